@@ -1,0 +1,305 @@
+"""Run configuration: a config file, overrides, and strictly typed sections.
+
+A config file is a Python program with `get_config(arg)`: run only your own. A saved run
+keeps its resolved config as JSON, and is reloaded from that, never from the program.
+
+    config = load("experiments/cogview/emoji.py:nano", ["--config.optim.lr=3e-4"])
+    optim = section(OptimConfig, config["optim"], "optim")     # frozen dataclass
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import json
+import math
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from cogjax.errors import UserError
+from cogjax.files import write_atomic
+
+SECTIONS = ("task", "model", "data", "optim", "mesh", "train", "eval", "sample")
+_FLAG = "--config."
+_MISSING = object()
+
+T = TypeVar("T")
+
+
+def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
+    """Returns ": did you mean 'x'?" for a near match, else ": known are a, b, c"."""
+    choices = list(choices)
+    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if near:
+        return f": did you mean '{prefix}{near[0]}'?"
+    return f": known are {', '.join(choices)}" if choices else ""
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Resolves "path.py:arg" (or the JSON of a saved run) into nested plain dicts.
+
+    overrides: command-line words `--config.a.b=v` or `--config.a.b`, `v`. Running a .py
+    file executes it. Raises UserError for a missing or failing file, an unknown section
+    and an override that does not fit; keys inside sections are checked by `section`.
+    """
+    import ml_collections
+
+    path, colon, arg = spec.partition(".py:")
+    path = Path(path + ".py" if colon else path)
+    if path.suffix == ".json":
+        config = ml_collections.ConfigDict(load_json(path))
+    else:
+        config = ml_collections.ConfigDict(_run(path, arg))
+    _check_sections(config)
+    # Overrides go in while references between values are alive, so that a length that
+    # the file derives from another follows it.
+    with config.unlocked(), config.ignore_type():
+        for key, text in parse_overrides(overrides):
+            _override(config, key, text)
+    return config.to_dict()
+
+
+def parse_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Splits `--config.a.b=v` and `--config.a.b v` into ("a.b", "v") pairs."""
+    pairs, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith(_FLAG):
+            raise UserError(f"unexpected argument '{word}'{_advice(word)}")
+        key, equals, text = word.removeprefix(_FLAG).partition("=")
+        if not equals and (not rest or rest[0].startswith(_FLAG)):
+            raise UserError(f"'{word}' has no value: write {word}=VALUE")
+        pairs.append((key, text if equals else rest.pop(0)))
+    return pairs
+
+
+def _advice(word: str) -> str:
+    if word.startswith("-"):
+        key = word.lstrip("-").removeprefix("config").lstrip(".")
+        return f": config values are set as {_FLAG}{key or 'optim.lr=3e-4'}"
+    return f": config values are set as {_FLAG}section.key=value"
+
+
+def section(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
+    """Builds the dataclass `cls` from a config section, refusing what does not fit.
+
+    Fields may be int, float, bool, str, Literal, tuple, dict, a dataclass, or a union
+    of these and None. 3 is taken for 3.0 and the reverse, a list for a tuple, and text
+    is read as the field's type; nothing else is converted, and numbers are finite.
+    `path` names the section in messages.
+    """
+    if not isinstance(mapping, Mapping):
+        raise UserError(f"config key '{path}' expects a section, got {mapping!r}")
+    prefix = f"{path}." if path else ""
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    for key in mapping:
+        if key not in fields:
+            hint = did_you_mean(str(key), fields, prefix)
+            raise UserError(f"unknown config key '{prefix}{key}'{hint}")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for name, field in fields.items():
+        if name in mapping:
+            values[name] = _convert(mapping[name], hints[name], prefix + name)
+        elif _required(field):
+            raise UserError(f"config key '{prefix}{name}' is required")
+    try:
+        return cls(**values)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"config section '{path}': {error}") from error
+
+
+def save_json(config: Mapping[str, Any], path: str | Path) -> Path:
+    """Writes a resolved config as JSON, whole or not at all."""
+    try:
+        text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the config cannot be saved as JSON: {error}") from error
+    return write_atomic(path, text + "\n")
+
+
+def load_json(path: str | Path) -> dict[str, Any]:
+    """Reads a config that `save_json` wrote; tuples come back as lists."""
+    try:
+        config = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read config {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"config {path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"config {path} holds no sections, expected a JSON object")
+    return config
+
+
+def _run(path: Path, arg: str) -> Any:
+    """Executes a config file and returns what its get_config makes of `arg`."""
+    try:
+        source = path.read_text(encoding="utf-8")
+        code = compile(source, str(path), "exec")
+    except OSError as error:
+        raise UserError(f"cannot read config {path}: {error.strerror}") from error
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"config {path} is not valid Python: {error}") from error
+    module = types.ModuleType("config")
+    module.__file__ = str(path)
+    # As for `python path`, so that a config may import its neighbours.
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        exec(code, module.__dict__)
+        return _call(getattr(module, "get_config", None), path, arg)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"config {path} failed: {reason}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+
+
+def _call(get_config: Any, path: Path, arg: str) -> Any:
+    if not callable(get_config):
+        raise UserError(f"config {path} has no function get_config")
+    args = (arg,) if arg else ()
+    try:
+        inspect.signature(get_config).bind(*args)
+    except TypeError as error:
+        wanted = "takes no argument" if arg else f"needs an argument: {path}:ARGUMENT"
+        raise UserError(f"config {path} {wanted}") from error
+    config = get_config(*args)
+    if not isinstance(config, Mapping) and not hasattr(config, "to_dict"):
+        raise UserError(f"config {path}: get_config returned {config!r}, not sections")
+    return config
+
+
+def _check_sections(config: Mapping[str, Any]) -> None:
+    for name in config:
+        _check_section(name)
+        if not hasattr(config[name], "items"):
+            raise UserError(
+                f"config key '{name}' expects a section, got {config[name]!r}"
+            )
+
+
+def _check_section(name: str) -> None:
+    if name not in SECTIONS:
+        raise UserError(f"unknown config key '{name}'{did_you_mean(name, SECTIONS)}")
+
+
+def _override(config: Any, key: str, text: str) -> None:
+    """Sets one dotted key, reading `text` in the light of the value it replaces."""
+    *parents, last = key.split(".")
+    if not parents or not all((*parents, last)):
+        raise UserError(f"'{_FLAG}{key}' names no key: write {_FLAG}optim.lr=3e-4")
+    _check_section(parents[0])
+    for depth, name in enumerate(parents):
+        if name not in config:
+            config[name] = {}
+        config = config[name]
+        if not hasattr(config, "items"):
+            raise UserError(f"config key '{'.'.join(parents[: depth + 1])}' is a value")
+    old = config.get(last, _MISSING)
+    if hasattr(old, "items"):
+        raise UserError(f"config key '{key}' is a section: set one of its keys")
+    config[last] = text if isinstance(old, str) else _literal(text, old)
+
+
+def _literal(text: str, old: Any) -> Any:
+    """Reads a Python literal, true/false/none in any case, or leaves the text as is."""
+    word = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in word:
+        return word[text.lower()]
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    if type(old) is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _required(field: dataclasses.Field) -> bool:
+    none = dataclasses.MISSING
+    return field.default is none and field.default_factory is none
+
+
+class _Misfit(Exception):
+    """A value that does not fit its field; carries what was expected."""
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    try:
+        return _fit(value, hint, path)
+    except _Misfit as misfit:
+        message = f"config key '{path}' expects {misfit}, got {value!r}"
+        raise UserError(message) from None
+
+
+def _fit(value: Any, hint: Any, path: str) -> Any:
+    """Returns `value` as the type `hint`; raises _Misfit naming what is expected."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _fit_union(value, args, path)
+    if origin is Literal:
+        if value not in args:
+            choices = ", ".join(repr(a) for a in args)
+            raise _Misfit(f"one of {choices}")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else section(hint, value, path)
+    if (origin or hint) in (tuple, list):
+        return _fit_tuple(value, args, path)
+    if (origin or hint) in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise _Misfit("a section")
+        item = args[1] if args else Any
+        return {k: _convert(v, item, f"{path}.{k}") for k, v in value.items()}
+    return _fit_scalar(value, hint)
+
+
+def _fit_union(value: Any, members: tuple, path: str) -> Any:
+    none = type(None)
+    if none in members and (value is None or value in ("none", "None", "null")):
+        return None
+    wanted = []
+    for member in members:
+        try:
+            return _fit(value, member, path)
+        except _Misfit as misfit:
+            wanted.append(str(misfit))
+    raise _Misfit(" or ".join(wanted))
+
+
+def _fit_tuple(value: Any, args: tuple, path: str) -> tuple:
+    if isinstance(value, str):
+        value = _literal(value if "," in value else f"({value},)", None)
+    if not isinstance(value, tuple | list):
+        raise _Misfit("a list")
+    if not args or args[-1] is Ellipsis:
+        hints = (args[0] if args else Any,) * len(value)
+    elif len(args) == len(value):
+        hints = args
+    else:
+        raise _Misfit(f"{len(args)} values")
+    pairs = zip(value, hints, strict=True)
+    return tuple(_convert(v, h, f"{path}[{i}]") for i, (v, h) in enumerate(pairs))
+
+
+def _fit_scalar(value: Any, hint: Any) -> Any:
+    """int, float, bool, str or None; text is read as the type, a bool is no number."""
+    if isinstance(value, str) and hint is not str:
+        value = _literal(value, _MISSING)
+    if hint is float and type(value) is int:
+        value = float(value)
+    if hint is int and type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is hint and not (hint is float and not math.isfinite(value)):
+        return value
+    names = {int: "a whole number", float: "a number", bool: "true or false"}
+    names |= {str: "text", type(None): "none"}
+    raise _Misfit(names.get(hint, str(hint)))
