@@ -1,0 +1,123 @@
+"""Token sequences of CogView in both directions (section 2.1 and 3 of the paper).
+
+    text to image   [ROI1] text [BASE] [BOI1] image [EOI1]           [PAD]...
+    image to text   [BASE] [BOI1] image [EOI1] [ROI1] text [SEP]     [PAD]...
+
+[SEP] after a caption is ours: CogView's captions have no end, so a model trained here
+learns one. Padding comes last, so the causal mask alone hides it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cogjax.data.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Fixed-length sequences over a vocabulary.
+
+    text_len: longest text in pieces, longer text is cut. image_len: codes an image.
+    """
+
+    vocab: Vocab
+    text_len: int
+    image_len: int
+
+    @property
+    def length(self) -> int:
+        """Tokens of a training sequence, the longer direction filled up."""
+        return self.text_len + self.image_len + 5
+
+    def prompt(self, text_ids: Sequence[int]) -> list[int]:
+        """`[ROI1] text [BASE] [BOI1]`: what comes before the image."""
+        command = self.vocab.command
+        text = self._text(text_ids)
+        return [command("[ROI1]"), *text, command("[BASE]"), command("[BOI1]")]
+
+    def caption_prompt(self, codes: Sequence[int]) -> list[int]:
+        """`[BASE] [BOI1] image [EOI1] [ROI1]`: what comes before a caption."""
+        command = self.vocab.command
+        start = [command("[BASE]"), command("[BOI1]")]
+        return [*start, *map(int, codes), command("[EOI1]"), command("[ROI1]")]
+
+    def text_to_image(
+        self, text_ids: Sequence[int], codes: Sequence[int], text_weight: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (ids int32 [length], loss weights float32 [length]).
+
+        weights[i] is the weight of predicting ids[i].
+        Parity: the weight follows the *input* token, so the first code counts as text
+        and [EOI1] as image (CogView). tests/data/test_layout.py::test_text_weight
+        """
+        tokens = [*self.prompt(text_ids), *map(int, codes)]
+        tokens.append(self.vocab.command("[EOI1]"))
+        weights = [
+            text_weight if token >= self.vocab.text_start else 1.0
+            for token in tokens[:-1]
+        ]
+        return self._pad(tokens, [0.0, *weights])
+
+    def image_to_text(
+        self, text_ids: Sequence[int], codes: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (ids int32 [length], loss weights float32 [length]).
+
+        Only the caption and its end carry loss: the image is the condition.
+        """
+        source = self.caption_prompt(codes)
+        target = [*self._text(text_ids), self.vocab.command("[SEP]")]
+        weights = [0.0] * len(source) + [1.0] * len(target)
+        return self._pad([*source, *target], weights)
+
+    def _text(self, text_ids: Sequence[int]) -> list[int]:
+        return [self.vocab.text_start + int(i) for i in text_ids[: self.text_len]]
+
+    def _pad(self, tokens, weights):
+        missing = self.length - len(tokens)
+        ids = tokens + [self.vocab.command("[PAD]")] * missing
+        weights = weights + [0.0] * missing
+        return np.array(ids, np.int32), np.array(weights, np.float32)
+
+
+def left_pad(
+    sequences: Sequence[Sequence[int]], length: int, pad: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Aligns prompts at their ends: (ids int32 [b, length], num_padding int32 [b])."""
+    ids = np.full((len(sequences), length), pad, np.int32)
+    for row, tokens in zip(ids, sequences, strict=True):
+        row[length - len(tokens) :] = tokens
+    return ids, np.array([length - len(s) for s in sequences], np.int32)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How training examples are drawn from captioned code grids.
+
+    image_to_text: share of examples in that direction, in [0, 1]. caption_dropout:
+    share of text-to-image examples with an empty text, for classifier-free guidance.
+    text_weight: loss weight of text in text to image.
+    """
+
+    image_to_text: float = 0.25
+    caption_dropout: float = 0.1
+    text_weight: float = 1.0
+
+    def example(
+        self,
+        layout: Layout,
+        texts: Sequence[Sequence[int]],
+        codes: np.ndarray,
+        rng: np.random.Generator,
+    ) -> dict[str, np.ndarray]:
+        """Draws a caption and a direction: {"ids": [length], "weights": [length]}."""
+        text = texts[rng.integers(len(texts))]
+        if rng.random() < self.image_to_text:
+            ids, weights = layout.image_to_text(text, codes)
+        else:
+            if rng.random() < self.caption_dropout:
+                text = ()
+            ids, weights = layout.text_to_image(text, codes, self.text_weight)
+        return {"ids": ids, "weights": weights}

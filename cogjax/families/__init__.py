@@ -1,0 +1,1 @@
+"""What each paper is: sizes, vocabularies and layouts, one family per file."""

@@ -1,0 +1,124 @@
+"""CogView (Ding et al. 2021): sizes of tokenizer and transformer, and how they join.
+
+`paper` is the released 4B system. The other presets are ours: `nano` for tests,
+`px64`, `px72` and `px128` for real use on one machine.
+"""
+
+from dataclasses import dataclass
+
+from cogjax.data.layout import Layout
+from cogjax.data.vocab import Vocab
+from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.vqvae import VQVAEConfig
+
+_HALF = {"pixel_mean": (0.5, 0.5, 0.5), "pixel_std": (0.5, 0.5, 0.5)}
+
+TOKENIZERS = {
+    # Section 2.2 and the release: 256 px -> 32 x 32 of 8192 codes, 19,034,883 weights.
+    "paper": VQVAEConfig(),
+    "px128": VQVAEConfig(
+        image_size=128,
+        widths=(32, 128, 256),
+        code_dim=64,
+        codebook_size=4096,
+        strides=(2, 2, 2),
+        res_blocks=2,
+        res_width=96,
+        **_HALF,
+    ),
+    "px72": VQVAEConfig(
+        image_size=72,
+        widths=(24, 160),
+        code_dim=32,
+        codebook_size=1024,
+        strides=(3, 2),
+        res_blocks=2,
+        res_width=64,
+        **_HALF,
+    ),
+    "px64": VQVAEConfig(
+        image_size=64,
+        widths=(32, 128),
+        code_dim=32,
+        codebook_size=1024,
+        strides=(2, 2),
+        res_blocks=2,
+        res_width=64,
+        **_HALF,
+    ),
+    "nano": VQVAEConfig(
+        image_size=16,
+        widths=(8, 16),
+        code_dim=8,
+        codebook_size=32,
+        strides=(2, 2),
+        res_blocks=1,
+        res_width=8,
+        **_HALF,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The transformer apart from what the two tokenizers decide.
+
+    text_len: longest text in pieces. The other fields are those of `ImageLMConfig`.
+    """
+
+    width: int = 2560
+    depth: int = 48
+    heads: int = 40
+    text_len: int = 61
+    dropout: float = 0.1
+    alpha: float = 32.0
+    norm_scope: str = "token"
+    sandwich: bool = True
+    embedding_gradient: float = 1.0
+    dtype: str = "float32"
+    remat: str = "none"
+    unroll: int = 1
+
+
+TRANSFORMERS = {
+    # Section 2.3: 48 layers, 2560 wide, 40 heads; PB-Relax with the paper's constants.
+    "paper": TransformerConfig(
+        embedding_gradient=0.1, dtype="bfloat16", remat="nothing_saveable"
+    ),
+    "small": TransformerConfig(
+        width=384, depth=6, heads=6, text_len=20, dropout=0.1, unroll=6
+    ),
+    "nano": TransformerConfig(
+        width=32, depth=2, heads=2, text_len=8, dropout=0.0, unroll=1
+    ),
+}
+
+
+def make_layout(tokenizer: VQVAEConfig, num_text: int, text_len: int) -> Layout:
+    """Sequence layout of a tokenizer with `codebook_size` codes and `num_text` pieces."""
+    vocab = Vocab(tokenizer.codebook_size, num_text)
+    return Layout(vocab, text_len, tokenizer.grid**2)
+
+
+def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig:
+    """Network config for a layout; the position table holds one training sequence.
+
+    Parity: CogView's table of 1089 rows is text 61 + image 1024 + 4 commands; the
+    extra caption end of our layout is only ever a target. tests/families/test_cogview.py
+    """
+    return ImageLMConfig(
+        vocab_size=layout.vocab.padded_size,
+        width=config.width,
+        depth=config.depth,
+        heads=config.heads,
+        mlp_dim=4 * config.width,
+        max_positions=layout.length - 1,
+        dropout=config.dropout,
+        alpha=config.alpha,
+        norm_scope=config.norm_scope,
+        sandwich=config.sandwich,
+        embedding_gradient=config.embedding_gradient,
+        dtype=config.dtype,
+        remat=config.remat,
+        unroll=config.unroll,
+    )

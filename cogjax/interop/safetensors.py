@@ -1,0 +1,58 @@
+"""Parameter trees as .safetensors files: no code runs when one is read."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from cogjax.errors import UserError
+from cogjax.files import write_atomic
+from cogjax.interop.tree import flatten, unflatten
+
+
+def save_tree(path: str | os.PathLike, tree: Mapping[str, Any], dtype: str | None):
+    """Writes a nested dict of arrays; floating leaves are cast to `dtype` if given."""
+
+    def array(leaf):
+        leaf = np.asarray(leaf)
+        floating = np.issubdtype(leaf.dtype, np.floating)
+        return np.ascontiguousarray(leaf.astype(dtype) if dtype and floating else leaf)
+
+    flat = {name: array(leaf) for name, leaf in flatten(tree).items()}
+    write_atomic(Path(path), safetensors.numpy.save(flat))
+
+
+def load_tree(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a nested dict of arrays, half-precision leaves widened to float32.
+
+    Raises UserError for a missing or damaged file, saying what it seems to be.
+    """
+    path = Path(path)
+    try:
+        flat = safetensors.numpy.load(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read weights {path}: {error.strerror}") from error
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise UserError(
+            f"weights {path} are not a safetensors file{_guess(path)}"
+        ) from error
+    return unflatten({name: _widen(leaf) for name, leaf in flat.items()})
+
+
+def _widen(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.float32) if leaf.dtype.itemsize == 2 else leaf
+
+
+def _guess(path: Path) -> str:
+    head = path.read_bytes()[:64].lstrip()
+    if not head:
+        return " (it is empty)"
+    if head.startswith(b"<"):
+        return " (it looks like an HTML page: the download failed)"
+    if head.startswith(b"version https://git-lfs"):
+        return " (it is a git-lfs pointer: run `git lfs pull`)"
+    return " (it is damaged or cut short)"

@@ -1,0 +1,1 @@
+"""One network per file: its config, its modules and nothing else."""

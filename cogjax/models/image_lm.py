@@ -1,0 +1,125 @@
+"""CogView's transformer: one causal decoder over text, command and image tokens.
+
+    x = shrink_gradient(token_embedding[ids] + position_embedding[positions])
+    x = Block(x) * depth          sandwich-LN blocks, PB-Relax attention
+    logits = final_norm(x) @ token_embedding^T      tied, no bias
+
+CogView section 2.3 and its release. Deviations, all by config: `norm_scope` is "token"
+by default ("tensor" is the release), `embedding_gradient` is in the paper only, and
+attention probabilities are not dropped out.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.nn.blocks import Block, LayerInput
+from cogjax.nn.layers import RelaxedNorm
+from cogjax.nn.stack import Stack
+from cogjax.ops.cache import Cache, empty_cache
+from cogjax.ops.masks import causal_mask
+from cogjax.ops.precision import shrink_gradient
+
+
+@dataclass(frozen=True)
+class ImageLMConfig:
+    """Shape and numerics of the transformer.
+
+    vocab_size: padded size of the unified vocabulary. max_positions: rows of the
+    position table. alpha: PB-Relax attention constant (1: off). embedding_gradient:
+    factor on the embedding's gradient (1: off; the paper uses 0.1). dtype: of the
+    activations; parameters are float32. remat: see `nn/stack.py`.
+    """
+
+    vocab_size: int = 58240
+    width: int = 2560
+    depth: int = 48
+    heads: int = 40
+    mlp_dim: int = 10240
+    max_positions: int = 1089
+    dropout: float = 0.1
+    alpha: float = 32.0
+    norm_scope: str = "token"
+    sandwich: bool = True
+    embedding_gradient: float = 1.0
+    dtype: str = "float32"
+    remat: str = "none"
+    unroll: int = 1
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+class ImageLM(nn.Module):
+    """ids [b, t] -> logits [b, t, v]; the same code trains, prefills and decodes."""
+
+    config: ImageLMConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        ids: Array,
+        positions: Array,
+        mask: Array | None = None,
+        cache: Cache | None = None,
+        slot: Array | int | None = None,
+        key: Array | None = None,
+        vocab_range: tuple[int, int] | None = None,
+    ) -> tuple[Array, Cache | None]:
+        """Runs the decoder.
+
+        Args:
+          ids, positions: int [b, t].
+          mask: bool [b, t, s]; None is causal over the inputs.
+          cache: leaves [l, b, s, n, h]; the inputs are written from `slot` on.
+          key: dropout key; None for evaluation.
+          vocab_range: static (start, stop) to compute only these logits.
+
+        Returns:
+          (logits [b, t, v] in float32, updated cache or None).
+        """
+        cfg = self.config
+        dtype = jnp.dtype(cfg.dtype)
+        init = nn.initializers.normal(0.02)
+        table = self.param("token_embedding", init, (cfg.vocab_size, cfg.width))
+        places = self.param("position_embedding", init, (cfg.max_positions, cfg.width))
+        x = jnp.take(table, ids, axis=0) + jnp.take(places, positions, axis=0)
+        x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)
+        layer_keys = None
+        if key is not None and cfg.dropout > 0:
+            embed_key, stack_key = jax.random.split(key)
+            x = nn.Dropout(cfg.dropout, deterministic=False)(x, rng=embed_key)
+            layer_keys = jax.random.split(stack_key, cfg.depth)
+        if mask is None:
+            slots = jnp.arange(ids.shape[1])
+            mask = causal_mask(slots[None], slots)
+        block = Block(
+            heads=cfg.heads,
+            head_dim=cfg.head_dim,
+            mlp_dim=cfg.mlp_dim,
+            init_depth=cfg.depth,
+            dropout=cfg.dropout,
+            alpha=cfg.alpha,
+            norm_scope=cfg.norm_scope,
+            sandwich=cfg.sandwich,
+            dtype=dtype,
+        )
+        stack = Stack(block, cfg.depth, cfg.remat, cfg.unroll, name="blocks")
+        x, cache = stack(x, LayerInput(cache, layer_keys), mask, slot)
+        x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
+        if vocab_range is not None:
+            table = table[vocab_range[0] : vocab_range[1]]
+        logits = jnp.einsum("btd,vd->btv", x, table.astype(dtype))
+        return logits.astype(jnp.float32), cache
+
+
+def make_cache(config: ImageLMConfig, batch: int, length: int) -> Cache:
+    """Zeroed cache for `length` slots, leaves [l, b, s, n, h]."""
+    dtype = jnp.dtype(config.dtype)
+    return empty_cache(
+        config.depth, batch, length, config.heads, config.head_dim, dtype
+    )

@@ -1,0 +1,108 @@
+"""CogView's image tokenizer: a convolutional encoder and decoder around a codebook.
+
+    encoder: [Down, relu] * strides, ResBlock * res_blocks, 1x1 conv -> code_dim
+    decoder: 3x3 conv + ResBlock * res_blocks (only if res_blocks), [Up, relu] * strides,
+             1x1 conv -> 3
+
+With `res_blocks = 0` this is the released network (19,034,883 parameters, all widths 512,
+CogView section 2.2). Residual blocks are ours, for the small presets.
+The codebook [k, z] is not part of the network: how it is trained differs by method
+(`tasks/vq.py`), and a trained tokenizer is a network and one array.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.nn.conv import Down, ResBlock, Up
+
+
+@dataclass(frozen=True)
+class VQVAEConfig:
+    """Shape of the tokenizer.
+
+    image_size: pixels a side. strides: down-sampling of each level; their product is
+    the side of the square that one code stands for. widths: channels of each level,
+    finest first.
+    pixel_mean, pixel_std: per-channel normalisation of pixels in [0, 1].
+    """
+
+    image_size: int = 256
+    widths: tuple[int, ...] = (512, 512, 512)
+    code_dim: int = 256
+    codebook_size: int = 8192
+    strides: tuple[int, ...] = (2, 2, 2)
+    res_blocks: int = 0
+    res_width: int = 128
+    pixel_mean: tuple[float, ...] = (0.79093, 0.76271, 0.75340)
+    pixel_std: tuple[float, ...] = (0.30379, 0.32279, 0.32800)
+
+    @property
+    def grid(self) -> int:
+        """Codes a side."""
+        stride = 1
+        for factor in self.strides:
+            stride *= factor
+        return self.image_size // stride
+
+
+class Encoder(nn.Module):
+    """Pixels in [0, 1] [b, y, x, 3] -> vectors [b, grid, grid, code_dim]."""
+
+    config: VQVAEConfig
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        cfg = self.config
+        x = (images - jnp.array(cfg.pixel_mean)) / jnp.array(cfg.pixel_std)
+        for level, (width, stride) in enumerate(
+            zip(cfg.widths, cfg.strides, strict=True)
+        ):
+            x = nn.relu(Down(width, stride, name=f"down_{level}")(x))
+        for i in range(cfg.res_blocks):
+            x = ResBlock(cfg.res_width, name=f"res_{i}")(x)
+        return nn.Conv(cfg.code_dim, (1, 1), name="out")(x)
+
+
+class Decoder(nn.Module):
+    """Vectors [b, grid, grid, code_dim] -> pixels [b, y, x, 3], not clipped."""
+
+    config: VQVAEConfig
+
+    @nn.compact
+    def __call__(self, z_byxc: Array) -> Array:
+        cfg = self.config
+        x = z_byxc
+        if cfg.res_blocks:
+            x = nn.Conv(cfg.widths[-1], (3, 3), name="in")(x)
+        for i in range(cfg.res_blocks):
+            x = ResBlock(cfg.res_width, name=f"res_{i}")(x)
+        levels = list(zip(cfg.widths, cfg.strides, strict=True))
+        for level, (width, stride) in reversed(list(enumerate(levels))):
+            x = nn.relu(Up(width, stride, name=f"up_{level}")(x))
+        x = nn.Conv(3, (1, 1), name="out")(x)
+        return x * jnp.array(cfg.pixel_std) + jnp.array(cfg.pixel_mean)
+
+
+class VQVAE(nn.Module):
+    """Encoder and decoder under one parameter tree."""
+
+    config: VQVAEConfig
+
+    def setup(self):
+        self.encoder = Encoder(self.config, name="encoder")
+        self.decoder = Decoder(self.config, name="decoder")
+
+    def __call__(self, images: Array) -> Array:
+        """Reconstruction without quantisation; touches every parameter (for `init`)."""
+        return self.decode(self.encode(images))
+
+    def encode(self, images: Array) -> Array:
+        """Pixels in [0, 1] [b, y, x, 3] -> vectors [b, grid, grid, code_dim]."""
+        return self.encoder(images)
+
+    def decode(self, z_byxc: Array) -> Array:
+        """Vectors [b, grid, grid, code_dim] -> pixels [b, y, x, 3]."""
+        return self.decoder(z_byxc)

@@ -1,0 +1,1 @@
+"""Network layers shared by the models: Linen modules used as pure init/apply."""

@@ -1,0 +1,1 @@
+"""Array mathematics: functions of arrays that import only jax, numpy and einops."""

@@ -1,0 +1,23 @@
+"""Losses on arrays, in natural-log nats."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def token_losses(logits: Array, targets: Array) -> Array:
+    """Cross-entropy of each token: logits [..., v], targets int [...] -> float32 [...]."""
+    logits = logits.astype(jnp.float32)
+    picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - picked
+
+
+def weighted_mean(values: Array, weights: Array) -> Array:
+    """Returns sum(values * weights) / sum(weights), 0 where all weights are 0."""
+    total = jnp.sum(weights)
+    return jnp.sum(values * weights) / jnp.where(total > 0, total, 1)
+
+
+def psnr(mse: Array) -> Array:
+    """Peak signal-to-noise ratio in dB of a mean squared error on pixels in [0, 1]."""
+    return -10 * jnp.log10(jnp.maximum(mse, 1e-10))

@@ -1,0 +1,130 @@
+"""Vector quantisation: nearest codes, straight-through, gumbel, EMA codebooks.
+
+The four ways to train a codebook that CogView compares (section 2.2, figure 2) are
+built from these functions. State goes in and comes out.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+class CodebookStats(NamedTuple):
+    """Running statistics of a codebook, float32.
+
+    counts: [k], moving average of how many vectors of a batch chose each code.
+    sums: [k, z], moving average of the sum of those vectors.
+    """
+
+    counts: Array
+    sums: Array
+
+
+def squared_distances(vectors: Array, codebook: Array) -> Array:
+    """Squared distances of vectors [..., z] to codes [k, z] -> [..., k]."""
+    inner = jnp.einsum("...z,kz->...k", vectors, codebook)
+    return (
+        jnp.sum(jnp.square(vectors), -1, keepdims=True)
+        - 2 * inner
+        + jnp.sum(jnp.square(codebook), -1)
+    )
+
+
+def nearest_code(vectors: Array, codebook: Array) -> Array:
+    """Index of the nearest code of each vector: [..., z], [k, z] -> int32 [...]."""
+    return jnp.argmin(squared_distances(vectors, codebook), axis=-1).astype(jnp.int32)
+
+
+def straight_through(vectors: Array, quantized: Array) -> Array:
+    """Value of `quantized`, gradient passed on to `vectors` unchanged."""
+    return vectors + jax.lax.stop_gradient(quantized - vectors)
+
+
+def gumbel_quantize(
+    vectors: Array, codebook: Array, key: Array, temperature: float | Array
+) -> tuple[Array, Array, Array]:
+    """Gumbel-softmax draw of a code, hard forward and soft backward.
+
+    Args:
+      vectors: [..., z]; codebook: [k, z]; the logits are minus the squared distances.
+
+    Returns:
+      (quantized [..., z], drawn ids int32 [...], KL to the uniform prior, scalar
+      mean over positions in nats).
+    """
+    logits = -squared_distances(vectors, codebook)
+    noise = jax.random.gumbel(key, logits.shape, logits.dtype)
+    soft = jax.nn.softmax((logits + noise) / temperature, axis=-1)
+    ids = jnp.argmax(soft, axis=-1)
+    hard = jax.nn.one_hot(ids, codebook.shape[0], dtype=soft.dtype)
+    weights = straight_through(soft, hard)
+    log_probs = jax.nn.log_softmax(logits, axis=-1)
+    entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+    kl = jnp.log(codebook.shape[0]) - jnp.mean(entropy)
+    return weights @ codebook, ids.astype(jnp.int32), kl
+
+
+def update_stats(
+    stats: CodebookStats, vectors: Array, ids: Array, decay: float
+) -> CodebookStats:
+    """Moves the statistics towards those of one batch.
+
+    Under `jax.jit` with a sharded batch the sums run over the global batch: XLA adds
+    the all-reduce that CogView's release has commented out.
+
+    Args:
+      vectors: [m, z], ids: int [m], decay in [0, 1).
+    """
+    codebook_size = stats.counts.shape[0]
+    chosen = jax.nn.one_hot(ids, codebook_size, dtype=jnp.float32)
+    counts = jnp.sum(chosen, axis=0)
+    sums = jnp.einsum("mk,mz->kz", chosen, vectors.astype(jnp.float32))
+    return CodebookStats(
+        decay * stats.counts + (1 - decay) * counts,
+        decay * stats.sums + (1 - decay) * sums,
+    )
+
+
+def codebook_from_stats(stats: CodebookStats, epsilon: float = 1e-5) -> Array:
+    """Mean vector of each code, [k, z], with Laplace-smoothed counts (VQ-VAE A.1)."""
+    total = jnp.sum(stats.counts)
+    codebook_size = stats.counts.shape[0]
+    smoothed = (stats.counts + epsilon) / (total + codebook_size * epsilon) * total
+    return stats.sums / smoothed[:, None]
+
+
+def restart_dead(
+    stats: CodebookStats, vectors: Array, key: Array, threshold: float
+) -> tuple[CodebookStats, Array, Array]:
+    """Gives codes that hardly any vector chooses a new start at random vectors.
+
+    A code is dead when its running count is below `threshold` times the count that
+    even use would give. All-zero statistics are all dead, which makes the first call
+    the data-dependent initialisation.
+
+    Args:
+      vectors: [m, z] of the current batch.
+
+    Returns:
+      (new statistics, bool [k] which codes were restarted, their new values [k, z]).
+    """
+    codebook_size = stats.counts.shape[0]
+    num_vectors = vectors.shape[0]
+    even = num_vectors / codebook_size
+    dead = stats.counts < threshold * even
+    picks = jax.random.randint(key, (codebook_size,), 0, num_vectors)
+    fresh = vectors[picks].astype(jnp.float32)
+    # Twice the threshold: a restart that attracts nothing is tried again soon.
+    start = 2 * threshold * even
+    counts = jnp.where(dead, start, stats.counts)
+    sums = jnp.where(dead[:, None], fresh * start, stats.sums)
+    return CodebookStats(counts, sums), dead, fresh
+
+
+def perplexity(ids: Array, codebook_size: int) -> Array:
+    """exp of the entropy of the code histogram of int ids [...]: 1 .. codebook_size."""
+    counts = jnp.bincount(ids.reshape(-1), length=codebook_size)
+    probs = counts / jnp.maximum(jnp.sum(counts), 1)
+    return jnp.exp(-jnp.sum(jnp.where(probs > 0, probs * jnp.log(probs), 0.0)))

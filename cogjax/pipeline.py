@@ -1,0 +1,538 @@
+"""A trained CogView model as one object: generate, caption, score, encode, decode.
+
+    model = cogjax.load("emoji")
+    model.generate("a red apple, 3D", num_images=4, seed=0).images[0].show()
+
+A model is a folder: config.json, tokenizer.safetensors, transformer.safetensors and
+text.model. Nothing in it is executed.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from cogjax.config import load_json, section
+from cogjax.data.layout import left_pad
+from cogjax.data.text import TextTokenizer
+from cogjax.errors import UserError
+from cogjax.families import cogview
+from cogjax.files import write_atomic
+from cogjax.interop.safetensors import load_tree, save_tree
+from cogjax.interop.tree import check_leaves, flatten
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.vqvae import VQVAE, VQVAEConfig
+from cogjax.ops.quantize import nearest_code
+from cogjax.sampling.autoregressive import Sampler, image_keys, sample_tokens
+from cogjax.sampling.rerank import caption_losses
+
+FORMAT = 1
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Images of P prompts, N each, best first if they were reranked.
+
+    pixels: uint8 [p, n, y, x, 3]. codes: int32 [p, n, grid, grid]. scores: float32
+    [p, n], caption loss in nats a text token (lower is better), None without rerank.
+    """
+
+    prompts: tuple[str, ...]
+    pixels: np.ndarray
+    codes: np.ndarray
+    scores: np.ndarray | None
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """All images in one list, prompt by prompt."""
+        flat = self.pixels.reshape(-1, *self.pixels.shape[2:])
+        return [Image.fromarray(pixels) for pixels in flat]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model is made of. `codebook`: [k, z]; params are nested dicts."""
+
+    tokenizer: VQVAEConfig
+    tokenizer_params: dict[str, Any]
+    codebook: np.ndarray
+    transformer: cogview.TransformerConfig
+    transformer_params: dict[str, Any]
+    text: TextTokenizer
+    sampler: Sampler = Sampler()
+    card: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class TextToImage:
+    """A CogView model that draws, reads and scores with the same weights."""
+
+    def __init__(self, parts: Parts, batch_size: int = 16):
+        """batch_size: most rows in one call of the network."""
+        self.parts = parts
+        self.batch_size = batch_size
+        self.layout = cogview.make_layout(
+            parts.tokenizer, parts.text.size, parts.transformer.text_len
+        )
+        lm_config = cogview.make_transformer(parts.transformer, self.layout)
+        # Unrolled layers: a scan would copy every layer's weights at every token.
+        lm_config = dataclasses.replace(
+            lm_config, unroll=lm_config.depth, remat="none", dropout=0.0
+        )
+        self._lm = ImageLM(lm_config)
+        self._vqvae = VQVAE(parts.tokenizer)
+        self._lm_params = jax.tree.map(jnp.asarray, parts.transformer_params)
+        self._vq_params = jax.tree.map(jnp.asarray, parts.tokenizer_params)
+        self._codebook = jnp.asarray(parts.codebook)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side."""
+        return self.parts.tokenizer.image_size
+
+    @property
+    def grid(self) -> int:
+        """Codes a side."""
+        return self.parts.tokenizer.grid
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Model card: name, version, data, licences, training, figures."""
+        return self.parts.card
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        num_images: int = 1,
+        seed: int = 0,
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        guidance: float | None = None,
+        rerank: int = 0,
+        image_prompt: Image.Image | np.ndarray | None = None,
+        rows: int = 0,
+        progress: Progress | None = None,
+    ) -> Generation:
+        """Draws images for prompts in any language the model was trained on.
+
+        Args:
+          num_images: images a prompt. Image i of a seed is the same whatever is drawn
+            beside it.
+          temperature, top_k, top_p, guidance: None takes the model's own default.
+          rerank: draw this many candidates and keep the `num_images` with the lowest
+            caption loss, best first; 0 is off.
+          image_prompt, rows: keep the first `rows` of the grid's code rows of this
+            picture and complete the rest (CogView's image prompting).
+          progress: called with (done, total, label).
+
+        Raises:
+          UserError: an empty prompt or a value out of range.
+        """
+        prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+        self._check_generate(prompts, num_images, rerank, image_prompt, rows)
+        sampler = self._sampler(temperature, top_k, top_p, guidance)
+        progress = progress or (lambda done, total, label: None)
+        forced = np.full((self.layout.image_len,), -1, np.int32)
+        if rows:
+            codes = self.encode(np.asarray(_as_pixels(image_prompt, self.image_size)))
+            forced[: rows * self.grid] = codes[0, :rows].reshape(-1)
+        count = max(num_images, rerank)
+        codes = self._draw(prompts, count, seed, forced, sampler, progress)
+        scores = None
+        if rerank:
+            codes, scores = self._best(prompts, codes, num_images, progress)
+        flat = codes.reshape(-1, self.grid, self.grid)
+        pixels = self.decode(flat)
+        lead = (len(prompts), num_images)
+        return Generation(
+            prompts,
+            pixels.reshape(*lead, *pixels.shape[1:]),
+            flat.reshape(*lead, self.grid, self.grid),
+            scores,
+        )
+
+    def caption(
+        self,
+        images: Sequence[Image.Image | np.ndarray] | np.ndarray,
+        language: str | None = None,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """Describes images; language "en" or "zh" restricts the pieces, None does not.
+
+        temperature 0 takes the most probable piece at every step.
+        """
+        codes = self.encode(_stack_pixels(images, self.image_size))
+        vocab = self.layout.vocab
+        id_range = (vocab.text_start, vocab.size)
+        allowed = self._allowed_pieces(language)
+        tokens = []
+        for chunk in _chunks(codes.reshape(len(codes), -1), self.batch_size):
+            prompt = np.array([self.layout.caption_prompt(row) for row in chunk])
+            forced = np.full((len(chunk), self.layout.text_len), -1, np.int32)
+            drawn = _sample(
+                self._lm,
+                self._lm_params,
+                jnp.asarray(prompt, jnp.int32),
+                jnp.zeros(len(chunk), jnp.int32),
+                image_keys(seed, len(tokens), len(chunk)),
+                forced=jnp.asarray(forced),
+                allowed=jnp.asarray(allowed),
+                id_range=id_range,
+                sampler=Sampler(temperature=temperature),
+            )
+            tokens.extend(np.asarray(drawn))
+        return [self._text_of(row) for row in tokens[: len(codes)]]
+
+    def score(
+        self,
+        images: Sequence[Image.Image | np.ndarray] | np.ndarray,
+        texts: Sequence[str],
+    ) -> np.ndarray:
+        """Caption loss of text i given image i: float32 [n], nats a text token.
+
+        Lower is better (CogView section 3.4). UserError for an empty text.
+        """
+        codes = self.encode(_stack_pixels(images, self.image_size))
+        return self.score_codes(codes, texts)
+
+    def score_codes(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """As `score`, for code grids int [n, grid, grid]."""
+        if len(codes) != len(texts):
+            raise UserError(f"{len(codes)} images but {len(texts)} texts to score")
+        pieces = [self._pieces(text) for text in texts]
+        sequences = [
+            self.layout.image_to_text(text, grid.reshape(-1))
+            for text, grid in zip(pieces, codes, strict=True)
+        ]
+        ids = np.stack([ids for ids, _ in sequences])
+        weights = np.stack([weights for _, weights in sequences])
+        # The end of the caption is not a text token: it says nothing of the picture.
+        weights[ids == self.layout.vocab.command("[SEP]")] = 0
+        vocab = self.layout.vocab
+        id_range = (vocab.text_start, vocab.size)
+        losses = [
+            np.asarray(_score(self._lm, self._lm_params, i, w, id_range=id_range))
+            for i, w in zip(
+                _chunks(ids, self.batch_size),
+                _chunks(weights, self.batch_size),
+                strict=True,
+            )
+        ]
+        return np.concatenate(losses)[: len(codes)]
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Pixels uint8 [b, y, x, 3] of the model's size -> codes int32 [b, g, g]."""
+        images = np.asarray(images)
+        images = images[None] if images.ndim == 3 else images
+        size = (self.image_size, self.image_size, 3)
+        if images.shape[1:] != size or images.dtype != np.uint8:
+            raise UserError(
+                f"encode expects uint8 pixels [b, {size[0]}, {size[1]}, 3], "
+                f"got {images.dtype} {list(images.shape)}"
+            )
+        codes = [
+            np.asarray(
+                encode_images(self._vqvae, self._vq_params, self._codebook, chunk)
+            )
+            for chunk in _chunks(images, self.batch_size)
+        ]
+        return np.concatenate(codes)[: len(images)]
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
+        codes = np.asarray(codes)
+        if codes.shape[1:] != (self.grid, self.grid):
+            raise UserError(
+                f"decode expects codes [b, {self.grid}, {self.grid}], "
+                f"got {list(codes.shape)}"
+            )
+        pixels = [
+            np.asarray(_decode(self._vqvae, self._vq_params, self._codebook, chunk))
+            for chunk in _chunks(codes, self.batch_size)
+        ]
+        return np.concatenate(pixels)[: len(codes)]
+
+    def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
+        """Writes the model folder; `dtype` "float16" halves its size."""
+        folder, parts = Path(folder), self.parts
+        tokenizer = {**parts.tokenizer_params, "codebook": parts.codebook}
+        save_tree(folder / "tokenizer.safetensors", tokenizer, dtype)
+        save_tree(folder / "transformer.safetensors", parts.transformer_params, dtype)
+        write_atomic(folder / "text.model", parts.text.serialized)
+        config = {
+            "format": FORMAT,
+            "family": "cogview",
+            "tokenizer": dataclasses.asdict(parts.tokenizer),
+            "transformer": dataclasses.asdict(parts.transformer),
+            "sampler": dataclasses.asdict(parts.sampler),
+            "card": parts.card,
+        }
+        # Last: a folder without config.json is not yet a model.
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        write_atomic(folder / "config.json", text)
+        return folder
+
+    def _check_generate(self, prompts, num_images, rerank, image_prompt, rows):
+        if not prompts:
+            raise UserError("there is no prompt: give at least one")
+        for prompt in prompts:
+            self._pieces(prompt)
+        if num_images < 1:
+            raise UserError(f"num_images is {num_images}, expected at least 1")
+        if rerank and rerank < num_images:
+            raise UserError(
+                f"rerank is {rerank}: it must be at least num_images, {num_images}"
+            )
+        if (image_prompt is None) != (rows == 0):
+            raise UserError("image_prompt and rows go together: give both or neither")
+        if not 0 <= rows <= self.grid:
+            raise UserError(f"rows is {rows}, expected 1 to {self.grid}")
+
+    def _sampler(self, temperature, top_k, top_p, guidance) -> Sampler:
+        given = {
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "guidance": guidance,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        sampler = dataclasses.replace(self.parts.sampler, **given)
+        if not (sampler.temperature >= 0 and np.isfinite(sampler.temperature)):
+            raise UserError(f"temperature is {sampler.temperature}, expected 0 or more")
+        if sampler.top_k < 0:
+            raise UserError(f"top_k is {sampler.top_k}, expected 0 (all) or more")
+        if not 0 < sampler.top_p <= 1:
+            raise UserError(f"top_p is {sampler.top_p}, expected above 0, up to 1")
+        if not np.isfinite(sampler.guidance):
+            raise UserError(f"guidance is {sampler.guidance}, expected a number")
+        return sampler
+
+    def _draw(self, prompts, count, seed, forced, sampler, progress) -> np.ndarray:
+        """Codes int32 [p, count, image_len]."""
+        layout, pad = self.layout, self.layout.vocab.command("[PAD]")
+        width = layout.text_len + 3
+        total = len(prompts) * count
+        rows = [(p, i) for p in range(len(prompts)) for i in range(count)]
+        all_keys = image_keys(seed, 0, count)
+        tokens = [layout.prompt(self._pieces(prompt)) for prompt in prompts]
+        drawn = []
+        for chunk in _chunks(np.array(rows), self.batch_size):
+            progress(min(len(drawn), total), total, "drawing")
+            texts = [tokens[p] for p, _ in chunk]
+            if sampler.guidance != 1:
+                texts += [layout.prompt(())] * len(chunk)
+            ids, num_padding = left_pad(texts, width, pad)
+            codes = _sample(
+                self._lm,
+                self._lm_params,
+                jnp.asarray(ids),
+                jnp.asarray(num_padding),
+                all_keys[chunk[:, 1]],
+                forced=jnp.asarray(np.tile(forced, (len(chunk), 1))),
+                allowed=jnp.ones(layout.vocab.num_codes, bool),
+                id_range=(0, layout.vocab.num_codes),
+                sampler=sampler,
+            )
+            drawn.extend(np.asarray(codes))
+        progress(total, total, "drawing")
+        return np.stack(drawn[:total]).reshape(len(prompts), count, -1)
+
+    def _best(self, prompts, codes, num_images, progress):
+        """Keeps the candidates [p, count, m] with the lowest caption loss."""
+        num_prompts, count, _ = codes.shape
+        progress(0, num_prompts * count, "reranking")
+        texts = [prompt for prompt in prompts for _ in range(count)]
+        grids = codes.reshape(-1, self.grid, self.grid)
+        scores = self.score_codes(grids, texts).reshape(num_prompts, count)
+        progress(num_prompts * count, num_prompts * count, "reranking")
+        order = np.argsort(scores, axis=1, kind="stable")[:, :num_images]
+        return (
+            np.take_along_axis(codes, order[..., None], axis=1),
+            np.take_along_axis(scores, order, axis=1),
+        )
+
+    def _pieces(self, text: str) -> list[int]:
+        ids = self.parts.text.encode(text) if text.strip() else []
+        if not ids:
+            raise UserError("a prompt is empty: say what to draw")
+        return ids
+
+    def _text_of(self, tokens: np.ndarray) -> str:
+        vocab = self.layout.vocab
+        ends = np.flatnonzero(tokens >= vocab.command_start)
+        tokens = tokens[: ends[0]] if len(ends) else tokens
+        return self.parts.text.decode([int(i) - vocab.text_start for i in tokens])
+
+    def _allowed_pieces(self, language: str | None) -> np.ndarray:
+        """bool [text pieces + commands]: text in the language, and [SEP]."""
+        vocab = self.layout.vocab
+        allowed = np.zeros(vocab.size - vocab.text_start, bool)
+        allowed[: vocab.num_text] = _pieces_of(self.parts.text, language)
+        allowed[vocab.command("[SEP]") - vocab.text_start] = True
+        return allowed
+
+
+def load(source: str | os.PathLike = "emoji") -> TextToImage:
+    """Loads a shipped model by name, or the model in a folder.
+
+    Raises UserError for an unknown name and for a missing, damaged or unfitting file.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        shipped = Path(str(resources.files("cogjax") / "assets"))
+        names = sorted(p.name for p in shipped.glob("*") if (p / "config.json").exists())
+        if str(source) not in names:
+            known = ", ".join(names) or "none"
+            raise UserError(
+                f"no model {str(source)!r}: give a model folder or one of: {known}"
+            )
+        folder = shipped / str(source)
+    return TextToImage(load_parts(folder))
+
+
+def load_parts(folder: Path) -> Parts:
+    """Reads a model folder and checks every weight against its config."""
+    config = _read_config(folder)
+    tokenizer, vq_params, codebook = load_tokenizer(folder)
+    transformer = section(
+        cogview.TransformerConfig, config.get("transformer", {}), "transformer"
+    )
+    sampler = section(Sampler, config.get("sampler", {}), "sampler")
+    text = TextTokenizer.load(folder / "text.model")
+    lm_params = load_tree(folder / "transformer.safetensors")
+    layout = cogview.make_layout(tokenizer, text.size, transformer.text_len)
+    lm = ImageLM(cogview.make_transformer(transformer, layout))
+    ids = jnp.zeros((1, 2), jnp.int32)
+    wanted = jax.eval_shape(lm.init, jax.random.key(0), ids, ids)["params"]
+    check_leaves(flatten(lm_params), flatten(wanted), f"{folder}/transformer")
+    return Parts(
+        tokenizer,
+        vq_params,
+        codebook,
+        transformer,
+        lm_params,
+        text,
+        sampler,
+        config.get("card", {}),
+    )
+
+
+def load_tokenizer(folder: Path) -> tuple[VQVAEConfig, dict[str, Any], np.ndarray]:
+    """Reads the image tokenizer of a tokenizer or model folder: config, params, codes.
+
+    Raises UserError for a missing or damaged file and for weights that do not fit.
+    """
+    sections = _read_config(folder)
+    config = section(VQVAEConfig, sections.get("tokenizer", {}), "tokenizer")
+    params = load_tree(folder / "tokenizer.safetensors")
+    size = config.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    wanted = dict(
+        jax.eval_shape(VQVAE(config).init, jax.random.key(0), images)["params"]
+    )
+    codebook = (config.codebook_size, config.code_dim)
+    wanted["codebook"] = jax.ShapeDtypeStruct(codebook, jnp.float32)
+    check_leaves(flatten(params), flatten(wanted), f"{folder}/tokenizer.safetensors")
+    return config, params, params.pop("codebook")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a model folder: it has no config.json")
+    config = load_json(folder / "config.json")
+    if config.get("format") != FORMAT or config.get("family") != "cogview":
+        raise UserError(
+            f"{folder}/config.json is format {config.get('format')!r} of family "
+            f"{config.get('family')!r}: this version reads {FORMAT} of 'cogview'"
+        )
+    return config
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("id_range", "sampler"))
+def _sample(
+    model, params, prompt, num_padding, keys, *, forced, allowed, id_range, sampler
+):
+    return sample_tokens(
+        model,
+        params,
+        prompt,
+        num_padding,
+        keys,
+        forced=forced,
+        allowed=allowed,
+        id_range=id_range,
+        sampler=sampler,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames="id_range")
+def _score(model, params, ids, weights, *, id_range):
+    return caption_losses(model, params, ids, weights, id_range=id_range)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def encode_images(model: VQVAE, params, codebook, images):
+    """Pixels uint8 [b, y, x, 3] -> nearest codes int32 [b, grid, grid]."""
+    pixels = images.astype(jnp.float32) / 255
+    z = model.apply({"params": params}, pixels, method="encode")
+    return nearest_code(z, codebook)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(model, params, codebook, codes):
+    pixels = model.apply({"params": params}, codebook[codes], method="decode")
+    return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
+
+
+def _chunks(rows: np.ndarray, size: int):
+    """Cuts rows into equal batches; a last short one is filled with its first row.
+
+    Fewer rows than `size` stay one batch of their own size: one compiled shape a call.
+    """
+    size = min(size, len(rows))
+    for start in range(0, len(rows), size):
+        chunk = rows[start : start + size]
+        missing = size - len(chunk)
+        yield np.concatenate([chunk, np.repeat(chunk[:1], missing, 0)])
+
+
+def _as_pixels(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
+    """One image -> uint8 [size, size, 3]: alpha on white, shorter side, centre crop."""
+    from cogjax.data.images import to_square
+
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(np.asarray(image))
+    return to_square(image, size)
+
+
+def _stack_pixels(images, size: int) -> np.ndarray:
+    if isinstance(images, Image.Image):
+        images = [images]
+    if not len(images):
+        raise UserError("there is no image: give at least one")
+    return np.stack([_as_pixels(image, size) for image in images])
+
+
+def _pieces_of(text: TextTokenizer, language: str | None) -> np.ndarray:
+    """bool [pieces]: which pieces a caption in this language may use."""
+    if language not in (None, "en", "zh"):
+        raise UserError(f"language is {language!r}, expected 'en' or 'zh'")
+    if language is None:
+        return np.ones(text.size, bool)
+    foreign = re.compile("[\u3400-\u9fff]" if language == "en" else "[a-z]")
+    return np.array([not foreign.search(text.decode([i])) for i in range(text.size)])

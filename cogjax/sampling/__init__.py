@@ -1,0 +1,1 @@
+"""Drawing images and captions from trained networks."""

@@ -1,0 +1,35 @@
+"""Self-reranking: the caption loss of the model's own image-to-text direction.
+
+CogView section 3.4. Mean cross-entropy a text token, lower is better, so that scores of
+captions of different length compare.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.models.image_lm import ImageLM
+from cogjax.ops import losses
+
+
+def caption_losses(
+    model: ImageLM, params, ids: Array, weights: Array, *, id_range: tuple[int, int]
+) -> Array:
+    """Mean loss of the weighted tokens of each sequence.
+
+    Args:
+      ids: int [b, t], image-to-text sequences; weights: [b, t], 1 on the text tokens.
+      id_range: static (start, stop) of the ids that compete: image codes are excluded,
+        as in CogView.
+
+    Returns:
+      float32 [b], nats a text token.
+    """
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
+    logits, _ = model.apply(
+        {"params": params}, inputs, positions, vocab_range=id_range
+    )
+    in_range = jnp.clip(targets - id_range[0], 0, id_range[1] - id_range[0] - 1)
+    values = losses.token_losses(logits, in_range)
+    weights = weights[:, 1:]
+    return jnp.sum(values * weights, 1) / jnp.maximum(jnp.sum(weights, 1), 1)

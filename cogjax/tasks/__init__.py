@@ -1,0 +1,1 @@
+"""Training objectives: `init` and `loss` as pure functions of explicit state."""
