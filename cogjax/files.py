@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and paths that can be written to."""
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -22,5 +23,31 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> Path:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def check_folder(path: str | os.PathLike) -> Path:
+    """Returns `path` if a folder exists or can be made there; UserError otherwise.
+
+    Makes nothing: a command asks before long work and writes after it.
+    """
+    path = Path(path)
+    existing = path.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UserError(f"cannot write to {path}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {path}: no permission in {existing}")
+    return path
+
+
+def check_folder_for(path: str | os.PathLike) -> Path:
+    """As `check_folder`, for the folder that will hold the file `path`."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder, a file name is expected")
+    check_folder(path.parent)
     return path

@@ -1,0 +1,107 @@
+"""The `cogjax` command: parses, dispatches, and turns bad input into one line.
+
+Exit status: 0 done, 2 bad input, 130 interrupted. Nothing heavy is imported before a
+handler runs, so that every --help is instant.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cogjax import __version__
+from cogjax.commands import data, describe, evaluate, generate, tokenizer, train
+from cogjax.errors import UserError
+
+_OVERRIDE = "--config."
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises UserError instead of printing usage; accepts no abbreviated flags."""
+
+    def __init__(self, **kwargs):
+        kwargs["allow_abbrev"] = False
+        super().__init__(**kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            choices = re.findall(r"[\w-]+", found[2])
+            what = message.partition(":")[0].removeprefix("argument ").lower()
+            message = f"unknown {what} '{found[1]}'{_hint(found[1], choices)}"
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line (default: the process's own); returns the exit status."""
+    try:
+        args = _parse(list(sys.argv[1:] if argv is None else argv))
+        args.handler(args)
+        return 0
+    except UserError as error:
+        message = " ".join(str(error).split())
+    except OSError as error:
+        if not error.filename:
+            raise
+        message = f"{error.filename}: {error.strerror}"
+    except KeyboardInterrupt:
+        print("cogjax: interrupted", file=sys.stderr)
+        return 130
+    print(f"cogjax: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    words, overrides = _split_overrides(argv)
+    args, unknown = _build_parser().parse_known_args(words)
+    if not hasattr(args, "overrides"):
+        unknown += overrides
+    elif not unknown:
+        args.overrides = overrides
+    if hasattr(args, "words") and not any(word.startswith("-") for word in unknown):
+        # argparse ends a list at the first flag, but `a --out DIR b` is one list.
+        getattr(args, args.words).extend(unknown)
+    elif unknown:
+        flags = re.findall(r"--[\w-]+", args.parser.format_help())
+        name = unknown[0].partition("=")[0]
+        hint = _hint(name, sorted(set(flags))) if name.startswith("-") else ""
+        hint = hint if "did you mean" in hint else ""
+        args.parser.error(f"unexpected argument '{unknown[0]}'{hint}")
+    return args
+
+
+def _split_overrides(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Parts `--config.a=v` and `--config.a v` from the words that argparse knows."""
+    words, overrides, rest = [], [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith(_OVERRIDE):
+            words.append(word)
+            continue
+        overrides.append(word)
+        if "=" not in word and rest and not rest[0].startswith("--"):
+            overrides.append(rest.pop(0))
+    return words, overrides
+
+
+def _hint(word: str, choices: list[str]) -> str:
+    from cogjax.config import did_you_mean
+
+    return did_you_mean(word, choices)
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="cogjax",
+        description="Pictures from Chinese or English text, and how to train them.",
+        epilog="Each command has its own --help.",
+    )
+    parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in (generate, describe, data, tokenizer, train, evaluate):
+        module.add_parser(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

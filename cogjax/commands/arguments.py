@@ -1,0 +1,100 @@
+"""Argument types and shared checks; everything here runs before JAX is imported."""
+
+import argparse
+import math
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+from cogjax.errors import UserError
+
+MAX_PROMPT = 4096
+MAX_PROMPTS = 10_000
+
+
+def add_command(commands, name: str, handler: Callable, summary: str, **kwargs):
+    """Adds a sub-command described by `summary` and returns its parser."""
+    parser = commands.add_parser(name, help=summary, description=summary, **kwargs)
+    parser.set_defaults(handler=handler, parser=parser)
+    return parser
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Type of a whole number in [low, high]."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < low or (high is not None and value > high):
+            limits = (
+                f"from {low} to {high}" if high is not None else f"of {low} or more"
+            )
+            raise argparse.ArgumentTypeError(
+                f"expects a whole number {limits}, got '{text}'"
+            )
+        return value
+
+    return parse
+
+
+def number(low: float, high: float, open_low: bool = False) -> Callable[[str], float]:
+    """Type of a finite number in [low, high], or (low, high] with `open_low`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        above = value > low if open_low else value >= low
+        if not (above and value <= high):
+            start = f"above {low:g}" if open_low else f"from {low:g}"
+            raise argparse.ArgumentTypeError(
+                f"expects a number {start} to {high:g}, got '{text}'"
+            )
+        return value
+
+    return parse
+
+
+def check_text(text: str, what: str) -> str:
+    """Returns `text` stripped; UserError if it is empty, endless or not Unicode."""
+    stripped = text.strip()
+    if not any(unicodedata.category(c)[0] not in "CZ" for c in stripped):
+        raise UserError(f"{what} is empty: write what the picture shows")
+    if len(stripped) > MAX_PROMPT:
+        raise UserError(f"{what} has {len(stripped)} characters, at most {MAX_PROMPT}")
+    try:
+        stripped.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{what} is not valid UTF-8") from None
+    return stripped
+
+
+def read_lines(path: str, what: str) -> list[str]:
+    """Returns the lines that are not blank; UserError naming a file that is no text."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {what} {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} {path} is not UTF-8 text") from error
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise UserError(f"{what} {path} holds no text")
+    return lines
+
+
+def read_image(path: str, size: int | None = None):
+    """Returns the picture as uint8 [y, x, 3]; UserError naming the file."""
+    from cogjax.data.records import decode_image
+
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read image {path}: {error.strerror}") from error
+    try:
+        return decode_image(data, size)
+    except UserError as error:
+        raise UserError(f"image {path}: {error}") from error

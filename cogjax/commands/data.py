@@ -1,0 +1,82 @@
+"""`cogjax data`: build a data set from emoji or from a folder, and look at one."""
+
+import argparse
+
+from cogjax.commands.arguments import add_command, number, whole
+from cogjax.errors import UserError
+from cogjax.files import check_folder, check_folder_for
+
+_SIZES = whole(8, 1024)
+
+
+def add_parser(commands) -> None:
+    """Adds `data emoji`, `data folder` and `data show`."""
+    parser = commands.add_parser("data", help="Build a data set, or look at one.")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+
+    summary = "Draw the bilingual emoji-styles set: one concept in up to seven styles."
+    emoji = add_command(actions, "emoji", _emoji, summary)
+    add = emoji.add_argument
+    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    add("--size", type=_SIZES, default=64, help="pixels a side (%(default)s)")
+    add(
+        "--tier",
+        choices=("auto", "pip", "npm"),
+        default="auto",
+        help="auto takes the npm archives where npm is there (%(default)s)",
+    )
+    add("--styles", metavar="A,B", help="default: all of the tier")
+    add("--npm-dir", metavar="DIR", help="archives fetched earlier by npm pack")
+    add("--no-flags", action="store_true", help="leave out the flags of countries")
+
+    summary = "Import pictures with captions: .txt files, metadata.jsonl, CSV or .tar."
+    folder = add_command(actions, "folder", _folder, summary)
+    add = folder.add_argument
+    add("source", metavar="SRC", help="folder, CSV, metadata.jsonl or .tar")
+    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    add("--size", type=_SIZES, default=256, help="pixels a side (%(default)s)")
+    add(
+        "--budget",
+        type=number(0, 1),
+        default=0.05,
+        help="share of broken files to skip before stopping (%(default)s)",
+    )
+
+    summary = "Draw a grid of a data set with its captions, and print its counts."
+    show = add_command(actions, "show", _show, summary)
+    add = show.add_argument
+    add("folder", metavar="DIR", help="data set folder")
+    add("--split", default="train", help="default: %(default)s")
+    add("--n", type=whole(1, 1000), default=48, help="pictures (%(default)s)")
+    add("--out", default="show.png", metavar="FILE", help="default: %(default)s")
+
+
+def _emoji(args: argparse.Namespace) -> None:
+    check_folder(args.out)
+    styles = tuple(s.strip() for s in args.styles.split(",")) if args.styles else None
+    from cogjax.data.emoji import build_emoji
+
+    build_emoji(
+        args.out,
+        size=args.size,
+        tier=args.tier,
+        styles=styles,
+        npm_dir=args.npm_dir,
+        flags=not args.no_flags,
+    )
+
+
+def _folder(args: argparse.Namespace) -> None:
+    check_folder(args.out)
+    from cogjax.data.folder import import_folder
+
+    import_folder(args.source, args.out, size=args.size, budget=args.budget)
+
+
+def _show(args: argparse.Namespace) -> None:
+    check_folder_for(args.out)
+    if not args.out.lower().endswith((".png", ".jpg", ".webp")):
+        raise UserError(f"--out expects a .png, .jpg or .webp file, got {args.out}")
+    from cogjax.data.show import show
+
+    show(args.folder, split=args.split, n=args.n, out=args.out)

@@ -1,0 +1,219 @@
+"""`cogjax generate`: pictures, a grid and one JSON record from prompts.
+
+Nothing is overwritten: pictures take the next free number behind the words of their
+prompt, and a second run in the same folder writes `grid-2.png` and `generation-2.json`.
+"""
+
+import argparse
+import json
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+from cogjax.commands import arguments
+from cogjax.commands.arguments import add_command, check_text, number, whole
+from cogjax.errors import UserError
+from cogjax.files import check_folder, write_atomic
+
+_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
+_MAX_SLUG_BYTES = 120
+
+
+def add_parser(commands) -> None:
+    """Adds `generate`."""
+    summary = "Make pictures from prompts in Chinese or English."
+    parser = add_command(commands, "generate", _generate, summary)
+    parser.set_defaults(words="prompts")
+    add = parser.add_argument
+    add("prompts", nargs="*", metavar="PROMPT", help="what a picture shows")
+    add("--prompts-file", metavar="FILE", help="more prompts, UTF-8, one a line")
+    add("--out", required=True, metavar="DIR", help="folder for the pictures")
+    add("--model", default="emoji", help="shipped name or folder (%(default)s)")
+    add(
+        "--num-images",
+        type=whole(1, 1000),
+        default=4,
+        metavar="N",
+        help="of each prompt (%(default)s)",
+    )
+    add(
+        "--seed",
+        type=whole(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="the same seed gives the same pictures (%(default)s)",
+    )
+    _add_sampling(parser)
+    group = parser.add_argument_group("continuing a picture")
+    group.add_argument("--image-prompt", metavar="IMAGE", help="picture to start from")
+    group.add_argument(
+        "--rows", type=whole(1), metavar="N", help="rows of codes to keep, from the top"
+    )
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    sampling = parser.add_argument_group("sampling (defaults: the model's own)")
+    add = sampling.add_argument
+    add(
+        "--temperature",
+        type=number(0, 100),
+        metavar="T",
+        help="0 takes the most probable code",
+    )
+    add("--top-k", type=whole(0), metavar="K", help="0 keeps all codes")
+    add("--top-p", type=number(0, 1, open_low=True), metavar="P", help="1 keeps all")
+    add(
+        "--guidance",
+        type=number(0, 100),
+        metavar="W",
+        help="1 is none; above 1 follows the text more closely",
+    )
+    add(
+        "--rerank",
+        type=whole(0, 1000),
+        default=0,
+        metavar="N",
+        help="draw N candidates, keep the --num-images that the model captions best",
+    )
+
+
+def _generate(args: argparse.Namespace) -> None:
+    prompts = _prompts(args)
+    if bool(args.image_prompt) != bool(args.rows):
+        raise UserError("--image-prompt IMAGE and --rows N go together: give both")
+    if 0 < args.rerank < args.num_images:
+        raise UserError(
+            f"--rerank {args.rerank} draws fewer than --num-images {args.num_images}"
+        )
+    out = check_folder(args.out)
+    settings = {k: getattr(args, k) for k in _SETTINGS if getattr(args, k) is not None}
+    if args.image_prompt:
+        # Read before JAX is imported, so that a bad file is named at once.
+        settings["image_prompt"] = arguments.read_image(args.image_prompt)
+        settings["rows"] = args.rows
+    import cogjax
+
+    model = cogjax.load(args.model)
+    with _Progress() as progress:
+        result = model.generate(
+            prompts,
+            num_images=args.num_images,
+            seed=args.seed,
+            rerank=args.rerank,
+            progress=progress,
+            **settings,
+        )
+    _write(out, prompts, result, _record(args, model))
+
+
+def _prompts(args: argparse.Namespace) -> list[str]:
+    prompts = list(args.prompts)
+    if args.prompts_file:
+        prompts += arguments.read_lines(args.prompts_file, "prompts file")
+    if not prompts:
+        raise UserError('there is no prompt: cogjax generate "a red apple" --out DIR')
+    if len(prompts) > arguments.MAX_PROMPTS:
+        raise UserError(f"{len(prompts)} prompts, at most {arguments.MAX_PROMPTS}")
+    return [check_text(text, f"prompt {i}") for i, text in enumerate(prompts, 1)]
+
+
+def _record(args: argparse.Namespace, model) -> dict:
+    """Everything but the pictures that the JSON file says."""
+    from cogjax import __version__
+
+    settings = {name: getattr(args, name) for name in (*_SETTINGS, "rerank")}
+    settings |= {"num_images": args.num_images}
+    settings |= {"image_prompt": args.image_prompt, "rows": args.rows}
+    return {
+        "cogjax": __version__,
+        "model": {"name": args.model, "card": model.card},
+        "seed": args.seed,
+        "settings": settings,
+    }
+
+
+def _write(out: Path, prompts: list[str], result, record: dict) -> None:
+    """Writes the pictures, the grid, and last the record that names them."""
+    from cogjax.data.show import grid
+
+    number_of_images = record["settings"]["num_images"]
+    images = []
+    for i, picture in enumerate(result.images):
+        prompt, index = divmod(i, number_of_images)
+        path = free_path(out, slug(prompts[prompt]), ".png", first=1)
+        write_atomic(path, _png(picture))
+        score = None if result.scores is None else float(result.scores[prompt, index])
+        images.append(
+            {
+                "file": path.name,
+                "prompt": prompts[prompt],
+                "index": index,
+                "score": score,
+                "codes": result.codes[prompt, index].tolist(),
+            }
+        )
+    pixels = result.pixels.reshape(-1, *result.pixels.shape[2:])
+    grid_path = free_path(out, "grid", ".png")
+    write_atomic(grid_path, _png(grid(pixels, number_of_images)))
+    record |= {"prompts": prompts, "grid": grid_path.name, "images": images}
+    record_path = free_path(out, "generation", ".json")
+    write_atomic(record_path, json.dumps(record, ensure_ascii=False) + "\n")
+    print(f"{len(images)} pictures, {grid_path.name} and {record_path.name} in {out}")
+
+
+def _png(picture) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def slug(prompt: str) -> str:
+    """Returns a file name of the prompt's letters, marks and digits in any script.
+
+    Everything else becomes one "-"; at most 120 bytes of UTF-8; never empty.
+    """
+    text = unicodedata.normalize("NFKC", prompt).lower()
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
+    name = "-".join(kept.split()).encode()[:_MAX_SLUG_BYTES]
+    return name.decode("utf-8", "ignore").strip("-") or "image"
+
+
+def free_path(folder: Path, stem: str, suffix: str, first: int = 0) -> Path:
+    """Returns the first of stem, stem-2, ... (with first=1: stem-1, ...) not taken."""
+    path = folder / (f"{stem}-{first}{suffix}" if first else f"{stem}{suffix}")
+    index = max(first, 1)
+    while path.exists():
+        index += 1
+        path = folder / f"{stem}-{index}{suffix}"
+    return path
+
+
+class _Progress:
+    """Callable (done, total, label): a bar on a terminal, else a line now and then."""
+
+    def __enter__(self) -> "_Progress":
+        self._bar = self._task = None
+        self._next_line = 0.0
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bar = Progress(console=Console(stderr=True))
+            self._bar.start()
+            # Pulses until the first call: loading and compiling have no known length.
+            self._task = self._bar.add_task("preparing", total=None)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, label: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, description=label)
+        elif time.monotonic() >= self._next_line or done == total:
+            self._next_line = time.monotonic() + 5
+            print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)

@@ -1,0 +1,67 @@
+"""`cogjax train` and `cogjax export`."""
+
+import argparse
+import json
+
+from cogjax.commands.arguments import add_command
+from cogjax.errors import UserError
+from cogjax.files import check_folder
+
+
+def add_parser(commands) -> None:
+    """Adds `train` and `export`."""
+    summary = "Train an image tokenizer or a transformer; the same command resumes."
+    parser = add_command(
+        commands,
+        "train",
+        _train,
+        summary,
+        usage="cogjax train --config FILE.py[:ARG] --workdir DIR [--config.KEY=V ...]",
+        epilog="A config file is a Python program: run only your own.",
+    )
+    parser.set_defaults(overrides=[])
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE.py[:ARG]", help="or a run's .json")
+    add("--workdir", metavar="DIR", help="checkpoints, metrics and samples of the run")
+    add(
+        "--config.KEY",
+        metavar="VALUE",
+        dest="key",
+        help="such as --config.optim.lr=3e-4",
+    )
+    add("--dry-run", action="store_true", help="print the config and sizes, and stop")
+
+    summary = "Write the latest checkpoint of a run as a folder that can be loaded."
+    parser = add_command(commands, "export", _export, summary)
+    parser.add_argument("workdir", metavar="WORKDIR", help="folder of the run")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--dtype", choices=("float16", "float32"), help="of the weights on disk"
+    )
+
+
+def _train(args: argparse.Namespace) -> None:
+    if not args.dry_run and not args.workdir:
+        raise UserError("--workdir DIR is required (or --dry-run to train nothing)")
+    from cogjax.config import load
+
+    config = load(args.config, args.overrides)
+    if args.workdir:
+        check_folder(args.workdir)
+    from cogjax import launch
+
+    if args.dry_run:
+        print(json.dumps(config, indent=2, ensure_ascii=False, default=str))
+        for name, value in launch.describe(config).items():
+            print(
+                f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"
+            )
+    else:
+        print(f"exported to {launch.train(config, args.workdir)}")
+
+
+def _export(args: argparse.Namespace) -> None:
+    check_folder(args.out)
+    from cogjax import launch
+
+    print(f"exported to {launch.export(args.workdir, args.out, args.dtype)}")
