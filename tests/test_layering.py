@@ -27,7 +27,8 @@ ORDER = (
     ("tasks", "sampling", "interop", "train"),
     ("pipeline", "evaluate"),
     ("launch",),
-    ("cli", "commands"),
+    ("commands",),
+    ("cli",),
     ("experiments",),
 )
 # Layers that may import less than the order allows.

@@ -52,10 +52,10 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _captions(args: argparse.Namespace) -> Iterator[str]:
-    from cogjax.data.records import open_split
-
     for path in args.text:
         yield from read_lines(path, "text file")
+    from cogjax.data.records import open_split
+
     for folder in args.data:
         source = open_split(folder, args.split)
         for i in range(len(source)):

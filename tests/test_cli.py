@@ -1,0 +1,244 @@
+"""The command line: instant help, what generate writes, one line for a mistake."""
+
+import json
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cogjax
+from cogjax import cli
+from cogjax.commands.generate import free_path, slug
+from cogjax.errors import UserError
+
+COMMANDS = (
+    "",
+    "generate",
+    "caption",
+    "score",
+    "data",
+    "data emoji",
+    "data folder",
+    "data show",
+    "tokenizer",
+    "tokenizer train",
+    "train",
+    "export",
+    "evaluate",
+)
+
+
+class FakeModel:
+    """Draws one grey level an image and remembers what it was asked for."""
+
+    card = {"name": "fake", "version": "1"}
+    image_size, grid = 8, 2
+
+    def __init__(self):
+        self.calls = []
+
+    def generate(self, prompts, num_images, seed, rerank, progress, **settings):
+        self.calls.append((list(prompts), num_images, seed, rerank, settings))
+        progress(0, 1, "drawing")
+        progress(1, 1, "drawing")
+        lead = (len(prompts), num_images)
+        pixels = np.arange(lead[0] * lead[1], dtype=np.uint8).reshape(*lead, 1, 1, 1)
+        pixels = np.broadcast_to(pixels, (*lead, 8, 8, 3))
+        flat = pixels.reshape(-1, 8, 8, 3)
+        return SimpleNamespace(
+            images=[Image.fromarray(np.ascontiguousarray(p)) for p in flat],
+            pixels=pixels,
+            codes=np.arange(4 * len(flat), dtype=np.int32).reshape(*lead, 2, 2),
+            scores=np.full(lead, 0.5, np.float32) if rerank else None,
+        )
+
+    def caption(self, images, language):
+        return [f"{language} {len(image)}" for image in images]
+
+    def score(self, images, texts):
+        return np.array([len(text) for text in texts], np.float32)
+
+
+@pytest.fixture
+def model(monkeypatch):
+    fake = FakeModel()
+    monkeypatch.setitem(vars(cogjax), "load", lambda name: fake)
+    return fake
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "in" / "picture.png"
+    path.parent.mkdir()
+    Image.new("RGB", (10, 12), "red").save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_instant(command):
+    words = [sys.executable, "-m", "cogjax.cli", *command.split(), "--help"]
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run = subprocess.run(words, capture_output=True, text=True)
+        times.append(time.perf_counter() - start)
+    assert run.returncode == 0 and run.stderr == ""
+    assert f"usage: cogjax {command}".strip() in run.stdout
+    assert min(times) < 0.3
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"cogjax {cogjax.__version__}\n"
+
+
+def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
+    out = tmp_path / "new" / "pictures"
+    words = ["generate", "一只猫的线稿", "--out", str(out), "--num-images", "2"]
+    assert cli.main([*words, "a red apple, 3D", "--seed", "7", "--top-k=9"]) == 0
+    assert model.calls == [
+        (["一只猫的线稿", "a red apple, 3D"], 2, 7, 0, {"top_k": 9}),
+    ]
+    names = ["一只猫的线稿-1.png", "一只猫的线稿-2.png"]
+    names += ["a-red-apple-3d-1.png", "a-red-apple-3d-2.png"]
+    assert {p.name for p in out.iterdir()} == {*names, "grid.png", "generation.json"}
+    assert [Image.open(out / name).getpixel((0, 0))[0] for name in names] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    record = json.loads((out / "generation.json").read_text("utf-8"))
+    assert record["model"] == {"name": "emoji", "card": model.card}
+    assert record["seed"] == 7 and record["settings"]["top_k"] == 9
+    assert record["prompts"] == ["一只猫的线稿", "a red apple, 3D"]
+    assert [image["file"] for image in record["images"]] == names
+    assert record["images"][3]["prompt"] == "a red apple, 3D"
+    assert record["images"][3]["codes"] == [[12, 13], [14, 15]]
+    assert record["images"][3]["score"] is None
+    shown = capsys.readouterr()
+    assert "4 pictures, grid.png and generation.json" in shown.out
+    assert "drawing: 1 of 1" in shown.err
+
+
+def test_a_second_run_overwrites_nothing(model, tmp_path):
+    words = ["generate", "cat", "--out", str(tmp_path), "--num-images", "1"]
+    assert cli.main(words) == 0
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    assert cli.main([*words, "--rerank", "3"]) == 0
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    new = {p.name for p in tmp_path.iterdir()} - set(before)
+    assert new == {"cat-2.png", "grid-2.png", "generation-2.json"}
+    record = json.loads((tmp_path / "generation-2.json").read_text())
+    assert record["images"][0]["file"] == "cat-2.png"
+    assert record["images"][0]["score"] == 0.5
+
+
+def test_generate_reads_prompts_and_continues_a_picture(model, tmp_path, picture):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\ufeffa cat\n\n 房子 \r\n", "utf-8")
+    words = ["generate", "--prompts-file", str(prompts), "--out", str(tmp_path / "out")]
+    words += ["--image-prompt", picture, "--rows", "1"]
+    assert cli.main(words) == 0
+    [(asked, *_, settings)] = model.calls
+    assert asked == ["a cat", "房子"]
+    assert settings["rows"] == 1
+    assert settings["image_prompt"].shape == (12, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("a red apple, 3D", "a-red-apple-3d"),
+        ("一只猫的线稿", "一只猫的线稿"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("C:\\con|?*\0\n", "c-con"),
+        ("😀!?", "image"),
+        ("Ａ１", "a1"),
+        ("हिन्दी", "हिन्दी"),
+        ("x" * 500, "x" * 120),
+        ("猫" * 500, "猫" * 40),
+    ],
+)
+def test_slug_is_a_safe_file_name(prompt, name):
+    assert slug(prompt) == name
+
+
+def test_free_path_counts_on(tmp_path):
+    assert free_path(tmp_path, "grid", ".png").name == "grid.png"
+    assert free_path(tmp_path, "cat", ".png", first=1).name == "cat-1.png"
+    for name in ("grid.png", "grid-2.png", "cat-1.png"):
+        (tmp_path / name).touch()
+    assert free_path(tmp_path, "grid", ".png").name == "grid-3.png"
+    assert free_path(tmp_path, "cat", ".png", first=1).name == "cat-2.png"
+
+
+def test_caption_and_score(model, picture, tmp_path, capsys):
+    assert cli.main(["caption", picture, "--language", "zh"]) == 0
+    assert capsys.readouterr().out == "zh 12\n"
+    out = tmp_path / "captions.json"
+    assert cli.main(["caption", picture, picture, "--json", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"{picture}: None 12"
+    assert json.loads(out.read_text())[0] == {"file": picture, "caption": "None 12"}
+    assert cli.main(["score", picture, "a cat"]) == 0
+    assert capsys.readouterr().out == "5.0000\n"
+
+
+def test_tokenizer_train_from_text(tmp_path, capsys):
+    from cogjax.data.text import TextTokenizer
+
+    text = tmp_path / "captions.txt"
+    text.write_text("a cat\n一只猫\na red apple\n" * 9, "utf-8")
+    out = tmp_path / "text.model"
+    words = ["tokenizer", "train", "--text", str(text), "--out", str(out)]
+    assert cli.main([*words, "--vocab-size", "280"]) == 0
+    assert TextTokenizer.load(out).size == 280
+    assert "280 pieces from 27 captions" in capsys.readouterr().out
+
+
+def test_train_reads_overrides_wherever_they_stand(tmp_path, monkeypatch, capsys):
+    from cogjax import launch
+
+    config = tmp_path / "run.py"
+    config.write_text("def get_config(arg=''): return {'optim': {'lr': 1.0}}")
+    calls = []
+    monkeypatch.setattr(launch, "train", lambda *args: calls.append(args) or "there")
+    words = ["train", "--config.optim.lr", "-2", "--config", str(config)]
+    words += ["--workdir", str(tmp_path / "run"), "--config.train.steps=5"]
+    assert cli.main(words) == 0
+    assert calls[0][0] == {"optim": {"lr": -2}, "train": {"steps": 5}}
+    assert calls[0][1] == str(tmp_path / "run")
+    assert "exported to there" in capsys.readouterr().out
+
+
+def test_interrupt_has_its_own_status(monkeypatch, capsys, model, tmp_path):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "generate", interrupted)
+    assert cli.main(["generate", "cat", "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "cogjax: interrupted\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_programming_errors_are_not_hidden(monkeypatch, model, tmp_path):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(model, "generate", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["generate", "cat", "--out", str(tmp_path / "out")])
+
+
+def test_an_error_of_several_lines_is_printed_as_one(monkeypatch, capsys):
+    def failing(name):
+        raise UserError("first\n  second")
+
+    monkeypatch.setitem(vars(cogjax), "load", failing)
+    assert cli.main(["generate", "cat", "--out", "nowhere"]) == 2
+    assert capsys.readouterr().err == "cogjax: error: first second\n"
