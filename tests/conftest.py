@@ -24,12 +24,13 @@ def make_nano_model():
 
     rng = np.random.default_rng(0)
 
+    def normal(shape, scale=0.1):
+        return rng.normal(0, scale, shape).astype(np.float32)
+
     def weights(net, *example):
         # Shapes only: running `init` would compile every layer on its own.
         shapes = jax.eval_shape(net.init, jax.random.key(0), *example)["params"]
-        return jax.tree.map(
-            lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes
-        )
+        return jax.tree.map(lambda leaf: normal(leaf.shape), shapes)
 
     words = "cat apple house flower rocket whale red blue line drawing of a flat icon"
     text = TextTokenizer.train([f"{w} {w}s 猫的线稿" for w in words.split()], 285)
@@ -43,7 +44,7 @@ def make_nano_model():
         Parts(
             tokenizer,
             weights(VQVAE(tokenizer), images),
-            rng.normal(size=(tokenizer.codebook_size, tokenizer.code_dim)),
+            normal((tokenizer.codebook_size, tokenizer.code_dim), 1.0),
             transformer,
             weights(lm, ids, ids),
             text,

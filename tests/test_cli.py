@@ -48,11 +48,10 @@ class FakeModel:
         lead = (len(prompts), num_images)
         pixels = np.arange(lead[0] * lead[1], dtype=np.uint8).reshape(*lead, 1, 1, 1)
         pixels = np.broadcast_to(pixels, (*lead, 8, 8, 3))
-        flat = pixels.reshape(-1, 8, 8, 3)
+        codes = np.arange(4 * lead[0] * lead[1], dtype=np.int32)
         return SimpleNamespace(
-            images=[Image.fromarray(np.ascontiguousarray(p)) for p in flat],
             pixels=pixels,
-            codes=np.arange(4 * len(flat), dtype=np.int32).reshape(*lead, 2, 2),
+            codes=codes.reshape(*lead, 2, 2),
             scores=np.full(lead, 0.5, np.float32) if rerank else None,
         )
 

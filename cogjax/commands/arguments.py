@@ -49,7 +49,7 @@ def number(low: float, high: float, open_low: bool = False) -> Callable[[str], f
             value = math.nan
         above = value > low if open_low else value >= low
         if not (above and value <= high):
-            start = f"above {low:g}" if open_low else f"from {low:g}"
+            start = f"above {low:g}, up" if open_low else f"from {low:g}"
             raise argparse.ArgumentTypeError(
                 f"expects a number {start} to {high:g}, got '{text}'"
             )
@@ -88,7 +88,7 @@ def read_lines(path: str, what: str) -> list[str]:
 
 def read_image(path: str, size: int | None = None):
     """Returns the picture as uint8 [y, x, 3]; UserError naming the file."""
-    from cogjax.data.records import decode_image
+    from cogjax.data.images import decode_image
 
     try:
         data = Path(path).read_bytes()

@@ -135,14 +135,16 @@ def _record(args: argparse.Namespace, model) -> dict:
 
 def _write(out: Path, prompts: list[str], result, record: dict) -> None:
     """Writes the pictures, the grid, and last the record that names them."""
+    import numpy as np
+
+    from cogjax.data.images import encode_png
     from cogjax.data.show import grid
 
-    number_of_images = record["settings"]["num_images"]
+    num_images = record["settings"]["num_images"]
     images = []
-    for i, picture in enumerate(result.images):
-        prompt, index = divmod(i, number_of_images)
+    for prompt, index in np.ndindex(*result.pixels.shape[:2]):
         path = free_path(out, slug(prompts[prompt]), ".png", first=1)
-        write_atomic(path, _png(picture))
+        write_atomic(path, encode_png(result.pixels[prompt, index]))
         score = None if result.scores is None else float(result.scores[prompt, index])
         images.append(
             {
@@ -153,21 +155,13 @@ def _write(out: Path, prompts: list[str], result, record: dict) -> None:
                 "codes": result.codes[prompt, index].tolist(),
             }
         )
-    pixels = result.pixels.reshape(-1, *result.pixels.shape[2:])
+    flat = result.pixels.reshape(-1, *result.pixels.shape[2:])
     grid_path = free_path(out, "grid", ".png")
-    write_atomic(grid_path, _png(grid(pixels, number_of_images)))
+    write_atomic(grid_path, encode_png(np.asarray(grid(flat, num_images))))
     record |= {"prompts": prompts, "grid": grid_path.name, "images": images}
     record_path = free_path(out, "generation", ".json")
     write_atomic(record_path, json.dumps(record, ensure_ascii=False) + "\n")
     print(f"{len(images)} pictures, {grid_path.name} and {record_path.name} in {out}")
-
-
-def _png(picture) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def slug(prompt: str) -> str:
