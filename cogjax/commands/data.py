@@ -1,8 +1,10 @@
 """`cogjax data`: build a data set from emoji or from a folder, and look at one."""
 
 import argparse
+import sys
 
 from cogjax.commands.arguments import add_command, number, whole
+from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 from cogjax.files import check_folder, check_folder_for
 
@@ -27,6 +29,7 @@ def add_parser(commands) -> None:
     )
     add("--styles", metavar="A,B", help="default: all of the tier")
     add("--npm-dir", metavar="DIR", help="archives fetched earlier by npm pack")
+    add("--groups", metavar="A,B", help="of Unicode, such as food-drink; default: all")
     add("--no-flags", action="store_true", help="leave out the flags of countries")
 
     summary = "Import pictures with captions: .txt files, metadata.jsonl, CSV or .tar."
@@ -53,17 +56,32 @@ def add_parser(commands) -> None:
 
 def _emoji(args: argparse.Namespace) -> None:
     check_folder(args.out)
-    styles = tuple(s.strip() for s in args.styles.split(",")) if args.styles else None
     from cogjax.data.emoji import build_emoji
 
-    build_emoji(
-        args.out,
-        size=args.size,
-        tier=args.tier,
-        styles=styles,
-        npm_dir=args.npm_dir,
-        flags=not args.no_flags,
-    )
+    with Progress() as progress:
+        report = build_emoji(
+            args.out,
+            size=args.size,
+            tier=args.tier,
+            styles=_names(args.styles),
+            groups=_names(args.groups),
+            npm_dir=args.npm_dir,
+            flags=not args.no_flags,
+            progress=progress,
+        )
+    for failure in report.failed[:10]:
+        print(f"skipped {failure}", file=sys.stderr)
+    styles = ", ".join(f"{name} {count}" for name, count in report.styles.items())
+    print(f"{args.out}: {_counts(report.manifest)} ({styles})")
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in text.split(",")) if text else None
+
+
+def _counts(manifest) -> str:
+    parts = [f"{split} {count}" for split, count in manifest.counts.items()]
+    return ", ".join(parts)
 
 
 def _folder(args: argparse.Namespace) -> None:

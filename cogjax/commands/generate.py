@@ -6,13 +6,12 @@ prompt, and a second run in the same folder writes `grid-2.png` and `generation-
 
 import argparse
 import json
-import sys
-import time
 import unicodedata
 from pathlib import Path
 
 from cogjax.commands import arguments
 from cogjax.commands.arguments import add_command, check_text, number, whole
+from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 from cogjax.files import check_folder, write_atomic
 
@@ -95,7 +94,7 @@ def _generate(args: argparse.Namespace) -> None:
     import cogjax
 
     model = cogjax.load(args.model)
-    with _Progress() as progress:
+    with Progress() as progress:
         result = model.generate(
             prompts,
             num_images=args.num_images,
@@ -183,31 +182,3 @@ def free_path(folder: Path, stem: str, suffix: str, first: int = 0) -> Path:
         index += 1
         path = folder / f"{stem}-{index}{suffix}"
     return path
-
-
-class _Progress:
-    """Callable (done, total, label): a bar on a terminal, else a line now and then."""
-
-    def __enter__(self) -> "_Progress":
-        self._bar = self._task = None
-        self._next_line = 0.0
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bar = Progress(console=Console(stderr=True))
-            self._bar.start()
-            # Pulses until the first call: loading and compiling have no known length.
-            self._task = self._bar.add_task("preparing", total=None)
-        return self
-
-    def __exit__(self, *exception) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, done: int, total: int, label: str) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, description=label)
-        elif time.monotonic() >= self._next_line or done == total:
-            self._next_line = time.monotonic() + 5
-            print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
