@@ -11,8 +11,8 @@ class Progress:
         self._bar = self._task = None
         self._next_line = 0.0
         if sys.stderr.isatty():
-            from rich.console import Console
             from rich import progress
+            from rich.console import Console
 
             self._bar = progress.Progress(console=Console(stderr=True))
             self._bar.start()
