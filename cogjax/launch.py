@@ -77,13 +77,14 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     not fit, before any compilation.
     """
     workdir = Path(workdir)
+    sections = _check(config)
+    mesh = make_mesh(sections["mesh"])
     run = _build(config, workdir)
-    mesh = make_mesh(section(MeshConfig, config.get("mesh", {}), "mesh"))
     fit(
         run.task,
         run.batches,
         run.train,
-        section(OptimConfig, config.get("optim", {}), "optim"),
+        sections["optim"],
         mesh,
         workdir,
         hooks=((run.train.sample_every, run.sample),),
@@ -107,12 +108,28 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
 
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Parameter counts and sizes of a config, without data or compilation."""
+    _check(config)
     if _task_name(config) == "vq":
         _, task = _vq_task(config)
     else:
         task = _lm_task(config)[0]
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     return {"parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}
+
+
+def _check(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Builds the sections that all tasks share, so that a wrong key fails first."""
+    classes = {
+        "data": DataConfig,
+        "optim": OptimConfig,
+        "mesh": MeshConfig,
+        "train": TrainConfig,
+        "eval": EvalConfig,
+        "sample": SampleConfig,
+    }
+    return {
+        name: section(cls, config.get(name, {}), name) for name, cls in classes.items()
+    }
 
 
 @dataclass(frozen=True)

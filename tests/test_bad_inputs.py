@@ -196,14 +196,54 @@ def get_config(arg=""):
         (["--config.train.steps=1.5"], "'train.steps' expects a whole number, got 1.5"),
         (["--config.task.name=gan"], "'task.name' expects 'vq' or 'lm', got 'gan'"),
         (["--config.model.width=3"], "unknown config key 'model.width': did you mean"),
-        (["--config.task.method=em"], "em"),
-        (["--config.mesh.data=7"], "7"),
-        ([], "missing"),
+        (["--config.task.method=em"], "section 'task': method is 'em', expected one"),
+        (
+            ["--config.mesh.data=7"],
+            "mesh 7 x 1 x 1 (data, fsdp, tensor) does not cover",
+        ),
+        (
+            ["--config.train.batch_size=12", "--config.train.accumulate=5"],
+            "into 5 parts",
+        ),
+        (["--config.optim.lr=-1"], "lr must be above 0"),
+        (["--config.model.image_size=18"], "section 'model': image_size 18 is no mult"),
+        (
+            ["--config.model.strides=(2,)"],
+            "section 'model': widths (8, 16) and strides",
+        ),
+        ([], "missing is not a data set (no manifest.json)"),
         (["--stesp", "3"], "unexpected argument '--stesp'"),
     ],
 )
 def test_configs(capsys, here, words, message):
     (here / "run.py").write_text(CONFIG)
+    words = ["train", "--config", "run.py", "--workdir", "run", *words]
+    check(capsys, here, words, message)
+
+
+LM_CONFIG = """
+def get_config(arg=""):
+    return {
+        "task": {"name": "lm"},
+        "model": {"width": 32, "depth": 1, "heads": 2},
+        "data": {"path": "missing", "tokenizer": "tok", "text": "text.model"},
+    }
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config.model.heads=5"], "width 32 is no multiple of heads 5"),
+        (["--config.model.dtype=float8"], "expects one of 'float32', 'bfloat16', 'flo"),
+        (["--config.sample.promts=('a',)"], "did you mean 'sample.prompts'?"),
+        (["--config.sample.prompts=3"], "'sample.prompts' expects a list, got 3"),
+        (["--config.data.text="], "config key 'data.text' is required for task lm"),
+        ([], "tok is not a model folder: it has no config.json"),
+    ],
+)
+def test_transformer_configs(capsys, here, words, message):
+    (here / "run.py").write_text(LM_CONFIG)
     words = ["train", "--config", "run.py", "--workdir", "run", *words]
     check(capsys, here, words, message)
 

@@ -5,6 +5,7 @@
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cogjax.data.layout import Layout
 from cogjax.data.vocab import Vocab
@@ -72,12 +73,16 @@ class TransformerConfig:
     text_len: int = 61
     dropout: float = 0.1
     alpha: float = 32.0
-    norm_scope: str = "token"
+    norm_scope: Literal["token", "sample", "tensor"] = "token"
     sandwich: bool = True
     embedding_gradient: float = 1.0
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     remat: str = "none"
     unroll: int = 1
+
+    def __post_init__(self):
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
 
 
 TRANSFORMERS = {

@@ -10,6 +10,7 @@ The codebook [k, z] is not part of the network: how it is trained differs by met
 (`tasks/vq.py`), and a trained tokenizer is a network and one array.
 """
 
+import math
 from dataclasses import dataclass
 
 import flax.linen as nn
@@ -39,13 +40,19 @@ class VQVAEConfig:
     pixel_mean: tuple[float, ...] = (0.79093, 0.76271, 0.75340)
     pixel_std: tuple[float, ...] = (0.30379, 0.32279, 0.32800)
 
+    def __post_init__(self):
+        if len(self.widths) != len(self.strides):
+            raise ValueError(f"widths {self.widths} and strides {self.strides} differ")
+        if min(self.strides) < 1 or self.image_size % math.prod(self.strides):
+            raise ValueError(
+                f"image_size {self.image_size} is no multiple of the product of "
+                f"strides {self.strides}"
+            )
+
     @property
     def grid(self) -> int:
         """Codes a side."""
-        stride = 1
-        for factor in self.strides:
-            stride *= factor
-        return self.image_size // stride
+        return self.image_size // math.prod(self.strides)
 
 
 class Encoder(nn.Module):

@@ -42,13 +42,15 @@ class VQConfig:
     anneal_steps: int = 2000
     kl_weight: float = 1e-4
 
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}, expected one of {METHODS}")
+
 
 class VQTask:
     """Task over batches {"image": uint8 [b, y, x, 3]}."""
 
     def __init__(self, model: VQVAEConfig, config: VQConfig):
-        if config.method not in METHODS:
-            raise ValueError(f"method is {config.method!r}, expected one of {METHODS}")
         self.model = VQVAE(model)
         self.config = config
 
