@@ -107,6 +107,7 @@ class ImageLM(nn.Module):
             norm_scope=cfg.norm_scope,
             sandwich=cfg.sandwich,
             dtype=dtype,
+            parent=None,  # a template; `Stack` owns the layers
         )
         stack = Stack(block, cfg.depth, cfg.remat, cfg.unroll, name="blocks")
         x, cache = stack(x, LayerInput(cache, layer_keys), mask, slot)
