@@ -168,9 +168,7 @@ def unnamed_children(module: ast.ClassDef) -> list[str]:
         return []
     unnamed = []
     for node in ast.walk(module):
-        if isinstance(node, ast.Call) and not any(
-            k.arg == "name" for k in node.keywords
-        ):
+        if isinstance(node, ast.Call) and not _is_explicit(node):
             name = ast.unparse(node.func)
             is_layer = re.fullmatch(r"nn\.(?!Dropout)[A-Z]\w*", name)
             if is_layer or name in MODULES:
