@@ -91,7 +91,7 @@ TRANSFORMERS = {
         embedding_gradient=0.1, dtype="bfloat16", remat="nothing_saveable"
     ),
     "small": TransformerConfig(
-        width=384, depth=6, heads=6, text_len=20, dropout=0.1, unroll=6
+        width=256, depth=5, heads=4, text_len=16, dropout=0.0, unroll=5
     ),
     "nano": TransformerConfig(
         width=32, depth=2, heads=2, text_len=8, dropout=0.0, unroll=1

@@ -24,6 +24,15 @@ from cogjax.ops.masks import causal_mask
 from cogjax.ops.precision import shrink_gradient
 
 
+# Which axes of the stacked [l, ...] kernels are inputs and which are outputs.
+MATRIX_AXES = {
+    "qkv": ((1,), (2, 3, 4)),
+    "attn_out": ((1, 2), (3,)),
+    "mlp_in": ((1,), (2,)),
+    "mlp_out": ((1,), (2,)),
+}
+
+
 @dataclass(frozen=True)
 class ImageLMConfig:
     """Shape and numerics of the transformer.
@@ -124,3 +133,13 @@ def make_cache(config: ImageLMConfig, batch: int, length: int) -> Cache:
     return empty_cache(
         config.depth, batch, length, config.heads, config.head_dim, dtype
     )
+
+
+def matrix_axes(params):
+    """(input axes, output axes) of each kernel of the blocks, None for other leaves."""
+
+    def axes(path, _):
+        names = [part.key for part in path]
+        return MATRIX_AXES.get(names[-2]) if names[-1] == "kernel" else None
+
+    return jax.tree_util.tree_map_with_path(axes, params)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.models.image_lm import ImageLM, ImageLMConfig, matrix_axes
 from cogjax.ops import losses
 
 
@@ -13,6 +13,8 @@ class LMTask:
     weights[:, i] weighs the prediction of ids[:, i]; the loss is the weighted mean
     over the batch, over the whole padded vocabulary, in float32 (CogView's release).
     """
+
+    matrix_axes = staticmethod(matrix_axes)
 
     def __init__(self, model: ImageLMConfig, num_codes: int):
         """num_codes: ids below are image codes, which splits the metrics."""

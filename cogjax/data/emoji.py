@@ -1,0 +1,232 @@
+"""The bilingual emoji styles: real pictures with captions, from packages alone.
+
+Tier "pip" draws OpenMoji (colour, line, fill) and Twemoji from PyPI packages; tier
+"npm" adds labels and tags of emojibase and the Noto and Fluent styles from npm
+archives. Archives are read in memory, never unpacked.
+"""
+
+import hashlib
+import io
+import multiprocessing
+import os
+import re
+import shutil
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cogjax.data import emoji_sources
+from cogjax.data.emoji_captions import Concept, captions
+from cogjax.data.images import encode_png, to_square
+from cogjax.data.records import Example, Manifest, RecordWriter, write_manifest
+from cogjax.errors import UserError
+
+Progress = Callable[[int, int, str], None]
+
+LICENSES = {
+    "noto": "Noto Emoji, Google, Apache-2.0",
+    "twemoji": "Twemoji, Twitter and contributors, CC BY 4.0",
+    "fluent-3d": "Fluent Emoji, Microsoft, MIT",
+    "fluent-flat": "Fluent Emoji, Microsoft, MIT",
+    "fluent-mono": "Fluent Emoji, Microsoft, MIT",
+    "openmoji": "OpenMoji, CC BY-SA 4.0",
+    "openmoji-line": "OpenMoji, CC BY-SA 4.0",
+    "openmoji-flat": "OpenMoji, CC BY-SA 4.0",
+}
+# Chosen so that the examples of the README, a cat and a red apple, are in `train`.
+_SALT = "cogjax-emoji-16"
+_HELD_OUT = 0.04
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was built: counts by split and by style, and pictures that failed."""
+
+    manifest: Manifest
+    styles: dict[str, int]
+    failed: list[str]
+
+
+def build_emoji(
+    out: str | os.PathLike,
+    *,
+    size: int = 64,
+    tier: str = "auto",
+    styles: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    npm_dir: str | os.PathLike | None = None,
+    flags: bool = True,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Report:
+    """Renders the styles and writes splits train, val and pairs.
+
+    val: concepts held out whole. pairs: (concept, style) pairs held out whose concept
+    is in train in two or more other styles. Both are decided by hashes, so they do not
+    depend on which styles are chosen.
+
+    Args:
+      size: pixels a side. tier: "pip", "npm", or "auto" (npm if it is installed).
+      styles, groups: None takes all; groups are Unicode's, such as "food-drink".
+      npm_dir: folder of npm archives (.tgz) to use instead of calling npm.
+
+    Raises:
+      UserError: a missing package, an unknown name, an `out` that is in the way.
+    """
+    out = Path(out)
+    _check_out(out)
+    progress = progress or (lambda done, total, label: None)
+    tier = emoji_sources.resolve_tier(tier, npm_dir)
+    _check_names(tier, styles, groups)
+    concepts, pictures = emoji_sources.collect(tier, styles, npm_dir)
+    wanted = {
+        key: concept
+        for key, concept in concepts.items()
+        if (flags or concept.group != "flags")
+        and (groups is None or concept.group in groups)
+    }
+    jobs = [p for p in pictures if p.key in wanted]
+    if not jobs:
+        raise UserError("no picture is left: choose other styles or groups")
+    rendered, failed = _render(jobs, size, workers, progress)
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        manifest = _write(partial, rendered, wanted, size, tier, failed)
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    counts = Counter(style for style, _, _ in rendered)
+    return Report(manifest, dict(sorted(counts.items())), failed)
+
+
+def split_of(key: str, style: str, styles: Iterable[str]) -> str:
+    """Split of a picture, given all the styles that its concept has."""
+    if _share(key) < _HELD_OUT:
+        return "val"
+    held = {s for s in styles if _share(f"{key}|{s}") < _HELD_OUT}
+    left = [s for s in styles if s not in held]
+    return "pairs" if style in held and len(left) >= 2 else "train"
+
+
+def _share(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    digest = hashlib.sha256(f"{_SALT}|{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and not a data set: choose another folder")
+
+
+def _check_names(tier, styles, groups) -> None:
+    known = emoji_sources.STYLES_OF_TIER[tier]
+    for style in styles or ():
+        if style not in known:
+            raise UserError(
+                f"unknown style '{style}': tier {tier} has {', '.join(known)}"
+            )
+    for group in groups or ():
+        if group not in emoji_sources.GROUPS:
+            raise UserError(
+                f"unknown group '{group}': known are {', '.join(emoji_sources.GROUPS)}"
+            )
+
+
+def _render(jobs, size, workers, progress):
+    """[(style, key, png)], and one line for each picture that could not be drawn."""
+    os.environ.setdefault("VIPS_CONCURRENCY", "1")
+    rendered, failed = [], []
+    # Spawned: the parent may hold threads that do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        results = pool.map(
+            _render_one, ((job, size) for job in jobs), chunksize=64
+        )
+        for done, (job, (png, reason)) in enumerate(zip(jobs, results, strict=True)):
+            if done % 64 == 0:
+                progress(done, len(jobs), "drawing")
+            if png is None:
+                failed.append(f"{job.style}/{job.key}: {reason}")
+            else:
+                rendered.append((job.style, job.key, png))
+    progress(len(jobs), len(jobs), "drawing")
+    if len(failed) > 0.05 * len(jobs):
+        raise UserError(f"{len(failed)} of {len(jobs)} pictures failed: {failed[0]}")
+    return rendered, failed
+
+
+def _render_one(task):
+    job, size = task
+    try:
+        return encode_png(_pixels(job.data, size)), ""
+    except Exception as error:  # One bad drawing must not end the build.
+        return None, str(error)[:120] or type(error).__name__
+
+
+def _pixels(data: bytes, size: int) -> np.ndarray:
+    """SVG, WebP or PNG bytes -> uint8 [size, size, 3] on white, drawn at 2x."""
+    if b"<svg" in data[:400]:
+        import pyvips
+
+        # Looked at before drawing: only the scale can make a drawing large.
+        image = pyvips.Image.svgload_buffer(data)
+        scale = 2 * size / max(image.width, image.height)
+        image = pyvips.Image.svgload_buffer(data, scale=scale)
+        pixels = np.ndarray(
+            (image.height, image.width, image.bands),
+            np.uint8,
+            image.write_to_memory(),
+        )
+        picture = Image.fromarray(pixels)
+    else:
+        picture = Image.open(io.BytesIO(data)).convert("RGBA")
+    side = max(picture.size)
+    square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
+    corner = ((side - picture.width) // 2, (side - picture.height) // 2)
+    square.paste(picture, corner)
+    return to_square(square, size)
+
+
+def _write(folder, rendered, concepts, size, tier, failed) -> Manifest:
+    styles_of = defaultdict(list)
+    for style, key, _ in rendered:
+        styles_of[key].append(style)
+    writers = {
+        "train": RecordWriter(folder, "train", 4),
+        "val": RecordWriter(folder, "val", 1),
+        "pairs": RecordWriter(folder, "pairs", 1),
+    }
+    for style, key, png in sorted(rendered):
+        split = split_of(key, style, sorted(styles_of[key]))
+        writers[split].write(_example(concepts[key], style, png))
+    for writer in writers.values():
+        writer.close()
+    used = sorted({style for style, _, _ in rendered})
+    info = {
+        "tier": tier,
+        "licenses": {style: LICENSES[style] for style in used},
+        "labels": "Unicode CLDR, Unicode-3.0",
+        "failed": failed[:100],
+    }
+    return write_manifest(folder, "emoji", size, writers.values(), info)
+
+
+def _example(concept: Concept, style: str, png: bytes) -> Example:
+    meta = {
+        "concept": concept.key,
+        "style": style,
+        "label_en": concept.label_en,
+        "label_zh": concept.label_zh,
+        "group": concept.group,
+    }
+    name = re.sub(r"[^0-9a-z-]", "", f"{style}-{concept.key}")
+    return Example(name, png, captions(concept, style), meta)

@@ -1,0 +1,71 @@
+"""Picture files to pixels, on guard against files that are not what they seem."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cogjax.errors import UserError
+
+MAX_PIXELS = 89_478_485
+
+
+def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
+    """Encoded picture -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
+
+    The first frame, turned as its EXIF says, transparency on white. The pixel count is
+    read from the header before anything is decoded. UserError with the reason if the
+    picture is broken, empty or too large.
+    """
+    if not data:
+        raise UserError("the file is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(
+                    f"{image.width} x {image.height} pixels, at most {MAX_PIXELS}"
+                )
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            return to_square(image, size) if size else np.asarray(on_white(image))
+        except Image.DecompressionBombError as error:
+            raise UserError(f"too many pixels, at most {MAX_PIXELS}") from error
+        except UserError:
+            raise
+        except Exception as error:  # Pillow's plugins raise nearly every type.
+            head = data[:64].lstrip().lower()
+            html = head.startswith((b"<!doctype", b"<html"))
+            reason = "it is an HTML page" if html else str(error) or "cannot be decoded"
+            raise UserError(f"not a readable picture: {reason}"[:200]) from error
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB copy of a picture in any mode, transparency composited on white."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow would clip 16-bit grey at 255 instead of scaling it.
+        grey = np.asarray(image, np.float32) / 257
+        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    white.alpha_composite(image)
+    return white.convert("RGB")
+
+
+def to_square(image: Image.Image, size: int) -> np.ndarray:
+    """Shorter side to `size`, centre crop: uint8 [size, size, 3]."""
+    image = on_white(image)
+    return np.asarray(
+        ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
+    )
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """uint8 [y, x, 3] -> PNG bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=False)
+    return buffer.getvalue()

@@ -1,0 +1,186 @@
+"""Data sets on disk: ArrayRecord shards and a manifest.
+
+    DIR/manifest.json
+    DIR/train-00000-of-00004.arrayrecord ...
+
+A record is the msgpack of one example; nothing in it is executed when read.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from cogjax.data.images import decode_image
+from cogjax.errors import UserError
+from cogjax.files import write_atomic
+
+__all__ = ["Example", "Manifest", "RecordWriter", "decode_image", "open_split"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture with its captions.
+
+    image: encoded (PNG) bytes. captions: (language, text) pairs, the language "en",
+    "zh" or "" if unknown. meta: free text fields such as the style.
+    """
+
+    id: str
+    image: bytes
+    captions: tuple[tuple[str, str], ...]
+    meta: dict[str, str] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        """Serialises the example."""
+        return msgpack.packb(asdict(self))
+
+    @classmethod
+    def unpack(cls, record: bytes) -> "Example":
+        """Reads a serialised example; ValueError if it is none."""
+        try:
+            fields = msgpack.unpackb(record, strict_map_key=True)
+            captions = tuple((lang, text) for lang, text in fields["captions"])
+            return cls(fields["id"], fields["image"], captions, fields["meta"])
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+            raise ValueError("the record is not a cogjax example") from error
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set folder holds.
+
+    counts: examples of each split. checksums: sha256 of each shard file. fingerprint:
+    sha256 over the checksums, the identity of the data. info: licences, skipped files.
+    """
+
+    kind: str
+    image_size: int
+    counts: dict[str, int]
+    checksums: dict[str, str]
+    fingerprint: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class RecordWriter:
+    """Writes one split as `num_shards` ArrayRecord files, examples dealt in turn."""
+
+    def __init__(self, folder: str | os.PathLike, split: str, num_shards: int = 4):
+        from array_record.python.array_record_module import ArrayRecordWriter
+
+        self.folder, self.split, self.count = Path(folder), split, 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.names = [
+            f"{split}-{i:05d}-of-{num_shards:05d}.arrayrecord"
+            for i in range(num_shards)
+        ]
+        # One record a group: examples are read at random.
+        self._shards = [
+            ArrayRecordWriter(str(self.folder / name), "group_size:1")
+            for name in self.names
+        ]
+
+    def write(self, example: Example) -> None:
+        """Appends an example."""
+        self._shards[self.count % len(self._shards)].write(example.pack())
+        self.count += 1
+
+    def close(self) -> None:
+        """Finishes the files; without it they cannot be read."""
+        for shard in self._shards:
+            shard.close()
+
+
+def write_manifest(
+    folder: str | os.PathLike,
+    kind: str,
+    image_size: int,
+    writers: Iterable[RecordWriter],
+    info: Mapping[str, Any],
+) -> Manifest:
+    """Checksums the closed shards and writes manifest.json."""
+    folder, writers = Path(folder), list(writers)
+    checksums = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for writer in writers
+        for name in writer.names
+    }
+    joined = "".join(f"{name}:{digest}\n" for name, digest in sorted(checksums.items()))
+    manifest = Manifest(
+        kind,
+        image_size,
+        {writer.split: writer.count for writer in writers},
+        checksums,
+        hashlib.sha256(joined.encode()).hexdigest(),
+        dict(info),
+    )
+    text = json.dumps({"format": FORMAT} | asdict(manifest), indent=2, ensure_ascii=False)
+    write_atomic(folder / "manifest.json", text + "\n")
+    return manifest
+
+
+def read_manifest(folder: str | os.PathLike) -> Manifest:
+    """Reads manifest.json; UserError if the folder is no data set of this format."""
+    path = Path(folder) / "manifest.json"
+    try:
+        fields = json.loads(path.read_bytes())
+        if fields.pop("format") != FORMAT:
+            raise UserError(f"{path} is of another format: build the data set again")
+        return Manifest(**fields)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} is not a data set (no manifest.json): build one with "
+            f"`cogjax data emoji` or `cogjax data folder`"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+class Split:
+    """Random access to the examples of a split; picklable."""
+
+    def __init__(self, paths: list[Path]):
+        from grain.sources import ArrayRecordDataSource
+
+        self._source = ArrayRecordDataSource([str(path) for path in paths])
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        try:
+            return Example.unpack(self._source[index])
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise UserError(f"record {index} is damaged: {error}") from error
+
+
+def open_split(folder: str | os.PathLike, split: str) -> Split:
+    """Opens a split; UserError naming a missing or unfinished shard."""
+    manifest, folder = read_manifest(folder), Path(folder)
+    if split not in manifest.counts:
+        raise UserError(
+            f"{folder} has no split '{split}': it has {', '.join(manifest.counts)}"
+        )
+    names = sorted(n for n in manifest.checksums if n.startswith(f"{split}-"))
+    paths = [folder / name for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"shard {path} is missing: copy or build the data again")
+    try:
+        opened = Split(paths)
+        found = len(opened)
+    except Exception as error:  # ArrayRecord raises bare types with empty messages.
+        raise UserError(f"a shard of '{split}' in {folder} is cut short") from error
+    if found != manifest.counts[split]:
+        raise UserError(
+            f"split '{split}' of {folder} has {found} records, the manifest says "
+            f"{manifest.counts[split]}: build the data again"
+        )
+    return opened

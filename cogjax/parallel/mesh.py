@@ -1,0 +1,65 @@
+"""The device mesh: axes data, fsdp and tensor."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from cogjax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; -1 takes what the others leave."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+def make_mesh(config: MeshConfig, devices=None) -> Mesh:
+    """Builds the mesh over all devices; UserError if the sizes do not multiply out.
+
+    The axes are Auto: `jax.make_mesh` would make them Explicit.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = [config.data, config.fsdp, config.tensor]
+    known = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) == 1 and known > 0 and len(devices) % known == 0:
+        sizes[sizes.index(-1)] = len(devices) // known
+    if -1 in sizes or math.prod(sizes) != len(devices):
+        raise UserError(
+            f"mesh {config.data} x {config.fsdp} x {config.tensor} (data, fsdp, tensor)"
+            f" does not cover {len(devices)} devices: make the product equal, or one -1"
+        )
+    types = (AxisType.Auto,) * len(AXES)
+    return Mesh(np.array(devices).reshape(sizes), AXES, axis_types=types)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Leading axis over data and fsdp, the rest whole."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def check_batch(mesh: Mesh, batch_size: int) -> None:
+    """UserError unless the batch divides over the data and fsdp axes."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % ways:
+        raise UserError(
+            f"train.batch_size is {batch_size}: it must be a multiple of data x fsdp "
+            f"devices, {ways}"
+        )
+
+
+def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts this process's part of a batch on the devices, split over the batch axis."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, value)
+        for name, value in batch.items()
+    }

@@ -1,0 +1,1 @@
+"""The training loop: it sees a task and batches, never a network."""

@@ -1,0 +1,106 @@
+"""AdamW or Muon with warm-up, cosine decay and clipping (CogView section 3.1)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import optax
+from optax import contrib
+
+from cogjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser settings; the defaults are CogView's.
+
+    name: "muon" trains the matrices that the task names in `matrix_axes` by Muon
+    (orthogonalised momentum, `lr` about 0.02) and the rest by AdamW at `adam_lr`.
+    warmup: steps if 1 or more, else a fraction of all steps. final_ratio: the cosine
+    ends at this share of `lr`. clip: global gradient norm, 0 is off.
+    """
+
+    name: Literal["adamw", "muon"] = "adamw"
+    lr: float = 3e-4
+    adam_lr: float = 3e-3
+    warmup: float = 0.02
+    final_ratio: float = 0.1
+    b1: float = 0.9
+    b2: float = 0.95
+    weight_decay: float = 4e-2
+    clip: float = 1.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+
+    def __post_init__(self):
+        if min(self.lr, self.adam_lr) <= 0:
+            raise UserError("config section 'optim': learning rates must be above 0")
+        if min(self.warmup, self.clip, self.weight_decay) < 0:
+            raise UserError(
+                "config section 'optim': warmup, clip and weight_decay must not be "
+                "negative"
+            )
+
+
+def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
+    """Learning rate of a step: linear from 0 over the warm-up, then cosine."""
+    warmup = config.warmup if config.warmup >= 1 else config.warmup * total_steps
+    warmup = max(int(warmup), 1)
+    if config.schedule == "constant":
+        after = optax.constant_schedule(config.lr)
+    else:
+        steps = max(total_steps - warmup, 1)
+        after = optax.cosine_decay_schedule(config.lr, steps, config.final_ratio)
+    rise = optax.linear_schedule(0.0, config.lr, warmup)
+    return optax.join_schedules([rise, after], [warmup])
+
+
+def make_optimizer(
+    config: OptimConfig, schedule: optax.Schedule, matrix_axes: Any = None
+) -> optax.GradientTransformation:
+    """Clipping, then the optimiser; norms and biases do not decay (CogView 1.10).
+
+    matrix_axes: function of the parameters, giving for each leaf None or the
+    (input axes, output axes) that make it a matrix; needed for Muon.
+    """
+    clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
+    if config.name == "muon":
+        if matrix_axes is None:
+            raise UserError("optim.name 'muon' does not fit this task: choose 'adamw'")
+        return optax.chain(clip, _muon(config, schedule, matrix_axes))
+    adamw = optax.adamw(
+        schedule,
+        b1=config.b1,
+        b2=config.b2,
+        weight_decay=config.weight_decay,
+        mask=decay_mask,
+    )
+    return optax.chain(clip, adamw)
+
+
+def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
+    def dimensions(params):
+        return jax.tree.map(
+            lambda axes: axes and contrib.MuonDimensionNumbers(*axes),
+            matrix_axes(params),
+            is_leaf=lambda axes: axes is None or isinstance(axes, tuple),
+        )
+
+    return contrib.muon(
+        schedule,
+        weight_decay=config.weight_decay,
+        weight_decay_mask=decay_mask,
+        adam_b1=config.b1,
+        adam_b2=config.b2,
+        adam_weight_decay=config.weight_decay,
+        adam_learning_rate=lambda step: schedule(step) * config.adam_lr / config.lr,
+        muon_weight_dimension_numbers=dimensions,
+    )
+
+
+def decay_mask(params):
+    """True for the leaves that decay: all but those named `bias` and `scale`."""
+
+    def decays(path, _):
+        return path[-1].key not in ("bias", "scale")
+
+    return jax.tree_util.tree_map_with_path(decays, params)

@@ -1,0 +1,26 @@
+"""What a training run is at one step."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jax import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that the next step depends on.
+
+    step: int32, updates tried so far, also the position in the data. state: the task's
+    own (a codebook). ema: moving average of params. key: of the run, raw key data;
+    step t uses `fold_in(key, t)`. bad_steps: updates skipped in a row.
+    """
+
+    step: Array
+    params: Any
+    opt_state: Any
+    state: Any
+    ema: Any
+    key: Array
+    bad_steps: Array

@@ -1,0 +1,109 @@
+"""One training step, pure and jitted once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from cogjax.train.state import TrainState
+
+
+def init_state(task: Any, tx: optax.GradientTransformation, key: Array) -> TrainState:
+    """The state before the first step."""
+    init_key, run_key = jax.random.split(key)
+    params, state = task.init(init_key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        state=state,
+        # A copy: params and ema are donated, one buffer cannot be given twice.
+        ema=jax.tree.map(jnp.copy, params),
+        key=jax.random.key_data(run_key),
+        bad_steps=jnp.zeros((), jnp.int32),
+    )
+
+
+def make_train_step(
+    task: Any,
+    tx: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    accumulate: int,
+    ema_decay: float,
+) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
+    """Returns `step(train_state, batch) -> (train_state, scalar metrics)`.
+
+    A batch is cut into `accumulate` parts whose gradients are averaged. If the loss or
+    a gradient is not finite the whole update is dropped, task state and EMA included,
+    and only `step` and `bad_steps` advance. Finiteness is decided on global values, so
+    all processes agree.
+    """
+
+    def step(train_state: TrainState, batch):
+        key = jax.random.fold_in(
+            jax.random.wrap_key_data(train_state.key), train_state.step
+        )
+        grads, state, metrics = _gradients(task, train_state, batch, key, accumulate)
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        updates, opt_state = tx.update(grads, train_state.opt_state, train_state.params)
+        params = optax.apply_updates(train_state.params, updates)
+        # Early averages forget the random start quickly.
+        decay = jnp.minimum(
+            ema_decay, (1 + train_state.step) / (10 + train_state.step)
+        )
+        ema = jax.tree.map(
+            lambda old, new: decay * old + (1 - decay) * new, train_state.ema, params
+        )
+        new = (params, opt_state, state, ema)
+        old = (
+            train_state.params,
+            train_state.opt_state,
+            train_state.state,
+            train_state.ema,
+        )
+        kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+        bad_steps = jnp.where(finite, 0, train_state.bad_steps + 1)
+        metrics |= {
+            "grad_norm": norm,
+            "lr": schedule(train_state.step),
+            "bad_steps": bad_steps,
+        }
+        return (
+            TrainState(train_state.step + 1, *kept, train_state.key, bad_steps),
+            metrics,
+        )
+
+    return step
+
+
+def _gradients(task, train_state, batch, key, accumulate):
+    """Mean gradients and metrics over the parts of a batch; task state threads through."""
+    grad_fn = jax.value_and_grad(task.loss, has_aux=True)
+
+    def part(state, inputs):
+        index, part_batch = inputs
+        (loss, (state, metrics)), grads = grad_fn(
+            train_state.params, state, part_batch, jax.random.fold_in(key, index)
+        )
+        return state, (grads, {"loss": loss, **metrics})
+
+    if accumulate == 1:
+        state, (grads, metrics) = part(train_state.state, (0, batch))
+        return grads, state, metrics
+    # Part i takes every accumulate-th example: each device keeps its own examples.
+    parts = jax.tree.map(
+        lambda x: jnp.moveaxis(
+            x.reshape(-1, accumulate, *x.shape[1:]), 1, 0
+        ),
+        batch,
+    )
+    state, results = jax.lax.scan(
+        part, train_state.state, (jnp.arange(accumulate), parts)
+    )
+    grads, metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), results)
+    return grads, state, metrics
