@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,11 +33,17 @@ COMMANDS = (
 )
 
 
+@dataclass
+class FakeSampler:
+    temperature: float = 0.5
+    top_k: int = 0
+
+
 class FakeModel:
     """Draws one grey level an image and remembers what it was asked for."""
 
     card = {"name": "fake", "version": "1"}
-    image_size, grid = 8, 2
+    parts = SimpleNamespace(sampler=FakeSampler())
 
     def __init__(self):
         self.calls = []
@@ -115,6 +122,7 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
     record = json.loads((out / "generation.json").read_text("utf-8"))
     assert record["model"] == {"name": "emoji", "card": model.card}
     assert record["seed"] == 7 and record["settings"]["top_k"] == 9
+    assert record["settings"]["temperature"] == 0.5  # the model's own
     assert record["prompts"] == ["一只猫的线稿", "a red apple, 3D"]
     assert [image["file"] for image in record["images"]] == names
     assert record["images"][3]["prompt"] == "a red apple, 3D"

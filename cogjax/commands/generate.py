@@ -7,6 +7,7 @@ prompt, and a second run in the same folder writes `grid-2.png` and `generation-
 import argparse
 import json
 import unicodedata
+from dataclasses import asdict
 from pathlib import Path
 
 from cogjax.commands import arguments
@@ -86,7 +87,7 @@ def _generate(args: argparse.Namespace) -> None:
             f"--rerank {args.rerank} draws fewer than --num-images {args.num_images}"
         )
     out = check_folder(args.out)
-    settings = {k: getattr(args, k) for k in _SETTINGS if getattr(args, k) is not None}
+    settings = _given(args)
     if args.image_prompt:
         # Read before JAX is imported, so that a bad file is named at once.
         settings["image_prompt"] = arguments.read_image(args.image_prompt)
@@ -106,6 +107,10 @@ def _generate(args: argparse.Namespace) -> None:
     _write(out, prompts, result, _record(args, model))
 
 
+def _given(args: argparse.Namespace) -> dict[str, float]:
+    return {k: getattr(args, k) for k in _SETTINGS if getattr(args, k) is not None}
+
+
 def _prompts(args: argparse.Namespace) -> list[str]:
     prompts = list(args.prompts)
     if args.prompts_file:
@@ -118,12 +123,13 @@ def _prompts(args: argparse.Namespace) -> list[str]:
 
 
 def _record(args: argparse.Namespace, model) -> dict:
-    """Everything but the pictures that the JSON file says."""
+    """What the JSON file says besides the pictures; settings as they took effect."""
     from cogjax import __version__
 
-    settings = {name: getattr(args, name) for name in (*_SETTINGS, "rerank")}
-    settings |= {"num_images": args.num_images}
-    settings |= {"image_prompt": args.image_prompt, "rows": args.rows}
+    settings = asdict(model.parts.sampler)
+    for name in ("num_images", "rerank", "image_prompt", "rows"):
+        settings[name] = getattr(args, name)
+    settings |= _given(args)
     return {
         "cogjax": __version__,
         "model": {"name": args.model, "card": model.card},
