@@ -205,7 +205,7 @@ def get_config(arg=""):
             ["--config.train.batch_size=12", "--config.train.accumulate=5"],
             "into 5 parts",
         ),
-        (["--config.optim.lr=-1"], "lr must be above 0"),
+        (["--config.optim.lr=-1"], "config section 'optim': "),
         (["--config.model.image_size=18"], "section 'model': image_size 18 is no mult"),
         (
             ["--config.model.strides=(2,)"],
