@@ -62,9 +62,7 @@ class VQTask:
         params = {"net": self.model.init(net_key, images)["params"]}
         shape = (cfg.codebook_size, cfg.code_dim)
         state = {
-            "stats": quantize.CodebookStats(
-                jnp.zeros(cfg.codebook_size), jnp.zeros(shape)
-            ),
+            "stats": {"counts": jnp.zeros(cfg.codebook_size), "sums": jnp.zeros(shape)},
             "step": jnp.zeros((), jnp.int32),
         }
         start = jax.random.normal(code_key, shape)
@@ -80,7 +78,7 @@ class VQTask:
     def codebook(self, params, state) -> Array:
         """The codebook in use, [k, z]."""
         if self.config.method == "ema":
-            return quantize.codebook_from_stats(state["stats"])
+            return quantize.codebook_from_stats(_stats(state))
         if self.config.method == "fixed":
             return state["codebook"]
         return params["codebook"] + state["offset"]
@@ -98,9 +96,9 @@ class VQTask:
         )
         mse = jnp.mean(jnp.square(decoded - images))
         stats = quantize.update_stats(
-            state["stats"], flat, ids.reshape(-1), self.config.decay
+            _stats(state), flat, ids.reshape(-1), self.config.decay
         )
-        new_state = {**state, "stats": stats, "step": state["step"] + 1}
+        new_state = {**state, "stats": stats._asdict(), "step": state["step"] + 1}
         metrics = {"l2": mse, **self._usage(stats, ids), **extra}
         return mse + extra.get("codebook_loss", 0.0), (new_state, metrics)
 
@@ -119,15 +117,16 @@ class VQTask:
         return {
             "l2": jnp.mean(error),
             "psnr": jnp.mean(per_image),
-            **self._usage(state["stats"], ids),
+            **self._usage(_stats(state), ids),
         }
 
     def _restart(self, params, state, vectors, key):
         if self.config.method == "fixed":
             return state
         stats, dead, fresh = quantize.restart_dead(
-            state["stats"], vectors, key, self.config.restart_below
+            _stats(state), vectors, key, self.config.restart_below
         )
+        stats = stats._asdict()
         if self.config.method == "ema":
             return {**state, "stats": stats}
         moved = fresh - jax.lax.stop_gradient(params["codebook"])
@@ -160,3 +159,8 @@ class VQTask:
             "perplexity": quantize.perplexity(ids, codebook_size),
             "usage": jnp.mean(share >= floor),
         }
+
+
+def _stats(state) -> quantize.CodebookStats:
+    """The state holds plain dicts, which every checkpoint format keeps as they are."""
+    return quantize.CodebookStats(**state["stats"])

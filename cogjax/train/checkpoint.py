@@ -19,12 +19,7 @@ class Checkpoints:
     """The checkpoints of one run, newest last, at most `keep`."""
 
     def __init__(self, workdir: Path, keep: int = 2):
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, step_prefix=None, cleanup_tmp_directories=True
-        )
-        self._manager = ocp.CheckpointManager(
-            (workdir / "checkpoints").absolute(), options=options
-        )
+        self._manager = _open(workdir, keep)
 
     @property
     def steps(self) -> list[int]:
@@ -117,7 +112,7 @@ def restore_params(workdir: str | os.PathLike, which: str = "ema") -> tuple[Any,
     folder = Path(workdir) / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"{workdir} holds no checkpoint: train first")
-    manager = ocp.CheckpointManager(folder.absolute())
+    manager = _open(Path(workdir))
     step = manager.latest_step()
     if step is None:
         raise UserError(f"{workdir} holds no checkpoint: train first")
@@ -135,6 +130,20 @@ def restore_params(workdir: str | os.PathLike, which: str = "ema") -> tuple[Any,
     finally:
         manager.close()
     return restored[which], restored["state"]
+
+
+def _open(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
+        (workdir / "checkpoints").absolute(),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=keep is not None
+        ),
+        # Named here, so that metadata can be read before anything is restored.
+        item_handlers={
+            "state": ocp.StandardCheckpointHandler(),
+            "meta": ocp.JsonCheckpointHandler(),
+        },
+    )
 
 
 def _as_dict(train_state: TrainState) -> dict[str, Any]:
