@@ -10,13 +10,10 @@ import io
 import multiprocessing
 import os
 import re
-import shutil
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -24,7 +21,7 @@ from PIL import Image
 from cogjax.data import emoji_sources
 from cogjax.data.emoji_captions import Concept, captions
 from cogjax.data.images import encode_png, to_square
-from cogjax.data.records import Example, Manifest, RecordWriter, write_manifest
+from cogjax.data.records import DatasetBuilder, Example, Manifest
 from cogjax.errors import UserError
 
 Progress = Callable[[int, int, str], None]
@@ -79,8 +76,7 @@ def build_emoji(
     Raises:
       UserError: a missing package, an unknown name, an `out` that is in the way.
     """
-    out = Path(out)
-    _check_out(out)
+    builder = DatasetBuilder(out, "emoji", size, {"train": 4, "val": 1, "pairs": 1})
     progress = progress or (lambda done, total, label: None)
     tier = emoji_sources.resolve_tier(tier, npm_dir)
     _check_names(tier, styles, groups)
@@ -95,14 +91,8 @@ def build_emoji(
     if not jobs:
         raise UserError("no picture is left: choose other styles or groups")
     rendered, failed = _render(jobs, size, workers, progress)
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        manifest = _write(partial, rendered, wanted, size, tier, failed)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with builder:
+        manifest = _write(builder, rendered, wanted, tier, failed)
     counts = Counter(style for style, _, _ in rendered)
     return Report(manifest, dict(sorted(counts.items())), failed)
 
@@ -120,11 +110,6 @@ def _share(text: str) -> float:
     """A number in [0, 1) that depends on the text alone."""
     digest = hashlib.sha256(f"{_SALT}|{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _check_out(out: Path) -> None:
-    if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and not a data set: choose another folder")
 
 
 def _check_names(tier, styles, groups) -> None:
@@ -196,28 +181,20 @@ def _pixels(data: bytes, size: int) -> np.ndarray:
     return to_square(square, size)
 
 
-def _write(folder, rendered, concepts, size, tier, failed) -> Manifest:
+def _write(builder, rendered, concepts, tier, failed) -> Manifest:
     styles_of = defaultdict(list)
     for style, key, _ in rendered:
         styles_of[key].append(style)
-    writers = {
-        "train": RecordWriter(folder, "train", 4),
-        "val": RecordWriter(folder, "val", 1),
-        "pairs": RecordWriter(folder, "pairs", 1),
-    }
     for style, key, png in sorted(rendered):
         split = split_of(key, style, sorted(styles_of[key]))
-        writers[split].write(_example(concepts[key], style, png))
-    for writer in writers.values():
-        writer.close()
-    used = sorted({style for style, _, _ in rendered})
+        builder.write(split, _example(concepts[key], style, png))
     info = {
         "tier": tier,
-        "licenses": {style: LICENSES[style] for style in used},
+        "licenses": {s: LICENSES[s] for s in sorted({s for s, _, _ in rendered})},
         "labels": "Unicode CLDR, Unicode-3.0",
         "failed": failed[:100],
     }
-    return write_manifest(folder, "emoji", size, writers.values(), info)
+    return builder.finish(info)
 
 
 def _example(concept: Concept, style: str, png: bytes) -> Example:

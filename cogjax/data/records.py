@@ -9,7 +9,9 @@ A record is the msgpack of one example; nothing in it is executed when read.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from cogjax.data.images import decode_image
 from cogjax.errors import UserError
 from cogjax.files import write_atomic
 
-__all__ = ["Example", "Manifest", "RecordWriter", "decode_image", "open_split"]
+__all__ = ["DatasetBuilder", "Example", "Manifest", "decode_image", "open_split"]
 
 FORMAT = 1
 
@@ -98,32 +100,80 @@ class RecordWriter:
             shard.close()
 
 
-def write_manifest(
-    folder: str | os.PathLike,
-    kind: str,
-    image_size: int,
-    writers: Iterable[RecordWriter],
-    info: Mapping[str, Any],
-) -> Manifest:
-    """Checksums the closed shards and writes manifest.json."""
-    folder, writers = Path(folder), list(writers)
-    checksums = {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for writer in writers
-        for name in writer.names
-    }
-    joined = "".join(f"{name}:{digest}\n" for name, digest in sorted(checksums.items()))
-    manifest = Manifest(
-        kind,
-        image_size,
-        {writer.split: writer.count for writer in writers},
-        checksums,
-        hashlib.sha256(joined.encode()).hexdigest(),
-        dict(info),
-    )
-    text = json.dumps({"format": FORMAT} | asdict(manifest), indent=2, ensure_ascii=False)
-    write_atomic(folder / "manifest.json", text + "\n")
-    return manifest
+class DatasetBuilder:
+    """Builds a data set beside `out` and moves it there whole, or leaves nothing.
+
+        with DatasetBuilder(out, "emoji", 64, {"train": 4, "val": 1}) as builder:
+            builder.write("train", example)
+            manifest = builder.finish({})
+
+    An `out` that holds a data set is replaced by `finish`; one that holds anything
+    else is refused with UserError before any work.
+    """
+
+    def __init__(
+        self,
+        out: str | os.PathLike,
+        kind: str,
+        image_size: int,
+        num_shards: Mapping[str, int],
+    ):
+        self.out, self.kind, self.image_size = Path(out), kind, image_size
+        self._num_shards = num_shards
+        other = self.out.exists() and not (self.out / "manifest.json").exists()
+        if other and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise UserError(
+                f"{out} is not empty and not a data set: choose another folder"
+            )
+        self._partial = self.out.with_name(f".{self.out.name}.{uuid.uuid4().hex[:8]}")
+
+    def __enter__(self) -> "DatasetBuilder":
+        try:
+            self._writers = {
+                split: RecordWriter(self._partial, split, count)
+                for split, count in self._num_shards.items()
+            }
+        except OSError as error:
+            raise UserError(f"cannot write {self.out}: {error.strerror}") from error
+        return self
+
+    def __exit__(self, *_) -> None:
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def write(self, split: str, example: Example) -> None:
+        """Appends an example to a split."""
+        self._writers[split].write(example)
+
+    def finish(self, info: Mapping[str, Any]) -> Manifest:
+        """Closes the shards, writes the manifest and moves the folder into place."""
+        for writer in self._writers.values():
+            writer.close()
+        manifest = self._manifest(info)
+        if self.out.exists():
+            shutil.rmtree(self.out)
+        os.replace(self._partial, self.out)
+        return manifest
+
+    def _manifest(self, info: Mapping[str, Any]) -> Manifest:
+        checksums = {
+            name: hashlib.sha256((self._partial / name).read_bytes()).hexdigest()
+            for writer in self._writers.values()
+            for name in writer.names
+        }
+        pairs = sorted(checksums.items())
+        joined = "".join(f"{name}:{digest}\n" for name, digest in pairs)
+        manifest = Manifest(
+            self.kind,
+            self.image_size,
+            {split: writer.count for split, writer in self._writers.items()},
+            checksums,
+            hashlib.sha256(joined.encode()).hexdigest(),
+            dict(info),
+        )
+        fields = {"format": FORMAT} | asdict(manifest)
+        text = json.dumps(fields, indent=2, ensure_ascii=False)
+        write_atomic(self._partial / "manifest.json", text + "\n")
+        return manifest
 
 
 def read_manifest(folder: str | os.PathLike) -> Manifest:

@@ -1,19 +1,110 @@
 """Pictures in a grid, and what a data set holds."""
 
 import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+
+from cogjax.data.images import decode_image
+from cogjax.data.records import Example, open_split, read_manifest
+from cogjax.files import check_folder_for
+
+_FONTS = (
+    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+    "/System/Library/Fonts/PingFang.ttc",
+    "C:/Windows/Fonts/msyh.ttc",
+)
+_SPACE = 28
 
 
-def grid(images: np.ndarray, columns: int, gap: int = 2) -> Image.Image:
-    """uint8 [n, y, x, 3] -> one picture, row by row, on white with `gap` pixels between."""
+def grid(
+    images: np.ndarray,
+    columns: int,
+    captions: Sequence[str] | None = None,
+    gap: int = 2,
+) -> Image.Image:
+    """uint8 [n, y, x, 3] -> one picture, row by row, on white with `gap` pixels between.
+
+    captions: one text under each picture, in two lines at most.
+    """
     count, height, width, _ = images.shape
+    columns = min(columns, count)
     rows = math.ceil(count / columns)
-    canvas = np.full(
-        (rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8
-    )
-    for i, picture in enumerate(images):
-        y, x = (i // columns) * (height + gap), (i % columns) * (width + gap)
+    step_y = height + gap + (_SPACE if captions else 0)
+    step_x = width + gap
+    canvas = np.full((rows * step_y - gap, columns * step_x - gap, 3), 255, np.uint8)
+    corners = [(i // columns * step_y, i % columns * step_x) for i in range(count)]
+    for picture, (y, x) in zip(images, corners, strict=True):
         canvas[y : y + height, x : x + width] = picture
-    return Image.fromarray(canvas)
+    image = Image.fromarray(canvas)
+    for text, (y, x) in zip(captions or (), corners, strict=bool(captions)):
+        _write(image, text, x, y + height, width)
+    return image
+
+
+def show(
+    folder: str | os.PathLike, *, split: str = "train", n: int = 48, out: str
+) -> Path:
+    """Saves a grid of examples spread over a split, and prints counts and captions.
+
+    Raises UserError if the folder is no data set or has no such split.
+    """
+    path = check_folder_for(out)
+    manifest, source = read_manifest(folder), open_split(folder, split)
+    count = min(n, len(source))
+    picks = [source[i * len(source) // count] for i in range(count)]
+    images = np.stack([decode_image(e.image, manifest.image_size) for e in picks])
+    captions = [_caption(example) for example in picks]
+    columns = math.ceil(math.sqrt(2 * count))
+    drawn = captions if manifest.image_size >= 64 else None
+    grid(images, columns, drawn).save(path)
+    print(f"{folder}: {manifest.kind}, {manifest.image_size} px")
+    for name, size in manifest.counts.items():
+        print(f"  {name:8} {size}")
+    _print_fields(picks)
+    for example in picks[:10]:
+        print(f"  {example.id}: " + " | ".join(t for _, t in example.captions[:6]))
+    print(f"{count} pictures of {split} in {path}")
+    return path
+
+
+def _caption(example: Example) -> str:
+    """A caption that the fonts here can draw, else the file name."""
+    texts = [text for _, text in example.captions]
+    ascii_texts = [text for text in texts if text.isascii()]
+    return (texts if _font() else ascii_texts or [example.id])[0]
+
+
+def _print_fields(examples: Sequence[Example]) -> None:
+    for field in ("style", "group"):
+        values = Counter(e.meta[field] for e in examples if field in e.meta)
+        if values:
+            parts = ", ".join(f"{k} {v}" for k, v in sorted(values.items()))
+            print(f"  {field} of the pictures shown: {parts}")
+    languages = Counter(lang or "?" for e in examples for lang, _ in e.captions)
+    parts = ", ".join(f"{k} {v}" for k, v in sorted(languages.items()))
+    print(f"  captions of the pictures shown: {parts}")
+
+
+def _font() -> str | None:
+    """A font with Chinese characters, if the system has a common one."""
+    return next((font for font in _FONTS if Path(font).exists()), None)
+
+
+def _write(image: Image.Image, text: str, x: int, y: int, width: int) -> None:
+    path = _font()
+    font = ImageFont.truetype(path, 11) if path else ImageFont.load_default(11)
+    draw = ImageDraw.Draw(image)
+    lines, line = [], ""
+    for char in text if path or text.isascii() else "?":
+        if draw.textlength(line + char, font=font) > width:
+            lines.append(line)
+            line = ""
+        line += char
+    for row, content in enumerate([*lines, line][:2]):
+        draw.text((x, y + 1 + 13 * row), content, fill="black", font=font)
