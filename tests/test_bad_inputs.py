@@ -381,8 +381,12 @@ def test_archives_that_climb_out(capsys, here):
             member = tarfile.TarInfo(name)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
-    check(capsys, here, ["data", "folder", "evil.tar", "--out", "out"], "evil")
-    assert not (here.parent.parent / "evil.png").exists()
+        tar.addfile(tarfile.TarInfo("alone.txt"))
+    check(capsys, here, ["data", "folder", "evil.tar", "--out", "out"], "alone: no pic")
+    words = ["data", "folder", "evil.tar", "--out", "out", "--budget", "0.5"]
+    assert cli.main(words) == 0
+    assert {p.name for p in here.iterdir()} == {"evil.tar", "out"}
+    assert not list(here.parents[1].glob("evil*"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import sys
 from cogjax.commands.arguments import add_command, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
-from cogjax.files import check_folder, check_folder_for
+from cogjax.files import check_folder
 
 _SIZES = whole(8, 1024)
 
@@ -44,6 +44,12 @@ def add_parser(commands) -> None:
         default=0.05,
         help="share of broken files to skip before stopping (%(default)s)",
     )
+    add(
+        "--val",
+        type=number(0, 1),
+        default=0.02,
+        help="share of the pictures held out in split val (%(default)s)",
+    )
 
     summary = "Draw a grid of a data set with its captions, and print its counts."
     show = add_command(actions, "show", _show, summary)
@@ -69,30 +75,40 @@ def _emoji(args: argparse.Namespace) -> None:
             flags=not args.no_flags,
             progress=progress,
         )
-    for failure in report.failed[:10]:
-        print(f"skipped {failure}", file=sys.stderr)
-    styles = ", ".join(f"{name} {count}" for name, count in report.styles.items())
-    print(f"{args.out}: {_counts(report.manifest)} ({styles})")
+    _report(args.out, report.manifest, report.failed)
+    print(", ".join(f"{style} {count}" for style, count in report.styles.items()))
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in text.split(",")) if text else None
 
 
-def _counts(manifest) -> str:
-    parts = [f"{split} {count}" for split, count in manifest.counts.items()]
-    return ", ".join(parts)
-
-
 def _folder(args: argparse.Namespace) -> None:
     check_folder(args.out)
     from cogjax.data.folder import import_folder
 
-    import_folder(args.source, args.out, size=args.size, budget=args.budget)
+    with Progress() as progress:
+        report = import_folder(
+            args.source,
+            args.out,
+            size=args.size,
+            budget=args.budget,
+            val_fraction=args.val,
+            progress=progress,
+        )
+    skipped = [f"{name}: {reason}" for name, reason in report.skipped]
+    _report(args.out, report.manifest, skipped)
+
+
+def _report(out: str, manifest, skipped: list[str]) -> None:
+    """Counts on stdout, what was left out on stderr."""
+    for line in skipped[:20]:
+        print(f"skipped {line}", file=sys.stderr)
+    counts = [f"{split} {count}" for split, count in manifest.counts.items()]
+    print(f"{out}: {', '.join(counts)}, skipped {len(skipped)}")
 
 
 def _show(args: argparse.Namespace) -> None:
-    check_folder_for(args.out)
     if not args.out.lower().endswith((".png", ".jpg", ".webp")):
         raise UserError(f"--out expects a .png, .jpg or .webp file, got {args.out}")
     from cogjax.data.show import show

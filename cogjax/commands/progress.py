@@ -3,13 +3,15 @@
 import sys
 import time
 
+_SECONDS = 5.0
+
 
 class Progress:
-    """Callable (done, total, label): a bar on a terminal, else a line now and then."""
+    """Callable (done, total, label): a bar on a terminal, else a line every 5 s."""
 
     def __enter__(self) -> "Progress":
         self._bar = self._task = None
-        self._next_line = 0.0
+        self._next_line = time.monotonic() + _SECONDS
         if sys.stderr.isatty():
             from rich import progress
             from rich.console import Console
@@ -28,5 +30,5 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, description=label)
         elif time.monotonic() >= self._next_line or done == total:
-            self._next_line = time.monotonic() + 5
+            self._next_line = time.monotonic() + _SECONDS
             print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
