@@ -230,15 +230,15 @@ def _tar_entries(path: Path) -> Iterator[Entry]:
     """Groups members by name without suffix; nothing is ever unpacked to disk."""
     groups: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
-        archive = tarfile.open(path, "r:")
-        for count, member in enumerate(archive):
-            if count >= MAX_MEMBERS:
-                raise UserError(f"{path} has more than {MAX_MEMBERS} members")
-            # Links, devices and folders hold no picture.
-            if member.isfile():
-                name = PurePosixPath(member.name)
-                key = str(name.with_suffix(""))
-                groups.setdefault(key, {})[name.suffix.lower()] = member
+        with tarfile.open(path, "r:") as archive:
+            for count, member in enumerate(archive):
+                if count >= MAX_MEMBERS:
+                    raise UserError(f"{path} has more than {MAX_MEMBERS} members")
+                # Links, devices and folders hold no picture.
+                if member.isfile():
+                    name = PurePosixPath(member.name)
+                    key = str(name.with_suffix(""))
+                    groups.setdefault(key, {})[name.suffix.lower()] = member
     except (tarfile.TarError, OSError, EOFError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     for key, members in sorted(groups.items()):
@@ -249,28 +249,32 @@ def _tar_entries(path: Path) -> Iterator[Entry]:
             continue
         yield Entry(
             name,
-            _member_reader(archive, images[0]),
-            lambda members=members: _member_captions(archive, members),
+            _member_reader(path, images[0]),
+            lambda members=members: _member_captions(path, members),
         )
 
 
-def _member_reader(archive: tarfile.TarFile, member: tarfile.TarInfo):
+def _member_reader(path: Path, member: tarfile.TarInfo):
+    """Reads a member where it lies in the plain archive, which need not stay open."""
+
     def read() -> bytes:
         if member.size > MAX_BYTES:
             raise UserError(f"larger than {MAX_BYTES} bytes")
         try:
-            return archive.extractfile(member).read()
-        except (tarfile.TarError, OSError) as error:
-            raise UserError(f"cannot be read: {error}") from error
+            with path.open("rb") as file:
+                file.seek(member.offset_data)
+                return file.read(member.size)
+        except OSError as error:
+            raise UserError(f"cannot be read: {error.strerror}") from error
 
     return read
 
 
-def _member_captions(archive: tarfile.TarFile, members) -> list[str]:
+def _member_captions(path: Path, members) -> list[str]:
     if ".txt" in members:
-        return _lines(_member_reader(archive, members[".txt"])())
+        return _lines(_member_reader(path, members[".txt"])())
     if ".json" in members:
-        data = _member_reader(archive, members[".json"])()
+        data = _member_reader(path, members[".json"])()
         try:
             row = json.loads(data)
         except (ValueError, RecursionError) as error:

@@ -4,7 +4,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cogjax.errors import UserError
 
@@ -37,8 +37,11 @@ def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
             raise
         except Exception as error:  # Pillow's plugins raise nearly every type.
             head = data[:64].lstrip().lower()
-            html = head.startswith((b"<!doctype", b"<html"))
-            reason = "it is an HTML page" if html else str(error) or "cannot be decoded"
+            reason = str(error) or "cannot be decoded"
+            if head.startswith((b"<!doctype", b"<html")):
+                reason = "it is an HTML page"
+            elif isinstance(error, UnidentifiedImageError):
+                reason = "of no known format"
             raise UserError(f"not a readable picture: {reason}"[:200]) from error
 
 
