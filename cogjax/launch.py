@@ -307,7 +307,7 @@ class CodedSource:
 
     @classmethod
     def make(cls, data: DataConfig, split: str, text: TextTokenizer, cache: Path):
-        """Encodes a split with the image tokenizer, or reads what an earlier start did."""
+        """Encodes a split with the image tokenizer, or reads an earlier encoding."""
         source = records.open_split(data.path, split)
         items = [source[i] for i in range(len(source))]
         texts = tuple(

@@ -395,7 +395,9 @@ def load(source: str | os.PathLike = "emoji") -> TextToImage:
     folder = Path(source)
     if not folder.is_dir():
         shipped = Path(str(resources.files("cogjax") / "assets"))
-        names = sorted(p.name for p in shipped.glob("*") if (p / "config.json").exists())
+        names = sorted(
+            p.name for p in shipped.glob("*") if (p / "config.json").exists()
+        )
         if str(source) not in names:
             known = ", ".join(names) or "none"
             raise UserError(

@@ -133,9 +133,7 @@ def _render(jobs, size, workers, progress):
     # Spawned: the parent may hold threads that do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        results = pool.map(
-            _render_one, ((job, size) for job in jobs), chunksize=64
-        )
+        results = pool.map(_render_one, ((job, size) for job in jobs), chunksize=64)
         for done, (job, (png, reason)) in enumerate(zip(jobs, results, strict=True)):
             if done % 64 == 0:
                 progress(done, len(jobs), "drawing")

@@ -35,7 +35,7 @@ class Concept:
 
 
 def captions(concept: Concept, style: str) -> tuple[tuple[str, str], ...]:
-    """(language, text) pairs; all but the bare label of each language name the style."""
+    """(language, text) pairs; all but the bare label of a language name the style."""
     words_en, words_zh = STYLE_WORDS[style]
     thing_en = f"{article(concept.label_en)} {concept.label_en}"
     thing_zh = f"一{_measure_word(concept)}{concept.label_zh}"

@@ -43,7 +43,7 @@ class Picture:
 
 
 def resolve_tier(tier: str, npm_dir) -> str:
-    """"auto" becomes "npm" if archives are given or npm is installed, else "pip"."""
+    """ "auto" becomes "npm" if archives are given or npm is installed, else "pip"."""
     if tier not in ("auto", "pip", "npm"):
         raise UserError(f"unknown tier '{tier}': choose auto, pip or npm")
     if tier == "npm" and npm_dir is None and shutil.which("npm") is None:
@@ -65,7 +65,9 @@ def collect(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(npm_dir) if npm_dir is not None else Path(scratch)
         if npm_dir is None:
-            _download(folder, [_ARCHIVES[s] for s in ("labels", *styles) if s in _ARCHIVES])
+            _download(
+                folder, [_ARCHIVES[s] for s in ("labels", *styles) if s in _ARCHIVES]
+            )
         concepts = _emojibase_concepts(folder)
         pictures = list(_pip_pictures([s for s in styles if s not in _ARCHIVES]))
         for style in styles:

@@ -33,7 +33,7 @@ MAX_MEMBERS = 1_000_000
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture that may turn out broken. Both readers raise UserError with a reason."""
+    """One picture that may be broken: both readers raise UserError with a reason."""
 
     name: str
     read_image: Callable[[], bytes]

@@ -28,7 +28,7 @@ def grid(
     captions: Sequence[str] | None = None,
     gap: int = 2,
 ) -> Image.Image:
-    """uint8 [n, y, x, 3] -> one picture, row by row, on white with `gap` pixels between.
+    """uint8 [n, y, x, 3] -> one picture, row by row, `gap` white pixels between.
 
     captions: one text under each picture, in two lines at most.
     """

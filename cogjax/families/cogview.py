@@ -100,7 +100,7 @@ TRANSFORMERS = {
 
 
 def make_layout(tokenizer: VQVAEConfig, num_text: int, text_len: int) -> Layout:
-    """Sequence layout of a tokenizer with `codebook_size` codes and `num_text` pieces."""
+    """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
     vocab = Vocab(tokenizer.codebook_size, num_text)
     return Layout(vocab, text_len, tokenizer.grid**2)
 
@@ -109,7 +109,8 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
     """Network config for a layout; the position table holds one training sequence.
 
     Parity: CogView's table of 1089 rows is text 61 + image 1024 + 4 commands; the
-    extra caption end of our layout is only ever a target. tests/families/test_cogview.py
+    extra caption end of our layout is only ever a target.
+    tests/families/test_cogview.py
     """
     return ImageLMConfig(
         vocab_size=layout.vocab.padded_size,

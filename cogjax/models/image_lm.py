@@ -23,7 +23,6 @@ from cogjax.ops.cache import Cache, empty_cache
 from cogjax.ops.masks import causal_mask
 from cogjax.ops.precision import shrink_gradient
 
-
 # Which axes of the stacked [l, ...] kernels are inputs and which are outputs.
 MATRIX_AXES = {
     "qkv": ((1,), (2, 3, 4)),

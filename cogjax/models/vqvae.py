@@ -1,11 +1,11 @@
 """CogView's image tokenizer: a convolutional encoder and decoder around a codebook.
 
     encoder: [Down, relu] * strides, ResBlock * res_blocks, 1x1 conv -> code_dim
-    decoder: 3x3 conv + ResBlock * res_blocks (only if res_blocks), [Up, relu] * strides,
-             1x1 conv -> 3
+    decoder: 3x3 conv + ResBlock * res_blocks (only if res_blocks),
+             [Up, relu] * strides, 1x1 conv -> 3
 
-With `res_blocks = 0` this is the released network (19,034,883 parameters, all widths 512,
-CogView section 2.2). Residual blocks are ours, for the small presets.
+With `res_blocks = 0` this is the released network (19,034,883 parameters, all widths
+512, CogView section 2.2). Residual blocks are ours, for the small presets.
 The codebook [k, z] is not part of the network: how it is trained differs by method
 (`tasks/vq.py`), and a trained tokenizer is a network and one array.
 """

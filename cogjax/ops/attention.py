@@ -1,4 +1,4 @@
-"""Dense multi-head attention, the reference that structured forms are tested against."""
+"""Dense multi-head attention, the reference that structured forms are tested on."""
 
 import jax.numpy as jnp
 from jax import Array

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
 
+
 def space_to_depth(x_byxc: Array, factor: int) -> Array:
     """[b, y*f, x*f, c] -> [b, y, x, f*f*c], channels ordered (row, column, c)."""
     return rearrange(x_byxc, "b (y i) (x j) c -> b y x (i j c)", i=factor, j=factor)

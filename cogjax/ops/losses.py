@@ -6,7 +6,7 @@ from jax import Array
 
 
 def token_losses(logits: Array, targets: Array) -> Array:
-    """Cross-entropy of each token: logits [..., v], targets int [...] -> float32 [...]."""
+    """Cross-entropy a token: logits [..., v], targets int [...] -> float32 [...]."""
     logits = logits.astype(jnp.float32)
     picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits, axis=-1) - picked

@@ -26,9 +26,7 @@ def caption_losses(
     """
     inputs, targets = ids[:, :-1], ids[:, 1:]
     positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
-    logits, _ = model.apply(
-        {"params": params}, inputs, positions, vocab_range=id_range
-    )
+    logits, _ = model.apply({"params": params}, inputs, positions, vocab_range=id_range)
     in_range = jnp.clip(targets - id_range[0], 0, id_range[1] - id_range[0] - 1)
     values = losses.token_losses(logits, in_range)
     weights = weights[:, 1:]

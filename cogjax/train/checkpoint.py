@@ -1,4 +1,4 @@
-"""Checkpoints of a run through Orbax: the whole training state and the data position."""
+"""Checkpoints of a run through Orbax: whole training state and data position."""
 
 import os
 from collections.abc import Mapping
@@ -45,19 +45,23 @@ class Checkpoints:
                 ),
             )
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot save a checkpoint: {_first_line(error)}") from error
+            raise UserError(
+                f"cannot save a checkpoint: {_first_line(error)}"
+            ) from error
 
     def wait(self) -> None:
         """Returns when all saves are on disk; raises UserError if one failed."""
         try:
             self._manager.wait_until_finished()
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot save a checkpoint: {_first_line(error)}") from error
+            raise UserError(
+                f"cannot save a checkpoint: {_first_line(error)}"
+            ) from error
 
     def restore(
         self, abstract: TrainState, shardings: TrainState, fingerprint: str
     ) -> TrainState | None:
-        """The newest readable state placed by `shardings`, None if there is no checkpoint.
+        """The newest readable state placed by `shardings`; None without a checkpoint.
 
         A damaged step is reported and the one before is tried. UserError if none can
         be read, if shapes differ, or if the data or tokenizers changed since.
@@ -101,7 +105,9 @@ class Checkpoints:
         self._manager.close()
 
     def _restore_item(self, step: int, name: str, args: Any) -> Any:
-        return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+        return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[
+            name
+        ]
 
 
 def restore_params(workdir: str | os.PathLike, which: str = "ema") -> tuple[Any, Any]:

@@ -53,9 +53,7 @@ def make_train_step(
         updates, opt_state = tx.update(grads, train_state.opt_state, train_state.params)
         params = optax.apply_updates(train_state.params, updates)
         # Early averages forget the random start quickly.
-        decay = jnp.minimum(
-            ema_decay, (1 + train_state.step) / (10 + train_state.step)
-        )
+        decay = jnp.minimum(ema_decay, (1 + train_state.step) / (10 + train_state.step))
         ema = jax.tree.map(
             lambda old, new: decay * old + (1 - decay) * new, train_state.ema, params
         )
@@ -82,7 +80,7 @@ def make_train_step(
 
 
 def _gradients(task, train_state, batch, key, accumulate):
-    """Mean gradients and metrics over the parts of a batch; task state threads through."""
+    """Mean gradients and metrics over parts of a batch; task state threads through."""
     grad_fn = jax.value_and_grad(task.loss, has_aux=True)
 
     def part(state, inputs):
@@ -97,9 +95,7 @@ def _gradients(task, train_state, batch, key, accumulate):
         return grads, state, metrics
     # Part i takes every accumulate-th example: each device keeps its own examples.
     parts = jax.tree.map(
-        lambda x: jnp.moveaxis(
-            x.reshape(-1, accumulate, *x.shape[1:]), 1, 0
-        ),
+        lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0),
         batch,
     )
     state, results = jax.lax.scan(
