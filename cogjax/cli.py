@@ -1,10 +1,12 @@
 """The `cogjax` command: parses, dispatches, and turns bad input into one line.
 
-Exit status: 0 done, 2 bad input, 130 interrupted. Nothing heavy is imported before a
-handler runs, so that every --help is instant.
+Exit status: 0 done, 2 bad input, 17 training saved and stopped by a signal, 130
+interrupted. Nothing heavy is imported before a handler runs, so that every --help is
+instant.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -40,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except UserError as error:
         message = " ".join(str(error).split())
+    except BrokenPipeError:
+        # The reader of a pipe has left (`| head`): nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if not error.filename:
             raise

@@ -48,7 +48,7 @@ def make_train_step(
             jax.random.wrap_key_data(train_state.key), train_state.step
         )
         grads, state, metrics = _gradients(task, train_state, batch, key, accumulate)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
         updates, opt_state = tx.update(grads, train_state.opt_state, train_state.params)
         params = optax.apply_updates(train_state.params, updates)
