@@ -56,7 +56,7 @@ def _transformer() -> ml_collections.ConfigDict:
     config.model = dataclasses.asdict(cogview.TRANSFORMERS["small"])
     config.data.update({"tokenizer": "runs/vq/export", "text": "runs/text.model"})
     config.optim = {"name": "muon", "lr": 0.02, "adam_lr": 3e-3, "warmup": 100}
-    config.train.update({"steps": 5000, "batch_size": 16, "ema_decay": 0.998})
+    config.train.update({"steps": 4000, "batch_size": 16, "ema_decay": 0.998})
     config.sample = {
         "prompts": PROMPTS,
         "num_images": 4,

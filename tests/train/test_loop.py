@@ -1,0 +1,153 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cogjax.errors import UserError
+from cogjax.parallel.mesh import MeshConfig, make_mesh
+from cogjax.train.checkpoint import restore_params
+from cogjax.train.loop import EXIT_INTERRUPTED, TrainConfig, fit
+from cogjax.train.optim import OptimConfig
+from tests.train.toy import Line, digest, make_batches
+
+OPTIM = OptimConfig(lr=0.1, warmup=1, schedule="constant")
+
+
+def train(workdir, steps, batches=make_batches, devices=1, **kwargs):
+    config = TrainConfig(
+        steps=steps,
+        batch_size=8,
+        log_every=1,
+        save_every=kwargs.pop("save_every", 2),
+        eval_every=4,
+        max_bad_steps=3,
+        accumulate=kwargs.pop("accumulate", 1),
+    )
+    mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
+    return fit(Line(), batches, config, OPTIM, mesh, workdir, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    state = train(workdir, 12, eval_batches=[next(make_batches(99))])
+    return workdir, digest(state)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("stop", [2, 7])
+def test_resume_is_bitwise(tmp_path, stop, accumulate):
+    whole = digest(train(tmp_path / "whole", 12, accumulate=accumulate))
+    train(tmp_path / "cut", stop, accumulate=accumulate)
+    assert digest(train(tmp_path / "cut", 12, accumulate=accumulate)) == whole
+
+
+def test_metrics_have_no_gap_and_no_duplicate(uninterrupted, tmp_path):
+    workdir, whole = uninterrupted
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    # As after a crash: the newest checkpoint is older than the newest row.
+    shutil.rmtree(copy / "checkpoints" / "12")
+    assert digest(train(copy, 12)) == whole
+    rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if "loss" in r] == list(range(1, 13))
+    assert any("eval/loss" in row for row in rows)
+
+
+def test_finished_run_does_nothing(uninterrupted):
+    workdir, whole = uninterrupted
+    assert digest(train(workdir, 12)) == whole
+
+
+def test_damaged_checkpoint_falls_back(uninterrupted, tmp_path, capsys):
+    workdir, whole = uninterrupted
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    for path in (copy / "checkpoints" / "12").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert digest(train(copy, 12)) == whole
+    assert "step 12" in capsys.readouterr().out
+
+
+def test_changed_data_is_refused(uninterrupted):
+    with pytest.raises(UserError, match="data or a tokenizer changed"):
+        train(uninterrupted[0], 14, fingerprint="other")
+
+
+def test_changed_shape_is_named(uninterrupted):
+    class Wider(Line):
+        def init(self, key):
+            params, state = super().init(key)
+            return {**params, "w": jax.numpy.zeros((8, 4))}, state
+
+    config = TrainConfig(steps=14, batch_size=8)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    with pytest.raises(UserError, match=r"\(8, 2\).*\(8, 4\)"):
+        fit(Wider(), make_batches, config, OPTIM, mesh, uninterrupted[0])
+
+
+def test_restore_on_more_devices(uninterrupted, tmp_path):
+    copy = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    many = train(copy, 16, devices=8)
+    shutil.rmtree(copy)
+    copy = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    one = train(copy, 16)
+    for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_restored_params_need_no_model(uninterrupted):
+    params, state = restore_params(uninterrupted[0], "params")
+    assert params["w"].shape == (8, 2)
+    assert int(state["seen"]) == 96
+
+
+def test_persistent_nan_stops_with_the_last_good_weights(tmp_path):
+    def batches(start):
+        return make_batches(start, poison=range(5, 100))
+
+    good = train(tmp_path / "good", 5)
+    with pytest.raises(UserError, match="updates in a row were not finite"):
+        train(tmp_path / "bad", 50, batches)
+    params, _ = restore_params(tmp_path / "bad", "params")
+    np.testing.assert_array_equal(params["w"], good.params["w"])
+
+
+def test_batch_must_divide_over_devices(tmp_path):
+    with pytest.raises(UserError, match="multiple of data x fsdp devices, 8"):
+        config = TrainConfig(steps=1, batch_size=12)
+        fit(Line(), make_batches, config, OPTIM, make_mesh(MeshConfig()), tmp_path)
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+import tests.train.test_loop as t
+
+def batches(start):
+    for step, batch in enumerate(t.make_batches(start), start):
+        if step == 6:
+            os.kill(os.getpid(), int(sys.argv[2]))
+        yield batch
+
+t.train(Path(sys.argv[1]), 12, batches, save_every=100)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_saves_and_resume_is_bitwise(tmp_path, uninterrupted, number):
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(int(number))],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        timeout=120,
+    )
+    assert done.returncode == EXIT_INTERRUPTED
+    assert digest(train(tmp_path, 12)) == uninterrupted[1]

@@ -1,0 +1,73 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cogjax.errors import UserError
+from cogjax.train.optim import OptimConfig, decay_mask, make_optimizer, make_schedule
+
+
+def test_schedule_is_linear_then_cosine():
+    config = OptimConfig(lr=1.0, warmup=10, final_ratio=0.1)
+    schedule = make_schedule(config, 110)
+    assert float(schedule(5)) == pytest.approx(0.5)
+    for step in (10, 35, 60, 110):
+        cosine = (1 + math.cos(math.pi * (step - 10) / 100)) / 2
+        assert float(schedule(step)) == pytest.approx(0.1 + 0.9 * cosine, rel=1e-5)
+
+
+def test_warmup_below_one_is_a_share_of_the_steps():
+    schedule = make_schedule(OptimConfig(lr=1.0, warmup=0.1, schedule="constant"), 100)
+    assert float(schedule(5)) == pytest.approx(0.5)
+    assert float(schedule(99)) == 1.0
+
+
+def test_norms_and_biases_do_not_decay():
+    params = {"norm": {"scale": 1.0}, "out": {"kernel": 1.0, "bias": 1.0}, "emb": 1.0}
+    mask = decay_mask(params)
+    assert mask == {
+        "norm": {"scale": False},
+        "out": {"kernel": True, "bias": False},
+        "emb": True,
+    }
+
+
+def test_decay_alone_shrinks_the_kernel_and_not_the_bias():
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    config = OptimConfig(lr=0.1, warmup=0, weight_decay=0.5, schedule="constant")
+    tx = make_optimizer(config, lambda step: 0.1)
+    grads = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.05 * np.ones((2, 2)), rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], np.zeros(2))
+
+
+def test_muon_update_of_a_matrix_is_orthogonal():
+    """Every singular value of a Muon step is about equal, however skewed the gradient."""
+    rng = np.random.default_rng(0)
+    # Stacked [l, d, f], as the layers are.
+    params = {"kernel": jnp.zeros((2, 6, 6)), "bias": jnp.zeros(3)}
+    grad = rng.normal(size=(2, 6, 6)) * np.logspace(0, -2, 6)
+    grads = {"kernel": jnp.asarray(grad), "bias": jnp.ones(3)}
+    config = OptimConfig(name="muon", lr=1.0, adam_lr=0.5, weight_decay=0, clip=0)
+    axes = {"kernel": ((1,), (2,)), "bias": None}
+    tx = make_optimizer(config, lambda step: 1.0, lambda params: axes)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    for layer in np.asarray(updates["kernel"]):
+        values = np.linalg.svd(layer, compute_uv=False)
+        assert values.max() < 1.5 and values[:4].min() > 0.4
+    # AdamW with Nesterov: the first step is adam_lr * (0.9 / 1.9 + 1) in size.
+    np.testing.assert_allclose(updates["bias"], -0.5 * (1 + 0.9 / 1.9) * np.ones(3))
+
+
+def test_muon_needs_a_task_that_names_its_matrices():
+    with pytest.raises(UserError, match="does not fit this task"):
+        make_optimizer(OptimConfig(name="muon"), lambda step: 1.0)
+
+
+@pytest.mark.parametrize("bad", [{"lr": 0.0}, {"clip": -1.0}, {"warmup": -0.1}])
+def test_values_out_of_range(bad):
+    with pytest.raises(UserError, match="config section 'optim'"):
+        OptimConfig(**bad)

@@ -1,0 +1,81 @@
+import jax
+import numpy as np
+import pytest
+
+from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
+from cogjax.parallel.rules import tree_shardings
+from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.step import init_state, make_train_step
+from tests.train.toy import Line, digest, make_batches, without
+
+OPTIM = OptimConfig(lr=0.1, warmup=1)
+
+
+def run(steps, mesh=None, accumulate=1, poison=()):
+    """`steps` updates of the toy task; returns the final state and all metrics."""
+    task, schedule = Line(), make_schedule(OPTIM, 10)
+    tx = make_optimizer(OPTIM, schedule)
+    step = make_train_step(task, tx, schedule, accumulate=accumulate, ema_decay=0.9)
+    mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
+    key = jax.random.key(0)
+    abstract = jax.eval_shape(lambda k: init_state(task, tx, k), key)
+    shardings = tree_shardings(abstract, mesh)
+    state = jax.jit(lambda k: init_state(task, tx, k), out_shardings=shardings)(key)
+    step = jax.jit(
+        step,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, None),
+    )
+    rows, batches = [], make_batches(0, poison)
+    for _ in range(steps):
+        state, metrics = step(state, place_batch(next(batches), mesh))
+        rows.append(jax.device_get(metrics))
+    return state, rows
+
+
+def test_loss_falls_and_state_counts():
+    state, rows = run(10)
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    assert int(state.state["seen"]) == 80
+    assert int(state.step) == 10
+
+
+def test_ema_follows_its_closed_form():
+    """decay_t = min(0.9, (1 + t) / (10 + t)) from the initial parameters on."""
+    expected = np.asarray(run(0)[0].params["w"])
+    for step in range(3):
+        decay = min(0.9, (1 + step) / (10 + step))
+        params = np.asarray(run(step + 1)[0].params["w"])
+        expected = decay * expected + (1 - decay) * params
+    np.testing.assert_allclose(run(3)[0].ema["w"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1), (2, 4), (1, 8)])
+def test_eight_devices_equal_one(sizes):
+    data, fsdp = sizes
+    one, one_rows = run(3)
+    many, many_rows = run(3, make_mesh(MeshConfig(data, fsdp)))
+    np.testing.assert_allclose(one_rows[-1]["loss"], many_rows[-1]["loss"], rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_accumulation_sees_every_example_once():
+    state, rows = run(1, accumulate=4)
+    whole, whole_rows = run(1)
+    assert int(state.state["seen"]) == int(whole.state["seen"]) == 8
+    # The noise keys differ between the parts, nothing else.
+    np.testing.assert_allclose(rows[0]["loss"], whole_rows[0]["loss"], rtol=0.02)
+
+
+def test_a_poisoned_step_changes_nothing_but_the_counters():
+    before, _ = run(2)
+    after, rows = run(3, poison=(2,))
+    names = ("step", "bad_steps")
+    assert digest(vars(without(before, *names))) == digest(vars(without(after, *names)))
+    assert int(after.step) == 3 and int(after.bad_steps) == 1
+    assert not np.isfinite(rows[-1]["loss"])
+
+
+def test_a_good_step_resets_the_counter():
+    assert int(run(4, poison=(2,))[0].bad_steps) == 0
