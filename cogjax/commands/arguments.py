@@ -58,6 +58,9 @@ def number(low: float, high: float, open_low: bool = False) -> Callable[[str], f
     return parse
 
 
+SEED = whole(0, 2**32 - 1)
+
+
 def check_text(text: str, what: str) -> str:
     """Returns `text` stripped; UserError if it is empty, endless or not Unicode."""
     stripped = text.strip()

@@ -9,6 +9,9 @@ from cogjax.errors import UserError
 from cogjax.files import check_folder
 
 _SIZES = whole(8, 1024)
+_TIER = "auto takes the npm archives where npm is installed (%(default)s)"
+_BUDGET = "of broken files to skip before stopping (%(default)s)"
+_VAL = "of pictures to hold out as split val (%(default)s)"
 
 
 def add_parser(commands) -> None:
@@ -21,12 +24,7 @@ def add_parser(commands) -> None:
     add = emoji.add_argument
     add("--out", required=True, metavar="DIR", help="a new or empty folder")
     add("--size", type=_SIZES, default=64, help="pixels a side (%(default)s)")
-    add(
-        "--tier",
-        choices=("auto", "pip", "npm"),
-        default="auto",
-        help="auto takes the npm archives where npm is there (%(default)s)",
-    )
+    add("--tier", choices=("auto", "pip", "npm"), default="auto", help=_TIER)
     add("--styles", metavar="A,B", help="default: all of the tier")
     add("--npm-dir", metavar="DIR", help="archives fetched earlier by npm pack")
     add("--groups", metavar="A,B", help="of Unicode, such as food-drink; default: all")
@@ -38,18 +36,9 @@ def add_parser(commands) -> None:
     add("source", metavar="SRC", help="folder, CSV, metadata.jsonl or .tar")
     add("--out", required=True, metavar="DIR", help="a new or empty folder")
     add("--size", type=_SIZES, default=256, help="pixels a side (%(default)s)")
-    add(
-        "--budget",
-        type=number(0, 1),
-        default=0.05,
-        help="share of broken files to skip before stopping (%(default)s)",
-    )
-    add(
-        "--val",
-        type=number(0, 1),
-        default=0.02,
-        help="share of the pictures held out in split val (%(default)s)",
-    )
+    share = number(0, 1)
+    add("--budget", type=share, default=0.05, metavar="SHARE", help=_BUDGET)
+    add("--val", type=share, default=0.02, metavar="SHARE", help=_VAL)
 
     summary = "Draw a grid of a data set with its captions, and print its counts."
     show = add_command(actions, "show", _show, summary)

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from cogjax.commands.arguments import add_command, whole
+from cogjax.commands.arguments import SEED, add_command, whole
 from cogjax.files import check_folder_for, write_atomic
 
 
@@ -16,7 +16,7 @@ def add_parser(commands) -> None:
     add("--data", required=True, metavar="DIR", help="data set folder")
     add("--suite", choices=("emoji",), default="emoji", help="default: %(default)s")
     add("--n", type=whole(1, 100_000), default=200, help="prompts (%(default)s)")
-    add("--seed", type=whole(0, 2**32 - 1), default=0, help="default: %(default)s")
+    add("--seed", type=SEED, default=0, help="default: %(default)s")
     add("--json", metavar="FILE", help="also write the figures as JSON")
 
 

@@ -11,13 +11,22 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cogjax.commands import arguments
-from cogjax.commands.arguments import add_command, check_text, number, whole
+from cogjax.commands.arguments import SEED, add_command, check_text, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 from cogjax.files import check_folder, write_atomic
 
-_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
+_SETTINGS = (
+    "num_images",
+    "seed",
+    "rerank",
+    "temperature",
+    "top_k",
+    "top_p",
+    "guidance",
+)
 _MAX_SLUG_BYTES = 120
+_RERANK = "draw N candidates, keep the --num-images that the model captions best"
 
 
 def add_parser(commands) -> None:
@@ -30,24 +39,13 @@ def add_parser(commands) -> None:
     add("--prompts-file", metavar="FILE", help="more prompts, UTF-8, one a line")
     add("--out", required=True, metavar="DIR", help="folder for the pictures")
     add("--model", default="emoji", help="shipped name or folder (%(default)s)")
-    add(
-        "--num-images",
-        type=whole(1, 1000),
-        default=4,
-        metavar="N",
-        help="of each prompt (%(default)s)",
-    )
-    add(
-        "--seed",
-        type=whole(0, 2**32 - 1),
-        default=0,
-        metavar="N",
-        help="the same seed gives the same pictures (%(default)s)",
-    )
+    add("--num-images", type=whole(1, 1000), default=4, metavar="N", help="default: 4")
+    add("--seed", type=SEED, default=0, metavar="N", help="same seed, same pictures")
     _add_sampling(parser)
     group = parser.add_argument_group("continuing a picture")
-    group.add_argument("--image-prompt", metavar="IMAGE", help="picture to start from")
-    group.add_argument(
+    add = group.add_argument
+    add("--image-prompt", metavar="IMAGE", help="picture to start from")
+    add(
         "--rows", type=whole(1), metavar="N", help="rows of codes to keep, from the top"
     )
 
@@ -55,27 +53,11 @@ def add_parser(commands) -> None:
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling (defaults: the model's own)")
     add = sampling.add_argument
-    add(
-        "--temperature",
-        type=number(0, 100),
-        metavar="T",
-        help="0 takes the most probable code",
-    )
+    add("--temperature", type=number(0, 100), metavar="T", help="0: likeliest code")
     add("--top-k", type=whole(0), metavar="K", help="0 keeps all codes")
     add("--top-p", type=number(0, 1, open_low=True), metavar="P", help="1 keeps all")
-    add(
-        "--guidance",
-        type=number(0, 100),
-        metavar="W",
-        help="1 is none; above 1 follows the text more closely",
-    )
-    add(
-        "--rerank",
-        type=whole(0, 1000),
-        default=0,
-        metavar="N",
-        help="draw N candidates, keep the --num-images that the model captions best",
-    )
+    add("--guidance", type=number(0, 100), metavar="W", help="above 1 heeds the text")
+    add("--rerank", type=whole(0, 1000), default=0, metavar="N", help=_RERANK)
 
 
 def _generate(args: argparse.Namespace) -> None:
@@ -96,18 +78,12 @@ def _generate(args: argparse.Namespace) -> None:
 
     model = cogjax.load(args.model)
     with Progress() as progress:
-        result = model.generate(
-            prompts,
-            num_images=args.num_images,
-            seed=args.seed,
-            rerank=args.rerank,
-            progress=progress,
-            **settings,
-        )
+        result = model.generate(prompts, progress=progress, **settings)
     _write(out, prompts, result, _record(args, model))
 
 
 def _given(args: argparse.Namespace) -> dict[str, float]:
+    """What the command line sets; the model's own defaults fill the rest."""
     return {k: getattr(args, k) for k in _SETTINGS if getattr(args, k) is not None}
 
 
@@ -126,14 +102,12 @@ def _record(args: argparse.Namespace, model) -> dict:
     """What the JSON file says besides the pictures; settings as they took effect."""
     from cogjax import __version__
 
-    settings = asdict(model.parts.sampler)
-    for name in ("num_images", "rerank", "image_prompt", "rows"):
-        settings[name] = getattr(args, name)
-    settings |= _given(args)
+    settings = asdict(model.parts.sampler) | _given(args)
+    settings |= {"image_prompt": args.image_prompt, "rows": args.rows}
     return {
         "cogjax": __version__,
         "model": {"name": args.model, "card": model.card},
-        "seed": args.seed,
+        "seed": settings.pop("seed"),
         "settings": settings,
     }
 
