@@ -31,6 +31,7 @@ from cogjax.errors import UserError
 from cogjax.families import cogview
 from cogjax.files import write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
+from cogjax.interop.tree import check_leaves, flatten
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.pipeline import FORMAT, Parts, TextToImage, encode_images, load_tokenizer
@@ -44,11 +45,16 @@ from cogjax.train.optim import OptimConfig
 
 @dataclass(frozen=True)
 class DataConfig:
-    """path: data set folder. tokenizer, text: image and text tokenizer (task lm)."""
+    """Where a run reads from.
+
+    path: data set folder. tokenizer, text: image tokenizer folder and text model file
+    (task lm). weights: model folder to start from instead of at random (task lm).
+    """
 
     path: str
     tokenizer: str = ""
     text: str = ""
+    weights: str = ""
     split: str = "train"
     eval_split: str = "val"
 
@@ -91,6 +97,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
         eval_batches=run.eval_batches,
         fingerprint=run.fingerprint,
         run_config=dict(config),
+        start_params=run.start_params,
     )
     return export(workdir, workdir / "export")
 
@@ -140,6 +147,7 @@ class _Run:
     sample: Any
     train: TrainConfig
     fingerprint: str
+    start_params: Any = None
 
 
 def _build(config: Mapping[str, Any], workdir: Path) -> _Run:
@@ -274,7 +282,17 @@ def _build_lm(config, data: DataConfig, train_config: TrainConfig, workdir) -> _
         sample,
         train_config,
         f"{manifest.fingerprint}/{data.split}/{digest}",
+        _start_params(data, task) if data.weights else None,
     )
+
+
+def _start_params(data: DataConfig, task: LMTask):
+    """Transformer weights of a model folder, checked against this run's network."""
+    path = Path(data.weights) / "transformer.safetensors"
+    params = load_tree(path)
+    wanted, _ = jax.eval_shape(task.init, jax.random.key(0))
+    check_leaves(flatten(params), flatten(wanted), str(path))
+    return params
 
 
 def _parts(config, params) -> Parts:

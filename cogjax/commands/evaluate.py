@@ -15,20 +15,32 @@ def add_parser(commands) -> None:
     add("model", metavar="MODEL", help="shipped name or folder")
     add("--data", required=True, metavar="DIR", help="data set folder")
     add("--suite", choices=("emoji",), default="emoji", help="default: %(default)s")
+    add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
     add("--n", type=whole(1, 100_000), default=200, help="prompts (%(default)s)")
-    add("--seed", type=SEED, default=0, help="default: %(default)s")
+    add("--best-of", type=whole(1, 64), default=8, help="candidates (%(default)s)")
+    add("--seed", type=whole(0, 2**32 - 1), default=0, help="default: %(default)s")
     add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--sheet", metavar="FILE", help="also draw real and generated pictures (PNG)")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    if args.json:
-        check_folder_for(args.json)
+    for path in filter(None, (args.json, args.sheet)):
+        check_folder_for(path)
     import cogjax
-    from cogjax.evaluate.runner import evaluate_emoji
+    from cogjax.evaluate.emoji import evaluate_emoji
 
-    figures = evaluate_emoji(
-        cogjax.load(args.model), args.data, n=args.n, seed=args.seed
-    )
+    model = cogjax.load(args.model)
+    with Progress() as progress:
+        figures = evaluate_emoji(
+            model,
+            args.data,
+            n=args.n,
+            best_of=args.best_of,
+            seed=args.seed,
+            gallery=args.gallery,
+            sheet=args.sheet,
+            progress=progress,
+        )
     text = json.dumps(figures, indent=2, ensure_ascii=False)
     print(text)
     if args.json:

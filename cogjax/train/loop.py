@@ -1,5 +1,6 @@
 """`fit`: restore or start, step, and do every periodic thing from one list."""
 
+import dataclasses
 import signal
 import threading
 import time
@@ -72,11 +73,13 @@ def fit(
     eval_batches: Iterable[Batch] | None = None,
     fingerprint: str = "",
     run_config: Mapping[str, Any] | None = None,
+    start_params: Any = None,
 ) -> TrainState:
     """Trains `task` to `config.steps`, resuming whatever `workdir` holds.
 
     `make_batches(k)` yields the batches from step k on. SIGTERM and SIGINT save after
     the current step and exit with status 17; the same call then continues bitwise.
+    `start_params` replace the random start of a new run (fine-tuning).
     Raises UserError if the updates stay non-finite.
     """
     check_batch(mesh, config.batch_size // config.accumulate)
@@ -86,7 +89,9 @@ def fit(
     schedule = make_schedule(optim, config.steps)
     tx = make_optimizer(optim, schedule, getattr(task, "matrix_axes", None))
     checkpoints = Checkpoints(workdir, config.keep)
-    train_state, shardings = _start(task, tx, config, mesh, checkpoints, fingerprint)
+    train_state, shardings = _start(
+        task, tx, config, mesh, checkpoints, fingerprint, start_params
+    )
     step = make_train_step(
         task, tx, schedule, accumulate=config.accumulate, ema_decay=config.ema_decay
     )
@@ -118,7 +123,7 @@ def fit(
     return train_state
 
 
-def _start(task, tx, config, mesh, checkpoints, fingerprint):
+def _start(task, tx, config, mesh, checkpoints, fingerprint, start_params):
     """The restored or fresh state on the mesh, and its shardings."""
 
     def init(key):
@@ -129,7 +134,12 @@ def _start(task, tx, config, mesh, checkpoints, fingerprint):
     shardings = tree_shardings(abstract, mesh)
     restored = checkpoints.restore(abstract, shardings, fingerprint)
     if restored is None:
-        return jax.jit(init, out_shardings=shardings)(key), shardings
+        fresh = jax.jit(init, out_shardings=shardings)(key)
+        if start_params is not None:
+            params = jax.device_put(start_params, shardings.params)
+            ema = jax.tree.map(jax.numpy.copy, params)
+            fresh = dataclasses.replace(fresh, params=params, ema=ema)
+        return fresh, shardings
     print(f"cogjax: resuming at step {int(restored.step)}", flush=True)
     return restored, shardings
 

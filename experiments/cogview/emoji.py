@@ -28,14 +28,19 @@ PROMPTS = (
 
 
 def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
-    """`arg` is a stage, "tokenizer" or "transformer", optionally with ",nano"."""
+    """`arg` is a stage, optionally followed by ",nano"."""
+    stages = {
+        "tokenizer": _tokenizer,
+        "transformer": _transformer,
+        "finetune": _finetune,
+    }
     stage, _, size = arg.partition(",")
-    if stage not in ("tokenizer", "transformer") or size not in ("", "nano"):
+    if stage not in stages or size not in ("", "nano"):
         raise ValueError(
-            f"the argument is {arg!r}, expected tokenizer or transformer, "
+            f"the argument is {arg!r}, expected {', '.join(stages)}, "
             "optionally followed by ,nano"
         )
-    config = _tokenizer() if stage == "tokenizer" else _transformer()
+    config = stages[stage]()
     if size == "nano":
         _shrink(config, stage)
     return config
@@ -62,6 +67,16 @@ def _transformer() -> ml_collections.ConfigDict:
         "num_images": 4,
         "sampler": {"temperature": 0.9, "top_k": 100, "guidance": 1.5},
     }
+    return config
+
+
+def _finetune() -> ml_collections.ConfigDict:
+    """From the transformer to fewer concepts: what a few more CPU minutes can hold."""
+    config = _transformer()
+    config.task = {"name": "lm", "image_to_text": 0.2, "caption_dropout": 0.05}
+    config.data.update({"path": "data/emoji-small", "weights": "runs/lm/export"})
+    config.optim.update({"warmup": 50, "final_ratio": 0.05})
+    config.train.update({"steps": 2600})
     return config
 
 

@@ -1,0 +1,1 @@
+"""Figures of a trained model, by judges that are not the model."""

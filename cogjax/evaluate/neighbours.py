@@ -1,0 +1,67 @@
+"""Is it the right thing? The nearest real picture in a simple pixel space.
+
+The space is 16 x 16 colour, blurred: it has no parameters, was trained on nothing and
+sees only where which colour is.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+SIDE = 16
+_SIGMA = 1.0
+
+
+def embed(images: np.ndarray) -> np.ndarray:
+    """uint8 [n, y, x, 3] -> float32 [n, 768]: area-averaged to 16 x 16, then blurred."""
+    small = [
+        Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)
+        for image in images
+    ]
+    pixels = np.stack([np.asarray(image, np.float32) / 255 for image in small])
+    for axis in (1, 2):
+        pixels = _blur(pixels, axis)
+    return pixels.reshape(len(images), -1)
+
+
+def concept_ranks(
+    queries: np.ndarray,
+    concepts: Sequence[str],
+    gallery: np.ndarray,
+    gallery_concepts: Sequence[str],
+) -> np.ndarray:
+    """Rank of each query's own concept among those of the gallery, int [n], 0 is first.
+
+    queries [n, 768], gallery [m, 768]: one style, one picture a concept. Every concept
+    of `concepts` must be in the gallery.
+    """
+    place = {concept: i for i, concept in enumerate(gallery_concepts)}
+    distances = (
+        np.sum(queries**2, 1)[:, None]
+        - 2 * queries @ gallery.T
+        + np.sum(gallery**2, 1)[None]
+    )
+    own = distances[np.arange(len(queries)), [place[c] for c in concepts]]
+    return np.sum(distances < own[:, None], axis=1)
+
+
+def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson 95 % interval of a share; (0, 1) for no trials."""
+    if total == 0:
+        return 0.0, 1.0
+    share = hits / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    half /= 1 + z * z / total
+    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def _blur(pixels: np.ndarray, axis: int) -> np.ndarray:
+    """Gaussian along one axis, edges repeated."""
+    offsets = np.arange(-3, 4)
+    weights = np.exp(-(offsets**2) / (2 * _SIGMA**2))
+    weights /= weights.sum()
+    places = np.clip(np.arange(SIDE)[:, None] + offsets, 0, SIDE - 1)
+    gathered = np.take(pixels, places, axis=axis)
+    return np.tensordot(gathered, weights.astype(np.float32), ([axis + 1], [0]))
