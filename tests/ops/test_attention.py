@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cogjax.ops.attention import attention
+from cogjax.ops.masks import causal_mask, not_padding
+
+
+def inputs(dtype, size=1.0):
+    rng = np.random.default_rng(0)
+    return [
+        jnp.asarray(rng.normal(size=(2, 5, 3, 4)) * size, dtype) for _ in range(3)
+    ]
+
+
+def reference(query, key, value, mask):
+    query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
+    scores = np.einsum("btnh,bsnh->bnts", query, key) / np.sqrt(query.shape[-1])
+    scores = np.where(np.asarray(mask)[:, None], scores, -np.inf)
+    probs = np.exp(scores - scores.max(-1, keepdims=True))
+    probs /= probs.sum(-1, keepdims=True)
+    return np.einsum("bnts,bsnh->btnh", probs, value)
+
+
+def mask():
+    slots = jnp.arange(5)
+    return causal_mask(jnp.broadcast_to(slots, (2, 5)), slots)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 32.0])
+@pytest.mark.parametrize(
+    ("dtype", "atol"), [("float32", 1e-5), ("bfloat16", 4e-2), ("float16", 5e-3)]
+)
+def test_equals_float64(dtype, atol, alpha):
+    args = inputs(dtype)
+    got = attention(*args, mask(), alpha=alpha)
+    assert got.dtype == jnp.dtype(dtype)
+    expected = reference(*args, mask())
+    np.testing.assert_allclose(np.asarray(got, np.float64), expected, atol=atol)
+
+
+def test_large_fp16_scores_overflow_without_the_relaxation():
+    query, key, value = inputs("float16", 300.0)
+    value = value / 300
+    plain = attention(query, key, value, mask(), alpha=1.0)
+    # exact scores reach beyond 65504: infinities meet and give NaN
+    assert not np.isfinite(np.asarray(plain)).all()
+    relaxed = attention(query, key, value, mask(), alpha=32.0)
+    expected = reference(query, key, value, mask())
+    np.testing.assert_allclose(np.asarray(relaxed, np.float64), expected, atol=2e-2)
+
+
+def test_scale_order():
+    """The query is divided first: a product that overflows on its own stays finite."""
+    query = jnp.full((1, 1, 1, 64), 40.0, "float16")
+    key = jnp.full((1, 2, 1, 64), 40.0, "float16")
+    value = jnp.ones((1, 2, 1, 64), "float16")
+    everything = jnp.ones((1, 1, 2), bool)
+    assert not np.isfinite(np.asarray(jnp.einsum("btnh,bsnh->bnts", query, key))).all()
+    out = attention(query, key, value, everything)
+    np.testing.assert_allclose(np.asarray(out, np.float32), 1.0)
+
+
+def test_masked_keys_get_no_weight_and_no_gradient():
+    query, key, value = inputs("float32")
+    changed = value.at[:, 4].add(100.0)
+    out, other = (attention(query, key, v, mask()) for v in (value, changed))
+    np.testing.assert_array_equal(out[:, :4], other[:, :4])
+    grad = jax.grad(lambda v: jnp.sum(attention(query, key, v, mask())[:, :4]))(value)
+    assert not np.asarray(grad[:, 4]).any()
+
+
+def test_padding_is_hidden_but_no_row_is_empty():
+    padded = np.asarray(not_padding(mask(), jnp.array([0, 2])))
+    np.testing.assert_array_equal(padded[0], np.tril(np.ones((5, 5), bool)))
+    assert not padded[1, 2:, :2].any()
+    assert padded.any(-1).all()
