@@ -4,7 +4,10 @@ import argparse
 import json
 
 from cogjax.commands.arguments import SEED, add_command, whole
+from cogjax.commands.progress import Progress
 from cogjax.files import check_folder_for, write_atomic
+
+_BEST_OF = "candidates a prompt, of which the caption loss picks one (%(default)s)"
 
 
 def add_parser(commands) -> None:
@@ -17,10 +20,10 @@ def add_parser(commands) -> None:
     add("--suite", choices=("emoji",), default="emoji", help="default: %(default)s")
     add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
     add("--n", type=whole(1, 100_000), default=200, help="prompts (%(default)s)")
-    add("--best-of", type=whole(1, 64), default=8, help="candidates (%(default)s)")
-    add("--seed", type=whole(0, 2**32 - 1), default=0, help="default: %(default)s")
+    add("--best-of", type=whole(1, 64), default=8, metavar="N", help=_BEST_OF)
+    add("--seed", type=SEED, default=0, metavar="N", help="default: %(default)s")
     add("--json", metavar="FILE", help="also write the figures as JSON")
-    add("--sheet", metavar="FILE", help="also draw real and generated pictures (PNG)")
+    add("--sheet", metavar="FILE", help="also draw pictures beside the real ones, PNG")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
