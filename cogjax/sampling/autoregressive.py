@@ -84,21 +84,11 @@ def sample_tokens(
     start = id_range[0]
 
     def forward(ids, cache, slot):
-        slots = slot + jnp.arange(ids.shape[1])[None]
-        mask = causal_mask(jnp.broadcast_to(slots, ids.shape), key_slots)
-        if ids.shape[1] == prompt_len:
-            mask = not_padding(mask, num_padding)
-        else:
-            mask &= (key_slots >= num_padding[:, None])[:, None]
+        slots = jnp.broadcast_to(slot + jnp.arange(ids.shape[1]), ids.shape)
+        mask = _visible(slots, key_slots, num_padding)
         positions = jnp.maximum(slots - num_padding[:, None], 0)
         logits, cache = model.apply(
-            {"params": params},
-            ids,
-            positions,
-            mask,
-            cache,
-            slot,
-            vocab_range=id_range,
+            {"params": params}, ids, positions, mask, cache, slot, vocab_range=id_range
         )
         return logits[:, -1], cache
 
@@ -119,3 +109,11 @@ def sample_tokens(
     carry = forward(prompt, cache, 0)
     _, tokens = jax.lax.scan(step, carry, jnp.arange(num_tokens))
     return tokens.T.astype(jnp.int32)
+
+
+def _visible(slots: Array, key_slots: Array, num_padding: Array) -> Array:
+    """bool [r, t, s]: which cache slots the inputs at `slots` [r, t] attend to."""
+    mask = causal_mask(slots, key_slots)
+    if slots.shape[1] == 1:
+        return mask & (key_slots >= num_padding[:, None])[:, None]
+    return not_padding(mask, num_padding)
