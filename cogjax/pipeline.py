@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -24,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from cogjax.config import load_json, section
+from cogjax.data.images import as_square, stack_squares
 from cogjax.data.layout import left_pad
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
@@ -147,7 +147,7 @@ class TextToImage:
         progress = progress or (lambda done, total, label: None)
         forced = np.full((self.layout.image_len,), -1, np.int32)
         if rows:
-            codes = self.encode(np.asarray(_as_pixels(image_prompt, self.image_size)))
+            codes = self.encode(as_square(image_prompt, self.image_size))
             forced[: rows * self.grid] = codes[0, :rows].reshape(-1)
         count = max(num_images, rerank)
         codes = self._draw(prompts, count, seed, forced, sampler, progress)
@@ -176,7 +176,7 @@ class TextToImage:
 
         temperature 0 takes the most probable piece at every step.
         """
-        codes = self.encode(_stack_pixels(images, self.image_size))
+        codes = self.encode(stack_squares(images, self.image_size))
         vocab = self.layout.vocab
         id_range = (vocab.text_start, vocab.size)
         allowed = self._allowed_pieces(language)
@@ -207,7 +207,7 @@ class TextToImage:
 
         Lower is better (CogView section 3.4). UserError for an empty text.
         """
-        codes = self.encode(_stack_pixels(images, self.image_size))
+        codes = self.encode(stack_squares(images, self.image_size))
         return self.score_codes(codes, texts)
 
     def score_codes(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
@@ -382,7 +382,7 @@ class TextToImage:
         """bool [text pieces + commands]: text in the language, and [SEP]."""
         vocab = self.layout.vocab
         allowed = np.zeros(vocab.size - vocab.text_start, bool)
-        allowed[: vocab.num_text] = _pieces_of(self.parts.text, language)
+        allowed[: vocab.num_text] = self.parts.text.pieces_in(language)
         allowed[vocab.command("[SEP]") - vocab.text_start] = True
         return allowed
 
@@ -465,26 +465,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("id_range", "sampler"))
-def _sample(
-    model, params, prompt, num_padding, keys, *, forced, allowed, id_range, sampler
-):
-    return sample_tokens(
-        model,
-        params,
-        prompt,
-        num_padding,
-        keys,
-        forced=forced,
-        allowed=allowed,
-        id_range=id_range,
-        sampler=sampler,
-    )
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames="id_range")
-def _score(model, params, ids, weights, *, id_range):
-    return caption_losses(model, params, ids, weights, id_range=id_range)
+_sample = jax.jit(
+    sample_tokens, static_argnums=0, static_argnames=("id_range", "sampler")
+)
+_score = jax.jit(caption_losses, static_argnums=0, static_argnames="id_range")
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -511,30 +495,3 @@ def _chunks(rows: np.ndarray, size: int):
         chunk = rows[start : start + size]
         missing = size - len(chunk)
         yield np.concatenate([chunk, np.repeat(chunk[:1], missing, 0)])
-
-
-def _as_pixels(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
-    """One image -> uint8 [size, size, 3]: alpha on white, shorter side, centre crop."""
-    from cogjax.data.images import to_square
-
-    if not isinstance(image, Image.Image):
-        image = Image.fromarray(np.asarray(image))
-    return to_square(image, size)
-
-
-def _stack_pixels(images, size: int) -> np.ndarray:
-    if isinstance(images, Image.Image):
-        images = [images]
-    if not len(images):
-        raise UserError("there is no image: give at least one")
-    return np.stack([_as_pixels(image, size) for image in images])
-
-
-def _pieces_of(text: TextTokenizer, language: str | None) -> np.ndarray:
-    """bool [pieces]: which pieces a caption in this language may use."""
-    if language not in (None, "en", "zh"):
-        raise UserError(f"language is {language!r}, expected 'en' or 'zh'")
-    if language is None:
-        return np.ones(text.size, bool)
-    foreign = re.compile("[\u3400-\u9fff]" if language == "en" else "[a-z]")
-    return np.array([not foreign.search(text.decode([i])) for i in range(text.size)])

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -65,6 +66,24 @@ def to_square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(
         ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
     )
+
+
+def as_square(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
+    """As `to_square`, also for pixels uint8 [y, x, 3]."""
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(np.asarray(image))
+    return to_square(image, size)
+
+
+def stack_squares(
+    images: Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray, size: int
+) -> np.ndarray:
+    """One or more pictures -> uint8 [n, size, size, 3]; UserError for none."""
+    if isinstance(images, Image.Image):
+        images = [images]
+    if not len(images):
+        raise UserError("there is no image: give at least one")
+    return np.stack([as_square(image, size) for image in images])
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -111,6 +111,13 @@ class TextTokenizer:
         """Returns the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         return self._pieces.decode([int(i) for i in ids])
 
+    def pieces_in(self, language: str | None) -> list[bool]:
+        """Whether each piece may stand in "en" or "zh" text; None allows all."""
+        if language not in (None, "en", "zh"):
+            raise UserError(f"language is {language!r}, expected 'en' or 'zh'")
+        foreign = {"en": "[\u3400-\u9fff]", "zh": "[a-z]", None: "(?!)"}[language]
+        return [not re.search(foreign, self.decode([i])) for i in range(self.size)]
+
     def save(self, path: str | os.PathLike) -> Path:
         """Writes the model file, whole or not at all."""
         return write_atomic(path, self.serialized)

@@ -68,7 +68,7 @@ def evaluate_emoji(
     """
     progress = progress or (lambda done, total, label: None)
     if read_manifest(data).kind != "emoji":
-        raise UserError(f"{data} is not an emoji set: build one with `cogjax data emoji`")
+        raise UserError(f"{data} is no emoji set: build one with `cogjax data emoji`")
     splits = {name: _load(data, name) for name in ("train", "pairs", "val")}
     everything = _load_all(gallery or data)
     judges = _Judges(_gallery(everything), _style_judge(model, everything))
@@ -100,7 +100,8 @@ class _Judges:
 
     def ceiling(self, model, examples: Sequence[Example]) -> float:
         named = self.style(_pixels(examples, model.image_size))
-        return _share([a == b.meta["style"] for a, b in zip(named, examples, strict=True)])
+        styles = [example.meta["style"] for example in examples]
+        return _share([a == b for a, b in zip(named, styles, strict=True)])
 
     def figures(self, images: np.ndarray, examples: Sequence[Example], languages):
         """Shares over all and by language, with Wilson intervals."""
@@ -135,7 +136,10 @@ def _gallery(everything: dict[str, list[Example]]) -> Gallery:
             by_style[example.meta["style"]].append(example)
     return Gallery(
         {style: embed(_pixels(items, 64)) for style, items in by_style.items()},
-        {style: [e.meta["concept"] for e in items] for style, items in by_style.items()},
+        {
+            style: [e.meta["concept"] for e in items]
+            for style, items in by_style.items()
+        },
     )
 
 
@@ -181,7 +185,8 @@ def _prompt(example: Example, language: str, rng) -> str:
 def _generation(model, judges, examples, best_of, seed, label, progress):
     rng = np.random.default_rng(seed)
     languages = [("en", "zh")[i % 2] for i in range(len(examples))]
-    prompts = [_prompt(e, lang, rng) for e, lang in zip(examples, languages, strict=True)]
+    pairs = zip(examples, languages, strict=True)
+    prompts = [_prompt(example, language, rng) for example, language in pairs]
     pixels, codes, scores = [], [], []
     for start in range(0, len(prompts), _CHUNK):
         progress(start, len(prompts), label)

@@ -14,7 +14,7 @@ _SIGMA = 1.0
 
 
 def embed(images: np.ndarray) -> np.ndarray:
-    """uint8 [n, y, x, 3] -> float32 [n, 768]: area-averaged to 16 x 16, then blurred."""
+    """uint8 [n, y, x, 3] -> float32 [n, 768]: averaged to 16 x 16, then blurred."""
     small = [
         Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)
         for image in images

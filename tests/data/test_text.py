@@ -123,3 +123,15 @@ def test_cogviews_own_vocabulary(text, ids):
     assert tokenizer.size == 50_000
     assert tokenizer.encode(text) == ids
     assert tokenizer.decode(ids).replace(" ", "") == text.replace(" ", "")
+
+
+def test_pieces_in_a_language(tokenizer):
+    def uses(text, language):
+        allowed = tokenizer.pieces_in(language)
+        return all(allowed[i] for i in tokenizer.encode(text))
+
+    assert uses("a red apple", "en") and not uses("a red apple", "zh")
+    assert uses("苹果", "zh") and not uses("苹果", "en")
+    assert all(tokenizer.pieces_in(None))
+    with pytest.raises(UserError, match="language is 'fr'"):
+        tokenizer.pieces_in("fr")
