@@ -247,7 +247,8 @@ def _lm_task(config) -> tuple[LMTask, Layout, Mixture, cogview.TransformerConfig
     layout = cogview.make_layout(tokenizer, text.size, transformer.text_len)
     mixture = _task_section(Mixture, config)
     model = cogview.make_transformer(transformer, layout)
-    return LMTask(model, layout.vocab.num_codes), layout, mixture, transformer
+    task = LMTask(model, layout.vocab.num_codes, mixture.code_noise)
+    return task, layout, mixture, transformer
 
 
 def _build_lm(config, data: DataConfig, train_config: TrainConfig, workdir) -> _Run:

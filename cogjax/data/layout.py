@@ -98,12 +98,13 @@ class Mixture:
 
     image_to_text: share of examples in that direction, in [0, 1]. caption_dropout:
     share of text-to-image examples with an empty text, for classifier-free guidance.
-    text_weight: loss weight of text in text to image.
+    text_weight: loss weight of text in text to image. code_noise: see `tasks/lm.py`.
     """
 
     image_to_text: float = 0.25
     caption_dropout: float = 0.1
     text_weight: float = 1.0
+    code_noise: float = 0.0
 
     def example(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import safetensors
+import safetensors.flax
 import safetensors.numpy
 
 from cogjax.errors import UserError
@@ -33,7 +34,8 @@ def load_tree(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        flat = safetensors.numpy.load(path.read_bytes())
+        # The flax reader, because numpy's has no bfloat16.
+        flat = safetensors.flax.load(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror}") from error
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
@@ -43,7 +45,8 @@ def load_tree(path: str | os.PathLike) -> dict[str, Any]:
     return unflatten({name: _widen(leaf) for name, leaf in flat.items()})
 
 
-def _widen(leaf: np.ndarray) -> np.ndarray:
+def _widen(leaf) -> np.ndarray:
+    leaf = np.asarray(leaf)
     return leaf.astype(np.float32) if leaf.dtype.itemsize == 2 else leaf
 
 

@@ -73,10 +73,15 @@ def _transformer() -> ml_collections.ConfigDict:
 def _finetune() -> ml_collections.ConfigDict:
     """From the transformer to fewer concepts: what a few more CPU minutes can hold."""
     config = _transformer()
-    config.task = {"name": "lm", "image_to_text": 0.2, "caption_dropout": 0.05}
+    config.task = {
+        "name": "lm",
+        "image_to_text": 0.2,
+        "caption_dropout": 0.05,
+        "code_noise": 0.6,
+    }
     config.data.update({"path": "data/emoji-small", "weights": "runs/lm/export"})
     config.optim.update({"warmup": 50, "final_ratio": 0.05})
-    config.train.update({"steps": 2600})
+    config.train.update({"steps": 1700, "ema_decay": 0.995})
     return config
 
 

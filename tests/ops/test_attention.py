@@ -9,9 +9,7 @@ from cogjax.ops.masks import causal_mask, not_padding
 
 def inputs(dtype, size=1.0):
     rng = np.random.default_rng(0)
-    return [
-        jnp.asarray(rng.normal(size=(2, 5, 3, 4)) * size, dtype) for _ in range(3)
-    ]
+    return [jnp.asarray(rng.normal(size=(2, 5, 3, 4)) * size, dtype) for _ in range(3)]
 
 
 def reference(query, key, value, mask):

@@ -86,7 +86,9 @@ def test_softmax_equals_float64(dtype):
     wide = np.asarray(scores / 32, np.float64) * 32
     expected = np.exp(wide - wide.max(-1, keepdims=True))
     expected /= expected.sum(-1, keepdims=True)
-    np.testing.assert_allclose(np.asarray(got, np.float64), expected, atol=DTYPES[dtype])
+    np.testing.assert_allclose(
+        np.asarray(got, np.float64), expected, atol=DTYPES[dtype]
+    )
 
 
 def test_softmax_of_scores_beyond_fp16_is_finite():

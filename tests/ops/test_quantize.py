@@ -26,7 +26,9 @@ def test_straight_through_passes_the_gradient():
 
     ids = quantize.nearest_code(jnp.asarray(VECTORS), jnp.asarray(CODEBOOK))
     grad = jax.grad(loss)(jnp.asarray(VECTORS))
-    np.testing.assert_allclose(grad, 2 * CODEBOOK[np.asarray(ids)], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        grad, 2 * CODEBOOK[np.asarray(ids)], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_gumbel_is_hard_forward_and_soft_backward():

@@ -55,7 +55,9 @@ def test_metrics_have_no_gap_and_no_duplicate(uninterrupted, tmp_path):
     # As after a crash: the newest checkpoint is older than the newest row.
     shutil.rmtree(copy / "checkpoints" / "12")
     assert digest(train(copy, 12)) == whole
-    rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [r["step"] for r in rows if "loss" in r] == list(range(1, 13))
     assert any("eval/loss" in row for row in rows)
 

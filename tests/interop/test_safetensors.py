@@ -1,0 +1,67 @@
+import ml_dtypes
+import numpy as np
+import pytest
+
+from cogjax.errors import UserError
+from cogjax.interop.safetensors import load_tree, save_tree
+from cogjax.interop.tree import check_leaves, flatten, unflatten
+
+TREE = {"a": {"b": np.arange(6, dtype=np.float32).reshape(2, 3)}, "c": np.arange(3)}
+
+
+def test_flatten_is_undone():
+    flat = flatten(TREE)
+    assert list(flat) == ["a/b", "c"]
+    assert list(unflatten(flat)) == ["a", "c"]
+
+
+@pytest.mark.parametrize("dtype", [None, "float16"])
+def test_roundtrip(tmp_path, dtype):
+    save_tree(tmp_path / "w.safetensors", TREE, dtype)
+    back = load_tree(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(back["a"]["b"], TREE["a"]["b"])
+    assert back["a"]["b"].dtype == np.float32
+    assert back["c"].dtype == TREE["c"].dtype
+
+
+def test_bfloat16_files_are_widened(tmp_path):
+    save_tree(tmp_path / "w.safetensors", {"x": np.ones(2, ml_dtypes.bfloat16)}, None)
+    assert load_tree(tmp_path / "w.safetensors")["x"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read weights"),
+        (b"", "it is empty"),
+        (b"<!doctype html><title>404</title>", "HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
+        (b"\x80\x04\x95cposix\nsystem\n", "damaged or cut short"),
+        (b"\xff" * 100, "damaged or cut short"),
+    ],
+)
+def test_what_is_not_weights_is_said(tmp_path, content, message):
+    path = tmp_path / "w.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load_tree(path)
+
+
+def test_cut_file(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_tree(path, TREE, None)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match="damaged or cut short"):
+        load_tree(path)
+
+
+def test_leaves_are_compared_strictly():
+    found = {"a": np.ones((2, 3)), "extra": np.ones(1)}
+    wanted = {"a": np.ones((3, 2)), "missing": np.ones(1)}
+    with pytest.raises(UserError) as error:
+        check_leaves(found, wanted, "weights w")
+    text = str(error.value)
+    assert "missing is missing" in text and "extra is unknown" in text
+    assert "a is (2, 3), expected (3, 2)" in text
+    check_leaves(found, found, "weights w")

@@ -1,0 +1,46 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cogjax.families.cogview import TOKENIZERS
+from cogjax.models.vqvae import VQVAE, VQVAEConfig
+
+
+def shapes(config):
+    size = config.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    net = VQVAE(config)
+    params = jax.eval_shape(net.init, jax.random.key(0), images)["params"]
+    z = jax.eval_shape(
+        lambda p, x: net.apply({"params": p}, x, method="encode"), params, images
+    )
+    back = jax.eval_shape(
+        lambda p, x: net.apply({"params": p}, x, method="decode"), params, z
+    )
+    return params, z, back
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_presets_fit_together(name):
+    config = TOKENIZERS[name]
+    _, z, back = shapes(config)
+    assert z.shape == (1, config.grid, config.grid, config.code_dim)
+    assert back.shape == (1, config.image_size, config.image_size, 3)
+
+
+def test_paper_has_the_released_number_of_parameters():
+    params, _, _ = shapes(TOKENIZERS["paper"])
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 19_034_883
+    assert len(jax.tree.leaves(params)) == 16
+    assert TOKENIZERS["paper"].grid == 32
+
+
+def test_pixels_are_normalised_and_restored():
+    """With all weights zero the decoder draws the mean colour."""
+    config = VQVAEConfig(image_size=8, widths=(4,), strides=(2,), code_dim=2)
+    net = VQVAE(config)
+    images = jnp.zeros((1, 8, 8, 3))
+    params = jax.tree.map(jnp.zeros_like, net.init(jax.random.key(0), images)["params"])
+    drawn = net.apply({"params": params}, images)
+    np.testing.assert_allclose(drawn[0, 0, 0], config.pixel_mean, rtol=1e-6)

@@ -1,0 +1,126 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cogjax.data.layout import left_pad
+from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.sampling.autoregressive import Sampler, image_keys, sample_tokens
+from cogjax.sampling.rerank import caption_losses
+
+CONFIG = ImageLMConfig(
+    vocab_size=128,
+    width=16,
+    depth=2,
+    heads=2,
+    mlp_dim=32,
+    max_positions=16,
+    dropout=0.0,
+    unroll=2,
+)
+LM = ImageLM(CONFIG)
+PROMPTS = [[100, 101, 102, 103], [110], [104, 105], [106, 107, 108]] * 2
+NUM_TOKENS = 6
+
+
+@pytest.fixture(scope="module")
+def params():
+    ids = jnp.zeros((1, 2), jnp.int32)
+    start = jax.jit(LM.init)(jax.random.key(0), ids, ids)["params"]
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), start)
+
+
+def draw(params, prompts, sampler=Sampler(), keys=None, forced=None, empty=None):
+    rows = len(prompts)
+    ids, padding = left_pad(prompts + (empty or []), 5, 127)
+    if keys is None:
+        keys = image_keys(0, 0, rows)
+    if forced is None:
+        forced = np.full((rows, NUM_TOKENS), -1)
+    run = jax.jit(
+        lambda p, i, n, k, f: sample_tokens(
+            LM,
+            p,
+            i,
+            n,
+            k,
+            forced=f,
+            allowed=jnp.ones(40, bool),
+            id_range=(0, 40),
+            sampler=sampler,
+        )
+    )
+    drawn = run(
+        params, jnp.asarray(ids), jnp.asarray(padding), keys, jnp.asarray(forced)
+    )
+    return np.asarray(drawn)
+
+
+def full_logits(params, tokens):
+    ids = jnp.asarray([tokens])
+    positions = jnp.arange(len(tokens))[None]
+    return np.asarray(LM.apply({"params": params}, ids, positions)[0][0])
+
+
+def test_greedy_decoding_follows_the_full_forward(params):
+    """Prompts of four lengths in one batch: padding changes nothing."""
+    drawn = draw(params, PROMPTS[:4], Sampler(temperature=0))
+    for prompt, row in zip(PROMPTS, drawn, strict=False):
+        logits = full_logits(params, [*prompt, *row])
+        picked = logits[len(prompt) - 1 : -1, :40].argmax(-1)
+        np.testing.assert_array_equal(picked, row)
+
+
+def test_tokens_are_the_same_in_every_batch_size(params):
+    sampler = Sampler(temperature=1.0, top_k=20, top_p=0.95)
+    keys = image_keys(7, 0, 8)
+    whole = draw(params, PROMPTS, sampler, keys)
+    for size in (1, 3):
+        part = draw(params, PROMPTS[:size], sampler, keys[:size])
+        np.testing.assert_array_equal(part, whole[:size])
+    assert len({tuple(row) for row in whole}) == 8
+
+
+def test_guidance_equals_two_forwards(params):
+    sampler = Sampler(temperature=0, guidance=3.0)
+    drawn = draw(params, PROMPTS[:2], sampler, empty=[[110, 111]] * 2)
+    for prompt, row in zip(PROMPTS, drawn, strict=False):
+        for i, token in enumerate(row):
+            with_text = full_logits(params, [*prompt, *row[:i]])[-1, :40]
+            without = full_logits(params, [110, 111, *row[:i]])[-1, :40]
+            assert (without + 3 * (with_text - without)).argmax() == token
+
+
+def test_forced_tokens_stay_and_condition_the_rest(params):
+    forced = np.full((4, NUM_TOKENS), -1)
+    forced[:, :3] = [5, 6, 7]
+    drawn = draw(params, PROMPTS[:4], Sampler(temperature=0), forced=forced)
+    np.testing.assert_array_equal(drawn[:, :3], forced[:, :3])
+    logits = full_logits(params, [*PROMPTS[0], *drawn[0]])
+    assert logits[len(PROMPTS[0]) + 2, :40].argmax() == drawn[0, 3]
+
+
+def test_image_keys_belong_to_the_image():
+    np.testing.assert_array_equal(
+        jax.random.key_data(image_keys(3, 2, 2)),
+        jax.random.key_data(image_keys(3, 0, 4))[2:],
+    )
+    one, other = (jax.random.key_data(image_keys(seed, 0, 1)) for seed in (0, 1))
+    assert not np.array_equal(one, other)
+
+
+def test_caption_losses(params):
+    """Mean over the weighted tokens, image codes (below 40) not competing."""
+    ids = np.array([[1, 2, 100, 101, 127], [3, 4, 102, 127, 127]])
+    weights = np.array([[0, 0, 1, 1, 0], [0, 0, 1, 0, 0]], np.float32)
+    got = caption_losses(
+        LM, params, jnp.asarray(ids), jnp.asarray(weights), id_range=(40, 128)
+    )
+    expected = []
+    for row, weight in zip(ids, weights, strict=True):
+        logits = full_logits(params, row)[:-1, 40:].astype(np.float64)
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        values = [-log_probs[i, row[i + 1] - 40] for i in range(4) if weight[i + 1]]
+        expected.append(np.mean(values))
+    np.testing.assert_allclose(got, expected, rtol=1e-4)

@@ -1,0 +1,88 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.tasks.lm import LMTask
+
+CONFIG = ImageLMConfig(
+    vocab_size=128, width=16, depth=2, heads=2, mlp_dim=32, max_positions=9, dropout=0.5
+)
+RNG = np.random.default_rng(0)
+IDS = np.concatenate([RNG.integers(20, 30, (4, 5)), RNG.integers(0, 20, (4, 5))], 1)
+WEIGHTS = np.ones((4, 10), np.float32)
+WEIGHTS[:, 3] = 0
+BATCH = {"ids": jnp.asarray(IDS), "weights": jnp.asarray(WEIGHTS)}
+
+
+@pytest.fixture(scope="module")
+def task_and_params():
+    task = LMTask(CONFIG, num_codes=20)
+    return task, jax.jit(task.init)(jax.random.key(0))[0]
+
+
+def test_loss_is_the_weighted_mean(task_and_params):
+    task, params = task_and_params
+    positions = jnp.broadcast_to(jnp.arange(9), (4, 9))
+    logits, _ = ImageLM(CONFIG).apply(
+        {"params": params}, BATCH["ids"][:, :-1], positions
+    )
+    log_probs = np.asarray(jax.nn.log_softmax(logits))
+    values = -np.take_along_axis(log_probs, IDS[:, 1:, None], -1)[..., 0]
+    weights = WEIGHTS[:, 1:]
+    metrics = task.eval_metrics(params, {}, BATCH, None)
+    expected = (values * weights).sum() / weights.sum()
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+    of_image = weights * (IDS[:, 1:] < 20)
+    expected = (values * of_image).sum() / of_image.sum()
+    np.testing.assert_allclose(metrics["image_loss"], expected, rtol=1e-5)
+
+
+def test_training_drops_out_and_evaluation_does_not(task_and_params):
+    task, params = task_and_params
+    losses = [task.loss(params, {}, BATCH, jax.random.key(i))[0] for i in range(2)]
+    assert losses[0] != losses[1]
+    evals = [task.eval_metrics(params, {}, BATCH, jax.random.key(i)) for i in range(2)]
+    assert evals[0]["loss"] == evals[1]["loss"]
+
+
+def test_overfits_one_batch():
+    task = LMTask(dataclasses.replace(CONFIG, dropout=0.0), num_codes=20)
+    params, _ = jax.jit(task.init)(jax.random.key(0))
+    tx = optax.adam(1e-2)
+    opt_state = tx.init(params)
+
+    @jax.jit
+    def step(params, opt_state):
+        (loss, _), grads = jax.value_and_grad(task.loss, has_aux=True)(
+            params, {}, BATCH, jax.random.key(0)
+        )
+        updates, opt_state = tx.update(grads, opt_state)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    for _ in range(80):
+        params, opt_state, loss = step(params, opt_state)
+    assert float(loss) < 0.5
+
+
+def test_code_noise_swaps_codes_between_rows_and_nothing_else():
+    task = LMTask(CONFIG, num_codes=20, code_noise=1.0)
+    ids = BATCH["ids"]
+    mixed = np.asarray(task._mix_codes(ids, jax.random.key(0)))
+    np.testing.assert_array_equal(mixed[:, :5], ids[:, :5])
+    from_other = (mixed == np.roll(ids, 1, 0)) | (mixed == ids)
+    assert from_other.all()
+    assert 0.1 < np.mean(mixed[:, 5:] != ids[:, 5:]) < 0.9
+
+
+def test_evaluation_has_no_code_noise():
+    params, _ = LMTask(CONFIG, 20).init(jax.random.key(0))
+    quiet, noisy = (
+        LMTask(CONFIG, 20, noise).eval_metrics(params, {}, BATCH, jax.random.key(0))
+        for noise in (0.0, 1.0)
+    )
+    assert quiet["loss"] == noisy["loss"]

@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cogjax.families.cogview import TOKENIZERS
+from cogjax.tasks.vq import METHODS, VQConfig, VQTask
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (16, 4, 4, 3)).astype(np.uint8)
+BATCH = {"image": IMAGES.repeat(4, 1).repeat(4, 2)}
+
+
+def train(method, steps):
+    task = VQTask(TOKENIZERS["nano"], VQConfig(method=method, anneal_steps=steps))
+    params, state = start = jax.jit(task.init)(jax.random.key(0))
+    tx = optax.adam(1e-2)
+    opt_state = tx.init(params)
+
+    @jax.jit
+    def step(params, state, opt_state, key):
+        grads, (state, metrics) = jax.grad(task.loss, has_aux=True)(
+            params, state, BATCH, key
+        )
+        updates, opt_state = tx.update(grads, opt_state)
+        return optax.apply_updates(params, updates), state, opt_state, metrics
+
+    rows = []
+    for i in range(steps):
+        params, state, opt_state, metrics = step(
+            params, state, opt_state, jax.random.key(i)
+        )
+        rows.append({name: float(value) for name, value in metrics.items()})
+    return task, start, (params, state), rows
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def trained(request):
+    return request.param, *train(request.param, 60)
+
+
+def test_reconstruction_improves(trained):
+    _, task, _, (params, state), rows = trained
+    assert rows[-1]["l2"] < 0.8 * rows[0]["l2"]
+    metrics = jax.jit(task.eval_metrics)(params, state, BATCH, None)
+    assert float(metrics["l2"]) < 0.8 * rows[0]["l2"]
+    assert 1 < float(metrics["perplexity"]) <= 32
+    assert 0 < float(metrics["usage"]) <= 1
+
+
+def test_only_the_fixed_codebook_stays(trained):
+    method, task, start, end, _ = trained
+    if method == "ema":
+        # Its codebook comes from the first batch, not from `init`.
+        assert np.isfinite(task.codebook(*end)).all()
+        return
+    same = np.array_equal(task.codebook(*start), task.codebook(*end))
+    assert same == (method == "fixed")
+
+
+def test_codebook_moves_by_gradient_only_where_it_should(trained):
+    method, _, _, (params, _), _ = trained
+    assert ("codebook" in params) == (method in ("straight_through", "gumbel"))
+
+
+def test_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="expected one of"):
+        VQTask(TOKENIZERS["nano"], VQConfig(method="magic"))
+
+
+def test_psnr_is_that_of_the_clipped_reconstruction():
+    task = VQTask(TOKENIZERS["nano"], VQConfig(method="fixed"))
+    params, state = task.init(jax.random.key(0))
+    params = jax.tree.map(jnp.zeros_like, params)
+    # Zero weights draw the mean grey, 0.5.
+    error = np.square(BATCH["image"] / 255 - 0.5).mean((1, 2, 3))
+    metrics = task.eval_metrics(params, state, BATCH, None)
+    expected = np.mean(-10 * np.log10(error))
+    np.testing.assert_allclose(metrics["psnr"], expected, rtol=1e-4)
