@@ -65,8 +65,8 @@ def build_emoji(
     """Renders the styles and writes splits train, val and pairs.
 
     val: concepts held out whole. pairs: (concept, style) pairs held out whose concept
-    is in train in two or more other styles. Both are decided by hashes, so they do not
-    depend on which styles are chosen.
+    is in train in two or more other styles. Both are decided by hashes: choosing fewer
+    styles moves no picture, except a held-out pair without two others back to train.
 
     Args:
       size: pixels a side. tier: "pip", "npm", or "auto" (npm if it is installed).
@@ -186,13 +186,17 @@ def _write(builder, rendered, concepts, tier, failed) -> Manifest:
     for style, key, png in sorted(rendered):
         split = split_of(key, style, sorted(styles_of[key]))
         builder.write(split, _example(concepts[key], style, png))
-    info = {
-        "tier": tier,
-        "licenses": {s: LICENSES[s] for s in sorted({s for s, _, _ in rendered})},
-        "labels": "Unicode CLDR, Unicode-3.0",
-        "failed": failed[:100],
-    }
-    return builder.finish(info)
+    licenses = {s: LICENSES[s] for s in sorted({s for s, _, _ in rendered})}
+    labels = "Unicode CLDR, Unicode-3.0"
+    lines = [
+        f"- {name}: {text}" for name, text in (licenses | {"labels": labels}).items()
+    ]
+    builder.write_text(
+        "LICENSES.md", "# Where the pictures come from\n\n" + "\n".join(lines) + "\n"
+    )
+    return builder.finish(
+        {"tier": tier, "licenses": licenses, "labels": labels, "failed": failed[:100]}
+    )
 
 
 def _example(concept: Concept, style: str, png: bytes) -> Example:

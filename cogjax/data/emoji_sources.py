@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ _ARCHIVES = {
     "fluent-3d": "@lobehub/fluent-emoji-3d@1.1.0",
 }
 _SKIN_TONES = re.compile("1f3f[b-f]")
-_MAX_MEMBER = 128 << 20
+_MAX_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -156,21 +157,34 @@ def _members(folder: Path, package: str, suffixes: Sequence[str]) -> dict[str, b
     """Members of an npm archive that end in one of `suffixes`, by name, in memory."""
     name, _, version = package.removeprefix("@").replace("/", "-").rpartition("@")
     path = folder / f"{name}-{version}.tgz"
+    found, total = {}, 0
     try:
         with tarfile.open(path) as archive:
-            return {
-                member.name: archive.extractfile(member).read(_MAX_MEMBER)
-                for member in archive
-                if member.isfile() and member.name.endswith(tuple(suffixes))
-            }
-    except (OSError, tarfile.TarError, EOFError) as error:
+            for member in archive:
+                total += member.size
+                if total > _MAX_BYTES:
+                    raise UserError(f"{path} unpacks to more than {_MAX_BYTES} bytes")
+                if member.isfile() and member.name.endswith(tuple(suffixes)):
+                    found[member.name] = archive.extractfile(member).read()
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    return found
+
+
+def _json_members(folder: Path, package: str, names: Sequence[str]) -> list:
+    """Parsed members of an npm archive, named without its leading "package"."""
+    members = _members(folder, package, names)
+    try:
+        return [json.loads(members[f"package{name}"]) for name in names]
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"the archive of {package} is not as expected ({error}): fetch it again"
+        ) from error
 
 
 def _emojibase_concepts(folder: Path) -> dict[str, Concept]:
     wanted = ("/en/data.json", "/zh/data.json", "/en/messages.json")
-    members = _members(folder, _ARCHIVES["labels"], wanted)
-    en, zh, messages = (json.loads(members[f"package{name}"]) for name in wanted)
+    en, zh, messages = _json_members(folder, _ARCHIVES["labels"], wanted)
     zh = {item["hexcode"]: item for item in zh}
     groups = {item["order"]: item["key"] for item in messages["groups"]}
     subgroups = {item["order"]: item["key"] for item in messages["subgroups"]}
@@ -197,11 +211,8 @@ def _npm_pictures(folder: Path, style: str) -> list[Picture]:
         members = _members(folder, _ARCHIVES[style], (".webp",))
         items = ((os.path.basename(name)[:-5], data) for name, data in members.items())
     else:
-        members = _members(folder, _ARCHIVES[style], ("chars.json", "icons.json"))
-        items = _iconify(
-            json.loads(members["package/chars.json"]),
-            json.loads(members["package/icons.json"]),
-        )
+        wanted = ("/chars.json", "/icons.json")
+        items = _iconify(*_json_members(folder, _ARCHIVES[style], wanted))
     pictures = (Picture(style, key_of(name), data) for name, data in items)
     return [p for p in pictures if not _SKIN_TONES.search(p.key)]
 

@@ -10,6 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cogjax.errors import UserError
 
 MAX_PIXELS = 89_478_485
+# Pillow knows others that it hands to outside programs: EPS to Ghostscript.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+_HUGE = 1 << 24
 
 
 def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
@@ -22,35 +25,51 @@ def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
     if not data:
         raise UserError("the file is empty")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Pillow warns of odd metadata, which does not matter, and of many pixels.
+        warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(
                     f"{image.width} x {image.height} pixels, at most {MAX_PIXELS}"
                 )
             image.load()
-            image = ImageOps.exif_transpose(image)
+            image = ImageOps.exif_transpose(_shrunk(image, size) if size else image)
             return to_square(image, size) if size else np.asarray(on_white(image))
         except Image.DecompressionBombError as error:
             raise UserError(f"too many pixels, at most {MAX_PIXELS}") from error
         except UserError:
             raise
         except Exception as error:  # Pillow's plugins raise nearly every type.
-            head = data[:64].lstrip().lower()
-            reason = str(error) or "cannot be decoded"
-            if head.startswith((b"<!doctype", b"<html")):
-                reason = "it is an HTML page"
-            elif isinstance(error, UnidentifiedImageError):
-                reason = "of no known format"
+            reason = _reason(data, error)
             raise UserError(f"not a readable picture: {reason}"[:200]) from error
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    head = data[:256].lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "it is an HTML page"
+    if b"<svg" in head:
+        return "it is an SVG drawing, save it as PNG"
+    if isinstance(error, UnidentifiedImageError):
+        return "of no known format"
+    return str(error) or "cannot be decoded"
+
+
+def _shrunk(image: Image.Image, size: int) -> Image.Image:
+    """A huge picture nearer to its final size: every copy costs 4 bytes a pixel."""
+    factor = min(image.size) // (4 * size)
+    averages = image.mode in ("L", "LA", "RGB", "RGBA", "CMYK")
+    if image.width * image.height < _HUGE or factor < 2 or not averages:
+        return image
+    return image.reduce(factor)
 
 
 def on_white(image: Image.Image) -> Image.Image:
     """RGB copy of a picture in any mode, transparency composited on white."""
     if image.mode.startswith("I;16") or image.mode == "I":
         # Pillow would clip 16-bit grey at 255 instead of scaling it.
-        grey = np.asarray(image, np.float32) / 257
+        grey = np.asarray(image) // 257
         return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
         return image.convert("RGB")

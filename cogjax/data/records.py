@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +23,15 @@ from cogjax.data.images import decode_image
 from cogjax.errors import UserError
 from cogjax.files import write_atomic
 
-__all__ = ["DatasetBuilder", "Example", "Manifest", "decode_image", "open_split"]
+__all__ = [
+    "DatasetBuilder",
+    "Example",
+    "Manifest",
+    "damaged_shards",
+    "decode_image",
+    "open_split",
+    "read_manifest",
+]
 
 FORMAT = 1
 
@@ -61,6 +70,8 @@ class Manifest:
 
     counts: examples of each split. checksums: sha256 of each shard file. fingerprint:
     sha256 over the checksums, the identity of the data. info: licences, skipped files.
+    contents: of each split, how many examples of each style and captions of each
+    language: {"train": {"style": {"noto": 9}, "captions": {"en": 5}}}.
     """
 
     kind: str
@@ -69,6 +80,7 @@ class Manifest:
     checksums: dict[str, str]
     fingerprint: str
     info: dict[str, Any] = field(default_factory=dict)
+    contents: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
 
 class RecordWriter:
@@ -126,6 +138,7 @@ class DatasetBuilder:
                 f"{out} is not empty and not a data set: choose another folder"
             )
         self._partial = self.out.with_name(f".{self.out.name}.{uuid.uuid4().hex[:8]}")
+        self._contents = {s: (Counter(), Counter()) for s in num_shards}
 
     def __enter__(self) -> "DatasetBuilder":
         try:
@@ -143,6 +156,13 @@ class DatasetBuilder:
     def write(self, split: str, example: Example) -> None:
         """Appends an example to a split."""
         self._writers[split].write(example)
+        styles, languages = self._contents[split]
+        styles.update([example.meta["style"]] if "style" in example.meta else ())
+        languages.update(language for language, _ in example.captions)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Adds a text file for people, such as licences, to the folder."""
+        write_atomic(self._partial / name, text)
 
     def finish(self, info: Mapping[str, Any]) -> Manifest:
         """Closes the shards, writes the manifest and moves the folder into place."""
@@ -156,7 +176,7 @@ class DatasetBuilder:
 
     def _manifest(self, info: Mapping[str, Any]) -> Manifest:
         checksums = {
-            name: hashlib.sha256((self._partial / name).read_bytes()).hexdigest()
+            name: _checksum(self._partial / name)
             for writer in self._writers.values()
             for name in writer.names
         }
@@ -169,11 +189,35 @@ class DatasetBuilder:
             checksums,
             hashlib.sha256(joined.encode()).hexdigest(),
             dict(info),
+            {
+                split: {"style": _sorted(styles), "captions": _sorted(languages)}
+                for split, (styles, languages) in self._contents.items()
+            },
         )
         fields = {"format": FORMAT} | asdict(manifest)
         text = json.dumps(fields, indent=2, ensure_ascii=False)
         write_atomic(self._partial / "manifest.json", text + "\n")
         return manifest
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damaged_shards(folder: str | os.PathLike) -> list[str]:
+    """Names of the shards that are missing or differ from the manifest's checksums."""
+    checksums = read_manifest(folder).checksums
+    paths = {name: Path(folder) / name for name in checksums}
+    return [
+        name
+        for name, path in paths.items()
+        if not path.is_file() or _checksum(path) != checksums[name]
+    ]
+
+
+def _sorted(counts: Counter) -> dict[str, int]:
+    return dict(sorted(counts.items()))
 
 
 def read_manifest(folder: str | os.PathLike) -> Manifest:
@@ -199,6 +243,7 @@ class Split:
     def __init__(self, paths: list[Path]):
         from grain.sources import ArrayRecordDataSource
 
+        self._folder = paths[0].parent
         self._source = ArrayRecordDataSource([str(path) for path in paths])
 
     def __len__(self) -> int:
@@ -208,7 +253,11 @@ class Split:
         try:
             return Example.unpack(self._source[index])
         except (ValueError, RuntimeError, IndexError) as error:
-            raise UserError(f"record {index} is damaged: {error}") from error
+            names = ", ".join(damaged_shards(self._folder)) or "no shard differs"
+            raise UserError(
+                f"record {index} in {self._folder} is damaged ({names}): "
+                f"copy or build the data again"
+            ) from error
 
 
 def open_split(folder: str | os.PathLike, split: str) -> Split:
@@ -227,7 +276,11 @@ def open_split(folder: str | os.PathLike, split: str) -> Split:
         opened = Split(paths)
         found = len(opened)
     except Exception as error:  # ArrayRecord raises bare types with empty messages.
-        raise UserError(f"a shard of '{split}' in {folder} is cut short") from error
+        damaged = [name for name in damaged_shards(folder) if name in names]
+        raise UserError(
+            f"cannot open {', '.join(damaged) or split} in {folder}, perhaps cut "
+            f"short: copy or build the data again"
+        ) from error
     if found != manifest.counts[split]:
         raise UserError(
             f"split '{split}' of {folder} has {found} records, the manifest says "

@@ -1,9 +1,9 @@
 """Pictures in a grid, and what a data set holds."""
 
+import io
 import math
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cogjax.data.images import decode_image
 from cogjax.data.records import Example, open_split, read_manifest
-from cogjax.files import check_folder_for
+from cogjax.errors import UserError
+from cogjax.files import check_folder_for, write_atomic
 
 _FONTS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
@@ -52,21 +53,24 @@ def show(
 ) -> Path:
     """Saves a grid of examples spread over a split, and prints counts and captions.
 
-    Raises UserError if the folder is no data set or has no such split.
+    Raises UserError if the folder is no data set, or the split is missing or empty.
     """
     path = check_folder_for(out)
     manifest, source = read_manifest(folder), open_split(folder, split)
+    if not len(source):
+        raise UserError(f"split '{split}' of {folder} is empty: choose another --split")
     count = min(n, len(source))
     picks = [source[i * len(source) // count] for i in range(count)]
     images = np.stack([decode_image(e.image, manifest.image_size) for e in picks])
     captions = [_caption(example) for example in picks]
     columns = math.ceil(math.sqrt(2 * count))
     drawn = captions if manifest.image_size >= 64 else None
-    grid(images, columns, drawn).save(path)
+    _save(grid(images, columns, drawn), path)
     print(f"{folder}: {manifest.kind}, {manifest.image_size} px")
     for name, size in manifest.counts.items():
         print(f"  {name:8} {size}")
-    _print_fields(picks)
+        for field, counts in manifest.contents.get(name, {}).items():
+            _print_counts(field, counts)
     for example in picks[:10]:
         print(f"  {example.id}: " + " | ".join(t for _, t in example.captions[:6]))
     print(f"{count} pictures of {split} in {path}")
@@ -80,15 +84,16 @@ def _caption(example: Example) -> str:
     return (texts if _font() else ascii_texts or [example.id])[0]
 
 
-def _print_fields(examples: Sequence[Example]) -> None:
-    for field in ("style", "group"):
-        values = Counter(e.meta[field] for e in examples if field in e.meta)
-        if values:
-            parts = ", ".join(f"{k} {v}" for k, v in sorted(values.items()))
-            print(f"  {field} of the pictures shown: {parts}")
-    languages = Counter(lang or "?" for e in examples for lang, _ in e.captions)
-    parts = ", ".join(f"{k} {v}" for k, v in sorted(languages.items()))
-    print(f"  captions of the pictures shown: {parts}")
+def _print_counts(field: str, counts: Mapping[str, int]) -> None:
+    if counts:
+        parts = ", ".join(f"{key or '?'} {count}" for key, count in counts.items())
+        print(f"    {field}: {parts}")
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    buffer = io.BytesIO()
+    image.save(buffer, Image.registered_extensions().get(path.suffix.lower(), "PNG"))
+    write_atomic(path, buffer.getvalue())
 
 
 def _font() -> str | None:
