@@ -137,6 +137,8 @@ def _without(svg: bytes, group: bytes | None) -> bytes:
         return svg
     import xml.etree.ElementTree as ElementTree
 
+    # Without a registered prefix the tags would be written as <ns0:svg>.
+    ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
     root = ElementTree.fromstring(svg)
     for parent in list(root.iter()):
         for child in list(parent):

@@ -1,0 +1,155 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from cogjax.data import records
+from cogjax.data.records import DatasetBuilder, Example, damaged_shards, open_split
+from cogjax.errors import UserError
+
+SHARDS = {"train": 2, "val": 1}
+
+
+def example(i):
+    # Random bytes do not compress: they stand in the shard as they are.
+    image = np.random.default_rng(i).bytes(2000)
+    meta = {"style": "noto" if i % 3 else "twemoji"}
+    return Example(f"e{i}", image, (("en", f"cat {i}"), ("zh", "猫")), meta)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    out = tmp_path / "set"
+    with DatasetBuilder(out, "emoji", 32, SHARDS) as builder:
+        for i in range(9):
+            builder.write("train", example(i))
+        builder.write("val", example(9))
+        builder.write_text("LICENSES.md", "free\n")
+        builder.finish({"note": "猫"})
+    return out
+
+
+def test_what_is_written_is_read(folder):
+    source = open_split(folder, "train")
+    read = [source[i] for i in range(len(source))]
+    assert sorted(e.id for e in read) == [f"e{i}" for i in range(9)]
+    assert {e.id: e for e in read} == {f"e{i}": example(i) for i in range(9)}
+    assert pickle.loads(pickle.dumps(source))[3] == source[3]
+    assert (folder / "LICENSES.md").read_text() == "free\n"
+
+
+def test_manifest(folder):
+    manifest = records.read_manifest(folder)
+    assert (manifest.kind, manifest.image_size) == ("emoji", 32)
+    assert manifest.counts == {"train": 9, "val": 1}
+    assert manifest.info == {"note": "猫"}
+    assert manifest.contents["train"] == {
+        "style": {"noto": 6, "twemoji": 3},
+        "captions": {"en": 9, "zh": 9},
+    }
+    assert set(manifest.checksums) == {p.name for p in folder.glob("*.arrayrecord")}
+    assert damaged_shards(folder) == []
+
+
+def test_fingerprint_follows_the_data_alone(tmp_path):
+    prints = []
+    for name, texts in (("a", "xyz"), ("b", "xyz"), ("c", "xyw")):
+        with DatasetBuilder(tmp_path / name, "folder", 8, {"train": 1}) as builder:
+            for text in texts:
+                builder.write("train", Example("i", b"png", (("", text),)))
+            prints.append(builder.finish({"name": name}).fingerprint)
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_flipped_byte_loses_its_record_and_names_the_shard(folder):
+    path = folder / "train-00001-of-00002.arrayrecord"
+    data = bytearray(path.read_bytes())
+    victim = example(3)
+    data[data.index(victim.image[:64]) + 10] ^= 1
+    path.write_bytes(data)
+    source = open_split(folder, "train")
+    read, errors = [], []
+    for i in range(len(source)):
+        try:
+            read.append(source[i].id)
+        except UserError as error:
+            errors.append(str(error))
+    assert sorted(read) == [f"e{i}" for i in range(9) if i != 3]
+    assert len(errors) == 1 and f"damaged ({path.name})" in errors[0]
+    assert damaged_shards(folder) == [path.name]
+
+
+@pytest.mark.parametrize("keep", [0, 100, 65_536, 0.5])
+def test_a_shard_cut_short_is_named(folder, keep):
+    path = folder / "train-00000-of-00002.arrayrecord"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data)) if keep == 0.5 else keep])
+    with pytest.raises(UserError) as caught:
+        source = open_split(folder, "train")
+        for i in range(len(source)):
+            source[i]
+    assert path.name in str(caught.value)
+
+
+def test_a_missing_shard_is_named(folder):
+    (folder / "val-00000-of-00001.arrayrecord").unlink()
+    with pytest.raises(UserError, match=r"val-00000-of-00001\.arrayrecord is missing"):
+        open_split(folder, "val")
+    assert len(open_split(folder, "train")) == 9
+
+
+def test_a_shard_of_another_build_is_noticed(folder):
+    first, second = sorted(folder.glob("train-*"))
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UserError, match="has 8 records, the manifest says 9"):
+        open_split(folder, "train")
+
+
+def test_records_of_another_schema(folder, monkeypatch):
+    monkeypatch.setattr(Example, "pack", lambda self: b"\x93\x01\x02\x03")
+    with DatasetBuilder(folder, "emoji", 32, SHARDS) as builder:
+        builder.write("train", example(0))
+        builder.finish({})
+    with pytest.raises(UserError, match="record 0 in .*damaged"):
+        open_split(folder, "train")[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "{", '{"format": 1}', '{"format": 2}', "<html>", "\x00"]
+)
+def test_damaged_manifests(folder, text):
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        records.read_manifest(folder)
+
+
+def test_a_set_without_contents_is_read(folder):
+    path = folder / "manifest.json"
+    fields = json.loads(path.read_text("utf-8"))
+    del fields["contents"]
+    path.write_text(json.dumps(fields))
+    assert records.read_manifest(folder).contents == {}
+
+
+def test_names_of_splits_are_checked(folder):
+    with pytest.raises(UserError, match="no split 'test': it has train, val"):
+        open_split(folder, "test")
+
+
+def test_a_failed_build_leaves_what_was_there(folder):
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(RuntimeError):
+        with DatasetBuilder(folder, "emoji", 32, SHARDS) as builder:
+            builder.write("train", example(0))
+            raise RuntimeError("power cut")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert [p.name for p in folder.parent.iterdir()] == ["set"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("long")
+    with pytest.raises(UserError, match="not empty and not a data set"):
+        DatasetBuilder(tmp_path, "emoji", 32, SHARDS)
+    with pytest.raises(UserError, match="not a data set"):
+        DatasetBuilder(tmp_path / "thesis.txt", "emoji", 32, SHARDS)
