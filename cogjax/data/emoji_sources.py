@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +57,15 @@ def resolve_tier(tier: str, npm_dir) -> str:
 def collect(
     tier: str, styles: Sequence[str] | None, npm_dir
 ) -> tuple[dict[str, Concept], list[Picture]]:
-    """Concepts by key, and the pictures of the chosen styles without skin tones."""
+    """Concepts by key, and the pictures of the chosen styles, one for each concept.
+
+    Skin tones and what has no group (regional letters) are left out.
+    """
     styles = tuple(styles or STYLES_OF_TIER[tier])
     _check_packages(("pyvips",))
     if tier == "pip":
         concepts, pictures = _pip_concepts(), _pip_pictures(styles)
-        return concepts, [p for p in pictures if p.key in concepts]
+        return concepts, _once(pictures, concepts)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(npm_dir) if npm_dir is not None else Path(scratch)
         if npm_dir is None:
@@ -74,7 +77,16 @@ def collect(
         for style in styles:
             if style in _ARCHIVES:
                 pictures += _npm_pictures(folder, style)
-    return concepts, [p for p in pictures if p.key in concepts]
+    return concepts, _once(pictures, concepts)
+
+
+def _once(pictures: Iterable[Picture], concepts) -> list[Picture]:
+    """The first picture of each style and concept: some have a twin with fe0f."""
+    first = {}
+    for picture in pictures:
+        if picture.key in concepts:
+            first.setdefault((picture.style, picture.key), picture)
+    return list(first.values())
 
 
 def key_of(name: str) -> str:

@@ -108,8 +108,9 @@ def _write(image: Image.Image, text: str, x: int, y: int, width: int) -> None:
     lines, line = [], ""
     for char in text if path or text.isascii() else "?":
         if draw.textlength(line + char, font=font) > width:
-            lines.append(line)
-            line = ""
+            head, _, tail = line.rpartition(" ")
+            lines.append(head or line)
+            line = tail if head else ""
         line += char
     for row, content in enumerate([*lines, line][:2]):
         draw.text((x, y + 1 + 13 * row), content, fill="black", font=font)

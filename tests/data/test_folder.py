@@ -1,0 +1,322 @@
+import io
+import json
+import os
+import re
+import tarfile
+
+import pytest
+from PIL import Image
+
+from cogjax.data.folder import clean_caption, import_folder
+from cogjax.data.records import decode_image, open_split
+from cogjax.errors import UserError
+
+
+def png(colour="red", size=(12, 9)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def add(folder, name, captions="a cat\n", data=None):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png() if data is None else data)
+    if isinstance(captions, str):
+        captions = captions.encode()
+    if captions is not None:
+        path.with_suffix(".txt").write_bytes(captions)
+
+
+def add_tar(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+@pytest.fixture
+def src(tmp_path):
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for i in range(3):
+        add(folder, f"good{i}.png")
+    return folder
+
+
+def imported(src, **settings):
+    """{id: captions} of the imported examples, and {name: reason} of the skipped."""
+    settings = {"size": 8, "budget": 0.9} | settings
+    report = import_folder(src, src.parent / "out", **settings)
+    found = {}
+    for split in ("train", "val"):
+        source = open_split(src.parent / "out", split)
+        for i in range(len(source)):
+            found[source[i].id] = [text for _, text in source[i].captions]
+    return found, dict(report.skipped)
+
+
+def test_mixed_sources(src):
+    add(src, "deep/two.jpg", "one line\n\n  another   line \n猫\n")
+    add(src, "table/a.png", None)
+    rows = [
+        {"file_name": "a.png", "text": "from a\u2028table"},
+        {"file_name": "a.png", "caption": ["x", "y"]},
+    ]
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (src / "table" / "metadata.jsonl").write_text(lines, "utf-8")
+    add(src, "sheet/b.png", None)
+    (src / "sheet" / "list.csv").write_text('File, Caption\nb.png,"a, ""b"""\n')
+    members = [("s/1.png", png()), ("s/1.txt", b"tar"), ("2.JPG", png())]
+    members.append(("2.json", b'{"caption": "js", "other": 3}'))
+    add_tar(src / "shard.tar", members)
+    found, skipped = imported(src)
+    assert skipped == {}
+    assert found.pop("table/a.png") in (["from a table"], ["x", "y"])
+    assert found == {
+        **{f"good{i}.png": ["a cat"] for i in range(3)},
+        "deep/two.jpg": ["one line", "another line", "猫"],
+        "sheet/b.png": ['a, "b"'],
+        "shard.tar/s/1": ["tar"],
+        "shard.tar/2": ["js"],
+    }
+
+
+def test_pictures_are_fitted(src):
+    image = Image.new("RGB", (30, 10), "blue")
+    image.paste("red", (0, 0, 6, 10))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    add(src, "wide.png", data=buffer.getvalue())
+    imported(src, val_fraction=0)
+    source = open_split(src.parent / "out", "train")
+    wide = next(e for e in map(source.__getitem__, range(4)) if e.id == "wide.png")
+    pixels = decode_image(wide.image)
+    assert pixels.shape == (8, 8, 3) and (pixels == [0, 0, 255]).all()
+
+
+def test_the_caption_field_can_be_chosen(src):
+    row = {"file_name": "good0.png", "text": "no", "zh": "要"}
+    (src / "metadata.jsonl").write_text(json.dumps(row))
+    found, _ = imported(src, caption_field="zh")
+    assert found["good0.png"] == ["要"]
+
+
+CAPTIONS = {
+    "empty": (b"", "no caption"),
+    "blank": (b" \n\t\n\xe3\x80\x80\n", "no caption"),
+    "missing": (None, "no caption file x.txt"),
+    "not utf-8": (b"caf\xe9\n", "the caption is not UTF-8"),
+    "utf-16": ("猫".encode("utf-16"), "the caption is not UTF-8"),
+    "control": (b"\x00\x01\x1b\n", "no caption"),
+    "nul": (b"a\x00cat\x1b[31m\n", ["a cat [31m"]),
+    "1 MB": (b"w " * 500_000, [("w " * 1000).strip()]),
+    "bom": (b"\xef\xbb\xbfa cat\r\n", ["a cat"]),
+    "emoji": ("👩‍🚀🫨\n".encode(), ["👩‍🚀🫨"]),
+    "right to left": ("قطة سوداء\n".encode(), ["قطة سوداء"]),
+    "mixed": ("a 猫 cat\n".encode(), ["a 猫 cat"]),
+}
+
+
+@pytest.mark.parametrize("name", CAPTIONS)
+def test_captions(src, name):
+    data, expected = CAPTIONS[name]
+    add(src, "x.png", data)
+    found, skipped = imported(src)
+    if isinstance(expected, str):
+        assert skipped == {"x.png": expected} and "x.png" not in found
+    else:
+        assert found["x.png"] == expected and skipped == {}
+
+
+def test_lone_surrogates_and_length():
+    assert clean_caption("a\ud800b\x85c") == "a b c"
+    assert clean_caption("x" * 9999) == "x" * 2000
+
+
+ROWS = {
+    "jsonl": [
+        (b'{"file_name": "nowhere.png", "text": "a"}', "cannot be read: No such file"),
+        (b'{"file_name": "../../etc/passwd", "text": "a"}', "is outside"),
+        (b'{"file_name": "/etc/passwd", "text": "a"}', "is outside"),
+        (b'{"file_name": "a\\u0000b", "text": "a"}', "is outside .* or no file name"),
+        (b'{"file_name": "loop", "text": "a"}', "cannot be read|is outside"),
+        (b'{"file_name": "good0.png"}', "no caption"),
+        (b'{"file_name": "good0.png", "text": 5}', "no caption"),
+        (b'{"file_name": 5, "text": "a"}', "names no file"),
+        (b'{"text": "a"}', "names no file"),
+        (b'{"file_name": "good0.png", "text": "\xff"}', "the row is not UTF-8"),
+        (b'{"file_name"', "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'"good0.png"', "not a JSON object"),
+    ],
+    "csv": [
+        (b"nowhere.png,a", "cannot be read: No such file"),
+        (b"../secret.png,a", "is outside"),
+        (b"good0.png,", "no caption"),
+        (b",a", "names no file"),
+        (b"good0.png,caf\xe9", "the row is not UTF-8"),
+        (b"good0.png," + b"x" * 1_000_000, "not a row of a CSV: field larger"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "reason"),
+    [(kind, *case) for kind, cases in ROWS.items() for case in cases],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_broken_rows_are_skipped_and_the_next_is_read(src, kind, row, reason):
+    os.symlink("loop", src / "loop")
+    table = src / ("metadata.jsonl" if kind == "jsonl" else "table.csv")
+    good = {
+        "jsonl": b'\n{"file_name": "good1.png", "text": "kept"}\n',
+        "csv": b"\ngood1.png,kept\n",
+    }
+    head = {"jsonl": b"", "csv": b"image,prompt\n"}
+    table.write_bytes(head[kind] + row + good[kind])
+    found, skipped = imported(src)
+    assert found["good1.png"] == ["kept"]
+    ((_, found_reason),) = skipped.items()
+    assert re.search(reason, found_reason)
+
+
+def test_names_that_are_not_utf8(src):
+    try:
+        add(src, os.fsdecode(b"\xff.png"))
+        add(src, os.fsdecode(b"\xfe.png"), data=b"")
+    except OSError:
+        pytest.skip("this file system allows UTF-8 names alone")
+    found, skipped = imported(src)
+    assert found["\\udcff.png"] == ["a cat"]
+    assert skipped == {"\\udcfe.png": "the file is empty"}
+
+
+def test_the_budget_is_a_share_and_exact(tmp_path):
+    for i in range(40):
+        add(tmp_path / "src", f"{i:02}.png", data=b"" if i % 20 == 7 else None)
+    found, skipped = imported(tmp_path / "src", budget=0.05)
+    assert sorted(skipped) == ["07.png", "27.png"] and len(found) == 38
+    add(tmp_path / "src", "40.png", data=b"<html>")
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    message = "3 of 41 entries .* budget of 5.0%: 07.png: the file is empty; 27.png"
+    with pytest.raises(UserError, match=message):
+        import_folder(tmp_path / "src", tmp_path / "out", size=8)
+    with pytest.raises(UserError):
+        import_folder(tmp_path / "src", tmp_path / "new", size=8)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
+    assert len(open_split(tmp_path / "out", "train")) > 0
+
+
+def test_the_manifest_lists_what_was_skipped(src):
+    add(src, "bad.png", data=b"")
+    report = import_folder(src, src.parent / "out", size=8, budget=0.5)
+    info = report.manifest.info
+    assert info == {"skipped": [["bad.png", "the file is empty"]], "num_skipped": 1}
+
+
+def test_nothing_but_broken_pictures_is_no_data_set(tmp_path):
+    add(tmp_path / "src", "a.png", data=b"")
+    with pytest.raises(UserError, match="1 of 1 entries are broken"):
+        imported(tmp_path / "src", budget=1.0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_split_follows_the_name(tmp_path):
+    for i in range(60):
+        add(tmp_path / "src", f"{i}.png")
+    splits = []
+    for _ in range(2):
+        imported(tmp_path / "src", val_fraction=0.3)
+        source = open_split(tmp_path / "out", "val")
+        splits.append({source[i].id for i in range(len(source))})
+        for name in ("0.png", "1.png"):
+            (tmp_path / "src" / name).unlink(missing_ok=True)
+    assert 6 <= len(splits[0]) <= 30
+    assert splits[1] == splits[0] - {"0.png", "1.png"}
+
+
+def test_archives_with_strange_members(src):
+    with tarfile.open(src / "evil.tar", "w") as tar:
+
+        def member(name, data=b"", **fields):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            for key, value in fields.items():
+                setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(data))
+
+        climbing = ("../up", "/root", "a/../../b", "C:\\c")
+        for name in climbing:
+            member(f"{name}.png", png())
+            member(f"{name}.txt", b"climbs")
+        member("l.png", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+        member("l.txt", b"link")
+        member("h.png", type=tarfile.LNKTYPE, linkname="../up.png")
+        member("d.png", type=tarfile.CHRTYPE)
+        member(".", type=tarfile.DIRTYPE)
+        member("twice.png", b"")
+        member("twice.png", png())
+        member("twice.txt", b"last wins")
+        member("TWICE.png", png())
+        member("TWICE.txt", b"other case")
+        member("bomb.png", b"")
+        member("bomb.txt", b"zeros")
+    before = {p for p in src.parent.rglob("*")}
+    found, skipped = imported(src)
+    assert skipped == {
+        "evil.tar/l": "no picture among its members",
+        "evil.tar/bomb": "the file is empty",
+    }
+    names = {f"evil.tar/{n}" for n in (*climbing, "twice", "TWICE")}
+    assert {name for name in found if "tar" in name} == names
+    assert found["evil.tar/twice"] == ["last wins"]
+    made = {p.relative_to(src.parent).parts[0] for p in src.parent.rglob("*")}
+    assert made == {p.relative_to(src.parent).parts[0] for p in before} | {"out"}
+
+
+def test_a_member_that_claims_too_much(src):
+    info = tarfile.TarInfo("a.png")
+    info.size = 1 << 40
+    (src / "huge.tar").write_bytes(info.tobuf() + png())
+    _, skipped = imported(src)
+    assert "damaged" in skipped["huge.tar"] or "larger" in skipped["huge.tar/a"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 100, b"<html>" * 200, png() * 9])
+def test_files_that_are_no_archive(src, data):
+    (src / "x.tar").write_bytes(data)
+    found, skipped = imported(src)
+    assert len(found) == 3
+    assert "the archive is damaged" in skipped["x.tar"]
+
+
+def test_an_archive_cut_short(src):
+    members = []
+    for i in range(4):
+        members += [(f"{i}.png", png()), (f"{i}.txt", b"a cat")]
+    add_tar(src / "x.tar", members)
+    data = (src / "x.tar").read_bytes()
+    (src / "x.tar").write_bytes(data[: 512 * 9])
+    found, skipped = imported(src)
+    assert {"x.tar/0", "x.tar/1"} <= found.keys()
+    assert skipped and all(name.startswith("x.tar") for name in skipped)
+
+
+def test_sources_that_are_none(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.zip").write_bytes(b"PK")
+    for name, message in (
+        ("empty", "no captioned pictures"),
+        ("x.zip", "no folder, .tar"),
+        ("nowhere", "no folder, .tar"),
+    ):
+        with pytest.raises(UserError, match=message):
+            import_folder(tmp_path / name, tmp_path / "out")
+
+
+def test_drawings_are_named_not_overlooked(src):
+    add(src, "x.svg", data=b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    _, skipped = imported(src)
+    assert "it is an SVG drawing" in skipped["x.svg"]
