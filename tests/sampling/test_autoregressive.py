@@ -21,6 +21,7 @@ CONFIG = ImageLMConfig(
 LM = ImageLM(CONFIG)
 PROMPTS = [[100, 101, 102, 103], [110], [104, 105], [106, 107, 108]] * 2
 NUM_TOKENS = 6
+PLAIN = Sampler()
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def params():
     return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), start)
 
 
-def draw(params, prompts, sampler=Sampler(), keys=None, forced=None, empty=None):
+def draw(params, prompts, sampler=PLAIN, keys=None, forced=None, empty=None):
     rows = len(prompts)
     ids, padding = left_pad(prompts + (empty or []), 5, 127)
     if keys is None:

@@ -45,7 +45,7 @@ def test_decay_alone_shrinks_the_kernel_and_not_the_bias():
 
 
 def test_muon_update_of_a_matrix_is_orthogonal():
-    """Every singular value of a Muon step is about equal, however skewed the gradient."""
+    """The singular values of a Muon step are about equal, however skewed the gradient."""
     rng = np.random.default_rng(0)
     # Stacked [l, d, f], as the layers are.
     params = {"kernel": jnp.zeros((2, 6, 6)), "bias": jnp.zeros(3)}
