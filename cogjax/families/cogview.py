@@ -4,7 +4,7 @@
 `px64`, `px72` and `px128` for real use on one machine.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from cogjax.data.layout import Layout
@@ -112,19 +112,11 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
     extra caption end of our layout is only ever a target.
     tests/families/test_cogview.py
     """
+    shared = asdict(config)
+    del shared["text_len"]
     return ImageLMConfig(
         vocab_size=layout.vocab.padded_size,
-        width=config.width,
-        depth=config.depth,
-        heads=config.heads,
         mlp_dim=4 * config.width,
         max_positions=layout.length - 1,
-        dropout=config.dropout,
-        alpha=config.alpha,
-        norm_scope=config.norm_scope,
-        sandwich=config.sandwich,
-        embedding_gradient=config.embedding_gradient,
-        dtype=config.dtype,
-        remat=config.remat,
-        unroll=config.unroll,
+        **shared,
     )

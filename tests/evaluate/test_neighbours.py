@@ -5,7 +5,9 @@ from cogjax.evaluate.neighbours import concept_ranks, embed, wilson
 
 RNG = np.random.default_rng(0)
 # Large flat areas, as drawings have: the blur must not remove them.
-IMAGES = RNG.integers(0, 256, (30, 4, 4, 3)).astype(np.uint8).repeat(16, 1).repeat(16, 2)
+IMAGES = (
+    RNG.integers(0, 256, (30, 4, 4, 3)).astype(np.uint8).repeat(16, 1).repeat(16, 2)
+)
 NAMES = [f"c{i}" for i in range(30)]
 
 

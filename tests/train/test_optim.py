@@ -45,7 +45,7 @@ def test_decay_alone_shrinks_the_kernel_and_not_the_bias():
 
 
 def test_muon_update_of_a_matrix_is_orthogonal():
-    """The singular values of a Muon step are about equal, however skewed the gradient."""
+    """A Muon step has about equal singular values, however skewed the gradient."""
     rng = np.random.default_rng(0)
     # Stacked [l, d, f], as the layers are.
     params = {"kernel": jnp.zeros((2, 6, 6)), "bias": jnp.zeros(3)}
