@@ -61,7 +61,7 @@ class Layout:
         return self._pad(tokens, [0.0, *weights])
 
     def image_to_text(
-        self, text_ids: Sequence[int], codes: Sequence[int]
+        self, text_ids: Sequence[int], codes: Sequence[int], caption_weight: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns (ids int32 [length], loss weights float32 [length]).
 
@@ -69,7 +69,7 @@ class Layout:
         """
         source = self.caption_prompt(codes)
         target = [*self._text(text_ids), self.vocab.command("[SEP]")]
-        weights = [0.0] * len(source) + [1.0] * len(target)
+        weights = [0.0] * len(source) + [caption_weight] * len(target)
         return self._pad([*source, *target], weights)
 
     def _text(self, text_ids: Sequence[int]) -> list[int]:
@@ -98,12 +98,15 @@ class Mixture:
 
     image_to_text: share of examples in that direction, in [0, 1]. caption_dropout:
     share of text-to-image examples with an empty text, for classifier-free guidance.
-    text_weight: loss weight of text in text to image. code_noise: see `tasks/lm.py`.
+    text_weight: loss weight of text in text to image. caption_weight: of a caption in
+    image to text; a batch holds few caption tokens among many codes. code_noise: see
+    `tasks/lm.py`.
     """
 
     image_to_text: float = 0.25
     caption_dropout: float = 0.1
     text_weight: float = 1.0
+    caption_weight: float = 1.0
     code_noise: float = 0.0
 
     def example(
@@ -116,7 +119,7 @@ class Mixture:
         """Draws a caption and a direction: {"ids": [length], "weights": [length]}."""
         text = texts[rng.integers(len(texts))]
         if rng.random() < self.image_to_text:
-            ids, weights = layout.image_to_text(text, codes)
+            ids, weights = layout.image_to_text(text, codes, self.caption_weight)
         else:
             if rng.random() < self.caption_dropout:
                 text = ()

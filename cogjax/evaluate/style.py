@@ -2,8 +2,9 @@
 
     [conv 3x3 stride 2, relu] * 3 -> mean and maximum over the picture -> linear
 
-It never sees a generated picture; its accuracy on held-out real ones is reported beside
-every score, as the ceiling.
+Half of its training pictures are blurred and noisy, because decoded pictures are a
+little soft. It never sees a generated picture; its accuracy on held-out real ones is
+reported beside every score, as the ceiling.
 """
 
 import functools
@@ -52,7 +53,7 @@ class StyleJudge:
 
 
 def train_judge(
-    images: np.ndarray, styles: list[str], *, epochs: int = 6, seed: int = 0
+    images: np.ndarray, styles: list[str], *, epochs: int = 8, seed: int = 0
 ) -> StyleJudge:
     """Trains on real pictures uint8 [n, y, x, 3] with their style names."""
     names = tuple(sorted(set(styles)))
@@ -65,9 +66,11 @@ def train_judge(
     rng = np.random.default_rng(seed)
 
     @jax.jit
-    def step(params, opt_state, batch, batch_labels):
+    def step(params, opt_state, batch, batch_labels, key):
+        pixels = _soften(batch.astype(jnp.float32) / 255, key)
+
         def loss(params):
-            logits = net.apply({"params": params}, batch.astype(jnp.float32) / 255)
+            logits = net.apply({"params": params}, pixels)
             losses = optax.softmax_cross_entropy_with_integer_labels(
                 logits, batch_labels
             )
@@ -76,10 +79,20 @@ def train_judge(
         updates, opt_state = tx.update(jax.grad(loss)(params), opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    for _ in range(steps):
+    for i in range(steps):
         picks = rng.integers(len(images), size=_BATCH)
-        params, opt_state = step(params, opt_state, images[picks], labels[picks])
+        key = jax.random.fold_in(jax.random.key(seed), i)
+        params, opt_state = step(params, opt_state, images[picks], labels[picks], key)
     return StyleJudge(names, params)
+
+
+def _soften(images, key):
+    """Blurs half of the pictures by a 3 x 3 mean, and adds noise to them."""
+    pick_key, noise_key = jax.random.split(key)
+    soft = nn.avg_pool(images, (3, 3), (1, 1), "SAME", count_include_pad=False)
+    soft += 0.03 * jax.random.normal(noise_key, images.shape)
+    picked = jax.random.bernoulli(pick_key, 0.5, (len(images), 1, 1, 1))
+    return jnp.where(picked, soft, images)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -5,14 +5,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import safetensors
-import safetensors.flax
 import safetensors.numpy
 
 from cogjax.errors import UserError
 from cogjax.files import write_atomic
 from cogjax.interop.tree import flatten, unflatten
+
+_DTYPES = {
+    "BF16": ml_dtypes.bfloat16,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U8": np.uint8,
+}
 
 
 def save_tree(path: str | os.PathLike, tree: Mapping[str, Any], dtype: str | None):
@@ -34,8 +44,7 @@ def load_tree(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        # The flax reader, because numpy's has no bfloat16.
-        flat = safetensors.flax.load(path.read_bytes())
+        flat = {n: _array(t) for n, t in safetensors.deserialize(path.read_bytes())}
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror}") from error
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
@@ -45,8 +54,13 @@ def load_tree(path: str | os.PathLike) -> dict[str, Any]:
     return unflatten({name: _widen(leaf) for name, leaf in flat.items()})
 
 
-def _widen(leaf) -> np.ndarray:
-    leaf = np.asarray(leaf)
+def _array(tensor: Mapping[str, Any]) -> np.ndarray:
+    """One stored tensor; the library's own numpy reader has no bfloat16."""
+    array = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
+    return array.reshape(tensor["shape"])
+
+
+def _widen(leaf: np.ndarray) -> np.ndarray:
     return leaf.astype(np.float32) if leaf.dtype.itemsize == 2 else leaf
 
 

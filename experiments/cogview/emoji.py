@@ -33,6 +33,7 @@ def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
         "tokenizer": _tokenizer,
         "transformer": _transformer,
         "finetune": _finetune,
+        "captions": _captions,
     }
     stage, _, size = arg.partition(",")
     if stage not in stages or size not in ("", "nano"):
@@ -82,6 +83,15 @@ def _finetune() -> ml_collections.ConfigDict:
     config.data.update({"path": "data/emoji-small", "weights": "runs/lm/export"})
     config.optim.update({"warmup": 50, "final_ratio": 0.05})
     config.train.update({"steps": 1700, "ema_decay": 0.995})
+    return config
+
+
+def _captions() -> ml_collections.ConfigDict:
+    """A last stage for the other direction: half of the examples, heavier captions."""
+    config = _finetune()
+    config.task.update({"image_to_text": 0.5, "caption_weight": 10.0})
+    config.optim.update({"lr": 0.01, "adam_lr": 1.5e-3})
+    config.train.update({"steps": 600})
     return config
 
 

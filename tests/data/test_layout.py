@@ -34,6 +34,8 @@ def test_image_to_text():
     assert names(ids) == expected + ["[PAD]"]
     # Loss on the caption and its end alone.
     np.testing.assert_array_equal(weights, [0] * 8 + [1] * 3 + [0])
+    _, heavier = LAYOUT.image_to_text([1, 2], CODES, caption_weight=9.0)
+    np.testing.assert_array_equal(heavier, 9 * weights)
 
 
 def test_text_weight():

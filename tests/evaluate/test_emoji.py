@@ -105,5 +105,5 @@ def test_a_wrong_model(data):
 def test_other_data_is_refused(tmp_path):
     with DatasetBuilder(tmp_path / "set", "folder", 8, {"train": 1}) as builder:
         builder.finish({})
-    with pytest.raises(UserError, match="is not an emoji set"):
+    with pytest.raises(UserError, match="no emoji set"):
         evaluate_emoji(Oracle(0), str(tmp_path / "set"))
