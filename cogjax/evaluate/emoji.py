@@ -16,9 +16,12 @@ from cogjax.data.records import Example, decode_image, open_split, read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.neighbours import concept_ranks, embed, wilson
 from cogjax.evaluate.style import StyleJudge, train_judge
+from cogjax.ops import losses
 from cogjax.pipeline import TextToImage
 
 Progress = Callable[[int, int, str], None]
+LANGUAGES = ("en", "zh")
+SPLITS = ("train", "pairs", "val")
 NUM_LABELS = 20
 _CHUNK = 8
 
@@ -69,8 +72,8 @@ def evaluate_emoji(
     progress = progress or (lambda done, total, label: None)
     if read_manifest(data).kind != "emoji":
         raise UserError(f"{data} is no emoji set: build one with `cogjax data emoji`")
-    splits = {name: _load(data, name) for name in ("train", "pairs", "val")}
-    everything = _load_all(gallery or data)
+    splits = _load(data)
+    everything = _load(gallery) if gallery else splits
     judges = _Judges(_gallery(everything), _style_judge(model, everything))
     report = {"n": n, "best_of": best_of, "seed": seed, "data": str(data)}
     report["gallery"] = {k: len(v) for k, v in judges.gallery.concepts.items()}
@@ -99,30 +102,26 @@ class _Judges:
     style: StyleJudge
 
     def ceiling(self, model, examples: Sequence[Example]) -> float:
-        named = self.style(_pixels(examples, model.image_size))
-        styles = [example.meta["style"] for example in examples]
-        return _share([a == b for a, b in zip(named, styles, strict=True)])
+        return _share(self._right_style(_pixels(examples, model.image_size), examples))
 
     def figures(self, images: np.ndarray, examples: Sequence[Example], languages):
         """Shares over all and by language, with Wilson intervals."""
         ranks = self.gallery.ranks(images, examples)
-        styles = [e.meta["style"] for e in examples]
-        right_style = [a == b for a, b in zip(self.style(images), styles, strict=True)]
         hits = {
             "concept_top5": ranks < 5,
             "concept_top1": ranks < 1,
-            "style": np.array(right_style, bool),
+            "style": self._right_style(images, examples),
         }
         return {name: _by_language(values, languages) for name, values in hits.items()}
 
+    def _right_style(self, images: np.ndarray, examples: Sequence[Example]):
+        styles = [example.meta["style"] for example in examples]
+        return np.array(self.style(images)) == np.array(styles)
 
-def _load(folder: str, split: str) -> list[Example]:
-    source = open_split(folder, split)
-    return [source[i] for i in range(len(source))]
 
-
-def _load_all(folder: str) -> dict[str, list[Example]]:
-    return {name: _load(folder, name) for name in ("train", "val", "pairs")}
+def _load(folder: str) -> dict[str, list[Example]]:
+    sources = {name: open_split(folder, name) for name in SPLITS}
+    return {name: [s[i] for i in range(len(s))] for name, s in sources.items()}
 
 
 def _pixels(examples: Sequence[Example], size: int) -> np.ndarray:
@@ -154,7 +153,7 @@ def _tokenizer(model, everything, progress) -> dict:
     held_out = _pixels(everything["val"], model.image_size)
     codes = model.encode(held_out)
     error = np.square((model.decode(codes) / 255.0) - (held_out / 255.0))
-    psnr = -10 * np.log10(np.maximum(error.mean((1, 2, 3)), 1e-10))
+    psnr = losses.psnr(error.mean((1, 2, 3)))
     size = model.parts.tokenizer.codebook_size
     train = everything["train"][::4]
     used = set(np.unique(codes))
@@ -184,10 +183,10 @@ def _prompt(example: Example, language: str, rng) -> str:
 
 def _generation(model, judges, examples, best_of, seed, label, progress):
     rng = np.random.default_rng(seed)
-    languages = [("en", "zh")[i % 2] for i in range(len(examples))]
+    languages = _alternate(examples)
     pairs = zip(examples, languages, strict=True)
     prompts = [_prompt(example, language, rng) for example, language in pairs]
-    pixels, codes, scores = [], [], []
+    pixels, scores = [], []
     for start in range(0, len(prompts), _CHUNK):
         progress(start, len(prompts), label)
         chunk = prompts[start : start + _CHUNK]
@@ -196,7 +195,6 @@ def _generation(model, judges, examples, best_of, seed, label, progress):
         flat = drawn.codes.reshape(-1, *drawn.codes.shape[2:])
         scores.append(model.score_codes(flat, texts).reshape(-1, best_of))
         pixels.append(drawn.pixels)
-        codes.append(drawn.codes)
     pixels, scores = np.concatenate(pixels), np.concatenate(scores)
     best = pixels[np.arange(len(pixels)), scores.argmin(1)]
     real = _pixels(examples, model.image_size)
@@ -217,9 +215,9 @@ def _captions(model, examples, splits, seed, progress) -> dict:
     rng = np.random.default_rng(seed)
     labels = {
         language: sorted({e.meta[f"label_{language}"] for e in splits["train"]})
-        for language in ("en", "zh")
+        for language in LANGUAGES
     }
-    languages = [("en", "zh")[i % 2] for i in range(len(examples))]
+    languages = _alternate(examples)
     hits = []
     for index, (example, language) in enumerate(zip(examples, languages, strict=True)):
         if index % 8 == 0:
@@ -228,15 +226,20 @@ def _captions(model, examples, splits, seed, progress) -> dict:
         others = [label for label in labels[language] if label != own]
         rivals = rng.choice(others, NUM_LABELS - 1, replace=False)
         codes = model.encode(_pixels([example], model.image_size))
-        losses = model.score_codes(np.repeat(codes, NUM_LABELS, 0), [own, *rivals])
-        hits.append(losses.argmin() == 0)
+        scores = model.score_codes(np.repeat(codes, NUM_LABELS, 0), [own, *rivals])
+        hits.append(scores.argmin() == 0)
     return {"right_of_20": _by_language(np.array(hits, bool), languages)}
+
+
+def _alternate(examples: Sequence[Example]) -> list[str]:
+    """A language for each example, in turn."""
+    return [LANGUAGES[i % 2] for i in range(len(examples))]
 
 
 def _by_language(hits: np.ndarray, languages: Sequence[str]) -> dict:
     languages = np.array(languages)
     groups = {"all": np.ones(len(hits), bool)}
-    groups |= {language: languages == language for language in ("en", "zh")}
+    groups |= {language: languages == language for language in LANGUAGES}
     return {
         name: {
             "share": _share(hits[mask]),
