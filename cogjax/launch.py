@@ -8,9 +8,7 @@ The one place that knows both the networks and the training loop. Two tasks:
 Either folder is written to WORKDIR/export when the run ends.
 """
 
-import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from cogjax import model_folder
 from cogjax.config import load_json, section
 from cogjax.data import pipeline as data_pipeline
 from cogjax.data import records
@@ -29,12 +27,11 @@ from cogjax.data.show import grid
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.families import cogview
-from cogjax.files import write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
-from cogjax.interop.tree import check_leaves, flatten
-from cogjax.models.vqvae import VQVAE, VQVAEConfig
+from cogjax.model_folder import ImageTokenizer, Parts
+from cogjax.models.vqvae import VQVAEConfig
 from cogjax.parallel.mesh import MeshConfig, make_mesh
-from cogjax.pipeline import FORMAT, Parts, TextToImage, encode_images, load_tokenizer
+from cogjax.pipeline import TextToImage, decode, encode
 from cogjax.sampling.autoregressive import Sampler
 from cogjax.tasks.lm import LMTask
 from cogjax.tasks.vq import VQConfig, VQTask
@@ -83,17 +80,20 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     not fit, before any compilation.
     """
     workdir = Path(workdir)
-    sections = _check(config)
+    sections = _sections(config)
     mesh = make_mesh(sections["mesh"])
-    run = _build(config, workdir)
+    if _task_name(config) == "vq":
+        run = _vq_run(_vq_task(config), sections)
+    else:
+        run = _lm_run(_LM.of(config, sections), sections, workdir)
     fit(
         run.task,
         run.batches,
-        run.train,
+        sections["train"],
         sections["optim"],
         mesh,
         workdir,
-        hooks=((run.train.sample_every, run.sample),),
+        hooks=((sections["train"].sample_every, run.sample),),
         eval_batches=run.eval_batches,
         fingerprint=run.fingerprint,
         run_config=dict(config),
@@ -108,24 +108,26 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     config = load_json(workdir / "config.json")
     params, state = restore_params(workdir, "ema")
     if _task_name(config) == "vq":
-        model, task = _vq_task(config)
-        return _save_tokenizer(model, task, params, state, out)
-    return TextToImage(_parts(config, params)).save(out, dtype)
+        tokenizer = _image_tokenizer(_vq_task(config), params, state)
+        return model_folder.save_tokenizer(tokenizer, out, dtype)
+    sections = _sections(config)
+    parts = _LM.of(config, sections).parts(params, sections["sample"].sampler)
+    return model_folder.save(parts, out, dtype)
 
 
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Parameter counts and sizes of a config, without data or compilation."""
-    _check(config)
+    sections = _sections(config)
     if _task_name(config) == "vq":
-        _, task = _vq_task(config)
+        task = _vq_task(config)
     else:
-        task = _lm_task(config)[0]
+        task = _LM.of(config, sections).task
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     return {"parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}
 
 
-def _check(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Builds the sections that all tasks share, so that a wrong key fails first."""
+def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that all tasks share; a wrong key fails here, before any work."""
     classes = {
         "data": DataConfig,
         "optim": OptimConfig,
@@ -141,21 +143,14 @@ def _check(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Run:
+    """What `fit` needs of a task; `sample` is its hook that draws pictures."""
+
     task: Any
     batches: Any
     eval_batches: Any
     sample: Any
-    train: TrainConfig
     fingerprint: str
     start_params: Any = None
-
-
-def _build(config: Mapping[str, Any], workdir: Path) -> _Run:
-    data = section(DataConfig, config.get("data", {}), "data")
-    train_config = section(TrainConfig, config.get("train", {}), "train")
-    if _task_name(config) == "vq":
-        return _build_vq(config, data, train_config)
-    return _build_lm(config, data, train_config, workdir)
 
 
 def _task_name(config: Mapping[str, Any]) -> str:
@@ -173,102 +168,97 @@ def _task_section(cls, config):
 # Tokenizer runs.
 
 
-def _vq_task(config) -> tuple[VQVAEConfig, VQTask]:
+def _vq_task(config) -> VQTask:
     model = section(VQVAEConfig, config.get("model", {}), "model")
-    return model, VQTask(model, _task_section(VQConfig, config))
+    return VQTask(model, _task_section(VQConfig, config))
 
 
-def _build_vq(config, data: DataConfig, train_config: TrainConfig) -> _Run:
-    model, task = _vq_task(config)
+def _image_tokenizer(task: VQTask, params, state) -> ImageTokenizer:
+    codebook = np.asarray(task.codebook(params, state))
+    return ImageTokenizer(task.model.config, params["net"], codebook)
+
+
+def _vq_run(task: VQTask, sections: Mapping[str, Any]) -> _Run:
+    data = sections["data"]
     manifest = records.read_manifest(data.path)
     source = records.open_split(data.path, data.split)
     evals = records.open_split(data.path, data.eval_split)
 
     def example(item, rng):
         del rng
-        return {"image": records.decode_image(item.image, model.image_size)}
+        return {"image": records.decode_image(item.image, task.model.config.image_size)}
 
     def sample(step, train_state, logger):
         items = [evals[i] for i in range(min(16, len(evals)))]
         images = np.stack([example(item, None)["image"] for item in items])
-        decoded = _reconstruct(task, train_state.ema, train_state.state, images)
+        tokenizer = _image_tokenizer(task, train_state.ema, train_state.state)
+        decoded = decode(tokenizer, encode(tokenizer, images))
         pairs = np.stack([images, decoded], axis=1).reshape(-1, *images.shape[1:])
         logger.images(step, {"reconstructions": np.asarray(grid(pairs, 8))})
 
     return _Run(
         task,
-        _batches(source, example, train_config),
-        _eval_batches(evals, example, train_config, config),
+        _batches(source, example, sections["train"]),
+        _eval_batches(evals, example, sections),
         sample,
-        train_config,
         f"{manifest.fingerprint}/{data.split}",
     )
-
-
-@jax.jit
-def _to_bytes(pixels):
-    return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
-
-
-def _reconstruct(task: VQTask, params, state, images: np.ndarray) -> np.ndarray:
-    codebook = task.codebook(params, state)
-    codes = encode_images(task.model, params["net"], codebook, images)
-    net = {"params": params["net"]}
-    return np.asarray(
-        _to_bytes(task.model.apply(net, codebook[codes], method="decode"))
-    )
-
-
-def _save_tokenizer(model, task, params, state, out: Path) -> Path:
-    codebook = np.asarray(task.codebook(params, state))
-    save_tree(
-        out / "tokenizer.safetensors", {**params["net"], "codebook": codebook}, None
-    )
-    config = {
-        "format": FORMAT,
-        "family": "cogview",
-        "tokenizer": dataclasses.asdict(model),
-    }
-    write_atomic(out / "config.json", json.dumps(config, indent=2) + "\n")
-    return out
 
 
 # Transformer runs.
 
 
-def _lm_task(config) -> tuple[LMTask, Layout, Mixture, cogview.TransformerConfig]:
-    data = section(DataConfig, config.get("data", {}), "data")
-    transformer = section(cogview.TransformerConfig, config.get("model", {}), "model")
-    for key in ("tokenizer", "text"):
-        if not getattr(data, key):
-            raise UserError(f"config key 'data.{key}' is required for task lm")
-    tokenizer, _, _ = load_tokenizer(Path(data.tokenizer))
-    text = TextTokenizer.load(data.text)
-    layout = cogview.make_layout(tokenizer, text.size, transformer.text_len)
-    mixture = _task_section(Mixture, config)
-    model = cogview.make_transformer(transformer, layout)
-    task = LMTask(model, layout.vocab.num_codes, mixture.code_noise)
-    return task, layout, mixture, transformer
+@dataclass(frozen=True)
+class _LM:
+    """A transformer run before its data: both tokenizers, network and objective."""
+
+    tokenizer: ImageTokenizer
+    text: TextTokenizer
+    transformer: cogview.TransformerConfig
+    layout: Layout
+    mixture: Mixture
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], sections: Mapping[str, Any]) -> "_LM":
+        data = sections["data"]
+        transformer = section(
+            cogview.TransformerConfig, config.get("model", {}), "model"
+        )
+        mixture = _task_section(Mixture, config)
+        for key in ("tokenizer", "text"):
+            if not getattr(data, key):
+                raise UserError(f"config key 'data.{key}' is required for task lm")
+        tokenizer = model_folder.load_tokenizer(Path(data.tokenizer))
+        text = TextTokenizer.load(data.text)
+        layout = cogview.make_layout(tokenizer.config, text.size, transformer.text_len)
+        return cls(tokenizer, text, transformer, layout, mixture)
+
+    @property
+    def task(self) -> LMTask:
+        network = cogview.make_transformer(self.transformer, self.layout)
+        return LMTask(network, self.layout.vocab.num_codes, self.mixture.code_noise)
+
+    def parts(self, params, sampler: Sampler) -> Parts:
+        return Parts(self.tokenizer, self.transformer, params, self.text, sampler)
 
 
-def _build_lm(config, data: DataConfig, train_config: TrainConfig, workdir) -> _Run:
-    task, layout, mixture, _ = _lm_task(config)
-    text = TextTokenizer.load(data.text)
-    sampling = section(SampleConfig, config.get("sample", {}), "sample")
+def _lm_run(lm: _LM, sections: Mapping[str, Any], workdir: Path) -> _Run:
+    data, sampling, task = sections["data"], sections["sample"], lm.task
     manifest = records.read_manifest(data.path)
     digest = _digest(Path(data.tokenizer) / "tokenizer.safetensors", Path(data.text))
 
     def coded(split):
         name = f"{split}-{manifest.fingerprint[:12]}-{digest}.safetensors"
-        return CodedSource.make(data, split, text, workdir / "codes" / name)
+        source = records.open_split(data.path, split)
+        return CodedSource.make(source, lm.tokenizer, lm.text, workdir / "codes" / name)
 
     def example(item, rng):
-        return mixture.example(layout, *item, rng)
+        return lm.mixture.example(lm.layout, *item, rng)
 
     def sample(step, train_state, logger):
         if not sampling.prompts:
             return
-        model = TextToImage(_parts(config, train_state.ema))
+        model = TextToImage(lm.parts(train_state.ema, sampling.sampler))
         drawn = model.generate(
             sampling.prompts, sampling.num_images, sampling.seed
         ).pixels
@@ -276,38 +266,17 @@ def _build_lm(config, data: DataConfig, train_config: TrainConfig, workdir) -> _
         picture = grid(flat, sampling.num_images * 2)
         logger.images(step, {"generated": np.asarray(picture)})
 
+    start_params = None
+    if data.weights:
+        network = task.model.config
+        start_params = model_folder.load_transformer(Path(data.weights), network)
     return _Run(
         task,
-        _batches(coded(data.split), example, train_config),
-        _eval_batches(coded(data.eval_split), example, train_config, config),
+        _batches(coded(data.split), example, sections["train"]),
+        _eval_batches(coded(data.eval_split), example, sections),
         sample,
-        train_config,
         f"{manifest.fingerprint}/{data.split}/{digest}",
-        _start_params(data, task) if data.weights else None,
-    )
-
-
-def _start_params(data: DataConfig, task: LMTask):
-    """Transformer weights of a model folder, checked against this run's network."""
-    path = Path(data.weights) / "transformer.safetensors"
-    params = load_tree(path)
-    wanted, _ = jax.eval_shape(task.init, jax.random.key(0))
-    check_leaves(flatten(params), flatten(wanted), str(path))
-    return params
-
-
-def _parts(config, params) -> Parts:
-    data = section(DataConfig, config.get("data", {}), "data")
-    sampling = section(SampleConfig, config.get("sample", {}), "sample")
-    tokenizer, tokenizer_params, codebook = load_tokenizer(Path(data.tokenizer))
-    return Parts(
-        tokenizer,
-        tokenizer_params,
-        codebook,
-        section(cogview.TransformerConfig, config.get("model", {}), "model"),
-        params,
-        TextTokenizer.load(data.text),
-        sampling.sampler,
+        start_params,
     )
 
 
@@ -325,9 +294,14 @@ class CodedSource:
         return self.texts[index], self.codes[index]
 
     @classmethod
-    def make(cls, data: DataConfig, split: str, text: TextTokenizer, cache: Path):
+    def make(
+        cls,
+        source: Sequence[records.Example],
+        tokenizer: ImageTokenizer,
+        text: TextTokenizer,
+        cache: Path,
+    ):
         """Encodes a split with the image tokenizer, or reads an earlier encoding."""
-        source = records.open_split(data.path, split)
         items = [source[i] for i in range(len(source))]
         texts = tuple(
             tuple(tuple(text.encode(caption)) for _, caption in item.captions)
@@ -337,21 +311,21 @@ class CodedSource:
             codes = load_tree(cache)["codes"]
             if len(codes) == len(items):
                 return cls(texts, codes)
-        codes = _encode_items(Path(data.tokenizer), items)
+        codes = _encode_items(tokenizer, items)
         save_tree(cache, {"codes": codes}, None)
         return cls(texts, codes)
 
 
-def _encode_items(tokenizer: Path, items: Sequence[records.Example]) -> np.ndarray:
-    config, params, codebook = load_tokenizer(tokenizer)
+def _encode_items(
+    tokenizer: ImageTokenizer, items: Sequence[records.Example], batch_size: int = 64
+) -> np.ndarray:
+    """Codes int32 [n, grid * grid]; holds the pixels of one batch at a time."""
+    size = tokenizer.config.image_size
     codes = []
-    for start in range(0, len(items), 64):
-        chunk = items[start : start + 64]
-        images = [records.decode_image(item.image, config.image_size) for item in chunk]
-        pixels = np.zeros((64, config.image_size, config.image_size, 3), np.uint8)
-        pixels[: len(images)] = images
-        encoded = encode_images(VQVAE(config), params, codebook, pixels)
-        codes.append(np.asarray(encoded)[: len(images)])
+    for start in range(0, len(items), batch_size):
+        chunk = items[start : start + batch_size]
+        images = np.stack([records.decode_image(item.image, size) for item in chunk])
+        codes.append(encode(tokenizer, images, batch_size))
     return np.concatenate(codes).reshape(len(items), -1)
 
 
@@ -378,12 +352,10 @@ def _batches(source, example, train_config: TrainConfig):
     return make
 
 
-def _eval_batches(source, example, train_config: TrainConfig, config):
+def _eval_batches(source, example, sections: Mapping[str, Any]):
     """The first batches of the split, the same at every evaluation."""
-    count = section(EvalConfig, config.get("eval", {}), "eval").batches
+    count, batch_size = sections["eval"].batches, sections["train"].batch_size
     if not count or not len(source):
         return None
-    batches = data_pipeline.batches(
-        source, example, batch_size=train_config.batch_size, seed=0
-    )
+    batches = data_pipeline.batches(source, example, batch_size=batch_size, seed=0)
     return [next(batches) for _ in range(count)]

@@ -3,17 +3,14 @@
     model = cogjax.load("emoji")
     model.generate("a red apple, 3D", num_images=4, seed=0).images[0].show()
 
-A model is a folder: config.json, tokenizer.safetensors, transformer.safetensors and
-text.model. Nothing in it is executed.
+A model is a folder (`model_folder.py`).
 """
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +19,18 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from cogjax.config import load_json, section
+from cogjax import model_folder
 from cogjax.data.images import as_square, stack_squares
 from cogjax.data.layout import left_pad
-from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.families import cogview
-from cogjax.files import write_atomic
-from cogjax.interop.safetensors import load_tree, save_tree
-from cogjax.interop.tree import check_leaves, flatten
+from cogjax.model_folder import ImageTokenizer, Parts
 from cogjax.models.image_lm import ImageLM
-from cogjax.models.vqvae import VQVAE, VQVAEConfig
+from cogjax.models.vqvae import VQVAE
 from cogjax.ops.quantize import nearest_code
 from cogjax.sampling.autoregressive import Sampler, image_keys, sample_tokens
 from cogjax.sampling.rerank import caption_losses
 
-FORMAT = 1
 Progress = Callable[[int, int, str], None]
 
 
@@ -61,20 +54,6 @@ class Generation:
         return [Image.fromarray(pixels) for pixels in flat]
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a model is made of. `codebook`: [k, z]; params are nested dicts."""
-
-    tokenizer: VQVAEConfig
-    tokenizer_params: dict[str, Any]
-    codebook: np.ndarray
-    transformer: cogview.TransformerConfig
-    transformer_params: dict[str, Any]
-    text: TextTokenizer
-    sampler: Sampler = Sampler()
-    card: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
 class TextToImage:
     """A CogView model that draws, reads and scores with the same weights."""
 
@@ -82,29 +61,35 @@ class TextToImage:
         """batch_size: most rows in one call of the network."""
         self.parts = parts
         self.batch_size = batch_size
-        self.layout = cogview.make_layout(
-            parts.tokenizer, parts.text.size, parts.transformer.text_len
-        )
-        lm_config = cogview.make_transformer(parts.transformer, self.layout)
+        self.layout = parts.layout
+        network = cogview.make_transformer(parts.transformer, self.layout)
         # Unrolled layers: a scan would copy every layer's weights at every token.
-        lm_config = dataclasses.replace(
-            lm_config, unroll=lm_config.depth, remat="none", dropout=0.0
+        self._lm = ImageLM(
+            dataclasses.replace(
+                network, unroll=network.depth, remat="none", dropout=0.0
+            )
         )
-        self._lm = ImageLM(lm_config)
-        self._vqvae = VQVAE(parts.tokenizer)
-        self._lm_params = jax.tree.map(jnp.asarray, parts.transformer_params)
-        self._vq_params = jax.tree.map(jnp.asarray, parts.tokenizer_params)
-        self._codebook = jnp.asarray(parts.codebook)
+        self._lm_params = jax.tree.map(jnp.asarray, parts.params)
+        self._tokenizer = ImageTokenizer(
+            parts.tokenizer.config,
+            jax.tree.map(jnp.asarray, parts.tokenizer.params),
+            jnp.asarray(parts.tokenizer.codebook),
+        )
 
     @property
     def image_size(self) -> int:
         """Pixels a side."""
-        return self.parts.tokenizer.image_size
+        return self.parts.tokenizer.config.image_size
 
     @property
     def grid(self) -> int:
         """Codes a side."""
-        return self.parts.tokenizer.grid
+        return self.parts.tokenizer.config.grid
+
+    @property
+    def num_codes(self) -> int:
+        """Codes that an image token may be."""
+        return self.layout.vocab.num_codes
 
     @property
     def card(self) -> dict[str, Any]:
@@ -177,8 +162,6 @@ class TextToImage:
         temperature 0 takes the most probable piece at every step.
         """
         codes = self.encode(stack_squares(images, self.image_size))
-        vocab = self.layout.vocab
-        id_range = (vocab.text_start, vocab.size)
         allowed = self._allowed_pieces(language)
         tokens = []
         for chunk in _chunks(codes.reshape(len(codes), -1), self.batch_size):
@@ -192,7 +175,7 @@ class TextToImage:
                 image_keys(seed, len(tokens), len(chunk)),
                 forced=jnp.asarray(forced),
                 allowed=jnp.asarray(allowed),
-                id_range=id_range,
+                id_range=self._text_range,
                 sampler=Sampler(temperature=temperature),
             )
             tokens.extend(np.asarray(drawn))
@@ -223,10 +206,10 @@ class TextToImage:
         weights = np.stack([weights for _, weights in sequences])
         # The end of the caption is not a text token: it says nothing of the picture.
         weights[ids == self.layout.vocab.command("[SEP]")] = 0
-        vocab = self.layout.vocab
-        id_range = (vocab.text_start, vocab.size)
         losses = [
-            np.asarray(_score(self._lm, self._lm_params, i, w, id_range=id_range))
+            np.asarray(
+                _score(self._lm, self._lm_params, i, w, id_range=self._text_range)
+            )
             for i, w in zip(
                 _chunks(ids, self.batch_size),
                 _chunks(weights, self.batch_size),
@@ -245,13 +228,7 @@ class TextToImage:
                 f"encode expects uint8 pixels [b, {size[0]}, {size[1]}, 3], "
                 f"got {images.dtype} {list(images.shape)}"
             )
-        codes = [
-            np.asarray(
-                encode_images(self._vqvae, self._vq_params, self._codebook, chunk)
-            )
-            for chunk in _chunks(images, self.batch_size)
-        ]
-        return np.concatenate(codes)[: len(images)]
+        return encode(self._tokenizer, images, self.batch_size)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
@@ -261,31 +238,16 @@ class TextToImage:
                 f"decode expects codes [b, {self.grid}, {self.grid}], "
                 f"got {list(codes.shape)}"
             )
-        pixels = [
-            np.asarray(_decode(self._vqvae, self._vq_params, self._codebook, chunk))
-            for chunk in _chunks(codes, self.batch_size)
-        ]
-        return np.concatenate(pixels)[: len(codes)]
+        return decode(self._tokenizer, codes, self.batch_size)
 
     def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
         """Writes the model folder; `dtype` "float16" halves its size."""
-        folder, parts = Path(folder), self.parts
-        tokenizer = {**parts.tokenizer_params, "codebook": parts.codebook}
-        save_tree(folder / "tokenizer.safetensors", tokenizer, dtype)
-        save_tree(folder / "transformer.safetensors", parts.transformer_params, dtype)
-        write_atomic(folder / "text.model", parts.text.serialized)
-        config = {
-            "format": FORMAT,
-            "family": "cogview",
-            "tokenizer": dataclasses.asdict(parts.tokenizer),
-            "transformer": dataclasses.asdict(parts.transformer),
-            "sampler": dataclasses.asdict(parts.sampler),
-            "card": parts.card,
-        }
-        # Last: a folder without config.json is not yet a model.
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        write_atomic(folder / "config.json", text)
-        return folder
+        return model_folder.save(self.parts, Path(folder), dtype)
+
+    @property
+    def _text_range(self) -> tuple[int, int]:
+        """Ids that a caption may hold: text pieces and commands."""
+        return self.layout.vocab.text_start, self.layout.vocab.size
 
     def _check_generate(self, prompts, num_images, rerank, image_prompt, rows):
         if not prompts:
@@ -344,8 +306,8 @@ class TextToImage:
                 jnp.asarray(num_padding),
                 all_keys[chunk[:, 1]],
                 forced=jnp.asarray(np.tile(forced, (len(chunk), 1))),
-                allowed=jnp.ones(layout.vocab.num_codes, bool),
-                id_range=(0, layout.vocab.num_codes),
+                allowed=jnp.ones(self.num_codes, bool),
+                id_range=(0, self.num_codes),
                 sampler=sampler,
             )
             drawn.extend(np.asarray(codes))
@@ -392,77 +354,33 @@ def load(source: str | os.PathLike = "emoji") -> TextToImage:
 
     Raises UserError for an unknown name and for a missing, damaged or unfitting file.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        shipped = Path(str(resources.files("cogjax") / "assets"))
-        names = sorted(
-            p.name for p in shipped.glob("*") if (p / "config.json").exists()
+    return TextToImage(model_folder.load(model_folder.find(source)))
+
+
+def encode(
+    tokenizer: ImageTokenizer, images: np.ndarray, batch_size: int = 64
+) -> np.ndarray:
+    """Pixels uint8 [b, y, x, 3] -> nearest codes int32 [b, grid, grid]."""
+    codes = [
+        np.asarray(
+            _encode(VQVAE(tokenizer.config), tokenizer.params, tokenizer.codebook, x)
         )
-        if str(source) not in names:
-            known = ", ".join(names) or "none"
-            raise UserError(
-                f"no model {str(source)!r}: give a model folder or one of: {known}"
-            )
-        folder = shipped / str(source)
-    return TextToImage(load_parts(folder))
+        for x in _chunks(images, batch_size)
+    ]
+    return np.concatenate(codes)[: len(images)]
 
 
-def load_parts(folder: Path) -> Parts:
-    """Reads a model folder and checks every weight against its config."""
-    config = _read_config(folder)
-    tokenizer, vq_params, codebook = load_tokenizer(folder)
-    transformer = section(
-        cogview.TransformerConfig, config.get("transformer", {}), "transformer"
-    )
-    sampler = section(Sampler, config.get("sampler", {}), "sampler")
-    text = TextTokenizer.load(folder / "text.model")
-    lm_params = load_tree(folder / "transformer.safetensors")
-    layout = cogview.make_layout(tokenizer, text.size, transformer.text_len)
-    lm = ImageLM(cogview.make_transformer(transformer, layout))
-    ids = jnp.zeros((1, 2), jnp.int32)
-    wanted = jax.eval_shape(lm.init, jax.random.key(0), ids, ids)["params"]
-    check_leaves(flatten(lm_params), flatten(wanted), f"{folder}/transformer")
-    return Parts(
-        tokenizer,
-        vq_params,
-        codebook,
-        transformer,
-        lm_params,
-        text,
-        sampler,
-        config.get("card", {}),
-    )
-
-
-def load_tokenizer(folder: Path) -> tuple[VQVAEConfig, dict[str, Any], np.ndarray]:
-    """Reads the image tokenizer of a tokenizer or model folder: config, params, codes.
-
-    Raises UserError for a missing or damaged file and for weights that do not fit.
-    """
-    sections = _read_config(folder)
-    config = section(VQVAEConfig, sections.get("tokenizer", {}), "tokenizer")
-    params = load_tree(folder / "tokenizer.safetensors")
-    size = config.image_size
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    wanted = dict(
-        jax.eval_shape(VQVAE(config).init, jax.random.key(0), images)["params"]
-    )
-    codebook = (config.codebook_size, config.code_dim)
-    wanted["codebook"] = jax.ShapeDtypeStruct(codebook, jnp.float32)
-    check_leaves(flatten(params), flatten(wanted), f"{folder}/tokenizer.safetensors")
-    return config, params, params.pop("codebook")
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a model folder: it has no config.json")
-    config = load_json(folder / "config.json")
-    if config.get("format") != FORMAT or config.get("family") != "cogview":
-        raise UserError(
-            f"{folder}/config.json is format {config.get('format')!r} of family "
-            f"{config.get('family')!r}: this version reads {FORMAT} of 'cogview'"
+def decode(
+    tokenizer: ImageTokenizer, codes: np.ndarray, batch_size: int = 64
+) -> np.ndarray:
+    """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
+    pixels = [
+        np.asarray(
+            _decode(VQVAE(tokenizer.config), tokenizer.params, tokenizer.codebook, x)
         )
-    return config
+        for x in _chunks(codes, batch_size)
+    ]
+    return np.concatenate(pixels)[: len(codes)]
 
 
 _sample = jax.jit(
@@ -472,8 +390,7 @@ _score = jax.jit(caption_losses, static_argnums=0, static_argnames="id_range")
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def encode_images(model: VQVAE, params, codebook, images):
-    """Pixels uint8 [b, y, x, 3] -> nearest codes int32 [b, grid, grid]."""
+def _encode(model, params, codebook, images):
     pixels = images.astype(jnp.float32) / 255
     z = model.apply({"params": params}, pixels, method="encode")
     return nearest_code(z, codebook)

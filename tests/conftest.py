@@ -18,9 +18,10 @@ def make_nano_model():
 
     from cogjax.data.text import TextTokenizer
     from cogjax.families import cogview
+    from cogjax.model_folder import ImageTokenizer, Parts
     from cogjax.models.image_lm import ImageLM
     from cogjax.models.vqvae import VQVAE
-    from cogjax.pipeline import Parts, TextToImage
+    from cogjax.pipeline import TextToImage
 
     rng = np.random.default_rng(0)
 
@@ -42,9 +43,11 @@ def make_nano_model():
     images = jnp.zeros((1, tokenizer.image_size, tokenizer.image_size, 3))
     return TextToImage(
         Parts(
-            tokenizer,
-            weights(VQVAE(tokenizer), images),
-            normal((tokenizer.codebook_size, tokenizer.code_dim), 1.0),
+            ImageTokenizer(
+                tokenizer,
+                weights(VQVAE(tokenizer), images),
+                normal((tokenizer.codebook_size, tokenizer.code_dim), 1.0),
+            ),
             transformer,
             weights(lm, ids, ids),
             text,

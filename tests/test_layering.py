@@ -25,6 +25,7 @@ ORDER = (
     ("data",),
     ("families",),
     ("tasks", "sampling", "interop", "train"),
+    ("model_folder",),
     ("pipeline",),
     ("evaluate",),
     ("launch",),

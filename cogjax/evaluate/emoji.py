@@ -154,10 +154,9 @@ def _tokenizer(model, everything, progress) -> dict:
     codes = model.encode(held_out)
     error = np.square((model.decode(codes) / 255.0) - (held_out / 255.0))
     psnr = losses.psnr(error.mean((1, 2, 3)))
-    size = model.parts.tokenizer.codebook_size
     train = everything["train"][::4]
     used = set(np.unique(codes))
-    share_held_out = len(used) / size
+    share_held_out = len(used) / model.num_codes
     for start in range(0, len(train), 256):
         progress(start, len(train), "encoding")
         pixels = _pixels(train[start : start + 256], model.image_size)
@@ -165,7 +164,7 @@ def _tokenizer(model, everything, progress) -> dict:
     return {
         "psnr_held_out_concepts_db": round(float(psnr.mean()), 3),
         "code_use_held_out": share_held_out,
-        "code_use_with_train": len(used) / size,
+        "code_use_with_train": len(used) / model.num_codes,
         "pictures_held_out": len(held_out),
     }
 

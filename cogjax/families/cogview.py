@@ -5,11 +5,10 @@
 """
 
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from cogjax.data.layout import Layout
 from cogjax.data.vocab import Vocab
-from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
 from cogjax.models.vqvae import VQVAEConfig
 
 _HALF = {"pixel_mean": (0.5, 0.5, 0.5), "pixel_std": (0.5, 0.5, 0.5)}
@@ -61,28 +60,13 @@ TOKENIZERS = {
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(DecoderConfig):
     """The transformer apart from what the two tokenizers decide.
 
-    text_len: longest text in pieces. The other fields are those of `ImageLMConfig`.
+    text_len: longest text in pieces.
     """
 
-    width: int = 2560
-    depth: int = 48
-    heads: int = 40
     text_len: int = 61
-    dropout: float = 0.1
-    alpha: float = 32.0
-    norm_scope: Literal["token", "sample", "tensor"] = "token"
-    sandwich: bool = True
-    embedding_gradient: float = 1.0
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    remat: str = "none"
-    unroll: int = 1
-
-    def __post_init__(self):
-        if self.heads < 1 or self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
 
 
 TRANSFORMERS = {

@@ -10,6 +10,7 @@ attention probabilities are not dropped out.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -33,29 +34,43 @@ MATRIX_AXES = {
 
 
 @dataclass(frozen=True)
-class ImageLMConfig:
-    """Shape and numerics of the transformer.
+class DecoderConfig:
+    """What the vocabulary does not decide; the defaults are the paper's 4B model.
 
-    vocab_size: padded size of the unified vocabulary. max_positions: rows of the
-    position table. alpha: PB-Relax attention constant (1: off). embedding_gradient:
-    factor on the embedding's gradient (1: off; the paper uses 0.1). dtype: of the
-    activations; parameters are float32. remat: see `nn/stack.py`.
+    alpha: PB-Relax attention constant (1: off). norm_scope: see `ops/precision.py`.
+    embedding_gradient: factor on the embedding's gradient (1: off; the paper uses
+    0.1). dtype: of the activations; parameters are float32. remat, unroll: see
+    `nn/stack.py`.
     """
 
-    vocab_size: int = 58240
     width: int = 2560
     depth: int = 48
     heads: int = 40
-    mlp_dim: int = 10240
-    max_positions: int = 1089
     dropout: float = 0.1
     alpha: float = 32.0
-    norm_scope: str = "token"
+    norm_scope: Literal["token", "sample", "tensor"] = "token"
     sandwich: bool = True
     embedding_gradient: float = 1.0
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     remat: str = "none"
     unroll: int = 1
+
+    def __post_init__(self):
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+
+
+@dataclass(frozen=True)
+class ImageLMConfig(DecoderConfig):
+    """Shape and numerics of the transformer.
+
+    vocab_size: padded size of the unified vocabulary. max_positions: rows of the
+    position table.
+    """
+
+    vocab_size: int = 58240
+    mlp_dim: int = 10240
+    max_positions: int = 1089
 
     @property
     def head_dim(self) -> int:

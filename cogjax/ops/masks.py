@@ -18,16 +18,17 @@ def causal_mask(query_slots: Array, key_slots: Array) -> Array:
     return key_slots[:, None, :] <= query_slots[:, :, None]
 
 
-def not_padding(mask: Array, num_padding: Array) -> Array:
-    """Hides the first `num_padding[b]` keys of each row (left padding).
+def padded_causal_mask(
+    query_slots: Array, key_slots: Array, num_padding: Array
+) -> Array:
+    """Causal mask that hides the first `num_padding[b]` keys of a row (left padding).
 
     Args:
-      mask: bool [b, t, s]; num_padding: int [b].
+      query_slots: int [b, t]; key_slots: int [s], counted from 0; num_padding: int [b].
 
     Returns:
       bool [b, t, s]. A padding query still sees itself, so no row is empty.
     """
-    num_keys = mask.shape[-1]
-    visible = jnp.arange(num_keys)[None, :] >= num_padding[:, None]
-    own = jnp.eye(mask.shape[1], num_keys, dtype=bool)
-    return (mask & visible[:, None, :]) | (own[None] & mask)
+    real = key_slots >= num_padding[:, None]
+    own = key_slots == query_slots[:, :, None]
+    return causal_mask(query_slots, key_slots) & (real[:, None] | own)

@@ -13,7 +13,7 @@ from jax import Array
 
 from cogjax.models.image_lm import ImageLM, make_cache
 from cogjax.ops import logits as logits_ops
-from cogjax.ops.masks import causal_mask, not_padding
+from cogjax.ops.masks import padded_causal_mask
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def sample_tokens(
 
     def forward(ids, cache, slot):
         slots = jnp.broadcast_to(slot + jnp.arange(ids.shape[1]), ids.shape)
-        mask = _visible(slots, key_slots, num_padding)
+        mask = padded_causal_mask(slots, key_slots, num_padding)
         positions = jnp.maximum(slots - num_padding[:, None], 0)
         logits, cache = model.apply(
             {"params": params}, ids, positions, mask, cache, slot, vocab_range=id_range
@@ -109,11 +109,3 @@ def sample_tokens(
     carry = forward(prompt, cache, 0)
     _, tokens = jax.lax.scan(step, carry, jnp.arange(num_tokens))
     return tokens.T.astype(jnp.int32)
-
-
-def _visible(slots: Array, key_slots: Array, num_padding: Array) -> Array:
-    """bool [r, t, s]: which cache slots the inputs at `slots` [r, t] attend to."""
-    mask = causal_mask(slots, key_slots)
-    if slots.shape[1] == 1:
-        return mask & (key_slots >= num_padding[:, None])[:, None]
-    return not_padding(mask, num_padding)

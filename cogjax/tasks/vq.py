@@ -100,7 +100,7 @@ class VQTask:
         )
         new_state = {**state, "stats": stats._asdict(), "step": state["step"] + 1}
         metrics = {"l2": mse, **self._usage(stats, ids), **extra}
-        return mse + extra.get("codebook_loss", 0.0), (new_state, metrics)
+        return mse + extra["codebook_loss"], (new_state, metrics)
 
     def eval_metrics(self, params, state, batch, key: Array):
         """Reconstruction through the nearest code: l2, psnr (dB), usage."""

@@ -76,17 +76,10 @@ class Checkpoints:
         problems = []
         for step in reversed(self.steps):
             try:
-                meta = self._restore_item(step, "meta", ocp.args.JsonRestore())
-                found = _shapes(self._manager.item_metadata(step)["state"])
+                restored = self._restore_step(step, target, fingerprint)
+            except UserError:
+                raise
             except Exception as error:  # Orbax raises many types for a damaged file.
-                problems.append(f"step {step}: {_first_line(error)}")
-                continue
-            _check_meta(meta, fingerprint)
-            _check_shapes(found, _shapes(target))
-            try:
-                args = ocp.args.StandardRestore(target)
-                restored = self._restore_item(step, "state", args)
-            except Exception as error:
                 problems.append(f"step {step}: {_first_line(error)}")
                 continue
             for problem in problems:
@@ -103,6 +96,13 @@ class Checkpoints:
         """Waits for pending saves and releases the threads."""
         self.wait()
         self._manager.close()
+
+    def _restore_step(self, step: int, target: dict, fingerprint: str) -> dict:
+        meta = self._restore_item(step, "meta", ocp.args.JsonRestore())
+        found = _shapes(self._manager.item_metadata(step)["state"])
+        _check_meta(meta, fingerprint)
+        _check_shapes(found, _shapes(target))
+        return self._restore_item(step, "state", ocp.args.StandardRestore(target))
 
     def _restore_item(self, step: int, name: str, args: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[

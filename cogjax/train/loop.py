@@ -92,20 +92,12 @@ def fit(
     train_state, shardings = _start(
         task, tx, config, mesh, checkpoints, fingerprint, start_params
     )
-    step = make_train_step(
-        task, tx, schedule, accumulate=config.accumulate, ema_decay=config.ema_decay
-    )
-    step = jax.jit(
-        step,
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, None),
-        donate_argnums=0,
-    )
+    step = _make_step(task, tx, schedule, config, shardings, mesh)
     logger = Logger(workdir, int(train_state.step))
-    save = (
-        config.save_every,
-        lambda _, now, __: checkpoints.save(now, fingerprint, config.batch_size),
-    )
+
+    def save(_, now: TrainState, __) -> None:
+        checkpoints.save(now, fingerprint, config.batch_size)
+
     evaluate = (config.eval_every, _make_eval(task, eval_batches, mesh))
     try:
         train_state = _run(
@@ -115,7 +107,8 @@ def fit(
             config,
             mesh,
             logger,
-            (evaluate, *hooks, save),
+            (evaluate, *hooks, (config.save_every, save)),
+            save,
         )
     finally:
         logger.close()
@@ -144,25 +137,35 @@ def _start(task, tx, config, mesh, checkpoints, fingerprint, start_params):
     return restored, shardings
 
 
-def _run(step, train_state, batches, config, mesh, logger, periodic):
+def _make_step(task, tx, schedule, config, shardings, mesh):
+    """The compiled step (state, batch) -> (state, metrics); it donates the state."""
+    step = make_train_step(
+        task, tx, schedule, accumulate=config.accumulate, ema_decay=config.ema_decay
+    )
+    return jax.jit(
+        step,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, None),
+        donate_argnums=0,
+    )
+
+
+def _run(step, train_state, batches, config, mesh, logger, periodic, save):
     number = int(train_state.step)
     with _Signals() as signals, _Report(config, number, logger) as report:
         while number < config.steps:
             train_state, metrics = step(train_state, place_batch(next(batches), mesh))
             number += 1
-            # Waiting for the step before last keeps one step in flight; CPU
-            # collectives of JAX 0.10 deadlock with more.
             report.step(number, metrics)
-            stop = signals.received or number == config.steps
             for every, action in periodic:
                 if every and (number % every == 0 or number == config.steps):
                     action(number, train_state, logger)
-            if stop and number < config.steps:
-                periodic[-1][1](number, train_state, logger)
+            if signals.received and number < config.steps:
+                save(number, train_state, logger)
                 print(f"cogjax: saving step {number} after a signal", flush=True)
                 raise SystemExit(EXIT_INTERRUPTED)
             if report.bad_steps >= config.max_bad_steps:
-                periodic[-1][1](number, train_state, logger)
+                save(number, train_state, logger)
                 raise UserError(
                     f"{report.bad_steps} updates in a row were not finite at step "
                     f"{number}: the last good weights are saved; lower optim.lr or "
@@ -222,7 +225,10 @@ class _Report:
         self._bar.stop()
 
     def step(self, number: int, metrics: Mapping[str, Any]) -> None:
-        """Called after each dispatch; blocks on the step before."""
+        """Called after each dispatch; waits for the step before.
+
+        So one step is in flight; CPU collectives of JAX 0.10 deadlock with more.
+        """
         if self._previous:
             self.bad_steps = int(self._previous["bad_steps"])
         self._previous = dict(metrics)

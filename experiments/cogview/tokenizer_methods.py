@@ -18,19 +18,16 @@ from pathlib import Path
 
 import ml_collections
 
-from cogjax.models.vqvae import VQVAEConfig
+from cogjax.families.cogview import TOKENIZERS
 from cogjax.tasks.vq import METHODS
 
-MODEL = VQVAEConfig(
+MODEL = dataclasses.replace(
+    TOKENIZERS["px64"],
     image_size=32,
     widths=(24, 96),
     code_dim=16,
     codebook_size=512,
-    strides=(2, 2),
-    res_blocks=2,
     res_width=48,
-    pixel_mean=(0.5, 0.5, 0.5),
-    pixel_std=(0.5, 0.5, 0.5),
 )
 
 

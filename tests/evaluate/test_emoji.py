@@ -48,10 +48,7 @@ class Oracle:
     """Draws the real picture of a prompt, or of a wrong concept; knows all captions."""
 
     image_size = SIZE
-
-    class parts:  # noqa: N801
-        class tokenizer:  # noqa: N801
-            codebook_size = 4
+    num_codes = 4
 
     def __init__(self, shift):
         self.shift = shift

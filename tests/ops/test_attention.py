@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cogjax.ops.attention import attention
-from cogjax.ops.masks import causal_mask, not_padding
+from cogjax.ops.masks import causal_mask, padded_causal_mask
 
 
 def inputs(dtype, size=1.0):
@@ -70,7 +70,9 @@ def test_masked_keys_get_no_weight_and_no_gradient():
 
 
 def test_padding_is_hidden_but_no_row_is_empty():
-    padded = np.asarray(not_padding(mask(), jnp.array([0, 2])))
+    slots = jnp.broadcast_to(jnp.arange(5), (2, 5))
+    padded = padded_causal_mask(slots, slots[0], jnp.array([0, 2]))
+    padded = np.asarray(padded)
     np.testing.assert_array_equal(padded[0], np.tril(np.ones((5, 5), bool)))
     assert not padded[1, 2:, :2].any()
     assert padded.any(-1).all()

@@ -1,0 +1,167 @@
+"""A model as files: config.json, tokenizer.safetensors, transformer.safetensors and
+text.model. A tokenizer folder holds the first two. Nothing in either is executed.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax.config import load_json, section
+from cogjax.data.layout import Layout
+from cogjax.data.text import TextTokenizer
+from cogjax.errors import UserError
+from cogjax.families import cogview
+from cogjax.files import write_atomic
+from cogjax.interop.safetensors import load_tree, save_tree
+from cogjax.interop.tree import check_leaves, flatten
+from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.models.vqvae import VQVAE, VQVAEConfig
+from cogjax.sampling.autoregressive import Sampler
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ImageTokenizer:
+    """Network of the image tokenizer and its codebook [k, z]; params are nested."""
+
+    config: VQVAEConfig
+    params: dict[str, Any]
+    codebook: np.ndarray
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model is made of. params: of the transformer, nested."""
+
+    tokenizer: ImageTokenizer
+    transformer: cogview.TransformerConfig
+    params: dict[str, Any]
+    text: TextTokenizer
+    sampler: Sampler = Sampler()
+    card: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """Sequence layout that the two tokenizers and the longest text decide."""
+        return cogview.make_layout(
+            self.tokenizer.config, self.text.size, self.transformer.text_len
+        )
+
+
+def find(source: str | os.PathLike) -> Path:
+    """Folder of a shipped model's name, or `source` itself if it is a folder."""
+    if Path(source).is_dir():
+        return Path(source)
+    shipped = Path(str(resources.files("cogjax") / "assets"))
+    names = sorted(p.parent.name for p in shipped.glob("*/config.json"))
+    if str(source) not in names:
+        known = ", ".join(names) or "none"
+        raise UserError(
+            f"no model {str(source)!r}: give a model folder or one of: {known}"
+        )
+    return shipped / str(source)
+
+
+def load(folder: Path) -> Parts:
+    """Reads a model folder and checks every weight against its config.
+
+    Raises UserError for a missing, damaged or unfitting file.
+    """
+    config = _read_config(folder)
+    transformer = section(
+        cogview.TransformerConfig, config.get("transformer", {}), "transformer"
+    )
+    parts = Parts(
+        load_tokenizer(folder),
+        transformer,
+        {},
+        TextTokenizer.load(folder / "text.model"),
+        section(Sampler, config.get("sampler", {}), "sampler"),
+        config.get("card", {}),
+    )
+    network = cogview.make_transformer(transformer, parts.layout)
+    return dataclasses.replace(parts, params=load_transformer(folder, network))
+
+
+def load_transformer(folder: Path, network: ImageLMConfig) -> dict[str, Any]:
+    """Reads the transformer of a model folder, checked against a network."""
+    path = folder / "transformer.safetensors"
+    params = load_tree(path)
+    ids = jnp.zeros((1, 2), jnp.int32)
+    wanted = jax.eval_shape(ImageLM(network).init, jax.random.key(0), ids, ids)
+    check_leaves(flatten(params), flatten(wanted["params"]), str(path))
+    return params
+
+
+def load_tokenizer(folder: Path) -> ImageTokenizer:
+    """Reads the image tokenizer of a tokenizer or model folder.
+
+    Raises UserError for a missing or damaged file and for weights that do not fit.
+    """
+    values = _read_config(folder).get("tokenizer", {})
+    config = section(VQVAEConfig, values, "tokenizer")
+    path = folder / "tokenizer.safetensors"
+    params = load_tree(path)
+    size = config.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    init = jax.eval_shape(VQVAE(config).init, jax.random.key(0), images)
+    codebook = (config.codebook_size, config.code_dim)
+    wanted = dict(init["params"]) | {
+        "codebook": jax.ShapeDtypeStruct(codebook, jnp.float32)
+    }
+    check_leaves(flatten(params), flatten(wanted), str(path))
+    return ImageTokenizer(config, params, params.pop("codebook"))
+
+
+def save(parts: Parts, folder: Path, dtype: str | None = None) -> Path:
+    """Writes the model folder; `dtype` "float16" halves its size."""
+    save_tree(folder / "transformer.safetensors", parts.params, dtype)
+    write_atomic(folder / "text.model", parts.text.serialized)
+    config = {
+        "transformer": dataclasses.asdict(parts.transformer),
+        "sampler": dataclasses.asdict(parts.sampler),
+        "card": parts.card,
+    }
+    return save_tokenizer(parts.tokenizer, folder, dtype, config)
+
+
+def save_tokenizer(
+    tokenizer: ImageTokenizer,
+    folder: Path,
+    dtype: str | None = None,
+    config: dict[str, Any] | None = None,
+) -> Path:
+    """Writes the tokenizer folder; `config` adds sections to its config.json."""
+    tree = {**tokenizer.params, "codebook": tokenizer.codebook}
+    save_tree(folder / "tokenizer.safetensors", tree, dtype)
+    config = {
+        "format": FORMAT,
+        "family": "cogview",
+        "tokenizer": dataclasses.asdict(tokenizer.config),
+        **(config or {}),
+    }
+    # Last: a folder without config.json is not yet a model.
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    write_atomic(folder / "config.json", text)
+    return folder
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a model folder: it has no config.json")
+    config = load_json(folder / "config.json")
+    if config.get("format") != FORMAT or config.get("family") != "cogview":
+        raise UserError(
+            f"{folder}/config.json is format {config.get('format')!r} of family "
+            f"{config.get('family')!r}: this version reads {FORMAT} of 'cogview'"
+        )
+    return config
