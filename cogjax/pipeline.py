@@ -223,9 +223,9 @@ class TextToImage:
         images = np.asarray(images)
         images = images[None] if images.ndim == 3 else images
         size = (self.image_size, self.image_size, 3)
-        if images.shape[1:] != size or images.dtype != np.uint8:
+        if not images.size or images.shape[1:] != size or images.dtype != np.uint8:
             raise UserError(
-                f"encode expects uint8 pixels [b, {size[0]}, {size[1]}, 3], "
+                f"encode expects uint8 pixels [b, {size[0]}, {size[1]}, 3], b > 0, "
                 f"got {images.dtype} {list(images.shape)}"
             )
         return encode(self._tokenizer, images, self.batch_size)
@@ -233,9 +233,9 @@ class TextToImage:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
         codes = np.asarray(codes)
-        if codes.shape[1:] != (self.grid, self.grid):
+        if not codes.size or codes.shape[1:] != (self.grid, self.grid):
             raise UserError(
-                f"decode expects codes [b, {self.grid}, {self.grid}], "
+                f"decode expects codes [b, {self.grid}, {self.grid}], b > 0, "
                 f"got {list(codes.shape)}"
             )
         return decode(self._tokenizer, codes, self.batch_size)
@@ -361,26 +361,23 @@ def encode(
     tokenizer: ImageTokenizer, images: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
     """Pixels uint8 [b, y, x, 3] -> nearest codes int32 [b, grid, grid]."""
-    codes = [
-        np.asarray(
-            _encode(VQVAE(tokenizer.config), tokenizer.params, tokenizer.codebook, x)
-        )
-        for x in _chunks(images, batch_size)
-    ]
-    return np.concatenate(codes)[: len(images)]
+    return _batched(_encode, tokenizer, images, batch_size)
 
 
 def decode(
     tokenizer: ImageTokenizer, codes: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
     """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
-    pixels = [
-        np.asarray(
-            _decode(VQVAE(tokenizer.config), tokenizer.params, tokenizer.codebook, x)
-        )
-        for x in _chunks(codes, batch_size)
+    return _batched(_decode, tokenizer, codes, batch_size)
+
+
+def _batched(function, tokenizer: ImageTokenizer, rows, batch_size) -> np.ndarray:
+    network = VQVAE(tokenizer.config)
+    done = [
+        np.asarray(function(network, tokenizer.params, tokenizer.codebook, chunk))
+        for chunk in _chunks(rows, batch_size)
     ]
-    return np.concatenate(pixels)[: len(codes)]
+    return np.concatenate(done)[: len(rows)]
 
 
 _sample = jax.jit(

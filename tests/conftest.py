@@ -25,13 +25,15 @@ def make_nano_model():
 
     rng = np.random.default_rng(0)
 
-    def normal(shape, scale=0.1):
-        return rng.normal(0, scale, shape).astype(np.float32)
+    def normal(shape, std=0.1):
+        return rng.normal(0, std, shape).astype(np.float32)
 
     def weights(net, *example):
         # Shapes only: running `init` would compile every layer on its own.
         shapes = jax.eval_shape(net.init, jax.random.key(0), *example)["params"]
-        return jax.tree.map(lambda leaf: normal(leaf.shape), shapes)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: normal(leaf.shape) + (path[-1].key == "scale"), shapes
+        )
 
     words = "cat apple house flower rocket whale red blue line drawing of a flat icon"
     text = TextTokenizer.train([f"{w} {w}s 猫的线稿" for w in words.split()], 285)

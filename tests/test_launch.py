@@ -1,0 +1,122 @@
+"""The experiments' configs, and runs of the nano ones on a handful of pictures."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import config, launch
+from cogjax.data.images import encode_png
+from cogjax.data.records import DatasetBuilder, Example
+from cogjax.errors import UserError
+from cogjax.interop.safetensors import load_tree
+
+EMOJI = "experiments/cogview/emoji.py:"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "set"
+    rng = np.random.default_rng(0)
+    with DatasetBuilder(out, "nano", 16, {"train": 1, "val": 1}) as builder:
+        for i in range(12):
+            image = encode_png(rng.integers(0, 256, (16, 16, 3), np.uint8))
+            captions = (("en", f"a red apple {i}"), ("zh", f"猫 {i}"))
+            split = "val" if i >= 10 else "train"
+            builder.write(split, Example(str(i), image, captions, {}))
+        builder.finish({})
+    return out
+
+
+def nano(stage, data, folder, **overrides):
+    """A resolved nano config; overrides name keys with `__` for dots."""
+    values = {"data.path": data, "train.steps": 2, "train.batch_size": 8}
+    if stage != "tokenizer":
+        values |= {"data.tokenizer": folder, "data.text": folder / "text.model"}
+        values |= {"sample.num_images": 1}
+    values |= {key.replace("__", "."): value for key, value in overrides.items()}
+    words = [f"--config.{key}={value}" for key, value in values.items()]
+    return config.load(f"{EMOJI}{stage},nano", words)
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in open(workdir / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize("size", ["", ",nano"])
+@pytest.mark.parametrize("stage", ["tokenizer", "transformer"])
+def test_every_key_of_the_experiments_is_known(stage, size, nano_folder):
+    words = []
+    if stage != "tokenizer":
+        words = [
+            f"--config.data.tokenizer={nano_folder}",
+            f"--config.data.text={nano_folder / 'text.model'}",
+        ]
+    found = launch.describe(config.load(f"{EMOJI}{stage}{size}", words))
+    assert found["parameters"] > (1_000_000 if size == "" else 1_000)
+
+
+def test_unknown_stage():
+    with pytest.raises(UserError, match="expected tokenizer, transformer"):
+        config.load(f"{EMOJI}transfomer")
+
+
+def test_tokenizer_run_exports_what_the_transformer_reads(data, nano_folder, tmp_path):
+    out = launch.train(nano("tokenizer", data, nano_folder), tmp_path / "vq")
+    # The tokenizer alone, without the text model or the transformer.
+    assert {p.name for p in out.iterdir()} == {"config.json", "tokenizer.safetensors"}
+    run = nano("transformer", data, nano_folder, data__tokenizer=out)
+    assert launch.describe(run)["parameters"] > 0
+
+
+def test_fine_tuning_starts_from_the_given_weights(data, nano_folder, tmp_path):
+    # With steps of next to no size, the export is the start.
+    still = {"optim__lr": 1e-9, "optim__adam_lr": 1e-9}
+    run = nano("transformer", data, nano_folder, data__weights=nano_folder, **still)
+    out = launch.train(run, tmp_path / "lm")
+    start, end = (load_tree(p / "transformer.safetensors") for p in (nano_folder, out))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, start)
+    # The exported folder is a whole model, and the run drew with it and evaluated.
+    assert cogjax.load(out).generate("a red apple").pixels.shape[-1] == 3
+    logged = metrics(tmp_path / "lm")
+    assert any("eval/loss" in row for row in logged)
+    assert list((tmp_path / "lm" / "samples").iterdir())
+
+
+def test_weights_of_another_size_are_refused(data, nano_folder, tmp_path):
+    run = nano("transformer", data, nano_folder, data__weights=nano_folder)
+    run["model"] |= {"width": 64}
+    with pytest.raises(UserError, match=r"transformer\.safetensors"):
+        launch.train(run, tmp_path / "lm")
+
+
+@pytest.mark.parametrize("key", ["tokenizer", "text"])
+def test_a_transformer_needs_both_tokenizers(data, nano_folder, key):
+    run = nano("transformer", data, nano_folder)
+    run["data"][key] = ""
+    with pytest.raises(UserError, match=f"'data.{key}' is required"):
+        launch.describe(run)
+
+
+def test_unknown_task(data, nano_folder):
+    run = nano("tokenizer", data, nano_folder)
+    run["task"]["name"] = "gan"
+    with pytest.raises(UserError, match="expects 'vq' or 'lm', got 'gan'"):
+        launch.describe(run)
+
+
+def test_codes_are_encoded_once(data, nano_folder, tmp_path):
+    from cogjax.data.records import open_split
+    from cogjax.model_folder import load
+
+    parts = load(nano_folder)
+    source, cache = open_split(data, "train"), tmp_path / "codes.safetensors"
+    made = launch.CodedSource.make(source, parts.tokenizer, parts.text, cache)
+    assert made.codes.shape == (10, 16)
+    again = launch.CodedSource.make(source, None, parts.text, cache)
+    np.testing.assert_array_equal(made.codes, again.codes)
+    texts, codes = again[3]
+    assert texts[0] == tuple(parts.text.encode("a red apple 3"))
+    np.testing.assert_array_equal(codes, made.codes[3])
