@@ -42,7 +42,7 @@ def nano(stage, data, folder, **overrides):
 
 
 def metrics(workdir):
-    return [json.loads(line) for line in open(workdir / "metrics.jsonl")]
+    return [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("size", ["", ",nano"])

@@ -11,6 +11,7 @@ from cogjax.files import check_folder
 _SIZES = whole(8, 1024)
 _TIER = "auto takes the npm archives where npm is installed (%(default)s)"
 _BUDGET = "of broken files to skip before stopping (%(default)s)"
+_FIELD = "field of tables and .json with the captions; default: text, caption, ..."
 _VAL = "of pictures to hold out as split val (%(default)s)"
 
 
@@ -39,6 +40,7 @@ def add_parser(commands) -> None:
     share = number(0, 1)
     add("--budget", type=share, default=0.05, metavar="SHARE", help=_BUDGET)
     add("--val", type=share, default=0.02, metavar="SHARE", help=_VAL)
+    add("--caption-field", metavar="NAME", help=_FIELD)
 
     summary = "Draw a grid of a data set with its captions, and print its counts."
     show = add_command(actions, "show", _show, summary)
@@ -83,6 +85,7 @@ def _folder(args: argparse.Namespace) -> None:
             size=args.size,
             budget=args.budget,
             val_fraction=args.val,
+            caption_field=args.caption_field,
             progress=progress,
         )
     skipped = [f"{name}: {reason}" for name, reason in report.skipped]
