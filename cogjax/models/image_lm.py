@@ -20,8 +20,8 @@ from jax import Array
 from cogjax.nn.blocks import Block, LayerInput
 from cogjax.nn.layers import RelaxedNorm
 from cogjax.nn.stack import Stack
+from cogjax.ops.attention import causal_mask
 from cogjax.ops.cache import Cache, empty_cache
-from cogjax.ops.masks import causal_mask
 from cogjax.ops.precision import shrink_gradient
 
 # Which axes of the stacked [l, ...] kernels are inputs and which are outputs.

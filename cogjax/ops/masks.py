@@ -1,34 +1,171 @@
-"""Attention masks as boolean arrays: True where a query may look at a key."""
+"""Which keys a query sees: boolean numpy arrays, the oracle of all attention forms.
 
-import jax.numpy as jnp
-from jax import Array
+Images are grids in raster order; position `rows * cols` long, a key is seen where the
+mask is True. Sources: DALL-E (Ramesh et al. 2021, appendix B), ERNIE-ViLG (2021,
+section 3.1), CogView's sparse attention (its release; section 2.4 of the paper).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+KINDS = ("full", "row", "column", "conv")
+EDGES = ("raster", "clip", "torus")
 
 
-def causal_mask(query_slots: Array, key_slots: Array) -> Array:
-    """Lets each query see the keys at its own slot and before.
+@dataclass(frozen=True)
+class Pattern:
+    """Image keys of an image query, on a grid of `rows` x `cols`.
 
-    Args:
-      query_slots: int [b, t]; key_slots: int [b, s] or [s]. A slot is the place in
-        the sequence (or cache), not the position embedding.
-
-    Returns:
-      bool [b, t, s].
+    kind: "full" (all), "row", "column" or "conv" (a window of `kernel`, odd).
+    causal: keep only keys at or before the query in raster order (DALL-E); otherwise
+    the same neighbours on both sides (ERNIE-ViLG, image to text).
+    row_extent: "raster" is the last `cols + 1` positions, over the row's start (DALL-E:
+    33 of 32), "own" the query's own row (ERNIE-ViLG's blocks).
+    edge: of conv. "raster" is a band of the flat sequence, which runs over the ends of
+    rows (DALL-E's text), "clip" stops at the border (ru-dalle v3), "torus" wraps both
+    ways in the grid (ru-dalle v2).
     """
-    key_slots = jnp.broadcast_to(key_slots, (query_slots.shape[0], key_slots.shape[-1]))
-    return key_slots[:, None, :] <= query_slots[:, :, None]
+
+    kind: Literal["full", "row", "column", "conv"]
+    rows: int
+    cols: int
+    causal: bool = True
+    kernel: int = 11
+    edge: Literal["raster", "clip", "torus"] = "raster"
+    row_extent: Literal["raster", "own"] = "raster"
+
+    def __post_init__(self):
+        choices = {"kind": KINDS, "edge": EDGES, "row_extent": ("raster", "own")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {known}"
+                )
+        if min(self.rows, self.cols) < 1:
+            raise ValueError(f"a grid of {self.rows} x {self.cols} has no positions")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}, expected an odd number")
+
+    @property
+    def length(self) -> int:
+        """Positions of the image."""
+        return self.rows * self.cols
 
 
-def padded_causal_mask(
-    query_slots: Array, key_slots: Array, num_padding: Array
-) -> Array:
-    """Causal mask that hides the first `num_padding[b]` keys of a row (left padding).
+def image_mask(pattern: Pattern) -> np.ndarray:
+    """bool [m, m]: query, key over the m positions of the image."""
+    places = np.arange(pattern.length)
+    query, key = places[:, None], places[None]
+    down = query // pattern.cols - key // pattern.cols
+    right = query % pattern.cols - key % pattern.cols
+    if pattern.kind == "full":
+        near = np.ones_like(down, bool)
+    elif pattern.kind == "column":
+        near = right == 0
+    elif pattern.kind == "conv":
+        near = _conv(pattern, query - key, down, right)
+    elif pattern.row_extent == "own":
+        near = down == 0
+    else:
+        near = np.abs(query - key) <= pattern.cols
+    return near & (key <= query) if pattern.causal else near
 
-    Args:
-      query_slots: int [b, t]; key_slots: int [s], counted from 0; num_padding: int [b].
 
-    Returns:
-      bool [b, t, s]. A padding query still sees itself, so no row is empty.
+def _conv(pattern: Pattern, back, down, right):
+    radius = pattern.kernel // 2
+    if pattern.edge == "raster":
+        # key = query - cols * a + b; a causal window has no rows below.
+        first = 0 if pattern.causal else -radius
+        shifts = range(first, radius + 1)
+        bands = [np.abs(back - pattern.cols * a) <= radius for a in shifts]
+        return np.logical_or.reduce(bands)
+    if pattern.edge == "torus":
+        down = np.minimum(down % pattern.rows, -down % pattern.rows)
+        right = np.minimum(right % pattern.cols, -right % pattern.cols)
+    return (np.abs(down) <= radius) & (np.abs(right) <= radius)
+
+
+def text_to_image_mask(
+    pattern: Pattern, num_text: int, *, text_causal: bool = True
+) -> np.ndarray:
+    """bool [s, s] over [text, image]: an image query sees all text and its pattern.
+
+    text_causal: DALL-E's text sees the text before it; ERNIE-ViLG's (False) sees all
+    text, as a prefix does.
     """
-    real = key_slots >= num_padding[:, None]
-    own = key_slots == query_slots[:, :, None]
-    return causal_mask(query_slots, key_slots) & (real[:, None] | own)
+    total = num_text + pattern.length
+    mask = np.zeros((total, total), bool)
+    mask[:, :num_text] = True
+    if text_causal:
+        mask[:num_text, :num_text] = np.tri(num_text, dtype=bool)
+    mask[num_text:, num_text:] = image_mask(pattern)
+    return mask
+
+
+def image_to_text_mask(pattern: Pattern, num_text: int) -> np.ndarray:
+    """bool [s, s] over [image, text]: text sees the image and the text before it."""
+    total = pattern.length + num_text
+    mask = np.tri(total, dtype=bool)
+    mask[: pattern.length] = False
+    mask[: pattern.length, : pattern.length] = image_mask(pattern)
+    return mask
+
+
+def hide_padding(mask: np.ndarray, padding: np.ndarray) -> np.ndarray:
+    """Hides keys that are padding; a padding query keeps itself, so no row is empty.
+
+    mask: bool [s, s]; padding: bool [s]. DALL-E does not do this: its padding is learnt
+    and visible.
+    """
+    return mask & (~padding[None] | np.eye(len(mask), dtype=bool))
+
+
+def layer_kinds(depth: int, rule: Literal["dalle", "ru-dalle"]) -> tuple[str, ...]:
+    """Kind of each layer: column for every fourth from the second, conv for the last.
+
+    "dalle" is also ERNIE-ViLG's rule. "ru-dalle" asks for the column first, so where
+    the last layer is a column layer (depth 2, 6, 10, ...) there is no conv.
+    """
+    if rule not in ("dalle", "ru-dalle"):
+        raise ValueError(f"rule is {rule!r}, expected 'dalle' or 'ru-dalle'")
+    kinds = ["column" if i % 4 == 1 else "row" for i in range(depth)]
+    if kinds and (rule == "dalle" or kinds[-1] != "column"):
+        kinds[-1] = "conv"
+    return tuple(kinds)
+
+
+def sample_pivots(
+    rng: np.random.Generator, num_text: int, length: int, num_pivots: int
+) -> np.ndarray:
+    """All text positions and random image positions, sorted: int [num_pivots]."""
+    if not num_text <= num_pivots <= length:
+        raise ValueError(
+            f"num_pivots is {num_pivots}, expected from {num_text} (the text) to "
+            f"{length} (all positions)"
+        )
+    image = rng.permutation(np.arange(num_text, length))[: num_pivots - num_text]
+    return np.concatenate([np.arange(num_text), np.sort(image)])
+
+
+def three_region_mask(
+    length: int, window: int, times: int, pivots: Sequence[int] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """CogView's sparse attention: (mask bool [s, s], bonus float64 [s, s]).
+
+    A query sees the keys of the last `times` blocks of `window` up to itself, and of
+    what lies before them the pivots. The bonus, added to the scores, lets a pivot stand
+    for its neighbours that were not drawn: log(length // num_pivots).
+    """
+    if length % window:
+        raise ValueError(f"length {length} is no multiple of window {window}")
+    places = np.arange(length)
+    query, key = places[:, None], places[None]
+    far = key // window <= query // window - times
+    chosen = np.zeros(length, bool)
+    chosen[np.asarray(pivots, int)] = True
+    pivot = far & chosen[None]
+    bonus = np.where(pivot, np.log(length // len(pivots)), 0.0)
+    return (~far & (key <= query)) | pivot, bonus

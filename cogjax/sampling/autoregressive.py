@@ -13,7 +13,7 @@ from jax import Array
 
 from cogjax.models.image_lm import ImageLM, make_cache
 from cogjax.ops import logits as logits_ops
-from cogjax.ops.masks import padded_causal_mask
+from cogjax.ops.attention import padded_causal_mask
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.ops.attention import attention
-from cogjax.ops.masks import causal_mask, padded_causal_mask
+from cogjax.ops.attention import attention, causal_mask, padded_causal_mask
 
 
 def inputs(dtype, size=1.0):
