@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from cogjax import __version__
-from cogjax.commands import data, describe, evaluate, generate, tokenizer, train
+from cogjax.commands import (
+    attention_map,
+    data,
+    describe,
+    evaluate,
+    generate,
+    tokenizer,
+    train,
+)
 from cogjax.errors import UserError
 
 _OVERRIDE = "--config."
@@ -104,7 +112,8 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (generate, describe, data, tokenizer, train, evaluate):
+    modules = (generate, describe, data, tokenizer, train, evaluate, attention_map)
+    for module in modules:
         module.add_parser(commands)
     return parser
 

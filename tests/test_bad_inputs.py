@@ -74,6 +74,14 @@ def check(capsys, here, words, message):
         ([*GENERATE, "--config.optim.lr=1"], "unexpected argument '--config.optim.lr"),
         (["caption", "x.png", "--language", "fr"], "unknown --language 'fr'"),
         (["train", "--config", "x.py"], "--workdir DIR is required"),
+        (["attention-map", "--grid", "32"], "rows x columns up to 64x64, got '32'"),
+        (["attention-map", "--kinds", "rows"], "unknown kind 'rows', expected full"),
+        (["attention-map", "--query", "1024"], "the image has 1024 positions"),
+        (["attention-map", "--kernel", "4"], "kernel is 4, expected an odd number"),
+        (
+            ["attention-map", "--kinds", "three-region", "--window", "63"],
+            "length 1088 is no multiple of window 63",
+        ),
         (
             ["tokenizer", "train", "--vocab-size", "300", "--out", "t.model"],
             "nothing to",

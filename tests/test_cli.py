@@ -30,6 +30,7 @@ COMMANDS = (
     "train",
     "export",
     "evaluate",
+    "attention-map",
 )
 
 
@@ -268,3 +269,25 @@ def test_an_error_of_several_lines_is_printed_as_one(monkeypatch, capsys):
     monkeypatch.setitem(vars(cogjax), "load", failing)
     assert cli.main(["generate", "cat", "--out", "nowhere"]) == 2
     assert capsys.readouterr().err == "cogjax: error: first second\n"
+
+
+def test_attention_map_shows_what_the_mask_says(tmp_path, capsys):
+    out = tmp_path / "map.png"
+    words = (
+        f"attention-map --grid 4x8 --text 3 --query 9 --kinds row,column --out {out}"
+    )
+    assert cli.main(words.split()) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [
+        "row: 9 image + 3 text keys",
+        "column: 2 image + 3 text keys",
+    ]
+    with Image.open(out) as picture:
+        pixels = np.asarray(picture)
+    # A cell is 32 pixels; the image begins under two rows for the text.
+    cells = pixels[16 : 6 * 32 : 32, 16 : 8 * 32 : 32]
+    red, blue = (214, 48, 49), (52, 101, 204)
+    assert tuple(cells[3, 1]) == red
+    seen = {divmod(int(i), 8) for i in np.flatnonzero((cells == blue).all(-1))}
+    row = {(2, x) for x in range(1, 8)} | {(3, 0)}
+    assert seen == {(0, 0), (0, 1), (0, 2)} | row
