@@ -1,0 +1,182 @@
+"""Row, column and convolutional attention without n x n scores.
+
+Image queries are cut into blocks, a row of the grid each (a column for kind "column").
+The keys of a block are the text and a few whole rows, at the same distances from every
+block: slices of a padded grid, so that the gradient is slices and sums too. Which of
+these keys a query sees is read from `ops/masks.py`, for every kind and edge rule.
+
+    scores = [q . k_text | q . k_rows]     one softmax over both
+
+DALL-E (Ramesh et al. 2021, appendix B); ERNIE-ViLG (2021, section 3.1). Letters: `g`
+block, `u` query in it, `w` image key of it, `m` image position.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cogjax.ops.attention import attention
+from cogjax.ops.masks import Pattern, image_mask
+
+
+def sparse_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    pattern: Pattern,
+    num_text: int,
+    *,
+    image_first: bool = False,
+    text_causal: bool = True,
+    text_visible: Array | None = None,
+    alpha: float = 32.0,
+) -> Array:
+    """PB-Relax attention over [text, image], or [image, text] with `image_first`.
+
+    Equals `attention` under `text_to_image_mask` or `image_to_text_mask`.
+
+    Args:
+      query, key, value: [b, s, n, h]. The last positions of a causal image after text
+        may be missing: a training input has no last token.
+      num_text: text positions, at least 1; commands count as text.
+      image_first: the image sees itself only, the text sees the image.
+      text_causal: text before an image sees the text before it, otherwise all text.
+      text_visible: bool [b, num_text]; False for text that no other position may see.
+      alpha: relaxation constant, see `attention`.
+
+    Returns:
+      [b, s, n, h] in the dtype of `query`.
+
+    Raises:
+      ValueError: the sequence is not text and image, or the kind is "full".
+    """
+    num_image = query.shape[1] - num_text
+    missing = pattern.length - num_image
+    whole = image_first or not pattern.causal
+    if num_text < 1 or missing < 0 or (missing and whole):
+        raise ValueError(
+            f"{query.shape[1]} positions are not {num_text} of text and an image of "
+            f"{pattern.length}"
+        )
+    cut = num_image if image_first else num_text
+    first = [x[:, :cut] for x in (query, key, value)]
+    last = [x[:, cut:] for x in (query, key, value)]
+    text, image = (last, first) if image_first else (first, last)
+    mask = _text_mask(num_text, image_first or text_causal, text_visible)
+    if image_first:
+        seen = jnp.ones((*mask.shape[:2], num_image), bool)
+        mask = jnp.concatenate([seen, mask], axis=2)
+        text_out = attention(text[0], key, value, mask, alpha=alpha)
+        return jnp.concatenate([_image(image, None, pattern, alpha), text_out], axis=1)
+    text_out = attention(*text, mask, alpha=alpha)
+    padded = [jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0))) for x in image]
+    prefix = (text[1], text[2], text_visible)
+    image_out = _image(padded, prefix, pattern, alpha)[:, :num_image]
+    return jnp.concatenate([text_out, image_out], axis=1)
+
+
+def _text_mask(num_text: int, causal: bool, visible: Array | None) -> Array:
+    """bool [1 or b, t, t] of the text among itself."""
+    mask = np.tri(num_text, dtype=bool) if causal else np.ones((num_text,) * 2, bool)
+    if visible is None:
+        return jnp.asarray(mask[None])
+    return (jnp.asarray(mask) & visible[:, None]) | jnp.eye(num_text, dtype=bool)
+
+
+def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
+    """Image queries over their rows and a prefix (keys, values, visible or None)."""
+    blocks = _blocks(pattern)
+    query, key, value = (_cut(x, pattern) for x in image)
+    query = query / jnp.asarray(alpha * query.shape[-1] ** 0.5, query.dtype)
+    key, value = (_rows(x, blocks) for x in (key, value))
+    floor = jnp.finfo(query.dtype).min / 4
+    near = jnp.einsum("bgunh,bgwnh->bgnuw", query, key)
+    near = jnp.where(blocks.mask[:, None], near, floor)
+    if prefix is None:
+        near, total = _exponentials([near], alpha)
+        out = jnp.einsum("bgnuw,bgwnh->bgunh", near[0], value)
+    else:
+        text_key, text_value, visible = prefix
+        text = jnp.einsum("bgunh,btnh->bgnut", query, text_key)
+        if visible is not None:
+            text = jnp.where(visible[:, None, None, None], text, floor)
+        (near, text), total = _exponentials([near, text], alpha)
+        out = jnp.einsum("bgnuw,bgwnh->bgunh", near, value)
+        out += jnp.einsum("bgnut,btnh->bgunh", text, text_value)
+    out = out / total.astype(out.dtype)
+    if blocks.by_column:
+        out = out.swapaxes(1, 2)
+    return out.reshape(image[0].shape)
+
+
+def _exponentials(scores, alpha: float):
+    """exp(alpha * (score - maximum)) of each part, and their sum [b, g, u, n, 1]."""
+    peaks = [jnp.max(part, axis=-1, keepdims=True) for part in scores]
+    peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, peaks))
+    parts = [jnp.exp((part - peak) * alpha) for part in scores]
+    total = sum(jnp.sum(part, axis=-1, dtype=jnp.float32) for part in parts)
+    return parts, total.swapaxes(2, 3)[..., None]
+
+
+class _Blocks(NamedTuple):
+    """Static plan of a pattern. mask: bool [g, u, w]."""
+
+    by_column: bool
+    offsets: tuple[int, ...]
+    wrap: bool
+    mask: np.ndarray
+
+
+@functools.lru_cache(maxsize=64)
+def _blocks(pattern: Pattern) -> _Blocks:
+    offsets, wrap = _offsets(pattern)
+    by_column = pattern.kind == "column"
+    places = np.arange(pattern.length).reshape(pattern.rows, pattern.cols)
+    places = places.T if by_column else places
+    rows = np.arange(len(places))[:, None] + np.array(offsets)
+    there = np.full(rows.shape, True) if wrap else (0 <= rows) & (rows < len(places))
+    keys = places[rows % len(places)]
+    mask = image_mask(pattern)[places[:, :, None, None], keys[:, None]]
+    mask &= there[:, None, :, None]
+    return _Blocks(by_column, offsets, wrap, mask.reshape(*places.shape, -1))
+
+
+def _offsets(pattern: Pattern) -> tuple[tuple[int, ...], bool]:
+    """Rows of keys that a row of queries needs, relative to it; whether they wrap."""
+    if pattern.kind == "full":
+        raise ValueError("kind 'full' has no sparse form: use `attention`")
+    radius = pattern.kernel // 2
+    wrap = pattern.kind == "conv" and pattern.edge == "torus"
+    if pattern.kind == "conv":
+        # A band of the flat sequence runs over into the rows beside it.
+        spill = -(-radius // pattern.cols) if pattern.edge == "raster" else 0
+        before = radius + spill
+    else:
+        before = int(pattern.kind == "row" and pattern.row_extent == "raster")
+    if wrap and 2 * before + 1 >= pattern.rows:
+        return tuple(range(pattern.rows)), wrap
+    before = min(before, pattern.rows - 1)
+    after = 0 if pattern.causal and not wrap else before
+    return tuple(range(-before, after + 1)), wrap
+
+
+def _cut(x: Array, pattern: Pattern) -> Array:
+    """[b, m, n, h] -> [b, g, u, n, h]."""
+    x = x.reshape(x.shape[0], pattern.rows, pattern.cols, *x.shape[2:])
+    return x.swapaxes(1, 2) if pattern.kind == "column" else x
+
+
+def _rows(x: Array, blocks: _Blocks) -> Array:
+    """The rows at all offsets beside each block: [b, g, u, n, h] -> [b, g, w, n, h]."""
+    first, last = blocks.offsets[0], blocks.offsets[-1]
+    if blocks.wrap:
+        parts = [jnp.roll(x, -offset, axis=1) for offset in blocks.offsets]
+    else:
+        size = x.shape[1]
+        x = jnp.pad(x, ((0, 0), (-first, last), *((0, 0),) * 3))
+        parts = [x[:, i : i + size] for i in range(last - first + 1)]
+    return jnp.concatenate(parts, axis=2)
