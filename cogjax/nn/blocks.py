@@ -16,6 +16,7 @@ from jax import Array
 from cogjax.nn.layers import RelaxedNorm
 from cogjax.ops.attention import attention
 from cogjax.ops.cache import Cache, insert
+from cogjax.ops.matmul import dot_general
 
 
 class LayerInput(NamedTuple):
@@ -77,6 +78,7 @@ class Block(nn.Module):
             axis=(-2, -1),
             dtype=self.dtype,
             kernel_init=nn.initializers.normal(self._out_std),
+            dot_general=dot_general,
             name="attn_out",
         )(out)
         return out, cache
@@ -90,7 +92,13 @@ class Block(nn.Module):
 
     def _dense(self, features, std: float, name: str) -> nn.DenseGeneral:
         init = nn.initializers.normal(std)
-        return nn.DenseGeneral(features, dtype=self.dtype, kernel_init=init, name=name)
+        return nn.DenseGeneral(
+            features,
+            dtype=self.dtype,
+            kernel_init=init,
+            dot_general=dot_general,
+            name=name,
+        )
 
     def _drop(self, x: Array, key: Array | None) -> Array:
         if key is None or self.dropout == 0:
