@@ -22,6 +22,7 @@ from cogjax.nn.layers import RelaxedNorm
 from cogjax.nn.stack import Stack
 from cogjax.ops.attention import causal_mask
 from cogjax.ops.cache import Cache, empty_cache
+from cogjax.ops.masks import Pattern
 from cogjax.ops.precision import shrink_gradient
 
 # Which axes of the stacked [l, ...] kernels are inputs and which are outputs.
@@ -65,12 +66,20 @@ class ImageLMConfig(DecoderConfig):
     """Shape and numerics of the transformer.
 
     vocab_size: padded size of the unified vocabulary. max_positions: rows of the
-    position table.
+    position table. patterns: one a layer, of an image after `num_text` positions; ()
+    is full attention in all layers.
     """
 
     vocab_size: int = 58240
     mlp_dim: int = 10240
     max_positions: int = 1089
+    patterns: tuple[Pattern, ...] = ()
+    num_text: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.patterns and len(self.patterns) != self.depth:
+            raise ValueError(f"{len(self.patterns)} patterns for {self.depth} layers")
 
     @property
     def head_dim(self) -> int:
@@ -130,9 +139,11 @@ class ImageLM(nn.Module):
             norm_scope=cfg.norm_scope,
             sandwich=cfg.sandwich,
             dtype=dtype,
+            num_text=cfg.num_text,
             parent=None,  # a template; `Stack` owns the layers
         )
-        stack = Stack(block, cfg.depth, cfg.remat, cfg.unroll, name="blocks")
+        kinds = tuple(None if p.kind == "full" else p for p in cfg.patterns)
+        stack = Stack(block, cfg.depth, cfg.remat, cfg.unroll, kinds, name="blocks")
         x, cache = stack(x, LayerInput(cache, layer_keys), mask, slot)
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
         if vocab_range is not None:

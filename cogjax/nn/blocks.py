@@ -16,7 +16,9 @@ from jax import Array
 from cogjax.nn.layers import RelaxedNorm
 from cogjax.ops.attention import attention
 from cogjax.ops.cache import Cache, insert
+from cogjax.ops.masks import Pattern, text_to_image_mask
 from cogjax.ops.matmul import dot_general
+from cogjax.ops.sparse_attention import sparse_attention
 
 
 class LayerInput(NamedTuple):
@@ -32,6 +34,8 @@ class Block(nn.Module):
     sandwich: False drops the two norms after the branches (plain pre-LN).
     init_depth: number of layers; the two output projections start smaller by
     sqrt(2 * init_depth), as in CogView.
+    kind: image keys that an image query sees, in a sequence of `num_text` positions and
+    an image; None is full attention under the mask.
     """
 
     heads: int
@@ -43,6 +47,8 @@ class Block(nn.Module):
     norm_scope: str = "token"
     sandwich: bool = True
     dtype: jnp.dtype = jnp.float32
+    kind: Pattern | None = None
+    num_text: int = 0
 
     @nn.compact
     def __call__(
@@ -72,7 +78,13 @@ class Block(nn.Module):
         if cache is not None:
             cache = insert(cache, key, value, slot)
             key, value = cache.key.astype(h.dtype), cache.value.astype(h.dtype)
-        out = attention(query, key, value, mask, alpha=self.alpha)
+            mask = self._near(mask, slot)
+        if self.kind is None or cache is not None or self.is_initializing():
+            out = attention(query, key, value, mask, alpha=self.alpha)
+        else:
+            out = sparse_attention(
+                query, key, value, self.kind, self.num_text, alpha=self.alpha
+            )
         out = nn.DenseGeneral(
             h.shape[-1],
             axis=(-2, -1),
@@ -82,6 +94,14 @@ class Block(nn.Module):
             name="attn_out",
         )(out)
         return out, cache
+
+    def _near(self, mask: Array, slot: Array) -> Array:
+        """The mask [b, t, s] of queries from `slot` on, without keys far away."""
+        if self.kind is None:
+            return mask
+        near = jnp.asarray(text_to_image_mask(self.kind, self.num_text))
+        rows = jax.lax.dynamic_slice_in_dim(near, slot, mask.shape[1])
+        return mask & rows[:, : mask.shape[2]]
 
     @property
     def _out_std(self) -> float:

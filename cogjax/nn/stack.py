@@ -1,9 +1,11 @@
 """The only place where layers are repeated: `lax.scan` over stacked parameters."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 
@@ -15,31 +17,82 @@ class Stack(nn.Module):
     all layers. Returns `(x, ys)` with `ys` stacked.
 
     remat: name of a `jax.checkpoint_policies` policy, or "none" to keep activations.
-    unroll: layers traced per loop step; a full unroll suits decoding on the CPU, where
-    a scan would copy each layer's weights at every token.
+    unroll: scan steps traced per loop step; a full unroll suits decoding on the CPU,
+    where a scan would copy each layer's weights at every token.
+    kinds: a static value for each layer, the block's field `kind`; () leaves it alone.
+    The scan goes over the period in which kinds repeat, and what is left at the end is
+    applied layer by layer: DALL-E's 64 layers are traced as 4 + 4.
     """
 
     block: nn.Module
     depth: int
     remat: str = "none"
     unroll: int = 1
+    kinds: tuple[Any, ...] = ()
 
     @nn.compact
     def __call__(self, x: Array, xs: Any, *shared: Any) -> tuple[Array, Any]:
-        block = self.block.clone(parent=None)
+        kinds = self.kinds or (None,) * self.depth
+        blocks = {kind: self._block(kind) for kind in kinds}
 
         def init(key: Array):
             first = jax.tree.map(lambda leaf: leaf[0], xs)
             keys = jax.random.split(key, self.depth)
+            block = blocks[kinds[0]]
             return jax.vmap(lambda k: block.init(k, x, first, *shared)["params"])(keys)
 
-        params = self.param("layers", init)
+        layers = self.param("layers", init), xs
 
-        def step(carry, layer):
+        def apply(kind, carry, layer):
             layer_params, layer_xs = layer
-            return block.apply({"params": layer_params}, carry, layer_xs, *shared)
+            step = blocks[kind].apply
+            return step({"params": layer_params}, carry, layer_xs, *shared)
 
         if self.remat != "none":
             policy = getattr(jax.checkpoint_policies, self.remat)
-            step = jax.checkpoint(step, prevent_cse=False, policy=policy)
-        return jax.lax.scan(step, x, (params, xs), unroll=self.unroll)
+            apply = jax.checkpoint(
+                apply, prevent_cse=False, policy=policy, static_argnums=0
+            )
+        period, repeats = repetition(kinds)
+        scanned = jax.tree.map(
+            lambda leaf: leaf[: period * repeats].reshape(
+                repeats, period, *leaf.shape[1:]
+            ),
+            layers,
+        )
+
+        def step(carry, group):
+            return _in_turn(apply, kinds[:period], carry, group)
+
+        x, ys = jax.lax.scan(step, x, scanned, unroll=self.unroll)
+        ys = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ys)
+        rest = kinds[period * repeats :]
+        if not rest:
+            return x, ys
+        left = jax.tree.map(lambda leaf: leaf[period * repeats :], layers)
+        x, more = _in_turn(apply, rest, x, left)
+        return x, jax.tree.map(lambda *both: jnp.concatenate(both), ys, more)
+
+    def _block(self, kind: Any) -> nn.Module:
+        fields = {"kind": kind} if self.kinds else {}
+        return self.block.clone(parent=None, **fields)
+
+
+def _in_turn(apply, kinds, x, layers):
+    """Layers one after the other: (x, ys stacked)."""
+    found = []
+    for i, kind in enumerate(kinds):
+        layer = jax.tree.map(lambda leaf, i=i: leaf[i], layers)
+        x, y = apply(kind, x, layer)
+        found.append(y)
+    return x, jax.tree.map(lambda *parts: jnp.stack(parts), *found)
+
+
+def repetition(kinds: Sequence[Any]) -> tuple[int, int]:
+    """(period, repeats) of the start of `kinds` that leaves the fewest to trace."""
+    found = []
+    for period in range(1, len(kinds) + 1):
+        same = [kind == kinds[i % period] for i, kind in enumerate(kinds)]
+        repeats = (same.index(False) if False in same else len(kinds)) // period
+        found.append((period + len(kinds) - period * repeats, period, repeats))
+    return min(found)[1:]

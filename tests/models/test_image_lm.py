@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cogjax.models.image_lm import ImageLM, ImageLMConfig, make_cache, matrix_axes
+from cogjax.ops.masks import Pattern
 
 CONFIG = ImageLMConfig(
     vocab_size=128,
@@ -71,6 +72,43 @@ def test_cached_decoding_equals_the_full_forward(params, chunks):
     np.testing.assert_allclose(
         jnp.concatenate(parts, 1), logits(params), rtol=1e-5, atol=1e-5
     )
+
+
+SPARSE = dataclasses.replace(
+    CONFIG,
+    num_text=4,
+    patterns=tuple(Pattern(k, 2, 3, kernel=3) for k in ("row", "column", "conv")),
+)
+
+
+@pytest.mark.parametrize("remat", ["none", "nothing_saveable"])
+def test_sparse_layers_train_as_they_decode(params, remat):
+    # Decoding masks a full cache; training never forms all pairs.
+    cache = make_cache(SPARSE, 2, 10)
+    mask = jnp.tri(10, dtype=bool)[None]
+    decoded, _ = ImageLM(SPARSE).apply(
+        {"params": params}, IDS, POSITIONS, mask, cache, 0
+    )
+    config = dataclasses.replace(SPARSE, remat=remat)
+    trained = logits(params, config=config)
+    np.testing.assert_allclose(trained, decoded, rtol=1e-5, atol=1e-5)
+    assert float(jnp.abs(trained - logits(params))[:, 4:].max()) > 0.01
+
+
+def test_full_patterns_are_plain_attention(params):
+    patterns = (Pattern("full", 2, 3),) * 3
+    config = dataclasses.replace(SPARSE, patterns=patterns)
+    np.testing.assert_array_equal(logits(params, config=config), logits(params))
+
+
+def test_sparse_layers_have_the_same_parameters(params):
+    shapes = jax.eval_shape(ImageLM(SPARSE).init, jax.random.key(0), IDS, POSITIONS)
+    jax.tree.map(lambda a, b: None, shapes["params"], params)
+
+
+def test_one_pattern_a_layer():
+    with pytest.raises(ValueError, match="2 patterns for 3 layers"):
+        dataclasses.replace(SPARSE, patterns=SPARSE.patterns[:2])
 
 
 def test_vocab_range_is_a_slice(params):

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.nn.stack import Stack
+from cogjax.nn.stack import Stack, repetition
+from cogjax.ops.masks import layer_kinds
 
 
 class Layer(nn.Module):
@@ -51,3 +52,46 @@ def test_layers_start_different():
     params = Stack(Layer(parent=None), 3).init(jax.random.key(0), X, XS, 0.5)["params"]
     kernels = params["layers"]["dense"]["kernel"]
     assert float(jnp.abs(kernels[0] - kernels[1]).max()) > 0.1
+
+
+class Kinded(nn.Module):
+    """x -> x + kind * dense(x) + own, reporting the kind."""
+
+    kind: int = 0
+
+    @nn.compact
+    def __call__(self, x, own):
+        return x + self.kind * nn.Dense(4, name="dense")(x) + own, jnp.full(
+            2, self.kind
+        )
+
+
+@pytest.mark.parametrize("unroll", [1, 5])
+@pytest.mark.parametrize("remat", ["none", "nothing_saveable"])
+@pytest.mark.parametrize("kinds", [(1, 2, 1, 2, 1), (3, 1, 2), (2, 2), (1, 1, 1, 4)])
+def test_kinds_are_applied_in_order(kinds, remat, unroll):
+    depth = len(kinds)
+    stack = Stack(Kinded(parent=None), depth, remat, unroll, kinds)
+    own = jnp.arange(float(depth))
+    params = stack.init(jax.random.key(0), X, own)["params"]
+    got, seen = stack.apply({"params": params}, X, own)
+    want = X
+    for i, kind in enumerate(kinds):
+        layer = jax.tree.map(lambda leaf, i=i: leaf[i], params["layers"])
+        want, _ = Kinded(kind).apply({"params": layer}, want, own[i])
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    np.testing.assert_array_equal(seen, np.repeat(np.array(kinds)[:, None], 2, 1))
+
+
+@pytest.mark.parametrize(
+    "kinds, expected",
+    [
+        ("aaaa", (1, 4)),
+        ("abab", (2, 2)),
+        ("ababa", (2, 2)),
+        ("abc", (1, 1)),
+        (layer_kinds(64, "dalle"), (4, 15)),
+    ],
+)
+def test_repetition(kinds, expected):
+    assert repetition(kinds) == expected
