@@ -74,11 +74,17 @@ def evaluate_emoji(
         raise UserError(f"{data} is no emoji set: build one with `cogjax data emoji`")
     splits = _load(data)
     everything = _load(gallery) if gallery else splits
-    judges = _Judges(_gallery(everything), _style_judge(model, everything))
+    progress(0, 2, "real pictures through the tokenizer")
+    pixels = _pixels(everything["train"], model.image_size)
+    codes = model.encode(pixels)
+    progress(1, 2, "training the style judge")
+    styles = [example.meta["style"] for example in everything["train"]]
+    style_judge = train_judge(pixels, model.decode(codes), styles)
+    judges = _Judges(_gallery(everything), style_judge)
     report = {"n": n, "best_of": best_of, "seed": seed, "data": str(data)}
     report["gallery"] = {k: len(v) for k, v in judges.gallery.concepts.items()}
     report["style_judge_on_real"] = judges.ceiling(model, everything["val"])
-    report["tokenizer"] = _tokenizer(model, everything, progress)
+    report["tokenizer"] = _tokenizer(model, everything["val"], codes)
     rng = np.random.default_rng(seed)
     rows = []
     for name in ("train", "pairs"):
@@ -142,30 +148,18 @@ def _gallery(everything: dict[str, list[Example]]) -> Gallery:
     )
 
 
-def _style_judge(model, everything) -> StyleJudge:
-    examples = everything["train"]
-    styles = [example.meta["style"] for example in examples]
-    return train_judge(_pixels(examples, model.image_size), styles)
-
-
-def _tokenizer(model, everything, progress) -> dict:
+def _tokenizer(model, held_out: Sequence[Example], train_codes: np.ndarray) -> dict:
     """PSNR on held-out concepts, and the share of codes that pictures use."""
-    held_out = _pixels(everything["val"], model.image_size)
-    codes = model.encode(held_out)
-    error = np.square((model.decode(codes) / 255.0) - (held_out / 255.0))
+    pixels = _pixels(held_out, model.image_size)
+    codes = model.encode(pixels)
+    error = np.square((model.decode(codes) / 255.0) - (pixels / 255.0))
     psnr = losses.psnr(error.mean((1, 2, 3)))
-    train = everything["train"][::4]
-    used = set(np.unique(codes))
-    share_held_out = len(used) / model.num_codes
-    for start in range(0, len(train), 256):
-        progress(start, len(train), "encoding")
-        pixels = _pixels(train[start : start + 256], model.image_size)
-        used |= set(np.unique(model.encode(pixels)))
+    used, all_used = np.unique(codes), np.union1d(codes, train_codes)
     return {
         "psnr_held_out_concepts_db": round(float(psnr.mean()), 3),
-        "code_use_held_out": share_held_out,
-        "code_use_with_train": len(used) / model.num_codes,
-        "pictures_held_out": len(held_out),
+        "code_use_held_out": len(used) / model.num_codes,
+        "code_use_with_train": len(all_used) / model.num_codes,
+        "pictures_held_out": len(pixels),
     }
 
 
