@@ -21,7 +21,7 @@ from cogjax.nn.blocks import Block, LayerInput
 from cogjax.nn.layers import RelaxedNorm
 from cogjax.nn.stack import Stack
 from cogjax.ops.attention import causal_mask
-from cogjax.ops.cache import Cache, empty_cache
+from cogjax.ops.cache import Cache, SparseCache, cache_plan, empty_cache
 from cogjax.ops.masks import Pattern
 from cogjax.ops.precision import shrink_gradient
 
@@ -97,17 +97,17 @@ class ImageLM(nn.Module):
         ids: Array,
         positions: Array,
         mask: Array | None = None,
-        cache: Cache | None = None,
+        cache: Cache | list[SparseCache] | None = None,
         slot: Array | int | None = None,
         key: Array | None = None,
         vocab_range: tuple[int, int] | None = None,
-    ) -> tuple[Array, Cache | None]:
+    ) -> tuple[Array, Cache | list[SparseCache] | None]:
         """Runs the decoder.
 
         Args:
           ids, positions: int [b, t].
           mask: bool [b, t, s]; None is causal over the inputs.
-          cache: leaves [l, b, s, n, h]; the inputs are written from `slot` on.
+          cache: of `make_cache`; the inputs are written from slot `slot` on.
           key: dropout key; None for evaluation.
           vocab_range: static (start, stop) to compute only these logits.
 
@@ -129,22 +129,13 @@ class ImageLM(nn.Module):
         if mask is None:
             slots = jnp.arange(ids.shape[1])
             mask = causal_mask(slots[None], slots)
-        block = Block(
-            heads=cfg.heads,
-            head_dim=cfg.head_dim,
-            mlp_dim=cfg.mlp_dim,
-            init_depth=cfg.depth,
-            dropout=cfg.dropout,
-            alpha=cfg.alpha,
-            norm_scope=cfg.norm_scope,
-            sandwich=cfg.sandwich,
-            dtype=dtype,
-            num_text=cfg.num_text,
-            parent=None,  # a template; `Stack` owns the layers
+        stack = Stack(
+            _block(cfg), cfg.depth, cfg.remat, cfg.unroll, cfg.patterns, name="blocks"
         )
-        kinds = tuple(None if p.kind == "full" else p for p in cfg.patterns)
-        stack = Stack(block, cfg.depth, cfg.remat, cfg.unroll, kinds, name="blocks")
-        x, cache = stack(x, LayerInput(cache, layer_keys), mask, slot)
+        layers = LayerInput(cache, layer_keys)
+        if isinstance(cache, list):
+            layers = [LayerInput(layer, None) for layer in cache]
+        x, cache = stack(x, layers, mask, slot)
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
         if vocab_range is not None:
             table = table[vocab_range[0] : vocab_range[1]]
@@ -152,12 +143,44 @@ class ImageLM(nn.Module):
         return logits.astype(jnp.float32), cache
 
 
-def make_cache(config: ImageLMConfig, batch: int, length: int) -> Cache:
-    """Zeroed cache for `length` slots, leaves [l, b, s, n, h]."""
-    dtype = jnp.dtype(config.dtype)
-    return empty_cache(
-        config.depth, batch, length, config.heads, config.head_dim, dtype
+def _block(config: ImageLMConfig) -> Block:
+    """The template of all layers; `Stack` owns them."""
+    return Block(
+        heads=config.heads,
+        head_dim=config.head_dim,
+        mlp_dim=config.mlp_dim,
+        init_depth=config.depth,
+        dropout=config.dropout,
+        alpha=config.alpha,
+        norm_scope=config.norm_scope,
+        sandwich=config.sandwich,
+        dtype=jnp.dtype(config.dtype),
+        num_text=config.num_text,
+        parent=None,
     )
+
+
+def make_cache(
+    config: ImageLMConfig, batch: int, length: int
+) -> Cache | list[SparseCache]:
+    """Zeroed cache for `length` slots.
+
+    Leaves [l, b, s, n, h], or with patterns a list of one cache a layer, which holds
+    the text and what the pattern needs of the image. Then one call takes all text, and
+    each further call one position of the image.
+    """
+    dtype = jnp.dtype(config.dtype)
+    sizes = config.heads, config.head_dim, dtype
+    if not config.patterns:
+        return empty_cache(config.depth, batch, length, *sizes)
+
+    def layer(slots):
+        return Cache(*(leaf[0] for leaf in empty_cache(1, batch, slots, *sizes)))
+
+    return [
+        SparseCache(layer(config.num_text), layer(cache_plan(pattern).num_slots))
+        for pattern in config.patterns
+    ]
 
 
 def matrix_axes(params):

@@ -15,16 +15,16 @@ from jax import Array
 
 from cogjax.nn.layers import RelaxedNorm
 from cogjax.ops.attention import attention
-from cogjax.ops.cache import Cache, insert
-from cogjax.ops.masks import Pattern, text_to_image_mask
+from cogjax.ops.cache import Cache, SparseCache, cache_plan, insert
+from cogjax.ops.masks import Pattern
 from cogjax.ops.matmul import dot_general
-from cogjax.ops.sparse_attention import sparse_attention
+from cogjax.ops.sparse_attention import cached_attention, sparse_attention
 
 
 class LayerInput(NamedTuple):
     """What one layer receives besides the activations; None where unused."""
 
-    cache: Cache | None = None
+    cache: Cache | SparseCache | None = None
     dropout_key: Array | None = None
 
 
@@ -56,8 +56,9 @@ class Block(nn.Module):
     ) -> tuple[Array, Cache | None]:
         """Returns (x, updated cache).
 
-        mask: bool [b, t, s]. slot: first cache slot to write, None without a cache;
-        with a cache the keys are all `s` slots of it, otherwise the `t` inputs.
+        mask: bool [b, t, s]. slot: first cache slot to write, None without a cache.
+        The keys are the `s` slots of a `Cache`, the text of a `SparseCache` (the kind
+        masks its image), otherwise the `t` inputs (only text, if there is a kind).
         """
         keys = (None,) * 3
         if layer.dropout_key is not None:
@@ -75,16 +76,7 @@ class Block(nn.Module):
     def _attend(self, h, cache, mask, slot):
         qkv = self._dense((3, self.heads, self.head_dim), 0.02, "qkv")(h)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        if cache is not None:
-            cache = insert(cache, key, value, slot)
-            key, value = cache.key.astype(h.dtype), cache.value.astype(h.dtype)
-            mask = self._near(mask, slot)
-        if self.kind is None or cache is not None or self.is_initializing():
-            out = attention(query, key, value, mask, alpha=self.alpha)
-        else:
-            out = sparse_attention(
-                query, key, value, self.kind, self.num_text, alpha=self.alpha
-            )
+        out, cache = self._mix(query, key, value, cache, mask, slot)
         out = nn.DenseGeneral(
             h.shape[-1],
             axis=(-2, -1),
@@ -95,13 +87,38 @@ class Block(nn.Module):
         )(out)
         return out, cache
 
-    def _near(self, mask: Array, slot: Array) -> Array:
-        """The mask [b, t, s] of queries from `slot` on, without keys far away."""
-        if self.kind is None:
-            return mask
-        near = jnp.asarray(text_to_image_mask(self.kind, self.num_text))
-        rows = jax.lax.dynamic_slice_in_dim(near, slot, mask.shape[1])
-        return mask & rows[:, : mask.shape[2]]
+    def _mix(self, query, key, value, cache, mask, slot):
+        """Attention and the updated cache; which form follows from kind and cache."""
+        if isinstance(cache, SparseCache):
+            return self._cached(query, key, value, cache, mask, slot)
+        full = self.kind is None or self.kind.kind == "full"
+        if cache is not None:
+            if not full:
+                raise ValueError(f"kind {self.kind} needs a SparseCache")
+            cache = insert(cache, key, value, slot)
+            key, value = cache.key.astype(key.dtype), cache.value.astype(key.dtype)
+        # Parameters are shaped on a few tokens, which are not text and an image.
+        if full or self.is_initializing():
+            out = attention(query, key, value, mask, alpha=self.alpha)
+        else:
+            out = sparse_attention(
+                query, key, value, self.kind, self.num_text, alpha=self.alpha
+            )
+        return out, cache
+
+    def _cached(self, query, key, value, cache, mask, slot):
+        """All text in one call, then the image one position a call."""
+        if query.shape[1] > 1:
+            text = insert(cache.text, key, value, 0)
+            out = attention(query, key, value, mask, alpha=self.alpha)
+            return out, cache._replace(text=text)
+        position = slot - self.num_text
+        place = jnp.asarray(cache_plan(self.kind).slot)[position]
+        cache = cache._replace(image=insert(cache.image, key, value, place))
+        out = cached_attention(
+            query, cache, self.kind, position, text_visible=mask[:, 0], alpha=self.alpha
+        )
+        return out, cache
 
     @property
     def _out_std(self) -> float:

@@ -13,8 +13,9 @@ class Stack(nn.Module):
     """Applies `depth` copies of `block` in turn, parameters stacked on axis 0.
 
     The block is called as `block(x, xs, *shared) -> (x, ys)`. `xs` is a pytree whose
-    leaves have a leading layer axis (caches, dropout keys), `shared` is the same for
-    all layers. Returns `(x, ys)` with `ys` stacked.
+    leaves have a leading layer axis (dropout keys), `shared` is the same for all
+    layers. Returns `(x, ys)` with `ys` stacked. Where layers differ in shape (caches),
+    `xs` is a list of one pytree a layer, and so is `ys`; then there is no scan.
 
     remat: name of a `jax.checkpoint_policies` policy, or "none" to keep activations.
     unroll: scan steps traced per loop step; a full unroll suits decoding on the CPU,
@@ -36,17 +37,20 @@ class Stack(nn.Module):
         blocks = {kind: self._block(kind) for kind in kinds}
 
         def init(key: Array):
-            first = jax.tree.map(lambda leaf: leaf[0], xs)
+            first = _layer(xs, 0)
             keys = jax.random.split(key, self.depth)
             block = blocks[kinds[0]]
             return jax.vmap(lambda k: block.init(k, x, first, *shared)["params"])(keys)
 
-        layers = self.param("layers", init), xs
+        params = self.param("layers", init)
 
         def apply(kind, carry, layer):
             layer_params, layer_xs = layer
             step = blocks[kind].apply
             return step({"params": layer_params}, carry, layer_xs, *shared)
+
+        if isinstance(xs, list):
+            return _each(apply, kinds, x, params, xs)
 
         if self.remat != "none":
             policy = getattr(jax.checkpoint_policies, self.remat)
@@ -58,7 +62,7 @@ class Stack(nn.Module):
             lambda leaf: leaf[: period * repeats].reshape(
                 repeats, period, *leaf.shape[1:]
             ),
-            layers,
+            (params, xs),
         )
 
         def step(carry, group):
@@ -69,7 +73,7 @@ class Stack(nn.Module):
         rest = kinds[period * repeats :]
         if not rest:
             return x, ys
-        left = jax.tree.map(lambda leaf: leaf[period * repeats :], layers)
+        left = jax.tree.map(lambda leaf: leaf[period * repeats :], (params, xs))
         x, more = _in_turn(apply, rest, x, left)
         return x, jax.tree.map(lambda *both: jnp.concatenate(both), ys, more)
 
@@ -80,12 +84,24 @@ class Stack(nn.Module):
 
 def _in_turn(apply, kinds, x, layers):
     """Layers one after the other: (x, ys stacked)."""
+    x, found = _each(apply, kinds, x, *layers)
+    return x, jax.tree.map(lambda *parts: jnp.stack(parts), *found)
+
+
+def _each(apply, kinds, x, params, xs):
+    """Layers one after the other: (x, list of ys)."""
     found = []
     for i, kind in enumerate(kinds):
-        layer = jax.tree.map(lambda leaf, i=i: leaf[i], layers)
-        x, y = apply(kind, x, layer)
+        x, y = apply(kind, x, (_layer(params, i), _layer(xs, i)))
         found.append(y)
-    return x, jax.tree.map(lambda *parts: jnp.stack(parts), *found)
+    return x, found
+
+
+def _layer(tree: Any, index: int) -> Any:
+    """One layer of stacked leaves, or of a list."""
+    if isinstance(tree, list):
+        return tree[index]
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def repetition(kinds: Sequence[Any]) -> tuple[int, int]:

@@ -22,6 +22,16 @@ class Cache(NamedTuple):
     value: Array  # [b, s, n, h]
 
 
+class SparseCache(NamedTuple):
+    """Keys and values of a layer with a pattern, for text and an image being drawn.
+
+    b images are grouped by prompt and share p rows of text, b / p each.
+    """
+
+    text: Cache  # [p, t, n, h]
+    image: Cache  # [b, num_slots, n, h]
+
+
 def empty_cache(
     num_layers: int, batch: int, length: int, heads: int, head_dim: int, dtype
 ) -> Cache:

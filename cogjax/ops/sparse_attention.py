@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from cogjax.ops.attention import attention
+from cogjax.ops.cache import SparseCache, cache_plan
 from cogjax.ops.masks import Pattern, image_mask
 
 
@@ -79,6 +80,48 @@ def sparse_attention(
     return jnp.concatenate([text_out, image_out], axis=1)
 
 
+def cached_attention(
+    query: Array,
+    cache: SparseCache,
+    pattern: Pattern,
+    position: Array,
+    *,
+    text_visible: Array | None = None,
+    alpha: float = 32.0,
+) -> Array:
+    """One step of drawing: equals `sparse_attention` at one image position.
+
+    Args:
+      query: [b, 1, n, h] at `position`, an int scalar; the cache already holds its key.
+      text_visible: bool [p, t]; None shows all text.
+
+    Returns:
+      [b, 1, n, h].
+    """
+    plan = cache_plan(pattern)
+    start = jnp.asarray(plan.start)[position]
+    key, value = (
+        jax.lax.dynamic_slice_in_dim(x, start, plan.length, axis=1).astype(query.dtype)
+        for x in cache.image
+    )
+    text_key, text_value = (x.astype(query.dtype) for x in cache.text)
+    scaled = query / jnp.asarray(alpha * query.shape[-1] ** 0.5, query.dtype)
+    floor = jnp.finfo(query.dtype).min / 4
+    near = jnp.einsum("bunh,bwnh->bnuw", scaled, key)
+    near = jnp.where(jnp.asarray(plan.visible)[position], near, floor)
+    # Images of one prompt are the queries of one product with its text.
+    grouped = scaled.reshape(len(text_key), -1, *query.shape[2:])
+    text = jnp.einsum("punh,ptnh->pnut", grouped, text_key)
+    if text_visible is not None:
+        text = jnp.where(text_visible[:, None, None], text, floor)
+    text = text.swapaxes(1, 2).reshape(*near.shape[:3], -1)
+    (near, text), total = _exponentials([near, text], alpha)
+    out = jnp.einsum("bnuw,bwnh->bunh", near, value)
+    grouped = text.reshape(len(text_key), -1, text.shape[1], text.shape[3])
+    out += jnp.einsum("punt,ptnh->punh", grouped, text_value).reshape(out.shape)
+    return out / total.swapaxes(1, 2).astype(out.dtype)
+
+
 def _text_mask(num_text: int, causal: bool, visible: Array | None) -> Array:
     """bool [1 or b, t, t] of the text among itself."""
     mask = np.tri(num_text, dtype=bool) if causal else np.ones((num_text,) * 2, bool)
@@ -107,19 +150,19 @@ def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
         (near, text), total = _exponentials([near, text], alpha)
         out = jnp.einsum("bgnuw,bgwnh->bgunh", near, value)
         out += jnp.einsum("bgnut,btnh->bgunh", text, text_value)
-    out = out / total.astype(out.dtype)
+    out = out / total.swapaxes(2, 3).astype(out.dtype)
     if blocks.by_column:
         out = out.swapaxes(1, 2)
     return out.reshape(image[0].shape)
 
 
 def _exponentials(scores, alpha: float):
-    """exp(alpha * (score - maximum)) of each part, and their sum [b, g, u, n, 1]."""
+    """exp(alpha * (score - maximum)) of each part [..., w], and their sum [..., 1]."""
     peaks = [jnp.max(part, axis=-1, keepdims=True) for part in scores]
     peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, peaks))
     parts = [jnp.exp((part - peak) * alpha) for part in scores]
-    total = sum(jnp.sum(part, axis=-1, dtype=jnp.float32) for part in parts)
-    return parts, total.swapaxes(2, 3)[..., None]
+    sums = [jnp.sum(x, axis=-1, keepdims=True, dtype=jnp.float32) for x in parts]
+    return parts, sum(sums)
 
 
 class _Blocks(NamedTuple):

@@ -80,7 +80,9 @@ def sample_tokens(
     """
     rows, prompt_len = prompt.shape
     num_rows, num_tokens = forced.shape
-    key_slots = jnp.arange(prompt_len + num_tokens)
+    # The text alone where patterns mask the image.
+    sparse = bool(model.config.patterns)
+    key_slots = jnp.arange(prompt_len + (0 if sparse else num_tokens))
     start = id_range[0]
 
     def forward(ids, cache, slot):

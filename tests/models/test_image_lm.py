@@ -81,18 +81,43 @@ SPARSE = dataclasses.replace(
 )
 
 
-@pytest.mark.parametrize("remat", ["none", "nothing_saveable"])
-def test_sparse_layers_train_as_they_decode(params, remat):
-    # Decoding masks a full cache; training never forms all pairs.
-    cache = make_cache(SPARSE, 2, 10)
-    mask = jnp.tri(10, dtype=bool)[None]
-    decoded, _ = ImageLM(SPARSE).apply(
-        {"params": params}, IDS, POSITIONS, mask, cache, 0
-    )
-    config = dataclasses.replace(SPARSE, remat=remat)
-    trained = logits(params, config=config)
-    np.testing.assert_allclose(trained, decoded, rtol=1e-5, atol=1e-5)
-    assert float(jnp.abs(trained - logits(params))[:, 4:].max()) > 0.01
+def kinds(*names, **settings):
+    patterns = [Pattern(name, 2, 3, kernel=3, **settings) for name in names]
+    return dataclasses.replace(CONFIG, num_text=4, patterns=tuple(patterns))
+
+
+SPARSE = kinds("row", "column", "conv")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SPARSE,
+        kinds("full", "row", "full"),
+        kinds("conv", "conv", "row", edge="clip", row_extent="own"),
+        kinds("conv", "conv", "conv", edge="torus"),
+    ],
+    ids=("raster", "full", "clip", "torus"),
+)
+def test_sparse_decoding_equals_the_full_forward(params, config):
+    model, cache, parts = ImageLM(config), make_cache(config, 2, 10), []
+    # All text at once, then the image position by position.
+    for first, last in ((0, 4), *((i, i + 1) for i in range(4, 10))):
+        part = slice(first, last)
+        mask = jnp.arange(4)[None, None] <= jnp.arange(first, last)[None, :, None]
+        mask = jnp.broadcast_to(mask, (2, *mask.shape[1:]))
+        out, cache = model.apply(
+            {"params": params}, IDS[:, part], POSITIONS[:, part], mask, cache, first
+        )
+        parts.append(out)
+    full = logits(params, config=config)
+    np.testing.assert_allclose(jnp.concatenate(parts, 1), full, rtol=1e-5, atol=1e-5)
+
+
+def test_patterns_hide_something(params):
+    hidden = jnp.abs(logits(params, config=SPARSE) - logits(params))
+    assert float(hidden[:, 4:].max()) > 0.01
+    np.testing.assert_allclose(hidden[:, :4], 0, atol=1e-5)
 
 
 def test_full_patterns_are_plain_attention(params):

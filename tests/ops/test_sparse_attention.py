@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cogjax.ops.attention import attention
+from cogjax.ops.cache import Cache, SparseCache, cache_plan
 from cogjax.ops.masks import (
     EDGES,
     Pattern,
@@ -15,7 +16,7 @@ from cogjax.ops.masks import (
     image_to_text_mask,
     text_to_image_mask,
 )
-from cogjax.ops.sparse_attention import sparse_attention
+from cogjax.ops.sparse_attention import cached_attention, sparse_attention
 
 NUM_TEXT = 3
 # The kernel reaches over all of some grids, and over two row ends in one.
@@ -135,6 +136,32 @@ def test_the_last_positions_may_be_missing(pattern, missing):
     short = [x[:, :-missing] for x in arrays]
     got = sparse(*short, pattern, NUM_TEXT)
     np.testing.assert_allclose(got, whole[:, :-missing], atol=2e-6)
+
+
+def test_images_share_the_text_of_their_prompt():
+    pattern = Pattern("row", 2, 3)
+    query = jnp.concatenate(inputs(1))
+    plan = cache_plan(pattern)
+
+    def cache(rows, length, seed):
+        shape = (rows, length, *query.shape[2:])
+        rng = np.random.default_rng(seed)
+        return Cache(*(jnp.asarray(rng.normal(size=shape), "f4") for _ in range(2)))
+
+    text, image = cache(2, NUM_TEXT, 1), cache(6, plan.num_slots, 2)
+    visible = jnp.array([[True, False, True], [True, True, True]])
+    got = cached_attention(
+        query, SparseCache(text, image), pattern, 4, text_visible=visible
+    )
+    copied = Cache(*(jnp.repeat(x, 3, axis=0) for x in text))
+    want = cached_attention(
+        query,
+        SparseCache(copied, image),
+        pattern,
+        4,
+        text_visible=jnp.repeat(visible, 3, axis=0),
+    )
+    np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_under_scan_checkpoint_and_switch():

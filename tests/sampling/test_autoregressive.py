@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from cogjax.data.layout import left_pad
 from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.ops.masks import Pattern
 from cogjax.sampling.autoregressive import Sampler, image_keys, sample_tokens
 from cogjax.sampling.rerank import caption_losses
 
@@ -32,7 +35,7 @@ def params():
     return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), start)
 
 
-def draw(params, prompts, sampler=PLAIN, keys=None, forced=None, empty=None):
+def draw(params, prompts, sampler=PLAIN, keys=None, forced=None, empty=None, model=LM):
     rows = len(prompts)
     ids, padding = left_pad(prompts + (empty or []), 5, 127)
     if keys is None:
@@ -41,7 +44,7 @@ def draw(params, prompts, sampler=PLAIN, keys=None, forced=None, empty=None):
         forced = np.full((rows, NUM_TOKENS), -1)
     run = jax.jit(
         lambda p, i, n, k, f: sample_tokens(
-            LM,
+            model,
             p,
             i,
             n,
@@ -58,10 +61,10 @@ def draw(params, prompts, sampler=PLAIN, keys=None, forced=None, empty=None):
     return np.asarray(drawn)
 
 
-def full_logits(params, tokens):
+def full_logits(params, tokens, model=LM):
     ids = jnp.asarray([tokens])
     positions = jnp.arange(len(tokens))[None]
-    return np.asarray(LM.apply({"params": params}, ids, positions)[0][0])
+    return np.asarray(model.apply({"params": params}, ids, positions)[0][0])
 
 
 def test_greedy_decoding_follows_the_full_forward(params):
@@ -71,6 +74,21 @@ def test_greedy_decoding_follows_the_full_forward(params):
         logits = full_logits(params, [*prompt, *row])
         picked = logits[len(prompt) - 1 : -1, :40].argmax(-1)
         np.testing.assert_array_equal(picked, row)
+
+
+def test_sparse_layers_draw_what_the_full_forward_says(params):
+    patterns = (Pattern("row", 2, 3), Pattern("conv", 2, 3, kernel=3))
+    model = ImageLM(dataclasses.replace(CONFIG, patterns=patterns, num_text=5))
+    prompts = [[100, 101, 102, 103, 104], [110, 111, 112, 113, 114]]
+    drawn = draw(params, prompts, Sampler(temperature=0), model=model)
+    for prompt, row in zip(prompts, drawn, strict=True):
+        logits = full_logits(params, [*prompt, *row], model)
+        np.testing.assert_array_equal(logits[4:-1, :40].argmax(-1), row)
+    # Padded prompts too are drawn alike in every company.
+    short = [prompt[2:] for prompt in prompts]
+    together = draw(params, [*short, prompts[0]], model=model)
+    alone = draw(params, short[:1], model=model)
+    np.testing.assert_array_equal(alone[0], together[0])
 
 
 def test_tokens_are_the_same_in_every_batch_size(params):
