@@ -15,6 +15,7 @@ from typing import NoReturn
 from cogjax import __version__
 from cogjax.commands import (
     attention_map,
+    bench,
     data,
     describe,
     evaluate,
@@ -112,8 +113,8 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, data, tokenizer, train, evaluate, attention_map)
-    for module in modules:
+    modules = (generate, describe, data, tokenizer, train, evaluate)
+    for module in (*modules, bench, attention_map):
         module.add_parser(commands)
     return parser
 

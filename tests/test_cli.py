@@ -31,6 +31,7 @@ COMMANDS = (
     "export",
     "evaluate",
     "attention-map",
+    "bench",
 )
 
 

@@ -28,7 +28,7 @@ ORDER = (
     ("model_folder",),
     ("pipeline",),
     ("evaluate",),
-    ("launch",),
+    ("launch", "bench"),
     ("commands",),
     ("cli",),
     ("experiments",),

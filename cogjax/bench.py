@@ -1,0 +1,306 @@
+"""How fast the parts are on this machine, against what the machine can do.
+
+The roofline is measured beside each part: the rate of a large matrix product and the
+rate of reading memory. Work is counted from the shapes, each needed product once:
+what a form of attention computes in vain does not count.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax.errors import UserError
+from cogjax.families import cogview
+from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.models.vqvae import VQVAE, VQVAEConfig
+from cogjax.ops.cache import cache_plan
+from cogjax.ops.masks import Pattern, layer_kinds, text_to_image_mask
+from cogjax.sampling.autoregressive import Sampler, image_keys, sample_tokens
+from cogjax.tasks.lm import LMTask
+from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.step import init_state, make_train_step
+
+PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
+
+
+@dataclass(frozen=True)
+class Size:
+    """A transformer over `num_text` text positions and a `grid` x `grid` image."""
+
+    width: int
+    depth: int
+    heads: int
+    num_text: int
+    grid: int
+    num_codes: int
+    num_pieces: int
+    tokenizer: str
+
+    def network(self, attention: str, dtype: str = "float32") -> ImageLMConfig:
+        """attention: "sparse" is DALL-E's layer kinds, "dense" full in every layer."""
+        kinds = layer_kinds(self.depth, "dalle")
+        patterns = [Pattern(kind, self.grid, self.grid) for kind in kinds]
+        return ImageLMConfig(
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            dropout=0.0,
+            dtype=dtype,
+            unroll=self.depth if self.depth <= 8 else 1,
+            vocab_size=self.num_codes + self.num_pieces,
+            mlp_dim=4 * self.width,
+            max_positions=self.num_text + self.grid**2,
+            patterns=tuple(patterns) if attention == "sparse" else (),
+            num_text=self.num_text,
+        )
+
+
+SIZES = {
+    # The reference of the project's figures.
+    "reference": Size(512, 8, 8, 64, 32, 8192, 8192, "paper"),
+    # The shipped model's.
+    "emoji": Size(256, 5, 4, 19, 12, 1024, 2048, "px72"),
+    "nano": Size(32, 2, 2, 4, 4, 32, 32, "nano"),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """matmul: FLOP/s of a large product. bandwidth: bytes/s of reading memory."""
+
+    matmul: float
+    bandwidth: float
+
+    def seconds(self, flops: float, read: float) -> float:
+        """The least time for so much work, if reading and computing overlap."""
+        return max(flops / self.matmul, read / self.bandwidth)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A compiled part and its arguments; what one run needs at least.
+
+    tokens: tokens or images a run. A donated argument is given back by the run.
+    """
+
+    compiled: Any
+    args: tuple
+    tokens: int
+    flops: float
+    read: float
+
+    @property
+    def temp_bytes(self) -> int:
+        """Scratch memory that the compiler plans, beside arguments and results."""
+        return self.compiled.memory_analysis().temp_size_in_bytes
+
+
+def bench(
+    part: str,
+    size: str = "reference",
+    *,
+    batch: int = 2,
+    attention: str = "sparse",
+    dtype: str = "float32",
+    compare: str | None = None,
+    runs: int = 5,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Measures one part; medians of `runs`, alternating with `compare` if given.
+
+    Returns tokens_per_second (images for a tokenizer), seconds, useful_gflop, read_mb,
+    temp_mb, roofline_fraction, the machine's rates; with compare also
+    speedup_over_dense and temp_memory_ratio (below 1 is less than dense).
+    """
+    progress = progress or (lambda done, total, label: None)
+    progress(0, runs, "compiling")
+    forms = [attention] if compare is None else [attention, compare]
+    works = [_work(part, SIZES[size], form, batch, dtype) for form in forms]
+    machine = measure_machine(dtype)
+    times = [[] for _ in works]
+    for run in range(runs + 1):
+        progress(run, runs + 1, "measuring")
+        for work, found in zip(works, times, strict=True):
+            found.append(seconds(work.compiled, *work.args))
+    # The first run of each warms caches up.
+    medians = [statistics.median(found[1:]) for found in times]
+    work = works[0]
+    report = {
+        "part": part,
+        "size": size,
+        "batch": batch,
+        "attention": attention,
+        "dtype": dtype,
+        "device": jax.devices()[0].device_kind,
+        "tokens_per_second": work.tokens / medians[0],
+        "seconds": medians[0],
+        "useful_gflop": work.flops / 1e9,
+        "read_mb": work.read / 1e6,
+        "temp_mb": work.temp_bytes / 1e6,
+        "matmul_gflops": machine.matmul / 1e9,
+        "bandwidth_gb": machine.bandwidth / 1e9,
+        "roofline_fraction": machine.seconds(work.flops, work.read) / medians[0],
+    }
+    if compare is not None:
+        report["speedup_over_dense"] = medians[1] / medians[0]
+        report["temp_memory_ratio"] = work.temp_bytes / max(works[1].temp_bytes, 1)
+    progress(1, 1, "done")
+    return report
+
+
+def seconds(function: Callable, *args: Any) -> float:
+    """Wall time of one call, its results ready."""
+    start = time.perf_counter()
+    jax.block_until_ready(function(*args))
+    return time.perf_counter() - start
+
+
+def measure_machine(dtype: str = "float32") -> Machine:
+    """Best of five: a 2048^3 product, and the sum of 256 MB."""
+    x = jnp.ones((2048, 2048), dtype)
+    product, total = jax.jit(jnp.matmul), jax.jit(jnp.sum)
+    memory = jnp.ones(2**26, jnp.float32)
+    matmul = min(seconds(product, x, x) for _ in range(6))
+    read = min(seconds(total, memory) for _ in range(6))
+    return Machine(2 * 2048**3 / matmul, memory.nbytes / read)
+
+
+def _work(part: str, size: Size, attention: str, batch: int, dtype: str) -> Work:
+    if part.startswith("tokenizer"):
+        tokenizer = cogview.TOKENIZERS[size.tokenizer]
+        return _tokenizer(tokenizer, batch, part.removeprefix("tokenizer-"))
+    network = size.network(attention, dtype)
+    if part == "train":
+        return _train(size, network, batch)
+    if part not in PARTS:
+        raise UserError(f"unknown part {part!r}, expected one of: {', '.join(PARTS)}")
+    return _sample(size, network, batch, 1 if part == "prefill" else size.grid**2)
+
+
+def _random(shapes: Any) -> Any:
+    """Normal weights of std 0.02; `init` would compile every layer on its own."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(0, 0.02, leaf.shape), leaf.dtype), shapes
+    )
+
+
+def _params(network: ImageLMConfig) -> Any:
+    ids = jnp.zeros((1, 2), jnp.int32)
+    return jax.eval_shape(ImageLM(network).init, jax.random.key(0), ids, ids)["params"]
+
+
+def _train(size: Size, network: ImageLMConfig, batch: int) -> Work:
+    """One update by AdamW; inputs are all tokens but the last."""
+    task = LMTask(network, size.num_codes)
+    optim = OptimConfig()
+    schedule = make_schedule(optim, 1000)
+    tx = make_optimizer(optim, schedule)
+    step = make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.99)
+    length = size.num_text + size.grid**2
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, network.vocab_size, (batch, length))
+    data = {
+        "ids": jnp.asarray(ids, jnp.int32),
+        "weights": jnp.ones((batch, length), jnp.float32),
+    }
+    state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    compiled = jax.jit(step).lower(state, data).compile()
+    tokens = batch * (length - 1)
+    flops = 3 * _forward_flops(size, network, batch, length - 1)
+    # Weights, gradients, both moments and the average are read and written once.
+    read = 10 * 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return Work(compiled, (state, data), tokens, flops, read)
+
+
+def _sample(size: Size, network: ImageLMConfig, batch: int, num_tokens: int) -> Work:
+    """The text in one call and `num_tokens` of the image, the first from its logits."""
+    network = dataclasses.replace(network, unroll=network.depth)
+    params = _random(_params(network))
+    rng = np.random.default_rng(0)
+    prompt = rng.integers(size.num_codes, network.vocab_size, (batch, size.num_text))
+    args = (
+        params,
+        jnp.asarray(prompt, jnp.int32),
+        jnp.zeros(batch, jnp.int32),
+        image_keys(0, 0, batch),
+    )
+
+    def draw(params, prompt, num_padding, keys):
+        return sample_tokens(
+            ImageLM(network),
+            params,
+            prompt,
+            num_padding,
+            keys,
+            forced=jnp.full((batch, num_tokens), -1, jnp.int32),
+            allowed=jnp.ones(size.num_codes, bool),
+            id_range=(0, size.num_codes),
+            sampler=Sampler(),
+        )
+
+    compiled = jax.jit(draw).lower(*args).compile()
+    length = size.num_text + num_tokens
+    flops = _forward_flops(size, network, batch, length, head=size.num_codes)
+    itemsize = jnp.dtype(network.dtype).itemsize
+    weights = 4 * (_layer_weights(network) + size.num_codes * size.width)
+    read = weights * (1 + num_tokens)
+    read += 2 * itemsize * size.width * batch * _cached(size, network, num_tokens)
+    tokens = batch * (num_tokens if num_tokens > 1 else size.num_text)
+    return Work(compiled, args, tokens, flops, read)
+
+
+def _tokenizer(config: VQVAEConfig, batch: int, direction: str) -> Work:
+    """Pixels to codes' vectors, or vectors to pixels, without the nearest code."""
+    model = VQVAE(config)
+    pixels = jnp.zeros((batch, config.image_size, config.image_size, 3))
+    codes = jnp.zeros((batch, config.grid, config.grid, config.code_dim))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), pixels[:1])["params"]
+    x = pixels if direction == "encode" else codes
+    args = (_random(shapes), x)
+    function = jax.jit(lambda p, x: model.apply({"params": p}, x, method=direction))
+    compiled = function.lower(*args).compile()
+    flops = compiled.cost_analysis()["flops"]
+    read = sum(leaf.nbytes for leaf in jax.tree.leaves(args))
+    return Work(compiled, args, batch, flops, read)
+
+
+def _layer_weights(network: ImageLMConfig) -> int:
+    """Weights of all products in the layers."""
+    return network.depth * network.width * (4 * network.width + 2 * network.mlp_dim)
+
+
+def _forward_flops(
+    size: Size, network: ImageLMConfig, batch: int, length: int, head: int = 0
+) -> float:
+    """One forward pass; `head`: ids that are scored, 0 for the whole vocabulary."""
+    scored = head or network.vocab_size
+    weights = _layer_weights(network) + scored * network.width
+    pairs = sum(_pairs(size, pattern, length) for pattern in _patterns(size, network))
+    return 2.0 * batch * (length * weights + 2 * network.width * pairs)
+
+
+def _patterns(size: Size, network: ImageLMConfig) -> tuple[Pattern, ...]:
+    full = Pattern("full", size.grid, size.grid)
+    return network.patterns or (full,) * network.depth
+
+
+def _pairs(size: Size, pattern: Pattern, length: int) -> int:
+    """Pairs of query and key in the first `length` positions."""
+    mask = text_to_image_mask(pattern, size.num_text)
+    return int(mask[:length, :length].sum())
+
+
+def _cached(size: Size, network: ImageLMConfig, num_tokens: int) -> int:
+    """Cache slots that must be read while an image is drawn, over all layers."""
+    return sum(
+        num_tokens * size.num_text + int(cache_plan(p).visible[:num_tokens].sum())
+        for p in _patterns(size, network)
+    )

@@ -1,0 +1,53 @@
+"""`cogjax bench`: how fast a part is on this machine, and how much of it that uses."""
+
+import argparse
+import json
+
+from cogjax.commands.arguments import add_command, whole
+from cogjax.commands.progress import Progress
+from cogjax.errors import UserError
+from cogjax.files import check_folder_for, write_atomic
+
+_PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
+_COMPARE = "run full attention beside it and print the ratios"
+
+
+def add_parser(commands) -> None:
+    """Adds `bench`."""
+    summary = "Measure a part, random weights: speed, memory, share of the roofline."
+    parser = add_command(commands, "bench", _bench, summary)
+    add = parser.add_argument
+    add("part", choices=_PARTS, metavar="PART", help=", ".join(_PARTS))
+    add("--size", choices=("reference", "emoji", "nano"), default="reference")
+    add("--attention", choices=("sparse", "dense"), default="sparse")
+    add("--compare", choices=("dense",), help=_COMPARE)
+    add("--batch", type=whole(1, 1024), default=2, help="default: %(default)s")
+    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    add("--runs", type=whole(1, 1000), default=5, help="median of (%(default)s)")
+    add("--json", metavar="FILE", help="also write the figures as JSON")
+
+
+def _bench(args: argparse.Namespace) -> None:
+    if args.json:
+        check_folder_for(args.json)
+    if args.compare and args.part.startswith("tokenizer"):
+        raise UserError("--compare dense is for the transformer, a tokenizer has none")
+    from cogjax.bench import bench
+
+    with Progress() as progress:
+        report = bench(
+            args.part,
+            args.size,
+            batch=args.batch,
+            attention=args.attention,
+            dtype=args.dtype,
+            compare=args.compare,
+            runs=args.runs,
+            progress=progress,
+        )
+    for name, value in report.items():
+        print(
+            f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
+        )
+    if args.json:
+        write_atomic(args.json, json.dumps(report, indent=2) + "\n")

@@ -1,0 +1,77 @@
+"""What is counted and reported; never how long it takes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cogjax import cli
+from cogjax.bench import PARTS, SIZES, Machine, _cached, _forward_flops, _work, bench
+from cogjax.errors import UserError
+
+NANO, REFERENCE = SIZES["nano"], SIZES["reference"]
+FORMS = ("sparse", "dense")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_run_and_count_their_work(part):
+    work = _work(part, NANO, "sparse", 2, "float32")
+    work.compiled(*work.args)
+    assert work.flops > 0 and work.read > 0 and work.temp_bytes >= 0
+    images = {"train": 2 * 19, "prefill": 2 * 4, "decode": 2 * 16}
+    assert work.tokens == images.get(part, 2)
+
+
+def test_sparse_draws_other_tokens_than_dense():
+    # The same weights: only attention differs.
+    drawn = [
+        np.asarray(work.compiled(*work.args))
+        for work in (_work("decode", NANO, form, 2, "float32") for form in FORMS)
+    ]
+    assert drawn[0].shape == drawn[1].shape == (2, 16)
+
+
+def test_flops_by_hand():
+    # 8 layers of 12 d^2 weights and a head of 16,384; the causal half of attention.
+    tokens, width = 1088, 512
+    products = 8 * 12 * width**2 + 16384 * width
+    pairs = 8 * tokens * (tokens + 1) / 2
+    dense = REFERENCE.network("dense")
+    want = 2 * 2 * (tokens * products + 2 * width * pairs)
+    assert _forward_flops(REFERENCE, dense, 2, tokens) == want
+    sparse = REFERENCE.network("sparse")
+    assert _forward_flops(REFERENCE, sparse, 2, tokens) < want
+
+
+def test_cache_reads_by_hand():
+    # Full attention: all text at every step, and the image so far with the query.
+    dense = NANO.network("dense")
+    assert _cached(NANO, dense, 16) == 2 * (16 * 4 + 16 * 17 // 2)
+
+
+def test_the_roofline_is_the_slower_of_the_two():
+    machine = Machine(matmul=10.0, bandwidth=2.0)
+    assert machine.seconds(flops=100, read=4) == 10
+    assert machine.seconds(flops=10, read=4) == 2
+
+
+def test_command_writes_the_figures(tmp_path, capsys):
+    out = tmp_path / "bench.json"
+    words = f"bench train --size nano --compare dense --runs 1 --json {out}"
+    assert cli.main(words.split()) == 0
+    report = json.loads(out.read_text())
+    printed = capsys.readouterr().out
+    for key in (
+        "speedup_over_dense",
+        "temp_memory_ratio",
+        "tokens_per_second",
+        "roofline_fraction",
+    ):
+        assert report[key] > 0
+        assert f"{key}: " in printed
+    assert report["attention"] == "sparse"
+
+
+def test_unknown_part():
+    with pytest.raises(UserError, match="unknown part 'dance'"):
+        bench("dance", "nano")
