@@ -57,7 +57,7 @@ def test_the_roofline_is_the_slower_of_the_two():
 
 def test_command_writes_the_figures(tmp_path, capsys):
     out = tmp_path / "bench.json"
-    words = f"bench train --size nano --compare dense --runs 1 --json {out}"
+    words = f"bench decode --size nano --compare dense --runs 1 --json {out}"
     assert cli.main(words.split()) == 0
     report = json.loads(out.read_text())
     printed = capsys.readouterr().out

@@ -43,6 +43,9 @@ class Stack(nn.Module):
             return jax.vmap(lambda k: block.init(k, x, first, *shared)["params"])(keys)
 
         params = self.param("layers", init)
+        if self.is_initializing():
+            # Only the parameters are asked for: the layers need not run.
+            return x, None
 
         def apply(kind, carry, layer):
             layer_params, layer_xs = layer

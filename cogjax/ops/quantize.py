@@ -128,3 +128,13 @@ def perplexity(ids: Array, codebook_size: int) -> Array:
     counts = jnp.bincount(ids.reshape(-1), length=codebook_size)
     probs = counts / jnp.maximum(jnp.sum(counts), 1)
     return jnp.exp(-jnp.sum(jnp.where(probs > 0, probs * jnp.log(probs), 0.0)))
+
+
+def normal_like(vectors: Array, key: Array, count: int) -> Array:
+    """Normal draws with mean and covariance of vectors [m, z]: [count, z]."""
+    mean = jnp.mean(vectors, axis=0)
+    centred = vectors - mean
+    covariance = centred.T @ centred / len(vectors)
+    # Directions without spread would have no root.
+    root = jnp.linalg.cholesky(covariance + 1e-6 * jnp.eye(len(covariance)))
+    return mean + jax.random.normal(key, (count, len(mean))) @ root.T

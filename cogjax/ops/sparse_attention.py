@@ -133,27 +133,28 @@ def _text_mask(num_text: int, causal: bool, visible: Array | None) -> Array:
 def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
     """Image queries over their rows and a prefix (keys, values, visible or None)."""
     blocks = _blocks(pattern)
-    query, key, value = (_cut(x, pattern) for x in image)
+    # Heads first, once: the copies of rows are then in the order of the products.
+    query, key, value = (_cut(x.swapaxes(1, 2), pattern) for x in image)
     query = query / jnp.asarray(alpha * query.shape[-1] ** 0.5, query.dtype)
     key, value = (_rows(x, blocks) for x in (key, value))
     floor = jnp.finfo(query.dtype).min / 4
-    near = jnp.einsum("bgunh,bgwnh->bgnuw", query, key)
-    near = jnp.where(blocks.mask[:, None], near, floor)
+    near = jnp.einsum("bnguh,bngwh->bnguw", query, key)
+    near = jnp.where(blocks.mask, near, floor)
     if prefix is None:
-        near, total = _exponentials([near], alpha)
-        out = jnp.einsum("bgnuw,bgwnh->bgunh", near[0], value)
+        [near], total = _exponentials([near], alpha)
+        out = jnp.einsum("bnguw,bngwh->bnguh", near, value)
     else:
-        text_key, text_value, visible = prefix
-        text = jnp.einsum("bgunh,btnh->bgnut", query, text_key)
+        text_key, text_value = (x.swapaxes(1, 2) for x in prefix[:2])
+        visible = prefix[2]
+        text = jnp.einsum("bnguh,bnth->bngut", query, text_key)
         if visible is not None:
             text = jnp.where(visible[:, None, None, None], text, floor)
         (near, text), total = _exponentials([near, text], alpha)
-        out = jnp.einsum("bgnuw,bgwnh->bgunh", near, value)
-        out += jnp.einsum("bgnut,btnh->bgunh", text, text_value)
-    out = out / total.swapaxes(2, 3).astype(out.dtype)
-    if blocks.by_column:
-        out = out.swapaxes(1, 2)
-    return out.reshape(image[0].shape)
+        out = jnp.einsum("bnguw,bngwh->bnguh", near, value)
+        out += jnp.einsum("bngut,bnth->bnguh", text, text_value)
+    out = out / total.astype(out.dtype)
+    out = out.swapaxes(2, 3) if blocks.by_column else out
+    return out.reshape(*out.shape[:2], -1, out.shape[-1]).swapaxes(1, 2)
 
 
 def _exponentials(scores, alpha: float):
@@ -208,18 +209,18 @@ def _offsets(pattern: Pattern) -> tuple[tuple[int, ...], bool]:
 
 
 def _cut(x: Array, pattern: Pattern) -> Array:
-    """[b, m, n, h] -> [b, g, u, n, h]."""
-    x = x.reshape(x.shape[0], pattern.rows, pattern.cols, *x.shape[2:])
-    return x.swapaxes(1, 2) if pattern.kind == "column" else x
+    """[b, n, m, h] -> [b, n, g, u, h]."""
+    x = x.reshape(*x.shape[:2], pattern.rows, pattern.cols, x.shape[-1])
+    return x.swapaxes(2, 3) if pattern.kind == "column" else x
 
 
 def _rows(x: Array, blocks: _Blocks) -> Array:
-    """The rows at all offsets beside each block: [b, g, u, n, h] -> [b, g, w, n, h]."""
+    """The rows at all offsets beside a block: [b, n, g, u, h] -> [b, n, g, w, h]."""
     first, last = blocks.offsets[0], blocks.offsets[-1]
     if blocks.wrap:
-        parts = [jnp.roll(x, -offset, axis=1) for offset in blocks.offsets]
+        parts = [jnp.roll(x, -offset, axis=2) for offset in blocks.offsets]
     else:
-        size = x.shape[1]
-        x = jnp.pad(x, ((0, 0), (-first, last), *((0, 0),) * 3))
-        parts = [x[:, i : i + size] for i in range(last - first + 1)]
-    return jnp.concatenate(parts, axis=2)
+        size = x.shape[2]
+        x = jnp.pad(x, ((0, 0), (0, 0), (-first, last), (0, 0), (0, 0)))
+        parts = [x[:, :, i : i + size] for i in range(last - first + 1)]
+    return jnp.concatenate(parts, axis=3)

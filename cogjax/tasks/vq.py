@@ -122,7 +122,11 @@ class VQTask:
 
     def _restart(self, params, state, vectors, key):
         if self.config.method == "fixed":
-            return state
+            # Drawn once, where the first batch lies: around codes of another scale the
+            # encoder finds only the nearest few, and never leaves them.
+            first = state["step"] == 0
+            drawn = quantize.normal_like(vectors, key, len(state["codebook"]))
+            return {**state, "codebook": jnp.where(first, drawn, state["codebook"])}
         stats, dead, fresh = quantize.restart_dead(
             _stats(state), vectors, key, self.config.restart_below
         )

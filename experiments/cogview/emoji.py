@@ -83,7 +83,7 @@ def _transformer() -> ml_collections.ConfigDict:
     config.sample = {
         "prompts": PROMPTS,
         "num_images": 4,
-        "sampler": {"temperature": 0.8, "top_p": 0.95, "guidance": 2.0},
+        "sampler": {"temperature": 0.9, "top_p": 0.95, "guidance": 1.5},
     }
     return config
 

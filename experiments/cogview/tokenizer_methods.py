@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         config = get_config(method).to_dict()
         config["data"]["path"] = args.data
         config["train"]["steps"] = args.steps
+        config["task"]["anneal_steps"] = args.steps * 3 // 4
         launch.train(config, args.out / method)
         curves[method] = _curve(args.out / method / "metrics.jsonl")
     _draw(curves, args.out / "figure.png")

@@ -93,3 +93,13 @@ def test_dead_codes_restart_at_vectors_of_the_batch():
 def test_perplexity():
     assert float(quantize.perplexity(jnp.arange(8), 16)) == pytest.approx(8)
     assert float(quantize.perplexity(jnp.zeros(8, int), 16)) == pytest.approx(1)
+
+
+def test_normal_draws_have_the_moments_of_the_vectors():
+    rng = np.random.default_rng(0)
+    # Correlated, and without any spread in the last direction.
+    vectors = rng.normal(size=(4000, 2)) @ [[2.0, 1.0, 0.0], [0.0, 0.5, 0.0]] + 3
+    drawn = quantize.normal_like(jnp.asarray(vectors), jax.random.key(0), 20_000)
+    assert drawn.shape == (20_000, 3)
+    np.testing.assert_allclose(drawn.mean(0), vectors.mean(0), atol=0.05)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(vectors.T), atol=0.1)
