@@ -18,7 +18,7 @@ import numpy as np
 
 from cogjax.errors import UserError
 from cogjax.families import cogview
-from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.models.image_lm import ImageLM, ImageLMConfig, param_shapes
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
 from cogjax.ops.cache import cache_plan
 from cogjax.ops.masks import Pattern, layer_kinds, text_to_image_mask
@@ -87,7 +87,7 @@ class Machine:
 class Work:
     """A compiled part and its arguments; what one run needs at least.
 
-    tokens: tokens or images a run. A donated argument is given back by the run.
+    tokens: tokens or images a run. flops, read: operations, and bytes of memory.
     """
 
     compiled: Any
@@ -192,11 +192,6 @@ def _random(shapes: Any) -> Any:
     )
 
 
-def _params(network: ImageLMConfig) -> Any:
-    ids = jnp.zeros((1, 2), jnp.int32)
-    return jax.eval_shape(ImageLM(network).init, jax.random.key(0), ids, ids)["params"]
-
-
 def _train(size: Size, network: ImageLMConfig, batch: int) -> Work:
     """One update by AdamW; inputs are all tokens but the last."""
     task = LMTask(network, size.num_codes)
@@ -223,7 +218,7 @@ def _train(size: Size, network: ImageLMConfig, batch: int) -> Work:
 def _sample(size: Size, network: ImageLMConfig, batch: int, num_tokens: int) -> Work:
     """The text in one call and `num_tokens` of the image, the first from its logits."""
     network = dataclasses.replace(network, unroll=network.depth)
-    params = _random(_params(network))
+    params = _random(param_shapes(network))
     rng = np.random.default_rng(0)
     prompt = rng.integers(size.num_codes, network.vocab_size, (batch, size.num_text))
     args = (

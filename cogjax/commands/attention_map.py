@@ -1,7 +1,6 @@
 """`cogjax attention-map`: a picture of the keys that a query sees, per layer kind."""
 
 import argparse
-import io
 
 from cogjax.commands.arguments import SEED, add_command, whole
 from cogjax.errors import UserError
@@ -43,6 +42,7 @@ def _attention_map(args: argparse.Namespace) -> None:
     kinds = _kinds(args.kinds)
     import numpy as np
 
+    from cogjax.data.images import encode_png
     from cogjax.data.show import grid
 
     start = args.text if args.direction == "text-to-image" else 0
@@ -55,12 +55,12 @@ def _attention_map(args: argparse.Namespace) -> None:
         image, text = int(seen[of_image].sum()), int(seen[~of_image].sum())
         captions.append(f"{kind}: {image} image + {text} text keys")
         print(captions[-1])
-        one = _panel(seen, of_image, start + query, cols)
-        panels.append(_matrix(mask) if args.matrix else one)
+        if args.matrix:
+            panels.append(_matrix(mask))
+        else:
+            panels.append(_panel(seen, of_image, start + query, cols))
     picture = grid(np.stack(panels), len(panels), captions, gap=12)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, encode_png(np.asarray(picture)))
     print(f"wrote {path}")
 
 

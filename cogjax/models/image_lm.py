@@ -10,7 +10,7 @@ attention probabilities are not dropped out.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -158,6 +158,12 @@ def _block(config: ImageLMConfig) -> Block:
         num_text=config.num_text,
         parent=None,
     )
+
+
+def param_shapes(config: ImageLMConfig) -> Any:
+    """Nested shapes and dtypes of the parameters, without computing any."""
+    ids = jnp.zeros((1, 2), jnp.int32)
+    return jax.eval_shape(ImageLM(config).init, jax.random.key(0), ids, ids)["params"]
 
 
 def make_cache(

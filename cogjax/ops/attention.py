@@ -20,15 +20,23 @@ def attention(
     Returns:
       [b, t, n, h] in the dtype of `query`.
     """
-    # Parity: the query is divided before the product, as CogView does, so the product
-    # itself cannot overflow. tests/ops/test_attention.py::test_scale_order
-    query = query / jnp.asarray(alpha * query.shape[-1] ** 0.5, query.dtype)
-    scores = jnp.einsum("btnh,bsnh->bnts", query, key)
-    # A quarter of the range: subtracting the row maximum cannot overflow it.
-    floor = jnp.finfo(scores.dtype).min / 4
-    scores = jnp.where(mask[:, None], scores, floor)
+    scores = jnp.einsum("btnh,bsnh->bnts", scale_query(query, alpha), key)
+    scores = hide(scores, mask[:, None])
     probs = relaxed_softmax(scores, alpha)
     return jnp.einsum("bnts,bsnh->btnh", probs, value)
+
+
+def scale_query(query: Array, alpha: float) -> Array:
+    """Query [..., h] over alpha * sqrt(h), for `relaxed_softmax` of its scores."""
+    # Parity: the query is divided before the product, as CogView does, so the product
+    # itself cannot overflow. tests/ops/test_attention.py::test_scale_order
+    return query / jnp.asarray(alpha * query.shape[-1] ** 0.5, query.dtype)
+
+
+def hide(scores: Array, visible: Array) -> Array:
+    """Scores, very low where `visible`, bool of a fitting shape, is False."""
+    # A quarter of the range: subtracting the row maximum cannot overflow it.
+    return jnp.where(visible, scores, jnp.finfo(scores.dtype).min / 4)
 
 
 def causal_mask(query_slots: Array, key_slots: Array) -> Array:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.ops.attention import attention
+from cogjax.ops.attention import attention, hide, scale_query
 from cogjax.ops.cache import SparseCache, cache_plan
 from cogjax.ops.masks import Pattern, image_mask
 
@@ -105,15 +105,14 @@ def cached_attention(
         for x in cache.image
     )
     text_key, text_value = (x.astype(query.dtype) for x in cache.text)
-    scaled = query / jnp.asarray(alpha * query.shape[-1] ** 0.5, query.dtype)
-    floor = jnp.finfo(query.dtype).min / 4
+    scaled = scale_query(query, alpha)
     near = jnp.einsum("bunh,bwnh->bnuw", scaled, key)
-    near = jnp.where(jnp.asarray(plan.visible)[position], near, floor)
+    near = hide(near, jnp.asarray(plan.visible)[position])
     # Images of one prompt are the queries of one product with its text.
     grouped = scaled.reshape(len(text_key), -1, *query.shape[2:])
     text = jnp.einsum("punh,ptnh->pnut", grouped, text_key)
     if text_visible is not None:
-        text = jnp.where(text_visible[:, None, None], text, floor)
+        text = hide(text, text_visible[:, None, None])
     text = text.swapaxes(1, 2).reshape(*near.shape[:3], -1)
     (near, text), total = _exponentials([near, text], alpha)
     out = jnp.einsum("bnuw,bwnh->bunh", near, value)
@@ -135,11 +134,9 @@ def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
     blocks = _blocks(pattern)
     # Heads first, once: the copies of rows are then in the order of the products.
     query, key, value = (_cut(x.swapaxes(1, 2), pattern) for x in image)
-    query = query / jnp.asarray(alpha * query.shape[-1] ** 0.5, query.dtype)
+    query = scale_query(query, alpha)
     key, value = (_rows(x, blocks) for x in (key, value))
-    floor = jnp.finfo(query.dtype).min / 4
-    near = jnp.einsum("bnguh,bngwh->bnguw", query, key)
-    near = jnp.where(blocks.mask, near, floor)
+    near = hide(jnp.einsum("bnguh,bngwh->bnguw", query, key), blocks.mask)
     if prefix is None:
         [near], total = _exponentials([near], alpha)
         out = jnp.einsum("bnguw,bngwh->bnguh", near, value)
@@ -148,7 +145,7 @@ def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
         visible = prefix[2]
         text = jnp.einsum("bnguh,bnth->bngut", query, text_key)
         if visible is not None:
-            text = jnp.where(visible[:, None, None, None], text, floor)
+            text = hide(text, visible[:, None, None, None])
         (near, text), total = _exponentials([near, text], alpha)
         out = jnp.einsum("bnguw,bngwh->bnguh", near, value)
         out += jnp.einsum("bngut,bnth->bnguh", text, text_value)

@@ -124,9 +124,12 @@ class VQTask:
         if self.config.method == "fixed":
             # Drawn once, where the first batch lies: around codes of another scale the
             # encoder finds only the nearest few, and never leaves them.
-            first = state["step"] == 0
-            drawn = quantize.normal_like(vectors, key, len(state["codebook"]))
-            return {**state, "codebook": jnp.where(first, drawn, state["codebook"])}
+            codebook = jax.lax.cond(
+                state["step"] == 0,
+                lambda: quantize.normal_like(vectors, key, len(state["codebook"])),
+                lambda: state["codebook"],
+            )
+            return {**state, "codebook": codebook}
         stats, dead, fresh = quantize.restart_dead(
             _stats(state), vectors, key, self.config.restart_below
         )

@@ -7,11 +7,11 @@ tokens; medians of 15 alternating runs.
 """
 
 import statistics
-import time
 
 import jax
 import jax.numpy as jnp
 
+from cogjax.bench import seconds
 from cogjax.ops.matmul import dense
 
 TOKENS = (2, 1088)
@@ -23,12 +23,6 @@ def weight_gradient(product):
     return jax.jit(lambda x, kernel, grad: jax.vjp(product, x, kernel)[1](grad)[1])
 
 
-def seconds(function, args) -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(function(*args))
-    return time.perf_counter() - start
-
-
 def main() -> None:
     """Prints one line a shape."""
     keys = jax.random.split(jax.random.key(0), 3)
@@ -37,7 +31,7 @@ def main() -> None:
         x = jax.random.normal(keys[0], (*TOKENS, inputs))
         kernel = jax.random.normal(keys[1], (inputs, outputs))
         args = x, kernel, jax.random.normal(keys[2], (*TOKENS, outputs))
-        times = [(seconds(ours, args), seconds(autodiff, args)) for _ in range(16)]
+        times = [(seconds(ours, *args), seconds(autodiff, *args)) for _ in range(16)]
         mine, theirs = map(statistics.median, zip(*times[1:], strict=True))
         flops = 2 * TOKENS[0] * TOKENS[1] * inputs * outputs / 1e9
         print(
