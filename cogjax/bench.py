@@ -1,16 +1,15 @@
 """How fast the parts are on this machine, against what the machine can do.
 
-The roofline is measured beside each part: the rate of a large matrix product and the
-rate of reading memory. Work is counted from the shapes, each needed product once:
-what a form of attention computes in vain does not count.
+The roofline is measured beside each part, between its runs: the rate of a large matrix
+product and the rate of reading memory. Work is counted from the shapes, each needed
+product once: what a form of attention computes in vain does not count.
 """
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,15 @@ import numpy as np
 
 from cogjax.errors import UserError
 from cogjax.families import cogview
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, param_shapes
+from cogjax.models.image_lm import (
+    ImageLM,
+    ImageLMConfig,
+    for_inference,
+    param_shapes,
+)
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
-from cogjax.ops.cache import cache_plan
-from cogjax.ops.masks import Pattern, layer_kinds, text_to_image_mask
+from cogjax.ops.masks import Pattern, image_mask, layer_kinds, text_to_image_mask
+from cogjax.ops.matmul import WeightFormat
 from cogjax.sampling.autoregressive import Sampler, image_keys, sample_tokens
 from cogjax.tasks.lm import LMTask
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
@@ -71,8 +75,7 @@ SIZES = {
 }
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """matmul: FLOP/s of a large product. bandwidth: bytes/s of reading memory."""
 
     matmul: float
@@ -109,6 +112,7 @@ def bench(
     batch: int = 2,
     attention: str = "sparse",
     dtype: str = "float32",
+    weights: WeightFormat = "float32",
     compare: str | None = None,
     runs: int = 5,
     progress: Callable[[int, int, str], None] | None = None,
@@ -122,15 +126,19 @@ def bench(
     progress = progress or (lambda done, total, label: None)
     progress(0, runs, "compiling")
     forms = [attention] if compare is None else [attention, compare]
-    works = [_work(part, SIZES[size], form, batch, dtype) for form in forms]
-    machine = measure_machine(dtype)
+    works = [_work(part, SIZES[size], form, batch, dtype, weights) for form in forms]
+    probe, machines = MachineProbe(dtype), []
     times = [[] for _ in works]
     for run in range(runs + 1):
         progress(run, runs + 1, "measuring")
         for work, found in zip(works, times, strict=True):
             found.append(seconds(work.compiled, *work.args))
+        machines.append(probe())
     # The first run of each warms caches up.
     medians = [statistics.median(found[1:]) for found in times]
+    machine = Machine(
+        *(statistics.median(rate) for rate in zip(*machines[1:], strict=True))
+    )
     work = works[0]
     report = {
         "part": part,
@@ -138,6 +146,7 @@ def bench(
         "batch": batch,
         "attention": attention,
         "dtype": dtype,
+        "weights": weights,
         "device": jax.devices()[0].device_kind,
         "tokens_per_second": work.tokens / medians[0],
         "seconds": medians[0],
@@ -162,17 +171,28 @@ def seconds(function: Callable, *args: Any) -> float:
     return time.perf_counter() - start
 
 
-def measure_machine(dtype: str = "float32") -> Machine:
-    """Best of five: a 2048^3 product, and the sum of 256 MB."""
-    x = jnp.ones((2048, 2048), dtype)
-    product, total = jax.jit(jnp.matmul), jax.jit(jnp.sum)
-    memory = jnp.ones(2**26, jnp.float32)
-    matmul = min(seconds(product, x, x) for _ in range(6))
-    read = min(seconds(total, memory) for _ in range(6))
-    return Machine(2 * 2048**3 / matmul, memory.nbytes / read)
+class MachineProbe:
+    """Measures the machine: best of three of a 2048^3 product, of the sum of 256 MB."""
+
+    def __init__(self, dtype: str = "float32"):
+        self._x = jnp.ones((2048, 2048), dtype)
+        self._memory = jnp.ones(2**26, jnp.float32)
+        self._product, self._total = jax.jit(jnp.matmul), jax.jit(jnp.sum)
+
+    def __call__(self) -> Machine:
+        matmul = min(seconds(self._product, self._x, self._x) for _ in range(4))
+        read = min(seconds(self._total, self._memory) for _ in range(4))
+        return Machine(2 * 2048**3 / matmul, self._memory.nbytes / read)
 
 
-def _work(part: str, size: Size, attention: str, batch: int, dtype: str) -> Work:
+def _work(
+    part: str,
+    size: Size,
+    attention: str,
+    batch: int,
+    dtype: str,
+    weights: WeightFormat = "float32",
+) -> Work:
     if part.startswith("tokenizer"):
         tokenizer = cogview.TOKENIZERS[size.tokenizer]
         return _tokenizer(tokenizer, batch, part.removeprefix("tokenizer-"))
@@ -181,7 +201,8 @@ def _work(part: str, size: Size, attention: str, batch: int, dtype: str) -> Work
         return _train(size, network, batch)
     if part not in PARTS:
         raise UserError(f"unknown part {part!r}, expected one of: {', '.join(PARTS)}")
-    return _sample(size, network, batch, 1 if part == "prefill" else size.grid**2)
+    num_tokens = 1 if part == "prefill" else size.grid**2
+    return _sample(size, network, batch, num_tokens, weights)
 
 
 def _random(shapes: Any) -> Any:
@@ -215,10 +236,15 @@ def _train(size: Size, network: ImageLMConfig, batch: int) -> Work:
     return Work(compiled, (state, data), tokens, flops, read)
 
 
-def _sample(size: Size, network: ImageLMConfig, batch: int, num_tokens: int) -> Work:
+def _sample(
+    size: Size,
+    network: ImageLMConfig,
+    batch: int,
+    num_tokens: int,
+    weights: WeightFormat,
+) -> Work:
     """The text in one call and `num_tokens` of the image, the first from its logits."""
-    network = dataclasses.replace(network, unroll=network.depth)
-    params = _random(param_shapes(network))
+    params = for_inference(_random(param_shapes(network)), weights)
     rng = np.random.default_rng(0)
     prompt = rng.integers(size.num_codes, network.vocab_size, (batch, size.num_text))
     args = (
@@ -243,10 +269,12 @@ def _sample(size: Size, network: ImageLMConfig, batch: int, num_tokens: int) -> 
 
     compiled = jax.jit(draw).lower(*args).compile()
     length = size.num_text + num_tokens
+    # The text is scored at its last position only.
     flops = _forward_flops(size, network, batch, length, head=size.num_codes)
+    flops -= 2.0 * batch * (size.num_text - 1) * size.num_codes * size.width
     itemsize = jnp.dtype(network.dtype).itemsize
-    weights = 4 * (_layer_weights(network) + size.num_codes * size.width)
-    read = weights * (1 + num_tokens)
+    held = _layer_weights(network) + size.num_codes * size.width
+    read = jnp.dtype(weights).itemsize * held * (1 + num_tokens)
     read += 2 * itemsize * size.width * batch * _cached(size, network, num_tokens)
     tokens = batch * (num_tokens if num_tokens > 1 else size.num_text)
     return Work(compiled, args, tokens, flops, read)
@@ -296,6 +324,6 @@ def _pairs(size: Size, pattern: Pattern, length: int) -> int:
 def _cached(size: Size, network: ImageLMConfig, num_tokens: int) -> int:
     """Cache slots that must be read while an image is drawn, over all layers."""
     return sum(
-        num_tokens * size.num_text + int(cache_plan(p).visible[:num_tokens].sum())
+        num_tokens * size.num_text + int(image_mask(p)[:num_tokens].sum())
         for p in _patterns(size, network)
     )

@@ -25,13 +25,15 @@ from cogjax.data.layout import left_pad
 from cogjax.errors import UserError
 from cogjax.families import cogview
 from cogjax.model_folder import ImageTokenizer, Parts
-from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm import ImageLM, for_inference
 from cogjax.models.vqvae import VQVAE
+from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
 from cogjax.ops.quantize import nearest_code
-from cogjax.sampling.autoregressive import Sampler, image_keys, sample_tokens
+from cogjax.sampling.autoregressive import Sampler, advance, image_keys, prefill
 from cogjax.sampling.rerank import caption_losses
 
 Progress = Callable[[int, int, str], None]
+Preview = Callable[[list[tuple[int, int]], np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,16 @@ class Generation:
 class TextToImage:
     """A CogView model that draws, reads and scores with the same weights."""
 
-    def __init__(self, parts: Parts, batch_size: int = 16):
-        """batch_size: most rows in one call of the network."""
+    def __init__(
+        self, parts: Parts, batch_size: int = 16, weights: WeightFormat = "float32"
+    ):
+        """batch_size: most rows in one call of the network. weights: see `load`."""
         self.parts = parts
         self.batch_size = batch_size
         self.layout = parts.layout
         network = cogview.make_transformer(parts.transformer, self.layout)
-        # Unrolled layers: a scan would copy every layer's weights at every token.
-        self._lm = ImageLM(
-            dataclasses.replace(
-                network, unroll=network.depth, remat="none", dropout=0.0
-            )
-        )
-        self._lm_params = jax.tree.map(jnp.asarray, parts.params)
+        self._lm = ImageLM(dataclasses.replace(network, remat="none", dropout=0.0))
+        self._lm_params = for_inference(parts.params, weights)
         self._tokenizer = ImageTokenizer(
             parts.tokenizer.config,
             jax.tree.map(jnp.asarray, parts.tokenizer.params),
@@ -110,6 +109,7 @@ class TextToImage:
         image_prompt: Image.Image | np.ndarray | None = None,
         rows: int = 0,
         progress: Progress | None = None,
+        preview: Preview | None = None,
     ) -> Generation:
         """Draws images for prompts in any language the model was trained on.
 
@@ -122,6 +122,9 @@ class TextToImage:
           image_prompt, rows: keep the first `rows` of the grid's code rows of this
             picture and complete the rest (CogView's image prompting).
           progress: called with (done, total, label).
+          preview: called for every finished row of codes with the (prompt, image)
+            indices of the images being drawn and their codes int32 [k, grid, grid], -1
+            where they are to come.
 
         Raises:
           UserError: an empty prompt or a value out of range.
@@ -135,7 +138,7 @@ class TextToImage:
             codes = self.encode(as_square(image_prompt, self.image_size))
             forced[: rows * self.grid] = codes[0, :rows].reshape(-1)
         count = max(num_images, rerank)
-        codes = self._draw(prompts, count, seed, forced, sampler, progress)
+        codes = self._draw(prompts, count, seed, forced, sampler, progress, preview)
         scores = None
         if rerank:
             codes, scores = self._best(prompts, codes, num_images, progress)
@@ -167,16 +170,24 @@ class TextToImage:
         for chunk in _chunks(codes.reshape(len(codes), -1), self.batch_size):
             prompt = np.array([self.layout.caption_prompt(row) for row in chunk])
             forced = np.full((len(chunk), self.layout.text_len), -1, np.int32)
-            drawn = _sample(
+            state = _prefill(
                 self._lm,
                 self._lm_params,
                 jnp.asarray(prompt, jnp.int32),
                 jnp.zeros(len(chunk), jnp.int32),
                 image_keys(seed, len(tokens), len(chunk)),
-                forced=jnp.asarray(forced),
+                jnp.asarray(forced),
+                id_range=self._text_range,
+            )
+            _, drawn = _advance(
+                self._lm,
+                self._lm_params,
+                state,
+                forced.shape[1],
                 allowed=jnp.asarray(allowed),
                 id_range=self._text_range,
                 sampler=Sampler(temperature=temperature),
+                stop=self.layout.vocab.command("[SEP]"),
             )
             tokens.extend(np.asarray(drawn))
         return [self._text_of(row) for row in tokens[: len(codes)]]
@@ -284,35 +295,76 @@ class TextToImage:
             raise UserError(f"guidance is {sampler.guidance}, expected a number")
         return sampler
 
-    def _draw(self, prompts, count, seed, forced, sampler, progress) -> np.ndarray:
-        """Codes int32 [p, count, image_len]."""
-        layout, pad = self.layout, self.layout.vocab.command("[PAD]")
-        width = layout.text_len + 3
+    def _draw(
+        self, prompts, count, seed, forced, sampler, progress, preview
+    ) -> np.ndarray:
+        """Codes int32 [p, count, image_len]: batches of q prompts by g images each."""
         total = len(prompts) * count
-        rows = [(p, i) for p in range(len(prompts)) for i in range(count)]
-        all_keys = image_keys(seed, 0, count)
-        tokens = [layout.prompt(self._pieces(prompt)) for prompt in prompts]
-        drawn = []
-        for chunk in _chunks(np.array(rows), self.batch_size):
-            progress(min(len(drawn), total), total, "drawing")
-            texts = [tokens[p] for p, _ in chunk]
-            if sampler.guidance != 1:
-                texts += [layout.prompt(())] * len(chunk)
-            ids, num_padding = left_pad(texts, width, pad)
-            codes = _sample(
-                self._lm,
-                self._lm_params,
-                jnp.asarray(ids),
-                jnp.asarray(num_padding),
-                all_keys[chunk[:, 1]],
-                forced=jnp.asarray(np.tile(forced, (len(chunk), 1))),
-                allowed=jnp.ones(self.num_codes, bool),
-                id_range=(0, self.num_codes),
-                sampler=sampler,
-            )
-            drawn.extend(np.asarray(codes))
+        calls = -(-count // self.batch_size)
+        num_images = -(-count // calls)
+        num_prompts = max(1, self.batch_size // num_images)
+        tokens = [self.layout.prompt(self._pieces(prompt)) for prompt in prompts]
+        codes = np.zeros((len(prompts), count, self.layout.image_len), np.int32)
+        keys = image_keys(seed, 0, count)
+        done = 0
+        for which in _chunks(np.arange(len(prompts)), num_prompts):
+            for images in _chunks(np.arange(count), num_images):
+                progress(done, total, "drawing")
+                index = np.ix_(which, images)
+                pairs = [(int(p), int(i)) for p in which for i in images]
+                report = None
+                if preview is not None:
+                    report = functools.partial(self._report, preview, pairs)
+                drawn = self._draw_batch(
+                    [tokens[p] for p in which],
+                    jnp.tile(keys[images], len(which)),
+                    forced,
+                    sampler,
+                    report,
+                )
+                codes[index] = drawn.reshape(*codes[index].shape)
+                done = min(total, done + len(pairs))
         progress(total, total, "drawing")
-        return np.stack(drawn[:total]).reshape(len(prompts), count, -1)
+        return codes
+
+    def _draw_batch(self, prompts, keys, forced, sampler, report) -> np.ndarray:
+        """Tokens int32 [b, m] of b images, b / q for each prompt."""
+        guided = sampler.guidance != 1
+        prompts = [*prompts, self.layout.prompt(())] if guided else prompts
+        pad = self.layout.vocab.command("[PAD]")
+        ids, num_padding = left_pad(prompts, self.layout.text_len + 3, pad)
+        state = _prefill(
+            self._lm,
+            self._lm_params,
+            jnp.asarray(ids),
+            jnp.asarray(num_padding),
+            keys,
+            jnp.asarray(np.tile(forced, (len(keys), 1))),
+            id_range=(0, self.num_codes),
+            guided=guided,
+        )
+        step = functools.partial(
+            _advance,
+            self._lm,
+            self._lm_params,
+            allowed=jnp.ones(self.num_codes, bool),
+            id_range=(0, self.num_codes),
+            sampler=sampler,
+        )
+        if report is None:
+            return np.asarray(step(state, len(forced))[1])
+        # A row is reported while the next is drawn.
+        state, drawn = step(state, self.grid)
+        for until in range(2 * self.grid, len(forced) + 1, self.grid):
+            state, following = step(state, until)
+            report(np.asarray(drawn), until - self.grid)
+            drawn = following
+        report(np.asarray(drawn), len(forced))
+        return np.asarray(drawn)
+
+    def _report(self, preview, pairs, tokens, count) -> None:
+        codes = np.where(np.arange(tokens.shape[1]) < count, tokens, -1)
+        preview(pairs, codes.reshape(-1, self.grid, self.grid))
 
     def _best(self, prompts, codes, num_images, progress):
         """Keeps the candidates [p, count, m] with the lowest caption loss."""
@@ -349,12 +401,21 @@ class TextToImage:
         return allowed
 
 
-def load(source: str | os.PathLike = "emoji") -> TextToImage:
+def load(
+    source: str | os.PathLike = "emoji", *, weights: WeightFormat = "float32"
+) -> TextToImage:
     """Loads a shipped model by name, or the model in a folder.
+
+    weights: how the transformer's are kept in memory, "float32", "bfloat16" or "int8".
 
     Raises UserError for an unknown name and for a missing, damaged or unfitting file.
     """
-    return TextToImage(model_folder.load(model_folder.find(source)))
+    if weights not in WEIGHT_FORMATS:
+        raise UserError(
+            f"weights is {weights!r}, expected one of: {', '.join(WEIGHT_FORMATS)}"
+        )
+    parts = model_folder.load(model_folder.find(source))
+    return TextToImage(parts, weights=weights)
 
 
 def encode(
@@ -380,9 +441,21 @@ def _batched(function, tokenizer: ImageTokenizer, rows, batch_size) -> np.ndarra
     return np.concatenate(done)[: len(rows)]
 
 
-_sample = jax.jit(
-    sample_tokens, static_argnums=0, static_argnames=("id_range", "sampler")
+_prefill = jax.jit(prefill, static_argnums=0, static_argnames=("id_range", "guided"))
+
+
+@functools.partial(
+    jax.jit,
+    static_argnums=0,
+    static_argnames=("id_range", "sampler", "stop"),
+    donate_argnums=2,
 )
+def _advance(model, params, state, until, **settings):
+    """(state, its tokens as an array of their own: the state is given away again)."""
+    state = advance(model, params, state, until, **settings)
+    return state, state.tokens
+
+
 _score = jax.jit(caption_losses, static_argnums=0, static_argnames="id_range")
 
 

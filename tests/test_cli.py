@@ -74,7 +74,7 @@ class FakeModel:
 @pytest.fixture
 def model(monkeypatch):
     fake = FakeModel()
-    monkeypatch.setitem(vars(cogjax), "load", lambda name: fake)
+    monkeypatch.setitem(vars(cogjax), "load", lambda name, weights="float32": fake)
     return fake
 
 
@@ -264,7 +264,7 @@ def test_programming_errors_are_not_hidden(monkeypatch, model, tmp_path):
 
 
 def test_an_error_of_several_lines_is_printed_as_one(monkeypatch, capsys):
-    def failing(name):
+    def failing(name, weights):
         raise UserError("first\n  second")
 
     monkeypatch.setitem(vars(cogjax), "load", failing)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import cogjax
+from cogjax import pipeline
 from cogjax.errors import UserError
 from cogjax.pipeline import TextToImage
 
@@ -195,3 +196,47 @@ def test_bad_arrays(nano_model):
 def test_unknown_model():
     with pytest.raises(UserError, match="one of: emoji"):
         cogjax.load("emojo")
+
+
+def test_preview_shows_each_finished_row(nano_model, drawn):
+    seen = []
+    again = nano_model.generate(
+        PROMPTS, 2, seed=3, preview=lambda pairs, codes: seen.append((pairs, codes))
+    )
+    np.testing.assert_array_equal(again.codes, drawn.codes)
+    grid = nano_model.grid
+    assert len(seen) == grid
+    for row, (pairs, codes) in enumerate(seen):
+        assert pairs == [(p, i) for p in range(3) for i in range(2)]
+        want = drawn.codes.reshape(6, grid, grid).copy()
+        want[:, row + 1 :] = -1
+        np.testing.assert_array_equal(codes, want)
+
+
+def test_another_prompt_compiles_nothing(nano_model):
+    nano_model.generate(PROMPTS[0], seed=0)
+    sizes = [f._cache_size() for f in (pipeline._prefill, pipeline._advance)]
+    for prompt in ("x", "a much longer prompt of many words, line drawing", "一只猫"):
+        nano_model.generate(prompt, seed=1)
+    assert sizes == [f._cache_size() for f in (pipeline._prefill, pipeline._advance)]
+
+
+def test_many_prompts_and_images_share_batches(nano_model):
+    """5 images of 3 prompts in batches of 4: all drawn, each as it would be alone."""
+    other = TextToImage(nano_model.parts, batch_size=4)
+    got = other.generate(PROMPTS, num_images=5, seed=3).codes
+    for p, prompt in enumerate(PROMPTS):
+        alone = nano_model.generate(prompt, num_images=5, seed=3).codes[0]
+        np.testing.assert_array_equal(got[p], alone)
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_weights_in_few_bits_draw_nearly_the_same(nano_folder, drawn, weights):
+    model = cogjax.load(nano_folder, weights=weights)
+    codes = model.generate(PROMPTS, num_images=2, seed=3).codes
+    assert (codes == drawn.codes).mean() > 0.9
+
+
+def test_unknown_weights(nano_folder):
+    with pytest.raises(UserError, match="weights is 'int4', expected one of: float32"):
+        cogjax.load(nano_folder, weights="int4")

@@ -23,6 +23,7 @@ def add_parser(commands) -> None:
     add("--compare", choices=("dense",), help=_COMPARE)
     add("--batch", type=whole(1, 1024), default=2, help="default: %(default)s")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    add("--weights", choices=("float32", "bfloat16", "int8"), default="float32")
     add("--runs", type=whole(1, 1000), default=5, help="median of (%(default)s)")
     add("--json", metavar="FILE", help="also write the figures as JSON")
 
@@ -41,6 +42,7 @@ def _bench(args: argparse.Namespace) -> None:
             batch=args.batch,
             attention=args.attention,
             dtype=args.dtype,
+            weights=args.weights,
             compare=args.compare,
             runs=args.runs,
             progress=progress,

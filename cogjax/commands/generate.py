@@ -26,6 +26,8 @@ _SETTINGS = (
     "guidance",
 )
 _MAX_SLUG_BYTES = 120
+_WEIGHTS = ("float32", "bfloat16", "int8")
+_WEIGHTS_HELP = "how the weights are kept in memory; int8 takes a quarter of it"
 _RERANK = "draw N candidates, keep the --num-images that the model captions best"
 
 
@@ -39,6 +41,7 @@ def add_parser(commands) -> None:
     add("--prompts-file", metavar="FILE", help="more prompts, UTF-8, one a line")
     add("--out", required=True, metavar="DIR", help="folder for the pictures")
     add("--model", default="emoji", help="shipped name or folder (%(default)s)")
+    add("--weights", choices=_WEIGHTS, default="float32", help=_WEIGHTS_HELP)
     add("--num-images", type=whole(1, 1000), default=4, metavar="N", help="default: 4")
     add("--seed", type=SEED, default=0, metavar="N", help="same seed, same pictures")
     _add_sampling(parser)
@@ -76,7 +79,7 @@ def _generate(args: argparse.Namespace) -> None:
         settings["rows"] = args.rows
     import cogjax
 
-    model = cogjax.load(args.model)
+    model = cogjax.load(args.model, weights=args.weights)
     with Progress() as progress:
         result = model.generate(prompts, progress=progress, **settings)
     _write(out, prompts, result, _record(args, model))

@@ -9,6 +9,7 @@ by default ("tensor" is the release), `embedding_gradient` is in the paper only,
 attention probabilities are not dropped out.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,8 +21,9 @@ from jax import Array
 from cogjax.nn.blocks import Block, LayerInput
 from cogjax.nn.layers import RelaxedNorm
 from cogjax.nn.stack import Stack
+from cogjax.ops import matmul
 from cogjax.ops.attention import causal_mask
-from cogjax.ops.cache import Cache, SparseCache, cache_plan, empty_cache
+from cogjax.ops.cache import Cache, cache_plan, empty_cache
 from cogjax.ops.masks import Pattern
 from cogjax.ops.precision import shrink_gradient
 
@@ -97,30 +99,31 @@ class ImageLM(nn.Module):
         ids: Array,
         positions: Array,
         mask: Array | None = None,
-        cache: Cache | list[SparseCache] | None = None,
-        slot: Array | int | None = None,
+        cache: list[Cache] | None = None,
+        place: Array | int | None = None,
         key: Array | None = None,
-        vocab_range: tuple[int, int] | None = None,
-    ) -> tuple[Array, Cache | list[SparseCache] | None]:
+        only_last: bool = False,
+    ) -> tuple[Array, list[Cache] | None]:
         """Runs the decoder.
 
         Args:
           ids, positions: int [b, t].
-          mask: bool [b, t, s]; None is causal over the inputs.
-          cache: of `make_cache`; the inputs are written from slot `slot` on.
+          mask: bool [b, t, s]; None is causal over the inputs. Over the prefixes alone,
+            [p, 1, t], where `place` is given.
+          cache: of `make_cache`; the inputs are its prefixes, or with `place` what
+            continues them from that position on.
           key: dropout key; None for evaluation.
-          vocab_range: static (start, stop) to compute only these logits.
+          only_last: compute those of the last position only.
 
         Returns:
           (logits [b, t, v] in float32, updated cache or None).
         """
         cfg = self.config
         dtype = jnp.dtype(cfg.dtype)
-        init = nn.initializers.normal(0.02)
-        table = self.param("token_embedding", init, (cfg.vocab_size, cfg.width))
-        places = self.param("position_embedding", init, (cfg.max_positions, cfg.width))
-        x = jnp.take(table, ids, axis=0) + jnp.take(places, positions, axis=0)
-        x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)
+        table = self._table("token_embedding", cfg.vocab_size)
+        places = self._table("position_embedding", cfg.max_positions)
+        x = (table[ids].astype(dtype) + places[positions].astype(dtype)).astype(dtype)
+        x = shrink_gradient(x, cfg.embedding_gradient)
         layer_keys = None
         if key is not None and cfg.dropout > 0:
             embed_key, stack_key = jax.random.split(key)
@@ -132,15 +135,25 @@ class ImageLM(nn.Module):
         stack = Stack(
             _block(cfg), cfg.depth, cfg.remat, cfg.unroll, cfg.patterns, name="blocks"
         )
-        layers = LayerInput(cache, layer_keys)
-        if isinstance(cache, list):
+        layers = LayerInput(None, layer_keys)
+        if cache is not None:
             layers = [LayerInput(layer, None) for layer in cache]
-        x, cache = stack(x, layers, mask, slot)
+        x, cache = stack(x, layers, mask, place)
+        x = x[:, -1:] if only_last else x
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
-        if vocab_range is not None:
-            table = table[vocab_range[0] : vocab_range[1]]
-        logits = jnp.einsum("btd,vd->btv", x, table.astype(dtype))
+        if self.has_variable("params", "head"):
+            table = self.get_variable("params", "head")
+        if isinstance(table, matmul.Packed):
+            logits = matmul.product(x, table)
+        else:
+            logits = jnp.einsum("btd,vd->btv", x, table.astype(dtype))
         return logits.astype(jnp.float32), cache
+
+    def _table(self, name: str, size: int) -> Array | matmul.Packed:
+        if self.has_variable("params", name):
+            return self.get_variable("params", name)
+        init = nn.initializers.normal(0.02)
+        return self.param(name, init, (size, self.config.width))
 
 
 def _block(config: ImageLMConfig) -> Block:
@@ -167,26 +180,67 @@ def param_shapes(config: ImageLMConfig) -> Any:
 
 
 def make_cache(
-    config: ImageLMConfig, batch: int, length: int
-) -> Cache | list[SparseCache]:
-    """Zeroed cache for `length` slots.
+    config: ImageLMConfig,
+    num_prefix: int,
+    prefix_len: int,
+    batch: int,
+    num_tokens: int,
+    window: int = 1,
+) -> list[Cache]:
+    """Zeroed caches of all layers, to continue prefixes by `num_tokens` each.
 
-    Leaves [l, b, s, n, h], or with patterns a list of one cache a layer, which holds
-    the text and what the pattern needs of the image. Then one call takes all text, and
-    each further call one position of the image.
+    batch: sequences, batch / num_prefix of each prefix in turn. window: most positions
+    a call. With patterns the prefix is the text and `num_tokens` the image.
     """
     dtype = jnp.dtype(config.dtype)
-    sizes = config.heads, config.head_dim, dtype
-    if not config.patterns:
-        return empty_cache(config.depth, batch, length, *sizes)
-
-    def layer(slots):
-        return Cache(*(leaf[0] for leaf in empty_cache(1, batch, slots, *sizes)))
-
+    patterns = config.patterns or (Pattern("full", 1, num_tokens),) * config.depth
     return [
-        SparseCache(layer(config.num_text), layer(cache_plan(pattern).num_slots))
-        for pattern in config.patterns
+        empty_cache(
+            cache_plan(pattern, window),
+            num_prefix,
+            prefix_len,
+            batch,
+            config.heads,
+            config.head_dim,
+            dtype,
+        )
+        for pattern in patterns
     ]
+
+
+def scoring(params: Any, id_range: tuple[int, int]) -> Any:
+    """Parameters with which only the ids [start, stop) are scored, as logits 0 .. ."""
+    return {**params, "head": params["token_embedding"][slice(*id_range)]}
+
+
+def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
+    """Parameters as sampling reads them fastest: one array a layer, packed.
+
+    `ImageLM` takes them in place of the trained ones; they have no gradient. int8 and
+    bfloat16 make them a quarter and half as large; norms and biases stay float32.
+    """
+    table = {
+        name: matmul.pack(jnp.asarray(params[name]), weights)
+        for name in ("token_embedding", "position_embedding")
+    }
+    stacked = params["blocks"]["layers"]
+    depth = len(jax.tree.leaves(stacked)[0])
+    layers = [
+        {name: _packed(name, part, i, weights) for name, part in stacked.items()}
+        for i in range(depth)
+    ]
+    return {**params, **table, "blocks": {**params["blocks"], "layers": layers}}
+
+
+def _packed(name: str, part: Any, layer: int, weights: matmul.WeightFormat) -> Any:
+    """The parameters of one module in one layer."""
+    part = {key: jnp.asarray(leaf[layer]) for key, leaf in part.items()}
+    if name not in MATRIX_AXES:
+        return part
+    inputs, _ = MATRIX_AXES[name]
+    kernel = part["kernel"]
+    flat = kernel.reshape(math.prod(kernel.shape[: len(inputs)]), -1)
+    return {**part, "kernel": matmul.pack(flat.T, weights)}
 
 
 def matrix_axes(params):

@@ -13,18 +13,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.nn.layers import RelaxedNorm
+from cogjax.nn.layers import Dense, RelaxedNorm
 from cogjax.ops.attention import attention
-from cogjax.ops.cache import Cache, SparseCache, cache_plan, insert
+from cogjax.ops.cache import Cache, insert_prefix, plan_of
 from cogjax.ops.masks import Pattern
-from cogjax.ops.matmul import dot_general
 from cogjax.ops.sparse_attention import cached_attention, sparse_attention
 
 
 class LayerInput(NamedTuple):
     """What one layer receives besides the activations; None where unused."""
 
-    cache: Cache | SparseCache | None = None
+    cache: Cache | None = None
     dropout_key: Array | None = None
 
 
@@ -52,73 +51,57 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, layer: LayerInput, mask: Array, slot: Array | None
+        self, x: Array, layer: LayerInput, mask: Array, place: Array | None
     ) -> tuple[Array, Cache | None]:
         """Returns (x, updated cache).
 
-        mask: bool [b, t, s]. slot: first cache slot to write, None without a cache.
-        The keys are the `s` slots of a `Cache`, the text of a `SparseCache` (the kind
-        masks its image), otherwise the `t` inputs (only text, if there is a kind).
+        mask: bool [b, t, s] over the inputs (only text, if there is a kind and no
+        cache). With a cache the inputs are first its prefixes, `place` None; then the
+        positions from `place` on of what continues them, and mask is [p, 1, t] over the
+        prefixes.
         """
         keys = (None,) * 3
         if layer.dropout_key is not None:
             keys = jax.random.split(layer.dropout_key, 3)
         h = self._norm("pre_attn_norm")(x)
-        h, cache = self._attend(h, layer.cache, mask, slot)
+        h, cache = self._attend(h, layer, mask, place)
         h = self._drop(h, keys[0])
         x = x + (self._norm("post_attn_norm")(h) if self.sandwich else h)
         h = self._norm("pre_mlp_norm")(x)
-        h = self._dense(self.mlp_dim, 0.02, "mlp_in")(h)
-        h = self._dense(x.shape[-1], self._out_std, "mlp_out")(nn.gelu(h))
+        h = self._dense((self.mlp_dim,), 0.02, "mlp_in")(h)
+        h = self._dense(x.shape[-1:], self._out_std, "mlp_out")(nn.gelu(h))
         h = self._drop(h, keys[1])
         return x + (self._norm("post_mlp_norm")(h) if self.sandwich else h), cache
 
-    def _attend(self, h, cache, mask, slot):
+    def _attend(self, h, layer, mask, place):
         qkv = self._dense((3, self.heads, self.head_dim), 0.02, "qkv")(h)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        out, cache = self._mix(query, key, value, cache, mask, slot)
-        out = nn.DenseGeneral(
-            h.shape[-1],
-            axis=(-2, -1),
-            dtype=self.dtype,
-            kernel_init=nn.initializers.normal(self._out_std),
-            dot_general=dot_general,
-            name="attn_out",
-        )(out)
-        return out, cache
+        if place is not None:
+            out, cache = cached_attention(
+                query,
+                key,
+                value,
+                layer.cache,
+                plan_of(self.kind, layer.cache),
+                place,
+                prefix_visible=mask[:, 0],
+                alpha=self.alpha,
+            )
+        else:
+            out, cache = self._mix(query, key, value, layer.cache, mask)
+        return self._dense((h.shape[-1],), self._out_std, "attn_out", 2)(out), cache
 
-    def _mix(self, query, key, value, cache, mask, slot):
-        """Attention and the updated cache; which form follows from kind and cache."""
-        if isinstance(cache, SparseCache):
-            return self._cached(query, key, value, cache, mask, slot)
+    def _mix(self, query, key, value, cache, mask):
+        """Attention of whole sequences or prefixes, and the cache of the latter."""
         full = self.kind is None or self.kind.kind == "full"
-        if cache is not None:
-            if not full:
-                raise ValueError(f"kind {self.kind} needs a SparseCache")
-            cache = insert(cache, key, value, slot)
-            key, value = cache.key.astype(key.dtype), cache.value.astype(key.dtype)
         # Parameters are shaped on a few tokens, which are not text and an image.
-        if full or self.is_initializing():
+        if full or cache is not None or self.is_initializing():
             out = attention(query, key, value, mask, alpha=self.alpha)
         else:
             out = sparse_attention(
                 query, key, value, self.kind, self.num_text, alpha=self.alpha
             )
-        return out, cache
-
-    def _cached(self, query, key, value, cache, mask, slot):
-        """All text in one call, then the image one position a call."""
-        if query.shape[1] > 1:
-            text = insert(cache.text, key, value, 0)
-            out = attention(query, key, value, mask, alpha=self.alpha)
-            return out, cache._replace(text=text)
-        position = slot - self.num_text
-        place = jnp.asarray(cache_plan(self.kind).slot)[position]
-        cache = cache._replace(image=insert(cache.image, key, value, place))
-        out = cached_attention(
-            query, cache, self.kind, position, text_visible=mask[:, 0], alpha=self.alpha
-        )
-        return out, cache
+        return out, None if cache is None else insert_prefix(cache, key, value)
 
     @property
     def _out_std(self) -> float:
@@ -127,15 +110,8 @@ class Block(nn.Module):
     def _norm(self, name: str) -> RelaxedNorm:
         return RelaxedNorm(norm_scope=self.norm_scope, name=name)
 
-    def _dense(self, features, std: float, name: str) -> nn.DenseGeneral:
-        init = nn.initializers.normal(std)
-        return nn.DenseGeneral(
-            features,
-            dtype=self.dtype,
-            kernel_init=init,
-            dot_general=dot_general,
-            name=name,
-        )
+    def _dense(self, features: tuple[int, ...], std: float, name: str, num_axes=1):
+        return Dense(features, std, num_axes, self.dtype, name=name)
 
     def _drop(self, x: Array, key: Array | None) -> Array:
         if key is None or self.dropout == 0:

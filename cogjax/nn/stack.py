@@ -15,11 +15,11 @@ class Stack(nn.Module):
     The block is called as `block(x, xs, *shared) -> (x, ys)`. `xs` is a pytree whose
     leaves have a leading layer axis (dropout keys), `shared` is the same for all
     layers. Returns `(x, ys)` with `ys` stacked. Where layers differ in shape (caches),
-    `xs` is a list of one pytree a layer, and so is `ys`; then there is no scan.
+    `xs` is a list of one pytree a layer, and so is `ys`; then there is no scan. Nor is
+    there with parameters that are a list: on the CPU a scan copies each layer's.
 
     remat: name of a `jax.checkpoint_policies` policy, or "none" to keep activations.
-    unroll: scan steps traced per loop step; a full unroll suits decoding on the CPU,
-    where a scan would copy each layer's weights at every token.
+    unroll: scan steps traced per loop step.
     kinds: a static value for each layer, the block's field `kind`; () leaves it alone.
     The scan goes over the period in which kinds repeat, and what is left at the end is
     applied layer by layer: DALL-E's 64 layers are traced as 4 + 4.
@@ -42,7 +42,11 @@ class Stack(nn.Module):
             block = blocks[kinds[0]]
             return jax.vmap(lambda k: block.init(k, x, first, *shared)["params"])(keys)
 
-        params = self.param("layers", init)
+        params = None
+        if self.has_variable("params", "layers"):
+            params = self.get_variable("params", "layers")
+        if not isinstance(params, list):
+            params = self.param("layers", init)
         if self.is_initializing():
             # Only the parameters are asked for: the layers need not run.
             return x, None
@@ -52,7 +56,7 @@ class Stack(nn.Module):
             step = blocks[kind].apply
             return step({"params": layer_params}, carry, layer_xs, *shared)
 
-        if isinstance(xs, list):
+        if isinstance(xs, list) or isinstance(params, list):
             return _each(apply, kinds, x, params, xs)
 
         if self.remat != "none":

@@ -1,4 +1,12 @@
-"""Turning next-token logits into samples: guidance, temperature, top-k, top-p."""
+"""Turning next-token logits into samples: guidance, temperature, top-k, top-p.
+
+Cut-offs are found without sorting: the k-th largest logit is the highest threshold that
+k logits reach, found bit by bit. The draw inverts the distribution function, with one
+random number a row. Inside, the rows of a batch are the last axis, as the product with
+the output weights leaves them.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,43 +19,115 @@ def guide(conditional: Array, unconditional: Array, scale: float | Array) -> Arr
 
 
 def keep_top_k(logits: Array, k: int) -> Array:
-    """Sets all but the `k` largest of [..., v] to -inf; ties with the k-th stay."""
-    if not 0 < k < logits.shape[-1]:
-        return logits
-    threshold = jax.lax.top_k(logits, k)[0][..., -1:]
-    return jnp.where(logits < threshold, -jnp.inf, logits)
+    """Sets all but the `k` largest of [b, v] to -inf; ties with the k-th stay."""
+    return _keep_top_k(logits.T, k).T
 
 
 def keep_top_p(logits: Array, p: float | Array) -> Array:
     """Keeps the smallest set of tokens whose probability reaches `p`, row by row.
 
-    Each row of [..., v] is cut on its own, so the result is right for every batch
-    size (CogView's release flattens the batch). The most probable token always stays.
+    Each row of [b, v] is cut on its own, so the result is right for every batch size
+    (CogView's release flattens the batch). The most probable token and ties stay.
     """
-    ordered = jnp.sort(logits, axis=-1)[..., ::-1]
-    probs = jax.nn.softmax(ordered, axis=-1)
-    before = jnp.cumsum(probs, axis=-1) - probs
-    threshold = jnp.min(jnp.where(before < p, ordered, jnp.inf), axis=-1, keepdims=True)
-    return jnp.where(logits < threshold, -jnp.inf, logits)
+    return _keep_top_p(logits.T, p).T
+
+
+def token_probs(
+    logits: Array, *, temperature: float | Array, top_k: int, top_p: float
+) -> Array:
+    """Probabilities [b, v] that `sample` draws from, float32."""
+    probs = _weights(logits.T, temperature, top_k, top_p).T
+    return probs / jnp.sum(probs, axis=-1, keepdims=True)
 
 
 def sample(
-    keys: Array, logits: Array, *, temperature: float | Array, top_k: int, top_p: float
+    uniforms: Array,
+    logits: Array,
+    *,
+    temperature: float | Array,
+    top_k: int,
+    top_p: float,
 ) -> Array:
-    """Draws one token for each row, each from its own key.
+    """Draws one token for each row, each by its own random number.
 
-    The order is CogView's: temperature, top-k, top-p. One key per row makes the draw
-    of a row independent of the rest of the batch.
+    The order is CogView's: temperature, top-k, top-p.
 
     Args:
-      keys: typed PRNG keys [b]; logits: [b, v].
+      uniforms: [b], in [0, 1); logits: [b, v].
       temperature: > 0; top_k: static, 0 keeps all; top_p: static, 1 keeps all.
 
     Returns:
       int32 [b].
     """
+    return _invert(_weights(logits.T, temperature, top_k, top_p), uniforms)
+
+
+def sample_probs(uniforms: Array, probs: Array) -> Array:
+    """Draws one token for each row of [b, v], probabilities up to a factor."""
+    return _invert(probs.T, uniforms)
+
+
+def _weights(logits: Array, temperature, top_k: int, top_p: float) -> Array:
+    """[v, b] -> probabilities up to a factor."""
     logits = logits.astype(jnp.float32) / temperature
-    logits = keep_top_k(logits, top_k)
+    logits = _keep_top_k(logits, top_k)
     if top_p < 1:
-        logits = keep_top_p(logits, top_p)
-    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+        logits = _keep_top_p(logits, top_p)
+    return jnp.exp(logits - jnp.max(logits, axis=0))
+
+
+def _invert(weights: Array, uniforms: Array) -> Array:
+    """The first token at which the running sum of [v, b] exceeds its share."""
+    size = len(weights)
+    block = max(1, int(size**0.5))
+    weights = jnp.pad(weights, ((0, -size % block), (0, 0)))
+    blocks = weights.reshape(-1, block, weights.shape[-1])
+    # Two steps, the block and then the token in it: sums of few numbers, each short.
+    ends = _running_sum(jnp.sum(blocks, axis=1))
+    target = uniforms * ends[-1]
+    found = _count(ends <= target, len(ends))
+    starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
+    start = jnp.take_along_axis(starts, found[None], axis=0)
+    inside = jnp.take_along_axis(blocks, found[None, None], axis=0)[0]
+    within = _count(start + _running_sum(inside) <= target, block)
+    token = found * block + within
+    # Rounding may step on a token that cannot be drawn, at the end of a block.
+    drawable = jnp.take_along_axis(weights, token[None], axis=0)[0] > 0
+    return jnp.where(drawable, token, jnp.argmax(weights, axis=0)).astype(jnp.int32)
+
+
+def _running_sum(x: Array) -> Array:
+    """Over axis 0 of [s, b]: a product, which all backends do faster than a scan."""
+    return jnp.matmul(jnp.tri(len(x), dtype=x.dtype), x, precision="highest")
+
+
+def _count(passed: Array, size: int) -> Array:
+    return jnp.minimum(jnp.sum(passed, axis=0), size - 1)
+
+
+def _keep_top_k(logits: Array, k: int) -> Array:
+    if not 0 < k < len(logits):
+        return logits
+    return _cut(logits, lambda kept: jnp.sum(kept, axis=0) >= k)
+
+
+def _keep_top_p(logits: Array, p: float | Array) -> Array:
+    weights = jnp.exp(logits - jnp.max(logits, axis=0))
+    needed = p * jnp.sum(weights, axis=0)
+    return _cut(logits, lambda kept: jnp.sum(kept * weights, axis=0) >= needed)
+
+
+def _cut(logits: Array, enough: Callable[[Array], Array]) -> Array:
+    """Hides what lies below the highest threshold that keeps `enough`, [v, b]."""
+    bits = jax.lax.bitcast_convert_type(logits.astype(jnp.float32), jnp.uint32)
+    sign = jnp.uint32(1 << 31)
+    # Unsigned integers in the order of the floats.
+    order = jnp.where(bits >= sign, ~bits, bits | sign)
+
+    def step(i, threshold):
+        higher = threshold | (sign >> i.astype(jnp.uint32))
+        return jnp.where(enough(order >= higher), higher, threshold)
+
+    start = jnp.zeros(logits.shape[1:], jnp.uint32)
+    threshold = jax.lax.fori_loop(0, 32, step, start)
+    return jnp.where(order >= threshold, logits, -jnp.inf)

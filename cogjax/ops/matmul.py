@@ -1,4 +1,4 @@
-"""The product of a dense layer with its own gradient rule.
+"""Products of dense layers: one gradient rule for training, one packed form for use.
 
 Autodiff asks for the weight gradient as dy^T x and transposes it; on XLA's CPU backend
 x^T dy, the same numbers in the layout of the weights, is 1.1 to 1.4 times as fast
@@ -6,9 +6,67 @@ x^T dy, the same numbers in the layout of the weights, is 1.1 to 1.4 times as fa
 """
 
 import functools
+from dataclasses import dataclass
+from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
+
+WeightFormat = Literal["float32", "bfloat16", "int8"]
+WEIGHT_FORMATS = ("float32", "bfloat16", "int8")
+# Up to this many rows the weights are the left factor: on XLA's CPU backend 8 rows run
+# 1.2 times as fast, and the product is bound by reading the weights anyway.
+FEW_ROWS = 64
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Packed:
+    """Weights as they are used, not trained: one row for each output.
+
+    rows: [o, i], float32, bfloat16 or int8. scale: float32 [o], what a row was divided
+    by, None if by nothing.
+    """
+
+    rows: Array
+    scale: Array | None = None
+
+    def __getitem__(self, index) -> "Packed":
+        """Some of the outputs: a slice, or int ids [...] for embeddings [..., i]."""
+        scale = None if self.scale is None else self.scale[index]
+        return Packed(self.rows[index], scale)
+
+    def astype(self, dtype) -> Array:
+        """The weights themselves, [..., i]."""
+        rows = self.rows.astype(dtype)
+        return (
+            rows if self.scale is None else rows * self.scale[..., None].astype(dtype)
+        )
+
+
+def pack(rows: Array, weights: WeightFormat) -> Packed:
+    """Packs [o, i]; int8 is symmetric with a scale for each output."""
+    if weights != "int8":
+        return Packed(rows.astype(weights))
+    scale = jnp.maximum(jnp.max(jnp.abs(rows), axis=1), 1e-12) / 127
+    return Packed(jnp.round(rows / scale[:, None]).astype(jnp.int8), scale)
+
+
+def product(x: Array, packed: Packed) -> Array:
+    """x [..., i] times packed weights -> [..., o], in the dtype of x."""
+    flat = x.reshape(-1, x.shape[-1])
+    rows = packed.rows.astype(x.dtype)
+    if len(flat) <= FEW_ROWS:
+        out = rows @ flat.T
+        if packed.scale is not None:
+            out = out * packed.scale[:, None].astype(x.dtype)
+        out = lax.optimization_barrier(out).T
+    else:
+        out = lax.dot_general(flat, rows, (((1,), (1,)), ((), ())))
+        if packed.scale is not None:
+            out = out * packed.scale.astype(x.dtype)
+    return out.reshape(*x.shape[:-1], len(rows))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -36,10 +94,3 @@ def _backward(num_axes, saved, grad):
 
 
 dense.defvjp(_forward, _backward)
-
-
-def dot_general(x: Array, kernel: Array, dimension_numbers, precision=None) -> Array:
-    """`lax.dot_general` as Flax's dense layers call it: the contraction of `dense`."""
-    del precision
-    (axes, _), _ = dimension_numbers
-    return dense(x, kernel, len(axes))

@@ -1,19 +1,25 @@
 """Sampling tokens from the transformer: prefill, then the whole decode in one loop.
 
+    state = prefill(...)                    each prompt once
+    state = advance(..., state, until)      as often as someone wants to look
+
 Prompts of different lengths share a batch by padding on the left. Slots of the cache
 are the same for all rows, positions are counted from each row's first real token, so
 a padded row computes what it would compute alone.
 """
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, make_cache
+from cogjax.models.image_lm import ImageLM, make_cache, scoring
 from cogjax.ops import logits as logits_ops
 from cogjax.ops.attention import padded_causal_mask
+from cogjax.ops.cache import Cache
 
 
 @dataclass(frozen=True)
@@ -29,17 +35,30 @@ class Sampler:
     top_p: float = 1.0
     guidance: float = 1.0
 
-    def draw(self, keys: Array, logits: Array) -> Array:
-        """One token for each row: keys [b], logits [b, v] -> int32 [b]."""
+    def draw(self, uniforms: Array, logits: Array) -> Array:
+        """One token for each row: uniforms [b], logits [b, v] -> int32 [b]."""
         if self.temperature == 0:
-            return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+            return jnp.argmax(logits.T, axis=0).astype(jnp.int32)
         return logits_ops.sample(
-            keys,
+            uniforms,
             logits,
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
         )
+
+
+class Decoding(NamedTuple):
+    """b sequences on the way; with guidance r = 2 b rows of the network, else b."""
+
+    step: Array  # int32, tokens that are there
+    tokens: Array  # int32 [b, m]; to come: the token that is forced, or -1
+    uniforms: Array  # float32 [b, m], what each token is drawn by
+    done: Array  # bool [b], the sequence has its last token
+    logits: Array  # [r, v] of the next token
+    first: Array  # int32 [r], position of the first token after the prompt
+    visible: Array  # bool [p, t], tokens of the prompts that are no padding
+    cache: list[Cache]
 
 
 def image_keys(seed: int, first: int, count: int) -> Array:
@@ -52,9 +71,131 @@ def image_keys(seed: int, first: int, count: int) -> Array:
     )
 
 
+def prefill(
+    model: ImageLM,
+    params: Any,
+    prompt: Array,
+    num_padding: Array,
+    keys: Array,
+    forced: Array,
+    *,
+    id_range: tuple[int, int],
+    guided: bool = False,
+    window: int = 1,
+) -> Decoding:
+    """Reads each prompt once, whatever number of sequences continues it.
+
+    Args:
+      params: trained, or faster those of `for_inference`.
+      prompt: int [q, t], padded on the left by `num_padding` [q]. If `guided` one row
+        more, the empty prompt, last.
+      keys: [b], one a sequence, b / q for each prompt in turn; token i of a sequence is
+        drawn by `fold_in(key, i)`.
+      forced: int [b, m]; -1 where a token is to be drawn, otherwise the token.
+      id_range: static (start, stop) of the ids that are scored at all.
+      window: most tokens a call of the network later.
+
+    Raises:
+      ValueError: the prompts do not fit the number of keys or the patterns.
+    """
+    config, length = model.config, prompt.shape[1]
+    num_prompts, batch = len(prompt) - guided, len(keys)
+    if num_prompts < 1 or batch % num_prompts:
+        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
+    if config.patterns and length != config.num_text:
+        raise ValueError(f"a prompt of {length}, expected {config.num_text} tokens")
+    slots = jnp.broadcast_to(jnp.arange(length), prompt.shape)
+    rows = batch * (1 + guided)
+    cache = make_cache(config, len(prompt), length, rows, forced.shape[1], window)
+    logits, cache = model.apply(
+        {"params": scoring(params, id_range)},
+        prompt,
+        jnp.maximum(slots - num_padding[:, None], 0),
+        padded_causal_mask(slots, slots[0], num_padding),
+        cache,
+        only_last=True,
+    )
+    # Which prompt each group, and each row, continues.
+    groups = np.arange(num_prompts)
+    if guided:
+        groups = np.append(groups, np.full(num_prompts, num_prompts))
+    of_row = np.repeat(groups, batch // num_prompts)
+    return Decoding(
+        step=jnp.int32(0),
+        tokens=forced.astype(jnp.int32),
+        uniforms=_uniforms(keys, forced.shape[1]),
+        done=jnp.zeros(batch, bool),
+        logits=logits[:, 0][of_row],
+        first=(length - num_padding)[of_row],
+        visible=(slots >= num_padding[:, None])[groups],
+        cache=[_of_groups(layer, groups) for layer in cache],
+    )
+
+
+def advance(
+    model: ImageLM,
+    params: Any,
+    state: Decoding,
+    until: Array | int,
+    *,
+    allowed: Array,
+    id_range: tuple[int, int],
+    sampler: Sampler,
+    stop: int | None = None,
+) -> Decoding:
+    """Draws tokens one by one until there are `until`, a traced number.
+
+    Args:
+      allowed: bool [stop - start], which ids of `id_range` may be drawn.
+      id_range, sampler: as given to `prefill`; guidance needs `guided` there.
+      stop: an id that ends a sequence: what follows it is `stop` too, and the loop is
+        over when all have ended.
+    """
+    # Outside the loop, which would copy the part of the table at every token.
+    scored = scoring(params, id_range)
+    last = jnp.minimum(until, state.tokens.shape[1])
+
+    def step(state):
+        logits, i = state.logits, state.step
+        if sampler.guidance != 1:
+            logits = logits_ops.guide(*jnp.split(logits, 2), sampler.guidance)
+        logits = jnp.where(allowed, logits, -jnp.inf)
+        forced, uniforms = state.tokens[:, i], state.uniforms[:, i]
+        drawn = sampler.draw(uniforms, logits) + id_range[0]
+        token = jnp.where(forced >= 0, forced, drawn)
+        done = state.done
+        if stop is not None:
+            token = jnp.where(done, stop, token)
+            done |= token == stop
+        ids = jnp.tile(token, len(state.logits) // len(token))[:, None]
+        logits, cache = model.apply(
+            {"params": scored},
+            ids,
+            state.first[:, None] + i,
+            state.visible[:, None],
+            state.cache,
+            place=i,
+        )
+        return state._replace(
+            step=i + 1,
+            tokens=state.tokens.at[:, i].set(token),
+            done=done,
+            logits=logits[:, 0],
+            cache=cache,
+        )
+
+    state = jax.lax.while_loop(
+        lambda state: (state.step < last) & ~jnp.all(state.done), step, state
+    )
+    if stop is None:
+        return state
+    tokens = jnp.where(state.done[:, None] & (state.tokens < 0), stop, state.tokens)
+    return state._replace(tokens=tokens)
+
+
 def sample_tokens(
     model: ImageLM,
-    params,
+    params: Any,
     prompt: Array,
     num_padding: Array,
     keys: Array,
@@ -63,51 +204,43 @@ def sample_tokens(
     allowed: Array,
     id_range: tuple[int, int],
     sampler: Sampler,
+    stop: int | None = None,
 ) -> Array:
-    """Continues each prompt by as many tokens as `forced` has columns.
+    """`prefill` and `advance` in one: int32 [b, m], ids of the unified vocabulary."""
+    guided = sampler.guidance != 1
+    state = prefill(
+        model,
+        params,
+        prompt,
+        num_padding,
+        keys,
+        forced,
+        id_range=id_range,
+        guided=guided,
+    )
+    state = advance(
+        model,
+        params,
+        state,
+        forced.shape[1],
+        allowed=allowed,
+        id_range=id_range,
+        sampler=sampler,
+        stop=stop,
+    )
+    return state.tokens
 
-    Args:
-      prompt: int [r, p], padded on the left by `num_padding` [r]. With guidance the
-        first b rows are the prompts and the last b rows their empty counterparts;
-        otherwise r = b.
-      keys: [b], one a row; token i of a row is drawn with `fold_in(key, i)`.
-      forced: int [b, m]; -1 where a token is to be drawn, otherwise the token.
-      allowed: bool [stop - start], which ids of `id_range` may be drawn.
-      id_range: static (start, stop) of the ids that are scored at all.
 
-    Returns:
-      int32 [b, m], ids of the unified vocabulary.
-    """
-    rows, prompt_len = prompt.shape
-    num_rows, num_tokens = forced.shape
-    # The text alone where patterns mask the image.
-    sparse = bool(model.config.patterns)
-    key_slots = jnp.arange(prompt_len + (0 if sparse else num_tokens))
-    start = id_range[0]
+def _of_groups(cache: Cache, groups: np.ndarray) -> Cache:
+    return cache._replace(
+        prefix_key=cache.prefix_key[groups], prefix_value=cache.prefix_value[groups]
+    )
 
-    def forward(ids, cache, slot):
-        slots = jnp.broadcast_to(slot + jnp.arange(ids.shape[1]), ids.shape)
-        mask = padded_causal_mask(slots, key_slots, num_padding)
-        positions = jnp.maximum(slots - num_padding[:, None], 0)
-        logits, cache = model.apply(
-            {"params": params}, ids, positions, mask, cache, slot, vocab_range=id_range
-        )
-        return logits[:, -1], cache
 
-    def step(carry, i):
-        logits, cache = carry
-        if sampler.guidance != 1:
-            logits = logits_ops.guide(
-                logits[:num_rows], logits[num_rows:], sampler.guidance
-            )
-        logits = jnp.where(allowed, logits, -jnp.inf)
-        step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i)
-        drawn = sampler.draw(step_keys, logits) + start
-        token = jnp.where(forced[:, i] >= 0, forced[:, i], drawn)
-        ids = jnp.tile(token, rows // num_rows)[:, None]
-        return forward(ids, cache, prompt_len + i), token
+def _uniforms(keys: Array, count: int) -> Array:
+    """A number for each of `count` tokens of each sequence: keys [b] -> [b, count]."""
 
-    cache = make_cache(model.config, rows, prompt_len + num_tokens)
-    carry = forward(prompt, cache, 0)
-    _, tokens = jax.lax.scan(step, carry, jnp.arange(num_tokens))
-    return tokens.T.astype(jnp.int32)
+    def one(key, step):
+        return jax.random.uniform(jax.random.fold_in(key, step))
+
+    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(keys, jnp.arange(count))

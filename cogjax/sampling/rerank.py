@@ -7,7 +7,7 @@ captions of different length compare.
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm import ImageLM, scoring
 from cogjax.ops import losses
 
 
@@ -26,7 +26,7 @@ def caption_losses(
     """
     inputs, targets = ids[:, :-1], ids[:, 1:]
     positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
-    logits, _ = model.apply({"params": params}, inputs, positions, vocab_range=id_range)
+    logits, _ = model.apply({"params": scoring(params, id_range)}, inputs, positions)
     in_range = jnp.clip(targets - id_range[0], 0, id_range[1] - id_range[0] - 1)
     values = losses.token_losses(logits, in_range)
     weights = weights[:, 1:]

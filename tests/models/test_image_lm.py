@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, make_cache, matrix_axes
+from cogjax.models.image_lm import (
+    ImageLM,
+    ImageLMConfig,
+    for_inference,
+    make_cache,
+    matrix_axes,
+    scoring,
+)
 from cogjax.ops.masks import Pattern
 
 CONFIG = ImageLMConfig(
@@ -56,31 +63,6 @@ def test_whole_tensor_norm_sees_the_batch(params):
     assert not np.array_equal(together, alone)
 
 
-@pytest.mark.parametrize("chunks", [(10,), (4, 6), (7, 1, 1, 1), (1,) * 10])
-def test_cached_decoding_equals_the_full_forward(params, chunks):
-    cache, slot, parts = make_cache(CONFIG, 2, 12), 0, []
-    for size in chunks:
-        part = slice(slot, slot + size)
-        mask = (
-            jnp.arange(12)[None, None] <= jnp.arange(slot, slot + size)[None, :, None]
-        )
-        out, cache = ImageLM(CONFIG).apply(
-            {"params": params}, IDS[:, part], POSITIONS[:, part], mask, cache, slot
-        )
-        parts.append(out)
-        slot += size
-    np.testing.assert_allclose(
-        jnp.concatenate(parts, 1), logits(params), rtol=1e-5, atol=1e-5
-    )
-
-
-SPARSE = dataclasses.replace(
-    CONFIG,
-    num_text=4,
-    patterns=tuple(Pattern(k, 2, 3, kernel=3) for k in ("row", "column", "conv")),
-)
-
-
 def kinds(*names, **settings):
     patterns = [Pattern(name, 2, 3, kernel=3, **settings) for name in names]
     return dataclasses.replace(CONFIG, num_text=4, patterns=tuple(patterns))
@@ -89,29 +71,59 @@ def kinds(*names, **settings):
 SPARSE = kinds("row", "column", "conv")
 
 
+PLAIN = dataclasses.replace(CONFIG, num_text=4)
+
+
+@pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.parametrize("weights", ["trained", "float32"])
 @pytest.mark.parametrize(
     "config",
     [
+        PLAIN,
         SPARSE,
         kinds("full", "row", "full"),
         kinds("conv", "conv", "row", edge="clip", row_extent="own"),
         kinds("conv", "conv", "conv", edge="torus"),
     ],
-    ids=("raster", "full", "clip", "torus"),
+    ids=("plain", "raster", "full", "clip", "torus"),
 )
-def test_sparse_decoding_equals_the_full_forward(params, config):
-    model, cache, parts = ImageLM(config), make_cache(config, 2, 10), []
-    # All text at once, then the image position by position.
-    for first, last in ((0, 4), *((i, i + 1) for i in range(4, 10))):
-        part = slice(first, last)
-        mask = jnp.arange(4)[None, None] <= jnp.arange(first, last)[None, :, None]
-        mask = jnp.broadcast_to(mask, (2, *mask.shape[1:]))
+def test_cached_decoding_equals_the_full_forward(params, config, weights, window):
+    """All text in one call, then the image in calls of `window` positions."""
+    model, parts = ImageLM(config), []
+    params = params if weights == "trained" else for_inference(params)
+    cache = make_cache(config, 2, 4, 2, 6, window)
+    for first in (0, *range(4, 10, window)):
+        part = slice(first, first + window if first else 4)
+        mask, place = jnp.tri(4, dtype=bool)[None], None
+        if first:
+            mask, place = jnp.ones((2, 1, 4), bool), first - 4
         out, cache = model.apply(
-            {"params": params}, IDS[:, part], POSITIONS[:, part], mask, cache, first
+            {"params": params},
+            IDS[:, part],
+            POSITIONS[:, part],
+            mask,
+            cache,
+            place,
         )
         parts.append(out)
     full = logits(params, config=config)
     np.testing.assert_allclose(jnp.concatenate(parts, 1), full, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "size"),
+    [("float32", 1e-5, 1.02), ("bfloat16", 0.02, 0.55), ("int8", 0.05, 0.32)],
+)
+def test_inference_weights(weights, error, size):
+    """Within `error` of the largest logit; matrices wide enough to weigh most."""
+    config = dataclasses.replace(CONFIG, width=64, mlp_dim=256)
+    params = jax.jit(ImageLM(config).init)(jax.random.key(0), IDS, POSITIONS)["params"]
+    packed = for_inference(params, weights)
+    want = logits(params, config=config)
+    got = logits(packed, config=config)
+    assert float(jnp.abs(got - want).max()) < error * float(jnp.abs(want).max())
+    bytes_of = [sum(x.nbytes for x in jax.tree.leaves(p)) for p in (packed, params)]
+    assert bytes_of[0] < size * bytes_of[1]
 
 
 def test_patterns_hide_something(params):
@@ -136,9 +148,13 @@ def test_one_pattern_a_layer():
         dataclasses.replace(SPARSE, patterns=SPARSE.patterns[:2])
 
 
-def test_vocab_range_is_a_slice(params):
-    part = logits(params, vocab_range=(30, 70))
-    np.testing.assert_allclose(part, logits(params)[..., 30:70], rtol=1e-5, atol=1e-5)
+def test_scoring_some_ids(params):
+    for weights in (params, for_inference(params)):
+        part = logits(scoring(weights, (30, 70)))
+        whole = logits(params)[..., 30:70]
+        np.testing.assert_allclose(part, whole, rtol=1e-5, atol=1e-5)
+    last = logits(params, only_last=True)
+    np.testing.assert_allclose(last, logits(params)[:, -1:], rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_needs_a_key_and_repeats_with_it(params):

@@ -1,20 +1,60 @@
+import math
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.ops.cache import Cache, cache_plan, empty_cache, insert
+from cogjax.ops.cache import cache_plan, empty_cache, insert, insert_prefix, read
 from cogjax.ops.masks import EDGES, Pattern, image_mask, layer_kinds
+from cogjax.ops.sparse_attention import cached_attention
 
 
 def test_insert_writes_only_its_slots():
-    cache = empty_cache(2, 3, 8, 2, 4, jnp.float32)
-    assert cache.key.shape == (2, 3, 8, 2, 4)
-    layer = Cache(cache.key[0], cache.value[0])
-    block = jnp.ones((3, 2, 2, 4))
-    new = insert(layer, block, 2 * block, 5)
-    np.testing.assert_array_equal(new.key[:, 5:7], block)
-    np.testing.assert_array_equal(new.value[:, 5:7], 2 * block)
-    assert float(new.key.sum()) == block.size
+    plan = cache_plan(Pattern("full", 1, 8), window=2)
+    block = jnp.arange(1.0, 1 + 3 * 2 * 2 * 4).reshape(3, 2, 2, 4)
+    for batch in (1, 3):
+        cache = empty_cache(plan, 1, 5, batch, 2, 4, jnp.float32)
+        new = insert(cache, plan, block[:batch], 2 * block[:batch], 5)
+        key, value = (x.reshape(batch, 2, *x.shape[-2:]) for x in read(new, plan, 5))
+        np.testing.assert_array_equal(
+            key[..., 5:7].transpose(0, 3, 1, 2), block[:batch]
+        )
+        np.testing.assert_array_equal(
+            value[:, :, 5:7].swapaxes(1, 2), 2 * block[:batch]
+        )
+        assert float(new.key.sum()) == block[:batch].sum()
+        assert not new.prefix_key.any()
+
+
+def test_insert_prefix():
+    plan = cache_plan(Pattern("row", 2, 2))
+    block = jnp.arange(2.0 * 5 * 2 * 4).reshape(2, 5, 2, 4)
+    new = insert_prefix(empty_cache(plan, 2, 5, 4, 2, 4, "float32"), block, -block)
+    np.testing.assert_array_equal(new.prefix_key.transpose(0, 3, 1, 2), block)
+    np.testing.assert_array_equal(new.prefix_value.swapaxes(1, 2), -block)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_in_place(batch):
+    """A loop updates rings where they are: a copy a step would cost more than reads."""
+    plan = cache_plan(Pattern("row", 32, 32))
+
+    def step(carry, place):
+        cache, x = carry
+        key = jnp.broadcast_to(x[:, None, None, None], (batch, 1, 8, 64))
+        out, cache = cached_attention(
+            key, key, key, cache, plan, place, prefix_visible=jnp.ones((1, 4), bool)
+        )
+        return (cache, x + out[:, 0, 0, 0]), None
+
+    cache = empty_cache(plan, 1, 4, batch, 8, 64, jnp.float32)
+    loop = jax.jit(lambda c, x: jax.lax.scan(step, (c, x), jnp.arange(9))[0][1])
+    text = loop.lower(cache, jnp.ones(batch)).compile().as_text()
+    body = max(re.split(r"\n(?=%|ENTRY)", text), key=lambda part: "cached" in part)
+    sizes = [n for n in re.findall(r"f32\[([0-9,]+)\]\S* copy\(", body)]
+    assert not [s for s in sizes if math.prod(map(int, s.split(","))) >= 33 * 64 * 8]
 
 
 def plans():
@@ -30,18 +70,28 @@ def plans():
 @pytest.mark.parametrize("pattern", list(plans()), ids=str)
 def test_a_query_reads_exactly_the_keys_of_its_mask(pattern):
     plan, mask = cache_plan(pattern), image_mask(pattern)
-    slots = np.full(plan.num_slots, -1)
+    slots = np.full((max(plan.banks, 1), plan.width), -1)
     for k in range(pattern.length):
-        slots[plan.slot[k]] = k
-        read = slots[plan.start[k] : plan.start[k] + plan.length]
-        assert len(read) == plan.length
-        seen = read[plan.visible[k]]
+        slots[plan.bank[k], plan.slot[k]] = k
+        visible = np.asarray(plan.sees(jnp.array([k])))[0]
+        seen = slots[plan.bank[k]][visible]
         assert sorted(seen) == list(np.flatnonzero(mask[k]))
+
+
+@pytest.mark.parametrize("pattern", list(plans()), ids=str)
+def test_a_window_overwrites_nothing_that_may_be_taken_back(pattern):
+    plan, mask = cache_plan(pattern, window=3), image_mask(pattern)
+    assert plan.width == pattern.length + 2 and not plan.banks
+    np.testing.assert_array_equal(plan.slot, np.arange(plan.width))
+    visible = plan.sees(jnp.arange(pattern.length))
+    np.testing.assert_array_equal(visible[:, : pattern.length], mask)
+    assert not visible[:, pattern.length :].any()
 
 
 def test_slots_of_dalle():
     def slots(kind, **settings):
-        return cache_plan(Pattern(kind, 32, 32, **settings)).num_slots
+        plan = cache_plan(Pattern(kind, 32, 32, **settings))
+        return max(plan.banks, 1) * plan.width
 
     assert slots("row") == 33
     assert slots("row", row_extent="own") == 32
@@ -54,7 +104,8 @@ def test_slots_of_dalle():
 
 
 def test_a_column_is_read_in_one_piece():
-    assert cache_plan(Pattern("column", 32, 16)).length == 32
+    plan = cache_plan(Pattern("column", 32, 16))
+    assert (plan.banks, plan.width) == (16, 32)
 
 
 def test_only_causal_patterns_have_a_plan():

@@ -1,10 +1,9 @@
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.ops.matmul import dense, dot_general
+from cogjax.ops.matmul import FEW_ROWS, dense, pack, product
 
 
 def arrays(dtype, *shapes):
@@ -41,30 +40,30 @@ def test_gradients_keep_the_dtype(dtype):
         assert grad.dtype == dtype and grad.shape == of.shape
 
 
-@pytest.mark.parametrize("axis", [-1, (-2, -1)])
-def test_as_a_part_of_flax_layers(axis):
-    [x] = arrays(jnp.float32, (2, 5, 3, 4))
-    ours, theirs = (
-        nn.DenseGeneral((6, 2), axis=axis, dot_general=f) for f in (dot_general, None)
-    )
-    params = theirs.init(jax.random.key(0), x)
-
-    def grads(layer):
-        return jax.jit(jax.grad(lambda p: (layer.apply(p, x) ** 2).sum()))(params)
-
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-        grads(ours),
-        grads(theirs),
-    )
+@pytest.mark.parametrize("num_rows", [1, 8, FEW_ROWS + 1])
+@pytest.mark.parametrize(
+    ("weights", "tolerance"), [("float32", 1e-6), ("bfloat16", 6e-3), ("int8", 0.015)]
+)
+def test_packed_products(num_rows, weights, tolerance):
+    x, kernel = arrays(jnp.float32, (num_rows, 1, 64), (64, 24))
+    packed = pack(kernel.T, weights)
+    out, want = jax.jit(product)(x, packed), x @ kernel
+    assert out.shape == want.shape
+    scale = float(jnp.abs(want).max())
+    np.testing.assert_allclose(out / scale, want / scale, atol=tolerance)
+    assert packed.rows.dtype == weights
 
 
-def test_the_weight_gradient_needs_no_transpose():
-    x, kernel = arrays(jnp.float32, (2, 5, 4), (4, 3))
+def test_packed_rows():
+    [table] = arrays(jnp.float32, (40, 16))
+    packed = pack(table, "int8")
+    ids = jnp.array([[3, 39], [0, 3]])
+    got = packed[ids].astype(jnp.float32)
+    np.testing.assert_allclose(got, table[ids], atol=0.02)
+    np.testing.assert_array_equal(packed[3:9].rows, packed.rows[3:9])
+    assert jax.tree.leaves(packed)[0].nbytes * 4 == table.nbytes
 
-    def count(function):
-        jaxpr = jax.make_jaxpr(jax.grad(lambda k: (function(x, k) ** 2).sum()))(kernel)
-        return sum(eqn.primitive.name == "transpose" for eqn in jaxpr.jaxpr.eqns)
 
-    assert count(lambda x, k: jnp.einsum("bti,io->bto", x, k)) == 1
-    assert count(dense) == 0
+def test_packing_zeros():
+    packed = pack(jnp.zeros((2, 3)), "int8")
+    np.testing.assert_array_equal(packed.astype(jnp.float32), jnp.zeros((2, 3)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cogjax.ops.attention import attention
-from cogjax.ops.cache import Cache, SparseCache, cache_plan
+from cogjax.ops.cache import cache_plan, empty_cache
 from cogjax.ops.masks import (
     EDGES,
     Pattern,
@@ -140,28 +140,48 @@ def test_the_last_positions_may_be_missing(pattern, missing):
 
 def test_images_share_the_text_of_their_prompt():
     pattern = Pattern("row", 2, 3)
-    query = jnp.concatenate(inputs(1))
     plan = cache_plan(pattern)
-
-    def cache(rows, length, seed):
-        shape = (rows, length, *query.shape[2:])
-        rng = np.random.default_rng(seed)
-        return Cache(*(jnp.asarray(rng.normal(size=shape), "f4") for _ in range(2)))
-
-    text, image = cache(2, NUM_TEXT, 1), cache(6, plan.num_slots, 2)
-    visible = jnp.array([[True, False, True], [True, True, True]])
-    got = cached_attention(
-        query, SparseCache(text, image), pattern, 4, text_visible=visible
+    arrays = [jnp.concatenate([x] * 3)[:6] for x in inputs(1)]
+    empty = empty_cache(plan, 2, NUM_TEXT, 6, *arrays[0].shape[2:], jnp.float32)
+    rng = np.random.default_rng(1)
+    shared = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), "f4"), empty)
+    copied = shared._replace(
+        prefix_key=jnp.repeat(shared.prefix_key, 3, axis=0),
+        prefix_value=jnp.repeat(shared.prefix_value, 3, axis=0),
     )
-    copied = Cache(*(jnp.repeat(x, 3, axis=0) for x in text))
-    want = cached_attention(
-        query,
-        SparseCache(copied, image),
-        pattern,
-        4,
-        text_visible=jnp.repeat(visible, 3, axis=0),
+    visible = jnp.array([[True, False, True], [True, True, True]])
+    got, new = cached_attention(*arrays, shared, plan, 4, prefix_visible=visible)
+    want, _ = cached_attention(
+        *arrays, copied, plan, 4, prefix_visible=jnp.repeat(visible, 3, axis=0)
     )
     np.testing.assert_allclose(got, want, atol=1e-6)
+    np.testing.assert_array_equal(new.prefix_key, shared.prefix_key)
+
+
+@pytest.mark.parametrize("pattern", CAUSAL[:6], ids=str)
+def test_a_window_of_positions_equals_one_after_the_other(pattern):
+    """Also with many rows, where single positions take the other form of product."""
+    arrays = [jnp.concatenate([x] * 9)[:17] for x in inputs(4)]
+    visible = jnp.ones((1, NUM_TEXT), bool)
+
+    def cache(window):
+        plan = cache_plan(pattern, window)
+        heads = arrays[0].shape[2:]
+        empty = empty_cache(plan, 1, NUM_TEXT, len(arrays[0]), *heads, jnp.float32)
+        rng = np.random.default_rng(1)
+        prefix = {
+            name: jnp.asarray(rng.normal(size=getattr(empty, name).shape), "f4")
+            for name in ("prefix_key", "prefix_value")
+        }
+        return plan, empty._replace(**prefix)
+
+    plan, together = cache(4)
+    want, _ = cached_attention(*arrays, together, plan, 0, prefix_visible=visible)
+    plan, one = cache(1)
+    for i in range(4):
+        part = [x[:, i : i + 1] for x in arrays]
+        got, one = cached_attention(*part, one, plan, i, prefix_visible=visible)
+        np.testing.assert_allclose(got, want[:, i : i + 1], atol=2e-6)
 
 
 def test_under_scan_checkpoint_and_switch():

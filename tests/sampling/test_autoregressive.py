@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,13 @@ import pytest
 from cogjax.data.layout import left_pad
 from cogjax.models.image_lm import ImageLM, ImageLMConfig
 from cogjax.ops.masks import Pattern
-from cogjax.sampling.autoregressive import Sampler, image_keys, sample_tokens
+from cogjax.sampling.autoregressive import (
+    Sampler,
+    advance,
+    image_keys,
+    prefill,
+    sample_tokens,
+)
 from cogjax.sampling.rerank import caption_losses
 
 CONFIG = ImageLMConfig(
@@ -35,9 +42,19 @@ def params():
     return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), start)
 
 
-def draw(params, prompts, sampler=PLAIN, keys=None, forced=None, empty=None, model=LM):
-    rows = len(prompts)
-    ids, padding = left_pad(prompts + (empty or []), 5, 127)
+def draw(
+    params,
+    prompts,
+    sampler=PLAIN,
+    keys=None,
+    forced=None,
+    empty=None,
+    model=LM,
+    each=1,
+    stop=None,
+):
+    rows = each * len(prompts)
+    ids, padding = left_pad(prompts + ([empty] if empty else []), 5, 127)
     if keys is None:
         keys = image_keys(0, 0, rows)
     if forced is None:
@@ -53,6 +70,7 @@ def draw(params, prompts, sampler=PLAIN, keys=None, forced=None, empty=None, mod
             allowed=jnp.ones(40, bool),
             id_range=(0, 40),
             sampler=sampler,
+            stop=stop,
         )
     )
     drawn = run(
@@ -103,12 +121,103 @@ def test_tokens_are_the_same_in_every_batch_size(params):
 
 def test_guidance_equals_two_forwards(params):
     sampler = Sampler(temperature=0, guidance=3.0)
-    drawn = draw(params, PROMPTS[:2], sampler, empty=[[110, 111]] * 2)
+    drawn = draw(params, PROMPTS[:2], sampler, empty=[110, 111])
     for prompt, row in zip(PROMPTS, drawn, strict=False):
         for i, token in enumerate(row):
             with_text = full_logits(params, [*prompt, *row[:i]])[-1, :40]
             without = full_logits(params, [110, 111, *row[:i]])[-1, :40]
             assert (without + 3 * (with_text - without)).argmax() == token
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_images_of_one_prompt_share_its_prefix(params, guidance):
+    sampler = Sampler(guidance=guidance, top_k=20)
+    empty = [110, 111] if guidance != 1 else None
+    shared = draw(params, PROMPTS[:2], sampler, empty=empty, each=3)
+    repeated = [prompt for prompt in PROMPTS[:2] for _ in range(3)]
+    alone = draw(params, repeated, sampler, empty=empty)
+    np.testing.assert_array_equal(shared, alone)
+
+
+def test_a_stop_ends_a_sequence(params):
+    free = draw(params, PROMPTS[:4])
+    stop = int(free[0, 2])
+    drawn = draw(params, PROMPTS[:4], stop=stop)
+    for row, unstopped in zip(drawn, free, strict=True):
+        end = list(unstopped).index(stop) if stop in unstopped else NUM_TOKENS
+        np.testing.assert_array_equal(row[:end], unstopped[:end])
+        assert (row[end:] == stop).all()
+
+
+def pieces(params, **settings):
+    """(prefill, advance) with everything but the state and the end bound."""
+    ids, padding = left_pad(PROMPTS[:2], 5, 127)
+    state = prefill(
+        LM,
+        params,
+        jnp.asarray(ids),
+        jnp.asarray(padding),
+        image_keys(0, 0, 2),
+        jnp.full((2, NUM_TOKENS), -1),
+        id_range=(0, 40),
+    )
+    step = functools.partial(
+        advance,
+        allowed=jnp.ones(40, bool),
+        id_range=(0, 40),
+        sampler=PLAIN,
+        **settings,
+    )
+    return state, step
+
+
+def test_in_pieces_as_in_one(params):
+    state, step = pieces(params)
+    for until in (2, 3, NUM_TOKENS + 4):
+        state = step(LM, params, state, until)
+        there = np.asarray(state.tokens) >= 0
+        assert there[:, :until].all() and not there[:, until:].any()
+    np.testing.assert_array_equal(state.tokens, draw(params, PROMPTS[:2]))
+
+
+def test_all_stopped_ends_the_loop(params):
+    free = draw(params, PROMPTS[:1])
+    stop = int(free[0, 1])
+    ids, padding = left_pad(PROMPTS[:1], 5, 127)
+    state = prefill(
+        LM,
+        params,
+        jnp.asarray(ids),
+        jnp.asarray(padding),
+        image_keys(0, 0, 1),
+        jnp.full((1, NUM_TOKENS), -1),
+        id_range=(0, 40),
+    )
+    _, step = pieces(params, stop=stop)
+    state = step(LM, params, state, NUM_TOKENS)
+    assert int(state.step) == list(free[0]).index(stop) + 1
+    assert int(state.tokens[0, -1]) == stop
+
+
+@pytest.mark.parametrize(
+    ("prompts", "sequences", "patterns", "message"),
+    [
+        (2, 3, (), "2 prompts cannot share 3 sequences"),
+        (1, 1, (Pattern("row", 2, 3),) * 2, "a prompt of 5, expected 4 tokens"),
+    ],
+)
+def test_prompts_must_fit(params, prompts, sequences, patterns, message):
+    model = ImageLM(dataclasses.replace(CONFIG, patterns=patterns, num_text=4))
+    with pytest.raises(ValueError, match=message):
+        prefill(
+            model,
+            params,
+            jnp.zeros((prompts, 5), jnp.int32),
+            jnp.zeros(prompts, jnp.int32),
+            image_keys(0, 0, sequences),
+            jnp.full((sequences, NUM_TOKENS), -1),
+            id_range=(0, 40),
+        )
 
 
 def test_forced_tokens_stay_and_condition_the_rest(params):
