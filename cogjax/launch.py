@@ -27,11 +27,12 @@ from cogjax.data.show import grid
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.families import cogview
+from cogjax.image_codes import decode, encode
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.model_folder import ImageTokenizer, Parts
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.parallel.mesh import MeshConfig, make_mesh
-from cogjax.pipeline import TextToImage, decode, encode
+from cogjax.pipeline import TextToImage
 from cogjax.sampling.autoregressive import Sampler
 from cogjax.tasks.lm import LMTask
 from cogjax.tasks.vq import VQConfig, VQTask

@@ -24,11 +24,11 @@ from cogjax.data.images import as_square, stack_squares
 from cogjax.data.layout import left_pad
 from cogjax.errors import UserError
 from cogjax.families import cogview
+from cogjax.image_codes import chunks, decode, encode
 from cogjax.model_folder import ImageTokenizer, Parts
 from cogjax.models.image_lm import ImageLM, for_inference
-from cogjax.models.vqvae import VQVAE
 from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
-from cogjax.ops.quantize import nearest_code
+from cogjax.sampling import speculative
 from cogjax.sampling.autoregressive import Sampler, advance, image_keys, prefill
 from cogjax.sampling.rerank import caption_losses
 
@@ -110,6 +110,7 @@ class TextToImage:
         rows: int = 0,
         progress: Progress | None = None,
         preview: Preview | None = None,
+        speculate: int = 0,
     ) -> Generation:
         """Draws images for prompts in any language the model was trained on.
 
@@ -125,20 +126,23 @@ class TextToImage:
           preview: called for every finished row of codes with the (prompt, image)
             indices of the images being drawn and their codes int32 [k, grid, grid], -1
             where they are to come.
+          speculate: draft this many codes a step (`sampling/speculative.py`): fewer
+            steps, other pictures of the same distribution; 0 is off.
 
         Raises:
           UserError: an empty prompt or a value out of range.
         """
         prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
         self._check_generate(prompts, num_images, rerank, image_prompt, rows)
+        self._check_speculate(speculate, preview)
         sampler = self._sampler(temperature, top_k, top_p, guidance)
         progress = progress or (lambda done, total, label: None)
-        forced = np.full((self.layout.image_len,), -1, np.int32)
-        if rows:
-            codes = self.encode(as_square(image_prompt, self.image_size))
-            forced[: rows * self.grid] = codes[0, :rows].reshape(-1)
+        forced = self._forced(image_prompt, rows)
         count = max(num_images, rerank)
-        codes = self._draw(prompts, count, seed, forced, sampler, progress, preview)
+        draw = functools.partial(
+            self._draw_batch, forced=forced, sampler=sampler, speculate=speculate
+        )
+        codes = self._draw(prompts, count, seed, draw, progress, preview)
         scores = None
         if rerank:
             codes, scores = self._best(prompts, codes, num_images, progress)
@@ -167,7 +171,7 @@ class TextToImage:
         codes = self.encode(stack_squares(images, self.image_size))
         allowed = self._allowed_pieces(language)
         tokens = []
-        for chunk in _chunks(codes.reshape(len(codes), -1), self.batch_size):
+        for chunk in chunks(codes.reshape(len(codes), -1), self.batch_size):
             prompt = np.array([self.layout.caption_prompt(row) for row in chunk])
             forced = np.full((len(chunk), self.layout.text_len), -1, np.int32)
             state = _prefill(
@@ -222,8 +226,8 @@ class TextToImage:
                 _score(self._lm, self._lm_params, i, w, id_range=self._text_range)
             )
             for i, w in zip(
-                _chunks(ids, self.batch_size),
-                _chunks(weights, self.batch_size),
+                chunks(ids, self.batch_size),
+                chunks(weights, self.batch_size),
                 strict=True,
             )
         ]
@@ -276,6 +280,21 @@ class TextToImage:
         if not 0 <= rows <= self.grid:
             raise UserError(f"rows is {rows}, expected 1 to {self.grid}")
 
+    def _check_speculate(self, speculate, preview):
+        if speculate and not 2 <= speculate <= self.layout.image_len:
+            most = self.layout.image_len
+            raise UserError(f"speculate is {speculate}, expected 0 or 2 to {most}")
+        if speculate and preview is not None:
+            raise UserError("speculate has no preview: rows are not finished in turn")
+
+    def _forced(self, image_prompt, rows) -> np.ndarray:
+        """Codes of the kept rows, -1 where one is to be drawn: int32 [image_len]."""
+        forced = np.full((self.layout.image_len,), -1, np.int32)
+        if rows:
+            codes = self.encode(as_square(image_prompt, self.image_size))
+            forced[: rows * self.grid] = codes[0, :rows].reshape(-1)
+        return forced
+
     def _sampler(self, temperature, top_k, top_p, guidance) -> Sampler:
         given = {
             "temperature": temperature,
@@ -295,9 +314,7 @@ class TextToImage:
             raise UserError(f"guidance is {sampler.guidance}, expected a number")
         return sampler
 
-    def _draw(
-        self, prompts, count, seed, forced, sampler, progress, preview
-    ) -> np.ndarray:
+    def _draw(self, prompts, count, seed, draw, progress, preview) -> np.ndarray:
         """Codes int32 [p, count, image_len]: batches of q prompts by g images each."""
         total = len(prompts) * count
         calls = -(-count // self.batch_size)
@@ -307,27 +324,27 @@ class TextToImage:
         codes = np.zeros((len(prompts), count, self.layout.image_len), np.int32)
         keys = image_keys(seed, 0, count)
         done = 0
-        for which in _chunks(np.arange(len(prompts)), num_prompts):
-            for images in _chunks(np.arange(count), num_images):
+        for which in chunks(np.arange(len(prompts)), num_prompts):
+            for images in chunks(np.arange(count), num_images):
                 progress(done, total, "drawing")
                 index = np.ix_(which, images)
                 pairs = [(int(p), int(i)) for p in which for i in images]
                 report = None
                 if preview is not None:
                     report = functools.partial(self._report, preview, pairs)
-                drawn = self._draw_batch(
+                drawn = draw(
                     [tokens[p] for p in which],
                     jnp.tile(keys[images], len(which)),
-                    forced,
-                    sampler,
-                    report,
+                    report=report,
                 )
                 codes[index] = drawn.reshape(*codes[index].shape)
                 done = min(total, done + len(pairs))
         progress(total, total, "drawing")
         return codes
 
-    def _draw_batch(self, prompts, keys, forced, sampler, report) -> np.ndarray:
+    def _draw_batch(
+        self, prompts, keys, *, report, forced, sampler, speculate
+    ) -> np.ndarray:
         """Tokens int32 [b, m] of b images, b / q for each prompt."""
         guided = sampler.guidance != 1
         prompts = [*prompts, self.layout.prompt(())] if guided else prompts
@@ -342,15 +359,19 @@ class TextToImage:
             jnp.asarray(np.tile(forced, (len(keys), 1))),
             id_range=(0, self.num_codes),
             guided=guided,
+            window=max(speculate, 1),
         )
-        step = functools.partial(
-            _advance,
-            self._lm,
-            self._lm_params,
-            allowed=jnp.ones(self.num_codes, bool),
-            id_range=(0, self.num_codes),
-            sampler=sampler,
-        )
+        common = {
+            "allowed": jnp.ones(self.num_codes, bool),
+            "id_range": (0, self.num_codes),
+            "sampler": sampler,
+        }
+        if speculate:
+            drawn, _ = _speculate(
+                self._lm, self._lm_params, state, keys, window=speculate, **common
+            )
+            return np.asarray(drawn)
+        step = functools.partial(_advance, self._lm, self._lm_params, **common)
         if report is None:
             return np.asarray(step(state, len(forced))[1])
         # A row is reported while the next is drawn.
@@ -418,30 +439,14 @@ def load(
     return TextToImage(parts, weights=weights)
 
 
-def encode(
-    tokenizer: ImageTokenizer, images: np.ndarray, batch_size: int = 64
-) -> np.ndarray:
-    """Pixels uint8 [b, y, x, 3] -> nearest codes int32 [b, grid, grid]."""
-    return _batched(_encode, tokenizer, images, batch_size)
-
-
-def decode(
-    tokenizer: ImageTokenizer, codes: np.ndarray, batch_size: int = 64
-) -> np.ndarray:
-    """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
-    return _batched(_decode, tokenizer, codes, batch_size)
-
-
-def _batched(function, tokenizer: ImageTokenizer, rows, batch_size) -> np.ndarray:
-    network = VQVAE(tokenizer.config)
-    done = [
-        np.asarray(function(network, tokenizer.params, tokenizer.codebook, chunk))
-        for chunk in _chunks(rows, batch_size)
-    ]
-    return np.concatenate(done)[: len(rows)]
-
-
-_prefill = jax.jit(prefill, static_argnums=0, static_argnames=("id_range", "guided"))
+_prefill = jax.jit(
+    prefill, static_argnums=0, static_argnames=("id_range", "guided", "window")
+)
+_speculate = jax.jit(
+    speculative.speculate,
+    static_argnums=0,
+    static_argnames=("id_range", "sampler", "window"),
+)
 
 
 @functools.partial(
@@ -457,28 +462,3 @@ def _advance(model, params, state, until, **settings):
 
 
 _score = jax.jit(caption_losses, static_argnums=0, static_argnames="id_range")
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(model, params, codebook, images):
-    pixels = images.astype(jnp.float32) / 255
-    z = model.apply({"params": params}, pixels, method="encode")
-    return nearest_code(z, codebook)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _decode(model, params, codebook, codes):
-    pixels = model.apply({"params": params}, codebook[codes], method="decode")
-    return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
-
-
-def _chunks(rows: np.ndarray, size: int):
-    """Cuts rows into equal batches; a last short one is filled with its first row.
-
-    Fewer rows than `size` stay one batch of their own size: one compiled shape a call.
-    """
-    size = min(size, len(rows))
-    for start in range(0, len(rows), size):
-        chunk = rows[start : start + size]
-        missing = size - len(chunk)
-        yield np.concatenate([chunk, np.repeat(chunk[:1], missing, 0)])

@@ -110,7 +110,7 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
     words = ["generate", "一只猫的线稿", "--out", str(out), "--num-images", "2"]
     assert cli.main([*words, "a red apple, 3D", "--seed", "7", "--top-k=9"]) == 0
     assert model.calls == [
-        (["一只猫的线稿", "a red apple, 3D"], 2, 7, 0, {"top_k": 9}),
+        (["一只猫的线稿", "a red apple, 3D"], 2, 7, 0, {"top_k": 9, "speculate": 0}),
     ]
     names = ["一只猫的线稿-1.png", "一只猫的线稿-2.png"]
     names += ["a-red-apple-3d-1.png", "a-red-apple-3d-2.png"]

@@ -26,6 +26,7 @@ ORDER = (
     ("families",),
     ("tasks", "sampling", "interop", "train"),
     ("model_folder",),
+    ("image_codes",),
     ("pipeline",),
     ("evaluate",),
     ("launch", "bench"),

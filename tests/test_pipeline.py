@@ -240,3 +240,22 @@ def test_weights_in_few_bits_draw_nearly_the_same(nano_folder, drawn, weights):
 def test_unknown_weights(nano_folder):
     with pytest.raises(UserError, match="weights is 'int4', expected one of: float32"):
         cogjax.load(nano_folder, weights="int4")
+
+
+def test_speculation_draws_pictures(nano_model):
+    one, many = (
+        nano_model.generate(PROMPTS[:n], seed=3, speculate=4, guidance=2.0).codes
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one[0], many[0])
+    greedy = nano_model.generate(PROMPTS[:1], temperature=0)
+    faster = nano_model.generate(PROMPTS[:1], temperature=0, speculate=4)
+    np.testing.assert_array_equal(faster.codes, greedy.codes)
+
+
+@pytest.mark.parametrize("size", [1, -2, 1000])
+def test_bad_speculation(nano_model, size):
+    with pytest.raises(UserError, match=f"speculate is {size}, expected 0 or 2 to"):
+        nano_model.generate("a", speculate=size)
+    with pytest.raises(UserError, match="speculate has no preview"):
+        nano_model.generate("a", speculate=4, preview=print)

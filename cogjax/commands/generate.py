@@ -24,8 +24,10 @@ _SETTINGS = (
     "top_k",
     "top_p",
     "guidance",
+    "speculate",
 )
 _MAX_SLUG_BYTES = 120
+_SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
 _WEIGHTS = ("float32", "bfloat16", "int8")
 _WEIGHTS_HELP = "how the weights are kept in memory; int8 takes a quarter of it"
 _RERANK = "draw N candidates, keep the --num-images that the model captions best"
@@ -60,6 +62,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--top-k", type=whole(0), metavar="K", help="0 keeps all codes")
     add("--top-p", type=number(0, 1, open_low=True), metavar="P", help="1 keeps all")
     add("--guidance", type=number(0, 100), metavar="W", help="above 1 heeds the text")
+    add("--speculate", type=whole(0), default=0, metavar="N", help=_SPECULATE)
     add("--rerank", type=whole(0, 1000), default=0, metavar="N", help=_RERANK)
 
 

@@ -123,7 +123,13 @@ def insert_prefix(cache: Cache, key: Array, value: Array) -> Cache:
 def insert(
     cache: Cache, plan: CachePlan, key: Array, value: Array, place: Array
 ) -> Cache:
-    """Writes keys and values [b, u, n, h] of positions `place .. place + u - 1`."""
+    """Writes keys and values [b, u, n, h] of positions `place .. place + u - 1`.
+
+    place: int scalar, or [b] for a plan with a window.
+    """
+    if jnp.ndim(place) and len(place) > 1:
+        return _insert_apart(cache, key, value, place)
+    place = jnp.reshape(place, ())
     slot = jnp.asarray(plan.slot)[place]
     key = _like(cache.key, key.transpose(0, 2, 3, 1))
     value = _like(cache.value, value.swapaxes(1, 2))
@@ -134,6 +140,21 @@ def insert(
     return cache._replace(
         key=update(cache.key, key, (*rest, 0, slot)),
         value=update(cache.value, value, (*rest, slot, 0)),
+    )
+
+
+def _insert_apart(cache: Cache, key: Array, value: Array, place: Array) -> Cache:
+    """Each sequence from its own slot on."""
+
+    def put(held, new, slot, axis):
+        starts = [0, 0, 0]
+        starts[axis] = slot
+        return jax.lax.dynamic_update_slice(held, new.astype(held.dtype), starts)
+
+    put = jax.vmap(put, in_axes=(0, 0, 0, None))
+    return cache._replace(
+        key=put(cache.key, key.transpose(0, 2, 3, 1), place, 2),
+        value=put(cache.value, value.swapaxes(1, 2), place, 1),
     )
 
 

@@ -96,7 +96,7 @@ def cached_attention(
     Args:
       query, key, value: [b, u, n, h] at the positions `place .. place + u - 1` after
         the prefixes; u is 1, or at most the window of the plan.
-      place: int scalar. prefix_visible: bool [p, t].
+      place: int scalar, or [b] if the plan has a window. prefix_visible: bool [p, t].
 
     Returns:
       ([b, u, n, h], cache with these keys).
@@ -105,7 +105,7 @@ def cached_attention(
     keys, values = (x.astype(query.dtype) for x in read(cache, plan, place))
     batch, count, heads, _ = query.shape
     query = scale_query(query, alpha).swapaxes(1, 2)
-    sees = plan.sees(place + jnp.arange(count))
+    sees = _sees(plan, place, count)
     in_place = not plan.banks
     near = hide(_rows_times(query, keys, in_place), sees)
     far = _rows_times(
@@ -118,6 +118,13 @@ def cached_attention(
     far = _rows_times(far, cache.prefix_value.astype(query.dtype), in_place)
     out = (out + _apart(far, out)) / total.astype(out.dtype)
     return out.swapaxes(1, 2), cache
+
+
+def _sees(plan: CachePlan, place: Array, count: int) -> Array:
+    """bool [u, w], or [b, 1, u, w] if sequences are at places of their own."""
+    if not jnp.ndim(place):
+        return plan.sees(place + jnp.arange(count))
+    return jax.vmap(lambda one: plan.sees(one + jnp.arange(count)))(place)[:, None]
 
 
 def _together(x: Array, prefixes: Array) -> Array:

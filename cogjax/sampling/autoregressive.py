@@ -47,6 +47,14 @@ class Sampler:
             top_p=self.top_p,
         )
 
+    def probs(self, logits: Array) -> Array:
+        """Probabilities that `draw` draws from: [b, v] float32."""
+        if self.temperature == 0:
+            return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
+        return logits_ops.token_probs(
+            logits, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p
+        )
+
 
 class Decoding(NamedTuple):
     """b sequences on the way; with guidance r = 2 b rows of the network, else b."""

@@ -1,0 +1,60 @@
+"""Pictures to codes and back, batch by batch."""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax.model_folder import ImageTokenizer
+from cogjax.models.vqvae import VQVAE
+from cogjax.ops.quantize import nearest_code
+
+
+def encode(
+    tokenizer: ImageTokenizer, images: np.ndarray, batch_size: int = 64
+) -> np.ndarray:
+    """Pixels uint8 [b, y, x, 3] -> nearest codes int32 [b, grid, grid]."""
+    return _batched(_encode, tokenizer, images, batch_size)
+
+
+def decode(
+    tokenizer: ImageTokenizer, codes: np.ndarray, batch_size: int = 64
+) -> np.ndarray:
+    """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
+    return _batched(_decode, tokenizer, codes, batch_size)
+
+
+def _batched(function, tokenizer: ImageTokenizer, rows, batch_size) -> np.ndarray:
+    network = VQVAE(tokenizer.config)
+    done = [
+        np.asarray(function(network, tokenizer.params, tokenizer.codebook, chunk))
+        for chunk in chunks(rows, batch_size)
+    ]
+    return np.concatenate(done)[: len(rows)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(model, params, codebook, images):
+    pixels = images.astype(jnp.float32) / 255
+    z = model.apply({"params": params}, pixels, method="encode")
+    return nearest_code(z, codebook)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(model, params, codebook, codes):
+    pixels = model.apply({"params": params}, codebook[codes], method="decode")
+    return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
+
+
+def chunks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Cuts rows into equal batches; a last short one is filled with its first row.
+
+    Fewer rows than `size` stay one batch of their own size: one compiled shape a call.
+    """
+    size = min(size, len(rows))
+    for start in range(0, len(rows), size):
+        chunk = rows[start : start + size]
+        missing = size - len(chunk)
+        yield np.concatenate([chunk, np.repeat(chunk[:1], missing, 0)])
