@@ -29,7 +29,13 @@ from cogjax.model_folder import ImageTokenizer, Parts
 from cogjax.models.image_lm import ImageLM, for_inference
 from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
 from cogjax.sampling import speculative
-from cogjax.sampling.autoregressive import Sampler, advance, image_keys, prefill
+from cogjax.sampling.autoregressive import (
+    Sampler,
+    advance,
+    compiler_options,
+    image_keys,
+    prefill,
+)
 from cogjax.sampling.rerank import caption_losses
 
 Progress = Callable[[int, int, str], None]
@@ -449,16 +455,26 @@ _speculate = jax.jit(
 )
 
 
-@functools.partial(
-    jax.jit,
-    static_argnums=0,
-    static_argnames=("id_range", "sampler", "stop"),
-    donate_argnums=2,
-)
-def _advance(model, params, state, until, **settings):
+def _advance(*args, **settings):
     """(state, its tokens as an array of their own: the state is given away again)."""
-    state = advance(model, params, state, until, **settings)
-    return state, state.tokens
+    return _compiled_advance()(*args, **settings)
+
+
+@functools.cache
+def _compiled_advance():
+    # Made when first called: the options depend on the backend, and importing this
+    # module must not start one.
+    def run(model, params, state, until, **settings):
+        state = advance(model, params, state, until, **settings)
+        return state, state.tokens
+
+    return jax.jit(
+        run,
+        static_argnums=0,
+        static_argnames=("id_range", "sampler", "stop"),
+        donate_argnums=2,
+        compiler_options=compiler_options(),
+    )
 
 
 _score = jax.jit(caption_losses, static_argnums=0, static_argnames="id_range")

@@ -215,10 +215,11 @@ def test_preview_shows_each_finished_row(nano_model, drawn):
 
 def test_another_prompt_compiles_nothing(nano_model):
     nano_model.generate(PROMPTS[0], seed=0)
-    sizes = [f._cache_size() for f in (pipeline._prefill, pipeline._advance)]
+    compiled = pipeline._prefill, pipeline._compiled_advance()
+    sizes = [function._cache_size() for function in compiled]
     for prompt in ("x", "a much longer prompt of many words, line drawing", "一只猫"):
         nano_model.generate(prompt, seed=1)
-    assert sizes == [f._cache_size() for f in (pipeline._prefill, pipeline._advance)]
+    assert sizes == [function._cache_size() for function in compiled]
 
 
 def test_many_prompts_and_images_share_batches(nano_model):

@@ -103,7 +103,8 @@ class ImageLM(nn.Module):
         place: Array | int | None = None,
         key: Array | None = None,
         only_last: bool = False,
-    ) -> tuple[Array, list[Cache] | None]:
+        parts: tuple[tuple[slice, slice], ...] = (),
+    ) -> tuple[Array | list[Array], list[Cache] | None]:
         """Runs the decoder.
 
         Args:
@@ -113,7 +114,8 @@ class ImageLM(nn.Module):
           cache: of `make_cache`; the inputs are its prefixes, or with `place` what
             continues them from that position on.
           key: dropout key; None for evaluation.
-          only_last: compute those of the last position only.
+          only_last: compute the logits of the last position only.
+          parts: static (positions, ids): compute only these logits, a list of arrays.
 
         Returns:
           (logits [b, t, v] in float32, updated cache or None).
@@ -143,17 +145,23 @@ class ImageLM(nn.Module):
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
         if self.has_variable("params", "head"):
             table = self.get_variable("params", "head")
-        if isinstance(table, matmul.Packed):
-            logits = matmul.product(x, table)
-        else:
-            logits = jnp.einsum("btd,vd->btv", x, table.astype(dtype))
-        return logits.astype(jnp.float32), cache
+        if parts:
+            return [_score(x[:, at], table[ids]) for at, ids in parts], cache
+        return _score(x, table), cache
 
     def _table(self, name: str, size: int) -> Array | matmul.Packed:
         if self.has_variable("params", name):
             return self.get_variable("params", name)
         init = nn.initializers.normal(0.02)
         return self.param(name, init, (size, self.config.width))
+
+
+def _score(x: Array, table: Array | matmul.Packed) -> Array:
+    """x [b, t, d] -> logits float32 [b, t, v]."""
+    if isinstance(table, matmul.Packed):
+        return matmul.product(x, table).astype(jnp.float32)
+    logits = jnp.einsum("btd,vd->btv", x, table.astype(x.dtype))
+    return logits.astype(jnp.float32)
 
 
 def _block(config: ImageLMConfig) -> Block:

@@ -6,6 +6,7 @@ x^T dy, the same numbers in the layout of the weights, is 1.1 to 1.4 times as fa
 """
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,11 +87,25 @@ def _forward(x, kernel, num_axes):
 
 def _backward(num_axes, saved, grad):
     x, kernel = saved
-    lead = tuple(range(x.ndim - num_axes))
-    outs = tuple(range(len(lead), grad.ndim)), tuple(range(num_axes, kernel.ndim))
+    lead = x.ndim - num_axes
+    outs = tuple(range(lead, grad.ndim)), tuple(range(num_axes, kernel.ndim))
     grad_x = lax.dot_general(grad, kernel, (outs, ((), ())))
-    grad_kernel = lax.dot_general(x, grad, ((lead, lead), ((), ())))
+    grad_kernel = _kernel_gradient(x, grad, num_axes)
     return grad_x.astype(x.dtype), grad_kernel.astype(kernel.dtype)
+
+
+def _kernel_gradient(x: Array, grad: Array, num_axes: int) -> Array:
+    """x^T grad over all rows: [i1, i2, o1, o2, ...]."""
+    lead = tuple(range(x.ndim - num_axes))
+    numbers = ((lead, lead), ((), ()))
+    inputs, outputs = x.shape[len(lead) :], grad.shape[len(lead) :]
+    if math.prod(inputs) <= math.prod(outputs) or jax.default_backend() != "cpu":
+        return lax.dot_general(x, grad, numbers)
+    # The left factor is transposed first: better the narrow one, and then the result.
+    # Without the barrier XLA turns the product around again.
+    out = lax.optimization_barrier(lax.dot_general(grad, x, numbers))
+    last = out.ndim - num_axes
+    return out.transpose(*range(last, out.ndim), *range(last))
 
 
 dense.defvjp(_forward, _backward)

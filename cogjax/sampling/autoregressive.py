@@ -69,6 +69,17 @@ class Decoding(NamedTuple):
     cache: list[Cache]
 
 
+def compiler_options() -> dict[str, str]:
+    """For `jax.jit` of `advance`, on the default backend.
+
+    A decode step is hundreds of small operations; on the CPU this pass doubles the
+    number of reductions, which is 5 % of the step at batch 1.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"xla_disable_hlo_passes": "tree_reduction_rewriter"}
+
+
 def image_keys(seed: int, first: int, count: int) -> Array:
     """Keys of images `first ..` of a seed, [count].
 

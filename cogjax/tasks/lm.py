@@ -17,17 +17,27 @@ class LMTask:
 
     matrix_axes = staticmethod(matrix_axes)
 
-    def __init__(self, model: ImageLMConfig, num_codes: int, code_noise: float = 0.0):
+    def __init__(
+        self,
+        model: ImageLMConfig,
+        num_codes: int,
+        code_noise: float = 0.0,
+        num_text: int = 0,
+    ):
         """Sets the network and the objective.
 
         num_codes: ids below are image codes. code_noise: while training, up to this
         share of an example's image inputs (drawn uniformly from 0) are those of
         another example. A small data set can be memorised from the codes before alone;
         noise makes the text tell which picture it is. 0 is CogView's objective.
+        num_text: above 0 all sequences are so many text tokens and then an image, and
+        text competes with text only, codes with codes (DALL-E's objective): the same
+        loss as with the other ids hidden, at about half the arithmetic of the head.
         """
         self.model = ImageLM(model)
         self.num_codes = num_codes
         self.code_noise = code_noise
+        self.num_text = num_text
 
     def init(self, key: Array):
         """Returns (params, state); there is no state."""
@@ -52,14 +62,28 @@ class LMTask:
             key, noise_key = jax.random.split(key)
             inputs = self._mix_codes(inputs, noise_key)
         positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
-        logits, _ = self.model.apply({"params": params}, inputs, positions, key=key)
-        values = losses.token_losses(logits, targets)
+        values = self._values(params, inputs, positions, targets, key)
         of_image = weights * (targets < self.num_codes)
         metrics = {
             "image_loss": losses.weighted_mean(values, of_image),
             "text_loss": losses.weighted_mean(values, weights - of_image),
         }
         return values, weights, metrics
+
+    def _values(self, params, inputs, positions, targets, key) -> Array:
+        """Cross-entropy of each target: float32 [b, t]."""
+        call = {"params": params}, inputs, positions
+        if not self.num_text:
+            logits, _ = self.model.apply(*call, key=key)
+            return losses.token_losses(logits, targets)
+        text = slice(0, self.num_text - 1), slice(self.num_codes, None)
+        image = slice(self.num_text - 1, None), slice(0, self.num_codes)
+        parts, _ = self.model.apply(*call, key=key, parts=(text, image))
+        values = [
+            losses.token_losses(logits, targets[:, at] - ids.start)
+            for logits, (at, ids) in zip(parts, (text, image), strict=True)
+        ]
+        return jnp.concatenate(values, axis=1)
 
     def _mix_codes(self, inputs: Array, key: Array) -> Array:
         """Takes some codes of each row from the row before it, at the same place."""

@@ -50,33 +50,42 @@ def make_train_step(
         grads, state, metrics = _gradients(task, train_state, batch, key, accumulate)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        updates, opt_state = tx.update(grads, train_state.opt_state, train_state.params)
-        params = optax.apply_updates(train_state.params, updates)
-        # Early averages forget the random start quickly.
-        decay = jnp.minimum(ema_decay, (1 + train_state.step) / (10 + train_state.step))
-        ema = jax.tree.map(
-            lambda old, new: decay * old + (1 - decay) * new, train_state.ema, params
+        kept = jax.lax.cond(
+            finite,
+            lambda old: (*_update(tx, grads, old, train_state.step, ema_decay), state),
+            lambda old: (*old, train_state.state),
+            (train_state.params, train_state.opt_state, train_state.ema),
         )
-        new = (params, opt_state, state, ema)
-        old = (
-            train_state.params,
-            train_state.opt_state,
-            train_state.state,
-            train_state.ema,
-        )
-        kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
         bad_steps = jnp.where(finite, 0, train_state.bad_steps + 1)
         metrics |= {
             "grad_norm": norm,
             "lr": schedule(train_state.step),
             "bad_steps": bad_steps,
         }
-        return (
-            TrainState(train_state.step + 1, *kept, train_state.key, bad_steps),
-            metrics,
+        params, opt_state, ema, state = kept
+        new = TrainState(
+            step=train_state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            state=state,
+            ema=ema,
+            key=train_state.key,
+            bad_steps=bad_steps,
         )
+        return new, metrics
 
     return step
+
+
+def _update(tx, grads, old, step: Array, ema_decay: float):
+    """(params, opt_state, ema) after one update."""
+    params, opt_state, ema = old
+    updates, opt_state = tx.update(grads, opt_state, params)
+    params = optax.apply_updates(params, updates)
+    # Early averages forget the random start quickly.
+    decay = jnp.minimum(ema_decay, (1 + step) / (10 + step))
+    ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, ema, params)
+    return params, opt_state, ema
 
 
 def _gradients(task, train_state, batch, key, accumulate):

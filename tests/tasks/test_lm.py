@@ -42,6 +42,35 @@ def test_loss_is_the_weighted_mean(task_and_params):
     np.testing.assert_allclose(metrics["image_loss"], expected, rtol=1e-5)
 
 
+def test_two_heads_are_one_with_the_other_ids_hidden(task_and_params):
+    """Values and gradients, against the whole vocabulary masked."""
+    _, params = task_and_params
+    config = dataclasses.replace(CONFIG, dropout=0.0)
+    task = LMTask(config, num_codes=20, num_text=5)
+    positions = jnp.broadcast_to(jnp.arange(9), (4, 9))
+    targets, weights = IDS[:, 1:], WEIGHTS[:, 1:]
+    of_text = jnp.arange(128) >= 20
+    fitting = jnp.where(jnp.arange(9)[:, None] < 4, of_text, ~of_text)
+
+    def masked(params):
+        inputs = BATCH["ids"][:, :-1]
+        logits, _ = ImageLM(config).apply({"params": params}, inputs, positions)
+        log_probs = jax.nn.log_softmax(jnp.where(fitting, logits, -1e9))
+        values = -jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
+        return (values * weights).sum() / weights.sum()
+
+    def split(params):
+        return task.loss(params, {}, BATCH, jax.random.key(0))[0]
+
+    (got, grads), (want, wanted) = (
+        jax.jit(jax.value_and_grad(f))(params) for f in (split, masked)
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grads, wanted
+    )
+
+
 def test_training_drops_out_and_evaluation_does_not(task_and_params):
     task, params = task_and_params
     losses = [task.loss(params, {}, BATCH, jax.random.key(i))[0] for i in range(2)]

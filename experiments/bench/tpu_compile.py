@@ -1,0 +1,144 @@
+"""What the TPU compiler makes of sparse attention and int8 weights, without a TPU.
+
+    python -m venv tpu && tpu/bin/pip install . libtpu
+    TPU_SKIP_MDS_QUERY=1 tpu/bin/python experiments/bench/tpu_compile.py
+
+1. Attention of DALL-E 12B's layers (62 heads of 64, 256 text and 32 x 32 image tokens,
+   bfloat16, forward and backward), four layers of a kind or a mix, against the dense
+   masked form: FLOPs, scratch memory, and whether there is an n x n array.
+2. A decode step of a 1.3B network (24 layers, 2048 wide, batch 8) with weights in
+   bfloat16 and int8: bytes that the compiled step accesses.
+"""
+
+import argparse
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+from cogjax.models.image_lm import (
+    ImageLM,
+    ImageLMConfig,
+    for_inference,
+    make_cache,
+    param_shapes,
+    scoring,
+)
+from cogjax.ops.attention import attention
+from cogjax.ops.masks import Pattern, layer_kinds, text_to_image_mask
+from cogjax.ops.sparse_attention import sparse_attention
+
+TEXT, GRID, HEADS, HEAD_DIM = 256, 32, 62, 64
+MIXES = {
+    "row": ("row",) * 4,
+    "column": ("column",) * 4,
+    "conv": ("conv",) * 4,
+    "row, column, row, row": ("row", "column", "row", "row"),
+    "row, column, row, conv": ("row", "column", "row", "conv"),
+}
+
+
+def layers(form: str, kinds: tuple[str, ...], query, key, value):
+    """Attention of one layer after the other, each on the last one's output."""
+    for kind in kinds:
+        pattern = Pattern(kind, GRID, GRID)
+        if form == "dense":
+            mask = jnp.asarray(text_to_image_mask(pattern, TEXT))[None]
+            query = attention(query, key, value, mask)
+        else:
+            query = sparse_attention(query, key, value, pattern, TEXT)
+    return jnp.sum(jnp.square(query.astype(jnp.float32)))
+
+
+def compiled(function, device, *shapes):
+    """Ahead-of-time executable for one device of the topology."""
+    sharding = SingleDeviceSharding(device)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+    )
+    return jax.jit(function).trace(*shapes).lower(lowering_platforms=("tpu",)).compile()
+
+
+def attention_table(device, batch: int) -> None:
+    """Prints structured against dense for each mix of kinds."""
+    shape = (batch, TEXT + GRID**2, HEADS, HEAD_DIM)
+    arrays = (jax.ShapeDtypeStruct(shape, jnp.bfloat16),) * 3
+    print(f"attention, batch {batch}, forward and backward: structured / dense")
+    for name, kinds in MIXES.items():
+        found = []
+        for form in ("sparse", "dense"):
+            grad = jax.grad(partial(layers, form, kinds), (0, 1, 2))
+            exe = compiled(grad, device, *arrays)
+            square = re.search(r"\[(\d+,)*(1024,1024|1280,1280)\]", exe.as_text())
+            memory = exe.memory_analysis().temp_size_in_bytes
+            found.append((exe.cost_analysis()["flops"], memory, bool(square)))
+        (flops, temp, square), (dense_flops, dense_temp, _) = found
+        print(
+            f"  {name}: GFLOP {flops / 1e9:.1f} / {dense_flops / 1e9:.1f} = "
+            f"{flops / dense_flops:.3f}; temp MB {temp / 1e6:.0f} / "
+            f"{dense_temp / 1e6:.0f} = {temp / dense_temp:.3f}; "
+            f"n x n array: {'yes' if square else 'no'}",
+            flush=True,
+        )
+
+
+def decode_table(device, batch: int) -> None:
+    """Prints the bytes of a decode step for each weight format."""
+    patterns = tuple(Pattern(kind, GRID, GRID) for kind in layer_kinds(24, "dalle"))
+    config = ImageLMConfig(
+        width=2048,
+        depth=24,
+        heads=32,
+        mlp_dim=8192,
+        vocab_size=8192 + 16384,
+        max_positions=TEXT + GRID**2,
+        patterns=patterns,
+        num_text=TEXT,
+        dtype="bfloat16",
+    )
+
+    def step(params, ids, cache, place):
+        return ImageLM(config).apply(
+            {"params": scoring(params, (0, 8192))},
+            ids,
+            place + jnp.zeros_like(ids),
+            jnp.ones((batch, 1, TEXT), bool),
+            cache,
+            place=place,
+        )
+
+    cache = jax.eval_shape(partial(make_cache, config, batch, TEXT, batch, GRID**2))
+    ids = jax.ShapeDtypeStruct((batch, 1), jnp.int32)
+    place = jax.ShapeDtypeStruct((), jnp.int32)
+    found = {}
+    for weights in ("bfloat16", "int8"):
+        pack = partial(for_inference, weights=weights)
+        params = jax.eval_shape(pack, param_shapes(config))
+        exe = compiled(step, device, params, ids, cache, place)
+        found[weights] = exe.cost_analysis()["bytes accessed"]
+        held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+        print(
+            f"decode step, batch {batch}, {weights}: {found[weights] / 1e9:.3f} GB "
+            f"accessed, weights {held / 1e9:.3f} GB",
+            flush=True,
+        )
+    print(f"int8 / bfloat16: {found['int8'] / found['bfloat16']:.3f}")
+
+
+def main() -> None:
+    """Both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--topology", default="v5e:2x2")
+    parser.add_argument("--batch", type=int, default=4)
+    args = parser.parse_args()
+    devices = topologies.get_topology_desc(args.topology, platform="tpu").devices
+    attention_table(devices[0], args.batch)
+    decode_table(devices[0], 8)
+
+
+if __name__ == "__main__":
+    main()
