@@ -171,23 +171,41 @@ def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
     # Heads first, once: the copies of rows are then in the order of the products.
     query, key, value = (_cut(x.swapaxes(1, 2), pattern) for x in image)
     query = scale_query(query, alpha)
-    key, value = (_rows(x, blocks) for x in (key, value))
-    near = hide(jnp.einsum("bnguh,bngwh->bnguw", query, key), blocks.mask)
+    key, value = (_halo(x, blocks) for x in (key, value))
+    if prefix is not None:
+        prefix = (*(x.swapaxes(1, 2) for x in prefix[:2]), prefix[2])
+    attend = functools.partial(_attend, alpha=alpha)
+    size = query.shape[2]
+    if len(blocks.offsets) > 3:
+        # Many rows of keys a block: a part of the blocks at a time, computed again for
+        # the gradient, bounds the copies.
+        attend, size = jax.checkpoint(attend), max(1, size // 4)
+    out = []
+    for start in range(0, query.shape[2], size):
+        stop = min(start + size, query.shape[2])
+        near = (_rows(x, blocks, start, stop) for x in (key, value))
+        mask = blocks.mask[start:stop]
+        out.append(attend(query[:, :, start:stop], *near, mask, prefix))
+    out = jnp.concatenate(out, axis=2) if len(out) > 1 else out[0]
+    out = out.swapaxes(2, 3) if blocks.by_column else out
+    return out.reshape(*out.shape[:2], -1, out.shape[-1]).swapaxes(1, 2)
+
+
+def _attend(query, key, value, mask, prefix, *, alpha: float) -> Array:
+    """Blocks of queries [b,n,g,u,h] over rows [b,n,g,w,h] and a prefix, heads first."""
+    near = hide(jnp.einsum("bnguh,bngwh->bnguw", query, key), mask)
     if prefix is None:
         [near], total = _exponentials([near], alpha)
         out = jnp.einsum("bnguw,bngwh->bnguh", near, value)
     else:
-        text_key, text_value = (x.swapaxes(1, 2) for x in prefix[:2])
-        visible = prefix[2]
+        text_key, text_value, visible = prefix
         text = jnp.einsum("bnguh,bnth->bngut", query, text_key)
         if visible is not None:
             text = hide(text, visible[:, None, None, None])
         (near, text), total = _exponentials([near, text], alpha)
         out = jnp.einsum("bnguw,bngwh->bnguh", near, value)
         out += jnp.einsum("bngut,bnth->bnguh", text, text_value)
-    out = out / total.astype(out.dtype)
-    out = out.swapaxes(2, 3) if blocks.by_column else out
-    return out.reshape(*out.shape[:2], -1, out.shape[-1]).swapaxes(1, 2)
+    return out / total.astype(out.dtype)
 
 
 def _exponentials(scores, alpha: float):
@@ -247,13 +265,14 @@ def _cut(x: Array, pattern: Pattern) -> Array:
     return x.swapaxes(2, 3) if pattern.kind == "column" else x
 
 
-def _rows(x: Array, blocks: _Blocks) -> Array:
-    """The rows at all offsets beside a block: [b, n, g, u, h] -> [b, n, g, w, h]."""
-    first, last = blocks.offsets[0], blocks.offsets[-1]
-    if blocks.wrap:
-        parts = [jnp.roll(x, -offset, axis=2) for offset in blocks.offsets]
-    else:
-        size = x.shape[2]
-        x = jnp.pad(x, ((0, 0), (0, 0), (-first, last), (0, 0), (0, 0)))
-        parts = [x[:, :, i : i + size] for i in range(last - first + 1)]
-    return jnp.concatenate(parts, axis=3)
+def _halo(x: Array, blocks: _Blocks) -> Array:
+    """Blocks [b, n, g, u, h] with those before the first and behind the last."""
+    around = (-blocks.offsets[0], blocks.offsets[-1])
+    mode = "wrap" if blocks.wrap else "constant"
+    return jnp.pad(x, ((0, 0), (0, 0), around, (0, 0), (0, 0)), mode=mode)
+
+
+def _rows(x: Array, blocks: _Blocks, start: int, stop: int) -> Array:
+    """The rows at all offsets beside the blocks: of `_halo` -> [b, n, g, w, h]."""
+    span = range(len(blocks.offsets))
+    return jnp.concatenate([x[:, :, start + i : stop + i] for i in span], axis=3)
