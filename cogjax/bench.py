@@ -54,7 +54,7 @@ class Size:
     tokenizer: str
 
     def network(self, attention: str, dtype: str = "float32") -> ImageLMConfig:
-        """attention: "sparse" is DALL-E's layer kinds, "dense" full in every layer."""
+        """attention: "sparse" is DALL-E's layer kinds, otherwise full in all layers."""
         kinds = layer_kinds(self.depth, "dalle")
         patterns = [Pattern(kind, self.grid, self.grid) for kind in kinds]
         return ImageLMConfig(
@@ -120,6 +120,7 @@ def bench(
     attention: str = "sparse",
     dtype: str = "float32",
     weights: WeightFormat = "float32",
+    one_prompt: bool = False,
     compare: str | None = None,
     runs: int = 5,
     progress: Callable[[int, int, str], None] | None = None,
@@ -133,7 +134,8 @@ def bench(
     progress = progress or (lambda done, total, label: None)
     progress(0, runs, "compiling")
     forms = [attention] if compare is None else [attention, compare]
-    works = [_work(part, SIZES[size], form, batch, dtype, weights) for form in forms]
+    settings = batch, dtype, weights, one_prompt
+    works = [_work(part, SIZES[size], form, *settings) for form in forms]
     probe, machines = MachineProbe(dtype), []
     times = [[] for _ in works]
     for run in range(runs + 1):
@@ -154,6 +156,7 @@ def bench(
         "attention": attention,
         "dtype": dtype,
         "weights": weights,
+        "one_prompt": one_prompt,
         "device": jax.devices()[0].device_kind,
         "tokens_per_second": work.tokens / medians[0],
         "seconds": medians[0],
@@ -199,17 +202,18 @@ def _work(
     batch: int,
     dtype: str,
     weights: WeightFormat = "float32",
+    one_prompt: bool = False,
 ) -> Work:
     if part.startswith("tokenizer"):
         tokenizer = cogview.TOKENIZERS[size.tokenizer]
         return _tokenizer(tokenizer, batch, part.removeprefix("tokenizer-"))
     network = size.network(attention, dtype)
     if part == "train":
-        return _train(size, network, batch)
+        return _train(size, network, batch, dense=attention == "dense")
     if part not in PARTS:
         raise UserError(f"unknown part {part!r}, expected one of: {', '.join(PARTS)}")
     num_tokens = 1 if part == "prefill" else size.grid**2
-    return _sample(size, network, batch, num_tokens, weights)
+    return _sample(size, network, batch, num_tokens, weights, one_prompt)
 
 
 def _random(shapes: Any) -> Any:
@@ -220,9 +224,27 @@ def _random(shapes: Any) -> Any:
     )
 
 
-def _train(size: Size, network: ImageLMConfig, batch: int) -> Work:
+@dataclass(frozen=True)
+class _Masked:
+    """A network under an n x n mask, the form that computes every score."""
+
+    model: ImageLM
+
+    def init(self, *args):
+        """As the network's."""
+        return self.model.init(*args)
+
+    def apply(self, variables, ids, positions, **settings):
+        """As the network's, under a causal mask."""
+        mask = jnp.asarray(np.tri(ids.shape[1], dtype=bool)[None])
+        return self.model.apply(variables, ids, positions, mask, **settings)
+
+
+def _train(size: Size, network: ImageLMConfig, batch: int, dense: bool) -> Work:
     """One update by AdamW; inputs are all tokens but the last."""
     task = LMTask(network, size.num_codes, num_text=size.num_text)
+    if dense:
+        task.model = _Masked(task.model)
     optim = OptimConfig()
     schedule = make_schedule(optim, 1000)
     tx = make_optimizer(optim, schedule)
@@ -261,15 +283,17 @@ def _sample(
     batch: int,
     num_tokens: int,
     weights: WeightFormat,
+    one_prompt: bool,
 ) -> Work:
     """The text in one call and `num_tokens` of the image, the first from its logits."""
     params = for_inference(_random(param_shapes(network)), weights)
     rng = np.random.default_rng(0)
-    prompt = rng.integers(size.num_codes, network.vocab_size, (batch, size.num_text))
+    prompts = 1 if one_prompt else batch
+    prompt = rng.integers(size.num_codes, network.vocab_size, (prompts, size.num_text))
     args = (
         params,
         jnp.asarray(prompt, jnp.int32),
-        jnp.zeros(batch, jnp.int32),
+        jnp.zeros(prompts, jnp.int32),
         image_keys(0, 0, batch),
     )
 
@@ -291,10 +315,14 @@ def _sample(
     # The text is scored at its last position only.
     flops = _forward_flops(size, network, batch, length)
     flops += 2.0 * batch * (1 + num_tokens) * size.num_codes * size.width
+    if one_prompt:
+        flops -= (batch - 1) * _forward_flops(size, network, 1, size.num_text)
     itemsize = jnp.dtype(network.dtype).itemsize
     held = _layer_weights(network) + size.num_codes * size.width
     read = jnp.dtype(weights).itemsize * held * (1 + num_tokens)
-    read += 2 * itemsize * size.width * batch * _cached(size, network, num_tokens)
+    slots = batch * _cached(size, network, num_tokens)
+    slots += prompts * network.depth * num_tokens * size.num_text
+    read += 2 * itemsize * size.width * slots
     tokens = batch * (num_tokens if num_tokens > 1 else size.num_text)
     return Work(compiled, partial(compiled, *args), tokens, flops, read)
 
@@ -340,8 +368,8 @@ def _pairs(size: Size, pattern: Pattern, length: int) -> int:
 
 
 def _cached(size: Size, network: ImageLMConfig, num_tokens: int) -> int:
-    """Cache slots that must be read while an image is drawn, over all layers."""
+    """Image slots that must be read while an image is drawn, over all layers."""
     return sum(
-        num_tokens * size.num_text + int(image_mask(p)[:num_tokens].sum())
-        for p in _patterns(size, network)
+        int(image_mask(pattern)[:num_tokens].sum())
+        for pattern in _patterns(size, network)
     )

@@ -45,9 +45,15 @@ def test_flops_by_hand():
 
 
 def test_cache_reads_by_hand():
-    # Full attention: all text at every step, and the image so far with the query.
+    # Full attention: the image so far with the query.
     dense = NANO.network("dense")
-    assert _cached(NANO, dense, 16) == 2 * (16 * 4 + 16 * 17 // 2)
+    assert _cached(NANO, dense, 16) == 2 * 16 * 17 // 2
+    # The text of two prompts, or of one, is all that differs.
+    apart, shared = (
+        _work("decode", NANO, "dense", 2, "float32", one_prompt=one).read
+        for one in (False, True)
+    )
+    assert apart - shared == 2 * 4 * 32 * (2 * 16 * 4)
 
 
 def test_the_roofline_is_the_slower_of_the_two():
@@ -76,3 +82,18 @@ def test_command_writes_the_figures(tmp_path, capsys):
 def test_unknown_part():
     with pytest.raises(UserError, match="unknown part 'dance'"):
         bench("dance", "nano")
+
+
+def test_forms_of_full_attention_compute_the_same_loss():
+    losses = [
+        float(_work("train", NANO, form, 2, "float32").run()["loss"])
+        for form in ("causal", "dense")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert (
+        abs(
+            losses[0]
+            - float(_work("train", NANO, "sparse", 2, "float32").run()["loss"])
+        )
+        > 1e-6
+    )

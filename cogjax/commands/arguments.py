@@ -12,6 +12,13 @@ MAX_PROMPT = 4096
 MAX_PROMPTS = 10_000
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Adds --weights: how a model's weights are kept in memory."""
+    formats = ("float32", "bfloat16", "int8")
+    text = "how the weights are kept in memory; int8 takes a quarter (%(default)s)"
+    parser.add_argument("--weights", choices=formats, default="float32", help=text)
+
+
 def add_command(commands, name: str, handler: Callable, summary: str, **kwargs):
     """Adds a sub-command described by `summary` and returns its parser."""
     parser = commands.add_parser(name, help=summary, description=summary, **kwargs)

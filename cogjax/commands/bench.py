@@ -3,13 +3,16 @@
 import argparse
 import json
 
-from cogjax.commands.arguments import add_command, whole
+from cogjax.commands.arguments import add_command, add_weights, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 from cogjax.files import check_folder_for, write_atomic
 
+_FORMS = ("sparse", "causal", "dense")
 _PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
-_COMPARE = "run full attention beside it and print the ratios"
+_ONE_PROMPT = "the batch is images of one prompt, otherwise of as many prompts"
+_COMPARE = "run full attention under an n x n mask beside it and print the ratios"
+_ATTENTION = "DALL-E's kinds, full in causal parts, full masked (%(default)s)"
 
 
 def add_parser(commands) -> None:
@@ -19,11 +22,12 @@ def add_parser(commands) -> None:
     add = parser.add_argument
     add("part", choices=_PARTS, metavar="PART", help=", ".join(_PARTS))
     add("--size", choices=("reference", "emoji", "nano"), default="reference")
-    add("--attention", choices=("sparse", "dense"), default="sparse")
+    add("--attention", choices=_FORMS, default="sparse", help=_ATTENTION)
     add("--compare", choices=("dense",), help=_COMPARE)
     add("--batch", type=whole(1, 1024), default=2, help="default: %(default)s")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    add("--weights", choices=("float32", "bfloat16", "int8"), default="float32")
+    add("--one-prompt", action="store_true", help=_ONE_PROMPT)
+    add_weights(parser)
     add("--runs", type=whole(1, 1000), default=5, help="median of (%(default)s)")
     add("--json", metavar="FILE", help="also write the figures as JSON")
 
@@ -43,6 +47,7 @@ def _bench(args: argparse.Namespace) -> None:
             attention=args.attention,
             dtype=args.dtype,
             weights=args.weights,
+            one_prompt=args.one_prompt,
             compare=args.compare,
             runs=args.runs,
             progress=progress,

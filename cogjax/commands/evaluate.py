@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from cogjax.commands.arguments import SEED, add_command, whole
+from cogjax.commands.arguments import SEED, add_command, add_weights, whole
 from cogjax.commands.progress import Progress
 from cogjax.files import check_folder_for, write_atomic
 
@@ -22,6 +22,7 @@ def add_parser(commands) -> None:
     add("--n", type=whole(1, 100_000), default=200, help="prompts (%(default)s)")
     add("--best-of", type=whole(1, 64), default=8, metavar="N", help=_BEST_OF)
     add("--seed", type=SEED, default=0, metavar="N", help="default: %(default)s")
+    add_weights(parser)
     add("--json", metavar="FILE", help="also write the figures as JSON")
     add("--sheet", metavar="FILE", help="also draw pictures beside the real ones, PNG")
 
@@ -32,7 +33,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     import cogjax
     from cogjax.evaluate.emoji import evaluate_emoji
 
-    model = cogjax.load(args.model)
+    model = cogjax.load(args.model, weights=args.weights)
     with Progress() as progress:
         figures = evaluate_emoji(
             model,

@@ -28,8 +28,6 @@ _SETTINGS = (
 )
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
-_WEIGHTS = ("float32", "bfloat16", "int8")
-_WEIGHTS_HELP = "how the weights are kept in memory; int8 takes a quarter of it"
 _RERANK = "draw N candidates, keep the --num-images that the model captions best"
 
 
@@ -43,7 +41,7 @@ def add_parser(commands) -> None:
     add("--prompts-file", metavar="FILE", help="more prompts, UTF-8, one a line")
     add("--out", required=True, metavar="DIR", help="folder for the pictures")
     add("--model", default="emoji", help="shipped name or folder (%(default)s)")
-    add("--weights", choices=_WEIGHTS, default="float32", help=_WEIGHTS_HELP)
+    arguments.add_weights(parser)
     add("--num-images", type=whole(1, 1000), default=4, metavar="N", help="default: 4")
     add("--seed", type=SEED, default=0, metavar="N", help="same seed, same pictures")
     _add_sampling(parser)

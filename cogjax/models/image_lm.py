@@ -22,7 +22,6 @@ from cogjax.nn.blocks import Block, LayerInput
 from cogjax.nn.layers import RelaxedNorm
 from cogjax.nn.stack import Stack
 from cogjax.ops import matmul
-from cogjax.ops.attention import causal_mask
 from cogjax.ops.cache import Cache, cache_plan, empty_cache
 from cogjax.ops.masks import Pattern
 from cogjax.ops.precision import shrink_gradient
@@ -131,9 +130,6 @@ class ImageLM(nn.Module):
             embed_key, stack_key = jax.random.split(key)
             x = nn.Dropout(cfg.dropout, deterministic=False)(x, rng=embed_key)
             layer_keys = jax.random.split(stack_key, cfg.depth)
-        if mask is None:
-            slots = jnp.arange(ids.shape[1])
-            mask = causal_mask(slots[None], slots)
         stack = Stack(
             _block(cfg), cfg.depth, cfg.remat, cfg.unroll, cfg.patterns, name="blocks"
         )

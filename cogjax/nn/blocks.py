@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.nn.layers import Dense, RelaxedNorm
-from cogjax.ops.attention import attention
+from cogjax.ops.attention import attention, causal_attention
 from cogjax.ops.cache import Cache, insert_prefix, plan_of
 from cogjax.ops.masks import Pattern
 from cogjax.ops.sparse_attention import cached_attention, sparse_attention
@@ -51,14 +51,13 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, layer: LayerInput, mask: Array, place: Array | None
+        self, x: Array, layer: LayerInput, mask: Array | None, place: Array | None
     ) -> tuple[Array, Cache | None]:
         """Returns (x, updated cache).
 
-        mask: bool [b, t, s] over the inputs (only text, if there is a kind and no
-        cache). With a cache the inputs are first its prefixes, `place` None; then the
-        positions from `place` on of what continues them, and mask is [p, 1, t] over the
-        prefixes.
+        mask: bool [b, t, s] over the inputs; None is causal (a kind masks itself). With
+        a cache the inputs are first its prefixes, `place` None; then the positions from
+        `place` on of what continues them, and mask is [p, 1, t] over the prefixes.
         """
         keys = (None,) * 3
         if layer.dropout_key is not None:
@@ -95,7 +94,10 @@ class Block(nn.Module):
         """Attention of whole sequences or prefixes, and the cache of the latter."""
         full = self.kind is None or self.kind.kind == "full"
         # Parameters are shaped on a few tokens, which are not text and an image.
-        if full or cache is not None or self.is_initializing():
+        whole = full or cache is not None or self.is_initializing()
+        if whole and mask is None:
+            out = causal_attention(query, key, value, alpha=self.alpha)
+        elif whole:
             out = attention(query, key, value, mask, alpha=self.alpha)
         else:
             out = sparse_attention(

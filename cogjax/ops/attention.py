@@ -1,6 +1,7 @@
 """Dense multi-head attention and the masks of decoding, where slots are traced."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from cogjax.ops.precision import relaxed_softmax
@@ -24,6 +25,34 @@ def attention(
     scores = hide(scores, mask[:, None])
     probs = relaxed_softmax(scores, alpha)
     return jnp.einsum("bnts,bsnh->btnh", probs, value)
+
+
+def causal_attention(
+    query: Array, key: Array, value: Array, *, alpha: float = 32.0, chunk: int = 256
+) -> Array:
+    """PB-Relax attention of each position to itself and those before it.
+
+    Equals `attention` under a causal mask. `chunk` queries at a time see only the keys
+    up to the last of them, which leaves out almost half of the scores.
+
+    Args:
+      query, key, value: [b, t, n, h].
+
+    Returns:
+      [b, t, n, h] in the dtype of `query`.
+    """
+    # Heads first, once: the slices are then in the order of the products.
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    query, length = scale_query(query, alpha), query.shape[2]
+    out = []
+    for start in range(0, length, chunk):
+        stop = min(start + chunk, length)
+        part = query[:, :, start:stop]
+        scores = jnp.einsum("bnth,bnsh->bnts", part, key[:, :, :stop])
+        visible = np.tri(stop - start, stop, start, dtype=bool)
+        probs = relaxed_softmax(hide(scores, visible), alpha)
+        out.append(jnp.einsum("bnts,bnsh->bnth", probs, value[:, :, :stop]))
+    return jnp.concatenate(out, axis=2).swapaxes(1, 2)
 
 
 def scale_query(query: Array, alpha: float) -> Array:

@@ -3,7 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.ops.attention import attention, causal_mask, padded_causal_mask
+from cogjax.ops.attention import (
+    attention,
+    causal_attention,
+    causal_mask,
+    padded_causal_mask,
+)
 
 
 def inputs(dtype, size=1.0):
@@ -35,6 +40,35 @@ def test_equals_float64(dtype, atol, alpha):
     assert got.dtype == jnp.dtype(dtype)
     expected = reference(*args, mask())
     np.testing.assert_allclose(np.asarray(got, np.float64), expected, atol=atol)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 8])
+@pytest.mark.parametrize(
+    ("dtype", "atol"), [("float32", 1e-5), ("bfloat16", 4e-2), ("float16", 5e-3)]
+)
+def test_causal_parts_equal_the_mask(dtype, atol, chunk):
+    """Values against float64, gradients against the masked form."""
+    args = inputs(dtype)
+    got = causal_attention(*args, chunk=chunk)
+    assert got.dtype == jnp.dtype(dtype)
+    expected = reference(*args, mask())
+    np.testing.assert_allclose(np.asarray(got, np.float64), expected, atol=atol)
+    grads, wanted = (
+        jax.grad(lambda *x, f=f: jnp.sum(jnp.sin(f(*x))), (0, 1, 2))(*args)
+        for f in (
+            lambda *x: causal_attention(*x, chunk=chunk),
+            lambda *x: attention(*x, mask()),
+        )
+    )
+    for a, b in zip(grads, wanted, strict=True):
+        a, b = (np.asarray(x, np.float64) for x in (a, b))
+        np.testing.assert_allclose(a, b, atol=4 * atol)
+
+
+def test_causal_parts_hold_no_square():
+    args = [jnp.zeros((1, 1024, 1, 8))] * 3
+    grad = jax.jit(jax.grad(lambda *x: causal_attention(*x).sum()))
+    assert "1024,1024" not in grad.lower(*args).compile().as_text()
 
 
 def test_large_fp16_scores_overflow_without_the_relaxation():
