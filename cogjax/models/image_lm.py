@@ -123,8 +123,8 @@ class ImageLM(nn.Module):
         dtype = jnp.dtype(cfg.dtype)
         table = self._table("token_embedding", cfg.vocab_size)
         places = self._table("position_embedding", cfg.max_positions)
-        x = (table[ids].astype(dtype) + places[positions].astype(dtype)).astype(dtype)
-        x = shrink_gradient(x, cfg.embedding_gradient)
+        x = _look_up(table, ids) + _look_up(places, positions)
+        x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)
         layer_keys = None
         if key is not None and cfg.dropout > 0:
             embed_key, stack_key = jax.random.split(key)
@@ -146,10 +146,19 @@ class ImageLM(nn.Module):
         return _score(x, table), cache
 
     def _table(self, name: str, size: int) -> Array | matmul.Packed:
+        table = None
         if self.has_variable("params", name):
-            return self.get_variable("params", name)
+            table = self.get_variable("params", name)
+        if isinstance(table, matmul.Packed):
+            return table
         init = nn.initializers.normal(0.02)
         return self.param(name, init, (size, self.config.width))
+
+
+def _look_up(table: Array | matmul.Packed, ids: Array) -> Array:
+    """Rows of a table: int [...] -> [..., d]."""
+    rows = table[ids]
+    return rows.astype(jnp.float32) if isinstance(rows, matmul.Packed) else rows
 
 
 def _score(x: Array, table: Array | matmul.Packed) -> Array:

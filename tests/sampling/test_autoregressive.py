@@ -149,16 +149,16 @@ def test_a_stop_ends_a_sequence(params):
         assert (row[end:] == stop).all()
 
 
-def pieces(params, **settings):
-    """(prefill, advance) with everything but the state and the end bound."""
-    ids, padding = left_pad(PROMPTS[:2], 5, 127)
+def pieces(params, prompts, **settings):
+    """(state, advance) with everything but the state and the end bound."""
+    ids, padding = left_pad(prompts, 5, 127)
     state = prefill(
         LM,
         params,
         jnp.asarray(ids),
         jnp.asarray(padding),
-        image_keys(0, 0, 2),
-        jnp.full((2, NUM_TOKENS), -1),
+        image_keys(0, 0, len(prompts)),
+        jnp.full((len(prompts), NUM_TOKENS), -1),
         id_range=(0, 40),
     )
     step = functools.partial(
@@ -172,7 +172,7 @@ def pieces(params, **settings):
 
 
 def test_in_pieces_as_in_one(params):
-    state, step = pieces(params)
+    state, step = pieces(params, PROMPTS[:2])
     for until in (2, 3, NUM_TOKENS + 4):
         state = step(LM, params, state, until)
         there = np.asarray(state.tokens) >= 0
@@ -183,17 +183,7 @@ def test_in_pieces_as_in_one(params):
 def test_all_stopped_ends_the_loop(params):
     free = draw(params, PROMPTS[:1])
     stop = int(free[0, 1])
-    ids, padding = left_pad(PROMPTS[:1], 5, 127)
-    state = prefill(
-        LM,
-        params,
-        jnp.asarray(ids),
-        jnp.asarray(padding),
-        image_keys(0, 0, 1),
-        jnp.full((1, NUM_TOKENS), -1),
-        id_range=(0, 40),
-    )
-    _, step = pieces(params, stop=stop)
+    state, step = pieces(params, PROMPTS[:1], stop=stop)
     state = step(LM, params, state, NUM_TOKENS)
     assert int(state.step) == list(free[0]).index(stop) + 1
     assert int(state.tokens[0, -1]) == stop

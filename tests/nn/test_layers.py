@@ -1,0 +1,50 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cogjax.nn.layers import Dense
+from cogjax.ops.matmul import pack
+
+
+@pytest.mark.parametrize(
+    ("features", "num_axes", "axis"), [((6, 2), 1, -1), ((5,), 2, (-2, -1))]
+)
+def test_dense_is_that_of_flax(features, num_axes, axis):
+    """Values and gradients, with the same parameters."""
+    x = jax.random.normal(jax.random.key(0), (2, 7, 3, 4))
+    ours, theirs = Dense(features, 0.5, num_axes), nn.DenseGeneral(features, axis=axis)
+    params = theirs.init(jax.random.key(1), x)
+    shapes = jax.tree.map(jnp.shape, params)
+    assert shapes == jax.tree.map(jnp.shape, ours.init(jax.random.key(1), x))
+
+    def run(layer):
+        def loss(params):
+            out = layer.apply(params, x)
+            return (out**2).sum(), out
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        run(ours),
+        run(theirs),
+    )
+
+
+def test_dense_with_packed_weights():
+    x = jax.random.normal(jax.random.key(0), (2, 7, 3, 4))
+    layer = Dense((6, 2), 0.5, 2)
+    params = layer.init(jax.random.key(1), x)["params"]
+    kernel = params["kernel"].reshape(12, 12).T
+    packed = {**params, "kernel": pack(kernel, "float32")}
+    got, want = (layer.apply({"params": p}, x) for p in (packed, params))
+    assert got.shape == (2, 7, 6, 2)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_dense_starts_at_its_deviation():
+    kernel = Dense((400,), 0.02).init(jax.random.key(0), jnp.ones((1, 300)))
+    assert abs(float(kernel["params"]["kernel"].std()) - 0.02) < 0.001
+    assert not kernel["params"]["bias"].any()
