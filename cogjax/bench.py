@@ -75,6 +75,8 @@ class Size:
 SIZES = {
     # The reference of the project's figures.
     "reference": Size(512, 8, 8, 64, 32, 8192, 8192, "paper"),
+    # For accelerators: `--dtype bfloat16`, and `--weights bfloat16` to draw.
+    "1.3b": Size(2048, 24, 32, 256, 32, 8192, 16384, "paper"),
     # The shipped model's.
     "emoji": Size(256, 5, 4, 19, 12, 1024, 2048, "px72"),
     "nano": Size(32, 2, 2, 4, 4, 32, 32, "nano"),

@@ -2,12 +2,14 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from cogjax import cli
 from cogjax.bench import PARTS, SIZES, Machine, _cached, _forward_flops, _work, bench
 from cogjax.errors import UserError
+from cogjax.models.image_lm import param_shapes
 
 NANO, REFERENCE = SIZES["nano"], SIZES["reference"]
 FORMS = ("sparse", "dense")
@@ -97,3 +99,12 @@ def test_forms_of_full_attention_compute_the_same_loss():
         )
         > 1e-6
     )
+
+
+def test_sizes_of_the_command_line(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "--help"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in SIZES)
+    shapes = jax.tree.leaves(param_shapes(SIZES["1.3b"].network("sparse")))
+    assert 1.2e9 < sum(leaf.size for leaf in shapes) < 1.35e9

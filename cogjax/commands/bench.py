@@ -21,7 +21,7 @@ def add_parser(commands) -> None:
     parser = add_command(commands, "bench", _bench, summary)
     add = parser.add_argument
     add("part", choices=_PARTS, metavar="PART", help=", ".join(_PARTS))
-    add("--size", choices=("reference", "emoji", "nano"), default="reference")
+    add("--size", choices=("reference", "1.3b", "emoji", "nano"), default="reference")
     add("--attention", choices=_FORMS, default="sparse", help=_ATTENTION)
     add("--compare", choices=("dense",), help=_COMPARE)
     add("--batch", type=whole(1, 1024), default=2, help="default: %(default)s")
