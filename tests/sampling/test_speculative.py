@@ -124,10 +124,9 @@ def test_greedy_equals_one_by_one(params, patterns):
     config = dataclasses.replace(CONFIG, patterns=kinds, num_text=len(PROMPT))
     settings = {"sampler": Sampler(temperature=0), "model": ImageLM(config)}
     one_by_one, _ = run(params, 2, 9, window=0, **settings)
-    for window in (2, 5, 9):
-        tokens, calls = run(params, 2, 9, window=window, **settings)
-        np.testing.assert_array_equal(tokens, one_by_one)
-        assert calls <= 9
+    tokens, calls = run(params, 2, 9, window=5, **settings)
+    np.testing.assert_array_equal(tokens, one_by_one)
+    assert calls <= 9
 
 
 def test_forced_tokens_stay(params):
