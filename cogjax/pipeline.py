@@ -333,7 +333,6 @@ class TextToImage:
         for which in chunks(np.arange(len(prompts)), num_prompts):
             for images in chunks(np.arange(count), num_images):
                 progress(done, total, "drawing")
-                index = np.ix_(which, images)
                 pairs = [(int(p), int(i)) for p in which for i in images]
                 report = None
                 if preview is not None:
@@ -343,7 +342,8 @@ class TextToImage:
                     jnp.tile(keys[images], len(which)),
                     report=report,
                 )
-                codes[index] = drawn.reshape(*codes[index].shape)
+                drawn = drawn.reshape(len(which), len(images), -1)
+                codes[np.ix_(which, images)] = drawn
                 done = min(total, done + len(pairs))
         progress(total, total, "drawing")
         return codes

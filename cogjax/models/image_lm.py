@@ -139,16 +139,13 @@ class ImageLM(nn.Module):
         x, cache = stack(x, layers, mask, place)
         x = x[:, -1:] if only_last else x
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
-        if self.has_variable("params", "head"):
-            table = self.get_variable("params", "head")
+        table = self.get_variable("params", "head", table)
         if parts:
             return [_score(x[:, at], table[ids]) for at, ids in parts], cache
         return _score(x, table), cache
 
     def _table(self, name: str, size: int) -> Array | matmul.Packed:
-        table = None
-        if self.has_variable("params", name):
-            table = self.get_variable("params", name)
+        table = self.get_variable("params", name)
         if isinstance(table, matmul.Packed):
             return table
         init = nn.initializers.normal(0.02)

@@ -43,9 +43,7 @@ class Dense(nn.Module):
         lead, inputs = x.shape[: -self.num_axes], x.shape[-self.num_axes :]
         x = x.astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, self.features)
-        kernel = None
-        if self.has_variable("params", "kernel"):
-            kernel = self.get_variable("params", "kernel")
+        kernel = self.get_variable("params", "kernel")
         if isinstance(kernel, matmul.Packed):
             flat = x.reshape(*lead, math.prod(inputs))
             out = matmul.product(flat, kernel).reshape(*lead, *self.features)

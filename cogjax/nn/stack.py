@@ -42,9 +42,7 @@ class Stack(nn.Module):
             block = blocks[kinds[0]]
             return jax.vmap(lambda k: block.init(k, x, first, *shared)["params"])(keys)
 
-        params = None
-        if self.has_variable("params", "layers"):
-            params = self.get_variable("params", "layers")
+        params = self.get_variable("params", "layers")
         if not isinstance(params, list):
             params = self.param("layers", init)
         if self.is_initializing():
