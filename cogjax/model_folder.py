@@ -124,8 +124,10 @@ def save(parts: Parts, folder: Path, dtype: str | None = None) -> Path:
     """Writes the model folder; `dtype` "float16" halves its size."""
     save_tree(folder / "transformer.safetensors", parts.params, dtype)
     write_atomic(folder / "text.model", parts.text.serialized)
+    # The kernel chosen for the training machine is not a property of the model.
+    transformer = dataclasses.replace(parts.transformer, implementation="auto")
     config = {
-        "transformer": dataclasses.asdict(parts.transformer),
+        "transformer": dataclasses.asdict(transformer),
         "sampler": dataclasses.asdict(parts.sampler),
         "card": parts.card,
     }

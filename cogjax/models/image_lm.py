@@ -23,6 +23,7 @@ from cogjax.nn.layers import RelaxedNorm
 from cogjax.nn.stack import Stack
 from cogjax.ops import matmul
 from cogjax.ops.cache import Cache, cache_plan, empty_cache
+from cogjax.ops.kernels import Implementation
 from cogjax.ops.masks import Pattern
 from cogjax.ops.precision import shrink_gradient
 
@@ -42,7 +43,7 @@ class DecoderConfig:
     alpha: PB-Relax attention constant (1: off). norm_scope: see `ops/precision.py`.
     embedding_gradient: factor on the embedding's gradient (1: off; the paper uses
     0.1). dtype: of the activations; parameters are float32. remat, unroll: see
-    `nn/stack.py`.
+    `nn/stack.py`. implementation: of attention, see `ops/kernels.py`.
     """
 
     width: int = 2560
@@ -56,6 +57,7 @@ class DecoderConfig:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     remat: str = "none"
     unroll: int = 1
+    implementation: Implementation = "auto"
 
     def __post_init__(self):
         if self.heads < 1 or self.width % self.heads:
@@ -179,6 +181,7 @@ def _block(config: ImageLMConfig) -> Block:
         sandwich=config.sandwich,
         dtype=jnp.dtype(config.dtype),
         num_text=config.num_text,
+        implementation=config.implementation,
         parent=None,
     )
 

@@ -6,6 +6,7 @@
 The norm at the end of each residual branch bounds what the branch adds.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -16,8 +17,10 @@ from jax import Array
 from cogjax.nn.layers import Dense, RelaxedNorm
 from cogjax.ops.attention import attention, causal_attention
 from cogjax.ops.cache import Cache, insert_prefix, plan_of
+from cogjax.ops.kernels import Implementation, choose
 from cogjax.ops.masks import Pattern
 from cogjax.ops.sparse_attention import cached_attention, sparse_attention
+from cogjax.parallel.axes import over_heads
 
 
 class LayerInput(NamedTuple):
@@ -35,6 +38,7 @@ class Block(nn.Module):
     sqrt(2 * init_depth), as in CogView.
     kind: image keys that an image query sees, in a sequence of `num_text` positions and
     an image; None is full attention under the mask.
+    implementation: of attention without a cache or mask, see `ops/kernels.py`.
     """
 
     heads: int
@@ -48,6 +52,7 @@ class Block(nn.Module):
     dtype: jnp.dtype = jnp.float32
     kind: Pattern | None = None
     num_text: int = 0
+    implementation: Implementation = "auto"
 
     @nn.compact
     def __call__(
@@ -95,15 +100,23 @@ class Block(nn.Module):
         full = self.kind is None or self.kind.kind == "full"
         # Parameters are shaped on a few tokens, which are not text and an image.
         whole = full or cache is not None or self.is_initializing()
-        if whole and mask is None:
-            out = causal_attention(query, key, value, alpha=self.alpha)
-        elif whole:
+        if whole and mask is not None:
             out = attention(query, key, value, mask, alpha=self.alpha)
         else:
-            out = sparse_attention(
-                query, key, value, self.kind, self.num_text, alpha=self.alpha
-            )
+            out = self._self_attention(sparse=not whole)(query, key, value)
         return out, None if cache is None else insert_prefix(cache, key, value)
+
+    def _self_attention(self, sparse: bool):
+        """Function of (query, key, value) of sequences that mask themselves."""
+        # Parameters may be shaped on another machine than the one that computes.
+        asked = "xla" if self.is_initializing() else self.implementation
+        kernel = choose(asked, self.dtype, sparse=sparse)
+        settings = {"alpha": self.alpha, "implementation": kernel}
+        attend = partial(causal_attention, **settings)
+        if sparse:
+            pattern = {"pattern": self.kind, "num_text": self.num_text}
+            attend = partial(sparse_attention, **pattern, **settings)
+        return over_heads(attend) if kernel == "splash" else attend
 
     @property
     def _out_std(self) -> float:

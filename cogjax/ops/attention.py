@@ -1,10 +1,11 @@
-"""Dense multi-head attention and the masks of decoding, where slots are traced."""
+"""Dense and causal attention, and the masks of decoding, where slots are traced."""
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.ops.precision import relaxed_softmax
+from cogjax.ops.kernels import Implementation, choose, cudnn_causal, splash_causal
+from cogjax.ops.precision import relaxed_softmax, scale_query
 
 
 def attention(
@@ -28,19 +29,34 @@ def attention(
 
 
 def causal_attention(
-    query: Array, key: Array, value: Array, *, alpha: float = 32.0, chunk: int = 256
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    alpha: float = 32.0,
+    chunk: int = 256,
+    implementation: Implementation = "auto",
 ) -> Array:
     """PB-Relax attention of each position to itself and those before it.
 
-    Equals `attention` under a causal mask. `chunk` queries at a time see only the keys
-    up to the last of them, which leaves out almost half of the scores.
+    Equals `attention` under a causal mask. In "xla", `chunk` queries at a time see only
+    the keys up to the last of them, which leaves out almost half of the scores.
 
     Args:
       query, key, value: [b, t, n, h].
+      implementation: see `ops/kernels.py`.
 
     Returns:
       [b, t, n, h] in the dtype of `query`.
+
+    Raises:
+      ValueError: the implementation is not for this platform or dtype.
     """
+    kernel = choose(implementation, query.dtype, sparse=False)
+    if kernel == "splash":
+        return splash_causal(query, key, value)
+    if kernel == "cudnn":
+        return cudnn_causal(query, key, value)
     # Heads first, once: the slices are then in the order of the products.
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     query, length = scale_query(query, alpha), query.shape[2]
@@ -53,13 +69,6 @@ def causal_attention(
         probs = relaxed_softmax(hide(scores, visible), alpha)
         out.append(jnp.einsum("bnts,bnsh->bnth", probs, value[:, :, :stop]))
     return jnp.concatenate(out, axis=2).swapaxes(1, 2)
-
-
-def scale_query(query: Array, alpha: float) -> Array:
-    """Query [..., h] over alpha * sqrt(h), for `relaxed_softmax` of its scores."""
-    # Parity: the query is divided before the product, as CogView does, so the product
-    # itself cannot overflow. tests/ops/test_attention.py::test_scale_order
-    return query / jnp.asarray(alpha * query.shape[-1] ** 0.5, query.dtype)
 
 
 def hide(scores: Array, visible: Array) -> Array:

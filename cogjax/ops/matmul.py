@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cogjax.ops.platform import platform
+
 WeightFormat = Literal["float32", "bfloat16", "int8"]
 WEIGHT_FORMATS = ("float32", "bfloat16", "int8")
 # Up to this many rows the weights are the left factor: on XLA's CPU backend 8 rows run
@@ -99,7 +101,7 @@ def _kernel_gradient(x: Array, grad: Array, num_axes: int) -> Array:
     lead = tuple(range(x.ndim - num_axes))
     numbers = ((lead, lead), ((), ()))
     inputs, outputs = x.shape[len(lead) :], grad.shape[len(lead) :]
-    if math.prod(inputs) <= math.prod(outputs) or jax.default_backend() != "cpu":
+    if math.prod(inputs) <= math.prod(outputs) or platform() != "cpu":
         return lax.dot_general(x, grad, numbers)
     # The left factor is transposed first: better the narrow one, and then the result.
     # Without the barrier XLA turns the product around again.

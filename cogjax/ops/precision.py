@@ -50,6 +50,13 @@ def relaxed_layer_norm(
     return normed * scale.astype(x.dtype) + bias.astype(x.dtype)
 
 
+def scale_query(query: Array, alpha: float) -> Array:
+    """Query [..., h] over alpha * sqrt(h), for `relaxed_softmax` of its scores."""
+    # Parity: the query is divided before the product, as CogView does, so the product
+    # itself cannot overflow. tests/ops/test_attention.py::test_scale_order
+    return query / jnp.asarray(alpha * query.shape[-1] ** 0.5, query.dtype)
+
+
 def relaxed_softmax(scores: Array, alpha: float = 32.0) -> Array:
     """Softmax over the last axis of scores that were divided by `alpha` beforehand.
 

@@ -19,9 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.ops.attention import attention, hide, scale_query
+from cogjax.ops.attention import attention, hide
 from cogjax.ops.cache import Cache, CachePlan, insert, read
+from cogjax.ops.kernels import Implementation, choose, splash_sparse
 from cogjax.ops.masks import Pattern, image_mask
+from cogjax.ops.platform import platform
+from cogjax.ops.precision import scale_query
 
 
 def sparse_attention(
@@ -35,6 +38,7 @@ def sparse_attention(
     text_causal: bool = True,
     text_visible: Array | None = None,
     alpha: float = 32.0,
+    implementation: Implementation = "auto",
 ) -> Array:
     """PB-Relax attention over [text, image], or [image, text] with `image_first`.
 
@@ -48,12 +52,14 @@ def sparse_attention(
       text_causal: text before an image sees the text before it, otherwise all text.
       text_visible: bool [b, num_text]; False for text that no other position may see.
       alpha: relaxation constant, see `attention`.
+      implementation: see `ops/kernels.py`; "auto" is "xla" with `text_visible`.
 
     Returns:
       [b, s, n, h] in the dtype of `query`.
 
     Raises:
-      ValueError: the sequence is not text and image, or the kind is "full".
+      ValueError: the sequence is not text and image, the kind is "full", or the
+        implementation is not for this platform or cannot hide text.
     """
     num_image = query.shape[1] - num_text
     missing = pattern.length - num_image
@@ -63,6 +69,32 @@ def sparse_attention(
             f"{query.shape[1]} positions are not {num_text} of text and an image of "
             f"{pattern.length}"
         )
+    form = {"image_first": image_first, "text_causal": text_causal}
+    if choose(implementation, query.dtype, sparse=True) == "splash":
+        if text_visible is None:
+            return splash_sparse(query, key, value, pattern, num_text, **form)
+        if implementation == "splash":
+            raise ValueError("implementation 'splash' cannot hide text: choose 'auto'")
+    return _structured(
+        query, key, value, pattern, num_text, text_visible, alpha, **form
+    )
+
+
+def _structured(
+    query,
+    key,
+    value,
+    pattern: Pattern,
+    num_text: int,
+    text_visible: Array | None,
+    alpha: float,
+    *,
+    image_first: bool,
+    text_causal: bool,
+) -> Array:
+    """`sparse_attention` by blocks of rows, in XLA."""
+    num_image = query.shape[1] - num_text
+    missing = pattern.length - num_image
     cut = num_image if image_first else num_text
     first = [x[:, :cut] for x in (query, key, value)]
     last = [x[:, cut:] for x in (query, key, value)]
@@ -148,7 +180,7 @@ def _rows_times(x: Array, y: Array, in_place: bool) -> Array:
     shape = x.shape
     x = x.reshape(*y.shape[:-2], *shape[2:])
     many = shape[0] * shape[1] >= 32
-    if shape[2] == 1 and many and in_place and jax.default_backend() == "cpu":
+    if shape[2] == 1 and many and in_place and platform() == "cpu":
         # Many small products of one row: XLA's CPU products read what is not in the
         # cache at a quarter of the speed of a loop. `cogjax bench decode --batch 8`
         out = jnp.sum(x.swapaxes(-1, -2) * y, axis=-2)

@@ -154,7 +154,9 @@ def _run(step, train_state, batches, config, mesh, logger, periodic, save):
     number = int(train_state.step)
     with _Signals() as signals, _Report(config, number, logger) as report:
         while number < config.steps:
-            train_state, metrics = step(train_state, place_batch(next(batches), mesh))
+            batch = place_batch(next(batches), mesh)
+            with jax.set_mesh(mesh):
+                train_state, metrics = step(train_state, batch)
             number += 1
             report.step(number, metrics)
             for every, action in periodic:
@@ -260,10 +262,11 @@ def _make_eval(task, batches: Iterable[Batch] | None, mesh: Mesh):
     key = jax.random.key(0)
 
     def action(step, train_state, logger):
-        rows = [
-            evaluate(train_state.ema, train_state.state, place_batch(batch, mesh), key)
-            for batch in batches
-        ]
+        state = train_state.ema, train_state.state
+        with jax.set_mesh(mesh):
+            rows = [
+                evaluate(*state, place_batch(batch, mesh), key) for batch in batches
+            ]
         means = {name: np.mean([float(row[name]) for row in rows]) for name in rows[0]}
         logger.scalars(step, {f"eval/{name}": v for name, v in means.items()})
 

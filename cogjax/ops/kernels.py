@@ -1,0 +1,155 @@
+"""Attention in one kernel where the hardware has one; nothing of size n x n is stored.
+
+TPU: splash attention of JAX's Pallas library, which skips blocks that a mask empties.
+GPU: cuDNN through `jax.nn.dot_product_attention`, full and causal kinds in 16 bit.
+Both keep scores in float32 on the chip, so PB-Relax has nothing to relax there.
+"""
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cogjax.ops.masks import Pattern, image_to_text_mask, text_to_image_mask
+from cogjax.ops.platform import platform
+from cogjax.ops.precision import scale_query
+
+Implementation = Literal["auto", "xla", "splash", "cudnn"]
+IMPLEMENTATIONS = ("auto", "xla", "splash", "cudnn")
+# Multiples of a TPU's 128 lanes. Causal masks take the largest that pads least; where
+# a mask is mostly empty, smaller blocks leave more of them out.
+CAUSAL_BLOCKS = (640, 512, 384, 256, 128)
+SPARSE_BLOCK = 256
+
+
+def choose(
+    implementation: Implementation, dtype: jnp.dtype, *, sparse: bool
+) -> Literal["xla", "splash", "cudnn"]:
+    """The implementation behind "auto" for this platform (docs/performance.md).
+
+    Raises:
+      ValueError: the one asked for does not run there, or not in this form.
+    """
+    here, half = platform(), jnp.dtype(dtype).itemsize == 2
+    if implementation == "auto":
+        if here == "tpu":
+            return "splash"
+        return "cudnn" if here == "gpu" and half and not sparse else "xla"
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation is {implementation!r}, expected one of {IMPLEMENTATIONS}"
+        )
+    needs = {"splash": "tpu", "cudnn": "gpu"}.get(implementation, here)
+    if needs != here:
+        raise ValueError(
+            f"implementation {implementation!r} runs on a {needs}, this is a {here}: "
+            "choose 'auto' or 'xla'"
+        )
+    if implementation == "cudnn" and (sparse or not half):
+        raise ValueError(
+            "implementation 'cudnn' is for full attention in bfloat16 or float16: "
+            "choose 'auto' or 'xla'"
+        )
+    return implementation
+
+
+def cudnn_causal(query: Array, key: Array, value: Array) -> Array:
+    """Causal attention by cuDNN: [b, t, n, h], bfloat16 or float16."""
+    return jax.nn.dot_product_attention(
+        query, key, value, is_causal=True, implementation="cudnn"
+    )
+
+
+def splash_causal(
+    query: Array, key: Array, value: Array, *, interpret: bool = False
+) -> Array:
+    """Causal attention by splash: [b, t, n, h]; `interpret` runs it off a TPU."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import CausalMask
+
+    length = query.shape[1]
+    block = min(CAUSAL_BLOCKS, key=lambda size: (-length % size, -size))
+    padded = length + -length % block
+    mask = CausalMask((padded, padded))
+    return _splash(query, key, value, mask, block, interpret)
+
+
+def splash_sparse(
+    query: Array,
+    key: Array,
+    value: Array,
+    pattern: Pattern,
+    num_text: int,
+    *,
+    image_first: bool = False,
+    text_causal: bool = True,
+    interpret: bool = False,
+) -> Array:
+    """`sparse_attention` of [b, s, n, h] by splash; no text can be hidden."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import NumpyMask
+
+    length = query.shape[1]
+    missing = num_text + pattern.length - length
+    arrays = []
+    for x in (query, key, value):
+        x = jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0)))
+        arrays.append(_in_order(x, pattern, num_text, image_first, True))
+    mask = NumpyMask(_mask(pattern, num_text, image_first, text_causal))
+    out = _splash(*arrays, mask, SPARSE_BLOCK, interpret)
+    return _in_order(out, pattern, num_text, image_first, False)[:, :length]
+
+
+@functools.lru_cache(maxsize=32)
+def _mask(pattern, num_text: int, image_first: bool, text_causal: bool) -> np.ndarray:
+    """The oracle's mask in the kernel's order, padded to its blocks."""
+    if image_first:
+        mask = image_to_text_mask(pattern, num_text)
+    else:
+        mask = text_to_image_mask(pattern, num_text, text_causal=text_causal)
+    length = len(mask)
+    for _ in range(2):
+        mask = _in_order(mask, pattern, num_text, image_first, True, axis=0).T
+    pad = -length % SPARSE_BLOCK
+    mask = np.pad(mask, ((0, pad), (0, pad)))
+    # A padding query sees one key, so that no row of the softmax is empty.
+    mask[length:, 0] = True
+    return mask
+
+
+def _in_order(
+    x, pattern: Pattern, num_text: int, image_first: bool, into: bool, axis: int = 1
+):
+    """The image on an axis of length s by columns if `into`, else by rows again.
+
+    Keys of a column are then neighbours: in raster order they touch all blocks.
+    """
+    if pattern.kind != "column":
+        return x
+    xp = np if isinstance(x, np.ndarray) else jnp
+    parts = xp.split(x, [pattern.length if image_first else num_text], axis)
+    image = parts[not image_first]
+    grid = (pattern.rows, pattern.cols) if into else (pattern.cols, pattern.rows)
+    turned = image.reshape(*image.shape[:axis], *grid, *image.shape[axis + 1 :])
+    parts[not image_first] = turned.swapaxes(axis, axis + 1).reshape(image.shape)
+    return xp.concatenate(parts, axis)
+
+
+def _splash(query, key, value, mask, block: int, interpret: bool) -> Array:
+    """[b, t, n, h] under a mask of the length that t is padded to."""
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+    names = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq")
+    kernel = splash.make_splash_mha(
+        splash.MultiHeadMask([mask] * query.shape[2]),
+        block_sizes=splash.BlockSizes(**dict.fromkeys((*names, "block_kv_dq"), block)),
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=interpret,
+    )
+    length = query.shape[1]
+    around = ((0, 0), (0, mask.shape[0] - length), (0, 0), (0, 0))
+    arrays = (scale_query(query, 1.0), key, value)
+    arrays = (jnp.pad(x, around).swapaxes(1, 2) for x in arrays)
+    return jax.vmap(kernel)(*arrays).swapaxes(1, 2)[:, :length]

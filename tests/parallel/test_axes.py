@@ -1,0 +1,28 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax.ops.attention import causal_attention
+from cogjax.parallel.axes import over_heads
+from cogjax.parallel.mesh import MeshConfig, make_mesh
+
+
+def test_heads_and_batch_on_their_own_devices():
+    rng = np.random.default_rng(0)
+    arrays = [jnp.asarray(rng.normal(size=(4, 6, 2, 4)), jnp.float32) for _ in range(3)]
+    shapes = []
+
+    def attend(*arrays):
+        shapes.append(arrays[0].shape)
+        return causal_attention(*arrays)
+
+    grad = jax.grad(lambda *x: jnp.sum(over_heads(attend)(*x) ** 2), (0, 1, 2))
+    want = jax.jit(grad)(*arrays)
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):
+        step = jax.jit(grad).lower(*arrays).compile()
+        got = step(*arrays)
+    assert shapes == [(4, 6, 2, 4), (1, 6, 1, 4)]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    for collective in ("all-gather", "all-reduce", "all-to-all"):
+        assert collective not in step.as_text()
