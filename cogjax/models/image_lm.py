@@ -43,7 +43,10 @@ class DecoderConfig:
     alpha: PB-Relax attention constant (1: off). norm_scope: see `ops/precision.py`.
     embedding_gradient: factor on the embedding's gradient (1: off; the paper uses
     0.1). dtype: of the activations; parameters are float32. remat, unroll: see
-    `nn/stack.py`. implementation: of attention, see `ops/kernels.py`.
+    `nn/stack.py`. implementation: of attention, see `ops/kernels.py`. window: above 0
+    training attends to `window_times` blocks of so many positions and to `num_pivots`
+    others (`ops/three_region.py`, for long sequences); scoring and drawing attend to
+    all, as CogView's scripts do.
     """
 
     width: int = 2560
@@ -58,8 +61,14 @@ class DecoderConfig:
     remat: str = "none"
     unroll: int = 1
     implementation: Implementation = "auto"
+    window: int = 0
+    window_times: int = 6
+    num_pivots: int = 768
 
     def __post_init__(self):
+        for name, least in (("window", 0), ("window_times", 1), ("num_pivots", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, at least {least}")
         if self.heads < 1 or self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
 
@@ -83,6 +92,13 @@ class ImageLMConfig(DecoderConfig):
         super().__post_init__()
         if self.patterns and len(self.patterns) != self.depth:
             raise ValueError(f"{len(self.patterns)} patterns for {self.depth} layers")
+        if self.window and self.patterns:
+            raise ValueError("window is for layers without a pattern: set it to 0")
+        if self.window and self.num_pivots > self.max_positions:
+            raise ValueError(
+                f"num_pivots is {self.num_pivots}, more than the {self.max_positions} "
+                "positions of a sequence"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -103,6 +119,7 @@ class ImageLM(nn.Module):
         cache: list[Cache] | None = None,
         place: Array | int | None = None,
         key: Array | None = None,
+        pivots: Array | None = None,
         only_last: bool = False,
         parts: tuple[tuple[slice, slice], ...] = (),
     ) -> tuple[Array | list[Array], list[Cache] | None]:
@@ -115,6 +132,7 @@ class ImageLM(nn.Module):
           cache: of `make_cache`; the inputs are its prefixes, or with `place` what
             continues them from that position on.
           key: dropout key; None for evaluation.
+          pivots: int [l, b, p] of `draw_pivots`: attend to them and the `window`.
           only_last: compute the logits of the last position only.
           parts: static (positions, ids): compute only these logits, a list of arrays.
 
@@ -135,9 +153,9 @@ class ImageLM(nn.Module):
         stack = Stack(
             _block(cfg), cfg.depth, cfg.remat, cfg.unroll, cfg.patterns, name="blocks"
         )
-        layers = LayerInput(None, layer_keys)
+        layers = LayerInput(None, layer_keys, pivots)
         if cache is not None:
-            layers = [LayerInput(layer, None) for layer in cache]
+            layers = [LayerInput(layer) for layer in cache]
         x, cache = stack(x, layers, mask, place)
         x = x[:, -1:] if only_last else x
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
@@ -182,6 +200,8 @@ def _block(config: ImageLMConfig) -> Block:
         dtype=jnp.dtype(config.dtype),
         num_text=config.num_text,
         implementation=config.implementation,
+        window=config.window,
+        window_times=config.window_times,
         parent=None,
     )
 

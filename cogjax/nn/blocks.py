@@ -20,6 +20,7 @@ from cogjax.ops.cache import Cache, insert_prefix, plan_of
 from cogjax.ops.kernels import Implementation, choose
 from cogjax.ops.masks import Pattern
 from cogjax.ops.sparse_attention import cached_attention, sparse_attention
+from cogjax.ops.three_region import three_region_attention
 from cogjax.parallel.axes import over_heads
 
 
@@ -28,6 +29,7 @@ class LayerInput(NamedTuple):
 
     cache: Cache | None = None
     dropout_key: Array | None = None
+    pivots: Array | None = None
 
 
 class Block(nn.Module):
@@ -39,6 +41,7 @@ class Block(nn.Module):
     kind: image keys that an image query sees, in a sequence of `num_text` positions and
     an image; None is full attention under the mask.
     implementation: of attention without a cache or mask, see `ops/kernels.py`.
+    window, window_times: of attention with pivots, see `ops/three_region.py`.
     """
 
     heads: int
@@ -53,6 +56,8 @@ class Block(nn.Module):
     kind: Pattern | None = None
     num_text: int = 0
     implementation: Implementation = "auto"
+    window: int = 0
+    window_times: int = 1
 
     @nn.compact
     def __call__(
@@ -92,16 +97,27 @@ class Block(nn.Module):
                 alpha=self.alpha,
             )
         else:
-            out, cache = self._mix(query, key, value, layer.cache, mask)
+            out, cache = self._mix(query, key, value, layer, mask)
         return self._dense((h.shape[-1],), self._out_std, "attn_out", 2)(out), cache
 
-    def _mix(self, query, key, value, cache, mask):
+    def _mix(self, query, key, value, layer, mask):
         """Attention of whole sequences or prefixes, and the cache of the latter."""
+        cache = layer.cache
         full = self.kind is None or self.kind.kind == "full"
         # Parameters are shaped on a few tokens, which are not text and an image.
         whole = full or cache is not None or self.is_initializing()
         if whole and mask is not None:
             out = attention(query, key, value, mask, alpha=self.alpha)
+        elif layer.pivots is not None:
+            out = three_region_attention(
+                query,
+                key,
+                value,
+                layer.pivots,
+                window=self.window,
+                times=self.window_times,
+                alpha=self.alpha,
+            )
         else:
             out = self._self_attention(sparse=not whole)(query, key, value)
         return out, None if cache is None else insert_prefix(cache, key, value)

@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from cogjax.ops.attention import attention, hide
+from cogjax.ops.blocks import Far, attend_blocks, exponentials
 from cogjax.ops.cache import Cache, CachePlan, insert, read
 from cogjax.ops.kernels import Implementation, choose, splash_sparse
 from cogjax.ops.masks import Pattern, image_mask
@@ -144,7 +145,7 @@ def cached_attention(
         _together(query, prefix_visible), cache.prefix_key.astype(query.dtype), in_place
     )
     far = _apart(hide(far, prefix_visible[:, None, None]), near)
-    (near, far), total = _exponentials([near, far], alpha)
+    (near, far), total = exponentials([near, far], alpha)
     out = _rows_times(near, values, in_place)
     far = _together(far, prefix_visible)
     far = _rows_times(far, cache.prefix_value.astype(query.dtype), in_place)
@@ -204,9 +205,12 @@ def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
     query, key, value = (_cut(x.swapaxes(1, 2), pattern) for x in image)
     query = scale_query(query, alpha)
     key, value = (_halo(x, blocks) for x in (key, value))
+    far = None
     if prefix is not None:
-        prefix = (*(x.swapaxes(1, 2) for x in prefix[:2]), prefix[2])
-    attend = functools.partial(_attend, alpha=alpha)
+        *text, visible = prefix
+        visible = None if visible is None else visible[:, None, None, None]
+        far = Far(*(x.swapaxes(1, 2) for x in text), visible)
+    attend = functools.partial(attend_blocks, alpha=alpha)
     size = query.shape[2]
     if len(blocks.offsets) > 3:
         # Many rows of keys a block: a part of the blocks at a time, computed again for
@@ -217,36 +221,10 @@ def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
         stop = min(start + size, query.shape[2])
         near = (_rows(x, blocks, start, stop) for x in (key, value))
         mask = blocks.mask[start:stop]
-        out.append(attend(query[:, :, start:stop], *near, mask, prefix))
+        out.append(attend(query[:, :, start:stop], *near, mask, far))
     out = jnp.concatenate(out, axis=2) if len(out) > 1 else out[0]
     out = out.swapaxes(2, 3) if blocks.by_column else out
     return out.reshape(*out.shape[:2], -1, out.shape[-1]).swapaxes(1, 2)
-
-
-def _attend(query, key, value, mask, prefix, *, alpha: float) -> Array:
-    """Blocks of queries [b,n,g,u,h] over rows [b,n,g,w,h] and a prefix, heads first."""
-    near = hide(jnp.einsum("bnguh,bngwh->bnguw", query, key), mask)
-    if prefix is None:
-        [near], total = _exponentials([near], alpha)
-        out = jnp.einsum("bnguw,bngwh->bnguh", near, value)
-    else:
-        text_key, text_value, visible = prefix
-        text = jnp.einsum("bnguh,bnth->bngut", query, text_key)
-        if visible is not None:
-            text = hide(text, visible[:, None, None, None])
-        (near, text), total = _exponentials([near, text], alpha)
-        out = jnp.einsum("bnguw,bngwh->bnguh", near, value)
-        out += jnp.einsum("bngut,bnth->bnguh", text, text_value)
-    return out / total.astype(out.dtype)
-
-
-def _exponentials(scores, alpha: float):
-    """exp(alpha * (score - maximum)) of each part [..., w], and their sum [..., 1]."""
-    peaks = [jnp.max(part, axis=-1, keepdims=True) for part in scores]
-    peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, peaks))
-    parts = [jnp.exp((part - peak) * alpha) for part in scores]
-    sums = [jnp.sum(x, axis=-1, keepdims=True, dtype=jnp.float32) for x in parts]
-    return parts, sum(sums)
 
 
 class _Blocks(NamedTuple):

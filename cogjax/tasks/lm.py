@@ -1,11 +1,14 @@
 """Training the transformer: next-token cross-entropy in both directions."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from cogjax.models.image_lm import ImageLM, ImageLMConfig, matrix_axes
 from cogjax.ops import losses
+from cogjax.ops.three_region import draw_pivots
 
 
 class LMTask:
@@ -72,18 +75,37 @@ class LMTask:
 
     def _values(self, params, inputs, positions, targets, key) -> Array:
         """Cross-entropy of each target: float32 [b, t]."""
-        call = {"params": params}, inputs, positions
+        pivots, key = self._pivots(inputs, key)
+        apply = partial(
+            self.model.apply,
+            {"params": params},
+            inputs,
+            positions,
+            key=key,
+            pivots=pivots,
+        )
         if not self.num_text:
-            logits, _ = self.model.apply(*call, key=key)
+            logits, _ = apply()
             return losses.token_losses(logits, targets)
         text = slice(0, self.num_text - 1), slice(self.num_codes, None)
         image = slice(self.num_text - 1, None), slice(0, self.num_codes)
-        parts, _ = self.model.apply(*call, key=key, parts=(text, image))
+        parts, _ = apply(parts=(text, image))
         values = [
             losses.token_losses(logits, targets[:, at] - ids.start)
             for logits, (at, ids) in zip(parts, (text, image), strict=True)
         ]
         return jnp.concatenate(values, axis=1)
+
+    def _pivots(self, inputs: Array, key):
+        """(pivots of each layer [l, b, p] or None, key for the rest)."""
+        config = self.model.config
+        if key is None or not config.window:
+            return None, key
+        key, pivot_key = jax.random.split(key)
+        keys = jax.random.split(pivot_key, config.depth)
+        is_text = inputs >= self.num_codes
+        draw = partial(draw_pivots, is_text=is_text, num_pivots=config.num_pivots)
+        return jax.vmap(draw)(keys), key
 
     def _mix_codes(self, inputs: Array, key: Array) -> Array:
         """Takes some codes of each row from the row before it, at the same place."""

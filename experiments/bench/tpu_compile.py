@@ -4,8 +4,9 @@
     TPU_SKIP_MDS_QUERY=1 tpu/bin/python experiments/bench/tpu_compile.py
 
 1. Attention of DALL-E 12B's layers (62 heads of 64, 256 text and 32 x 32 image tokens,
-   bfloat16, forward and backward), four layers of a kind or a mix, against the dense
-   masked form: FLOPs, scratch memory, and whether there is an n x n array.
+   bfloat16, forward and backward), four layers of a kind or a mix, by blocks in XLA
+   and by splash, against the dense masked form: FLOPs, scratch memory, bytes accessed,
+   and whether there is an n x n array. The FLOPs inside of splash are not counted.
 2. A decode step of a 1.3B network (24 layers, 2048 wide, 8 images of one prompt) with
    weights in bfloat16 and int8: bytes of its arguments, weights and caches, and the
    compiler's count of all accesses, on-chip copies included.
@@ -28,12 +29,14 @@ from cogjax.models.image_lm import (
     param_shapes,
     scoring,
 )
-from cogjax.ops.attention import attention
+from cogjax.ops.attention import attention, causal_attention
 from cogjax.ops.masks import Pattern, layer_kinds, text_to_image_mask
 from cogjax.ops.sparse_attention import sparse_attention
+from cogjax.parallel.mesh import MeshConfig, make_mesh
 
 TEXT, GRID, HEADS, HEAD_DIM = 256, 32, 62, 64
 MIXES = {
+    "full": ("full",) * 4,
     "row": ("row",) * 4,
     "column": ("column",) * 4,
     "conv": ("conv",) * 4,
@@ -49,8 +52,12 @@ def layers(form: str, kinds: tuple[str, ...], query, key, value):
         if form == "dense":
             mask = jnp.asarray(text_to_image_mask(pattern, TEXT))[None]
             query = attention(query, key, value, mask)
+        elif kind == "full":
+            query = causal_attention(query, key, value, implementation=form)
         else:
-            query = sparse_attention(query, key, value, pattern, TEXT)
+            query = sparse_attention(
+                query, key, value, pattern, TEXT, implementation=form
+            )
     return jnp.sum(jnp.square(query.astype(jnp.float32)))
 
 
@@ -61,31 +68,35 @@ def compiled(function, device, *shapes, donated=()):
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
     )
-    traced = jax.jit(function, donate_argnums=donated).trace(*shapes)
-    return traced.lower(lowering_platforms=("tpu",)).compile()
+    with jax.set_mesh(make_mesh(MeshConfig(), [device])):
+        traced = jax.jit(function, donate_argnums=donated).trace(*shapes)
+        return traced.lower(lowering_platforms=("tpu",)).compile()
 
 
 def attention_table(device, batch: int) -> None:
-    """Prints structured against dense for each mix of kinds."""
+    """Prints both forms against dense for each mix of kinds."""
     shape = (batch, TEXT + GRID**2, HEADS, HEAD_DIM)
     arrays = (jax.ShapeDtypeStruct(shape, jnp.bfloat16),) * 3
-    print(f"attention, batch {batch}, forward and backward: structured / dense")
+    print(f"attention, batch {batch}, forward and backward: a form / dense")
     for name, kinds in MIXES.items():
-        found = []
-        for form in ("sparse", "dense"):
+        base = None
+        for form in ("dense", "xla", "splash"):
             grad = jax.grad(partial(layers, form, kinds), (0, 1, 2))
             exe = compiled(grad, device, *arrays)
             square = re.search(r"\[(\d+,)*(1024,1024|1280,1280)\]", exe.as_text())
-            memory = exe.memory_analysis().temp_size_in_bytes
-            found.append((exe.cost_analysis()["flops"], memory, bool(square)))
-        (flops, temp, square), (dense_flops, dense_temp, _) = found
-        print(
-            f"  {name}: GFLOP {flops / 1e9:.1f} / {dense_flops / 1e9:.1f} = "
-            f"{flops / dense_flops:.3f}; temp MB {temp / 1e6:.0f} / "
-            f"{dense_temp / 1e6:.0f} = {temp / dense_temp:.3f}; "
-            f"n x n array: {'yes' if square else 'no'}",
-            flush=True,
-        )
+            cost = exe.cost_analysis()
+            found = {
+                "GFLOP": cost["flops"] / 1e9,
+                "temp GB": exe.memory_analysis().temp_size_in_bytes / 1e9,
+                "accessed GB": cost["bytes accessed"] / 1e9,
+            }
+            base = base or found
+            ratios = ", ".join(
+                f"{key} {value:.2f} = {value / base[key]:.3f}"
+                for key, value in found.items()
+            )
+            has = "an" if square else "no"
+            print(f"  {name}, {form}: {ratios}; {has} n x n array", flush=True)
 
 
 def decode_table(device, batch: int) -> None:

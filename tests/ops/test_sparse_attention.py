@@ -104,7 +104,8 @@ def test_dtypes(dtype, alpha):
         got = sparse(*arrays, pattern, NUM_TEXT, alpha=alpha)
     assert got.dtype == dtype
     exact = reference(arrays, text_to_image_mask(pattern, NUM_TEXT))
-    np.testing.assert_allclose(np.asarray(got, np.float64), exact, atol=DTYPES[dtype])
+    got = np.asarray(got, np.float64)
+    np.testing.assert_allclose(got, exact, rtol=0, atol=DTYPES[dtype])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

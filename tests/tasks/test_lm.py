@@ -71,6 +71,37 @@ def test_two_heads_are_one_with_the_other_ids_hidden(task_and_params):
     )
 
 
+def test_window_and_pivots(task_and_params):
+    """A window over everything is causal attention; pivots are drawn while training."""
+    _, params = task_and_params
+    small = {"dropout": 0.0, "num_pivots": 6, "window_times": 1}
+
+    def losses(window):
+        config = dataclasses.replace(CONFIG, window=window, **small)
+        task = LMTask(config, num_codes=20)
+        loss = jax.jit(lambda key: task.loss(params, {}, BATCH, key)[0])
+        drawn = [float(loss(jax.random.key(i))) for i in range(3)]
+        return drawn, float(task.eval_metrics(params, {}, BATCH, None)["loss"])
+
+    (full, _, _), want = losses(0)
+    wide, _ = losses(9)
+    narrow, scored = losses(2)
+    np.testing.assert_allclose(wide, full, rtol=1e-6)
+    assert len(set(narrow)) == 3
+    assert scored == want
+
+
+def test_each_layer_and_row_has_pivots_of_its_own():
+    config = dataclasses.replace(CONFIG, window=2, num_pivots=6)
+    task = LMTask(config, num_codes=20)
+    pivots, _ = task._pivots(BATCH["ids"][:, :-1], jax.random.key(0))
+    assert pivots.shape == (2, 4, 6)
+    chosen = np.sort(np.asarray(pivots)).reshape(8, 6)
+    assert len({tuple(row) for row in chosen}) > 1
+    # All of the text, then one of the image.
+    np.testing.assert_array_equal(chosen[:, :5], np.tile(np.arange(5), (8, 1)))
+
+
 def test_training_drops_out_and_evaluation_does_not(task_and_params):
     task, params = task_and_params
     losses = [task.loss(params, {}, BATCH, jax.random.key(i))[0] for i in range(2)]
