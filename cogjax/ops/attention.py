@@ -1,5 +1,8 @@
 """Dense and causal attention, and the masks of decoding, where slots are traced."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -34,13 +37,14 @@ def causal_attention(
     value: Array,
     *,
     alpha: float = 32.0,
-    chunk: int = 256,
+    chunk: int = 192,
     implementation: Implementation = "auto",
 ) -> Array:
     """PB-Relax attention of each position to itself and those before it.
 
     Equals `attention` under a causal mask. In "xla", `chunk` queries at a time see only
-    the keys up to the last of them, which leaves out almost half of the scores.
+    the keys up to the last of them, which leaves out almost half of the scores. There
+    is a gradient in reverse mode only.
 
     Args:
       query, key, value: [b, t, n, h].
@@ -58,17 +62,73 @@ def causal_attention(
     if kernel == "cudnn":
         return cudnn_causal(query, key, value)
     # Heads first, once: the slices are then in the order of the products.
-    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    query, length = scale_query(query, alpha), query.shape[2]
-    out = []
+    arrays = (x.swapaxes(1, 2) for x in (query, key, value))
+    return _causal(*arrays, alpha, chunk).swapaxes(1, 2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _causal(query: Array, key: Array, value: Array, alpha: float, chunk: int) -> Array:
+    """`causal_attention` of [b, n, t, h].
+
+    The gradient computes the weights again: that takes less time, and far less memory,
+    than to write and read them.
+    """
+    return _causal_forward(query, key, value, alpha, chunk)[0]
+
+
+def _causal_forward(query, key, value, alpha, chunk):
+    out, norms = [], []
+    for at, seen, visible in _parts(query.shape[2], chunk):
+        scores = _scores(query[:, :, at], key[:, :, seen], alpha)
+        scores = hide(scores, visible)
+        peak = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp((scores - peak) * alpha)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        weights = weights.astype(value.dtype)
+        part = jnp.einsum("bnts,bnsh->bnth", weights, value[:, :, seen])
+        out.append((part / total).astype(query.dtype))
+        norms.append(peak + jnp.log(total) / alpha)
+    out, norms = (jnp.concatenate(x, axis=2) for x in (out, norms))
+    return out, (query, key, value, out, norms)
+
+
+def _causal_backward(alpha, chunk, kept, grad):
+    query, key, value, out, norms = kept
+    wide, scale = norms.dtype, query.shape[-1] ** -0.5
+    inner = jnp.sum(grad.astype(wide) * out, axis=-1, keepdims=True)
+    by_query = []
+    by_key, by_value = jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide)
+    for at, seen, visible in _parts(query.shape[2], chunk):
+        scores = _scores(query[:, :, at], key[:, :, seen], alpha)
+        weights = jnp.exp((scores - norms[:, :, at]) * alpha)
+        weights = jnp.where(visible, weights, 0)
+        change = jnp.einsum("bnth,bnsh->bnts", grad[:, :, at], value[:, :, seen])
+        change = (weights * (change - inner[:, :, at]) * scale).astype(query.dtype)
+        weights = weights.astype(value.dtype)
+        by_query.append(jnp.einsum("bnts,bnsh->bnth", change, key[:, :, seen]))
+        add = jnp.einsum("bnts,bnth->bnsh", change, query[:, :, at])
+        by_key = by_key.at[:, :, seen].add(add)
+        add = jnp.einsum("bnts,bnth->bnsh", weights, grad[:, :, at])
+        by_value = by_value.at[:, :, seen].add(add)
+    by_query = jnp.concatenate(by_query, axis=2)
+    return by_query, by_key.astype(key.dtype), by_value.astype(value.dtype)
+
+
+_causal.defvjp(_causal_forward, _causal_backward)
+
+
+def _parts(length: int, chunk: int):
+    """Of each part: its queries, the keys up to its end, and which of them it sees."""
     for start in range(0, length, chunk):
         stop = min(start + chunk, length)
-        part = query[:, :, start:stop]
-        scores = jnp.einsum("bnth,bnsh->bnts", part, key[:, :, :stop])
         visible = np.tri(stop - start, stop, start, dtype=bool)
-        probs = relaxed_softmax(hide(scores, visible), alpha)
-        out.append(jnp.einsum("bnts,bnsh->bnth", probs, value[:, :, :stop]))
-    return jnp.concatenate(out, axis=2).swapaxes(1, 2)
+        yield slice(start, stop), slice(stop), visible
+
+
+def _scores(query: Array, key: Array, alpha: float) -> Array:
+    """`alpha` times too small, in float32 at least after the product."""
+    scores = jnp.einsum("bnth,bnsh->bnts", scale_query(query, alpha), key)
+    return scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
 
 
 def hide(scores: Array, visible: Array) -> Array:
