@@ -31,6 +31,7 @@ from cogjax.image_codes import decode, encode
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.model_folder import ImageTokenizer, Parts
 from cogjax.models.vqvae import VQVAEConfig
+from cogjax.ops.kernels import choose
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.pipeline import TextToImage
 from cogjax.sampling.autoregressive import Sampler
@@ -236,7 +237,11 @@ class _LM:
 
     @property
     def task(self) -> LMTask:
-        network = cogview.make_transformer(self.transformer, self.layout)
+        try:
+            network = cogview.make_transformer(self.transformer, self.layout)
+            choose(network.implementation, network.dtype, sparse=False)
+        except ValueError as error:
+            raise UserError(f"config section 'model': {error}") from error
         return LMTask(network, self.layout.vocab.num_codes, self.mixture.code_noise)
 
     def parts(self, params, sampler: Sampler) -> Parts:

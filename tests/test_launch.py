@@ -45,6 +45,21 @@ def metrics(workdir):
     return [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("implementation", "splash", "'splash' runs on a tpu, this is a cpu"),
+        ("window", "8", "num_pivots is 768, more than the"),
+    ],
+)
+def test_a_model_that_cannot_run_is_refused_first(
+    key, value, message, data, nano_folder
+):
+    found = nano("transformer", data, nano_folder, **{f"model__{key}": value})
+    with pytest.raises(UserError, match=f"config section 'model': .*{message}"):
+        launch.describe(found)
+
+
 @pytest.mark.parametrize("size", ["", ",nano"])
 @pytest.mark.parametrize("stage", ["tokenizer", "transformer"])
 def test_every_key_of_the_experiments_is_known(stage, size, nano_folder):
