@@ -37,6 +37,7 @@ class LMTask:
         text competes with text only, codes with codes (DALL-E's objective): the same
         loss as with the other ids hidden, at about half the arithmetic of the head.
         """
+        self.config = model
         self.model = ImageLM(model)
         self.num_codes = num_codes
         self.code_noise = code_noise
@@ -98,7 +99,7 @@ class LMTask:
 
     def _pivots(self, inputs: Array, key):
         """(pivots of each layer [l, b, p] or None, key for the rest)."""
-        config = self.model.config
+        config = self.config
         if key is None or not config.window:
             return None, key
         key, pivot_key = jax.random.split(key)
