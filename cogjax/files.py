@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def check_folder(path: str | os.PathLike) -> Path:
 
     Makes nothing: a command asks before long work and writes after it.
     """
+    if re.match("[a-z][a-z0-9]+://", str(path)):
+        # Path would make a local folder "gs:" of it, without a word.
+        raise UserError(
+            f"cannot write to {path}: buckets are reached through a mounted folder, "
+            f"such as by gcsfuse (docs/running.md)"
+        )
     path = Path(path)
     existing = path.absolute()
     while not existing.exists() and existing != existing.parent:

@@ -31,6 +31,7 @@ __all__ = [
     "checksum",
     "damaged_shards",
     "decode_image",
+    "fingerprint",
     "open_split",
     "read_manifest",
     "write_manifest",
@@ -281,9 +282,7 @@ class Split:
             ) from error
 
 
-def open_split(
-    folder: str | os.PathLike, split: str, record: type = Example
-) -> Split:
+def open_split(folder: str | os.PathLike, split: str, record: type = Example) -> Split:
     """Opens a split of `record`s; UserError naming a missing or unfinished shard."""
     manifest, folder = read_manifest(folder), Path(folder)
     if manifest.kind == CODES and record is Example:
