@@ -25,12 +25,15 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distributed", action="store_true", help=text)
 
 
-def join(args: argparse.Namespace) -> None:
-    """Joins the other processes if --distributed is given; before any JAX work."""
+def join(args: argparse.Namespace, patience: int = 300) -> None:
+    """Joins the other processes if --distributed is given; before any JAX work.
+
+    patience: seconds that a process which is done waits for the others to be.
+    """
     if args.distributed:
         from cogjax.parallel.processes import initialize
 
-        initialize()
+        initialize(patience)
 
 
 def add_command(commands, name: str, handler: Callable, summary: str, **kwargs):

@@ -20,6 +20,8 @@ _SHARD = "pictures a file, the unit of work and of loss (%(default)s)"
 _BUDGET = "of bad pictures to skip before stopping (%(default)s)"
 _PROCESS = "this is process I of N, which share --out; default: as --distributed says"
 
+_WEEK = 7 * 24 * 3600
+
 
 def add_parser(commands) -> None:
     """Adds `encode`."""
@@ -50,7 +52,7 @@ def _process(text: str) -> tuple[int, int]:
 
 def _encode(args: argparse.Namespace) -> None:
     check_folder(args.out)
-    join(args)
+    join(args, patience=_WEEK)  # Shards differ, and none is lost by waiting.
     import jax
 
     from cogjax.encode import encode_dataset

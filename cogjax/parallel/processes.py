@@ -9,8 +9,10 @@ from cogjax.errors import UserError
 VARIABLES = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")
 
 
-def initialize() -> None:
+def initialize(patience: int = 300) -> None:
     """Joins the other processes; must run before anything asks JAX for devices.
+
+    patience: seconds that a process which is done waits for the others to be.
 
     COORDINATOR_ADDRESS (host:port of process 0), NUM_PROCESSES and PROCESS_ID decide if
     they are set. Otherwise JAX looks for a Cloud TPU, SLURM, Open MPI or Kubernetes.
@@ -27,9 +29,10 @@ def initialize() -> None:
     try:
         if found:
             address, count, index = found.values()
-            jax.distributed.initialize(address, int(count), int(index))
+            where = address, int(count), int(index)
+            jax.distributed.initialize(*where, shutdown_timeout_seconds=patience)
         else:
-            jax.distributed.initialize()
+            jax.distributed.initialize(shutdown_timeout_seconds=patience)
     except (ValueError, RuntimeError) as error:
         advice = f"set {', '.join(VARIABLES)}" if not found else "check its variables"
         raise UserError(
