@@ -259,7 +259,7 @@ def _encode_shard(
 ) -> _Part:
     """Writes a shard and its .json; `progress` gets the number of pictures written."""
     path = job.path(shard)
-    for left in job.out.glob(f".{path.name}.*"):
+    for left in job.out.glob(f".{shard.stem}.*"):
         left.unlink(missing_ok=True)  # Of a call that was killed.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     skipped: list[tuple[str, str]] = []

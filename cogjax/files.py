@@ -16,7 +16,7 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> Path:
     Raises UserError naming the path when the system refuses.
     """
     path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)

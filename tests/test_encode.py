@@ -126,6 +126,9 @@ def test_a_killed_process_goes_on_where_it_was(coded, data, nano_folder, tmp_pat
     # One shard is whole, one was at work.
     assert len(list(out.glob("*.arrayrecord"))) == 1
     assert len(list(out.glob(".*.arrayrecord.*"))) == 1
+    (
+        out / ".train-00001-of-00005.json.1234.tmp"
+    ).touch()  # As if killed a moment later.
     assert run(data, nano_folder, out).encoded == sum(COUNTS.values()) - 5
     assert files(out) == files(coded)
 

@@ -31,7 +31,7 @@ def join(args: argparse.Namespace, patience: int = 300) -> None:
     patience: seconds that a process which is done waits for the others to be.
     """
     if args.distributed:
-        from cogjax.parallel.processes import initialize
+        from cogjax.parallel.distributed import initialize
 
         initialize(patience)
 

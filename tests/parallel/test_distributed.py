@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from cogjax.errors import UserError
-from cogjax.parallel.processes import VARIABLES, initialize
+from cogjax.parallel.distributed import VARIABLES, initialize
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +64,7 @@ def test_nothing_to_join(calls, monkeypatch):
 
 JOIN = """
 import jax
-from cogjax.parallel.processes import initialize
+from cogjax.parallel.distributed import initialize
 initialize()
 print(jax.process_index(), jax.process_count(), len(jax.devices()))
 """
