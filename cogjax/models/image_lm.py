@@ -26,6 +26,7 @@ from cogjax.ops.cache import Cache, cache_plan, empty_cache
 from cogjax.ops.kernels import Implementation
 from cogjax.ops.masks import Pattern
 from cogjax.ops.precision import shrink_gradient
+from cogjax.parallel.axes import constrain
 
 # Which axes of the stacked [l, ...] kernels are inputs and which are outputs.
 MATRIX_AXES = {
@@ -34,6 +35,18 @@ MATRIX_AXES = {
     "mlp_in": ((1,), (2,)),
     "mlp_out": ((1,), (2,)),
 }
+
+# Names of the last axes of each parameter, by its path (see `parallel/axes.py`).
+PARAM_AXES = (
+    ("qkv/kernel", ("embed", None, "heads", None)),
+    ("qkv/bias", (None, "heads", None)),
+    ("attn_out/kernel", ("heads", None, "embed")),
+    ("mlp_in/kernel", ("embed", "mlp")),
+    ("mlp_in/bias", ("mlp",)),
+    ("mlp_out/kernel", ("mlp", "embed")),
+    ("token_embedding", ("vocab", "embed")),
+    ("position_embedding", (None, "embed")),
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +157,7 @@ class ImageLM(nn.Module):
         table = self._table("token_embedding", cfg.vocab_size)
         places = self._table("position_embedding", cfg.max_positions)
         x = _look_up(table, ids) + _look_up(places, positions)
+        x = constrain(x, "batch", "sequence", None)
         x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)
         layer_keys = None
         if key is not None and cfg.dropout > 0:
@@ -159,6 +173,7 @@ class ImageLM(nn.Module):
         x, cache = stack(x, layers, mask, place)
         x = x[:, -1:] if only_last else x
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
+        x = constrain(x, "batch", None, None)
         table = self.get_variable("params", "head", table)
         if parts:
             return [_score(x[:, at], table[ids]) for at, ids in parts], cache
@@ -174,8 +189,10 @@ class ImageLM(nn.Module):
 
 def _look_up(table: Array | matmul.Packed, ids: Array) -> Array:
     """Rows of a table: int [...] -> [..., d]."""
-    rows = table[ids]
-    return rows.astype(jnp.float32) if isinstance(rows, matmul.Packed) else rows
+    if isinstance(table, matmul.Packed):
+        return table[ids].astype(jnp.float32)
+    # Rows are looked up whole: the width of a table that is split is gathered first.
+    return constrain(table, "vocab", None)[ids]
 
 
 def _score(x: Array, table: Array | matmul.Packed) -> Array:
@@ -183,7 +200,7 @@ def _score(x: Array, table: Array | matmul.Packed) -> Array:
     if isinstance(table, matmul.Packed):
         return matmul.product(x, table).astype(jnp.float32)
     logits = jnp.einsum("btd,vd->btv", x, table.astype(x.dtype))
-    return logits.astype(jnp.float32)
+    return constrain(logits.astype(jnp.float32), "batch", None, "vocab")
 
 
 def _block(config: ImageLMConfig) -> Block:
