@@ -156,7 +156,7 @@ class ImageLM(nn.Module):
         dtype = jnp.dtype(cfg.dtype)
         table = self._table("token_embedding", cfg.vocab_size)
         places = self._table("position_embedding", cfg.max_positions)
-        x = _look_up(table, ids) + _look_up(places, positions)
+        x = _look_up(table, ids, "vocab") + _look_up(places, positions, None)
         x = constrain(x, "batch", "sequence", None)
         x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)
         layer_keys = None
@@ -187,12 +187,12 @@ class ImageLM(nn.Module):
         return self.param(name, init, (size, self.config.width))
 
 
-def _look_up(table: Array | matmul.Packed, ids: Array) -> Array:
-    """Rows of a table: int [...] -> [..., d]."""
+def _look_up(table: Array | matmul.Packed, ids: Array, axis: str | None) -> Array:
+    """Rows of a table, their axis so named: int [...] -> [..., d]."""
     if isinstance(table, matmul.Packed):
         return table[ids].astype(jnp.float32)
     # Rows are looked up whole: the width of a table that is split is gathered first.
-    return constrain(table, "vocab", None)[ids]
+    return constrain(table, axis, None)[ids]
 
 
 def _score(x: Array, table: Array | matmul.Packed) -> Array:
