@@ -24,7 +24,7 @@ from cogjax.nn.stack import Stack
 from cogjax.ops import matmul
 from cogjax.ops.cache import Cache, cache_plan, empty_cache
 from cogjax.ops.kernels import Implementation
-from cogjax.ops.masks import Pattern
+from cogjax.ops.masks import Pattern, layer_kinds
 from cogjax.ops.precision import shrink_gradient
 from cogjax.parallel.axes import constrain
 
@@ -116,6 +116,31 @@ class ImageLMConfig(DecoderConfig):
     @property
     def head_dim(self) -> int:
         return self.width // self.heads
+
+
+def sparse_config(
+    config: DecoderConfig,
+    grid: int,
+    num_codes: int,
+    text_len: int,
+    num_text: int,
+    row_extent: Literal["raster", "own"] = "raster",
+) -> ImageLMConfig:
+    """`text_len` positions of `num_text` ids, then `grid` x `grid` codes: DALL-E's way.
+
+    Ids below `num_codes` are codes; the kinds of layers are those of `layer_kinds`.
+    """
+    kinds = layer_kinds(config.depth, "dalle")
+    return ImageLMConfig(
+        **vars(config),
+        vocab_size=-(-(num_codes + num_text) // 128) * 128,
+        mlp_dim=4 * config.width,
+        max_positions=text_len + grid**2,
+        patterns=tuple(
+            Pattern(kind, grid, grid, row_extent=row_extent) for kind in kinds
+        ),
+        num_text=text_len,
+    )
 
 
 class ImageLM(nn.Module):
