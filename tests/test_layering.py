@@ -30,6 +30,7 @@ ORDER = (
     ("pipeline",),
     ("evaluate",),
     ("launch", "bench", "encode"),
+    ("plan",),
     ("commands",),
     ("cli",),
     ("experiments",),
