@@ -121,12 +121,20 @@ def _walk(computations, name: str, times: float, total: _Total) -> None:
             _walk(computations, _heaviest(computations, op), times, total)
         elif kind in ("call", "async"):
             _walk(computations, _called(op, "calls|to_apply"), times, total)
-        elif kind in COLLECTIVES:
-            total.calls[kind] += times
-            total.network[kind] += times * _crossing(kind, op)
-            total.memory += times * _memory(op, ops, computations)
         elif kind not in _FREE and not kind.endswith(("-done", "-update")):
             total.memory += times * _memory(op, ops, computations)
+            _send(computations, op, times, total)
+
+
+def _send(computations, op: _Op, times: float, total: _Total) -> None:
+    """Adds a collective, or those inside of a fusion: TPUs run them beside products."""
+    kind = op.kind.removesuffix("-start")
+    if kind in COLLECTIVES:
+        total.calls[kind] += times
+        total.network[kind] += times * _crossing(kind, op)
+    elif kind == "fusion":
+        for inner in computations[_called(op, "calls")].ops.values():
+            _send(computations, inner, times, total)
 
 
 def _called(op: _Op, key: str) -> str:

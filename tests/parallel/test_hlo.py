@@ -1,0 +1,96 @@
+"""Counting what a program moves, on text written by hand and on compiled programs."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import PartitionSpec
+
+from cogjax.parallel.hlo import traffic
+from cogjax.parallel.mesh import MeshConfig, make_mesh
+
+TEXT = """HloModule jit_step, is_scheduled=true
+
+%sum (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %c = f32[] add(%a, %b)
+}
+
+%slice_one (all: bf16[48,1024,8], i: s32[]) -> bf16[1,1024,8] {
+  %all = bf16[48,1024,8]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %one = bf16[1,1024,8]{2,1,0} dynamic-slice(%all, %i), dynamic_slice_sizes={1}
+}
+
+%gather_inside (x: bf16[256]) -> bf16[1024] {
+  %x = bf16[256]{0} parameter(0)
+  ROOT %g = bf16[1024]{0} all-gather(%x), replica_groups=[2,4]<=[8], dimensions={0}
+}
+
+%body (p: (s32[], bf16[48,1024,8], bf16[256])) -> (s32[], bf16[48,1024,8], bf16[256]) {
+  %p = (s32[], bf16[48,1024,8]{2,1,0}, bf16[256]{0}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%p), index=0
+  %all = bf16[48,1024,8]{2,1,0} get-tuple-element(%p), index=1
+  %x = bf16[256]{0} get-tuple-element(%p), index=2
+  %one = bf16[1,1024,8]{2,1,0} fusion(%all, %i), kind=kLoop, calls=%slice_one
+  %fast = bf16[1,1024,8]{2,1,0:T(8,128)(2,1)S(1)} negate(%one)
+  %g = bf16[1024]{0} fusion(%x), kind=kCustom, calls=%gather_inside
+  ROOT %t = (s32[], bf16[48,1024,8]{2,1,0}, bf16[256]{0}) tuple(%i, %all, %x)
+}
+
+%condition (p: (s32[], bf16[48,1024,8], bf16[256])) -> pred[] {
+  %p = (s32[], bf16[48,1024,8]{2,1,0}, bf16[256]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %n = s32[]{:T(128)} constant(48)
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main (all: bf16[48,1024,8], x: bf16[256], y: f32[100]) -> f32[100] {
+  %all = bf16[48,1024,8]{2,1,0} parameter(0)
+  %x = bf16[256]{0} parameter(1)
+  %y = f32[100]{0} parameter(2)
+  %zero = s32[] constant(0)
+  %p = (s32[], bf16[48,1024,8]{2,1,0}, bf16[256]{0}) tuple(%zero, %all, %x)
+  %loop = (s32[], bf16[48,1024,8]{2,1,0}, bf16[256]{0}) while(%p), condition=%condition, body=%body
+  ROOT %r = f32[100]{0} all-reduce(%y), replica_groups={{0,1},{2,3}}, to_apply=%sum
+}
+"""  # noqa: E501
+
+
+def test_loops_slices_fast_memory_and_groups():
+    found = traffic(TEXT)
+    assert found.calls == {"all-gather": 48, "all-reduce": 1}
+    # Three quarters of what is gathered come from others; a sum goes round twice.
+    assert found.network == {"all-gather": 48 * 2048 * 3 / 4, "all-reduce": 2 * 400 / 2}
+    # A trip: the slice is read and written (4 bytes of index beside it), read again
+    # into fast memory, and 256 numbers are gathered to 1024.
+    trip = 2 * 16384 + 4 + 16384 + (256 + 1024) * 2
+    assert found.memory == 48 * trip + 2 * 400
+
+
+@pytest.mark.parametrize("length", [3, 7])
+def test_a_compiled_scan_counts_every_trip(length):
+    mesh = make_mesh(MeshConfig(data=1, fsdp=8))
+
+    def step(x, w):
+        # Rows of w are split: each device has a part of the sum.
+        return jax.lax.with_sharding_constraint(jnp.tanh(x @ w), PartitionSpec()), None
+
+    rows = jax.NamedSharding(mesh, PartitionSpec(None, "fsdp", None))
+    whole = jax.NamedSharding(mesh, PartitionSpec())
+    run = jax.jit(
+        lambda x, ws: jax.lax.scan(step, x, ws)[0],
+        in_shardings=(whole, rows),
+        out_shardings=whole,
+    )
+    shapes = (
+        jax.ShapeDtypeStruct((4, 64), jnp.float32),
+        jax.ShapeDtypeStruct((length, 64, 64), jnp.float32),
+    )
+    with jax.set_mesh(mesh):
+        text = run.lower(*shapes).compile().as_text()
+    found = traffic(text)
+    assert found.calls["all-reduce"] == length
+    assert found.network["all-reduce"] == length * 2 * (4 * 64 * 4) * 7 / 8
+    # At least each device's part of every matrix, once; not the stack in every trip.
+    assert length * 8 * 64 * 4 < found.memory < length * length * 8 * 64 * 4 + 2**18

@@ -1,0 +1,107 @@
+"""Plans: the estimate here, the compiled one where libtpu is installed."""
+
+import importlib.util
+import json
+
+import pytest
+
+from cogjax import config as configs
+from cogjax import plan as planning
+from cogjax.cli import main
+from cogjax.errors import UserError
+
+SMALL = (
+    "--config.model.depth=4",
+    "--config.model.width=256",
+    "--config.model.heads=4",
+    "--config.train.batch_size=64",
+)
+FAMILIES = {"cogview": 3_928_849_920, "dalle": 12_199_100_160, "ernie_vilg": 9.8e9}
+
+
+def load(family, *words):
+    return configs.load(f"experiments/{family}/paper.py", list(words))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_papers_fit_and_their_flops_agree(family):
+    """The closed form against the trace: within 5 %."""
+    report = planning.plan(load(family), "v5p:4x4x8", estimate=True)
+    assert report.parameters == pytest.approx(FAMILIES[family], rel=0.01)
+    assert report.fits and report.how == "estimated" and report.chips == 128
+    assert report.counted_flops == pytest.approx(report.flops, rel=0.05)
+    assert report.step_seconds == max(
+        report.seconds_compute, report.seconds_memory, report.seconds_network
+    )
+    assert 0.5 < report.mfu < 1
+
+
+def test_state_is_split_as_the_mesh_says():
+    """float32 weights, EMA and two moments over fsdp x tensor, little beside."""
+    for words, ways in (((), 32), (("--config.mesh.tensor=4",), 32), ((), 32)):
+        report = planning.plan(load("cogview", *words), "v5p:2x4x4", estimate=True)
+        assert report.state_bytes == pytest.approx(
+            16 * report.parameters / ways, rel=0.01
+        )
+    words = ("--config.mesh.data=8", "--config.mesh.fsdp=4")
+    report = planning.plan(load("cogview", *words), "v5p:2x4x4", estimate=True)
+    assert report.state_bytes == pytest.approx(4 * report.parameters, rel=0.01)
+    assert report.network_bytes["all-reduce"] > 0
+
+
+def test_too_large_does_not_fit():
+    words = ("--config.train.batch_size=256",)
+    report = planning.plan(load("dalle", *words), "v5e:2x2", estimate=True)
+    assert not report.fits
+    with pytest.raises(UserError, match="nothing fits v5e:2x2: at least"):
+        planning.search(load("dalle", *words), "v5e:2x2")
+
+
+def test_search_finds_what_fits_fastest_first():
+    found = planning.search(load("cogview"), "v5e:16x16")
+    times = [report.step_seconds_serial for report in found]
+    assert times == sorted(times) and all(report.fits for report in found)
+    # The batch in one part does not fit 16 GB.
+    assert not planning.plan(load("cogview"), "v5e:16x16", estimate=True).fits
+
+
+@pytest.mark.parametrize(
+    ("topology", "words", "message"),
+    [
+        ("v5p", (), "topology 'v5p' is unknown: expected CHIP:SIZES"),
+        ("v9:2x2", (), "chips are v4, v5e, v5p, v6e, a100"),
+        ("v5p:0x2", (), "has no chips"),
+        ("v5p:2x2x2", ("--config.mesh.fsdp=3",), "does not cover 8 devices"),
+        ("v5p:2x2x2", ("--config.train.batch_size=12",), "must be a multiple of"),
+        ("v5e:4x4", ("--config.mesh.tensor=16",), "does not divide 40 of"),
+        ("v5e:4x4", ("--config.task.name=vq",), "expects lm, dalle, ernie_vilg"),
+    ],
+)
+def test_what_cannot_be_planned(topology, words, message):
+    with pytest.raises(UserError, match=message):
+        planning.plan(load("cogview", *words), topology, estimate=True)
+
+
+def test_command(tmp_path, capsys):
+    out = tmp_path / "plan.json"
+    command = ["plan", "--config", "experiments/cogview/paper.py", *SMALL]
+    more = ["--topology", "h100:8", "--search", "--json", str(out)]
+    assert main([*command, *more]) == 0
+    found = json.loads(out.read_text())
+    assert {"fits", "mfu", "step_seconds", "hbm_bytes"} <= found.keys()
+    printed = capsys.readouterr().out
+    assert "estimated for h100:8, 8 chips" in printed and ": fits" in printed
+    assert f"{found['parameters']:,}" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
+def test_compiled_for_a_pod():
+    words = (*SMALL, "--config.mesh.tensor=2")
+    report = planning.plan(load("cogview", *words), "v5e:2x4")
+    guess = planning.plan(load("cogview", *words), "v5e:2x4", estimate=True)
+    assert report.how == "compiled" and report.fits
+    assert report.state_bytes == guess.state_bytes
+    assert report.executed_flops == pytest.approx(guess.executed_flops, rel=0.2)
+    assert {"all-gather", "all-reduce"} <= report.network_bytes.keys()
+    assert "all-to-all" not in report.network_bytes
