@@ -100,8 +100,10 @@ def test_large_draw_is_unbiased():
     logits = jax.random.normal(jax.random.key(1), (1, 8192))
     draws = 200_000
     uniforms = jax.random.uniform(jax.random.key(2), (draws // 1000, 1000))
-    one = jax.jit(lambda u: sample(u, jnp.tile(logits, (1000, 1)), **PLAIN))
-    counts = np.bincount(np.concatenate([one(u) for u in uniforms]), minlength=8192)
+    # An argument: XLA would spend a minute on folding what depends on a constant.
+    one = jax.jit(lambda u, x: sample(u, jnp.tile(x, (1000, 1)), **PLAIN))
+    drawn = np.concatenate([one(u, logits) for u in uniforms])
+    counts = np.bincount(drawn, minlength=8192)
     expected = draws * np.asarray(token_probs(logits, **PLAIN))[0]
     assert abs(np.mean((counts - expected) ** 2 / expected) - 1) < 5 * 0.016
 
