@@ -9,7 +9,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # How XLA compiles for users, whatever `pytest_configure` chose.
 USUAL = {"xla_backend_optimization_level": 3}
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    # Later versions have no such flag, and XLA ends the process at one it does not know.
+    # Gone from later versions, and XLA ends the process at a flag it does not know.
     USUAL["xla_cpu_use_fusion_emitters"] = True
 
 

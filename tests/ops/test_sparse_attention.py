@@ -112,16 +112,14 @@ def test_dtypes(dtype, alpha):
 def test_large_scores_stay_finite_in_16_bit(dtype):
     pattern = Pattern("row", 4, 4)
     arrays = [x * 100 for x in inputs(NUM_TEXT + 16, dtype)]
-    assert np.isfinite(np.asarray(sparse_attention(*arrays, pattern, NUM_TEXT))).all()
+    assert np.isfinite(np.asarray(sparse(*arrays, pattern, NUM_TEXT))).all()
 
 
 def test_text_both_ways_and_padding():
     pattern = Pattern("row", 4, 4, row_extent="own")
     arrays = inputs(NUM_TEXT + 16)
     visible = np.array([[True, False, True], [False, True, False]])
-    got = sparse_attention(
-        *arrays, pattern, NUM_TEXT, text_causal=False, text_visible=visible
-    )
+    got = sparse(*arrays, pattern, NUM_TEXT, text_causal=False, text_visible=visible)
     mask = text_to_image_mask(pattern, NUM_TEXT, text_causal=False)
     padding = np.pad(~visible, ((0, 0), (0, 16)))
     masks = np.stack([hide_padding(mask, row) for row in padding])
