@@ -62,6 +62,15 @@ sparse = jax.jit(
 )
 
 
+def cached_step(plan):
+    """Jitted: of query, key, value, cache, place and visible text."""
+    return jax.jit(
+        lambda q, k, v, cache, place, visible: cached_attention(
+            q, k, v, cache, plan, place, prefix_visible=visible
+        )
+    )
+
+
 @pytest.mark.parametrize("pattern", CAUSAL, ids=str)
 def test_text_to_image(pattern):
     arrays = inputs(NUM_TEXT + pattern.length)
@@ -149,10 +158,9 @@ def test_images_share_the_text_of_their_prompt():
         prefix_value=jnp.repeat(shared.prefix_value, 3, axis=0),
     )
     visible = jnp.array([[True, False, True], [True, True, True]])
-    got, new = cached_attention(*arrays, shared, plan, 4, prefix_visible=visible)
-    want, _ = cached_attention(
-        *arrays, copied, plan, 4, prefix_visible=jnp.repeat(visible, 3, axis=0)
-    )
+    step = cached_step(plan)
+    got, new = step(*arrays, shared, 4, visible)
+    want, _ = step(*arrays, copied, 4, jnp.repeat(visible, 3, axis=0))
     np.testing.assert_allclose(got, want, atol=1e-6)
     np.testing.assert_array_equal(new.prefix_key, shared.prefix_key)
 
@@ -175,11 +183,12 @@ def test_a_window_of_positions_equals_one_after_the_other(pattern):
         return plan, empty._replace(**prefix)
 
     plan, together = cache(4)
-    want, _ = cached_attention(*arrays, together, plan, 0, prefix_visible=visible)
+    want, _ = cached_step(plan)(*arrays, together, 0, visible)
     plan, one = cache(1)
+    step = cached_step(plan)
     for i in range(4):
         part = [x[:, i : i + 1] for x in arrays]
-        got, one = cached_attention(*part, one, plan, i, prefix_visible=visible)
+        got, one = step(*part, one, i, visible)
         np.testing.assert_allclose(got, want[:, i : i + 1], atol=2e-6)
 
 
