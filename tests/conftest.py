@@ -26,7 +26,7 @@ _add_flags(xla_force_host_platform_device_count=8)
 
 def pytest_configure(config):
     """Little of what the fast tests compile runs often: optimising it costs more than
-    it saves, three quarters of all time. The slow tests compile as users do.
+    it saves, half to two thirds of all time. The slow tests compile as users do.
     """
     if config.option.markexpr == "not slow":
         _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
