@@ -1,13 +1,45 @@
 """Eight virtual CPU devices for every test; must run before anything imports JAX."""
 
+import importlib.metadata
 import os
 
 import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-_FLAG = "--xla_force_host_platform_device_count=8"
-if _FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+# How XLA compiles for users, whatever `pytest_configure` chose.
+USUAL = {"xla_backend_optimization_level": 3}
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    # Gone from later versions, and XLA ends the process at a flag it does not know.
+    USUAL["xla_cpu_use_fusion_emitters"] = True
+
+
+def _add_flags(**flags):
+    """Adds XLA flags to the environment but for those that it sets already."""
+    words = os.environ.get("XLA_FLAGS", "").split()
+    there = {word.removeprefix("--").split("=")[0] for word in words}
+    words += [f"--{name}={value}" for name, value in flags.items() if name not in there]
+    os.environ["XLA_FLAGS"] = " ".join(words)
+
+
+_add_flags(xla_force_host_platform_device_count=8)
+
+
+def pytest_configure(config):
+    """Little of what the fast tests compile runs often: optimising it costs more than
+    it saves, half to two thirds of all time. The slow tests compile as users do.
+    """
+    if config.option.markexpr == "not slow":
+        _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
+
+
+@pytest.fixture
+def compiled_text():
+    """Text of a jitted function for arguments, compiled as for users."""
+
+    def text(function, *args):
+        return function.lower(*args).compile(compiler_options=USUAL).as_text()
+
+    return text
 
 
 def make_nano_model():

@@ -37,7 +37,7 @@ def test_insert_prefix():
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-def test_in_place(batch):
+def test_in_place(batch, compiled_text):
     """A loop updates rings where they are: a copy a step would cost more than reads."""
     plan = cache_plan(Pattern("row", 32, 32))
 
@@ -51,7 +51,7 @@ def test_in_place(batch):
 
     cache = empty_cache(plan, 1, 4, batch, 8, 64, jnp.float32)
     loop = jax.jit(lambda c, x: jax.lax.scan(step, (c, x), jnp.arange(9))[0][1])
-    text = loop.lower(cache, jnp.ones(batch)).compile().as_text()
+    text = compiled_text(loop, cache, jnp.ones(batch))
     body = max(re.split(r"\n(?=%|ENTRY)", text), key=lambda part: "cached" in part)
     sizes = [n for n in re.findall(r"f32\[([0-9,]+)\]\S* copy\(", body)]
     assert not [s for s in sizes if math.prod(map(int, s.split(","))) >= 33 * 64 * 8]

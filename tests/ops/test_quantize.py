@@ -32,6 +32,7 @@ def test_straight_through_passes_the_gradient():
 
 
 def test_gumbel_is_hard_forward_and_soft_backward():
+    @jax.jit
     def run(codebook):
         return quantize.gumbel_quantize(
             jnp.asarray(VECTORS), codebook, jax.random.key(0), 1.0
@@ -45,7 +46,9 @@ def test_gumbel_is_hard_forward_and_soft_backward():
     assert float(kl) == pytest.approx(expected, rel=1e-4)
     # A soft mixture moves every code, also those that no vector drew.
     weights = jnp.asarray(RNG.normal(size=VECTORS.shape), jnp.float32)
-    grad = jax.grad(lambda c: jnp.sum(weights * run(c)[0]))(jnp.asarray(CODEBOOK))
+    grad = jax.jit(jax.grad(lambda c: jnp.sum(weights * run(c)[0])))(
+        jnp.asarray(CODEBOOK)
+    )
     assert (np.abs(grad).sum(1) > 0).all()
 
 

@@ -62,6 +62,15 @@ sparse = jax.jit(
 )
 
 
+def cached_step(plan):
+    """Jitted: of query, key, value, cache, place and visible text."""
+    return jax.jit(
+        lambda q, k, v, cache, place, visible: cached_attention(
+            q, k, v, cache, plan, place, prefix_visible=visible
+        )
+    )
+
+
 @pytest.mark.parametrize("pattern", CAUSAL, ids=str)
 def test_text_to_image(pattern):
     arrays = inputs(NUM_TEXT + pattern.length)
@@ -112,16 +121,14 @@ def test_dtypes(dtype, alpha):
 def test_large_scores_stay_finite_in_16_bit(dtype):
     pattern = Pattern("row", 4, 4)
     arrays = [x * 100 for x in inputs(NUM_TEXT + 16, dtype)]
-    assert np.isfinite(np.asarray(sparse_attention(*arrays, pattern, NUM_TEXT))).all()
+    assert np.isfinite(np.asarray(sparse(*arrays, pattern, NUM_TEXT))).all()
 
 
 def test_text_both_ways_and_padding():
     pattern = Pattern("row", 4, 4, row_extent="own")
     arrays = inputs(NUM_TEXT + 16)
     visible = np.array([[True, False, True], [False, True, False]])
-    got = sparse_attention(
-        *arrays, pattern, NUM_TEXT, text_causal=False, text_visible=visible
-    )
+    got = sparse(*arrays, pattern, NUM_TEXT, text_causal=False, text_visible=visible)
     mask = text_to_image_mask(pattern, NUM_TEXT, text_causal=False)
     padding = np.pad(~visible, ((0, 0), (0, 16)))
     masks = np.stack([hide_padding(mask, row) for row in padding])
@@ -151,10 +158,9 @@ def test_images_share_the_text_of_their_prompt():
         prefix_value=jnp.repeat(shared.prefix_value, 3, axis=0),
     )
     visible = jnp.array([[True, False, True], [True, True, True]])
-    got, new = cached_attention(*arrays, shared, plan, 4, prefix_visible=visible)
-    want, _ = cached_attention(
-        *arrays, copied, plan, 4, prefix_visible=jnp.repeat(visible, 3, axis=0)
-    )
+    step = cached_step(plan)
+    got, new = step(*arrays, shared, 4, visible)
+    want, _ = step(*arrays, copied, 4, jnp.repeat(visible, 3, axis=0))
     np.testing.assert_allclose(got, want, atol=1e-6)
     np.testing.assert_array_equal(new.prefix_key, shared.prefix_key)
 
@@ -177,11 +183,12 @@ def test_a_window_of_positions_equals_one_after_the_other(pattern):
         return plan, empty._replace(**prefix)
 
     plan, together = cache(4)
-    want, _ = cached_attention(*arrays, together, plan, 0, prefix_visible=visible)
+    want, _ = cached_step(plan)(*arrays, together, 0, visible)
     plan, one = cache(1)
+    step = cached_step(plan)
     for i in range(4):
         part = [x[:, i : i + 1] for x in arrays]
-        got, one = cached_attention(*part, one, plan, i, prefix_visible=visible)
+        got, one = step(*part, one, i, visible)
         np.testing.assert_allclose(got, want[:, i : i + 1], atol=2e-6)
 
 
@@ -204,7 +211,7 @@ def test_under_scan_checkpoint_and_switch():
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
 
 
-def test_sharded_over_batch_and_heads():
+def test_sharded_over_batch_and_heads(compiled_text):
     from jax.sharding import NamedSharding, PartitionSpec
 
     mesh = jax.make_mesh(
@@ -222,7 +229,7 @@ def test_sharded_over_batch_and_heads():
     want = sparse_attention(*arrays, pattern, NUM_TEXT)
     np.testing.assert_allclose(function(*placed), want, atol=2e-6)
     # Batch and heads are independent: nothing has to be fetched from other devices.
-    compiled = function.lower(*placed).compile().as_text()
+    compiled = compiled_text(function, *placed)
     assert not re.findall(r"all-gather|all-reduce|all-to-all|collective", compiled)
 
 

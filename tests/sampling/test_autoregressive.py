@@ -32,6 +32,12 @@ LM = ImageLM(CONFIG)
 PROMPTS = [[100, 101, 102, 103], [110], [104, 105], [106, 107, 108]] * 2
 NUM_TOKENS = 6
 PLAIN = Sampler()
+# Compiled once for all tests that differ in values only.
+PREFILL = jax.jit(prefill, static_argnums=0, static_argnames="id_range")
+SAMPLE, ADVANCE = (
+    jax.jit(function, static_argnums=0, static_argnames=("id_range", "sampler", "stop"))
+    for function in (sample_tokens, advance)
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,30 +65,32 @@ def draw(
         keys = image_keys(0, 0, rows)
     if forced is None:
         forced = np.full((rows, NUM_TOKENS), -1)
-    run = jax.jit(
-        lambda p, i, n, k, f: sample_tokens(
-            model,
-            p,
-            i,
-            n,
-            k,
-            forced=f,
-            allowed=jnp.ones(40, bool),
-            id_range=(0, 40),
-            sampler=sampler,
-            stop=stop,
-        )
-    )
-    drawn = run(
-        params, jnp.asarray(ids), jnp.asarray(padding), keys, jnp.asarray(forced)
+    drawn = SAMPLE(
+        model,
+        params,
+        jnp.asarray(ids),
+        jnp.asarray(padding),
+        keys,
+        forced=jnp.asarray(forced),
+        allowed=jnp.ones(40, bool),
+        id_range=(0, 40),
+        sampler=sampler,
+        stop=stop,
     )
     return np.asarray(drawn)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def forward(model, params, ids):
+    positions = jnp.arange(ids.shape[1])[None]
+    return model.apply({"params": params}, ids, positions)[0][0]
+
+
 def full_logits(params, tokens, model=LM):
-    ids = jnp.asarray([tokens])
-    positions = jnp.arange(len(tokens))[None]
-    return np.asarray(model.apply({"params": params}, ids, positions)[0][0])
+    """[t, v] of the tokens; padded behind, where they see nothing, to compile once."""
+    ids = np.zeros((1, 5 + NUM_TOKENS), np.int32)
+    ids[0, : len(tokens)] = tokens
+    return np.asarray(forward(model, params, ids))[: len(tokens)]
 
 
 def test_greedy_decoding_follows_the_full_forward(params):
@@ -152,7 +160,7 @@ def test_a_stop_ends_a_sequence(params):
 def pieces(params, prompts, **settings):
     """(state, advance) with everything but the state and the end bound."""
     ids, padding = left_pad(prompts, 5, 127)
-    state = prefill(
+    state = PREFILL(
         LM,
         params,
         jnp.asarray(ids),
@@ -162,7 +170,7 @@ def pieces(params, prompts, **settings):
         id_range=(0, 40),
     )
     step = functools.partial(
-        advance,
+        ADVANCE,
         allowed=jnp.ones(40, bool),
         id_range=(0, 40),
         sampler=PLAIN,
@@ -232,9 +240,8 @@ def test_caption_losses(params):
     """Mean over the weighted tokens, image codes (below 40) not competing."""
     ids = np.array([[1, 2, 100, 101, 127], [3, 4, 102, 127, 127]])
     weights = np.array([[0, 0, 1, 1, 0], [0, 0, 1, 0, 0]], np.float32)
-    got = caption_losses(
-        LM, params, jnp.asarray(ids), jnp.asarray(weights), id_range=(40, 128)
-    )
+    losses = jax.jit(functools.partial(caption_losses, LM, id_range=(40, 128)))
+    got = losses(params, jnp.asarray(ids), jnp.asarray(weights))
     expected = []
     for row, weight in zip(ids, weights, strict=True):
         logits = full_logits(params, row)[:-1, 40:].astype(np.float64)

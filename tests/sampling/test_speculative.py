@@ -1,6 +1,7 @@
 """Speculative decoding draws from the same distribution as decoding one by one."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ CONFIG = ImageLMConfig(
     max_positions=16,
     dropout=0.0,
 )
+FORWARD = jax.jit(ImageLM(CONFIG).apply)
 NUM_CODES, PROMPT, EMPTY = 4, [8, 9, 10], [8, 11, 10]
 
 
@@ -32,38 +34,45 @@ def params():
     return jax.tree.map(lambda x: x + 0.5 * rng.normal(size=x.shape), start)
 
 
+@functools.partial(
+    jax.jit, static_argnums=0, static_argnames=("sampler", "window", "guided")
+)
+def draw(model, params, prompt, keys, forced, *, sampler, window, guided):
+    common = {
+        "allowed": jnp.ones(NUM_CODES, bool),
+        "id_range": (0, NUM_CODES),
+        "sampler": sampler,
+    }
+    args = params, prompt, jnp.zeros(len(prompt), jnp.int32), keys
+    if not window:
+        return sample_tokens(model, *args, forced=forced, **common), forced.shape[1]
+    state = prefill(
+        model,
+        *args,
+        forced,
+        id_range=(0, NUM_CODES),
+        guided=guided,
+        window=window,
+    )
+    return speculate(model, params, state, keys, window=window, **common)
+
+
 def run(params, batch, num_tokens, sampler, window, *, model=None, forced=None, seed=0):
     model = model or ImageLM(CONFIG)
     guided = sampler.guidance != 1
     prompt = jnp.asarray([PROMPT, EMPTY] if guided else [PROMPT])
     keys = image_keys(seed, 0, batch)
     forced = jnp.full((batch, num_tokens), -1) if forced is None else forced
-    common = {
-        "allowed": jnp.ones(NUM_CODES, bool),
-        "id_range": (0, NUM_CODES),
-        "sampler": sampler,
-    }
-    padding = jnp.zeros(len(prompt), jnp.int32)
-
-    @jax.jit
-    def draw(params, keys):
-        if not window:
-            args = params, prompt, padding, keys
-            return sample_tokens(model, *args, forced=forced, **common), num_tokens
-        state = prefill(
-            model,
-            params,
-            prompt,
-            padding,
-            keys,
-            forced,
-            id_range=(0, NUM_CODES),
-            guided=guided,
-            window=window,
-        )
-        return speculate(model, params, state, keys, window=window, **common)
-
-    tokens, calls = draw(params, keys)
+    tokens, calls = draw(
+        model,
+        params,
+        prompt,
+        keys,
+        forced,
+        sampler=sampler,
+        window=window,
+        guided=guided,
+    )
     return np.asarray(tokens), int(calls)
 
 
@@ -77,7 +86,7 @@ def exact(params, num_tokens, sampler):
     def logits(prompt):
         ids = np.concatenate([np.tile(prompt, (len(sequences), 1)), sequences], 1)
         places = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
-        out = ImageLM(CONFIG).apply({"params": params}, ids, places)[0]
+        out = FORWARD({"params": params}, ids, places)[0]
         return out[:, len(prompt) - 1 : -1, :NUM_CODES]
 
     scores = logits(PROMPT)

@@ -28,13 +28,13 @@ def task_and_params():
 def test_loss_is_the_weighted_mean(task_and_params):
     task, params = task_and_params
     positions = jnp.broadcast_to(jnp.arange(9), (4, 9))
-    logits, _ = ImageLM(CONFIG).apply(
+    logits, _ = jax.jit(ImageLM(CONFIG).apply)(
         {"params": params}, BATCH["ids"][:, :-1], positions
     )
     log_probs = np.asarray(jax.nn.log_softmax(logits))
     values = -np.take_along_axis(log_probs, IDS[:, 1:, None], -1)[..., 0]
     weights = WEIGHTS[:, 1:]
-    metrics = task.eval_metrics(params, {}, BATCH, None)
+    metrics = jax.jit(task.eval_metrics)(params, {}, BATCH, None)
     expected = (values * weights).sum() / weights.sum()
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
     of_image = weights * (IDS[:, 1:] < 20)
@@ -67,7 +67,9 @@ def test_two_heads_are_one_with_the_other_ids_hidden(task_and_params):
     )
     np.testing.assert_allclose(got, want, rtol=1e-6)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grads, wanted
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
+        grads,
+        wanted,
     )
 
 
@@ -104,9 +106,10 @@ def test_each_layer_and_row_has_pivots_of_its_own():
 
 def test_training_drops_out_and_evaluation_does_not(task_and_params):
     task, params = task_and_params
-    losses = [task.loss(params, {}, BATCH, jax.random.key(i))[0] for i in range(2)]
+    loss, metrics = jax.jit(task.loss), jax.jit(task.eval_metrics)
+    losses = [loss(params, {}, BATCH, jax.random.key(i))[0] for i in range(2)]
     assert losses[0] != losses[1]
-    evals = [task.eval_metrics(params, {}, BATCH, jax.random.key(i)) for i in range(2)]
+    evals = [metrics(params, {}, BATCH, jax.random.key(i)) for i in range(2)]
     assert evals[0]["loss"] == evals[1]["loss"]
 
 
@@ -139,10 +142,12 @@ def test_code_noise_swaps_codes_between_rows_and_nothing_else():
     assert 0.1 < np.mean(mixed[:, 5:] != ids[:, 5:]) < 0.9
 
 
-def test_evaluation_has_no_code_noise():
-    params, _ = LMTask(CONFIG, 20).init(jax.random.key(0))
+def test_evaluation_has_no_code_noise(task_and_params):
+    _, params = task_and_params
     quiet, noisy = (
-        LMTask(CONFIG, 20, noise).eval_metrics(params, {}, BATCH, jax.random.key(0))
+        jax.jit(LMTask(CONFIG, 20, noise).eval_metrics)(
+            params, {}, BATCH, jax.random.key(0)
+        )
         for noise in (0.0, 1.0)
     )
     assert quiet["loss"] == noisy["loss"]
