@@ -13,8 +13,9 @@ import pytest
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.train.checkpoint import restore_params
-from cogjax.train.loop import EXIT_INTERRUPTED, TrainConfig, fit
+from cogjax.train.loop import TrainConfig, fit
 from cogjax.train.optim import OptimConfig
+from cogjax.train.run import EXIT_INTERRUPTED
 from tests.train.toy import Line, digest, make_batches
 
 OPTIM = OptimConfig(lr=0.1, warmup=1, schedule="constant")
