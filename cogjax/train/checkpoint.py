@@ -248,6 +248,7 @@ def _newest_good(folder: Path) -> int:
 def _open(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:
     folder = (workdir / "checkpoints").absolute()
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(
             folder,
             options=ocp.CheckpointManagerOptions(

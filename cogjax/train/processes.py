@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import platform
 import signal
 import threading
@@ -112,7 +113,12 @@ class StopSignal:
 
     def _note(self, number, _):
         self._received = True
-        signal.signal(number, signal.SIG_DFL)
+        for each in self._old:
+            signal.signal(each, signal.SIG_DFL)
+        # Not print: the signal may have come in the middle of one.
+        name = signal.Signals(number).name
+        text = f"cogjax: {name}: saving after this step; a second signal ends at once\n"
+        os.write(2, text.encode())
 
     def reached(self, step: int) -> bool:
         """Whether all processes stop after `step`; to be called after every step."""

@@ -15,6 +15,7 @@ from cogjax.errors import UserError
 from cogjax.train.checkpoint import Checkpoints, restore_params
 from cogjax.train.manifest import steps, verify_run, write_digests
 from cogjax.train.state import TrainState
+from tests.faults.launcher import damage
 
 
 def state(step, width=2, dtype=jnp.float32, extra=False):
@@ -59,23 +60,6 @@ def test_restores_the_newest_state_and_the_example_index(run):
     restored, example_index = restore(run, state(0))
     assert float(restored.params["w"][0, 0]) == 2
     assert example_index == 32
-
-
-def damage(path, kind, rng):
-    """Changes at least one byte of a file."""
-    data = bytearray(path.read_bytes())
-    at = rng.randrange(len(data))
-    if kind == "flip":
-        data[at] ^= 1 << rng.randrange(8)
-    elif kind == "zero":
-        page = at // 4096 * 4096
-        size = len(data[page : page + 4096])
-        data[page : page + size] = bytes(size)
-    elif kind == "truncate":
-        del data[at:]
-    path.write_bytes(b"" if kind == "empty" else data)
-    if kind == "delete":
-        path.unlink()
 
 
 @pytest.mark.parametrize("kind", ["flip", "zero", "truncate"])
