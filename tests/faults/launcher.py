@@ -64,23 +64,39 @@ class Run:
         for process in processes or (0,):
             os.kill(self._processes[process].pid, number)
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids."""
+        return [process.pid for process in self._processes]
+
+    def wait_one(self, process: int, limit: float = LIMIT) -> int:
+        """Exit status of one process; fails after `limit` seconds."""
+        self._processes[process].join(limit)
+        status = self._processes[process].exitcode
+        assert status is not None, f"{process} hangs:\n{self.said(process)}"
+        return status
+
     def wait(self, limit: float = LIMIT) -> list[int]:
         """Exit statuses (negative: of a signal); fails after `limit` seconds."""
         end = time.monotonic() + limit
-        for i, process in enumerate(self._processes):
-            process.join(max(end - time.monotonic(), 0.1))
-            assert process.exitcode is not None, f"{i} hangs:\n{self.said(i)}"
-        return [process.exitcode for process in self._processes]
+        count = len(self._processes)
+        return [
+            self.wait_one(i, max(end - time.monotonic(), 0.1)) for i in range(count)
+        ]
 
     def wait_for_step(self, number: int) -> None:
-        """Returns once the run has logged a step; fails if it ends before."""
-        self._until(lambda: last_step(self.workdir) >= number)
+        """Returns once this start has logged a step; fails if it ends before."""
+        self.wait_until(lambda: self._step() >= number)
+
+    def _step(self) -> int:
+        return int((re.findall(r"^step (\d+) ", self.said(), re.M) or [0])[-1])
 
     def wait_for_text(self, text: str, process: int = 0) -> None:
         """Returns once a process has printed `text`."""
-        self._until(lambda: text in self.said(process))
+        self.wait_until(lambda: text in self.said(process))
 
-    def _until(self, reached) -> None:
+    def wait_until(self, reached) -> None:
+        """Returns once `reached()`; fails if a process ends before."""
         end = time.monotonic() + LIMIT
         while not reached():
             alive = all(p.exitcode is None for p in self._processes)

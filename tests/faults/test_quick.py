@@ -14,6 +14,8 @@ import pytest
 
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.manifest import verify_run
+from cogjax.train.run import EXIT_INTERRUPTED
+from cogjax.train.watchdog import EXIT_STUCK
 from tests.faults.launcher import (
     TABLE,
     Run,
@@ -28,7 +30,6 @@ from tests.faults.launcher import (
 )
 from tests.faults.worker import Options
 
-INTERRUPTED = 17
 RUN = Options(pause=0.005, steps=60, save_every=15)
 PAIR = Options(pause=0.01, devices=4, heartbeat=10)
 
@@ -53,7 +54,7 @@ def test_signal_saves_the_step(tmp_path, whole, number):
     with Run(tmp_path / "run", RUN) as run:
         run.wait_for_step(20)
         run.kill(number)
-        assert run.wait() == [INTERRUPTED], run.said()
+        assert run.wait() == [EXIT_INTERRUPTED], run.said()
     lost = last_step(run.workdir) - newest(run.workdir)
     digest, said = finish(run.workdir, RUN)
     assert (digest, lost) == (whole, 0)
@@ -78,7 +79,7 @@ def test_signal_to_one_of_two_stops_both(tmp_path, whole_pair, number):
     with Run(tmp_path / "run", PAIR, 2) as run:
         run.wait_for_step(8)
         run.kill(number, 1 if number == signal.SIGTERM else 0)
-        assert run.wait() == [INTERRUPTED] * 2, run.said()
+        assert run.wait() == [EXIT_INTERRUPTED] * 2, run.said()
     digest, said = finish(run.workdir, PAIR, 2)
     assert digest == whole_pair
     assert resumed_at(said) >= 8
@@ -139,15 +140,25 @@ def test_damage_is_seen_and_the_step_before_taken(tmp_path, whole):
 
 
 def test_worker_that_dies_ends_the_other(tmp_path, whole_pair):
-    with Run(tmp_path / "run", PAIR, 2) as run:
+    options = replace(PAIR, heartbeat=5)
+    with Run(tmp_path / "run", options, 2) as run:
         run.wait_for_step(14)
         run.kill(signal.SIGKILL, 1)
-        statuses = run.wait(PAIR.heartbeat + 30)
+        statuses = run.wait(options.heartbeat + 30)
     assert statuses[1] == -signal.SIGKILL
     assert statuses[0] != 0
     lost = last_step(run.workdir) - newest(run.workdir)
     assert finish(run.workdir, PAIR, 2)[0] == whole_pair
     TABLE.add("E1", "kill -9 of one of two processes", 1, 1, f"{lost} of 6")
+
+
+def test_watchdog_ends_a_stuck_run_with_its_stacks(tmp_path):
+    with Run(tmp_path / "run", replace(RUN, stuck=20, step_timeout=2.0)) as run:
+        assert run.wait() == [EXIT_STUCK]
+        assert "the stacks of all threads are in" in run.said()
+    (stacks,) = run.workdir.glob("stacks-0-*.txt")
+    assert "in batches" in stacks.read_text()
+    TABLE.add("E2", "stuck in the data, one process", 1, 1)
 
 
 def test_processes_must_agree(tmp_path):
