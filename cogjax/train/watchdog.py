@@ -60,9 +60,15 @@ class Watchdog:
         self._deadline = now + max(self._timeout, usual)
 
     def _watch(self) -> None:
-        while (left := self._deadline - time.monotonic()) > 0:
+        last = time.monotonic()
+        while (left := self._deadline - last) > 0:
             if self._done.wait(min(left, _POLL)):
                 return
+            now = time.monotonic()
+            if now - last > 2 * _POLL:
+                # This thread slept too: the process was stopped (Ctrl-Z), not stuck.
+                self._deadline += now - last
+            last = now
         self._end()
 
     def _end(self) -> None:
