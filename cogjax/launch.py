@@ -117,6 +117,12 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     return model_folder.save(parts, out, dtype)
 
 
+def lm_task(config: Mapping[str, Any]) -> tuple[LMTask, int]:
+    """Objective of a transformer run and the tokens of its sequences, without data."""
+    lm = _LM.of(config, _sections(config))
+    return lm.task, lm.layout.length
+
+
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Parameter counts and sizes of a config, without data or compilation."""
     sections = _sections(config)

@@ -30,6 +30,7 @@ ORDER = (
     ("pipeline",),
     ("evaluate",),
     ("launch", "bench"),
+    ("plan",),
     ("commands",),
     ("cli",),
     ("experiments",),

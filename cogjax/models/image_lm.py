@@ -24,8 +24,9 @@ from cogjax.nn.stack import Stack
 from cogjax.ops import matmul
 from cogjax.ops.cache import Cache, cache_plan, empty_cache
 from cogjax.ops.kernels import Implementation
-from cogjax.ops.masks import Pattern
+from cogjax.ops.masks import Pattern, layer_kinds
 from cogjax.ops.precision import shrink_gradient
+from cogjax.parallel.axes import constrain
 
 # Which axes of the stacked [l, ...] kernels are inputs and which are outputs.
 MATRIX_AXES = {
@@ -34,6 +35,18 @@ MATRIX_AXES = {
     "mlp_in": ((1,), (2,)),
     "mlp_out": ((1,), (2,)),
 }
+
+# Names of the last axes of each parameter, by its path (see `parallel/axes.py`).
+PARAM_AXES = (
+    ("qkv/kernel", ("embed", None, "heads", None)),
+    ("qkv/bias", (None, "heads", None)),
+    ("attn_out/kernel", ("heads", None, "embed")),
+    ("mlp_in/kernel", ("embed", "mlp")),
+    ("mlp_in/bias", ("mlp",)),
+    ("mlp_out/kernel", ("mlp", "embed")),
+    ("token_embedding", ("vocab", "embed")),
+    ("position_embedding", (None, "embed")),
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,31 @@ class ImageLMConfig(DecoderConfig):
         return self.width // self.heads
 
 
+def sparse_config(
+    config: DecoderConfig,
+    grid: int,
+    num_codes: int,
+    text_len: int,
+    num_text: int,
+    row_extent: Literal["raster", "own"] = "raster",
+) -> ImageLMConfig:
+    """`text_len` positions of `num_text` ids, then `grid` x `grid` codes: DALL-E's way.
+
+    Ids below `num_codes` are codes; the kinds of layers are those of `layer_kinds`.
+    """
+    kinds = layer_kinds(config.depth, "dalle")
+    return ImageLMConfig(
+        **vars(config),
+        vocab_size=-(-(num_codes + num_text) // 128) * 128,
+        mlp_dim=4 * config.width,
+        max_positions=text_len + grid**2,
+        patterns=tuple(
+            Pattern(kind, grid, grid, row_extent=row_extent) for kind in kinds
+        ),
+        num_text=text_len,
+    )
+
+
 class ImageLM(nn.Module):
     """ids [b, t] -> logits [b, t, v]; the same code trains, prefills and decodes."""
 
@@ -143,7 +181,8 @@ class ImageLM(nn.Module):
         dtype = jnp.dtype(cfg.dtype)
         table = self._table("token_embedding", cfg.vocab_size)
         places = self._table("position_embedding", cfg.max_positions)
-        x = _look_up(table, ids) + _look_up(places, positions)
+        x = _look_up(table, ids, "vocab") + _look_up(places, positions, None)
+        x = constrain(x, "batch", "sequence", None)
         x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)
         layer_keys = None
         if key is not None and cfg.dropout > 0:
@@ -159,6 +198,7 @@ class ImageLM(nn.Module):
         x, cache = stack(x, layers, mask, place)
         x = x[:, -1:] if only_last else x
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
+        x = constrain(x, "batch", None, None)
         table = self.get_variable("params", "head", table)
         if parts:
             return [_score(x[:, at], table[ids]) for at, ids in parts], cache
@@ -172,10 +212,12 @@ class ImageLM(nn.Module):
         return self.param(name, init, (size, self.config.width))
 
 
-def _look_up(table: Array | matmul.Packed, ids: Array) -> Array:
-    """Rows of a table: int [...] -> [..., d]."""
-    rows = table[ids]
-    return rows.astype(jnp.float32) if isinstance(rows, matmul.Packed) else rows
+def _look_up(table: Array | matmul.Packed, ids: Array, axis: str | None) -> Array:
+    """Rows of a table, their axis so named: int [...] -> [..., d]."""
+    if isinstance(table, matmul.Packed):
+        return table[ids].astype(jnp.float32)
+    # Rows are looked up whole: the width of a table that is split is gathered first.
+    return constrain(table, axis, None)[ids]
 
 
 def _score(x: Array, table: Array | matmul.Packed) -> Array:
@@ -183,7 +225,7 @@ def _score(x: Array, table: Array | matmul.Packed) -> Array:
     if isinstance(table, matmul.Packed):
         return matmul.product(x, table).astype(jnp.float32)
     logits = jnp.einsum("btd,vd->btv", x, table.astype(x.dtype))
-    return logits.astype(jnp.float32)
+    return constrain(logits.astype(jnp.float32), "batch", None, "vocab")
 
 
 def _block(config: ImageLMConfig) -> Block:

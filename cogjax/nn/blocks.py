@@ -21,7 +21,10 @@ from cogjax.ops.kernels import Implementation, choose
 from cogjax.ops.masks import Pattern
 from cogjax.ops.sparse_attention import cached_attention, sparse_attention
 from cogjax.ops.three_region import three_region_attention
-from cogjax.parallel.axes import over_heads
+from cogjax.parallel.axes import constrain, over_heads
+
+# Between the branches, where only norms and sums work: positions are split too.
+RESIDUAL = ("batch", "sequence", None)
 
 
 class LayerInput(NamedTuple):
@@ -72,18 +75,21 @@ class Block(nn.Module):
         keys = (None,) * 3
         if layer.dropout_key is not None:
             keys = jax.random.split(layer.dropout_key, 3)
-        h = self._norm("pre_attn_norm")(x)
+        x = constrain(x, *RESIDUAL)
+        h = constrain(self._norm("pre_attn_norm")(x), "batch", None, None)
         h, cache = self._attend(h, layer, mask, place)
-        h = self._drop(h, keys[0])
+        h = self._drop(constrain(h, *RESIDUAL), keys[0])
         x = x + (self._norm("post_attn_norm")(h) if self.sandwich else h)
-        h = self._norm("pre_mlp_norm")(x)
+        h = constrain(self._norm("pre_mlp_norm")(x), "batch", None, None)
         h = self._dense((self.mlp_dim,), 0.02, "mlp_in")(h)
-        h = self._dense(x.shape[-1:], self._out_std, "mlp_out")(nn.gelu(h))
-        h = self._drop(h, keys[1])
+        h = constrain(nn.gelu(h), "batch", None, "mlp")
+        h = self._dense(x.shape[-1:], self._out_std, "mlp_out")(h)
+        h = self._drop(constrain(h, *RESIDUAL), keys[1])
         return x + (self._norm("post_mlp_norm")(h) if self.sandwich else h), cache
 
     def _attend(self, h, layer, mask, place):
         qkv = self._dense((3, self.heads, self.head_dim), 0.02, "qkv")(h)
+        qkv = constrain(qkv, "batch", None, None, "heads", None)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if place is not None:
             out, cache = cached_attention(
@@ -98,6 +104,7 @@ class Block(nn.Module):
             )
         else:
             out, cache = self._mix(query, key, value, layer, mask)
+        out = constrain(out, "batch", None, "heads", None)
         return self._dense((h.shape[-1],), self._out_std, "attn_out", 2)(out), cache
 
     def _mix(self, query, key, value, layer, mask):

@@ -1,10 +1,41 @@
-"""What runs on each device by itself, over the mesh in scope."""
+"""Names of array axes, what they are on the mesh, and the mesh in scope.
 
-from collections.abc import Callable
+A network names its axes once; which devices share one is said here. Without a mesh in
+scope (`jax.set_mesh`) nothing is split and nothing is constrained.
+"""
+
+from collections.abc import Callable, Sequence
 
 import jax
 from jax import Array
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
+
+# batch: examples. embed: width of parameters, gathered where they are used (FSDP).
+# heads, mlp, vocab: split over the devices of a tensor-parallel group, and so is
+# sequence: positions between the layers, where only norms and sums work on them.
+MESH_AXES = {
+    "batch": ("data", "fsdp"),
+    "embed": "fsdp",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "vocab": "tensor",
+    "sequence": "tensor",
+    None: None,
+}
+Axes = tuple[str | None, ...]
+
+
+def partition(axes: Sequence[str | None]) -> PartitionSpec:
+    """Mesh axes of named array axes."""
+    return PartitionSpec(*(MESH_AXES[name] for name in axes))
+
+
+def constrain(x: Array, *axes: str | None) -> Array:
+    """`x` split as its axes are named; as it is without a mesh, or on each device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or AxisType.Manual in mesh.axis_types:
+        return x
+    return jax.lax.with_sharding_constraint(x, partition(axes))
 
 
 def over_heads(attend: Callable[..., Array]) -> Callable[..., Array]:
@@ -18,7 +49,7 @@ def over_heads(attend: Callable[..., Array]) -> Callable[..., Array]:
     def run(*arrays: Array) -> Array:
         if jax.sharding.get_abstract_mesh().empty:
             return attend(*arrays)
-        spec = PartitionSpec(("data", "fsdp"), None, "tensor", None)
+        spec = partition(("batch", None, "heads", None))
         sharded = jax.shard_map(attend, in_specs=spec, out_specs=spec, check_vma=False)
         return sharded(*arrays)
 

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+)
 
 from cogjax.errors import UserError
 
@@ -28,17 +34,29 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
     The axes are Auto: `jax.make_mesh` would make them Explicit.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = [config.data, config.fsdp, config.tensor]
-    known = math.prod(size for size in sizes if size != -1)
-    if sizes.count(-1) == 1 and known > 0 and len(devices) % known == 0:
-        sizes[sizes.index(-1)] = len(devices) // known
-    if -1 in sizes or math.prod(sizes) != len(devices):
-        raise UserError(
-            f"mesh {config.data} x {config.fsdp} x {config.tensor} (data, fsdp, tensor)"
-            f" does not cover {len(devices)} devices: make the product equal, or one -1"
-        )
+    sizes = mesh_sizes(config, len(devices))
     types = (AxisType.Auto,) * len(AXES)
     return Mesh(np.array(devices).reshape(sizes), AXES, axis_types=types)
+
+
+def make_abstract_mesh(config: MeshConfig, count: int) -> AbstractMesh:
+    """The mesh of so many devices that are not there; UserError as `make_mesh`."""
+    types = (AxisType.Auto,) * len(AXES)
+    return AbstractMesh(tuple(mesh_sizes(config, count)), AXES, axis_types=types)
+
+
+def mesh_sizes(config: MeshConfig, count: int) -> list[int]:
+    """Devices along each axis of `count`; UserError if they do not multiply out."""
+    sizes = [config.data, config.fsdp, config.tensor]
+    known = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) == 1 and known > 0 and count % known == 0:
+        sizes[sizes.index(-1)] = count // known
+    if -1 in sizes or math.prod(sizes) != count:
+        raise UserError(
+            f"mesh {config.data} x {config.fsdp} x {config.tensor} (data, fsdp, tensor)"
+            f" does not cover {count} devices: make the product equal, or one -1"
+        )
+    return sizes
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

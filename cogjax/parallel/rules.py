@@ -1,25 +1,64 @@
-"""Where each array of a training state lives."""
+"""Where each array of a training state lives, from the path of its parameter."""
 
+import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cogjax.errors import UserError
+from cogjax.parallel.axes import Axes, partition
 
-def tree_shardings(abstract: Any, mesh: Mesh) -> Any:
-    """One sharding a leaf: its largest dimension that divides over fsdp, or replicated.
+# Smaller arrays are whole on every device: splitting them costs more than it saves.
+SMALL = 2**18
+Rules = Sequence[tuple[str, Axes]]
 
-    Parameters, optimiser moments, EMA and codebook statistics of equal shape get equal
-    shardings, because the rule sees the shape alone.
+
+def tree_shardings(abstract: Any, mesh: Mesh, rules: Rules = ()) -> Any:
+    """One sharding a leaf of a tree of shapes.
+
+    rules: (regular expression of the end of a path, names of its last axes); the first
+    that matches counts. Optimiser moments, EMA and codebook statistics have the paths
+    of their parameters at their ends, and so the same shardings. Other leaves are
+    split over fsdp along their largest dimension that divides.
+
+    Raises:
+      UserError: the mesh does not divide an axis that a rule names.
     """
-    ways = mesh.shape["fsdp"]
 
-    def sharding(leaf):
-        spec: list[str | None] = [None] * len(leaf.shape)
-        sizes = [(size, -axis) for axis, size in enumerate(leaf.shape)]
-        fitting = [pair for pair in sizes if pair[0] % ways == 0 and pair[0] >= ways]
-        if ways > 1 and fitting:
-            spec[-max(fitting)[1]] = "fsdp"
-        return NamedSharding(mesh, PartitionSpec(*spec))
+    def sharding(path, leaf):
+        name = path_name(path)
+        for pattern, axes in rules:
+            if re.search(rf"(^|/){pattern}$", name) and len(axes) <= len(leaf.shape):
+                spec = partition((None,) * (len(leaf.shape) - len(axes)) + axes)
+                _check(name, leaf.shape, spec, mesh)
+                return NamedSharding(mesh, spec)
+        return NamedSharding(mesh, _largest(leaf, mesh.shape["fsdp"]))
 
-    return jax.tree.map(sharding, abstract)
+    return jax.tree_util.tree_map_with_path(sharding, abstract)
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """Keys of a tree path, joined by slashes."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _check(name: str, shape: Sequence[int], spec: PartitionSpec, mesh: Mesh) -> None:
+    for size, axes in zip(shape, spec, strict=True):
+        names = (axes,) if isinstance(axes, str) else axes or ()
+        ways = math.prod(mesh.shape[axis] for axis in names)
+        if size % ways:
+            raise UserError(
+                f"mesh.{' x mesh.'.join(names)} is {ways}: it does not divide {size} "
+                f"of {name} {tuple(shape)}"
+            )
+
+
+def _largest(leaf: Any, ways: int) -> PartitionSpec:
+    spec: list[str | None] = [None] * len(leaf.shape)
+    sizes = [(size, -axis) for axis, size in enumerate(leaf.shape) if size % ways == 0]
+    if ways > 1 and sizes and math.prod(leaf.shape) >= SMALL:
+        spec[-max(sizes)[1]] = "fsdp"
+    return PartitionSpec(*spec)

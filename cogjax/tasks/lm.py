@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, matrix_axes
+from cogjax.models.image_lm import (
+    PARAM_AXES,
+    ImageLM,
+    ImageLMConfig,
+    matrix_axes,
+)
 from cogjax.ops import losses
 from cogjax.ops.three_region import draw_pivots
 
@@ -19,6 +24,7 @@ class LMTask:
     """
 
     matrix_axes = staticmethod(matrix_axes)
+    param_axes = PARAM_AXES
 
     def __init__(
         self,

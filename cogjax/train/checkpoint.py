@@ -281,10 +281,13 @@ def _describe(tree: Any) -> dict[str, str]:
 
 
 def _check_leaves(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    paths = [*wanted, *(found.keys() - wanted.keys())]
+    # The parameters first: moments and averages differ because they do.
+    paths.sort(key=lambda path: not path.startswith("params/"))
     differing = [
         f"{path} is {found.get(path, 'missing')}, the config makes "
         f"{wanted.get(path, 'none')}"
-        for path in [*wanted, *(found.keys() - wanted.keys())]
+        for path in paths
         if found.get(path) != wanted.get(path)
     ]
     if differing:

@@ -143,7 +143,7 @@ def _start(task, tx, config, mesh, checkpoints, fingerprint, start_params):
 
     key = jax.random.key(config.seed)
     abstract = jax.eval_shape(init, key)
-    shardings = tree_shardings(abstract, mesh)
+    shardings = tree_shardings(abstract, mesh, getattr(task, "param_axes", ()))
     restored = checkpoints.restore(abstract, shardings, fingerprint)
     if restored is None:
         fresh = jax.jit(init, out_shardings=shardings)(key)

@@ -1,10 +1,8 @@
-import jax
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType
 
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import MeshConfig, make_mesh
-from cogjax.parallel.rules import tree_shardings
 
 
 def test_minus_one_takes_what_is_left_and_axes_are_auto():
@@ -17,16 +15,3 @@ def test_minus_one_takes_what_is_left_and_axes_are_auto():
 def test_sizes_that_do_not_multiply_out(sizes):
     with pytest.raises(UserError, match="does not cover 8 devices"):
         make_mesh(MeshConfig(*sizes))
-
-
-def test_largest_divisible_dimension_is_sharded():
-    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
-    shapes = {"a": (3, 8, 16), "b": (5,), "c": (), "d": (4, 6)}
-    tree = {k: jax.ShapeDtypeStruct(s, "float32") for k, s in shapes.items()}
-    specs = jax.tree.map(lambda sharding: sharding.spec, tree_shardings(tree, mesh))
-    assert specs == {
-        "a": PartitionSpec(None, None, "fsdp"),
-        "b": PartitionSpec(None),
-        "c": PartitionSpec(),
-        "d": PartitionSpec("fsdp", None),
-    }

@@ -1,12 +1,15 @@
 """Damage to checkpoints, saves that fail, and checkpoints of other configs."""
 
+import dataclasses
 import errno
 import json
 import random
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
+import optax
 import orbax.checkpoint as ocp
 import pytest
 
@@ -14,7 +17,7 @@ from cogjax import cli
 from cogjax.errors import UserError
 from cogjax.train.checkpoint import Checkpoints, restore_params
 from cogjax.train.manifest import steps, verify_run, write_digests
-from cogjax.train.state import TrainState
+from cogjax.train.step import init_state
 from tests.faults.launcher import damage
 
 
@@ -22,9 +25,9 @@ def state(step, width=2, dtype=jnp.float32, extra=False):
     params = {"w": jnp.full((8, width), step, dtype)}
     if extra:
         params["gate"] = jnp.zeros(3)
-    zero = jnp.zeros((), jnp.int32)
-    key = jax.random.key_data(jax.random.key(0))
-    return TrainState(zero + step, params, {"m": params["w"]}, {}, params, key, zero)
+    task = types.SimpleNamespace(init=lambda key: (params, {}))
+    made = init_state(task, optax.adam(1e-3), jax.random.key(0))
+    return dataclasses.replace(made, step=made.step + step)
 
 
 def restore(workdir, like):

@@ -1,0 +1,412 @@
+"""What a training run would need of a pod, before there is one.
+
+The real step is compiled ahead of time for the topology by `libtpu`, without a TPU.
+The compiler says what memory a chip needs; what is moved is read from the program
+(`parallel/hlo.py`), what is computed from the trace (`parallel/flops.py`), and the time
+is the longest of computing, reading memory and sending, each at the chip's full rate.
+"""
+
+import functools
+import importlib.util
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cogjax.config import section
+from cogjax.errors import UserError
+from cogjax.families import cogview, dalle, ernie_vilg
+from cogjax.launch import lm_task
+from cogjax.models.image_lm import DecoderConfig
+from cogjax.ops.masks import Pattern, text_to_image_mask
+from cogjax.parallel.chips import Chip, parse_topology
+from cogjax.parallel.flops import count_flops
+from cogjax.parallel.hlo import traffic
+from cogjax.parallel.mesh import (
+    MeshConfig,
+    batch_sharding,
+    check_batch,
+    make_abstract_mesh,
+    make_mesh,
+)
+from cogjax.parallel.rules import tree_shardings
+from cogjax.tasks.lm import LMTask
+from cogjax.train.loop import TrainConfig
+from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.step import init_state, make_train_step
+
+# Where a paper's own task is named instead of "lm".
+SPARSE = {"dalle": dalle, "ernie_vilg": ernie_vilg}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Of one update on a topology; bytes and FLOPs are a chip's unless said.
+
+    how: "compiled", or "estimated" from shapes. flops: of the model, all chips, each
+    needed product once; counted_flops: the same of the trace. executed_flops: with what
+    is computed again. fits: the peak is
+    within the chip's memory. network_bytes: by collective. seconds_*: at full rate;
+    step_seconds is their maximum, as if all overlapped, and step_seconds_serial their
+    sum. mfu: model FLOPs over what the chips could do in step_seconds.
+    """
+
+    how: str
+    topology: str
+    chips: int
+    mesh: dict[str, int]
+    remat: str
+    batch_size: int
+    accumulate: int
+    parameters: int
+    fits: bool
+    hbm_bytes: float
+    hbm_limit: float
+    state_bytes: float
+    flops: float
+    counted_flops: float
+    executed_flops: float
+    memory_bytes: float
+    network_bytes: dict[str, float]
+    seconds_compute: float
+    seconds_memory: float
+    seconds_network: float
+    step_seconds: float
+    step_seconds_serial: float
+    mfu: float
+    tokens_per_day: float
+    days: float
+    compile_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run to plan. length: tokens of a sequence, the last only a target."""
+
+    task: LMTask
+    length: int
+    train: TrainConfig
+    optim: OptimConfig
+    mesh: MeshConfig
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Work":
+        """From a resolved config; UserError for a task without a transformer."""
+        sections = {
+            "train": section(TrainConfig, config.get("train", {}), "train"),
+            "optim": section(OptimConfig, config.get("optim", {}), "optim"),
+            "mesh": section(MeshConfig, config.get("mesh", {}), "mesh"),
+        }
+        name = config.get("task", {}).get("name")
+        if name in SPARSE:
+            family = SPARSE[name]
+            model = section(DecoderConfig, config.get("model", {}), "model")
+            network = family.make_transformer(model)
+            task = LMTask(network, family.NUM_CODES, num_text=family.TEXT_LEN)
+            return cls(task, network.max_positions, **sections)
+        if name != "lm":
+            raise UserError(
+                f"config key 'task.name' expects lm, {', '.join(SPARSE)}, got {name!r}"
+            )
+        if config.get("data", {}).get("tokenizer"):
+            task, length = lm_task(config)
+            return cls(task, length, **sections)
+        model = section(cogview.TransformerConfig, config.get("model", {}), "model")
+        tokenizer = cogview.TOKENIZERS["paper"]
+        layout = cogview.make_layout(tokenizer, 50_000, model.text_len)
+        network = cogview.make_transformer(model, layout)
+        return cls(LMTask(network, layout.vocab.num_codes), layout.length, **sections)
+
+    def with_remat(self, remat: str) -> "Work":
+        """The same with another `model.remat`."""
+        network = replace(self.task.config, remat=remat)
+        task = LMTask(network, self.task.num_codes, num_text=self.task.num_text)
+        return replace(self, task=task)
+
+    @property
+    def tokens(self) -> int:
+        """Inputs of an update."""
+        return self.train.batch_size * (self.length - 1)
+
+    def batch(self, size: int, sharding=None) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of so many examples."""
+        shape = (size, self.length)
+        return {
+            "ids": jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding),
+            "weights": jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding),
+        }
+
+    def params(self) -> Any:
+        """Shapes of the parameters."""
+        return jax.eval_shape(self.task.init, jax.random.key(0))[0]
+
+
+def plan(config: Mapping[str, Any], topology: str, *, estimate: bool = False) -> Report:
+    """Plans one update of a resolved config.
+
+    topology: such as "v5p:4x4x8"; GPUs, as "h100:64", are estimated, and so is all
+    with `estimate` or without libtpu.
+
+    Raises:
+      UserError: for an unknown topology, or a mesh or batch that does not fit it.
+    """
+    chip, count = parse_topology(topology)
+    work = Work.of(config)
+    mesh = _mesh(work, topology, chip, count, estimate)
+    if isinstance(mesh, jax.sharding.AbstractMesh):
+        return _estimate(work, mesh, chip, topology)
+    return _compile(work, mesh, chip, topology)
+
+
+def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Report]:
+    """Estimates of the fastest that fit, over meshes, remat policies and accumulation.
+
+    UserError if none fits.
+    """
+    chip, count = parse_topology(topology)
+    start, found = Work.of(config), []
+    for tensor in (1, 2, 4, 8, 16):
+        if count % tensor or start.task.config.heads % tensor:
+            continue
+        for remat in ("none", "dots_with_no_batch_dims_saveable", "nothing_saveable"):
+            work = start.with_remat(remat)
+            for accumulate in (1, 2, 4, 8, 16, 32):
+                for data in (d for d in (1, 2, 4, 8, 16) if count // tensor % d == 0):
+                    sizes = MeshConfig(data, count // tensor // data, tensor)
+                    if start.train.batch_size % (accumulate * count // tensor):
+                        continue
+                    train = replace(work.train, accumulate=accumulate)
+                    tried = replace(work, train=train, mesh=sizes)
+                    mesh = make_abstract_mesh(sizes, count)
+                    found.append(_estimate(tried, mesh, chip, topology))
+    fitting = sorted((r for r in found if r.fits), key=lambda r: r.step_seconds_serial)
+    if not fitting:
+        least = min((r.hbm_bytes for r in found), default=math.inf)
+        raise UserError(
+            f"nothing fits {topology}: at least {least / 1e9:.1f} GB a chip of "
+            f"{chip.hbm / 1e9:.1f}: take more chips or a smaller batch"
+        )
+    return fitting[:best]
+
+
+def _mesh(work: Work, topology: str, chip: Chip, count: int, estimate: bool):
+    """Mesh of described TPUs, or of nothing where there is only an estimate."""
+    if estimate or not chip.is_tpu or not importlib.util.find_spec("libtpu"):
+        mesh = make_abstract_mesh(work.mesh, count)
+    else:
+        mesh = make_mesh(work.mesh, _tpus(topology))
+    check_batch(mesh, work.train.batch_size // work.train.accumulate)
+    return mesh
+
+
+def _tpus(topology: str):
+    """Devices of a TPU topology that this machine does not have."""
+    from jax.experimental import topologies
+
+    # libtpu otherwise asks a metadata server, logs it all, and locks other processes.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
+    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    try:
+        return topologies.get_topology_desc(topology, platform="tpu").devices
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"libtpu does not know topology {topology}: {reason}"
+        ) from error
+
+
+def _step(work: Work, mesh):
+    """(jitted update, shapes of its state and batch) on a mesh."""
+    schedule = make_schedule(work.optim, work.train.steps)
+    tx = make_optimizer(work.optim, schedule, work.task.matrix_axes)
+    key = jax.random.key(0)
+    state = jax.eval_shape(lambda k: init_state(work.task, tx, k), key)
+    shardings = tree_shardings(state, mesh, work.task.param_axes)
+    batch = batch_sharding(mesh)
+    update = make_train_step(
+        work.task,
+        tx,
+        schedule,
+        accumulate=work.train.accumulate,
+        ema_decay=work.train.ema_decay,
+    )
+    step = jax.jit(
+        update,
+        in_shardings=(shardings, batch),
+        out_shardings=(shardings, None),
+        donate_argnums=0,
+    )
+    return step, state, shardings
+
+
+def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
+    """The report of the compiled step; of what the compiler said if it does not fit."""
+    step, state, shardings = _step(work, mesh)
+    start = time.monotonic()
+    with jax.set_mesh(mesh):
+        batch = work.batch(work.train.batch_size, batch_sharding(mesh))
+        lowered = step.trace(state, batch).lower(lowering_platforms=("tpu",))
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            peak = _needed(str(error))
+            if peak is None:
+                raise
+            report = _estimate(work, mesh, chip, topology)
+            return replace(report, how="estimated", fits=False, hbm_bytes=peak)
+        executed = count_flops(step, state, batch)
+    seconds = time.monotonic() - start
+    moved = traffic(compiled.as_text())
+    peak = compiled.memory_analysis().peak_memory_in_bytes
+    return replace(
+        _report(work, mesh, chip, topology, shardings, state, executed, peak, moved),
+        how="compiled",
+        compile_seconds=seconds,
+    )
+
+
+def _needed(message: str) -> float | None:
+    """Bytes of a chip that the compiler would need, if that is its complaint."""
+    found = re.search(r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", message)
+    if not found:
+        return None
+    return float(found[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found[2]]
+
+
+def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
+    """The report from shapes alone: usual kernels, everything split as named."""
+    network, sizes = work.task.config, dict(mesh.shape)
+    _, state, shardings = _step(work, mesh)
+    ways, tensor = sizes["data"] * sizes["fsdp"], sizes["tensor"]
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    local = work.tokens / ways
+    again = network.remat != "none"
+    # In 16 bit and a layer: the residual, or also what its products read and write.
+    kept = {"none": 34, "nothing_saveable": 1}.get(network.remat, 10)
+    stream = network.depth * network.width * 2 * local / tensor
+    activations = (kept * stream + 30 * stream / network.depth) / work.train.accumulate
+    logits = 10 * local / work.train.accumulate * network.vocab_size / tensor
+    gradients = 4 * count / (sizes["fsdp"] * tensor)
+    held = _state_bytes(state, shardings)
+    weights = 2 * count / tensor
+    passes = (3 if again else 2) * work.train.accumulate
+    network_bytes = {
+        "all-gather": passes * weights * (1 - 1 / sizes["fsdp"])
+        + (2 * passes + 2) * stream * tensor * (1 - 1 / tensor),
+        "reduce-scatter": work.train.accumulate * weights * (1 - 1 / sizes["fsdp"]),
+        "all-reduce": 2 * gradients * (1 - 1 / sizes["data"]),
+    }
+    memory = 2 * held + passes * weights + 60 * stream + logits * work.train.accumulate
+    moved = memory, {k: v for k, v in network_bytes.items() if v}, {}
+    model = _model_flops(work)
+    executed = model * (4 / 3 if again else 1)
+    peak = held + gradients + activations + logits + weights / network.depth
+    report = _report(
+        work, mesh, chip, topology, shardings, state, executed, peak, moved
+    )
+    return report
+
+
+def _report(
+    work, mesh, chip, topology, shardings, state, executed, peak, moved
+) -> Report:
+    memory, network_bytes, _ = moved
+    chips = mesh.size
+    model = _model_flops(work)
+    compute = executed / chips / chip.flops
+    seconds = (
+        compute,
+        memory / chip.bandwidth,
+        sum(network_bytes.values()) / chip.link,
+    )
+    longest = max(seconds)
+    return Report(
+        how="estimated",
+        topology=topology,
+        chips=chips,
+        mesh=dict(mesh.shape),
+        remat=work.task.config.remat,
+        batch_size=work.train.batch_size,
+        accumulate=work.train.accumulate,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        fits=bool(peak <= chip.hbm),
+        hbm_bytes=float(peak),
+        hbm_limit=float(chip.hbm),
+        state_bytes=_state_bytes(state, shardings),
+        flops=model,
+        counted_flops=_counted_flops(work),
+        executed_flops=float(executed),
+        memory_bytes=float(memory),
+        network_bytes=dict(network_bytes),
+        seconds_compute=seconds[0],
+        seconds_memory=seconds[1],
+        seconds_network=seconds[2],
+        step_seconds=longest,
+        step_seconds_serial=sum(seconds),
+        mfu=model / chips / chip.flops / longest,
+        tokens_per_day=work.tokens / longest * 86400,
+        days=work.train.steps * longest / 86400,
+    )
+
+
+def _state_bytes(state: Any, shardings: Any) -> float:
+    """Bytes of a training state on one chip."""
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True)
+    return float(
+        sum(
+            math.prod(where.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+            for leaf, where in pairs
+        )
+    )
+
+
+def _model_flops(work: Work) -> float:
+    """6 x parameters of products x tokens, and attention to the keys that are seen."""
+    network, length = work.task.config, work.length - 1
+    per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
+    products = length * network.depth * per_layer
+    products += sum(_scored(work)) * network.width
+    keys = sum(_keys(pattern, network.num_text, length) for pattern in _kinds(network))
+    return 6.0 * work.train.batch_size * (products + 2 * keys * network.width)
+
+
+def _scored(work: Work) -> tuple[int, ...]:
+    """Logits of a sequence, by part of a head in two."""
+    network, length = work.task.config, work.length - 1
+    if not work.task.num_text:
+        return (length * network.vocab_size,)
+    text = work.task.num_text - 1
+    codes = work.task.num_codes
+    return text * (network.vocab_size - codes), (length - text) * codes
+
+
+def _kinds(network) -> tuple[Pattern | None, ...]:
+    return network.patterns or (None,) * network.depth
+
+
+@functools.lru_cache(maxsize=16)
+def _keys(pattern: Pattern | None, num_text: int, length: int) -> int:
+    """Pairs of a query and a key that it sees."""
+    if pattern is None:
+        return length * (length + 1) // 2
+    return int(text_to_image_mask(pattern, num_text)[:length, :length].sum())
+
+
+def _counted_flops(work: Work) -> float:
+    """Of the traced gradients, one example, nothing computed again."""
+    network = replace(work.task.config, remat="none", implementation="xla", dropout=0.0)
+    task = LMTask(network, work.task.num_codes, num_text=work.task.num_text)
+
+    def loss(params, batch):
+        return task.loss(params, {}, batch, jax.random.key(0))[0]
+
+    flops = count_flops(jax.grad(loss), work.params(), work.batch(1))
+    return flops * work.train.batch_size

@@ -1,0 +1,23 @@
+"""DALL-E's 12B transformer at the paper's batch, for `cogjax plan`.
+
+    cogjax plan --config experiments/dalle/paper.py --topology v5p:4x4x8
+
+Training it needs a tokenizer and DALL-E's text layout, which are not here yet.
+"""
+
+import dataclasses
+
+import ml_collections
+
+from cogjax.families import dalle
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Sections of the run."""
+    config = ml_collections.ConfigDict()
+    config.task = {"name": "dalle"}
+    config.model = dataclasses.asdict(dalle.TRANSFORMERS["paper"])
+    config.optim = {"lr": 4.5e-4, "b2": 0.96, "weight_decay": 4.5e-2, "clip": 4.0}
+    config.mesh = {"data": 1, "fsdp": -1, "tensor": 1}
+    config.train = {"steps": dalle.STEPS, "batch_size": dalle.BATCH_SIZE}
+    return config

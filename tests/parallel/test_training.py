@@ -1,0 +1,122 @@
+"""A sharded transformer trains as on one device, and with the collectives meant."""
+
+import re
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+
+from cogjax.models.image_lm import ImageLMConfig
+from cogjax.ops.masks import Pattern
+from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
+from cogjax.parallel.rules import tree_shardings
+from cogjax.tasks.lm import LMTask
+from cogjax.train.checkpoint import Checkpoints
+from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.step import init_state, make_train_step
+
+# All kinds of layers, and a length that no number of devices divides.
+KINDS = (None, "row", "column", "conv")
+CONFIG = ImageLMConfig(
+    vocab_size=128,
+    width=32,
+    depth=4,
+    heads=4,
+    mlp_dim=64,
+    max_positions=21,
+    dropout=0.0,
+    remat="nothing_saveable",
+    patterns=tuple(Pattern(kind or "full", 4, 4, kernel=3) for kind in KINDS),
+    num_text=6,
+)
+OPTIM = OptimConfig(lr=3e-3, warmup=1)
+MESHES = ((1, 1, 1), (8, 1, 1), (2, 2, 2), (1, 4, 2))
+RNG = np.random.default_rng(0)
+IDS = np.concatenate([RNG.integers(64, 128, (8, 6)), RNG.integers(0, 64, (8, 16))], 1)
+BATCH = {"ids": IDS.astype(np.int32), "weights": np.ones((8, 22), np.float32)}
+
+
+@cache
+def parts(sizes):
+    """(mesh, abstract state, shardings, compiled step, the compiler's messages)."""
+    count = int(np.prod(sizes))
+    mesh = make_mesh(MeshConfig(*sizes), jax.devices()[:count])
+    task, schedule = LMTask(CONFIG, 64), make_schedule(OPTIM, 10)
+    tx = make_optimizer(OPTIM, schedule)
+    state = jax.eval_shape(lambda key: init_state(task, tx, key), jax.random.key(0))
+    shardings = tree_shardings(state, mesh, task.param_axes)
+    step = jax.jit(
+        make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.9),
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, None),
+    )
+    with jax.set_mesh(mesh):
+        compiled = step.lower(state, place_batch(BATCH, mesh)).compile()
+    return mesh, state, shardings, compiled
+
+
+@cache
+def start():
+    """The state before the first step, as numpy: the same for all meshes."""
+    task, schedule = LMTask(CONFIG, 64), make_schedule(OPTIM, 10)
+    tx = make_optimizer(OPTIM, schedule)
+    return jax.device_get(jax.jit(lambda k: init_state(task, tx, k))(jax.random.key(0)))
+
+
+@cache
+def train(sizes, steps=3):
+    mesh, _, shardings, compiled = parts(sizes)
+    state, losses = jax.device_put(start(), shardings), []
+    for _ in range(steps):
+        state, metrics = compiled(state, place_batch(BATCH, mesh))
+        losses.append(float(metrics["loss"]))
+    return state, losses
+
+
+@pytest.mark.parametrize("sizes", MESHES[1:])
+def test_losses_and_weights_equal_one_device(sizes):
+    (one, want), (many, got) = train(MESHES[0]), train(sizes)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert want[-1] < want[0]
+    # Adam divides by the root of second moments: where those are tiny, so is precision.
+    for a, b in zip(jax.tree.leaves(one.ema), jax.tree.leaves(many.ema), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+
+
+def test_a_checkpoint_moves_among_meshes(tmp_path):
+    state, _ = train((2, 2, 2))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, "data", 8)
+    checkpoints.wait()
+    for sizes in MESHES:
+        _, abstract, shardings, _ = parts(sizes)
+        restored = checkpoints.restore(abstract, shardings, "data")
+        for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+            np.testing.assert_array_equal(a, b)
+        placed = jax.tree.map(lambda x: x.sharding.spec, restored.params)
+        assert placed == jax.tree.map(lambda x: x.spec, shardings.params)
+    checkpoints.close()
+
+
+def count(text):
+    """Collectives of a compiled program by kind."""
+    kinds = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all")
+    return {kind: len(re.findall(rf" {kind}(?:-start)?\(", text)) for kind in kinds} | {
+        "collective-permute": len(re.findall(r" collective-permute\(", text))
+    }
+
+
+def test_data_parallelism_only_sums_gradients():
+    found = count(parts((8, 1, 1))[3].as_text())
+    assert found["all-reduce"] > 0
+    assert sum(found.values()) == found["all-reduce"]
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 4, 2)])
+def test_nothing_moves_from_all_to_all(sizes, capfd):
+    found = count(parts(sizes)[3].as_text())
+    print(found)
+    assert found["all-gather"] > 0
+    assert found["all-to-all"] == 0
+    assert "full rematerialization" not in capfd.readouterr().err
