@@ -281,7 +281,7 @@ def _describe(tree: Any) -> dict[str, str]:
 
 
 def _check_leaves(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    paths = [*wanted, *(found.keys() - wanted.keys())]
+    paths = [*wanted, *sorted(found.keys() - wanted.keys())]
     # The parameters first: moments and averages differ because they do.
     paths.sort(key=lambda path: not path.startswith("params/"))
     differing = [
