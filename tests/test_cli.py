@@ -28,6 +28,7 @@ COMMANDS = (
     "tokenizer",
     "tokenizer train",
     "train",
+    "verify",
     "export",
     "evaluate",
     "attention-map",
