@@ -18,6 +18,7 @@ from cogjax.commands import (
     bench,
     data,
     describe,
+    encode,
     evaluate,
     generate,
     plan,
@@ -115,7 +116,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, data, tokenizer, train, verify, evaluate)
+    modules = (generate, describe, data, tokenizer, encode, train, verify, evaluate)
     for module in (*modules, plan, bench, attention_map):
         module.add_parser(commands)
     return parser

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> Path:
     Raises UserError naming the path when the system refuses.
     """
     path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -33,6 +34,12 @@ def check_folder(path: str | os.PathLike) -> Path:
 
     Makes nothing: a command asks before long work and writes after it.
     """
+    if re.match("[a-z][a-z0-9]+://", str(path)):
+        # Path would make a local folder "gs:" of it, without a word.
+        raise UserError(
+            f"cannot write to {path}: buckets are reached through a mounted folder, "
+            f"such as by gcsfuse (docs/running.md)"
+        )
     path = Path(path)
     existing = path.absolute()
     while not existing.exists() and existing != existing.parent:

@@ -1,11 +1,12 @@
 """Pictures to codes and back, batch by batch."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cogjax.model_folder import ImageTokenizer
 from cogjax.models.vqvae import VQVAE
@@ -17,6 +18,23 @@ def encode(
 ) -> np.ndarray:
     """Pixels uint8 [b, y, x, 3] -> nearest codes int32 [b, grid, grid]."""
     return _batched(_encode, tokenizer, images, batch_size)
+
+
+def make_encoder(
+    tokenizer: ImageTokenizer, devices: Sequence[jax.Device]
+) -> Callable[[np.ndarray], jax.Array]:
+    """`encode` for many batches of one size, each split over this process's devices.
+
+    The weights are put there once; the codes are returned before they are computed.
+    The batch must be a multiple of the number of devices.
+    """
+    mesh = Mesh(np.array(devices), ("data",))
+    weights = jax.device_put(
+        (tokenizer.params, tokenizer.codebook), NamedSharding(mesh, PartitionSpec())
+    )
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    network = VQVAE(tokenizer.config)
+    return lambda images: _encode(network, *weights, jax.device_put(images, split))
 
 
 def decode(

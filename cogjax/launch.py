@@ -22,6 +22,7 @@ from cogjax import model_folder
 from cogjax.config import load_json, section
 from cogjax.data import pipeline as data_pipeline
 from cogjax.data import records
+from cogjax.data.codes import CodedExample, CodedRecords
 from cogjax.data.layout import Layout, Mixture
 from cogjax.data.show import grid
 from cogjax.data.text import TextTokenizer
@@ -46,8 +47,9 @@ from cogjax.train.optim import OptimConfig
 class DataConfig:
     """Where a run reads from.
 
-    path: data set folder. tokenizer, text: image tokenizer folder and text model file
-    (task lm). weights: model folder to start from instead of at random (task lm).
+    path: data set folder, for task lm also one of `cogjax encode`. tokenizer, text:
+    image tokenizer folder and text model file (task lm). weights: model folder to start
+    from instead of at random (task lm).
     """
 
     path: str
@@ -258,8 +260,17 @@ def _lm_run(lm: _LM, sections: Mapping[str, Any], workdir: Path) -> _Run:
     data, sampling, task = sections["data"], sections["sample"], lm.task
     manifest = records.read_manifest(data.path)
     digest = _digest(Path(data.tokenizer) / "tokenizer.safetensors", Path(data.text))
+    encoded = manifest.kind == records.CODES
+    if encoded and manifest.info["tokenizer"] != model_folder.digest(lm.tokenizer):
+        raise UserError(
+            f"{data.path} was encoded with another tokenizer than {data.tokenizer}: "
+            f"set data.tokenizer to that one, or encode again with `cogjax encode`"
+        )
 
     def coded(split):
+        if encoded:
+            found = records.open_split(data.path, split, CodedExample)
+            return CodedRecords(found, lm.text)
         name = f"{split}-{manifest.fingerprint[:12]}-{digest}.safetensors"
         source = records.open_split(data.path, split)
         return CodedSource.make(source, lm.tokenizer, lm.text, workdir / "codes" / name)

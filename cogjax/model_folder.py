@@ -3,6 +3,7 @@ text.model. A tokenizer folder holds the first two. Nothing in either is execute
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -118,6 +119,19 @@ def load_tokenizer(folder: Path) -> ImageTokenizer:
     }
     check_leaves(flatten(params), flatten(wanted), str(path))
     return ImageTokenizer(config, params, params.pop("codebook"))
+
+
+def digest(tokenizer: ImageTokenizer) -> str:
+    """sha256 of an image tokenizer: the same for a folder, its copy and its export."""
+    found = hashlib.sha256(
+        json.dumps(dataclasses.asdict(tokenizer.config), sort_keys=True).encode()
+    )
+    leaves = flatten({**tokenizer.params, "codebook": tokenizer.codebook})
+    for name, leaf in sorted(leaves.items()):
+        leaf = np.asarray(leaf)
+        found.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()
 
 
 def save(parts: Parts, folder: Path, dtype: str | None = None) -> Path:

@@ -17,6 +17,7 @@ from PIL import Image
 from cogjax import cli
 
 GENERATE = ["generate", "a cat", "--out", "out"]
+ENCODE = ["encode", "--data", "missing", "--tokenizer", "emoji", "--out", "out"]
 
 
 def run(capsys, words):
@@ -74,6 +75,13 @@ def check(capsys, here, words, message):
         ([*GENERATE, "--config.optim.lr=1"], "unexpected argument '--config.optim.lr"),
         (["caption", "x.png", "--language", "fr"], "unknown --language 'fr'"),
         (["train", "--config", "x.py"], "--workdir DIR is required"),
+        ([*ENCODE, "--process", "2/2"], "expects I/N with I below N, got '2/2'"),
+        ([*ENCODE, "--out", "gs://bucket/set"], "buckets are reached through a mount"),
+        (ENCODE, "missing is not a data set (no manifest.json)"),
+        (
+            ["train", "--config", "x.py", "--workdir", "out", "--distributed"],
+            "cannot read config x.py",
+        ),
         (["attention-map", "--grid", "32"], "rows x columns up to 64x64, got '32'"),
         (["attention-map", "--kinds", "rows"], "unknown kind 'rows', expected full"),
         (["attention-map", "--query", "1024"], "the image has 1024 positions"),

@@ -27,6 +27,7 @@ COMMANDS = (
     "data show",
     "tokenizer",
     "tokenizer train",
+    "encode",
     "train",
     "verify",
     "export",

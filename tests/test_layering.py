@@ -29,7 +29,7 @@ ORDER = (
     ("image_codes",),
     ("pipeline",),
     ("evaluate",),
-    ("launch", "bench"),
+    ("launch", "bench", "encode"),
     ("plan",),
     ("commands",),
     ("cli",),

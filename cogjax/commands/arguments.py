@@ -19,6 +19,23 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", choices=formats, default="float32", help=text)
 
 
+def add_distributed(parser: argparse.ArgumentParser) -> None:
+    """Adds --distributed; `join` obeys it."""
+    text = "join the other processes of the TPU pod, SLURM job or environment"
+    parser.add_argument("--distributed", action="store_true", help=text)
+
+
+def join(args: argparse.Namespace, patience: int = 300) -> None:
+    """Joins the other processes if --distributed is given; before any JAX work.
+
+    patience: seconds that a process which is done waits for the others to be.
+    """
+    if args.distributed:
+        from cogjax.parallel.distributed import initialize
+
+        initialize(patience)
+
+
 def add_command(commands, name: str, handler: Callable, summary: str, **kwargs):
     """Adds a sub-command described by `summary` and returns its parser."""
     parser = commands.add_parser(name, help=summary, description=summary, **kwargs)

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from cogjax.commands.arguments import add_command
+from cogjax.commands.arguments import add_command, add_distributed, join
 from cogjax.errors import UserError
 from cogjax.files import check_folder
 
@@ -30,6 +30,7 @@ def add_parser(commands) -> None:
         help="such as --config.optim.lr=3e-4",
     )
     add("--dry-run", action="store_true", help="print the config and sizes, and stop")
+    add_distributed(parser)
 
     summary = "Write the latest checkpoint of a run as a folder that can be loaded."
     parser = add_command(commands, "export", _export, summary)
@@ -48,6 +49,7 @@ def _train(args: argparse.Namespace) -> None:
     config = load(args.config, args.overrides)
     if args.workdir:
         check_folder(args.workdir)
+    join(args)
     from cogjax import launch
 
     if args.dry_run:

@@ -11,7 +11,7 @@ Sources, alone or mixed in one folder:
 import os
 import unicodedata
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from cogjax.data.records import DatasetBuilder, Example, Manifest
 from cogjax.errors import UserError
 
 MAX_CAPTION = 2000
-_MAX_LISTED = 1000
+MAX_LISTED = 1000
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,17 @@ def import_folder(
         for index, entry in enumerate(entries):
             if index % 32 == 0:
                 progress(index, len(entries), "importing")
-            name = _printable(entry.name)
+            name = printable(entry.name)
             try:
                 example = _read(entry, name, size)
             except UserError as error:
-                skipped.append((name, _printable(str(error))))
-                _check_budget(skipped, budget, len(entries))
+                skipped.append((name, printable(str(error))))
+                check_budget(skipped, budget, len(entries))
                 continue
             held_out = zlib.crc32(name.encode()) < val_fraction * 2**32
             builder.write("val" if held_out else "train", example)
         progress(len(entries), len(entries), "importing")
-        listed = [list(pair) for pair in skipped[:_MAX_LISTED]]
+        listed = [list(pair) for pair in skipped[:MAX_LISTED]]
         info = {"skipped": listed, "num_skipped": len(skipped)}
         manifest = builder.finish(info)
     return ImportReport(manifest, skipped)
@@ -104,13 +104,14 @@ def _read(entry: Entry, name: str, size: int) -> Example:
     return Example(name, encode_png(pixels), captions)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line of valid UTF-8: file names may hold any bytes."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _check_budget(skipped, budget: float, total: int) -> None:
+def check_budget(skipped: Sequence[tuple[str, str]], budget: float, total: int) -> None:
+    """UserError if the skipped (name, reason) pairs are over a share of `total`."""
     # A data set of nothing is never within the budget.
     if len(skipped) <= budget * total and len(skipped) < total:
         return

@@ -24,16 +24,21 @@ from cogjax.errors import UserError
 from cogjax.files import write_atomic
 
 __all__ = [
+    "CODES",
     "DatasetBuilder",
     "Example",
     "Manifest",
+    "checksum",
     "damaged_shards",
     "decode_image",
+    "fingerprint",
     "open_split",
     "read_manifest",
+    "write_manifest",
 ]
 
 FORMAT = 1
+CODES = "codes"  # The kind of a data set that holds codes instead of pictures.
 
 
 @dataclass(frozen=True)
@@ -176,31 +181,41 @@ class DatasetBuilder:
 
     def _manifest(self, info: Mapping[str, Any]) -> Manifest:
         checksums = {
-            name: _checksum(self._partial / name)
+            name: checksum(self._partial / name)
             for writer in self._writers.values()
             for name in writer.names
         }
-        pairs = sorted(checksums.items())
-        joined = "".join(f"{name}:{digest}\n" for name, digest in pairs)
         manifest = Manifest(
             self.kind,
             self.image_size,
             {split: writer.count for split, writer in self._writers.items()},
             checksums,
-            hashlib.sha256(joined.encode()).hexdigest(),
+            fingerprint(checksums),
             dict(info),
             {
                 split: {"style": _sorted(styles), "captions": _sorted(languages)}
                 for split, (styles, languages) in self._contents.items()
             },
         )
-        fields = {"format": FORMAT} | asdict(manifest)
-        text = json.dumps(fields, indent=2, ensure_ascii=False)
-        write_atomic(self._partial / "manifest.json", text + "\n")
+        write_manifest(self._partial, manifest)
         return manifest
 
 
-def _checksum(path: Path) -> str:
+def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> None:
+    """Writes manifest.json; a folder without one is not yet a data set."""
+    fields = {"format": FORMAT} | asdict(manifest)
+    text = json.dumps(fields, indent=2, ensure_ascii=False)
+    write_atomic(Path(folder) / "manifest.json", text + "\n")
+
+
+def fingerprint(checksums: Mapping[str, str]) -> str:
+    """The identity of a data set: sha256 over the checksums of its shards."""
+    joined = "".join(f"{name}:{digest}\n" for name, digest in sorted(checksums.items()))
+    return hashlib.sha256(joined.encode()).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -212,7 +227,7 @@ def damaged_shards(folder: str | os.PathLike) -> list[str]:
     return [
         name
         for name, path in paths.items()
-        if not path.is_file() or _checksum(path) != checksums[name]
+        if not path.is_file() or checksum(path) != checksums[name]
     ]
 
 
@@ -240,19 +255,26 @@ def read_manifest(folder: str | os.PathLike) -> Manifest:
 class Split:
     """Random access to the examples of a split; picklable."""
 
-    def __init__(self, paths: list[Path]):
+    def __init__(self, paths: list[Path], record: type = Example):
         from grain.sources import ArrayRecordDataSource
 
-        self._folder = paths[0].parent
+        self._folder, self._record = paths[0].parent, record
         self._source = ArrayRecordDataSource([str(path) for path in paths])
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> Example:
+    def read(self, index: int) -> Any:
+        """As `[index]`, but a damaged record is a ValueError and no shard is named."""
         try:
-            return Example.unpack(self._source[index])
-        except (ValueError, RuntimeError, IndexError) as error:
+            return self._record.unpack(self._source[index])
+        except (RuntimeError, IndexError) as error:
+            raise ValueError("the record is damaged") from error
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.read(index)
+        except ValueError as error:
             names = ", ".join(damaged_shards(self._folder)) or "no shard differs"
             raise UserError(
                 f"record {index} in {self._folder} is damaged ({names}): "
@@ -260,9 +282,13 @@ class Split:
             ) from error
 
 
-def open_split(folder: str | os.PathLike, split: str) -> Split:
-    """Opens a split; UserError naming a missing or unfinished shard."""
+def open_split(folder: str | os.PathLike, split: str, record: type = Example) -> Split:
+    """Opens a split of `record`s; UserError naming a missing or unfinished shard."""
     manifest, folder = read_manifest(folder), Path(folder)
+    if manifest.kind == CODES and record is Example:
+        raise UserError(
+            f"{folder} holds codes, not pictures: give the data set it was encoded from"
+        )
     if split not in manifest.counts:
         raise UserError(
             f"{folder} has no split '{split}': it has {', '.join(manifest.counts)}"
@@ -273,7 +299,7 @@ def open_split(folder: str | os.PathLike, split: str) -> Split:
         if not path.is_file():
             raise UserError(f"shard {path} is missing: copy or build the data again")
     try:
-        opened = Split(paths)
+        opened = Split(paths, record)
         found = len(opened)
     except Exception as error:  # ArrayRecord raises bare types with empty messages.
         damaged = [name for name in damaged_shards(folder) if name in names]

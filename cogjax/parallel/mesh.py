@@ -75,9 +75,13 @@ def check_batch(mesh: Mesh, batch_size: int) -> None:
 
 
 def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts this process's part of a batch on the devices, split over the batch axis."""
+    """Puts a batch on the devices, split over its first axis.
+
+    Every process has the whole batch, which depends on seed and step alone, and hands
+    its own devices their part: how many processes there are changes no example.
+    """
     sharding = batch_sharding(mesh)
     return {
-        name: jax.make_array_from_process_local_data(sharding, value)
+        name: jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
         for name, value in batch.items()
     }

@@ -1,0 +1,86 @@
+"""`cogjax encode`: pictures to codes once, before training reads them many times."""
+
+import argparse
+import re
+import sys
+
+from cogjax.commands.arguments import (
+    add_command,
+    add_distributed,
+    join,
+    number,
+    whole,
+)
+from cogjax.commands.progress import Progress
+from cogjax.files import check_folder
+
+_SPLITS = "default: all"
+_BATCH = "pictures a device and step (%(default)s)"
+_SHARD = "pictures a file, the unit of work and of loss (%(default)s)"
+_BUDGET = "of bad pictures to skip before stopping (%(default)s)"
+_PROCESS = "this is process I of N, which share --out; default: as --distributed says"
+
+_WEEK = 7 * 24 * 3600
+
+
+def add_parser(commands) -> None:
+    """Adds `encode`."""
+    summary = "Encode a data set's pictures as codes; the same command goes on."
+    parser = add_command(commands, "encode", _encode, summary)
+    add = parser.add_argument
+    add("--data", required=True, metavar="DIR", help="data set folder")
+    add("--tokenizer", required=True, metavar="DIR", help="or a shipped model's name")
+    add("--out", required=True, metavar="DIR", help="a new folder, or to go on in")
+    add("--splits", type=_names, metavar="A,B", help=_SPLITS)
+    add("--batch-size", type=whole(1, 65536), default=64, help=_BATCH)
+    add("--shard-size", type=whole(1), default=8192, help=_SHARD)
+    add("--budget", type=number(0, 1), default=0.05, metavar="SHARE", help=_BUDGET)
+    add("--process", type=_process, metavar="I/N", help=_PROCESS)
+    add_distributed(parser)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _process(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not int(found[1]) < int(found[2]):
+        raise argparse.ArgumentTypeError(f"expects I/N with I below N, got '{text}'")
+    return int(found[1]), int(found[2])
+
+
+def _encode(args: argparse.Namespace) -> None:
+    check_folder(args.out)
+    join(args, patience=_WEEK)  # Shards differ, and none is lost by waiting.
+    import jax
+
+    from cogjax.encode import encode_dataset
+
+    with Progress() as progress:
+        report = encode_dataset(
+            args.data,
+            args.tokenizer,
+            args.out,
+            splits=args.splits,
+            batch_size=args.batch_size,
+            shard_size=args.shard_size,
+            budget=args.budget,
+            process=args.process or (jax.process_index(), jax.process_count()),
+            progress=progress,
+        )
+    for name, reason in report.skipped[:20]:
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    rate = report.encoded / max(report.seconds, 1e-9)
+    print(
+        f"encoded {report.encoded} pictures in {report.seconds:.1f} s, "
+        f"{rate:.0f} images/s, skipped {len(report.skipped)}"
+    )
+    print(f"{args.out}: {_state(report)}")
+
+
+def _state(report) -> str:
+    if report.manifest is None:
+        return f"{report.done} of {report.shards} shards, other processes do the rest"
+    counts = [f"{split} {count}" for split, count in report.manifest.counts.items()]
+    return ", ".join(counts)
