@@ -29,8 +29,8 @@ class Options:
     """What a run does and what befalls it, in steps and seconds.
 
     pause: seconds of sleep a batch. poison: steps whose batch is NaN; a negative one
-    poisons only the last process. stuck: step before which this process sleeps for ever. max_file: bytes that a file
-    may have, as on a full disk.
+    poisons only the last process. stuck: step before which this process sleeps for
+    ever. max_file: bytes that a file may have, as on a full disk.
     """
 
     steps: int = 24
