@@ -1,8 +1,8 @@
 """The `cogjax` command: parses, dispatches, and turns bad input into one line.
 
-Exit status: 0 done, 2 bad input, 17 training saved and stopped by a signal, 130
-interrupted. Nothing heavy is imported before a handler runs, so that every --help is
-instant.
+Exit status: 0 done, 2 bad input, 17 training saved and stopped by a signal, 18 training
+hung (docs/durability.md), 130 interrupted. Nothing heavy is imported before a handler
+runs, so that every --help is instant.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from cogjax.commands import (
     plan,
     tokenizer,
     train,
+    verify,
 )
 from cogjax.errors import UserError
 
@@ -115,7 +116,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, data, tokenizer, encode, train, evaluate)
+    modules = (generate, describe, data, tokenizer, encode, train, verify, evaluate)
     for module in (*modules, plan, bench, attention_map):
         module.add_parser(commands)
     return parser

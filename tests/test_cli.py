@@ -29,6 +29,7 @@ COMMANDS = (
     "tokenizer train",
     "encode",
     "train",
+    "verify",
     "export",
     "evaluate",
     "attention-map",

@@ -1,7 +1,15 @@
-"""Checkpoints of a run through Orbax: whole training state and data position."""
+"""Checkpoints of a run through Orbax: whole training state and data position.
 
+A step counts once Orbax has renamed it into place; digests of its files follow in the
+background (`manifest`). What is damaged is never restored and never deleted.
+"""
+
+import contextlib
+import logging
 import os
+import shutil
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,61 +18,88 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cogjax.errors import UserError
+from cogjax.train import manifest
+from cogjax.train.manifest import Verdict
+from cogjax.train.processes import any_process, barrier
 from cogjax.train.state import TrainState
 
-FORMAT = 1
+FORMAT = 2  # 1 had neither digests nor the shapes in its meta.
+
+# Orbax logs the whole stack of every error that it then raises.
+logging.getLogger("absl").addFilter(
+    lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname
+)
 
 
 class Checkpoints:
     """The checkpoints of one run, newest last, at most `keep`."""
 
     def __init__(self, workdir: Path, keep: int = 2):
+        self._folder = workdir / "checkpoints"
         self._manager = _open(workdir, keep)
+        self._background = ThreadPoolExecutor(1, "cogjax-checkpoint")
+        self._pending: Future | None = None
 
     @property
     def steps(self) -> list[int]:
         """Steps that were saved completely, oldest first."""
-        return sorted(self._manager.all_steps())
+        return manifest.steps(self._folder)
 
-    def save(self, train_state: TrainState, fingerprint: str, batch_size: int) -> None:
-        """Starts saving in the background; a failed earlier save raises here."""
+    def save(
+        self, train_state: TrainState, example_index: int, fingerprint: str
+    ) -> None:
+        """Copies the state to host memory; writes and digests it in the background.
+
+        example_index: of the first example that the state has not seen. A failed
+        earlier save raises UserError here.
+        """
+        self.wait()
         step = int(train_state.step)
         if step in self.steps:
             return
+        tree = _as_dict(train_state)
         meta = {
             "format": FORMAT,
-            "example_index": step * batch_size,
+            "example_index": example_index,
             "fingerprint": fingerprint,
+            "tree": _describe(tree),
         }
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)
+        )
         try:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_as_dict(train_state)),
-                    meta=ocp.args.JsonSave(meta),
-                ),
-            )
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"cannot save a checkpoint: {_first_line(error)}"
-            ) from error
+            self._manager.save(step, args=args)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._failed(error) from error
+        self._pending = self._background.submit(self._finish, step)
+
+    def check(self) -> None:
+        """Raises UserError if a save has failed in the background; waits for none."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
 
     def wait(self) -> None:
-        """Returns when all saves are on disk; raises UserError if one failed."""
+        """Returns when all saves and digests are on disk; UserError if one failed."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
         try:
-            self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"cannot save a checkpoint: {_first_line(error)}"
-            ) from error
+            pending.result()
+        except Exception as error:  # Orbax and TensorStore raise many types.
+            raise self._failed(error) from error
 
     def restore(
-        self, abstract: TrainState, shardings: TrainState, fingerprint: str
-    ) -> TrainState | None:
-        """The newest readable state placed by `shardings`; None without a checkpoint.
+        self,
+        abstract: TrainState,
+        shardings: TrainState,
+        fingerprint: str,
+        before: int | None = None,
+    ) -> tuple[TrainState, int] | None:
+        """(newest good state placed by `shardings`, example index), None without one.
 
-        A damaged step is reported and the one before is tried. UserError if none can
-        be read, if shapes differ, or if the data or tokenizers changed since.
+        Damaged steps newer than it are moved to checkpoints/bad. With `before`, steps
+        from it on are moved there too: a roll-back saves them anew. UserError if no
+        step is good, if shapes or types differ, or if the data or tokenizers changed.
         """
         target = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(
@@ -73,61 +108,119 @@ class Checkpoints:
             _as_dict(abstract),
             _as_dict(shardings),
         )
-        problems = []
+        bad: list[Verdict] = []
         for step in reversed(self.steps):
-            try:
-                restored = self._restore_step(step, target, fingerprint)
-            except UserError:
-                raise
-            except Exception as error:  # Orbax raises many types for a damaged file.
-                problems.append(f"step {step}: {_first_line(error)}")
+            if before is not None and step >= before:
+                bad.append(Verdict(step, "bad", "saved after the loss had risen"))
                 continue
-            for problem in problems:
-                print(f"cogjax: checkpoint of {problem}; going back to step {step}")
-            return TrainState(**restored)
-        if problems:
+            found = self._try(step, target, fingerprint)
+            if isinstance(found, Verdict):
+                bad.append(found)
+                continue
+            for verdict in bad:
+                self._quarantine(verdict)
+            self._manager.reload()
+            return found
+        if bad:
+            # They stay: the next start must not take an empty folder for a new run.
             raise UserError(
-                f"no checkpoint can be read: {'; '.join(problems)}. Move "
-                f"{self._manager.directory} away to start again"
+                f"no checkpoint can be read: {'; '.join(map(str, bad))}. Move "
+                f"{self._folder} away to start again"
             )
         return None
 
     def close(self) -> None:
-        """Waits for pending saves and releases the threads."""
-        self.wait()
-        self._manager.close()
+        """Waits for pending saves and releases the threads; UserError if one failed."""
+        try:
+            self.wait()
+        finally:
+            self._background.shutdown()
+            with contextlib.suppress(Exception):  # The same failure once more.
+                self._manager.close()
 
-    def _restore_step(self, step: int, target: dict, fingerprint: str) -> dict:
-        meta = self._restore_item(step, "meta", ocp.args.JsonRestore())
-        found = _shapes(self._manager.item_metadata(step)["state"])
-        _check_meta(meta, fingerprint)
-        _check_shapes(found, _shapes(target))
-        return self._restore_item(step, "state", ocp.args.StandardRestore(target))
+    def _try(self, step: int, target: dict, fingerprint: str):
+        """(state, example index), or the verdict of a step that cannot be read."""
+        verdict = manifest.verify_step(
+            self._folder / str(step), jax.process_index(), jax.process_count()
+        )
+        if any_process(verdict.status == "bad"):
+            if verdict.status == "bad":
+                return verdict
+            return Verdict(step, "bad", "another process found damage")
+        if verdict.status == "unverified":
+            _say(f"step {step} has no digests: it is restored unverified")
+        try:
+            meta = self._restore_item(step, "meta", ocp.args.JsonRestore())
+            _check_meta(meta, fingerprint)
+            self._check_tree(step, meta, target)
+            args = ocp.args.StandardRestore(target)
+            restored = self._restore_item(step, "state", args)
+        except UserError:
+            raise
+        except Exception as error:  # Orbax raises many types for a damaged file.
+            return Verdict(step, "bad", _first_line(error))
+        return TrainState(**restored), meta["example_index"]
+
+    def _check_tree(self, step: int, meta: Mapping[str, Any], target: dict) -> None:
+        if "tree" in meta:
+            _check_leaves(meta["tree"], _describe(target))
+        else:
+            found = self._manager.item_metadata(step)["state"]
+            _check_shapes(_shapes(found), _shapes(target))
 
     def _restore_item(self, step: int, name: str, args: Any) -> Any:
-        return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[
-            name
-        ]
+        args = ocp.args.Composite(**{name: args})
+        return self._manager.restore(step, args=args)[name]
+
+    def _quarantine(self, verdict: Verdict) -> None:
+        """Moves a step where no restore looks; its number is free to be saved again."""
+        folder = self._folder / "bad"
+        place, copy = folder / f"{verdict.step}", 1
+        while place.exists():
+            copy += 1
+            place = folder / f"{verdict.step}-{copy}"
+        _say(f"checkpoint of {verdict}; moved to {place}")
+        barrier("quarantine")  # All have chosen the same name.
+        if jax.process_index() == 0:
+            folder.mkdir(exist_ok=True)
+            os.rename(self._folder / str(verdict.step), place)
+        barrier("quarantined")
+
+    def _finish(self, step: int) -> None:
+        self._manager.wait_until_finished()
+        manifest.write_digests(
+            self._folder / str(step), jax.process_index(), jax.process_count()
+        )
+
+    def _failed(self, error: BaseException) -> UserError:
+        with contextlib.suppress(Exception):
+            self._manager.wait_until_finished()  # Raises once more in this thread.
+        with contextlib.suppress(Exception):
+            self._manager.reload()  # Forgets the step that did not come to be.
+        try:
+            free = f"{shutil.disk_usage(self._folder).free / 2**20:,.0f} MiB free"
+        except OSError:
+            free = "the folder is gone"
+        return UserError(
+            f"cannot save a checkpoint in {self._folder} ({free}): {_first_line(error)}"
+        )
 
 
 def restore_params(workdir: str | os.PathLike, which: str = "ema") -> tuple[Any, Any]:
     """Newest (params, task state) of a run as numpy trees, without building the model.
 
-    which: "ema" or "params". UserError if the run has no readable checkpoint.
+    which: "ema" or "params". Damaged steps are said and passed over. UserError if the
+    run has no readable checkpoint.
     """
     folder = Path(workdir) / "checkpoints"
-    if not folder.is_dir():
-        raise UserError(f"{workdir} holds no checkpoint: train first")
+    step = _newest_good(folder)
     manager = _open(Path(workdir))
-    step = manager.latest_step()
-    if step is None:
-        raise UserError(f"{workdir} holds no checkpoint: train first")
-    target = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-        dict(manager.item_metadata(step)["state"]),
-        is_leaf=lambda leaf: hasattr(leaf, "shape"),
-    )
     try:
+        target = jax.tree.map(
+            lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+            dict(manager.item_metadata(step)["state"]),
+            is_leaf=lambda leaf: hasattr(leaf, "shape"),
+        )
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         restored = manager.restore(step, args=args)["state"]
     except Exception as error:
@@ -138,22 +231,70 @@ def restore_params(workdir: str | os.PathLike, which: str = "ema") -> tuple[Any,
     return restored[which], restored["state"]
 
 
+def _newest_good(folder: Path) -> int:
+    bad = []
+    for step in reversed(manifest.steps(folder)):
+        verdict = manifest.verify_step(folder / str(step))
+        if verdict.status != "bad":
+            for older in bad:
+                _say(f"checkpoint of {older}; taking step {step}")
+            return step
+        bad.append(verdict)
+    if bad:
+        raise UserError(f"no checkpoint can be read: {'; '.join(map(str, bad))}")
+    raise UserError(f"{folder.parent} holds no checkpoint: train first")
+
+
 def _open(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:
-    return ocp.CheckpointManager(
-        (workdir / "checkpoints").absolute(),
-        options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, cleanup_tmp_directories=keep is not None
-        ),
-        # Named here, so that metadata can be read before anything is restored.
-        item_handlers={
-            "state": ocp.StandardCheckpointHandler(),
-            "meta": ocp.JsonCheckpointHandler(),
-        },
-    )
+    folder = (workdir / "checkpoints").absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, cleanup_tmp_directories=keep is not None
+            ),
+            # Named here, so that metadata can be read before anything is restored.
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "meta": ocp.JsonCheckpointHandler(),
+            },
+        )
+    except OSError as error:
+        reason = error.strerror or _first_line(error)
+        raise UserError(f"cannot keep checkpoints in {folder}: {reason}") from error
 
 
 def _as_dict(train_state: TrainState) -> dict[str, Any]:
     return {name: getattr(train_state, name) for name in TrainState.__annotations__}
+
+
+def _describe(tree: Any) -> dict[str, str]:
+    """Path of every leaf -> its type and shape in words."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (
+            f"{np.dtype(leaf.dtype).name} {tuple(leaf.shape)}"
+        )
+        for path, leaf in leaves
+    }
+
+
+def _check_leaves(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    paths = [*wanted, *sorted(found.keys() - wanted.keys())]
+    # The parameters first: moments and averages differ because they do.
+    paths.sort(key=lambda path: not path.startswith("params/"))
+    differing = [
+        f"{path} is {found.get(path, 'missing')}, the config makes "
+        f"{wanted.get(path, 'none')}"
+        for path in paths
+        if found.get(path) != wanted.get(path)
+    ]
+    if differing:
+        more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
+        raise UserError(
+            f"the checkpoint does not fit the config: {'; '.join(differing[:3])}{more}"
+        )
 
 
 def _shapes(tree: Any) -> dict[str, tuple]:
@@ -163,9 +304,21 @@ def _shapes(tree: Any) -> dict[str, tuple]:
     return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
+def _check_shapes(found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
+    """For format 1. In order: Orbax may spell containers differently."""
+    if sorted(found.values()) != sorted(wanted.values()):
+        _check_leaves(
+            {path: str(shape) for path, shape in found.items()},
+            {path: str(shape) for path, shape in wanted.items()},
+        )
+
+
 def _check_meta(meta: Mapping[str, Any], fingerprint: str) -> None:
-    if meta["format"] != FORMAT:
-        raise UserError(f"the checkpoint is of format {meta['format']}, not {FORMAT}")
+    if meta["format"] not in (1, FORMAT):
+        raise UserError(
+            f"the checkpoint is of format {meta['format']}, this cogjax reads up to "
+            f"{FORMAT}: install a newer one"
+        )
     if meta["fingerprint"] != fingerprint:
         raise UserError(
             f"the data or a tokenizer changed since the checkpoint "
@@ -174,18 +327,9 @@ def _check_meta(meta: Mapping[str, Any], fingerprint: str) -> None:
         )
 
 
-def _check_shapes(found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
-    """Compares the shapes in order: Orbax may spell containers differently."""
-    if sorted(found.values()) == sorted(wanted.values()):
-        return
-    differing = [
-        f"{path} is {found.get(path, 'missing')}, the config makes {shape}"
-        for path, shape in wanted.items()
-        if found.get(path) != shape
-    ]
-    raise UserError(
-        "the checkpoint does not fit the config: " + "; ".join(differing[:3])
-    )
+def _say(line: str) -> None:
+    if jax.process_index() == 0:
+        print(f"cogjax: {line}", flush=True)
 
 
 def _first_line(error: BaseException) -> str:

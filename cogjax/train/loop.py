@@ -1,9 +1,6 @@
 """`fit`: restore or start, step, and do every periodic thing from one list."""
 
 import dataclasses
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +15,17 @@ from cogjax.errors import UserError
 from cogjax.parallel.mesh import batch_sharding, check_batch, place_batch
 from cogjax.parallel.rules import tree_shardings
 from cogjax.train.checkpoint import Checkpoints
+from cogjax.train.goodput import Goodput
+from cogjax.train.lock import lock_workdir
 from cogjax.train.metrics import Logger
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.processes import StopSignal, check_agreement
+from cogjax.train.run import Hook, Run
 from cogjax.train.state import TrainState
 from cogjax.train.step import init_state, make_train_step
+from cogjax.train.watchdog import Watchdog
 
-EXIT_INTERRUPTED = 17
 Batch = Mapping[str, np.ndarray]
-Hook = tuple[int, Callable[[int, TrainState, Logger], None]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class TrainConfig:
     """Length and rhythm of a run, in steps; a rhythm of 0 is off.
 
     batch_size: global, of one update. accumulate: parts a batch is computed in.
-    max_bad_steps: non-finite updates in a row before the run stops.
+    max_bad_steps: non-finite updates in a row before the run stops. max_loss_spike: a
+    loss above this times the running median is reported, 0 is off. max_rollbacks: how
+    often it also takes the run back to the checkpoint before it, past the batches
+    since. step_timeout: seconds after which a step counts as stuck, 0 is off; never
+    less than 10 median steps, and 30 times as long for anything but a step.
     """
 
     steps: int = 1000
@@ -47,8 +51,24 @@ class TrainConfig:
     sample_every: int = 1000
     keep: int = 2
     max_bad_steps: int = 10
+    max_loss_spike: float = 0.0
+    max_rollbacks: int = 0
+    step_timeout: float = 60.0
 
     def __post_init__(self):
+        if self.max_loss_spike != 0 and self.max_loss_spike <= 1:
+            raise UserError(
+                "config key 'train.max_loss_spike' must be above 1, or 0 for off"
+            )
+        if min(self.max_rollbacks, self.step_timeout) < 0:
+            raise UserError(
+                "config section 'train': max_rollbacks and step_timeout must not be "
+                "negative"
+            )
+        if self.max_rollbacks and not self.max_loss_spike:
+            raise UserError(
+                "config key 'train.max_rollbacks' needs train.max_loss_spike"
+            )
         if min(self.steps, self.batch_size, self.accumulate, self.keep) < 1:
             raise UserError(
                 "config section 'train': steps, batch_size, accumulate and keep must "
@@ -77,47 +97,46 @@ def fit(
 ) -> TrainState:
     """Trains `task` to `config.steps`, resuming whatever `workdir` holds.
 
-    `make_batches(k)` yields the batches from step k on. SIGTERM and SIGINT save after
-    the current step and exit with status 17; the same call then continues bitwise.
-    `start_params` replace the random start of a new run (fine-tuning).
-    Raises UserError if the updates stay non-finite.
+    `make_batches(k)` yields the batches from step k on. SIGTERM and SIGINT, to any
+    process, make all save the same step and exit with status 17; the same call then
+    continues bitwise. `start_params` replace the random start of a new run
+    (fine-tuning).
+    Raises UserError if the updates stay non-finite, if a checkpoint cannot be saved, if
+    another trainer has the workdir, or if the processes differ in what they train.
     """
     check_batch(mesh, config.batch_size // config.accumulate)
+    check_agreement(run_config, fingerprint, config)
     workdir.mkdir(parents=True, exist_ok=True)
-    if run_config is not None:
-        save_json(run_config, workdir / "config.json")
     schedule = make_schedule(optim, config.steps)
     tx = make_optimizer(optim, schedule, getattr(task, "matrix_axes", None))
-    checkpoints = Checkpoints(workdir, config.keep)
-    train_state, shardings = _start(
-        task, tx, config, mesh, checkpoints, fingerprint, start_params
-    )
-    step = _make_step(task, tx, schedule, config, shardings, mesh)
-    logger = Logger(workdir, int(train_state.step))
-
-    def save(_, now: TrainState, __) -> None:
-        checkpoints.save(now, fingerprint, config.batch_size)
-
-    evaluate = (config.eval_every, _make_eval(task, eval_batches, mesh))
-    try:
-        train_state = _run(
-            step,
-            train_state,
-            make_batches(int(train_state.step)),
-            config,
-            mesh,
-            logger,
-            (evaluate, *hooks, (config.save_every, save)),
-            save,
-        )
-    finally:
-        logger.close()
-        checkpoints.close()
-    return train_state
+    with (
+        StopSignal() as stop,
+        lock_workdir(workdir),
+        Watchdog(workdir, config.step_timeout) as watchdog,
+    ):
+        if run_config is not None and jax.process_index() == 0:
+            save_json(run_config, workdir / "config.json")
+        checkpoints, goodput = Checkpoints(workdir, config.keep), Goodput()
+        with goodput.time("restore"):
+            train_state, shardings, example_index = _start(
+                task, tx, config, mesh, checkpoints, fingerprint, start_params
+            )
+        logger = Logger(workdir, int(train_state.step))
+        goodput.add("lost", logger.lost_seconds)
+        evaluate = (config.eval_every, _make_eval(task, eval_batches, mesh))
+        # Rounded up: with another batch size no example is seen twice.
+        position = -(-example_index // config.batch_size)
+        tools = checkpoints, logger, goodput, watchdog, stop
+        run = Run(config, mesh, fingerprint, (evaluate, *hooks), *tools, position)
+        step = _make_step(task, tx, schedule, config, shardings, mesh)
+        try:
+            return run.steps(step, train_state, make_batches(position))
+        finally:
+            run.close()
 
 
 def _start(task, tx, config, mesh, checkpoints, fingerprint, start_params):
-    """The restored or fresh state on the mesh, and its shardings."""
+    """(restored or fresh state on the mesh, its shardings, example index)."""
 
     def init(key):
         return init_state(task, tx, key)
@@ -132,9 +151,11 @@ def _start(task, tx, config, mesh, checkpoints, fingerprint, start_params):
             params = jax.device_put(start_params, shardings.params)
             ema = jax.tree.map(jax.numpy.copy, params)
             fresh = dataclasses.replace(fresh, params=params, ema=ema)
-        return fresh, shardings
-    print(f"cogjax: resuming at step {int(restored.step)}", flush=True)
-    return restored, shardings
+        return fresh, shardings, 0
+    train_state, example_index = restored
+    if jax.process_index() == 0:
+        print(f"cogjax: resuming at step {int(train_state.step)}", flush=True)
+    return train_state, shardings, example_index
 
 
 def _make_step(task, tx, schedule, config, shardings, mesh):
@@ -148,110 +169,6 @@ def _make_step(task, tx, schedule, config, shardings, mesh):
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
-
-
-def _run(step, train_state, batches, config, mesh, logger, periodic, save):
-    number = int(train_state.step)
-    with _Signals() as signals, _Report(config, number, logger) as report:
-        while number < config.steps:
-            batch = place_batch(next(batches), mesh)
-            with jax.set_mesh(mesh):
-                train_state, metrics = step(train_state, batch)
-            number += 1
-            report.step(number, metrics)
-            for every, action in periodic:
-                if every and (number % every == 0 or number == config.steps):
-                    action(number, train_state, logger)
-            if signals.received and number < config.steps:
-                save(number, train_state, logger)
-                print(f"cogjax: saving step {number} after a signal", flush=True)
-                raise SystemExit(EXIT_INTERRUPTED)
-            if report.bad_steps >= config.max_bad_steps:
-                save(number, train_state, logger)
-                raise UserError(
-                    f"{report.bad_steps} updates in a row were not finite at step "
-                    f"{number}: the last good weights are saved; lower optim.lr or "
-                    f"look at the data"
-                )
-    return train_state
-
-
-class _Signals:
-    """Remembers SIGTERM and SIGINT instead of dying; a second one kills as usual."""
-
-    received = False
-
-    def __enter__(self):
-        self._old = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, _):
-        self.received = True
-        signal.signal(number, self._old[number])
-
-
-class _Report:
-    """Progress line or bar, and the metrics of every `log_every`-th step."""
-
-    def __init__(self, config: TrainConfig, start: int, logger: Logger):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._config, self._logger = config, logger
-        self._since, self._started = start, time.monotonic()
-        self._previous: dict[str, Any] = {}
-        self.bad_steps = 0
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("step {task.completed}/{task.total}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=config.steps, completed=start)
-
-    def __enter__(self):
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_):
-        self._bar.stop()
-
-    def step(self, number: int, metrics: Mapping[str, Any]) -> None:
-        """Called after each dispatch; waits for the step before.
-
-        So one step is in flight; CPU collectives of JAX 0.10 deadlock with more.
-        """
-        if self._previous:
-            self.bad_steps = int(self._previous["bad_steps"])
-        self._previous = dict(metrics)
-        last = number == self._config.steps
-        every = self._config.log_every
-        if last or (every and number % every == 0):
-            self._log(number, {name: float(v) for name, v in metrics.items()})
-        self._bar.update(self._task, completed=number)
-
-    def _log(self, number: int, values: dict[str, float]) -> None:
-        self.bad_steps = int(values["bad_steps"])
-        now = time.monotonic()
-        rate = (number - self._since) / max(now - self._started, 1e-9)
-        self._since, self._started = number, now
-        values["examples_per_second"] = rate * self._config.batch_size
-        self._logger.scalars(number, values)
-        line = f"loss {values['loss']:.4f}  {values['examples_per_second']:.1f}/s"
-        self._bar.update(self._task, description=line)
-        if self._bar.disable:
-            left = (self._config.steps - number) / max(rate, 1e-9)
-            print(f"step {number}  {line}  {left / 60:.0f} min left", flush=True)
 
 
 def _make_eval(task, batches: Iterable[Batch] | None, mesh: Mesh):

@@ -1,10 +1,12 @@
 """Where a run writes its numbers and pictures."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -12,22 +14,48 @@ from cogjax.files import write_atomic
 
 
 class Logger:
-    """Writes metrics.jsonl, TensorBoard events in tb/ and PNGs in samples/."""
+    """Writes metrics.jsonl, TensorBoard events in tb/ and PNGs in samples/.
+
+    Of several processes only the first writes. lost_seconds: what the rows that a
+    resumed run drops took to come.
+    """
 
     def __init__(self, workdir: Path, start_step: int = 0):
         """On resume, drops the rows that the restored step has not seen yet."""
-        from tensorboardX import SummaryWriter
-
         self.workdir = workdir
         self._path = workdir / "metrics.jsonl"
+        self._tb = None
+        self.lost_seconds = self.rewind(start_step)
+
+    def rewind(self, step: int) -> float:
+        """Drops the rows after `step`; returns the seconds from their first to last."""
+        if jax.process_index() > 0:
+            return 0.0
+        from tensorboardX import SummaryWriter
+
+        self.close()
+        rows = self._rows()
+        kept = [row for row in rows if row["step"] <= step]
         if self._path.exists():
-            rows = self._path.read_text().splitlines(keepends=True)
-            kept = [row for row in rows if json.loads(row)["step"] <= start_step]
-            write_atomic(self._path, "".join(kept))
-        self._tb = SummaryWriter(str(workdir / "tb"), purge_step=start_step + 1)
+            lines = [json.dumps(row) + "\n" for row in kept]
+            write_atomic(self._path, "".join(lines))
+        self._tb = SummaryWriter(str(self.workdir / "tb"), purge_step=step + 1)
+        dropped = [row["time"] for row in rows if row["step"] > step]
+        return dropped[-1] - dropped[0] if dropped else 0.0
+
+    def _rows(self) -> list[dict]:
+        """The rows on disk; one that a crash cut short is left out."""
+        rows = []
+        if self._path.exists():
+            for line in self._path.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    rows.append(json.loads(line))
+        return rows
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one row of finite and non-finite numbers alike."""
+        if self._tb is None:
+            return
         row = {"step": step, "time": round(time.time(), 3)}
         row |= {name: float(value) for name, value in values.items()}
         with self._path.open("a") as file:
@@ -37,6 +65,8 @@ class Logger:
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes uint8 pictures [y, x, 3]."""
+        if self._tb is None:
+            return
         folder = self.workdir / "samples"
         folder.mkdir(exist_ok=True)
         for name, pixels in images.items():
@@ -45,4 +75,5 @@ class Logger:
 
     def close(self) -> None:
         """Flushes what TensorBoard holds back."""
-        self._tb.close()
+        if self._tb is not None:
+            self._tb.close()

@@ -13,8 +13,10 @@ import pytest
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.train.checkpoint import restore_params
-from cogjax.train.loop import EXIT_INTERRUPTED, TrainConfig, fit
+from cogjax.train.lock import lock_workdir
+from cogjax.train.loop import TrainConfig, fit
 from cogjax.train.optim import OptimConfig
+from cogjax.train.run import EXIT_INTERRUPTED
 from tests.train.toy import Line, digest, make_batches
 
 OPTIM = OptimConfig(lr=0.1, warmup=1, schedule="constant")
@@ -29,9 +31,16 @@ def train(workdir, steps, batches=make_batches, devices=1, **kwargs):
         eval_every=4,
         max_bad_steps=3,
         accumulate=kwargs.pop("accumulate", 1),
+        max_loss_spike=kwargs.pop("max_loss_spike", 0.0),
+        max_rollbacks=kwargs.pop("max_rollbacks", 0),
     )
     mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
     return fit(Line(), batches, config, OPTIM, mesh, workdir, **kwargs)
+
+
+def read_rows(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +64,7 @@ def test_metrics_have_no_gap_and_no_duplicate(uninterrupted, tmp_path):
     # As after a crash: the newest checkpoint is older than the newest row.
     shutil.rmtree(copy / "checkpoints" / "12")
     assert digest(train(copy, 12)) == whole
-    rows = [
-        json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()
-    ]
+    rows = read_rows(copy)
     assert [r["step"] for r in rows if "loss" in r] == list(range(1, 13))
     assert any("eval/loss" in row for row in rows)
 
@@ -125,6 +132,83 @@ def test_batch_must_divide_over_devices(tmp_path):
     with pytest.raises(UserError, match="multiple of data x fsdp devices, 8"):
         config = TrainConfig(steps=1, batch_size=12)
         fit(Line(), make_batches, config, OPTIM, make_mesh(MeshConfig()), tmp_path)
+
+
+def spiking(start):
+    """Batch 21 is far off."""
+    for step, batch in enumerate(make_batches(start), start):
+        yield {**batch, "y": batch["y"] * (100 if step == 21 else 1)}
+
+
+def test_spike_is_said_with_its_examples(tmp_path, capsys):
+    state = train(tmp_path, 30, spiking, max_loss_spike=20.0)
+    said = capsys.readouterr().err
+    assert "step 22 has loss" in said and "(examples 168 to 175)" in said
+    assert int(state.step) == 30
+
+
+def test_roll_back_leaves_out_the_batches_since(tmp_path, capsys):
+    """As if the batches of the spike and of the step in flight were not there."""
+
+    def without(start):
+        for step, batch in enumerate(make_batches(start), start):
+            if step not in (20, 21, 22):
+                yield batch
+
+    kwargs = {"save_every": 5, "max_loss_spike": 20.0, "max_rollbacks": 1}
+    state = train(tmp_path / "run", 30, spiking, **kwargs)
+    assert "rolled back from step 23 to 20" in capsys.readouterr().out
+    # The positions that the clean run counts are other ones, its state is the same.
+    assert digest(state) == digest(train(tmp_path / "clean", 30, without))
+    rows = read_rows(tmp_path / "run")
+    assert [r["step"] for r in rows if "loss" in r] == list(range(1, 31))
+
+
+def test_resume_after_a_roll_back_is_bitwise(tmp_path):
+    kwargs = {"save_every": 5, "max_loss_spike": 20.0, "max_rollbacks": 1}
+    whole = digest(train(tmp_path / "whole", 36, spiking, **kwargs))
+    train(tmp_path / "cut", 28, spiking, **kwargs)
+    assert digest(train(tmp_path / "cut", 36, spiking, **kwargs)) == whole
+
+
+def test_roll_backs_are_counted(tmp_path):
+    def rising(start):
+        for step, batch in enumerate(make_batches(start), start):
+            yield {**batch, "y": batch["y"] * (100 if step > 20 else 1)}
+
+    with pytest.raises(UserError, match="spiked again at step 21 after 2 roll-backs"):
+        train(tmp_path, 40, rising, save_every=5, max_loss_spike=20.0, max_rollbacks=2)
+
+
+def test_seconds_add_up_and_name_what_was_lost(uninterrupted, tmp_path):
+    copy = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    shutil.rmtree(copy / "checkpoints" / "12")
+    train(copy, 12)
+    rows = read_rows(copy)
+    seconds = [row for row in rows if "seconds/step" in row]
+    kinds = {"compile", "step", "data", "save", "restore", "eval", "lost"}
+    assert {f"seconds/{kind}" for kind in kinds} <= seconds[0].keys()
+    assert sum(row["seconds/compile"] > 0 for row in seconds) == 2
+    assert sum(row["seconds/lost"] > 0 for row in seconds) == 1
+
+
+def test_another_batch_size_goes_on_at_the_same_example(tmp_path):
+    starts = []
+
+    def noted(start):
+        starts.append(start)
+        return make_batches(start)
+
+    train(tmp_path, 6, noted)
+    config = TrainConfig(steps=8, batch_size=16, eval_every=0)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    fit(Line(), noted, config, OPTIM, mesh, tmp_path)
+    assert starts == [0, 3]
+
+
+def test_second_trainer_is_refused(tmp_path):
+    with lock_workdir(tmp_path), pytest.raises(UserError, match="being trained by pro"):
+        train(tmp_path, 2)
 
 
 SCRIPT = """

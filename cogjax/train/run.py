@@ -1,0 +1,158 @@
+"""The loop over steps, and all that happens between them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from cogjax.errors import UserError
+from cogjax.parallel.mesh import place_batch
+from cogjax.train.checkpoint import Checkpoints
+from cogjax.train.goodput import Goodput
+from cogjax.train.metrics import Logger
+from cogjax.train.processes import StopSignal
+from cogjax.train.report import Report
+from cogjax.train.state import TrainState
+from cogjax.train.watchdog import Watchdog
+
+EXIT_INTERRUPTED = 17
+Hook = tuple[int, Callable[[int, TrainState, Logger], None]]
+
+
+@dataclass
+class Run:
+    """One call of `fit`, from the restored state on.
+
+    position: batches of the data that were used so far. It is what is saved of the
+    data, as the index of the next example; it is ahead of the step after a roll-back.
+    """
+
+    config: Any
+    mesh: Mesh
+    fingerprint: str
+    hooks: Sequence[Hook]
+    checkpoints: Checkpoints
+    logger: Logger
+    goodput: Goodput
+    watchdog: Watchdog
+    stop: StopSignal
+    position: int = 0
+    number: int = field(default=0, init=False)
+    rollbacks: int = field(default=0, init=False)
+
+    def steps(self, step, train_state: TrainState, batches: Iterator) -> TrainState:
+        """Steps to the end of the run; returns the last state."""
+        self.number, kind = int(train_state.step), "compile"
+        with Report(self.config, self.number, self.logger) as report:
+            while self.number < self.config.steps:
+                with self.goodput.time("data"):
+                    batch = place_batch(next(batches), self.mesh)
+                with self.goodput.time(kind), jax.set_mesh(self.mesh):
+                    train_state, metrics = step(train_state, batch)
+                    self.number, self.position = self.number + 1, self.position + 1
+                    report.step(self.number, self.position, metrics)
+                kind = "step"
+                self.watchdog.step()
+                self.checkpoints.check()
+                if report.spike and self._can_roll_back(report.spike):
+                    train_state = self._roll_back(report, train_state)
+                    continue
+                self._periodic(train_state)
+                self._stop(report.bad_steps, train_state)
+        return train_state
+
+    def close(self) -> None:
+        """Waits for the last save and says where the time went."""
+        self.watchdog.expect_long()
+        try:
+            with self.goodput.time("save"):
+                self.checkpoints.close()
+        finally:
+            if self.goodput.stepped:
+                self.logger.scalars(self.number, self.goodput.take())
+                self._say(str(self.goodput))
+            self.logger.close()
+
+    def _periodic(self, train_state: TrainState) -> None:
+        for every, action in self.hooks:
+            if self._due(every):
+                self.watchdog.expect_long()
+                with self.goodput.time("eval"):
+                    action(self.number, train_state, self.logger)
+        if self._due(self.config.save_every):
+            self._save(train_state)
+
+    def _due(self, every: int) -> bool:
+        last = self.number == self.config.steps
+        return bool(every) and (last or self.number % every == 0)
+
+    def _save(self, train_state: TrainState) -> None:
+        self.watchdog.expect_long()
+        example_index = self.position * self.config.batch_size
+        with self.goodput.time("save"):
+            self.checkpoints.save(train_state, example_index, self.fingerprint)
+        self.logger.scalars(self.number, self.goodput.take())
+
+    def _stop(self, bad_steps: int, train_state: TrainState) -> None:
+        """Ends the run if a signal or lasting non-finite updates ask for it."""
+        if self.stop.reached(self.number) and self.number < self.config.steps:
+            self._say(f"saving step {self.number} after a signal")
+            self._save(train_state)
+            raise SystemExit(EXIT_INTERRUPTED)
+        if bad_steps >= self.config.max_bad_steps:
+            self._save(train_state)
+            raise UserError(
+                f"{bad_steps} updates in a row were not finite at step {self.number}: "
+                f"the last good weights are saved; lower optim.lr or look at the data"
+            )
+
+    def _can_roll_back(self, spike: int) -> bool:
+        if not self.config.max_rollbacks:
+            return False
+        if self.rollbacks == self.config.max_rollbacks:
+            raise UserError(
+                f"the loss spiked again at step {spike} after {self.rollbacks} "
+                f"roll-backs: lower optim.lr or look at the data"
+            )
+        self.checkpoints.wait()
+        found = any(step < spike for step in self.checkpoints.steps)
+        if not found:
+            self._say(f"there is no checkpoint before step {spike} to go back to")
+        return found
+
+    def _roll_back(self, report: Report, train_state: TrainState) -> TrainState:
+        """The last good state before the spike; its batches are not used again."""
+        self.watchdog.expect_long()
+        self.rollbacks += 1
+        spike, jumped = report.spike, self.number
+        jax.block_until_ready(train_state)
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=leaf.sharding
+            ),
+            train_state,
+        )
+        # Two states may not fit into the memory of a device.
+        jax.tree.map(lambda leaf: leaf.delete(), train_state)
+        with self.goodput.time("restore"):
+            restored, _ = self.checkpoints.restore(
+                shapes,
+                jax.tree.map(lambda leaf: leaf.sharding, shapes),
+                self.fingerprint,
+                before=spike,
+            )
+        self.number = int(restored.step)
+        self.goodput.add("lost", self.logger.rewind(self.number))
+        self.logger.scalars(self.number, {"rolled_back_from": jumped})
+        report.restart(self.number)
+        self._say(
+            f"rolled back from step {jumped} to {self.number}; the data goes on at "
+            f"example {self.position * self.config.batch_size}"
+        )
+        return restored
+
+    def _say(self, line: str) -> None:
+        if jax.process_index() == 0:
+            print(f"cogjax: {line}", flush=True)
