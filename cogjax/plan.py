@@ -23,7 +23,7 @@ from cogjax.config import section
 from cogjax.errors import UserError
 from cogjax.families import cogview, dalle, ernie_vilg
 from cogjax.launch import lm_task
-from cogjax.models.image_lm import DecoderConfig
+from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
 from cogjax.ops.masks import Pattern, text_to_image_mask
 from cogjax.parallel.chips import Chip, parse_topology
 from cogjax.parallel.flops import count_flops
@@ -134,18 +134,6 @@ class Work:
         """Inputs of an update."""
         return self.train.batch_size * (self.length - 1)
 
-    def batch(self, size: int, sharding=None) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of so many examples."""
-        shape = (size, self.length)
-        return {
-            "ids": jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding),
-            "weights": jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding),
-        }
-
-    def params(self) -> Any:
-        """Shapes of the parameters."""
-        return jax.eval_shape(self.task.init, jax.random.key(0))[0]
-
 
 def plan(config: Mapping[str, Any], topology: str, *, estimate: bool = False) -> Report:
     """Plans one update of a resolved config.
@@ -195,6 +183,14 @@ def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Repo
     return fitting[:best]
 
 
+def _examples(size: int, length: int, sharding=None) -> dict[str, Any]:
+    """Shapes of a batch of transformer sequences."""
+    return {
+        name: jax.ShapeDtypeStruct((size, length), dtype, sharding=sharding)
+        for name, dtype in (("ids", jnp.int32), ("weights", jnp.float32))
+    }
+
+
 def _mesh(work: Work, topology: str, chip: Chip, count: int, estimate: bool):
     """Mesh of described TPUs, or of nothing where there is only an estimate."""
     if estimate or not chip.is_tpu or not importlib.util.find_spec("libtpu"):
@@ -223,14 +219,25 @@ def _tpus(topology: str):
         ) from error
 
 
-def _step(work: Work, mesh):
-    """(jitted update, shapes of its state and batch) on a mesh."""
+def _state(work: Work, mesh):
+    """(shapes of the training state, where they live on a mesh)."""
+    # What is kept for the gradient changes no shape: one trace for all of a search.
+    network = replace(work.task.config, remat="none")
+    state = _state_shapes(network, work.task.num_codes, work.optim)
+    return state, tree_shardings(state, mesh, work.task.param_axes)
+
+
+@functools.lru_cache(maxsize=4)
+def _state_shapes(network: ImageLMConfig, num_codes: int, optim: OptimConfig) -> Any:
+    task = LMTask(network, num_codes)
+    tx = make_optimizer(optim, make_schedule(optim, 1), task.matrix_axes)
+    return jax.eval_shape(lambda key: init_state(task, tx, key), jax.random.key(0))
+
+
+def _step(work: Work, shardings, mesh):
+    """The jitted update."""
     schedule = make_schedule(work.optim, work.train.steps)
     tx = make_optimizer(work.optim, schedule, work.task.matrix_axes)
-    key = jax.random.key(0)
-    state = jax.eval_shape(lambda k: init_state(work.task, tx, k), key)
-    shardings = tree_shardings(state, mesh, work.task.param_axes)
-    batch = batch_sharding(mesh)
     update = make_train_step(
         work.task,
         tx,
@@ -238,21 +245,22 @@ def _step(work: Work, mesh):
         accumulate=work.train.accumulate,
         ema_decay=work.train.ema_decay,
     )
-    step = jax.jit(
+    return jax.jit(
         update,
-        in_shardings=(shardings, batch),
+        in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
-    return step, state, shardings
 
 
 def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
     """The report of the compiled step; of what the compiler said if it does not fit."""
-    step, state, shardings = _step(work, mesh)
+    state, shardings = _state(work, mesh)
+    step = _step(work, shardings, mesh)
     start = time.monotonic()
     with jax.set_mesh(mesh):
-        batch = work.batch(work.train.batch_size, batch_sharding(mesh))
+        size = work.train.batch_size
+        batch = _examples(size, work.length, batch_sharding(mesh))
         lowered = step.trace(state, batch).lower(lowering_platforms=("tpu",))
         try:
             compiled = lowered.compile()
@@ -284,7 +292,7 @@ def _needed(message: str) -> float | None:
 def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
     """The report from shapes alone: usual kernels, everything split as named."""
     network, sizes = work.task.config, dict(mesh.shape)
-    _, state, shardings = _step(work, mesh)
+    state, shardings = _state(work, mesh)
     ways, tensor = sizes["data"] * sizes["fsdp"], sizes["tensor"]
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     local = work.tokens / ways
@@ -309,10 +317,7 @@ def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
     model = _model_flops(work)
     executed = model * (4 / 3 if again else 1)
     peak = held + gradients + activations + logits + weights / network.depth
-    report = _report(
-        work, mesh, chip, topology, shardings, state, executed, peak, moved
-    )
-    return report
+    return _report(work, mesh, chip, topology, shardings, state, executed, peak, moved)
 
 
 def _report(
@@ -403,10 +408,18 @@ def _keys(pattern: Pattern | None, num_text: int, length: int) -> int:
 def _counted_flops(work: Work) -> float:
     """Of the traced gradients, one example, nothing computed again."""
     network = replace(work.task.config, remat="none", implementation="xla", dropout=0.0)
-    task = LMTask(network, work.task.num_codes, num_text=work.task.num_text)
+    task = work.task.num_codes, work.task.num_text
+    return _example_flops(network, *task, work.length) * work.train.batch_size
+
+
+@functools.lru_cache(maxsize=4)
+def _example_flops(
+    network: ImageLMConfig, num_codes: int, num_text: int, length: int
+) -> float:
+    task = LMTask(network, num_codes, num_text=num_text)
+    params = jax.eval_shape(task.init, jax.random.key(0))[0]
 
     def loss(params, batch):
         return task.loss(params, {}, batch, jax.random.key(0))[0]
 
-    flops = count_flops(jax.grad(loss), work.params(), work.batch(1))
-    return flops * work.train.batch_size
+    return count_flops(jax.grad(loss), params, _examples(1, length))

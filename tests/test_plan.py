@@ -41,7 +41,7 @@ def test_state_is_split_as_the_mesh_says():
     for words, ways in (((), 32), (("--config.mesh.tensor=4",), 32), ((), 32)):
         report = planning.plan(load("cogview", *words), "v5p:2x4x4", estimate=True)
         assert report.state_bytes == pytest.approx(
-            16 * report.parameters / ways, rel=0.01
+            16 * report.parameters / ways, rel=0.02
         )
     words = ("--config.mesh.data=8", "--config.mesh.fsdp=4")
     report = planning.plan(load("cogview", *words), "v5p:2x4x4", estimate=True)
