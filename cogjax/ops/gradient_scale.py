@@ -50,7 +50,7 @@ def next_scales(scales: dict[str, Array], finite: Array) -> dict[str, Array]:
     scale = jnp.where(falls, scale * SHRINKAGE, scale)
     return {
         "scale": jnp.clip(scale, SMALLEST, LARGEST),
-        "age": jnp.where(falls, 0, jnp.minimum(age + 1, WINDOW)),
+        "age": jnp.minimum(jnp.where(falls, 0, age) + 1, WINDOW),
     }
 
 

@@ -1,0 +1,217 @@
+"""What sandwich-LN and PB-Relax do for 16-bit training: CogView's Figure 3 as a toy.
+
+    python experiments/cogview/stability.py --out runs/stability
+
+CogView provokes the overflows of its 4B model with many layers and a large learning
+rate (section 2.4). Here 24 layers learn to draw rectangles from five words, with and
+without either remedy, in float32, bfloat16 and float16 under dynamic loss scaling; seed
+and data are the same for all. Writes stability.json and stability.png, and finished
+runs are not repeated. Time and results: docs/precision.md.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax.errors import UserError
+from cogjax.files import write_atomic
+from cogjax.models.image_lm import ImageLMConfig
+from cogjax.nn.blocks import Block, LayerInput
+from cogjax.parallel.mesh import MeshConfig, make_mesh
+from cogjax.tasks.lm import LMTask
+from cogjax.train.loop import TrainConfig, fit
+from cogjax.train.optim import OptimConfig
+
+RECIPES = {
+    "pre-LN, plain": {"sandwich": False, "alpha": 1.0, "norm_scope": "none"},
+    "pre-LN, PB-Relax": {"sandwich": False},
+    "sandwich-LN, plain": {"alpha": 1.0, "norm_scope": "none"},
+    "sandwich-LN, PB-Relax": {},
+}
+DTYPES = ("float32", "bfloat16", "float16")
+NUM_CODES, LENGTH = 16, 24
+BATCH, PROBE_EVERY, EVAL_EVERY = 8, 5, 10
+LARGEST = float(np.finfo(np.float16).max)
+
+
+def model(**recipe) -> ImageLMConfig:
+    """24 layers of 64."""
+    sizes = {"width": 64, "depth": 24, "heads": 2, "mlp_dim": 256, "dropout": 0.0}
+    return ImageLMConfig(vocab_size=20, max_positions=LENGTH, **sizes, **recipe)
+
+
+def batches(step: int):
+    """Sequences from `step` on: a word, then 24 codes, each decided by the one before.
+
+    The word says by which of four permutations; 3 in 10 codes are drawn at random
+    instead. ids int32 [b, t]; codes are the ids below 16.
+    """
+    orders = np.random.default_rng(0).permuted(np.tile(np.arange(NUM_CODES), (4, 1)), 1)
+    for seed in itertools.count(step):
+        rng = np.random.default_rng([1, seed])
+        word = rng.integers(0, 4, BATCH)
+        codes = rng.integers(0, NUM_CODES, (LENGTH, BATCH))
+        follows = rng.random((LENGTH, BATCH)) < 0.7
+        for i in range(1, LENGTH):
+            codes[i] = np.where(follows[i], orders[word, codes[i - 1]], codes[i])
+        ids = np.stack([NUM_CODES + word, *codes], axis=1).astype(np.int32)
+        yield {"ids": ids, "weights": np.ones(ids.shape, np.float32)}
+
+
+@dataclasses.dataclass
+class Probe:
+    """The hook that measures, in float32, what a forward pass would form.
+
+    `peaks` has a row [step, {name: largest magnitude of each layer}] a call. Squares
+    are those of a plain LayerNorm's variance.
+    """
+
+    config: ImageLMConfig
+    peaks: list
+
+    def __post_init__(self):
+        config = self.config
+        block = Block(
+            heads=config.heads,
+            head_dim=config.head_dim,
+            mlp_dim=config.mlp_dim,
+            init_depth=config.depth,
+            sandwich=config.sandwich,
+        )
+
+        def layer(x, params):
+            return _layer_peaks(block, params, x)
+
+        def peaks(params, ids):
+            x = params["token_embedding"][ids]
+            x = x + params["position_embedding"][: ids.shape[1]]
+            return jax.lax.scan(layer, x, params["blocks"]["layers"])[1]
+
+        self._measure = jax.jit(peaks)
+
+    def __call__(self, step, train_state, logger):
+        del logger
+        ids = next(batches(step))["ids"][:, :-1]
+        found = self._measure(train_state.params, ids)
+        peaks = {name: np.asarray(v).tolist() for name, v in found.items()}
+        self.peaks.append([step, peaks])
+
+    def first_overflow(self) -> dict | None:
+        """Step, layer (from 0) and tensor that first leave float16."""
+        relaxed = self.config.norm_scope != "none"
+        for step, peaks in self.peaks:
+            for layer, name in itertools.product(range(self.config.depth), peaks):
+                value = peaks[name][layer]
+                # PB-Relax bounds the squares at 64, and divides scores by alpha.
+                if relaxed and name.startswith("square"):
+                    continue
+                if name == "attention scores":
+                    value /= self.config.alpha
+                if not value <= LARGEST:
+                    place = {"step": step, "layer": layer, "tensor": name}
+                    return {**place, "value": value}
+        return None
+
+
+def _layer_peaks(block: Block, params, x):
+    """(output of the layer, {name: largest magnitude})."""
+    (y, _), kept = block.apply(
+        {"params": params},
+        x,
+        LayerInput(),
+        None,
+        None,
+        capture_intermediates=True,
+        mutable=["intermediates"],
+    )
+    out = {name: kept["intermediates"][name]["__call__"][0] for name in params}
+    query, key = out["qkv"][:, :, 0], out["qkv"][:, :, 1]
+    scores = jnp.einsum("btnh,bsnh->bnts", query, key) / query.shape[-1] ** 0.5
+    peaks = {
+        "squares in pre_attn_norm": _squares(x),
+        "attention scores": scores,
+        "attention output": out["attn_out"],
+        "squares in post_attn_norm": _squares(out["attn_out"]),
+        "squares in pre_mlp_norm": _squares(y - out["mlp_out"]),
+        "MLP output": out["mlp_out"],
+        "squares in post_mlp_norm": _squares(out["mlp_out"]),
+        "main branch": y,
+    }
+    if block.sandwich:
+        peaks["squares in pre_mlp_norm"] = _squares(y - out["post_mlp_norm"])
+    else:
+        peaks = {name: v for name, v in peaks.items() if "post_" not in name}
+    return y, {name: jnp.max(jnp.abs(v)) for name, v in peaks.items()}
+
+
+def _squares(x):
+    return jnp.square(x - jnp.mean(x, axis=-1, keepdims=True))
+
+
+def run(recipe: str, dtype: str, folder: Path, steps: int) -> dict:
+    """Trains one cell of the table, or reads what was found before."""
+    result = folder / "result.json"
+    if result.exists():
+        return json.loads(result.read_text())
+    config = model(dtype=dtype, **RECIPES[recipe])
+    train = TrainConfig(
+        steps=steps,
+        batch_size=BATCH,
+        ema_decay=0.9,
+        log_every=EVAL_EVERY,
+        eval_every=EVAL_EVERY,
+        save_every=steps,
+        sample_every=0,
+    )
+    # Without clipping, as the learning rate is meant to be too large.
+    optim = OptimConfig(lr=LR, warmup=20, final_ratio=0.01, clip=0.0)
+    probe, stopped = Probe(config, []), None
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    held_out = [batch for _, batch in zip(range(4), batches(10**6), strict=False)]
+    settings = {"hooks": ((PROBE_EVERY, probe),), "eval_batches": held_out}
+    try:
+        task = LMTask(config, NUM_CODES)
+        fit(task, batches, train, optim, mesh, folder, **settings)
+    except UserError as error:
+        stopped = str(error)
+    found = {
+        "curve": _curve(folder / "metrics.jsonl"),
+        "stopped": stopped,
+        "overflow": probe.first_overflow(),
+        "peaks": probe.peaks,
+    }
+    write_atomic(result, json.dumps(found) + "\n")
+    return found
+
+
+LR = 3e-2
+
+
+def _curve(path: Path) -> list:
+    """[step, loss on held-out rectangles] of the moving average of the weights."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [[row["step"], row["eval/loss"]] for row in rows if "eval/loss" in row]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Trains what is not trained yet, prints the table and draws the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
+    parser.add_argument("--steps", type=int, default=200, help="of each run")
+    args = parser.parse_args(argv)
+    found = {}
+    for recipe, dtype in itertools.product(reversed(RECIPES), DTYPES):
+        folder = args.out / f"{recipe} {dtype}".replace(", ", "-").replace(" ", "-")
+        found[recipe, dtype] = run(recipe, dtype, folder, args.steps)
+    print(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
