@@ -38,6 +38,7 @@ RECIPES = {
 DTYPES = ("float32", "bfloat16", "float16")
 SIDE, NUM_CODES = 6, 16
 BATCH, PROBE_EVERY, EVAL_EVERY = 8, 5, 10
+LR = 1.5e-2
 LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -199,9 +200,6 @@ def run(recipe: str, dtype: str, folder: Path, steps: int) -> dict:
     return found
 
 
-LR = 1.5e-2
-
-
 def _curve(path: Path) -> list:
     """[step, loss on held-out rectangles] of the moving average of the weights."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -212,13 +210,61 @@ def main(argv: list[str] | None = None) -> None:
     """Trains what is not trained yet, prints the table and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
-    parser.add_argument("--steps", type=int, default=200, help="of each run")
+    parser.add_argument("--steps", type=int, default=120, help="of each run")
     args = parser.parse_args(argv)
     found = {}
     for recipe, dtype in itertools.product(reversed(RECIPES), DTYPES):
         folder = args.out / f"{recipe} {dtype}".replace(", ", "-").replace(" ", "-")
         found[recipe, dtype] = run(recipe, dtype, folder, args.steps)
-    print(1)
+    _print(found)
+    _draw(found, args.out / "stability.png")
+    named = {" ".join(key): value for key, value in found.items()}
+    write_atomic(args.out / "stability.json", json.dumps(named) + "\n")
+
+
+def _print(found: dict) -> None:
+    """A Markdown table: final loss, and what left float16 first."""
+    print("| recipe | numbers | final loss | of float32 | outside float16 first |")
+    print("| --- | --- | --- | --- | --- |")
+    for (recipe, dtype), result in found.items():
+        last = result["curve"][-1][1]
+        ratio = last / found[recipe, "float32"]["curve"][-1][1]
+        place = "nothing"
+        if result["overflow"]:
+            place = "{tensor} of layer {layer}, step {step}".format(
+                **result["overflow"]
+            )
+        loss = "stopped" if result["stopped"] else f"{last:.3f}"
+        print(f"| {recipe} | {dtype} | {loss} | {ratio:.3f} | {place} |")
+
+
+def _draw(found: dict, path: Path) -> None:
+    """A panel a recipe: held-out loss above, largest square and main branch below."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 4, figsize=(14, 6), sharex=True, sharey="row")
+    for (recipe, dtype), result in found.items():
+        above, below = axes[:, list(RECIPES).index(recipe)]
+        above.set_title(recipe)
+        above.plot(*zip(*result["curve"], strict=True), label=dtype)
+        if dtype == "float16":
+            steps = [step for step, _ in result["peaks"]]
+            for name in ("main branch", "attention scores", "MLP output"):
+                peaks = [max(of[name]) for _, of in result["peaks"]]
+                below.plot(steps, peaks, label=name)
+            below.axhline(LARGEST**0.5, color="grey", linestyle=":")
+            below.axhline(LARGEST, color="grey")
+    axes[0, 0].set(ylabel="held-out loss")
+    axes[1, 0].set(ylabel="largest magnitude, float16 run", yscale="log")
+    for row in axes:
+        row[0].legend()
+    for axis in axes[1]:
+        axis.set_xlabel("step")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
