@@ -44,10 +44,9 @@ def make_train_step(
     and only the counters and scales advance. Finiteness is decided on global values, so
     all processes agree.
 
-    A task with `loss_scale` True has its loss scaled (`train/loss_scale.py`). One with
-    scales in its own state has `rescale(state, grads) -> (state, searching)`. While the
-    loss is finite and a scale can fall further, a dropped update is part of the search
-    for the scale and leaves `bad_steps` as it is.
+    A task with `loss_scale` True has its loss scaled. One with scales in its own state
+    has `rescale(state, grads) -> (state, searching)`. While the loss is finite and a
+    scale can fall further, a dropped update does not count among the `bad_steps`.
     """
 
     def step(train_state: TrainState, batch):
@@ -70,8 +69,8 @@ def make_train_step(
             searching |= loss_scale["scale"] > SMALLEST
             metrics["loss_scale"] = loss_scale["scale"]
             loss_scale = next_loss_scale(loss_scale, finite)
-        failed = ~(jnp.isfinite(metrics["loss"]) & searching)
-        bad_steps = jnp.where(finite, 0, train_state.bad_steps + failed)
+        searching &= jnp.isfinite(metrics["loss"])
+        bad_steps = jnp.where(finite, 0, train_state.bad_steps + ~searching)
         metrics |= {
             "grad_norm": norm,
             "lr": schedule(train_state.step),

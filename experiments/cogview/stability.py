@@ -2,12 +2,12 @@
 
     python experiments/cogview/stability.py --out runs/stability
 
-CogView finds layer outputs of 10^4 and more in its deep model (section 2.4) and provokes
-them in toys. Here 24 layers that start with such outputs, by large output kernels, learn
-to draw rectangles from five words, with and without either remedy, in float32, bfloat16
-and float16 under dynamic loss scaling; seed and data are the same for all. LayerNorm
-makes all these start alike but for the range of their numbers. Writes stability.json and
-stability.png, and finished runs are not repeated. Time and results: docs/precision.md.
+CogView finds layer outputs of 10^4 and more in its deep model (section 2.4), and
+provokes them in toys. Here 24 layers start so, by large output kernels, and learn to
+draw rectangles from five words, with and without either remedy, in float32, bfloat16
+and float16 under dynamic loss scaling. Seed and data are the same for all. Writes
+stability.json and stability.png; finished runs are not repeated. Time and results:
+docs/precision.md.
 """
 
 import argparse

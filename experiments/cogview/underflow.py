@@ -5,8 +5,8 @@
 Counts the gradients of each layer that are zero in float16 and not in float32: without
 a scale, with the largest global scale that overflows nowhere, and with DALL-E's scale
 of each residual branch. The network has 24 pre-LN layers of which each adds 1.8 times
-as much as the one before, after embeddings of a hundredth, so that gradients shrink over
-the layers; its loss is divided by 64 as if the batch had as many times its 512 tokens.
+as much as the one before, after embeddings of a hundredth, so that gradients shrink
+over the layers; its loss is divided by 64, as if the batch were so many times as large.
 Time and results: docs/precision.md.
 """
 
