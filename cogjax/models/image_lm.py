@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.nn.blocks import Block, LayerInput
+from cogjax.nn.blocks import Block, LayerInput, branch_of
 from cogjax.nn.layers import RelaxedNorm
 from cogjax.nn.stack import Stack
 from cogjax.ops import matmul
 from cogjax.ops.cache import Cache, cache_plan, empty_cache
+from cogjax.ops.gradient_scale import scale_gradient
 from cogjax.ops.kernels import Implementation
 from cogjax.ops.masks import Pattern, layer_kinds
 from cogjax.ops.precision import shrink_gradient
@@ -55,7 +56,9 @@ class DecoderConfig:
 
     alpha: PB-Relax attention constant (1: off). norm_scope: see `ops/precision.py`.
     embedding_gradient: factor on the embedding's gradient (1: off; the paper uses
-    0.1). dtype: of the activations; parameters are float32. remat, unroll: see
+    0.1). dtype: of the activations; parameters are float32. gradient_scale: what keeps
+    float16 gradients in range: "loss" is one factor on the loss, "resblock" DALL-E's on
+    each residual branch, and float32 between them and in the head. remat, unroll: see
     `nn/stack.py`. implementation: of attention, see `ops/kernels.py`. window: above 0
     training attends to `window_times` blocks of so many positions and to `num_pivots`
     others (`ops/three_region.py`, for long sequences); scoring and drawing attend to
@@ -67,10 +70,11 @@ class DecoderConfig:
     heads: int = 40
     dropout: float = 0.1
     alpha: float = 32.0
-    norm_scope: Literal["token", "sample", "tensor"] = "token"
+    norm_scope: Literal["token", "sample", "tensor", "none"] = "token"
     sandwich: bool = True
     embedding_gradient: float = 1.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    gradient_scale: Literal["loss", "resblock"] = "loss"
     remat: str = "none"
     unroll: int = 1
     implementation: Implementation = "auto"
@@ -158,6 +162,7 @@ class ImageLM(nn.Module):
         place: Array | int | None = None,
         key: Array | None = None,
         pivots: Array | None = None,
+        scales: Array | None = None,
         only_last: bool = False,
         parts: tuple[tuple[slice, slice], ...] = (),
     ) -> tuple[Array | list[Array], list[Cache] | None]:
@@ -171,6 +176,8 @@ class ImageLM(nn.Module):
             continues them from that position on.
           key: dropout key; None for evaluation.
           pivots: int [l, b, p] of `draw_pivots`: attend to them and the `window`.
+          scales: float32 [l, 2], of the gradients of each layer's branches; those of
+            the parameters are then scaled too, see `unscale_blocks`.
           only_last: compute the logits of the last position only.
           parts: static (positions, ids): compute only these logits, a list of arrays.
 
@@ -178,7 +185,7 @@ class ImageLM(nn.Module):
           (logits [b, t, v] in float32, updated cache or None).
         """
         cfg = self.config
-        dtype = jnp.dtype(cfg.dtype)
+        dtype = jnp.float32 if cfg.gradient_scale == "resblock" else cfg.dtype
         table = self._table("token_embedding", cfg.vocab_size)
         places = self._table("position_embedding", cfg.max_positions)
         x = _look_up(table, ids, "vocab") + _look_up(places, positions, None)
@@ -192,7 +199,7 @@ class ImageLM(nn.Module):
         stack = Stack(
             _block(cfg), cfg.depth, cfg.remat, cfg.unroll, cfg.patterns, name="blocks"
         )
-        layers = LayerInput(None, layer_keys, pivots)
+        layers = LayerInput(None, layer_keys, pivots, scales)
         if cache is not None:
             layers = [LayerInput(layer) for layer in cache]
         x, cache = stack(x, layers, mask, place)
@@ -246,6 +253,32 @@ def _block(config: ImageLMConfig) -> Block:
         window_times=config.window_times,
         parent=None,
     )
+
+
+def unscale_blocks(params: Any, scales: Array) -> Any:
+    """The same parameters; their gradients in the blocks are divided by `scales`.
+
+    scales: float32 [l, 2] of `ImageLM`, which multiplies by them.
+    """
+
+    def unscale(path, leaf):
+        factor = 1 / scales[:, branch_of(path[0].key)]
+        return scale_gradient(leaf, factor.reshape(-1, *(1,) * (leaf.ndim - 1)))
+
+    layers = jax.tree_util.tree_map_with_path(unscale, params["blocks"]["layers"])
+    return {**params, "blocks": {**params["blocks"], "layers": layers}}
+
+
+def finite_branches(grads: Any) -> Array:
+    """bool [l, 2]: whether all gradients of each branch's parameters are finite."""
+    layers = grads["blocks"]["layers"]
+
+    def all_finite(branch):
+        parts = [part for name, part in layers.items() if branch_of(name) == branch]
+        leaves = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(parts)]
+        return jnp.all(jnp.stack([jnp.isfinite(x).all(1) for x in leaves]), axis=0)
+
+    return jnp.stack([all_finite(0), all_finite(1)], axis=1)
 
 
 def param_shapes(config: ImageLMConfig) -> Any:

@@ -17,6 +17,7 @@ from jax import Array
 from cogjax.nn.layers import Dense, RelaxedNorm
 from cogjax.ops.attention import attention, causal_attention
 from cogjax.ops.cache import Cache, insert_prefix, plan_of
+from cogjax.ops.gradient_scale import scale_gradient, unscale_gradient
 from cogjax.ops.kernels import Implementation, choose
 from cogjax.ops.masks import Pattern
 from cogjax.ops.sparse_attention import cached_attention, sparse_attention
@@ -28,11 +29,16 @@ RESIDUAL = ("batch", "sequence", None)
 
 
 class LayerInput(NamedTuple):
-    """What one layer receives besides the activations; None where unused."""
+    """What one layer receives besides the activations; None where unused.
+
+    scales: float32 [2], of the gradients of the attention and the MLP branch, for
+    float32 activations (`ops/gradient_scale.py`).
+    """
 
     cache: Cache | None = None
     dropout_key: Array | None = None
     pivots: Array | None = None
+    scales: Array | None = None
 
 
 class Block(nn.Module):
@@ -75,17 +81,23 @@ class Block(nn.Module):
         keys = (None,) * 3
         if layer.dropout_key is not None:
             keys = jax.random.split(layer.dropout_key, 3)
+        attn_scale, mlp_scale = (None,) * 2 if layer.scales is None else layer.scales
         x = constrain(x, *RESIDUAL)
-        h = constrain(self._norm("pre_attn_norm")(x), "batch", None, None)
+        h = self._norm("pre_attn_norm")(_enter(x, attn_scale))
+        h = constrain(h, "batch", None, None)
         h, cache = self._attend(h, layer, mask, place)
         h = self._drop(constrain(h, *RESIDUAL), keys[0])
-        x = x + (self._norm("post_attn_norm")(h) if self.sandwich else h)
-        h = constrain(self._norm("pre_mlp_norm")(x), "batch", None, None)
-        h = self._dense((self.mlp_dim,), 0.02, "mlp_in")(h)
+        h = self._norm("post_attn_norm")(h) if self.sandwich else h
+        x = x + _leave(h, attn_scale)
+        h = self._norm("pre_mlp_norm")(_enter(x, mlp_scale))
+        h = self._dense((self.mlp_dim,), 0.02, "mlp_in")(
+            constrain(h, "batch", None, None)
+        )
         h = constrain(nn.gelu(h), "batch", None, "mlp")
         h = self._dense(x.shape[-1:], self._out_std, "mlp_out")(h)
         h = self._drop(constrain(h, *RESIDUAL), keys[1])
-        return x + (self._norm("post_mlp_norm")(h) if self.sandwich else h), cache
+        h = self._norm("post_mlp_norm")(h) if self.sandwich else h
+        return x + _leave(h, mlp_scale), cache
 
     def _attend(self, h, layer, mask, place):
         qkv = self._dense((3, self.heads, self.head_dim), 0.02, "qkv")(h)
@@ -155,3 +167,16 @@ class Block(nn.Module):
         if key is None or self.dropout == 0:
             return x
         return nn.Dropout(self.dropout, deterministic=False)(x, rng=key)
+
+
+def _enter(x: Array, scale: Array | None) -> Array:
+    return x if scale is None else unscale_gradient(x, scale)
+
+
+def _leave(h: Array, scale: Array | None) -> Array:
+    return h if scale is None else scale_gradient(h.astype(jnp.float32), scale)
+
+
+def branch_of(name: str) -> int:
+    """Which branch the parameters of that name are in: 0 attention, 1 MLP."""
+    return int("mlp" in name)

@@ -10,9 +10,11 @@ from cogjax.models.image_lm import (
     PARAM_AXES,
     ImageLM,
     ImageLMConfig,
+    finite_branches,
     matrix_axes,
+    unscale_blocks,
 )
-from cogjax.ops import losses
+from cogjax.ops import gradient_scale, losses
 from cogjax.ops.three_region import draw_pivots
 
 
@@ -48,16 +50,38 @@ class LMTask:
         self.num_codes = num_codes
         self.code_noise = code_noise
         self.num_text = num_text
+        # Float16 without any scale would lose small gradients without a word.
+        by_loss = model.gradient_scale == "loss"
+        self.loss_scale = model.dtype == "float16" and by_loss
 
     def init(self, key: Array):
-        """Returns (params, state); there is no state."""
+        """Returns (params, state); the state holds the resblocks' gradient scales."""
         ids = jnp.zeros((1, 2), jnp.int32)
-        return self.model.init(key, ids, ids)["params"], {}
+        params, state = self.model.init(key, ids, ids)["params"], {}
+        if self.config.gradient_scale == "resblock":
+            state = gradient_scale.start_scales(self.config.depth)
+        return params, state
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass: (loss, (state, metrics))."""
-        values, weights, metrics = self._losses(params, batch, key)
+        scales = None
+        if state:
+            replicas = batch["ids"].size / gradient_scale.REPLICA_TOKENS
+            scales = state["scale"] * replicas
+            params = unscale_blocks(params, scales)
+        values, weights, metrics = self._losses(params, batch, key, scales)
+        if state:
+            scale = state["scale"]
+            metrics |= {"scale_min": jnp.min(scale), "scale_max": jnp.max(scale)}
         return losses.weighted_mean(values, weights), (state, metrics)
+
+    def rescale(self, state, grads):
+        """(next state, whether a scale of non-finite gradients may fall further)."""
+        if not state:
+            return state, jnp.zeros((), bool)
+        finite = finite_branches(grads)
+        may_fall = ~finite & (state["scale"] > gradient_scale.SMALLEST)
+        return gradient_scale.next_scales(state, finite), jnp.any(may_fall)
 
     def eval_metrics(self, params, state, batch, key: Array):
         """Losses without dropout, in nats a token."""
@@ -65,14 +89,14 @@ class LMTask:
         values, weights, metrics = self._losses(params, batch, None)
         return {"loss": losses.weighted_mean(values, weights), **metrics}
 
-    def _losses(self, params, batch, key):
+    def _losses(self, params, batch, key, scales=None):
         ids, weights = batch["ids"], batch["weights"][:, 1:]
         inputs, targets = ids[:, :-1], ids[:, 1:]
         if key is not None and self.code_noise:
             key, noise_key = jax.random.split(key)
             inputs = self._mix_codes(inputs, noise_key)
         positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
-        values = self._values(params, inputs, positions, targets, key)
+        values = self._values(params, inputs, positions, targets, key, scales)
         of_image = weights * (targets < self.num_codes)
         metrics = {
             "image_loss": losses.weighted_mean(values, of_image),
@@ -80,7 +104,7 @@ class LMTask:
         }
         return values, weights, metrics
 
-    def _values(self, params, inputs, positions, targets, key) -> Array:
+    def _values(self, params, inputs, positions, targets, key, scales) -> Array:
         """Cross-entropy of each target: float32 [b, t]."""
         pivots, key = self._pivots(inputs, key)
         apply = partial(
@@ -90,6 +114,7 @@ class LMTask:
             positions,
             key=key,
             pivots=pivots,
+            scales=scales,
         )
         if not self.num_text:
             logits, _ = apply()

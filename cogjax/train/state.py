@@ -14,7 +14,8 @@ class TrainState:
 
     step: int32, updates tried so far, also the position in the data. state: the task's
     own (a codebook). ema: moving average of params. key: of the run, raw key data;
-    step t uses `fold_in(key, t)`. bad_steps: updates skipped in a row.
+    step t uses `fold_in(key, t)`. bad_steps: failed updates in a row. loss_scale: of
+    `train/loss_scale.py`, {} without one.
     """
 
     step: Array
@@ -24,3 +25,4 @@ class TrainState:
     ema: Any
     key: Array
     bad_steps: Array
+    loss_scale: Any

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from cogjax.train.loss_scale import SMALLEST, next_loss_scale, start_loss_scale
 from cogjax.train.state import TrainState
 
 
@@ -24,6 +25,7 @@ def init_state(task: Any, tx: optax.GradientTransformation, key: Array) -> Train
         ema=jax.tree.map(jnp.copy, params),
         key=jax.random.key_data(run_key),
         bad_steps=jnp.zeros((), jnp.int32),
+        loss_scale=start_loss_scale() if getattr(task, "loss_scale", False) else {},
     )
 
 
@@ -39,8 +41,12 @@ def make_train_step(
 
     A batch is cut into `accumulate` parts whose gradients are averaged. If the loss or
     a gradient is not finite the whole update is dropped, task state and EMA included,
-    and only `step` and `bad_steps` advance. Finiteness is decided on global values, so
+    and only the counters and scales advance. Finiteness is decided on global values, so
     all processes agree.
+
+    A task with `loss_scale` True has its loss scaled. One with scales in its own state
+    has `rescale(state, grads) -> (state, searching)`. While the loss is finite and a
+    scale can fall further, a dropped update does not count among the `bad_steps`.
     """
 
     def step(train_state: TrainState, batch):
@@ -56,13 +62,20 @@ def make_train_step(
             lambda old: (*old, train_state.state),
             (train_state.params, train_state.opt_state, train_state.ema),
         )
-        bad_steps = jnp.where(finite, 0, train_state.bad_steps + 1)
+        params, opt_state, ema, state = kept
+        state, searching = _rescale(task, state, grads)
+        loss_scale = train_state.loss_scale
+        if loss_scale:
+            searching |= loss_scale["scale"] > SMALLEST
+            metrics["loss_scale"] = loss_scale["scale"]
+            loss_scale = next_loss_scale(loss_scale, finite)
+        searching &= jnp.isfinite(metrics["loss"])
+        bad_steps = jnp.where(finite, 0, train_state.bad_steps + ~searching)
         metrics |= {
             "grad_norm": norm,
             "lr": schedule(train_state.step),
             "bad_steps": bad_steps,
         }
-        params, opt_state, ema, state = kept
         new = TrainState(
             step=train_state.step + 1,
             params=params,
@@ -71,6 +84,7 @@ def make_train_step(
             ema=ema,
             key=train_state.key,
             bad_steps=bad_steps,
+            loss_scale=loss_scale,
         )
         return new, metrics
 
@@ -88,15 +102,29 @@ def _update(tx, grads, old, step: Array, ema_decay: float):
     return params, opt_state, ema
 
 
+def _rescale(task, state, grads):
+    """(task state with its next gradient scales, whether one may fall further)."""
+    if not hasattr(task, "rescale"):
+        return state, jnp.zeros((), bool)
+    return task.rescale(state, grads)
+
+
 def _gradients(task, train_state, batch, key, accumulate):
     """Mean gradients and metrics over parts of a batch; task state threads through."""
-    grad_fn = jax.value_and_grad(task.loss, has_aux=True)
+    scale = train_state.loss_scale["scale"] if train_state.loss_scale else 1.0
+
+    def scaled_loss(*args):
+        loss, aux = task.loss(*args)
+        return loss * scale, (loss, aux)
+
+    grad_fn = jax.value_and_grad(scaled_loss, has_aux=True)
 
     def part(state, inputs):
         index, part_batch = inputs
-        (loss, (state, metrics)), grads = grad_fn(
+        (_, (loss, (state, metrics))), grads = grad_fn(
             train_state.params, state, part_batch, jax.random.fold_in(key, index)
         )
+        grads = jax.tree.map(lambda g: g / scale, grads)
         return state, (grads, {"loss": loss, **metrics})
 
     if accumulate == 1:
