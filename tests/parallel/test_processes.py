@@ -23,10 +23,10 @@ def member(number: int, port: int, folder: str) -> None:
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, number)
     state, losses = test_training.train(SIZES)
     checkpoints = Checkpoints(Path(folder))
-    checkpoints.save(state, "data", 8)
+    checkpoints.save(state, 24, "data")
     checkpoints.wait()
     _, abstract, shardings, _ = test_training.parts(SIZES)
-    restored = checkpoints.restore(abstract, shardings, "data")
+    restored, _ = checkpoints.restore(abstract, shardings, "data")
     checkpoints.close()
     same = all(
         np.array_equal(x.data, y.data)
@@ -69,7 +69,7 @@ def test_two_processes_equal_one_device(tmp_path):
         np.testing.assert_allclose(found["losses"], want, rtol=1e-5)
     # And the checkpoint of two processes is read by one, on another mesh.
     _, abstract, shardings, _ = test_training.parts((1, 4, 2))
-    restored = Checkpoints(tmp_path).restore(abstract, shardings, "data")
+    restored, _ = Checkpoints(tmp_path).restore(abstract, shardings, "data")
     alone, _ = test_training.train((1, 1, 1))
     for a, b in zip(
         jax.tree.leaves(restored.ema), jax.tree.leaves(alone.ema), strict=True
