@@ -38,7 +38,11 @@ def test_papers_fit_and_their_flops_agree(family):
 
 def test_state_is_split_as_the_mesh_says():
     """float32 weights, EMA and two moments over fsdp x tensor, little beside."""
-    for words, ways in (((), 32), (("--config.mesh.tensor=4",), 32), ((), 32)):
+    for words, ways in (
+        ((), 32),
+        (("--config.mesh.fsdp=8", "--config.mesh.tensor=4"), 32),
+        (("--config.mesh.fsdp=4", "--config.mesh.tensor=2"), 8),
+    ):
         report = planning.plan(load("cogview", *words), "v5p:2x4x4", estimate=True)
         assert report.state_bytes == pytest.approx(
             16 * report.parameters / ways, rel=0.02
@@ -50,7 +54,7 @@ def test_state_is_split_as_the_mesh_says():
 
 
 def test_too_large_does_not_fit():
-    words = ("--config.train.batch_size=256",)
+    words = ("--config.train.batch_size=256", "--config.mesh.fsdp=4")
     report = planning.plan(load("dalle", *words), "v5e:2x2", estimate=True)
     assert not report.fits
     with pytest.raises(UserError, match="nothing fits v5e:2x2: at least"):
@@ -72,8 +76,12 @@ def test_search_finds_what_fits_fastest_first():
         ("v9:2x2", (), "chips are v4, v5e, v5p, v6e, a100"),
         ("v5p:0x2", (), "has no chips"),
         ("v5p:2x2x2", ("--config.mesh.fsdp=3",), "does not cover 8 devices"),
-        ("v5p:2x2x2", ("--config.train.batch_size=12",), "must be a multiple of"),
-        ("v5e:4x4", ("--config.mesh.tensor=16",), "does not divide 40 of"),
+        ("v5p:2x4x4", ("--config.train.batch_size=48",), "must be a multiple of"),
+        (
+            "v5e:4x4",
+            ("--config.mesh.fsdp=1", "--config.mesh.tensor=16"),
+            "does not divide 40 of",
+        ),
         ("v5e:4x4", ("--config.task.name=vq",), "expects lm, dalle, ernie_vilg"),
     ],
 )
@@ -97,7 +105,7 @@ def test_command(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
 def test_compiled_for_a_pod():
-    words = (*SMALL, "--config.mesh.tensor=2")
+    words = (*SMALL, "--config.mesh.fsdp=4", "--config.mesh.tensor=2")
     report = planning.plan(load("cogview", *words), "v5e:2x4")
     guess = planning.plan(load("cogview", *words), "v5e:2x4", estimate=True)
     assert report.how == "compiled" and report.fits

@@ -1,11 +1,12 @@
 """The device mesh: axes data, fsdp and tensor."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import (
     AbstractMesh,
     AxisType,
@@ -36,7 +37,22 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
     devices = jax.devices() if devices is None else list(devices)
     sizes = mesh_sizes(config, len(devices))
     types = (AxisType.Auto,) * len(AXES)
-    return Mesh(np.array(devices).reshape(sizes), AXES, axis_types=types)
+    return Mesh(_arrange(sizes, devices), AXES, axis_types=types)
+
+
+def _arrange(sizes: Sequence[int], devices: Sequence) -> np.ndarray:
+    """Devices as a grid whose axes follow the links of a TPU; data spans slices."""
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if devices[0].platform != "tpu" or slices > 1 and sizes[0] % slices:
+        return np.array(devices).reshape(sizes)
+    within = (sizes[0] // slices, *sizes[1:])
+    if slices > 1:
+        return mesh_utils.create_hybrid_device_mesh(
+            within, (slices, 1, 1), devices, allow_split_physical_axes=True
+        )
+    return mesh_utils.create_device_mesh(
+        within, devices, allow_split_physical_axes=True
+    )
 
 
 def make_abstract_mesh(config: MeshConfig, count: int) -> AbstractMesh:

@@ -22,6 +22,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.model = dataclasses.asdict(cogview.TRANSFORMERS["paper"])
     config.data = {"path": "", "tokenizer": "", "text": ""}
     config.optim = {"lr": 3e-4}
-    config.mesh = {"data": 1, "fsdp": -1, "tensor": 1}
+    config.mesh = {"data": -1, "fsdp": 32, "tensor": 1}
     config.train = {"steps": 144_000, "batch_size": 6144}
     return config

@@ -18,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.task = {"name": "dalle"}
     config.model = dataclasses.asdict(dalle.TRANSFORMERS["paper"])
     config.optim = {"lr": 4.5e-4, "b2": 0.96, "weight_decay": 4.5e-2, "clip": 4.0}
-    config.mesh = {"data": 1, "fsdp": -1, "tensor": 1}
+    # Shards of 496 rows: 3968 over 128 chips would not fill the tiles of a TPU.
+    config.mesh = {"data": -1, "fsdp": 8, "tensor": 1}
     config.train = {"steps": dalle.STEPS, "batch_size": dalle.BATCH_SIZE}
     return config

@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.task = {"name": "ernie_vilg"}
     config.model = dataclasses.asdict(ernie_vilg.TRANSFORMERS["paper"])
-    config.mesh = {"data": 1, "fsdp": -1, "tensor": 1}
+    config.mesh = {"data": -1, "fsdp": 32, "tensor": 1}
     config.train = {
         "steps": ernie_vilg.STEPS,
         "batch_size": ernie_vilg.BATCH_SIZE,
