@@ -124,7 +124,8 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
         3,
     ]
     record = json.loads((out / "generation.json").read_text("utf-8"))
-    assert record["model"] == {"name": "emoji", "card": model.card}
+    expected = {"name": "emoji", "weights": "float32", "card": model.card}
+    assert record["model"] == expected
     assert record["seed"] == 7 and record["settings"]["top_k"] == 9
     assert record["settings"]["temperature"] == 0.5  # the model's own
     assert record["prompts"] == ["一只猫的线稿", "a red apple, 3D"]
@@ -242,8 +243,9 @@ def test_evaluate_passes_the_flags_on(model, monkeypatch, tmp_path, capsys):
     assert cli.main([*words, "--json", str(out)]) == 0
     wanted = {"n": 3, "best_of": 2, "seed": 0, "gallery": None, "sheet": None}
     assert calls == [((model, "set"), wanted)]
-    assert json.loads(out.read_text()) == {"style": 0.9}
-    assert json.loads(capsys.readouterr().out) == {"style": 0.9}
+    figures = {"model": "emoji", "weights": "float32", "style": 0.9}
+    assert json.loads(out.read_text()) == figures
+    assert json.loads(capsys.readouterr().out) == figures
 
 
 def test_interrupt_has_its_own_status(monkeypatch, capsys, model, tmp_path):

@@ -45,6 +45,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             sheet=args.sheet,
             progress=progress,
         )
+    figures = {"model": args.model, "weights": args.weights, **figures}
     text = json.dumps(figures, indent=2, ensure_ascii=False)
     print(text)
     if args.json:

@@ -110,7 +110,7 @@ def _record(args: argparse.Namespace, model) -> dict:
     settings |= {"image_prompt": args.image_prompt, "rows": args.rows}
     return {
         "cogjax": __version__,
-        "model": {"name": args.model, "card": model.card},
+        "model": {"name": args.model, "weights": args.weights, "card": model.card},
         "seed": settings.pop("seed"),
         "settings": settings,
     }

@@ -133,8 +133,15 @@ def _send(computations, op: _Op, times: float, total: _Total) -> None:
         total.calls[kind] += times
         total.network[kind] += times * _crossing(kind, op)
     elif kind == "fusion":
-        for inner in computations[_called(op, "calls")].ops.values():
-            _send(computations, inner, times, total)
+        name = _called(op, "calls")
+        for inner in computations[name].ops.values():
+            if "all-reduce-scatter" in name and inner.kind == "all-reduce":
+                # How TPUs spell a reduce-scatter; it goes round the ring once.
+                total.calls["reduce-scatter"] += times
+                sent = _crossing("all-reduce", inner) / 2
+                total.network["reduce-scatter"] += times * sent
+            else:
+                _send(computations, inner, times, total)
 
 
 def _called(op: _Op, key: str) -> str:
@@ -247,7 +254,7 @@ def _crossing(kind: str, op: _Op) -> float:
 
 def _group(rest: str) -> int:
     """Devices of a replica group, in any of its three spellings."""
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest):
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", rest):
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
         return math.prod(
             int(sizes[axis]) for axis in re.findall(r"'([^']+)'", found[2])

@@ -94,3 +94,20 @@ def test_a_compiled_scan_counts_every_trip(length):
     assert found.network["all-reduce"] == length * 2 * (4 * 64 * 4) * 7 / 8
     # At least each device's part of every matrix, once; not the stack in every trip.
     assert length * 8 * 64 * 4 < found.memory < length * length * 8 * 64 * 4 + 2**18
+
+
+@pytest.mark.parametrize(
+    ("groups", "ways"),
+    [
+        ("{{0,2},{1,3}}", 2),
+        ("[2,4]<=[8]", 4),
+        ("[2,4]<=[4,2]T(1,0)", 4),
+        ("mesh['a'=2,'b'=4] {'b'}", 4),
+        ("mesh['a'=1,'b'=32,'c'=4], device_ids=([4,32]T(1,0)) {'b'}", 32),
+        ("mesh['a'=2,'b'=4] {'a','b'}", 8),
+    ],
+)
+def test_spellings_of_groups(groups, ways):
+    text = TEXT.replace("replica_groups={{0,1},{2,3}}", f"replica_groups={groups}")
+    found = traffic(text).network["all-reduce"]
+    assert found == pytest.approx(2 * 400 * (ways - 1) / ways)
