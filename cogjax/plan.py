@@ -6,6 +6,7 @@ The compiler says what memory a chip needs; what is moved is read from the progr
 is the longest of computing, reading memory and sending, each at the chip's full rate.
 """
 
+import contextlib
 import functools
 import importlib.util
 import math
@@ -172,7 +173,9 @@ def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Repo
                     train = replace(work.train, accumulate=accumulate)
                     tried = replace(work, train=train, mesh=sizes)
                     mesh = make_abstract_mesh(sizes, count)
-                    found.append(_estimate(tried, mesh, chip, topology))
+                    # A mesh may not divide an axis of a parameter.
+                    with contextlib.suppress(UserError):
+                        found.append(_estimate(tried, mesh, chip, topology))
     fitting = sorted((r for r in found if r.fits), key=lambda r: r.step_seconds_serial)
     if not fitting:
         least = min((r.hbm_bytes for r in found), default=math.inf)
