@@ -38,9 +38,9 @@ from cogjax.parallel.mesh import (
 )
 from cogjax.parallel.rules import tree_shardings
 from cogjax.tasks.lm import LMTask
-from cogjax.train.loop import TrainConfig
+from cogjax.train.loop import TrainConfig, make_step
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
-from cogjax.train.step import init_state, make_train_step
+from cogjax.train.step import init_state
 
 # Where a paper's own task is named instead of "lm".
 SPARSE = {"dalle": dalle, "ernie_vilg": ernie_vilg}
@@ -240,29 +240,12 @@ def _state_shapes(network: ImageLMConfig, num_codes: int, optim: OptimConfig) ->
     return jax.eval_shape(lambda key: init_state(task, tx, key), jax.random.key(0))
 
 
-def _step(work: Work, shardings, mesh):
-    """The jitted update."""
-    schedule = make_schedule(work.optim, work.train.steps)
-    tx = make_optimizer(work.optim, schedule, work.task.matrix_axes)
-    update = make_train_step(
-        work.task,
-        tx,
-        schedule,
-        accumulate=work.train.accumulate,
-        ema_decay=work.train.ema_decay,
-    )
-    return jax.jit(
-        update,
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, None),
-        donate_argnums=0,
-    )
-
-
 def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
     """The report of the compiled step; of what the compiler said if it does not fit."""
     state, shardings = _state(work, mesh)
-    step = _step(work, shardings, mesh)
+    schedule = make_schedule(work.optim, work.train.steps)
+    tx = make_optimizer(work.optim, schedule, work.task.matrix_axes)
+    step = make_step(work.task, tx, schedule, work.train, shardings, mesh)
     start = time.monotonic()
     with jax.set_mesh(mesh):
         size = work.train.batch_size
@@ -275,7 +258,7 @@ def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
             if peak is None:
                 raise
             report = _estimate(work, mesh, chip, topology)
-            return replace(report, how="estimated", fits=False, hbm_bytes=peak)
+            return replace(report, fits=False, hbm_bytes=peak)
         executed = count_flops(step, state, batch)
     seconds = time.monotonic() - start
     moved = traffic(compiled.as_text())

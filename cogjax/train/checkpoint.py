@@ -18,9 +18,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cogjax.errors import UserError
+from cogjax.parallel.rules import path_name
 from cogjax.train import manifest
 from cogjax.train.manifest import Verdict
-from cogjax.train.processes import any_process, barrier
+from cogjax.train.processes import any_process, barrier, say
 from cogjax.train.state import TrainState
 
 FORMAT = 2  # 1 had neither digests nor the shapes in its meta.
@@ -148,7 +149,7 @@ class Checkpoints:
                 return verdict
             return Verdict(step, "bad", "another process found damage")
         if verdict.status == "unverified":
-            _say(f"step {step} has no digests: it is restored unverified")
+            say(f"step {step} has no digests: it is restored unverified")
         try:
             meta = self._restore_item(step, "meta", ocp.args.JsonRestore())
             _check_meta(meta, fingerprint)
@@ -179,7 +180,7 @@ class Checkpoints:
         while place.exists():
             copy += 1
             place = folder / f"{verdict.step}-{copy}"
-        _say(f"checkpoint of {verdict}; moved to {place}")
+        say(f"checkpoint of {verdict}; moved to {place}")
         barrier("quarantine")  # All have chosen the same name.
         if jax.process_index() == 0:
             folder.mkdir(exist_ok=True)
@@ -237,7 +238,7 @@ def _newest_good(folder: Path) -> int:
         verdict = manifest.verify_step(folder / str(step))
         if verdict.status != "bad":
             for older in bad:
-                _say(f"checkpoint of {older}; taking step {step}")
+                say(f"checkpoint of {older}; taking step {step}")
             return step
         bad.append(verdict)
     if bad:
@@ -273,9 +274,7 @@ def _describe(tree: Any) -> dict[str, str]:
     """Path of every leaf -> its type and shape in words."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): (
-            f"{np.dtype(leaf.dtype).name} {tuple(leaf.shape)}"
-        )
+        path_name(path): f"{np.dtype(leaf.dtype).name} {tuple(leaf.shape)}"
         for path, leaf in leaves
     }
 
@@ -325,11 +324,6 @@ def _check_meta(meta: Mapping[str, Any], fingerprint: str) -> None:
             f"({meta['fingerprint']} is now {fingerprint}): restore them, or start in "
             f"a new workdir"
         )
-
-
-def _say(line: str) -> None:
-    if jax.process_index() == 0:
-        print(f"cogjax: {line}", flush=True)
 
 
 def _first_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from cogjax.train.goodput import Goodput
 from cogjax.train.lock import lock_workdir
 from cogjax.train.metrics import Logger
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
-from cogjax.train.processes import StopSignal, check_agreement
+from cogjax.train.processes import StopSignal, check_agreement, say
 from cogjax.train.run import Hook, Run
 from cogjax.train.state import TrainState
 from cogjax.train.step import init_state, make_train_step
@@ -128,7 +128,7 @@ def fit(
         position = -(-example_index // config.batch_size)
         tools = checkpoints, logger, goodput, watchdog, stop
         run = Run(config, mesh, fingerprint, (evaluate, *hooks), *tools, position)
-        step = _make_step(task, tx, schedule, config, shardings, mesh)
+        step = make_step(task, tx, schedule, config, shardings, mesh)
         try:
             return run.steps(step, train_state, make_batches(position))
         finally:
@@ -153,13 +153,19 @@ def _start(task, tx, config, mesh, checkpoints, fingerprint, start_params):
             fresh = dataclasses.replace(fresh, params=params, ema=ema)
         return fresh, shardings, 0
     train_state, example_index = restored
-    if jax.process_index() == 0:
-        print(f"cogjax: resuming at step {int(train_state.step)}", flush=True)
+    say(f"resuming at step {int(train_state.step)}")
     return train_state, shardings, example_index
 
 
-def _make_step(task, tx, schedule, config, shardings, mesh):
-    """The compiled step (state, batch) -> (state, metrics); it donates the state."""
+def make_step(
+    task: Any,
+    tx: Any,
+    schedule: Any,
+    config: TrainConfig,
+    shardings: TrainState,
+    mesh: Mesh,
+) -> Callable:
+    """The jitted step (state, batch) -> (state, metrics); it donates the state."""
     step = make_train_step(
         task, tx, schedule, accumulate=config.accumulate, ema_decay=config.ema_decay
     )

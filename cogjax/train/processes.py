@@ -27,6 +27,12 @@ def any_process(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
+def say(line: str) -> None:
+    """Prints a line once, whatever the number of processes."""
+    if jax.process_index() == 0:
+        print(f"cogjax: {line}", flush=True)
+
+
 def barrier(name: str) -> None:
     """Waits for all processes."""
     multihost_utils.sync_global_devices(f"cogjax {name}")

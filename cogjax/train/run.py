@@ -12,7 +12,7 @@ from cogjax.parallel.mesh import place_batch
 from cogjax.train.checkpoint import Checkpoints
 from cogjax.train.goodput import Goodput
 from cogjax.train.metrics import Logger
-from cogjax.train.processes import StopSignal
+from cogjax.train.processes import StopSignal, say
 from cogjax.train.report import Report
 from cogjax.train.state import TrainState
 from cogjax.train.watchdog import Watchdog
@@ -72,7 +72,7 @@ class Run:
         finally:
             if self.goodput.stepped:
                 self.logger.scalars(self.number, self.goodput.take())
-                self._say(str(self.goodput))
+                say(str(self.goodput))
             self.logger.close()
 
     def _periodic(self, train_state: TrainState) -> None:
@@ -98,7 +98,7 @@ class Run:
     def _stop(self, bad_steps: int, train_state: TrainState) -> None:
         """Ends the run if a signal or lasting non-finite updates ask for it."""
         if self.stop.reached(self.number) and self.number < self.config.steps:
-            self._say(f"saving step {self.number} after a signal")
+            say(f"saving step {self.number} after a signal")
             self._save(train_state)
             raise SystemExit(EXIT_INTERRUPTED)
         if bad_steps >= self.config.max_bad_steps:
@@ -119,7 +119,7 @@ class Run:
         self.checkpoints.wait()
         found = any(step < spike for step in self.checkpoints.steps)
         if not found:
-            self._say(f"there is no checkpoint before step {spike} to go back to")
+            say(f"there is no checkpoint before step {spike} to go back to")
         return found
 
     def _roll_back(self, report: Report, train_state: TrainState) -> TrainState:
@@ -147,12 +147,8 @@ class Run:
         self.goodput.add("lost", self.logger.rewind(self.number))
         self.logger.scalars(self.number, {"rolled_back_from": jumped})
         report.restart(self.number)
-        self._say(
+        say(
             f"rolled back from step {jumped} to {self.number}; the data goes on at "
             f"example {self.position * self.config.batch_size}"
         )
         return restored
-
-    def _say(self, line: str) -> None:
-        if jax.process_index() == 0:
-            print(f"cogjax: {line}", flush=True)

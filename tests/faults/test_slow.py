@@ -32,16 +32,6 @@ RUN = Options(pause=0.005, steps=400, save_every=15)
 PAIR = Options(pause=0.02, devices=4, heartbeat=10, steps=60)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return finish(tmp_path_factory.mktemp("whole") / "run", RUN)[0]
-
-
-@pytest.fixture(scope="module")
-def whole_pair(tmp_path_factory):
-    return finish(tmp_path_factory.mktemp("pair") / "run", PAIR, 2)[0]
-
-
 def test_kill_at_any_moment(tmp_path, whole):
     lost = kill_often(tmp_path / "run", RUN, whole, 25)
     TABLE.add("A1", "kill -9, one process", 25, 25, lost)
