@@ -5,13 +5,14 @@
 CogView finds layer outputs of 10^4 and more in its deep model (section 2.4), and
 provokes them in toys. Here 24 layers start so, by large output kernels, and learn to
 draw rectangles from five words, with and without either remedy, in float32, bfloat16
-and float16 under dynamic loss scaling. Seed and data are the same for all. Writes
-stability.json and stability.png; finished runs are not repeated. Time and results:
-docs/precision.md.
+and float16 under dynamic loss scaling. A seed gives the start and the data, the same
+for all rows of the table. Writes stability.json and stability.png; finished runs are
+not repeated. Time and results: docs/precision.md.
 """
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
 import sys
@@ -38,7 +39,7 @@ RECIPES = {
 }
 DTYPES = ("float32", "bfloat16", "float16")
 SIDE, NUM_CODES = 6, 16
-BATCH, PROBE_EVERY, EVAL_EVERY = 8, 5, 10
+BATCH, PROBE_EVERY, EVAL_EVERY, EVAL_BATCHES = 8, 5, 20, 16
 LR, OUTPUTS = 3e-3, 2.0**17
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -51,22 +52,22 @@ def model(**recipe) -> ImageLMConfig:
     )
 
 
-def start_params(task: LMTask):
+def start_params(task: LMTask, seed: int):
     """Random parameters with output kernels 2^17 times as large as usual."""
-    params = jax.jit(task.init)(jax.random.key(0))[0]
+    params = jax.jit(task.init)(jax.random.key(seed))[0]
     layers = dict(params["blocks"]["layers"])
     for name in ("attn_out", "mlp_out"):
         layers[name] = {**layers[name], "kernel": layers[name]["kernel"] * OUTPUTS}
     return {**params, "blocks": {"layers": layers}}
 
 
-def batches(step: int):
+def batches(seed: int, step: int):
     """Rectangles from `step` on: 5 words (colour, edges), then 36 codes, 1 in 10 wrong.
 
     ids int32 [b, t]; codes are the ids below 16.
     """
-    for seed in itertools.count(step):
-        rng = np.random.default_rng(seed)
+    for index in itertools.count(step):
+        rng = np.random.default_rng([seed, index])
         colour = rng.integers(1, NUM_CODES, BATCH)
         rows, columns = np.sort(rng.integers(0, SIDE, (2, BATCH, 2)))
         inside = _between(rows)[:, :, None] & _between(columns)[:, None, :]
@@ -93,6 +94,7 @@ class Probe:
     """
 
     config: ImageLMConfig
+    seed: int
     peaks: list
 
     def __post_init__(self):
@@ -117,7 +119,7 @@ class Probe:
 
     def __call__(self, step, train_state, logger):
         del logger
-        ids = next(batches(step))["ids"][:, :-1]
+        ids = next(batches(self.seed, step))["ids"][:, :-1]
         found = self._measure(train_state.params, ids)
         peaks = {name: np.asarray(v).tolist() for name, v in found.items()}
         self.peaks.append([step, peaks])
@@ -174,8 +176,8 @@ def _squares(x):
     return jnp.square(x - jnp.mean(x, axis=-1, keepdims=True))
 
 
-def run(recipe: str, dtype: str, folder: Path, steps: int) -> dict:
-    """Trains one cell of the table, or reads what was found before."""
+def run(recipe: str, dtype: str, seed: int, folder: Path, steps: int) -> dict:
+    """Trains one cell of the table once, or reads what was found before."""
     result = folder / "result.json"
     if result.exists():
         return json.loads(result.read_text())
@@ -190,17 +192,18 @@ def run(recipe: str, dtype: str, folder: Path, steps: int) -> dict:
         sample_every=0,
     )
     optim = OptimConfig(lr=LR, warmup=10)
-    probe, stopped = Probe(config, []), None
+    probe, stopped = Probe(config, seed, []), None
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    held_out = [batch for _, batch in zip(range(4), batches(10**6), strict=False)]
+    held_out = list(itertools.islice(batches(seed, 10**6), EVAL_BATCHES))
     task = LMTask(config, NUM_CODES)
     settings = {
         "hooks": ((PROBE_EVERY, probe),),
         "eval_batches": held_out,
-        "start_params": start_params(task),
+        "start_params": start_params(task, seed),
     }
     try:
-        fit(task, batches, train, optim, mesh, folder, **settings)
+        source = functools.partial(batches, seed)
+        fit(task, source, train, optim, mesh, folder, **settings)
     except UserError as error:
         stopped = str(error)
     found = {
@@ -223,12 +226,14 @@ def main(argv: list[str] | None = None) -> None:
     """Trains what is not trained yet, prints the table and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
-    parser.add_argument("--steps", type=int, default=60, help="of each run")
+    parser.add_argument("--steps", type=int, default=200, help="of each run")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each row")
     args = parser.parse_args(argv)
-    found = {}
-    for recipe, dtype in itertools.product(reversed(RECIPES), DTYPES):
-        folder = args.out / f"{recipe} {dtype}".replace(", ", "-").replace(" ", "-")
-        found[recipe, dtype] = run(recipe, dtype, folder, args.steps)
+    found = {(recipe, dtype): [] for recipe in reversed(RECIPES) for dtype in DTYPES}
+    for seed, (recipe, dtype) in itertools.product(range(args.seeds), found):
+        name = f"{recipe} {dtype} {seed}".replace(", ", "-").replace(" ", "-")
+        result = run(recipe, dtype, seed, args.out / name, args.steps)
+        found[recipe, dtype].append(result)
     _print(found)
     _draw(found, args.out / "stability.png")
     named = {" ".join(key): value for key, value in found.items()}
@@ -236,30 +241,43 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _print(found: dict) -> None:
-    """A Markdown table: final loss, and what left float16 first."""
+    """A Markdown table: final losses of the seeds, and what left float16 first."""
     print("| recipe | numbers | final loss | of float32 | outside float16 first |")
     print("| --- | --- | --- | --- | --- |")
-    for (recipe, dtype), result in found.items():
-        last = result["curve"][-1][1]
-        ratio = last / found[recipe, "float32"]["curve"][-1][1]
-        place = "nothing"
-        if result["overflow"]:
-            place = "{tensor} of layer {layer}, step {step}".format(
-                **result["overflow"]
-            )
-        loss = "stopped" if result["stopped"] else f"{last:.3f}"
-        print(f"| {recipe} | {dtype} | {loss} | {ratio:.3f} | {place} |")
+    for (recipe, dtype), results in found.items():
+        exact = [_last(result) for result in found[recipe, "float32"]]
+        losses = [_last(result) for result in results]
+        ratios = [loss / wanted for loss, wanted in zip(losses, exact, strict=True)]
+        cells = [recipe, dtype, _spread(losses), _spread(ratios), _place(results[0])]
+        print("|", " | ".join(cells), "|")
+
+
+def _last(result: dict) -> float:
+    """The last held-out loss; infinite for a run that stopped before its end."""
+    return float("inf") if result["stopped"] else result["curve"][-1][1]
+
+
+def _spread(values: list[float]) -> str:
+    """The mean, then each value."""
+    each = ", ".join(f"{value:.3f}" for value in values)
+    return f"{np.mean(values):.3f} ({each})"
+
+
+def _place(result: dict) -> str:
+    if not result["overflow"]:
+        return "nothing"
+    return "{tensor} of layer {layer}, step {step}".format(**result["overflow"])
 
 
 def _draw(found: dict, path: Path) -> None:
-    """A panel a recipe: held-out loss above, largest square and main branch below."""
+    """Seed 0, a panel a recipe: held-out loss above, magnitudes below."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 4, figsize=(14, 6), sharex=True, sharey="row")
-    for (recipe, dtype), result in found.items():
+    for (recipe, dtype), (result, *_) in found.items():
         above, below = axes[:, list(RECIPES).index(recipe)]
         above.set_title(recipe)
         above.plot(*zip(*result["curve"], strict=True), label=dtype)
