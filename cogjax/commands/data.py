@@ -1,14 +1,15 @@
-"""`cogjax data`: build a data set from emoji or from a folder, and look at one."""
+"""`cogjax data`: build a set of emoji, of shapes or from a folder, and look at one."""
 
 import argparse
 import sys
 
-from cogjax.commands.arguments import add_command, number, whole
+from cogjax.commands.arguments import SEED, add_command, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 from cogjax.files import check_folder
 
 _SIZES = whole(8, 1024)
+_NUM = "pictures to train on; a twentieth as many of each test split (%(default)s)"
 _TIER = "auto takes the npm archives where npm is installed (%(default)s)"
 _BUDGET = "of broken files to skip before stopping (%(default)s)"
 _FIELD = "field of tables and .json with the captions; default: text, caption, ..."
@@ -16,7 +17,7 @@ _VAL = "of pictures to hold out as split val (%(default)s)"
 
 
 def add_parser(commands) -> None:
-    """Adds `data emoji`, `data folder` and `data show`."""
+    """Adds `data emoji`, `data shapes`, `data folder` and `data show`."""
     parser = commands.add_parser("data", help="Build a data set, or look at one.")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
@@ -30,6 +31,14 @@ def add_parser(commands) -> None:
     add("--npm-dir", metavar="DIR", help="archives fetched earlier by npm pack")
     add("--groups", metavar="A,B", help="of Unicode, such as food-drink; default: all")
     add("--no-flags", action="store_true", help="leave out the flags of countries")
+
+    summary = "Draw scenes of shapes with captions that are exactly true."
+    shapes = add_command(actions, "shapes", _shapes, summary)
+    add = shapes.add_argument
+    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    add("--n", type=whole(20, 10_000_000), default=20_000, help=_NUM)
+    add("--size", type=whole(32, 256), default=64, help="pixels a side (%(default)s)")
+    add("--seed", type=SEED, default=0, help="of the scenes (%(default)s)")
 
     summary = "Import pictures with captions: .txt files, metadata.jsonl, CSV or .tar."
     folder = add_command(actions, "folder", _folder, summary)
@@ -68,6 +77,17 @@ def _emoji(args: argparse.Namespace) -> None:
         )
     _report(args.out, report.manifest, report.failed)
     print(", ".join(f"{style} {count}" for style, count in report.styles.items()))
+
+
+def _shapes(args: argparse.Namespace) -> None:
+    check_folder(args.out)
+    from cogjax.data.shapes import build_shapes
+
+    with Progress() as progress:
+        manifest = build_shapes(
+            args.out, num=args.n, size=args.size, seed=args.seed, progress=progress
+        )
+    _report(args.out, manifest, [])
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
