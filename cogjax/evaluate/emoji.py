@@ -14,7 +14,8 @@ import numpy as np
 
 from cogjax.data.records import Example, decode_image, open_split, read_manifest
 from cogjax.errors import UserError
-from cogjax.evaluate.neighbours import concept_ranks, embed, wilson
+from cogjax.evaluate.intervals import wilson
+from cogjax.evaluate.neighbours import concept_ranks, embed
 from cogjax.evaluate.style import StyleJudge, train_judge
 from cogjax.ops import losses
 from cogjax.pipeline import TextToImage

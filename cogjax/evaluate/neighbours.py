@@ -46,17 +46,6 @@ def concept_ranks(
     return np.sum(distances < own[:, None], axis=1)
 
 
-def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson 95 % interval of a share; (0, 1) for no trials."""
-    if total == 0:
-        return 0.0, 1.0
-    share = hits / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    half /= 1 + z * z / total
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
-
-
 def _blur(pixels: np.ndarray, axis: int) -> np.ndarray:
     """Gaussian along one axis, edges repeated."""
     offsets = np.arange(-3, 4)

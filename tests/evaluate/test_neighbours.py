@@ -1,7 +1,6 @@
 import numpy as np
-import pytest
 
-from cogjax.evaluate.neighbours import concept_ranks, embed, wilson
+from cogjax.evaluate.neighbours import concept_ranks, embed
 
 RNG = np.random.default_rng(0)
 # Large flat areas, as drawings have: the blur must not remove them.
@@ -32,11 +31,3 @@ def test_embedding_keeps_the_mean_colour():
     np.testing.assert_allclose(
         embed(np.full((1, 50, 50, 3), 51, np.uint8)), np.full((1, 768), 0.2), atol=1e-6
     )
-
-
-@pytest.mark.parametrize(
-    ("hits", "total", "low", "high"), [(8, 10, 0.490, 0.943), (0, 10, 0.0, 0.278)]
-)
-def test_wilson(hits, total, low, high):
-    assert wilson(hits, total) == pytest.approx((low, high), abs=1e-3)
-    assert wilson(0, 0) == (0.0, 1.0)
