@@ -86,18 +86,24 @@ def draw_scene(rng: np.random.Generator, unseen: bool = False) -> Scene:
     """One to three kinds of shapes, all of a kind alike, at most MOST in all."""
     while True:
         groups = _draw_groups(rng)
-        if any(map(_held_group, groups)) != unseen:
-            continue
-        radii = [RADII[size] for count, _, _, size in groups for _ in range(count)]
-        if centres := place(radii, rng):
-            kinds = [group[1:3] for group in groups for _ in range(group[0])]
-            items = [
-                Item(shape, colour, x, y, radius)
-                for (shape, colour), (x, y), radius in zip(
-                    kinds, centres, radii, strict=True
-                )
-            ]
-            return Scene(tuple(items), _draw_background(rng))
+        if any(map(_held_group, groups)) == unseen and (scene := _arrange(groups, rng)):
+            return scene
+
+
+def draw_scene_for(request: Request, rng: np.random.Generator) -> Scene:
+    """A scene that satisfies a request; what it leaves open is drawn."""
+    while True:
+        groups = []
+        for phrase in request.phrases:
+            hues = [hue for hue in _HUES if hue != phrase.not_colour]
+            sizes = list(RADII) if phrase.count <= 3 else ["small"]
+            colour, size = phrase.colour or _pick(hues, rng), phrase.size
+            groups.append(
+                (phrase.count, phrase.shape, colour, size or _pick(sizes, rng))
+            )
+        scene = _arrange(groups, rng)
+        if scene and satisfied(request, scene.items):
+            return scene
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> Request:
@@ -219,6 +225,19 @@ def _draw_groups(rng) -> list[tuple[int, str, str, str]]:
     sizes = rng.choice(list(RADII), kinds) if sum(counts) <= 3 else ["small"] * kinds
     named = zip(counts, shapes, hues, sizes, strict=True)
     return [(n, str(shape), str(hue), str(size)) for n, shape, hue, size in named]
+
+
+def _arrange(groups: Sequence[tuple], rng) -> Scene | None:
+    """A scene of (count, shape, colour, size) groups; None if they found no room."""
+    each = [group[1:] for group in groups for _ in range(group[0])]
+    centres = place([RADII[size] for _, _, size in each], rng)
+    if centres is None:
+        return None
+    items = [
+        Item(shape, colour, x, y, RADII[size])
+        for (shape, colour, size), (x, y) in zip(each, centres, strict=True)
+    ]
+    return Scene(tuple(items), _draw_background(rng))
 
 
 def _draw_background(rng) -> Background:
