@@ -188,13 +188,9 @@ def _examples(seed, counts, size, workers) -> Iterator[tuple[str, Example]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         for split, count in counts.items():
-            make = functools.partial(_packed, seed, split, size=size)
-            for record in pool.map(make, range(count), chunksize=128):
-                yield split, Example.unpack(record)
-
-
-def _packed(seed: int, split: str, index: int, *, size: int) -> bytes:
-    return example(seed, split, index, size).pack()
+            make = functools.partial(example, seed, split, size=size)
+            for made in pool.map(make, range(count), chunksize=128):
+                yield split, made
 
 
 def _holds(phrase: Phrase, found: Sequence[Item]) -> bool:

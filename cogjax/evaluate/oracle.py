@@ -30,6 +30,7 @@ _FAR = 62.0  # from the nearest background colour, in grey levels of RGB distanc
 _LEAST_AREA = 0.004  # of the picture: half of the smallest shape
 _SPECK = 0.001
 _LEAST_AGREEMENT = 0.68
+_RADII = 0.06, 0.25  # what may be a shape at all
 _MARGIN = 3  # pixels around a piece
 _PALETTE = np.array(list(COLOURS.values()), float)
 _LIGHT = np.array([[g, np.subtract(g, CONTRAST)] for g in GROUNDS], float).reshape(
@@ -100,7 +101,8 @@ def _read(pixels, labels, label: int, box, speck: bool) -> Found:
     hue, colour = _colour(pixels[window], mask)
     cover = _cover(pixels[window], mask, labels[window], hue)
     shape, (x, y), radius, agreement = _fit(cover)
-    if speck or agreement < _LEAST_AGREEMENT:
+    credible = _RADII[0] <= radius / side <= _RADII[1]
+    if speck or not credible or agreement < _LEAST_AGREEMENT:
         shape = UNKNOWN
     item = Item(shape, colour, (left + x) / side, (top + y) / side, radius / side)
     return Found(item, agreement)
