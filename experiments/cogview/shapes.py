@@ -61,7 +61,7 @@ def _tokenizer() -> ml_collections.ConfigDict:
     config.task = {"name": "vq", "method": "ema"}
     config.model = dataclasses.asdict(TOKENIZER)
     config.optim = {"lr": 2e-3, "warmup": 100, "weight_decay": 0.0, "b2": 0.99}
-    config.train.update({"steps": 4000, "batch_size": 32, "ema_decay": 0.995})
+    config.train.update({"steps": 2700, "batch_size": 16, "ema_decay": 0.995})
     return config
 
 
@@ -75,7 +75,7 @@ def _transformer() -> ml_collections.ConfigDict:
         # Captions are written by a grammar: there is nothing to learn from them alone.
         "text_weight": 0.0,
     }
-    config.model = dataclasses.asdict(cogview.TRANSFORMERS["small"]) | {"text_len": 32}
+    config.model = dataclasses.asdict(cogview.TRANSFORMERS["small"]) | {"text_len": 18}
     config.data.update({"tokenizer": "runs/vq/export"})
     config.data.update({"text": "runs/text.model"})
     config.optim = {
