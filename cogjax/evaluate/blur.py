@@ -6,8 +6,8 @@ Two things are not in the papers, and each is an option whose value a figure sho
   `both`. CogView's author says that only the originals were blurred (issue 38 of its
   repository), and its table falls and then rises with k, as `reference` does and `both`
   hardly can. Compare with CogView's Table 1 by `reference` only.
-- *What "radius k" is.* `pil`: PIL's GaussianBlur(k), three box filters that have sigma k
-  together. `gaussian`: the Gaussian itself, sigma = k; the two differ by a grey level,
+- *What "radius k" is.* `pil`: PIL's GaussianBlur(k), three boxes that together have
+  sigma k. `gaussian`: the Gaussian itself, sigma = k; the two differ by a grey level,
   and by up to 20 at the frame, since PIL repeats the edge before each box. `lafite`:
   2k + 1 taps with the box's own deviation, sigma = (((2k + 1)^2 - 1) / 12)^1/2.
 
