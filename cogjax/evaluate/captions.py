@@ -143,7 +143,9 @@ def _meteor(candidate: Tokens, reference: Tokens) -> float:
         return 0.0
     precision, recall = matches / len(candidate), matches / len(reference)
     mean = precision * recall / (0.9 * precision + 0.1 * recall)
-    return mean * (1 - 0.5 * (len(runs) / matches) ** 3)
+    penalty = 0.5 * (len(runs) / matches) ** 3
+    # A caption that is its reference is in one piece: METEOR 1.5 takes no penalty.
+    return 1.0 if runs == [len(candidate)] == [len(reference)] else mean * (1 - penalty)
 
 
 def _common_runs(a: list, b: list) -> list[int]:

@@ -62,10 +62,10 @@ def test_meteor_by_hand():
     mean = 10 * precision * recall / (recall + 9 * precision)
     expected = mean * (1 - 0.5 * (3 / 5) ** 3)
     np.testing.assert_allclose(meteor_exact([THERE], [[CAT]]), [expected])
-    # The best of the references, which is the candidate itself: one chunk of six.
+    # The best of the references, which is the candidate itself: nothing to pay.
     np.testing.assert_allclose(
         meteor_exact([CAT, ["x"], []], [[THERE, CAT], [CAT], [CAT]]),
-        [1 - 0.5 / 6**3, 0, 0],
+        [1, 0, 0],
     )
 
 
@@ -91,3 +91,9 @@ def test_mistakes(candidates, references, message):
     for score in (bleu, rouge_l, meteor_exact):
         with pytest.raises(UserError, match=message):
             score(candidates, references)
+
+
+def test_meteor_pays_for_one_piece_of_a_longer_caption():
+    value = meteor_exact([CAT[:5]], [[CAT]])
+    mean = 10 * (5 / 6) / (5 / 6 + 9)
+    np.testing.assert_allclose(value, [mean * (1 - 0.5 / 5**3)])
