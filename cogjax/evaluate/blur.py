@@ -103,12 +103,12 @@ def blurred_fid(
             raise UserError("a set of pictures is empty: 2 a side are needed at least")
         return total
 
-    figures, sharp = [], None
+    figures, drawn = [], None
     for radius in radii:
-        if mode == "both" or sharp is None:
-            sharp = moments(generated, radius if mode == "both" else 0)
+        if mode == "both" or drawn is None:
+            drawn = moments(generated, radius if mode == "both" else 0)
         blurred = replace(source, blur=f"{mode}, {rule}, radius {radius}")
-        figure = fid(moments(reference, radius), sharp, blurred)
+        figure = fid(moments(reference, radius), drawn, blurred)
         figures.append(replace(figure, name=f"{figure.name}-{radius}[{mode}]"))
     return figures
 
