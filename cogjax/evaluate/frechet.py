@@ -11,6 +11,7 @@ features.
 
 import io
 import os
+import zipfile
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,20 +95,17 @@ class Moments:
 
         The published ones do not say of how many pictures they are: give `count`.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                stored = {name: file[name] for name in file.files}
-            mean, covariance = stored["mu"], stored["sigma"]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"cannot read {path}: an npz file with mu [d] and sigma [d, d] expected"
-            ) from error
-        if count is None and "count" not in stored:
+        stored = _read_arrays(path)
+        mean, covariance = stored.get("mu"), stored.get("sigma")
+        if mean is None or np.shape(covariance) != 2 * mean.shape or mean.ndim != 1:
+            raise UserError(f"{path} must hold mu [d] and sigma [d, d]")
+        count = stored.get("count") if count is None else count
+        if count is None:
             raise UserError(
                 f"{path} does not say of how many pictures it is: give count"
             )
-        count = int(stored.get("count", count) if count is None else count)
-        return cls(count, mean, np.asarray(covariance, np.float64) * (count - 1))
+        scatter = np.asarray(covariance, np.float64) * (int(count) - 1)
+        return cls(int(count), np.asarray(mean, np.float64), scatter)
 
 
 def frechet_distance(
@@ -187,6 +185,22 @@ def fid_infinity(
     )
     name = figure.name.replace("FID", "FID-inf", 1).replace("FD-", "FD-inf-", 1)
     return replace(figure, name=name, value=float(intercept), note=note)
+
+
+def _read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {
+                name.removesuffix(".npy"): np.lib.format.read_array(
+                    io.BytesIO(archive.read(name)), allow_pickle=False
+                )
+                for name in names
+            }
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"cannot read {path}: an npz file of arrays expected"
+        ) from error
 
 
 def _distance(a: Moments, b: Moments) -> float:

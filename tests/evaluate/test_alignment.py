@@ -100,5 +100,5 @@ def test_bad_scores():
         r_precision(np.zeros((2, 3)), np.zeros(3, int), SOURCE)
     with pytest.raises(UserError, match="truth in"):
         r_precision(np.zeros((2, 3)), np.array([0, 3]), SOURCE)
-    with pytest.raises(UserError, match="captions"):
+    with pytest.raises(UserError, match="2 captions for scores of 3"):
         r_precision(np.zeros((2, 3)), np.array([0, 1]), SOURCE, captions=["a"] * 2)

@@ -108,9 +108,17 @@ def test_moments_survive_a_file(tmp_path):
     with pytest.raises(UserError, match="give count"):
         Moments.load(tmp_path / "old.npz")
     assert Moments.load(tmp_path / "old.npz", count=20).count == 20
-    (tmp_path / "bad.npz").write_bytes(b"PK no")
-    with pytest.raises(UserError, match="npz file with mu"):
+    whole = (tmp_path / "coco.npz").read_bytes()
+    for data in (b"", b"no", whole[:-30]):
+        (tmp_path / "bad.npz").write_bytes(data)
+        with pytest.raises(UserError, match="an npz file of arrays"):
+            Moments.load(tmp_path / "bad.npz")
+    np.savez(tmp_path / "bad.npz", mu=moments.mean, sigma=moments.mean)
+    with pytest.raises(UserError, match="must hold mu"):
         Moments.load(tmp_path / "bad.npz")
+    np.save(tmp_path / "mu.npy", moments.mean)
+    with pytest.raises(UserError, match="an npz file of arrays"):
+        Moments.load(tmp_path / "mu.npy")
 
 
 def test_infinity_takes_most_of_the_bias_away():
