@@ -12,6 +12,7 @@ features.
 import io
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -197,7 +198,7 @@ def _read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 )
                 for name in names
             }
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"cannot read {path}: an npz file of arrays expected"
         ) from error
