@@ -67,7 +67,8 @@ def caption_losses(
             f"end token where it counts"
         )
     counted = np.arange(log_probs.shape[1]) < counts[:, None]
-    if not np.all(log_probs[counted] <= 0):
+    # Logits in float32 or less may come out a little above.
+    if not np.all(log_probs[counted] <= 1e-3):
         raise UserError("log-probabilities must be at most 0, and no NaN")
     return -np.sum(log_probs, axis=1, where=counted) / counts
 
@@ -102,8 +103,7 @@ def r_precision(
       truth: int [n], which caption is each picture's own.
       distractors: other captions that it must beat, drawn for each picture by `seed`;
         None: all. AttnGAN has 99.
-      captions: the m texts; one that is the true one in other clothes, word for word
-        the same, is never a distractor.
+      captions: the m texts; one that reads as the true one is never a distractor.
 
     Returns:
       The share, which the note sets beside chance and a Wilson interval. A tie counts
@@ -118,7 +118,11 @@ def r_precision(
         )
     if np.isnan(scores).any() or truth.min() < 0 or truth.max() >= scores.shape[1]:
         raise UserError("R-precision needs scores without NaN and truth in 0..m-1")
-    texts = np.arange(scores.shape[1]) if captions is None else np.asarray(captions)
+    texts = np.arange(scores.shape[1])
+    if captions is not None:
+        if len(captions) != len(texts):
+            raise UserError(f"{len(captions)} captions for scores of {len(texts)}")
+        texts = np.unique(captions, return_inverse=True)[1]
     rng = np.random.default_rng(seed)
     hits, chances = [], []
     for row, own in zip(scores, truth, strict=True):

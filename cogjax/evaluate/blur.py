@@ -6,8 +6,8 @@ Two things are not in the papers, and each is an option whose value a figure sho
   `both`. CogView's author says that only the originals were blurred (issue 38 of its
   repository), and its table falls and then rises with k, as `reference` does and `both`
   hardly can. Compare with CogView's Table 1 by `reference` only.
-- *What "radius k" is.* `pil`: PIL's GaussianBlur(k), three box filters that have sigma k
-  together. `gaussian`: the Gaussian itself, sigma = k; the two differ by a grey level,
+- *What "radius k" is.* `pil`: PIL's GaussianBlur(k), three boxes that together have
+  sigma k. `gaussian`: the Gaussian itself, sigma = k; the two differ by a grey level,
   and by up to 20 at the frame, since PIL repeats the edge before each box. `lafite`:
   2k + 1 taps with the box's own deviation, sigma = (((2k + 1)^2 - 1) / 12)^1/2.
 
@@ -103,12 +103,12 @@ def blurred_fid(
             raise UserError("a set of pictures is empty: 2 a side are needed at least")
         return total
 
-    figures, sharp = [], None
+    figures, drawn = [], None
     for radius in radii:
-        if mode == "both" or sharp is None:
-            sharp = moments(generated, radius if mode == "both" else 0)
+        if mode == "both" or drawn is None:
+            drawn = moments(generated, radius if mode == "both" else 0)
         blurred = replace(source, blur=f"{mode}, {rule}, radius {radius}")
-        figure = fid(moments(reference, radius), sharp, blurred)
+        figure = fid(moments(reference, radius), drawn, blurred)
         figures.append(replace(figure, name=f"{figure.name}-{radius}[{mode}]"))
     return figures
 

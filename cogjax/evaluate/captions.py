@@ -1,8 +1,8 @@
 """How like two captions are: BLEU-4, ROUGE-L and METEOR's skeleton, in [0, 1].
 
 All take tokens: one list a picture, and the list of its references' tokens. `tokenise`
-is for English words and Chinese characters; the published figures have the Penn
-Treebank's tokens, which differ in clitics and hyphens only ("don't" is one word here).
+is for English words and Chinese characters; the published figures have the tokens of
+the Penn Treebank, which are the same but for rare ones ("cannot" is two, "&" is one).
 CIDEr is in `cider.py`.
 """
 
@@ -18,18 +18,24 @@ from cogjax.errors import UserError
 Tokens = Sequence[str]
 
 _HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_TOKEN = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+(?:'[^\W_{_HAN}]+)*")
+_WORD = rf"[^\W_{_HAN}]"
+# Words keep hyphens and apostrophes inside, numbers their points.
+_TOKEN = re.compile(
+    rf"[{_HAN}]|(?<= )'(?:s|m|d|ll|re|ve)\b|"
+    rf"{_WORD}+(?:['-]{_WORD}+|(?<=\d)[.,:](?=\d){_WORD}+)*"
+)
+_CLITIC = re.compile(r"(?<=\w)(n't|'(?:s|m|d|ll|re|ve))\b")
 _BETA = 1.2
 
 
 def tokenise(caption: str) -> list[str]:
-    """ "A cat's 红色的" -> ["a", "cat's", "红", "色", "的"].
+    """ "A cat's T-shirt, 红色的" -> ["a", "cat", "'s", "t-shirt", "红", "色", "的"].
 
-    Lower case and full-width letters made narrow (NFKC); words of letters and digits,
-    each Chinese character alone, no punctuation.
+    Lower case and full-width letters made narrow (NFKC); words and numbers, "'s" and
+    "n't" apart as in the Penn Treebank, each Chinese character alone, no punctuation.
     """
     caption = unicodedata.normalize("NFKC", caption).lower().replace("\u2019", "'")
-    return _TOKEN.findall(caption)
+    return _TOKEN.findall(_CLITIC.sub(r" \1", caption))
 
 
 def ngrams(tokens: Tokens, n: int) -> Counter:
@@ -143,7 +149,9 @@ def _meteor(candidate: Tokens, reference: Tokens) -> float:
         return 0.0
     precision, recall = matches / len(candidate), matches / len(reference)
     mean = precision * recall / (0.9 * precision + 0.1 * recall)
-    return mean * (1 - 0.5 * (len(runs) / matches) ** 3)
+    penalty = 0.5 * (len(runs) / matches) ** 3
+    # A caption that is its reference is in one piece: METEOR 1.5 takes no penalty.
+    return 1.0 if runs == [len(candidate)] == [len(reference)] else mean * (1 - penalty)
 
 
 def _common_runs(a: list, b: list) -> list[int]:
