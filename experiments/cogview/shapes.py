@@ -35,6 +35,10 @@ TOKENIZER = VQVAEConfig(
     pixel_mean=(0.5, 0.5, 0.5),
     pixel_std=(0.5, 0.5, 0.5),
 )
+# No caption is longer than 18 pieces.
+TRANSFORMER = cogview.TransformerConfig(
+    width=192, depth=6, heads=3, text_len=18, dropout=0.0, unroll=6
+)
 
 
 def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
@@ -75,7 +79,7 @@ def _transformer() -> ml_collections.ConfigDict:
         # Captions are written by a grammar: there is nothing to learn from them alone.
         "text_weight": 0.0,
     }
-    config.model = dataclasses.asdict(cogview.TRANSFORMERS["small"]) | {"text_len": 18}
+    config.model = dataclasses.asdict(TRANSFORMER)
     config.data.update({"tokenizer": "runs/vq/export"})
     config.data.update({"text": "runs/text.model"})
     config.optim = {
@@ -85,7 +89,7 @@ def _transformer() -> ml_collections.ConfigDict:
         "warmup": 100,
         "final_ratio": 0.05,
     }
-    config.train.update({"steps": 12000, "batch_size": 32, "ema_decay": 0.998})
+    config.train.update({"steps": 13000, "batch_size": 16, "ema_decay": 0.998})
     config.sample = {
         "prompts": PROMPTS,
         "num_images": 4,

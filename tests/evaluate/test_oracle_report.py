@@ -43,8 +43,9 @@ def test_targets_are_what_logits_read():
 
 def test_second_judge_is_not_the_first():
     """It finds shapes that touch, which the oracle takes for one."""
-    items = (Item("square", "red", 0.3125, 0.5, 0.1), Item("ring", "blue", 0.5, 0.5, 0.1))
-    (found,) = checker.check(render(Scene(items), 64)[None])
+    square = Item("square", "red", 0.3125, 0.5, 0.1)
+    ring = Item("ring", "blue", 0.5, 0.5, 0.1)
+    (found,) = checker.check(render(Scene((square, ring)), 64)[None])
     assert {(item.shape, item.colour) for item in found} == {
         ("square", "red"),
         ("ring", "blue"),
