@@ -416,3 +416,24 @@ def test_archives_that_climb_out(capsys, here):
 )
 def test_emoji_sets(capsys, here, words, message):
     check(capsys, here, ["data", "emoji", "--out", "out", *words], message)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--n", "19"], "a whole number from 20 to 10000000, got '19'"),
+        (["--size", "16"], "a whole number from 32 to 256, got '16'"),
+        (["--size", "512"], "a whole number from 32 to 256, got '512'"),
+        (["--seed=-1"], "argument --seed: expects a whole number from 0"),
+        (["--styles", "noto"], "unexpected argument '--styles'"),
+    ],
+)
+def test_shapes_sets(capsys, here, words, message):
+    check(capsys, here, ["data", "shapes", "--out", "out", *words], message)
+
+
+def test_shapes_in_the_way(capsys, here):
+    (here / "out").mkdir()
+    (here / "out" / "mine.txt").write_text("x")
+    message = "out is not empty and not a data set"
+    check(capsys, here, ["data", "shapes", "--out", "out"], message)

@@ -23,6 +23,7 @@ COMMANDS = (
     "score",
     "data",
     "data emoji",
+    "data shapes",
     "data folder",
     "data show",
     "tokenizer",

@@ -14,6 +14,7 @@ from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
 
 EMOJI = "experiments/cogview/emoji.py:"
+SHAPES = "experiments/cogview/shapes.py:"
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +61,24 @@ def test_a_model_that_cannot_run_is_refused_first(
         launch.describe(found)
 
 
+@pytest.mark.parametrize("file", [EMOJI, SHAPES])
 @pytest.mark.parametrize("size", ["", ",nano"])
 @pytest.mark.parametrize("stage", ["tokenizer", "transformer"])
-def test_every_key_of_the_experiments_is_known(stage, size, nano_folder):
+def test_every_key_of_the_experiments_is_known(file, stage, size, nano_folder):
     words = []
     if stage != "tokenizer":
         words = [
             f"--config.data.tokenizer={nano_folder}",
             f"--config.data.text={nano_folder / 'text.model'}",
         ]
-    found = launch.describe(config.load(f"{EMOJI}{stage}{size}", words))
+    found = launch.describe(config.load(f"{file}{stage}{size}", words))
     assert found["parameters"] > (1_000_000 if size == "" else 1_000)
 
 
-def test_unknown_stage():
+@pytest.mark.parametrize("file", [EMOJI, SHAPES])
+def test_unknown_stage(file):
     with pytest.raises(UserError, match="expected tokenizer, transformer"):
-        config.load(f"{EMOJI}transfomer")
+        config.load(f"{file}transfomer")
 
 
 def test_tokenizer_run_exports_what_the_transformer_reads(data, nano_folder, tmp_path):

@@ -52,6 +52,8 @@ def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
         )
     config = stages[stage]()
     if size == "nano":
+        sizes = cogview.TOKENIZERS if stage == "tokenizer" else cogview.TRANSFORMERS
+        config.model = dataclasses.asdict(sizes["nano"])
         config.train.update(
             {"steps": 20, "batch_size": 8, "save_every": 10, "eval_every": 10}
         )
