@@ -32,6 +32,8 @@ _SPECK = 0.001
 _LEAST_AGREEMENT = 0.68
 _RADII = 0.06, 0.25  # what may be a shape at all
 _MARGIN = 3  # pixels around a piece
+# Below this agreement templates are also tried as soft as a blurred picture, in pixels.
+_SHARP, _SOFT = 0.9, (0.8, 1.3)
 _PALETTE = np.array(list(COLOURS.values()), float)
 _LIGHT = np.array([[g, np.subtract(g, CONTRAST)] for g in GROUNDS], float).reshape(
     -1, 3
@@ -135,19 +137,26 @@ def _fit(cover: np.ndarray) -> tuple[str, tuple[float, float], float, float]:
     rows, columns = (np.arange(n) + 0.5 for n in cover.shape)
     total = max(cover.sum(), 1e-9)
     middle = (cover @ columns).sum() / total, (rows @ cover).sum() / total
-    fits = []
+    drawn = {}
     for shape, (area, right, down) in _MOMENTS.items():
         radius = np.sqrt(total / area)
         centre = middle[0] - right * radius, middle[1] - down * radius
-        fits.append((_agreement(cover, shape, centre, radius), shape, centre, radius))
-    agreement, shape, centre, radius = max(fits)
-    return shape, centre, radius, agreement
+        drawn[shape, centre, radius] = coverage(shape, centre, radius, cover.shape)
+    found, best = _best(cover, drawn)
+    for sigma in _SOFT if best < _SHARP else ():
+        soft = {k: ndimage.gaussian_filter(v, sigma) for k, v in drawn.items()}
+        found, best = max((found, best), _best(cover, soft), key=lambda fit: fit[1])
+    return *found, best
 
 
-def _agreement(cover, shape, centre, radius) -> float:
-    """Intersection over union of two coverages."""
-    drawn = coverage(shape, centre, radius, cover.shape)
-    return np.minimum(cover, drawn).sum() / max(np.maximum(cover, drawn).sum(), 1e-9)
+def _best(cover: np.ndarray, drawn: dict) -> tuple[tuple, float]:
+    """(key of the drawing with the largest intersection over union, that share)."""
+    shares = {
+        key: np.minimum(cover, one).sum() / max(np.maximum(cover, one).sum(), 1e-9)
+        for key, one in drawn.items()
+    }
+    key = max(shares, key=shares.get)
+    return key, float(shares[key])
 
 
 def _moments(shape: str) -> tuple[float, float, float]:
