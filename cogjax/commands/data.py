@@ -9,6 +9,7 @@ from cogjax.errors import UserError
 from cogjax.files import check_folder
 
 _SIZES = whole(8, 1024)
+_EASY = "plain grounds, centres on eighths: for models that train on a CPU"
 _NUM = "pictures to train on; a twentieth as many of each test split (%(default)s)"
 _TIER = "auto takes the npm archives where npm is installed (%(default)s)"
 _BUDGET = "of broken files to skip before stopping (%(default)s)"
@@ -39,6 +40,7 @@ def add_parser(commands) -> None:
     add("--n", type=whole(20, 10_000_000), default=20_000, help=_NUM)
     add("--size", type=whole(32, 256), default=64, help="pixels a side (%(default)s)")
     add("--seed", type=SEED, default=0, help="of the scenes (%(default)s)")
+    add("--easy", action="store_true", help=_EASY)
 
     summary = "Import pictures with captions: .txt files, metadata.jsonl, CSV or .tar."
     folder = add_command(actions, "folder", _folder, summary)
@@ -85,7 +87,12 @@ def _shapes(args: argparse.Namespace) -> None:
 
     with Progress() as progress:
         manifest = build_shapes(
-            args.out, num=args.n, size=args.size, seed=args.seed, progress=progress
+            args.out,
+            num=args.n,
+            size=args.size,
+            seed=args.seed,
+            easy=args.easy,
+            progress=progress,
         )
     _report(args.out, manifest, [])
 

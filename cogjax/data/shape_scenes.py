@@ -34,7 +34,8 @@ CONTRAST = 22
 # Radii of the two sizes, and the radius that parts them.
 RADII = {"small": 0.1, "large": 0.17}
 LARGE_FROM = 0.135
-# Centres are multiples of 1 / LATTICE; shapes keep GAP apart, EDGE from the edges.
+# Centres are multiples of 1 / LATTICE or a coarser step; shapes keep GAP apart, EDGE
+# from the edges.
 LATTICE = 16
 GAP, EDGE = 0.08, 0.02
 RELATIONS = ("left", "right", "above", "below")
@@ -101,13 +102,15 @@ def relations(a: Item, b: Item, least: float = 0.5) -> set[str]:
     return {name for name, share in zip(RELATIONS, sides, strict=True) if share > least}
 
 
-def place(radii: Sequence[float], rng: np.random.Generator) -> list[tuple] | None:
+def place(
+    radii: Sequence[float], rng: np.random.Generator, lattice: int = LATTICE
+) -> list[tuple] | None:
     """Lattice centres (x, y) at which circles of these radii keep GAP, or None.
 
     None where a bad start leaves no room for the last: try again.
     """
     centres: list[tuple] = []
-    steps = np.arange(1, LATTICE) / LATTICE
+    steps = np.arange(1, lattice) / lattice
     for index, radius in enumerate(radii):
         inside = steps[(steps >= radius + EDGE) & (steps <= 1 - radius - EDGE)]
         x, y = (axis.ravel() for axis in np.meshgrid(inside, inside))

@@ -22,6 +22,7 @@ from cogjax.data.shape_captions import LANGUAGES, Phrase, Request, write
 from cogjax.data.shape_scenes import (
     COLOURS,
     GROUNDS,
+    LATTICE,
     RADII,
     SHAPES,
     TEXTURES,
@@ -82,11 +83,18 @@ def satisfied(request: Request, items: Sequence[Item]) -> bool:
     return request.relation in relations(a, b)
 
 
-def draw_scene(rng: np.random.Generator, unseen: bool = False) -> Scene:
-    """One to three kinds of shapes, all of a kind alike, at most MOST in all."""
+def draw_scene(
+    rng: np.random.Generator, unseen: bool = False, easy: bool = False
+) -> Scene:
+    """One to three kinds of shapes, all of a kind alike, at most MOST in all.
+
+    easy: on plain grounds, and centres on eighths, which codes of 8 px line up with.
+    """
     while True:
         groups = _draw_groups(rng)
-        if any(map(_held_group, groups)) == unseen and (scene := _arrange(groups, rng)):
+        if any(map(_held_group, groups)) != unseen:
+            continue
+        if scene := _arrange(groups, rng, easy):
             return scene
 
 
@@ -137,13 +145,15 @@ def ask(task: str, rng: np.random.Generator, unseen: bool = False) -> Request:
             return request
 
 
-def example(seed: int, split: str, index: int, size: int = 64) -> Example:
-    """Example `index` of a split, with 2 x CAPTIONS captions.
+def example(
+    seed: int, split: str, index: int, size: int = 64, easy: bool = False
+) -> Example:
+    """Example `index` of a split, with 2 x CAPTIONS captions; easy: as `draw_scene`.
 
     meta: "scene", as `Scene.from_json` reads it.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    scene = draw_scene(rng, split == "unseen")
+    scene = draw_scene(rng, split == "unseen", easy)
     captions = tuple(
         (language, write(describe(scene, rng), language, rng))
         for language in LANGUAGES
@@ -159,13 +169,14 @@ def build_shapes(
     num: int,
     size: int = 64,
     seed: int = 0,
+    easy: bool = False,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Manifest:
     """Writes `num` pictures of `train` and a twentieth as many of the other splits.
 
     Args:
-      num: 20 or more. size: pixels a side, 32 to 256.
+      num: 20 or more. size: pixels a side, 32 to 256. easy: as `draw_scene`.
 
     Raises:
       UserError: an `out` that is in the way.
@@ -175,21 +186,23 @@ def build_shapes(
     shards = {"train": max(4, num // 25_000), "val": 1, "unseen": 1}
     done, total = 0, sum(counts.values())
     with DatasetBuilder(out, "shapes", size, shards) as builder:
-        for split, made in _examples(seed, counts, size, workers):
+        make = functools.partial(example, seed, size=size, easy=easy)
+        for split, made in _examples(make, counts, workers):
             builder.write(split, made)
             done += 1
             if done % 256 == 0 or done == total:
                 progress(done, total, "drawing")
-        return builder.finish({"seed": seed, "licence": "made here, Apache-2.0"})
+        info = {"seed": seed, "easy": easy, "licence": "made here, Apache-2.0"}
+        return builder.finish(info)
 
 
-def _examples(seed, counts, size, workers) -> Iterator[tuple[str, Example]]:
+def _examples(make, counts, workers) -> Iterator[tuple[str, Example]]:
     # Spawned: the parent may hold threads that do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         for split, count in counts.items():
-            make = functools.partial(example, seed, split, size=size)
-            for made in pool.map(make, range(count), chunksize=128):
+            of_split = functools.partial(make, split)
+            for made in pool.map(of_split, range(count), chunksize=128):
                 yield split, made
 
 
@@ -223,20 +236,23 @@ def _draw_groups(rng) -> list[tuple[int, str, str, str]]:
     return [(n, str(shape), str(hue), str(size)) for n, shape, hue, size in named]
 
 
-def _arrange(groups: Sequence[tuple], rng) -> Scene | None:
+def _arrange(groups: Sequence[tuple], rng, easy: bool = False) -> Scene | None:
     """A scene of (count, shape, colour, size) groups; None if they found no room."""
     each = [group[1:] for group in groups for _ in range(group[0])]
-    centres = place([RADII[size] for _, _, size in each], rng)
+    radii = [RADII[size] for _, _, size in each]
+    centres = place(radii, rng, LATTICE // 2 if easy else LATTICE)
     if centres is None:
         return None
     items = [
         Item(shape, colour, x, y, RADII[size])
         for (shape, colour, size), (x, y) in zip(each, centres, strict=True)
     ]
-    return Scene(tuple(items), _draw_background(rng))
+    return Scene(tuple(items), _draw_background(rng, easy))
 
 
-def _draw_background(rng) -> Background:
+def _draw_background(rng, easy: bool) -> Background:
+    if easy:
+        return Background(int(rng.integers(len(GROUNDS))))
     texture = TEXTURES[rng.choice(len(TEXTURES), p=(0.4, 0.2, 0.2, 0.2))]
     return Background(
         int(rng.integers(len(GROUNDS))), texture, float(rng.choice([1 / 8, 1 / 4]))
