@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cogjax.errors import UserError
-from cogjax.parallel.axes import Axes, partition
+from cogjax.parallel.axes import Axes, partition, ways
 
 # Smaller arrays are whole on every device: splitting them costs more than it saves.
 SMALL = 2**18
@@ -47,11 +47,11 @@ def path_name(path: Sequence[Any]) -> str:
 
 def _check(name: str, shape: Sequence[int], spec: PartitionSpec, mesh: Mesh) -> None:
     for size, axes in zip(shape, spec, strict=True):
-        names = (axes,) if isinstance(axes, str) else axes or ()
-        ways = math.prod(mesh.shape[axis] for axis in names)
-        if size % ways:
+        count = ways(mesh, axes)
+        if size % count:
+            names = (axes,) if isinstance(axes, str) else axes
             raise UserError(
-                f"mesh.{' x mesh.'.join(names)} is {ways}: it does not divide {size} "
+                f"mesh.{' x mesh.'.join(names)} is {count}: it does not divide {size} "
                 f"of {name} {tuple(shape)}"
             )
 
