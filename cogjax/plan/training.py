@@ -46,7 +46,8 @@ class Report:
     how: "compiled", or "estimated" from shapes. flops: of the model, all chips, each
     needed product once; counted_flops: the same of the trace. executed_flops: with what
     is computed again. fits: the peak is
-    within the chip's memory. network_bytes: by collective. seconds_*: at full rate;
+    within the chip's memory. network_bytes, network_calls: by collective, none of the
+    latter in an estimate. seconds_*: at full rate;
     step_seconds is their maximum, as if all overlapped, and step_seconds_serial their
     sum. mfu: model FLOPs over what the chips could do in step_seconds.
     """
@@ -68,6 +69,7 @@ class Report:
     executed_flops: float
     memory_bytes: float
     network_bytes: dict[str, float]
+    network_calls: dict[str, float]
     seconds_compute: float
     seconds_memory: float
     seconds_network: float
@@ -228,7 +230,7 @@ def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
 def _report(
     work, mesh, chip, topology, shardings, state, executed, peak, moved
 ) -> Report:
-    memory, network_bytes, _ = moved
+    memory, network_bytes, calls = moved
     chips = mesh.size
     model = _model_flops(work)
     compute = executed / chips / chip.flops
@@ -256,6 +258,7 @@ def _report(
         executed_flops=float(executed),
         memory_bytes=float(memory),
         network_bytes=dict(network_bytes),
+        network_calls=dict(calls),
         seconds_compute=seconds[0],
         seconds_memory=seconds[1],
         seconds_network=seconds[2],
