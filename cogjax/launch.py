@@ -119,10 +119,10 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     return model_folder.save(parts, out, dtype)
 
 
-def lm_task(config: Mapping[str, Any]) -> tuple[LMTask, int]:
-    """Objective of a transformer run and the tokens of its sequences, without data."""
+def lm_task(config: Mapping[str, Any]) -> tuple[LMTask, Layout]:
+    """Objective of a transformer run and the layout of its sequences, without data."""
     lm = _LM.of(config, _sections(config))
-    return lm.task, lm.layout.length
+    return lm.task, lm.layout
 
 
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:

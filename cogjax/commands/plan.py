@@ -1,21 +1,24 @@
-"""`cogjax plan`: would a training run fit a pod, and how long would it take."""
+"""`cogjax plan`: would training, or drawing, fit a pod, and how long would it take."""
 
 import argparse
 import dataclasses
 import json
 from typing import Any
 
-from cogjax.commands.arguments import add_command
+from cogjax.commands.arguments import add_command, whole
 from cogjax.files import check_folder_for, write_atomic
 
 _TOPOLOGY = "such as v5p:4x4x8, v5e:16x16 or h100:64 (chip and their arrangement)"
 _ESTIMATE = "from shapes alone, in seconds; otherwise the step is compiled"
 _SEARCH = "estimate many meshes, remat policies and parts of a batch; compile the best"
+_SAMPLING = "plan drawing so many images at once instead, on the mesh that suits it"
 
 
 def add_parser(commands) -> None:
     """Adds `plan`."""
-    summary = "Compile a training step for a TPU pod that is not there: memory, time."
+    summary = (
+        "Compile training or drawing for a TPU pod that is not there: memory, time."
+    )
     parser = add_command(commands, "plan", _plan, summary)
     parser.set_defaults(overrides=[])
     add = parser.add_argument
@@ -23,7 +26,9 @@ def add_parser(commands) -> None:
     add("--topology", required=True, metavar="CHIP:SIZES", help=_TOPOLOGY)
     add("--config.KEY", dest="_", metavar="VALUE", help="such as --config.mesh.fsdp=64")
     add("--estimate", action="store_true", help=_ESTIMATE)
-    add("--search", action="store_true", help=_SEARCH)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--search", action="store_true", help=_SEARCH)
+    what.add_argument("--sampling", type=whole(1), metavar="N", help=_SAMPLING)
     add("--json", metavar="FILE", help="also write the figures as JSON")
 
 
@@ -35,18 +40,25 @@ def _plan(args: argparse.Namespace) -> None:
     # Nothing runs here: a device of this machine would only be in the way.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from cogjax import config as configs
-    from cogjax import plan as planning
+    from cogjax.plan import sampling, training
 
     config = configs.load(args.config, args.overrides)
-    if args.search:
-        found = planning.search(config, args.topology)
-        print("the fastest that fit, estimated:")
-        for report in found:
-            print(f"  {_line(report)}")
-        best = found[0]
-        config = _chosen(config, best)
-    report = planning.plan(config, args.topology, estimate=args.estimate)
-    _show(report)
+    if args.sampling:
+        report = sampling.plan_sampling(
+            config, args.topology, args.sampling, estimate=args.estimate
+        )
+        rows = _of_sampling(report)
+    else:
+        if args.search:
+            found = training.search(config, args.topology)
+            print("the fastest that fit, estimated:")
+            for each in found:
+                print(f"  {_line(each)}")
+            config = _chosen(config, found[0])
+        report = training.plan(config, args.topology, estimate=args.estimate)
+        rows = _of_training(report)
+    for name, text in rows.items():
+        print(f"{name}: {text}")
     if args.json:
         values = dataclasses.asdict(report)
         write_atomic(args.json, json.dumps(values, indent=2) + "\n")
@@ -68,32 +80,80 @@ def _line(report: Any) -> str:
     )
 
 
-def _show(report: Any) -> None:
-    giga = 1e9
-    verdict = "fits" if report.fits else "DOES NOT FIT"
-    sent = ", ".join(f"{k} {v / giga:.1f}" for k, v in report.network_bytes.items())
-    rows = {
-        "step": f"{report.how} for {report.topology}, {report.chips} chips"
-        + (f", in {report.compile_seconds:.0f} s" if report.compile_seconds else ""),
-        "mesh": ", ".join(f"{k} {v}" for k, v in report.mesh.items()),
+def _of_training(report: Any) -> dict[str, str]:
+    state = f"state {report.state_bytes / 1e9:.1f}"
+    return {
+        "step": _made(report),
+        "mesh": _mesh(report),
         "batch": f"{report.batch_size} in {report.accumulate} parts, "
         f"remat {report.remat}",
         "parameters": f"{report.parameters:,}",
-        "memory a chip": f"{report.hbm_bytes / giga:.1f} GB of "
-        f"{report.hbm_limit / giga:.1f}, state {report.state_bytes / giga:.1f}: "
-        f"{verdict}",
+        "memory a chip": _memory(report, state),
         "model FLOPs": f"{report.flops:.4g} (6ND and attention; "
         f"{report.counted_flops / report.flops:.3f} of it in the trace), executed "
         f"{report.executed_flops:.4g}",
-        "HBM traffic": f"{report.memory_bytes / giga:.0f} GB a chip",
-        "sent": f"{sent or 'nothing'} (GB a chip)",
-        "at full rate": f"compute {report.seconds_compute:.2f} s, memory "
-        f"{report.seconds_memory:.2f} s, network {report.seconds_network:.2f} s",
+        "HBM traffic": f"{report.memory_bytes / 1e9:.0f} GB a chip",
+        "sent": _sent(report, 1e9, "GB"),
+        "at full rate": _rates(report, 1, "s"),
         "time of a step": f"{report.step_seconds:.2f} s if all overlap, "
         f"{report.step_seconds_serial:.2f} s if nothing does",
         "MFU": f"{report.mfu:.1%} if all overlap",
         "tokens a day": f"{report.tokens_per_day:.3g}",
         "whole run": f"{report.days:.1f} days",
     }
-    for name, text in rows.items():
-        print(f"{name}: {text}")
+
+
+def _of_sampling(report: Any) -> dict[str, str]:
+    held = (
+        f"weights {report.weight_bytes / 1e9:.1f}, "
+        f"caches {report.cache_bytes / 1e9:.1f}"
+    )
+    slower = report.token_seconds / report.token_seconds_serial
+    return {
+        "token of all images": _made(report),
+        "mesh": _mesh(report),
+        "batch": f"{report.images} images of {report.tokens} tokens",
+        "parameters": f"{report.parameters:,}, bfloat16",
+        "memory a chip": _memory(report, held),
+        "FLOPs": f"{report.flops:.4g} a token of all images",
+        "HBM traffic": f"{report.memory_bytes / 1e9:.2f} GB a chip and token",
+        "sent": _sent(report, 1e6, "MB"),
+        "at full rate": _rates(report, 1e3, "ms"),
+        "time of a token": f"{report.token_seconds * 1e3:.2f} ms if all overlap, "
+        f"{report.token_seconds_serial * 1e3:.2f} ms if nothing does",
+        "time of the images": f"{report.token_seconds * report.tokens:.2f} to "
+        f"{report.token_seconds_serial * report.tokens:.2f} s",
+        "images a second": f"{report.images_per_second * slower:.3g} to "
+        f"{report.images_per_second:.3g}",
+    }
+
+
+def _made(report: Any) -> str:
+    seconds = report.compile_seconds
+    after = f", in {seconds:.0f} s" if seconds else ""
+    return f"{report.how} for {report.topology}, {report.chips} chips{after}"
+
+
+def _mesh(report: Any) -> str:
+    return ", ".join(f"{name} {size}" for name, size in report.mesh.items())
+
+
+def _memory(report: Any, held: str) -> str:
+    verdict = "fits" if report.fits else "DOES NOT FIT"
+    return (
+        f"{report.hbm_bytes / 1e9:.1f} GB of {report.hbm_limit / 1e9:.1f}, {held}: "
+        f"{verdict}"
+    )
+
+
+def _sent(report: Any, unit: float, name: str) -> str:
+    each = (f"{kind} {size / unit:.1f}" for kind, size in report.network_bytes.items())
+    return f"{', '.join(each) or 'nothing'} ({name} a chip)"
+
+
+def _rates(report: Any, unit: float, name: str) -> str:
+    each = ("compute", "memory", "network")
+    return ", ".join(
+        f"{kind} {getattr(report, f'seconds_{kind}') * unit:.2f} {name}"
+        for kind in each
+    )

@@ -4,11 +4,12 @@ A network names its axes once; which devices share one is said here. Without a m
 scope (`jax.set_mesh`) nothing is split and nothing is constrained.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
 from jax import Array
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, PartitionSpec
 
 # batch: examples. embed: width of parameters, gathered where they are used (FSDP).
 # heads, mlp, vocab: split over the devices of a tensor-parallel group, and so is
@@ -31,11 +32,26 @@ def partition(axes: Sequence[str | None]) -> PartitionSpec:
 
 
 def constrain(x: Array, *axes: str | None) -> Array:
-    """`x` split as its axes are named; as it is without a mesh, or on each device."""
+    """`x` split as its axes are named; as it is without a mesh, or on each device.
+
+    An axis with fewer places than devices stays whole, such as the one position that
+    is drawn: one device would have it, and the others wait.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or AxisType.Manual in mesh.axis_types:
         return x
-    return jax.lax.with_sharding_constraint(x, partition(axes))
+    spec = partition(axes)
+    whole = (
+        ways(mesh, names) > size for size, names in zip(x.shape, spec, strict=True)
+    )
+    spec = [None if short else names for names, short in zip(spec, whole, strict=True)]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+def ways(mesh: Mesh | AbstractMesh, names: str | Sequence[str] | None) -> int:
+    """Devices along the mesh axes that an array axis is split over."""
+    names = (names,) if isinstance(names, str) else names or ()
+    return math.prod(mesh.shape[name] for name in names)
 
 
 def over_heads(attend: Callable[..., Array]) -> Callable[..., Array]:

@@ -1,6 +1,10 @@
 """Many processes as one JAX program: TPU pods, SLURM jobs, or any hosts."""
 
+import contextlib
 import os
+import sys
+import threading
+from collections.abc import Iterator
 
 import jax
 
@@ -16,9 +20,12 @@ def initialize(patience: int = 300) -> None:
 
     COORDINATOR_ADDRESS (host:port of process 0), NUM_PROCESSES and PROCESS_ID decide if
     they are set. Otherwise JAX looks for a Cloud TPU, SLURM, Open MPI or Kubernetes.
+    If not all have joined after JOIN_TIMEOUT seconds (60 with these variables, 300
+    otherwise) the process says so and ends with status 2.
 
     Raises:
-      UserError: only some are set or not to whole numbers, or nothing was found.
+      UserError: only some are set or not to whole numbers, nothing was found, the port
+        is taken, or other processes are told another number of them.
     """
     found = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     if found and len(found) < len(VARIABLES):
@@ -27,15 +34,56 @@ def initialize(patience: int = 300) -> None:
             f"{', '.join(found)} is set but {missing} is not: set all three"
         )
     try:
-        if found:
-            address, count, index = found.values()
-            where = address, int(count), int(index)
-            jax.distributed.initialize(*where, shutdown_timeout_seconds=patience)
-        else:
-            jax.distributed.initialize(shutdown_timeout_seconds=patience)
+        limit = int(os.environ.get("JOIN_TIMEOUT") or (60 if found else 300))
+        where = _numbers(*found.values()) if found else ()
+        # JAX would abort with a stack of C++ after its own limit.
+        times = {
+            "initialization_timeout": limit + 60,
+            "shutdown_timeout_seconds": patience,
+        }
+        with _deadline(limit, found):
+            jax.distributed.initialize(*where, **times)
     except (ValueError, RuntimeError) as error:
         advice = f"set {', '.join(VARIABLES)}" if not found else "check its variables"
+        if "RPC server" in str(error):
+            advice = "its port is taken on this host: choose another in all processes"
         raise UserError(
             f"cannot join the other processes ({error}): {advice}, or leave out "
             f"--distributed"
         ) from error
+    if found and jax.process_count() != where[1]:
+        raise UserError(
+            f"NUM_PROCESSES is {where[1]} in process {where[2]}, but "
+            f"{jax.process_count()} in process 0: set it alike"
+        )
+
+
+def _numbers(address: str, count: str, index: str) -> tuple[str, int, int]:
+    """The variables as JAX takes them; ValueError for what numbers no process."""
+    if not 0 <= int(index) < int(count):
+        raise ValueError(f"PROCESS_ID is {index}, expected 0 to NUM_PROCESSES - 1")
+    return address, int(count), int(index)
+
+
+@contextlib.contextmanager
+def _deadline(seconds: int, found: dict[str, str]) -> Iterator[None]:
+    """Ends the process with a line if the block takes longer: it cannot be stopped."""
+    address, count, _ = found.values() if found else ("the coordinator", "the", "")
+
+    def give_up() -> None:
+        print(
+            f"cogjax: error: after {seconds} s {address} and {count} processes have "
+            f"not met: start the missing ones, correct COORDINATOR_ADDRESS or "
+            f"NUM_PROCESSES, or set JOIN_TIMEOUT to more seconds",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(2)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

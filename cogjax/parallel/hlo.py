@@ -65,16 +65,20 @@ class _Computation:
         return next(op for op in self.ops.values() if op.is_root)
 
 
-def traffic(text: str) -> Traffic:
-    """Counts the optimised HLO text of a compiled program."""
+def traffic(text: str, unknown: int = 1) -> Traffic:
+    """Counts the optimised HLO text of a compiled program.
+
+    unknown: trips of a loop whose number is not in the text.
+    """
     computations, entry = _parse(text)
-    total = _Total()
+    total = _Total(unknown)
     _walk(computations, entry, 1.0, total)
     return Traffic(total.memory, dict(total.network), dict(total.calls))
 
 
 class _Total:
-    def __init__(self):
+    def __init__(self, unknown: int):
+        self.unknown = unknown
         self.memory, self.network, self.calls = 0.0, Counter(), Counter()
 
 
@@ -114,11 +118,10 @@ def _walk(computations, name: str, times: float, total: _Total) -> None:
         kind = op.kind.removesuffix("-start")
         if kind == "while":
             body, condition = _called(op, "body"), _called(op, "condition")
-            _walk(
-                computations, body, times * _trips(op, computations[condition]), total
-            )
+            trips = _trips(op, computations[condition], total.unknown)
+            _walk(computations, body, times * trips, total)
         elif kind == "conditional":
-            _walk(computations, _heaviest(computations, op), times, total)
+            _walk(computations, _heaviest(computations, op, total), times, total)
         elif kind in ("call", "async"):
             _walk(computations, _called(op, "calls|to_apply"), times, total)
         elif kind not in _FREE and not kind.endswith(("-done", "-update")):
@@ -148,7 +151,7 @@ def _called(op: _Op, key: str) -> str:
     return re.search(rf"(?:{key})=%?([\w.\-]+)", op.rest)[1]
 
 
-def _heaviest(computations, op: _Op) -> str:
+def _heaviest(computations, op: _Op, total: _Total) -> str:
     """The branch that moves most: an update, not the skipping of one."""
     names = re.search(r"branch_computations=\{([^}]*)\}", op.rest)
     if names:
@@ -157,23 +160,26 @@ def _heaviest(computations, op: _Op) -> str:
         branches = [_called(op, f"{side}_computation") for side in ("true", "false")]
 
     def weight(name):
-        total = _Total()
-        _walk(computations, name, 1.0, total)
-        return total.memory
+        branch = _Total(total.unknown)
+        _walk(computations, name, 1.0, branch)
+        return branch.memory
 
     return max(branches, key=weight)
 
 
-def _trips(op: _Op, condition: _Computation) -> int:
+def _trips(op: _Op, condition: _Computation, unknown: int) -> int:
     """Trip count: stated, or the constant that the condition compares with."""
     if known := re.search(r"known_trip_count[^\d]*(\d+)", op.rest):
         return int(known[1])
-    constants = (op for op in condition.ops.values() if op.kind == "constant")
-    return max((int(op.inside) for op in constants if op.inside.isdigit()), default=1)
+    values = (op.inside for op in condition.ops.values() if op.kind == "constant")
+    return max((int(x) for x in values if x.isdigit()), default=0) or unknown
 
 
 def _memory(op: _Op, ops, computations) -> float:
     """Bytes that an operation reads from and writes to the chip's main memory."""
+    if op.kind in ("slice-start", "dynamic-slice-start"):
+        # Operands, what was moved, and a context.
+        return _arrays(op.type, everywhere=True)[len(op.operands)]
     if op.kind.endswith("-start") or op.kind in ("slice", "dynamic-slice", "gather"):
         # The result is what was moved; it may lie in fast memory.
         arrays = _arrays(op.type, everywhere=True)
@@ -200,7 +206,8 @@ def _slices(inner: _Computation, sizes: dict[int, float]) -> dict[int, float]:
     found = {}
     for op in inner.ops.values():
         readers = users.get(op.name, [])
-        sliced = all(user.kind in ("dynamic-slice", "slice") for user in readers)
+        parts = ("dynamic-slice", "slice", "gather")
+        sliced = all(user.kind in parts for user in readers)
         if op.kind == "parameter" and readers and sliced and sizes.get(int(op.inside)):
             read = sum(_bytes(user.type, everywhere=True) for user in readers)
             found[int(op.inside)] = min(read, sizes[int(op.inside)])
@@ -222,15 +229,34 @@ def _update(inner: _Computation, written: float, sizes: dict[int, float]) -> flo
     return _bytes(inner.ops[root.operands[1]].type, everywhere=True)
 
 
-def _arrays(type_text: str, everywhere: bool = False) -> list[float]:
-    """Bytes of each array of a type; 0 for those in fast memory or on the host."""
+def _arrays(
+    type_text: str, everywhere: bool = False, padded: bool = True
+) -> list[float]:
+    """Bytes of each array of a type; 0 for those in fast memory or on the host.
+
+    padded: with what fills up the tiles of a TPU, which is moved as well.
+    """
     found = []
     for kind, dims, layout in _ARRAY.findall(type_text):
         bits = _BITS.get(kind) or int(re.match(r"[a-z]+(\d+)", kind)[1])
-        size = math.prod(int(size) for size in dims.split(",") if size)
+        sizes = [int(size) for size in dims.split(",") if size]
+        sizes = _padded(sizes, layout) if padded else sizes
         away = re.search(r"S\([1-9]", layout) and not everywhere
-        found.append(0.0 if away else size * bits / 8)
+        found.append(0.0 if away else math.prod(sizes) * bits / 8)
     return found
+
+
+def _padded(sizes: list[int], layout: str) -> list[int]:
+    """Sizes in whole tiles: `2,1,0:T(8,128)` has axis 2 in 128 lanes, axis 1 in 8."""
+    tile = re.search(r"T\(([\d,]+)\)", layout)
+    if not tile or not sizes:
+        return sizes
+    axes = [int(axis) for axis in layout.partition(":")[0].split(",")]
+    tiles = [int(size) for size in tile[1].split(",")]
+    sizes = list(sizes)
+    for axis, size in zip(axes, reversed(tiles), strict=False):
+        sizes[axis] += -sizes[axis] % size
+    return sizes
 
 
 def _bytes(type_text: str, everywhere: bool = False) -> float:
@@ -239,7 +265,7 @@ def _bytes(type_text: str, everywhere: bool = False) -> float:
 
 def _crossing(kind: str, op: _Op) -> float:
     """Bytes that leave a device over a ring of the group."""
-    arrays = _arrays(op.type, everywhere=True)
+    arrays = _arrays(op.type, everywhere=True, padded=False)
     ways = _group(op.rest)
     if kind == "collective-permute":
         return arrays[0]

@@ -229,6 +229,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=200, help="of each run")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row")
     args = parser.parse_args(argv)
+    # The seeds of a row share their program: compiling takes as long as training.
+    jax.config.update("jax_compilation_cache_dir", str(args.out / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     found = {(recipe, dtype): [] for recipe in reversed(RECIPES) for dtype in DTYPES}
     for seed, (recipe, dtype) in itertools.product(range(args.seeds), found):
         name = f"{recipe} {dtype} {seed}".replace(", ", "-").replace(" ", "-")

@@ -3,10 +3,14 @@
 "Equal" is SHA-256 over the whole state against a run that nothing befell.
 """
 
+import os
 import random
 import re
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +21,7 @@ from cogjax.train.manifest import verify_run
 from cogjax.train.run import EXIT_INTERRUPTED
 from cogjax.train.watchdog import EXIT_STUCK
 from tests.faults.launcher import (
+    LIMIT,
     TABLE,
     Run,
     check_rows,
@@ -161,6 +166,39 @@ def test_processes_must_agree(tmp_path):
             assert message in run.said(process)
     assert not last_step(run.workdir)
     TABLE.add("E3", "another learning rate on one of two processes", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("port in use", "its port is taken on this host: choose another"),
+        ("a process is missing", "and 2 processes have not met: start the missing"),
+    ],
+)
+def test_who_cannot_join_says_so(tmp_path, fault, message):
+    with socket.socket() as other:
+        other.bind(("", 0))
+        if fault == "port in use":
+            other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        values = {"COORDINATOR_ADDRESS": address, "NUM_PROCESSES": "2"}
+        values |= {"PROCESS_ID": "0", "JOIN_TIMEOUT": "4"}
+        if fault != "port in use":
+            other.close()
+        config = "experiments/cogview/emoji.py:tokenizer,nano"
+        command = f"-m cogjax.cli train --config {config} --distributed --workdir"
+        run = subprocess.run(
+            [sys.executable, *command.split(), tmp_path],
+            env=os.environ | values,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+    assert run.returncode == 2
+    said = run.stderr.splitlines()[-1]
+    assert said.startswith("cogjax: error: ") and message in said
+    assert "Traceback" not in run.stderr
+    TABLE.add("E5", fault, 1, 1)
 
 
 @pytest.mark.parametrize("poison", [(20,), (20, 21)])

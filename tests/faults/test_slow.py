@@ -4,6 +4,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -13,11 +15,13 @@ from cogjax.train.manifest import verify_run
 from cogjax.train.run import EXIT_INTERRUPTED
 from cogjax.train.watchdog import EXIT_STUCK
 from tests.faults.launcher import (
+    LIMIT,
     TABLE,
     Run,
     check_rows,
     damage,
     finish,
+    free_port,
     kill_often,
     last_step,
     newest,
@@ -207,3 +211,27 @@ def test_nan_on_one_process_only(tmp_path):
     with Run(tmp_path / "ever", replace(PAIR, poison=tuple(range(-59, -9))), 2) as run:
         assert run.wait() == [2, 2]
     TABLE.add("E4", "NaN on one process only, once and for ever", 2, 2)
+
+
+def test_processes_that_count_differently(tmp_path):
+    """One of two is told that there are three: it ends, and so does the other."""
+    config = "experiments/cogview/emoji.py:tokenizer,nano"
+    command = f"-m cogjax.cli train --config {config} --distributed --workdir"
+    address, started = f"127.0.0.1:{free_port()}", []
+    for index, count in enumerate(("2", "3")):
+        values = {"COORDINATOR_ADDRESS": address, "NUM_PROCESSES": count}
+        values |= {"PROCESS_ID": str(index), "JOIN_TIMEOUT": "30"}
+        words = [sys.executable, *command.split(), tmp_path]
+        started.append(
+            subprocess.Popen(
+                words, env=os.environ | values, stderr=subprocess.PIPE, text=True
+            )
+        )
+    try:
+        said = [process.communicate(timeout=LIMIT)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert all(process.returncode for process in started)
+    assert "NUM_PROCESSES is 3 in process 1, but 2 in process 0" in said[1]
+    TABLE.add("E5", "another number of processes on one of two", 1, 1)

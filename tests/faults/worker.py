@@ -15,6 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from cogjax import launch
+from cogjax.config import load_json
+from cogjax.data import pipeline as data_pipeline
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.train.loop import TrainConfig, fit
@@ -30,7 +33,9 @@ class Options:
 
     pause: seconds of sleep a batch. poison: steps whose batch is NaN; a negative one
     poisons only the last process. stuck: step before which this process sleeps for
-    ever. max_file: bytes that a file may have, as on a full disk.
+    ever. max_file: bytes that a file may have, as on a full disk. config: JSON file of
+    a run that `cogjax.launch` trains instead of the toy; of the others only `pause`
+    and `steps` are for it, the latter to wait for.
     """
 
     steps: int = 24
@@ -46,6 +51,7 @@ class Options:
     step_timeout: float = 60.0
     heartbeat: int = 100
     devices: int = 1
+    config: str = ""
 
 
 def main(workdir: str, options: Options, cache: str, process, count, port) -> None:
@@ -56,8 +62,10 @@ def main(workdir: str, options: Options, cache: str, process, count, port) -> No
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     faulthandler.enable(sys.stderr)
-    devices = f"--xla_force_host_platform_device_count={options.devices}"
-    os.environ["XLA_FLAGS"] = devices
+    count_flag = "--xla_force_host_platform_device_count="
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    flags = [flag for flag in flags if not flag.startswith(count_flag)]
+    os.environ["XLA_FLAGS"] = " ".join([*flags, f"{count_flag}{options.devices}"])
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if count > 1:
@@ -71,7 +79,8 @@ def main(workdir: str, options: Options, cache: str, process, count, port) -> No
     if options.max_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (options.max_file,) * 2)
     try:
-        state = train(Path(workdir), options)
+        how = train_config if options.config else train
+        state = how(Path(workdir), options)
         (Path(workdir) / f"digest-{process}").write_text(digest_local(state))
     except UserError as error:
         print(f"cogjax: error: {error}", flush=True)
@@ -111,6 +120,26 @@ def train(workdir: Path, options: Options):
         fingerprint=options.fingerprint,
         run_config={"optim": {"lr": options.lr}},
     )
+
+
+def train_config(workdir: Path, options: Options):
+    """The run of a config, as `cogjax train` does it; returns its last state."""
+    states, make = [], data_pipeline.batches
+
+    def fit_and_keep(*args, **settings):
+        states.append(fit(*args, **settings))
+        return states[-1]
+
+    def slow_batches(*args, **settings):
+        for batch in make(*args, **settings):
+            time.sleep(options.pause)
+            yield batch
+
+    # This process is for one run only: what is replaced here stays so.
+    launch.fit = fit_and_keep
+    data_pipeline.batches = slow_batches
+    launch.train(load_json(options.config), workdir)
+    return states[0]
 
 
 def batches(start: int, options: Options):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.ops.attention import causal_attention
-from cogjax.parallel.axes import over_heads
+from cogjax.parallel.axes import constrain, over_heads
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 
 
@@ -26,3 +26,11 @@ def test_heads_and_batch_on_their_own_devices():
         np.testing.assert_allclose(a, b, atol=1e-6)
     for collective in ("all-gather", "all-reduce", "all-to-all"):
         assert collective not in step.as_text()
+
+
+def test_an_axis_shorter_than_its_devices_stays_whole():
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=1, tensor=4))):
+        run = jax.jit(lambda x: constrain(x + 1, "batch", "sequence", None))
+        one, many = (run(jnp.zeros((4, length, 3))) for length in (1, 8))
+    assert one.sharding.shard_shape(one.shape) == (2, 1, 3)
+    assert many.sharding.shard_shape(many.shape) == (2, 2, 3)

@@ -22,6 +22,7 @@ def calls(monkeypatch):
     monkeypatch.setattr(
         jax.distributed, "initialize", lambda *words, **named: found.append(words)
     )
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
     return found
 
 
@@ -68,6 +69,19 @@ from cogjax.parallel.distributed import initialize
 initialize()
 print(jax.process_index(), jax.process_count(), len(jax.devices()))
 """
+
+
+def test_a_process_beyond_the_last(calls, monkeypatch):
+    set_all(monkeypatch, "host:1234", "2", "2")
+    with pytest.raises(UserError, match="PROCESS_ID is 2, expected 0 to NUM_PROCESSES"):
+        initialize()
+    assert not calls
+
+
+def test_another_number_of_processes(calls, monkeypatch):
+    set_all(monkeypatch, "host:1234", "4", "1")
+    with pytest.raises(UserError, match="is 4 in process 1, but 3 in process 0"):
+        initialize()
 
 
 @pytest.mark.slow

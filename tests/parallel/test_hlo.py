@@ -68,6 +68,47 @@ def test_loops_slices_fast_memory_and_groups():
     assert found.memory == 48 * trip + 2 * 400
 
 
+PADDED = """HloModule jit_draw, is_scheduled=true
+
+%look_up (table: bf16[1000,256], ids: s32[4]) -> bf16[4,256] {
+  %table = bf16[1000,256]{1,0:T(8,128)(2,1)} parameter(0)
+  %ids = s32[4]{0:T(128)S(1)} parameter(1)
+  ROOT %rows = bf16[4,256]{1,0:T(4,128)(2,1)S(1)} gather(%table, %ids), offset_dims={1}
+}
+
+%body (p: (s32[], bf16[16,5,64], s32[4], bf16[1000,256])) -> (s32[]) {
+  %p = (s32[], bf16[16,5,64]{2,1,0:T(8,128)(2,1)}) parameter(0)
+  %cache = bf16[16,5,64]{2,1,0:T(8,128)(2,1)} get-tuple-element(%p), index=1
+  %ids = s32[4]{0:T(128)S(1)} get-tuple-element(%p), index=2
+  %table = bf16[1000,256]{1,0:T(8,128)(2,1)} get-tuple-element(%p), index=3
+  %sum = bf16[16]{0:T(128)S(1)} negate(%cache)
+  %part = ((bf16[1000,256]{1,0:T(8,128)(2,1)}), bf16[8,256]{1,0:T(8,128)(2,1)S(1)}, s32[]{:S(2)}) slice-start(%table), slice={[0:8], [0:256]}
+  %got = bf16[8,256]{1,0:T(8,128)(2,1)S(1)} slice-done(%part)
+  %rows = bf16[4,256]{1,0:T(4,128)(2,1)S(1)} fusion(%table, %ids), kind=kCustom, calls=%look_up
+  ROOT %t = (s32[], bf16[16,5,64]{2,1,0:T(8,128)(2,1)}) tuple(%ids, %cache)
+}
+
+%condition (p: (s32[], bf16[16,5,64])) -> pred[] {
+  %p = (s32[], bf16[16,5,64]{2,1,0:T(8,128)(2,1)}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  ROOT %less = pred[] compare(%i, %i), direction=LT
+}
+
+ENTRY %main (p: (s32[], bf16[16,5,64])) -> (s32[], bf16[16,5,64]) {
+  %p = (s32[], bf16[16,5,64]{2,1,0:T(8,128)(2,1)}) parameter(0)
+  ROOT %loop = (s32[], bf16[16,5,64]) while(%p), condition=%condition, body=%body
+}
+"""  # noqa: E501
+
+
+def test_tiles_slices_that_start_rows_of_a_table_and_unknown_trips():
+    # 5 of 8 sublanes and 64 of 128 lanes are used, and all are read; of the table only
+    # 8 rows on their way into fast memory, and the 4 that are looked up.
+    trip = 16 * 8 * 128 * 2 + 8 * 256 * 2 + 4 * 256 * 2
+    assert traffic(PADDED).memory == trip
+    assert traffic(PADDED, unknown=10).memory == 10 * trip
+
+
 @pytest.mark.parametrize("length", [3, 7])
 def test_a_compiled_scan_counts_every_trip(length):
     mesh = make_mesh(MeshConfig(data=1, fsdp=8))

@@ -1,14 +1,18 @@
 """A sharded transformer trains as on one device, and with the collectives meant."""
 
-import re
+import os
+import tempfile
 from functools import cache
 
 import jax
+import jaxlib
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from cogjax.models.image_lm import ImageLMConfig
 from cogjax.ops.masks import Pattern
+from cogjax.parallel.hlo import traffic
 from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
 from cogjax.parallel.rules import tree_shardings
 from cogjax.tasks.lm import LMTask
@@ -52,8 +56,22 @@ def parts(sizes):
         out_shardings=(shardings, None),
     )
     with jax.set_mesh(mesh):
-        compiled = step.lower(state, place_batch(BATCH, mesh)).compile()
-    return mesh, state, shardings, compiled
+        lowered = step.lower(state, place_batch(BATCH, mesh))
+    return mesh, state, shardings, *compile_and_listen(lowered)
+
+
+def compile_and_listen(lowered):
+    """(compiled program, what XLA wrote to the standard error of the process)."""
+    with tempfile.TemporaryFile() as heard:
+        stderr = os.dup(2)
+        os.dup2(heard.fileno(), 2)
+        try:
+            compiled = lowered.compile()
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        heard.seek(0)
+        return compiled, heard.read().decode()
 
 
 @cache
@@ -66,7 +84,7 @@ def start():
 
 @cache
 def train(sizes, steps=3):
-    mesh, _, shardings, compiled = parts(sizes)
+    mesh, _, shardings, compiled, _ = parts(sizes)
     state, losses = jax.device_put(start(), shardings), []
     for _ in range(steps):
         state, metrics = compiled(state, place_batch(BATCH, mesh))
@@ -90,7 +108,7 @@ def test_a_checkpoint_moves_among_meshes(tmp_path):
     checkpoints.save(state, 24, "data")
     checkpoints.wait()
     for sizes in MESHES:
-        _, abstract, shardings, _ = parts(sizes)
+        _, abstract, shardings, *_ = parts(sizes)
         restored, _ = checkpoints.restore(abstract, shardings, "data")
         for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -99,24 +117,49 @@ def test_a_checkpoint_moves_among_meshes(tmp_path):
     checkpoints.close()
 
 
-def count(text):
-    """Collectives of a compiled program by kind."""
-    kinds = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all")
-    return {kind: len(re.findall(rf" {kind}(?:-start)?\(", text)) for kind in kinds} | {
-        "collective-permute": len(re.findall(r" collective-permute\(", text))
-    }
+def calls(sizes):
+    """Collectives that a step makes, by kind, loops by their trips."""
+    return traffic(parts(sizes)[3].as_text()).calls
 
 
 def test_data_parallelism_only_sums_gradients():
-    found = count(parts((8, 1, 1))[3].as_text())
-    assert found["all-reduce"] > 0
-    assert sum(found.values()) == found["all-reduce"]
+    assert set(calls((8, 1, 1))) == {"all-reduce"}
+
+
+# XLA's CPU backend spells a reduce-scatter as a sum and a slice. Of jaxlib 0.10; what
+# it partitions into does not depend on how much it optimises.
+COUNTS = {
+    (8, 1, 1): {"all-reduce": 2},
+    (2, 2, 2): {"all-gather": 65, "all-reduce": 38},
+    (1, 4, 2): {"all-gather": 60, "all-reduce": 36},
+}
+
+
+@pytest.mark.skipif(
+    not jaxlib.__version__.startswith("0.10."), reason="counts of jaxlib 0.10"
+)
+@pytest.mark.parametrize("sizes", COUNTS)
+def test_a_step_makes_these_collectives_and_no_more(sizes):
+    assert calls(sizes) == COUNTS[sizes]
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 4, 2)])
-def test_nothing_moves_from_all_to_all(sizes, capfd):
-    found = count(parts(sizes)[3].as_text())
-    print(found)
+def test_nothing_moves_from_all_to_all(sizes):
+    found = calls(sizes)
     assert found["all-gather"] > 0
-    assert found["all-to-all"] == 0
-    assert "full rematerialization" not in capfd.readouterr().err
+    assert "all-to-all" not in found
+    assert "full rematerialization" not in parts(sizes)[4]
+
+
+def test_xla_says_so_where_it_computes_all_again():
+    """The words that the test above looks for."""
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+
+    def turn(x):
+        x = jax.lax.with_sharding_constraint(x, PartitionSpec(mesh.axis_names))
+        last = PartitionSpec(None, ("tensor", "fsdp"), "data")
+        return jax.lax.with_sharding_constraint(x, last)
+
+    with jax.set_mesh(mesh):
+        lowered = jax.jit(turn).lower(np.ones((8, 8, 8), np.float32))
+        assert "full rematerialization" in compile_and_listen(lowered)[1]

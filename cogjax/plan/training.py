@@ -1,4 +1,4 @@
-"""What a training run would need of a pod, before there is one.
+"""What a training run would need of a pod.
 
 The real step is compiled ahead of time for the topology by `libtpu`, without a TPU.
 The compiler says what memory a chip needs; what is moved is read from the program
@@ -8,10 +8,7 @@ is the longest of computing, reading memory and sending, each at the chip's full
 
 import contextlib
 import functools
-import importlib.util
 import math
-import os
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,11 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cogjax.config import section
 from cogjax.errors import UserError
-from cogjax.families import cogview, dalle, ernie_vilg
-from cogjax.launch import lm_task
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.image_lm import ImageLMConfig
 from cogjax.ops.masks import Pattern, text_to_image_mask
 from cogjax.parallel.chips import Chip, parse_topology
 from cogjax.parallel.flops import count_flops
@@ -37,13 +31,12 @@ from cogjax.parallel.mesh import (
     make_mesh,
 )
 from cogjax.parallel.rules import tree_shardings
+from cogjax.plan.topology import can_compile, memory_needed, tpus
+from cogjax.plan.work import Work
 from cogjax.tasks.lm import LMTask
-from cogjax.train.loop import TrainConfig, make_step
+from cogjax.train.loop import make_step
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state
-
-# Where a paper's own task is named instead of "lm".
-SPARSE = {"dalle": dalle, "ernie_vilg": ernie_vilg}
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,8 @@ class Report:
     how: "compiled", or "estimated" from shapes. flops: of the model, all chips, each
     needed product once; counted_flops: the same of the trace. executed_flops: with what
     is computed again. fits: the peak is
-    within the chip's memory. network_bytes: by collective. seconds_*: at full rate;
+    within the chip's memory. network_bytes, network_calls: by collective, none of the
+    latter in an estimate. seconds_*: at full rate;
     step_seconds is their maximum, as if all overlapped, and step_seconds_serial their
     sum. mfu: model FLOPs over what the chips could do in step_seconds.
     """
@@ -75,6 +69,7 @@ class Report:
     executed_flops: float
     memory_bytes: float
     network_bytes: dict[str, float]
+    network_calls: dict[str, float]
     seconds_compute: float
     seconds_memory: float
     seconds_network: float
@@ -84,56 +79,6 @@ class Report:
     tokens_per_day: float
     days: float
     compile_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Work:
-    """A run to plan. length: tokens of a sequence, the last only a target."""
-
-    task: LMTask
-    length: int
-    train: TrainConfig
-    optim: OptimConfig
-    mesh: MeshConfig
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Work":
-        """From a resolved config; UserError for a task without a transformer."""
-        sections = {
-            "train": section(TrainConfig, config.get("train", {}), "train"),
-            "optim": section(OptimConfig, config.get("optim", {}), "optim"),
-            "mesh": section(MeshConfig, config.get("mesh", {}), "mesh"),
-        }
-        name = config.get("task", {}).get("name")
-        if name in SPARSE:
-            family = SPARSE[name]
-            model = section(DecoderConfig, config.get("model", {}), "model")
-            network = family.make_transformer(model)
-            task = LMTask(network, family.NUM_CODES, num_text=family.TEXT_LEN)
-            return cls(task, network.max_positions, **sections)
-        if name != "lm":
-            raise UserError(
-                f"config key 'task.name' expects lm, {', '.join(SPARSE)}, got {name!r}"
-            )
-        if config.get("data", {}).get("tokenizer"):
-            task, length = lm_task(config)
-            return cls(task, length, **sections)
-        model = section(cogview.TransformerConfig, config.get("model", {}), "model")
-        tokenizer = cogview.TOKENIZERS["paper"]
-        layout = cogview.make_layout(tokenizer, 50_000, model.text_len)
-        network = cogview.make_transformer(model, layout)
-        return cls(LMTask(network, layout.vocab.num_codes), layout.length, **sections)
-
-    def with_remat(self, remat: str) -> "Work":
-        """The same with another `model.remat`."""
-        network = replace(self.task.config, remat=remat)
-        task = LMTask(network, self.task.num_codes, num_text=self.task.num_text)
-        return replace(self, task=task)
-
-    @property
-    def tokens(self) -> int:
-        """Inputs of an update."""
-        return self.train.batch_size * (self.length - 1)
 
 
 def plan(config: Mapping[str, Any], topology: str, *, estimate: bool = False) -> Report:
@@ -196,33 +141,12 @@ def _examples(size: int, length: int, sharding=None) -> dict[str, Any]:
 
 def _mesh(work: Work, topology: str, chip: Chip, count: int, estimate: bool):
     """Mesh of described TPUs, or of nothing where there is only an estimate."""
-    if estimate or not chip.is_tpu or not importlib.util.find_spec("libtpu"):
+    if estimate or not can_compile(chip):
         mesh = make_abstract_mesh(work.mesh, count)
     else:
-        mesh = make_mesh(work.mesh, _tpus(topology))
+        mesh = make_mesh(work.mesh, tpus(topology))
     check_batch(mesh, work.train.batch_size // work.train.accumulate)
     return mesh
-
-
-def _tpus(topology: str):
-    """Devices of a TPU topology that this machine does not have."""
-    from jax.experimental import topologies
-
-    # libtpu otherwise asks a metadata server, logs it all, and locks other processes.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
-    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    try:
-        # The two cores of a v4 chip act as one device, as they do when a program runs.
-        more = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
-        described = topologies.get_topology_desc(topology, platform="tpu", **more)
-        return described.devices
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(
-            f"libtpu does not know topology {topology}: {reason}"
-        ) from error
 
 
 def _state(work: Work, mesh):
@@ -254,7 +178,7 @@ def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            peak = _needed(str(error))
+            peak = memory_needed(str(error))
             if peak is None:
                 raise
             report = _estimate(work, mesh, chip, topology)
@@ -268,14 +192,6 @@ def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
         how="compiled",
         compile_seconds=seconds,
     )
-
-
-def _needed(message: str) -> float | None:
-    """Bytes of a chip that the compiler would need, if that is its complaint."""
-    found = re.search(r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", message)
-    if not found:
-        return None
-    return float(found[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found[2]]
 
 
 def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
@@ -292,7 +208,7 @@ def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
     activations = (kept * stream + 30 * stream / network.depth) / work.train.accumulate
     logits = 10 * local / work.train.accumulate * network.vocab_size / tensor
     gradients = 4 * count / (sizes["fsdp"] * tensor)
-    held = _state_bytes(state, shardings)
+    held = local_bytes(state, shardings)
     weights = 2 * count / tensor
     passes = (3 if again else 2) * work.train.accumulate
     # Shards that do not fill a TPU's tiles are gathered by sums, at twice the cost.
@@ -314,7 +230,7 @@ def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
 def _report(
     work, mesh, chip, topology, shardings, state, executed, peak, moved
 ) -> Report:
-    memory, network_bytes, _ = moved
+    memory, network_bytes, calls = moved
     chips = mesh.size
     model = _model_flops(work)
     compute = executed / chips / chip.flops
@@ -336,12 +252,13 @@ def _report(
         fits=bool(peak <= chip.hbm),
         hbm_bytes=float(peak),
         hbm_limit=float(chip.hbm),
-        state_bytes=_state_bytes(state, shardings),
+        state_bytes=local_bytes(state, shardings),
         flops=model,
         counted_flops=_counted_flops(work),
         executed_flops=float(executed),
         memory_bytes=float(memory),
         network_bytes=dict(network_bytes),
+        network_calls=dict(calls),
         seconds_compute=seconds[0],
         seconds_memory=seconds[1],
         seconds_network=seconds[2],
@@ -353,9 +270,9 @@ def _report(
     )
 
 
-def _state_bytes(state: Any, shardings: Any) -> float:
-    """Bytes of a training state on one chip."""
-    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True)
+def local_bytes(tree: Any, shardings: Any) -> float:
+    """Bytes of a tree of shapes on one chip."""
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
     return float(
         sum(
             math.prod(where.shard_shape(leaf.shape)) * leaf.dtype.itemsize

@@ -1,0 +1,1 @@
+"""What training or drawing would need of a pod, before there is one."""

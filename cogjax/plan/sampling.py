@@ -1,0 +1,294 @@
+"""What drawing images would need of a pod: the decode loop, as training is planned.
+
+A step is one token of every image: all weights and all caches are read once, so its
+time is that of memory rather than of products. Reading the prompts is left out.
+"""
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cogjax.errors import UserError
+from cogjax.models.image_lm import ImageLM, for_inference, param_shapes
+from cogjax.ops.masks import Pattern
+from cogjax.parallel.chips import Chip, parse_topology
+from cogjax.parallel.flops import count_flops
+from cogjax.parallel.hlo import traffic
+from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh, make_mesh
+from cogjax.plan.topology import can_compile, memory_needed, tpus
+from cogjax.plan.training import local_bytes
+from cogjax.plan.work import Work
+from cogjax.sampling.autoregressive import Decoding, advance, image_keys, prefill
+from cogjax.sampling.sharding import packed_shardings, state_shardings
+
+WEIGHTS = "bfloat16"
+
+
+@dataclass(frozen=True)
+class SamplingReport:
+    """Of a token of all images; bytes are a chip's, FLOPs of all chips together.
+
+    how: "compiled", or "estimated" from shapes. tokens: of an image. fits: the peak is
+    within the chip's memory. seconds_*: at full rate; token_seconds is their maximum,
+    as if all overlapped, and token_seconds_serial their sum. images_per_second is that
+    of all chips and of token_seconds.
+    """
+
+    how: str
+    topology: str
+    chips: int
+    mesh: dict[str, int]
+    images: int
+    tokens: int
+    parameters: int
+    fits: bool
+    hbm_bytes: float
+    hbm_limit: float
+    weight_bytes: float
+    cache_bytes: float
+    flops: float
+    memory_bytes: float
+    network_bytes: dict[str, float]
+    seconds_compute: float
+    seconds_memory: float
+    seconds_network: float
+    token_seconds: float
+    token_seconds_serial: float
+    images_per_second: float
+    compile_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """Shapes of what is drawn with. params: packed; state: after the prompts."""
+
+    model: ImageLM
+    work: Work
+    images: int
+    params: Any
+    state: Decoding
+
+    @property
+    def rows(self) -> int:
+        """Sequences, two an image with guidance."""
+        return len(self.state.logits)
+
+    def draw(self, params: Any, state: Decoding, until: Any) -> Decoding:
+        """What is compiled: the real loop up to `until` tokens."""
+        codes = self.work.task.num_codes
+        return advance(
+            self.model,
+            params,
+            state,
+            until,
+            allowed=jnp.ones(codes, bool),
+            id_range=(0, codes),
+            sampler=self.work.sampler,
+        )
+
+
+def plan_sampling(
+    config: Mapping[str, Any],
+    topology: str,
+    images: int,
+    *,
+    estimate: bool = False,
+    mesh: MeshConfig | None = None,
+) -> SamplingReport:
+    """Plans drawing `images` at once, each of a prompt of its own, weights bfloat16.
+
+    mesh: None is the split into data and tensor that is estimated to be the fastest of
+    those that fit; the config's is for training. topology, estimate: see `plan`.
+
+    Raises:
+      UserError: for an unknown topology, or if no mesh divides images and network.
+    """
+    chip, count = parse_topology(topology)
+    drawing = _drawing(Work.of(config), images)
+    meshes = [mesh] if mesh else _meshes(count)
+    guesses = []
+    for sizes in meshes:
+        # One that was asked for says why it does not divide; of many, some do.
+        with contextlib.suppress(*(() if mesh else (UserError,))):
+            where = make_abstract_mesh(sizes, count)
+            guesses.append((sizes, _estimate(drawing, where, chip, topology)))
+    if not guesses:
+        raise UserError(
+            f"{images} images cannot be split over the {count} chips of {topology}: "
+            f"take a multiple of the chips, or fewer chips"
+        )
+    best, guess = min(guesses, key=lambda x: (not x[1].fits, x[1].token_seconds_serial))
+    if estimate or not can_compile(chip):
+        return guess
+    return _compile(drawing, make_mesh(best, tpus(topology)), chip, guess)
+
+
+def _meshes(count: int) -> list[MeshConfig]:
+    divisors = (t for t in range(1, count + 1) if count % t == 0)
+    return [MeshConfig(count // tensor, 1, tensor) for tensor in divisors]
+
+
+def _drawing(work: Work, images: int) -> _Drawing:
+    network = replace(work.task.config, remat="none", dropout=0.0)
+    model, guided = ImageLM(network), work.sampler.guidance != 1
+    shapes = param_shapes(network)
+    keys = jax.eval_shape(lambda: image_keys(0, 0, images))
+    prompt = jax.ShapeDtypeStruct((images + guided, work.prompt_len), jnp.int32)
+    state = jax.eval_shape(
+        functools.partial(
+            prefill, model, id_range=(0, work.task.num_codes), guided=guided
+        ),
+        shapes,
+        prompt,
+        jax.ShapeDtypeStruct(prompt.shape[:1], jnp.int32),
+        keys,
+        jax.ShapeDtypeStruct((images, work.image_len), jnp.int32),
+    )
+    pack = functools.partial(for_inference, weights=WEIGHTS)
+    return _Drawing(model, work, images, jax.eval_shape(pack, shapes), state)
+
+
+def _placed(drawing: _Drawing, mesh) -> tuple[Any, Decoding]:
+    """Shardings of the weights and of the state."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if drawing.images % ways:
+        raise UserError(
+            f"{drawing.images} images do not divide over data x fsdp devices, {ways}"
+        )
+    params = packed_shardings(drawing.params, mesh)
+    return params, state_shardings(drawing.state, mesh)
+
+
+def _compile(drawing: _Drawing, mesh, chip: Chip, guess) -> SamplingReport:
+    """The report of the compiled loop; of what the compiler said if it does not fit."""
+    placed, start = _placed(drawing, mesh), time.monotonic()
+    until = jax.ShapeDtypeStruct((), jnp.int32)
+    run = jax.jit(
+        drawing.draw,
+        in_shardings=(*placed, None),
+        out_shardings=placed[1],
+        donate_argnums=1,
+    )
+    with jax.set_mesh(mesh):
+        traced = run.trace(drawing.params, drawing.state, until)
+        lowered = traced.lower(lowering_platforms=("tpu",))
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            peak = memory_needed(str(error))
+            if peak is None:
+                raise
+            return replace(guess, fits=False, hbm_bytes=peak)
+        flops = count_flops(drawing.draw, drawing.params, drawing.state, until)
+    tokens = drawing.work.image_len
+    # What is done once is shared by the tokens of an image.
+    total = traffic(compiled.as_text(), unknown=tokens)
+    sent = {kind: size / tokens for kind, size in total.network.items()}
+    peak = compiled.memory_analysis().peak_memory_in_bytes
+    found = _report(
+        drawing, mesh, chip, guess.topology, flops, peak, total.memory / tokens, sent
+    )
+    seconds = time.monotonic() - start
+    return replace(found, how="compiled", compile_seconds=seconds)
+
+
+def _estimate(drawing: _Drawing, mesh, chip: Chip, topology: str) -> SamplingReport:
+    """The report from shapes alone: weights and caches read once, sums of branches."""
+    network, codes = drawing.model.config, drawing.work.task.num_codes
+    params, state = _placed(drawing, mesh)
+    tensor, ways = mesh.shape["tensor"], mesh.shape["data"] * mesh.shape["fsdp"]
+    rows = drawing.rows / ways
+    head = codes * network.width * 2 / tensor
+    blocks = local_bytes(drawing.params["blocks"], params["blocks"])
+    logits = rows * codes * 4
+    # In and out of the products, norms and sums of a layer, in 16 bit.
+    passed = network.depth * rows * network.width * 2
+    padding = _padding(network, tensor) if chip.is_tpu else 1.0
+    memory = blocks + head + 3 * logits + 30 * passed
+    memory += padding * sum(
+        _read(layer, where, pattern)
+        for layer, where, pattern in zip(
+            drawing.state.cache, state.cache, _patterns(network), strict=True
+        )
+    )
+    # Two sums and the gathered heads of a layer, and the logits.
+    sent = {
+        "all-reduce": 2 * 2 * passed * (1 - 1 / tensor),
+        "all-gather": (3 * passed + logits) * (1 - 1 / tensor),
+    }
+    sent = {kind: size for kind, size in sent.items() if size}
+    held = local_bytes(drawing.params, params) + local_bytes(drawing.state, state)
+    peak = held + head + 4 * logits
+    if chip.is_tpu:
+        # The loop has caches of its own, in tiles.
+        peak += padding * local_bytes(drawing.state.cache, state.cache)
+    flops = _model_flops(drawing)
+    return _report(drawing, mesh, chip, topology, flops, peak, memory, sent)
+
+
+def _padding(network, tensor: int) -> float:
+    """How much larger a cache is in a TPU's tiles of 8 heads and 128 of their sizes."""
+    heads = network.heads / tensor
+    tiles = math.ceil(heads / 8) * 8 * math.ceil(network.head_dim / 128) * 128
+    return tiles / (heads * network.head_dim)
+
+
+def _patterns(network) -> tuple[Pattern | None, ...]:
+    return network.patterns or (None,) * network.depth
+
+
+def _read(cache, where, pattern: Pattern | None) -> float:
+    """Bytes of a layer's cache that a token reads: one bank of a column's."""
+    image = local_bytes((cache.key, cache.value), (where.key, where.value))
+    prefix = local_bytes(cache[:2], where[:2])
+    column = pattern is not None and pattern.kind == "column"
+    return prefix + (image / pattern.cols if column else image)
+
+
+def _model_flops(drawing: _Drawing) -> float:
+    """2 x parameters of products and attention to what is read, a token of all."""
+    network, work = drawing.model.config, drawing.work
+    per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
+    products = network.depth * per_layer + network.width * work.task.num_codes
+    keys = sum(layer.key.shape[-1] + work.prompt_len for layer in drawing.state.cache)
+    return 2.0 * drawing.rows * (products + 2 * keys * network.width)
+
+
+def _report(drawing, mesh, chip, topology, flops, peak, memory, sent) -> SamplingReport:
+    params, state = _placed(drawing, mesh)
+    seconds = (
+        flops / mesh.size / chip.flops,
+        memory / chip.bandwidth,
+        sum(sent.values()) / chip.link,
+    )
+    tokens = drawing.work.image_len
+    return SamplingReport(
+        how="estimated",
+        topology=topology,
+        chips=mesh.size,
+        mesh=dict(mesh.shape),
+        images=drawing.images,
+        tokens=tokens,
+        parameters=sum(x.size for x in jax.tree.leaves(drawing.params)),
+        fits=bool(peak <= chip.hbm),
+        hbm_bytes=float(peak),
+        hbm_limit=float(chip.hbm),
+        weight_bytes=local_bytes(drawing.params, params),
+        cache_bytes=local_bytes(drawing.state.cache, state.cache),
+        flops=float(flops),
+        memory_bytes=float(memory),
+        network_bytes=sent,
+        seconds_compute=seconds[0],
+        seconds_memory=seconds[1],
+        seconds_network=seconds[2],
+        token_seconds=max(seconds),
+        token_seconds_serial=sum(seconds),
+        images_per_second=drawing.images / tokens / max(seconds),
+    )

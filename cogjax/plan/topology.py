@@ -1,0 +1,53 @@
+"""TPUs that this machine does not have, and what their compiler complains about."""
+
+import glob
+import importlib.util
+import os
+import re
+from typing import Any
+
+from cogjax.errors import UserError
+from cogjax.parallel.chips import Chip
+
+
+def can_compile(chip: Chip) -> bool:
+    """Whether programs for the chip can be compiled here."""
+    return chip.is_tpu and bool(importlib.util.find_spec("libtpu"))
+
+
+def tpus(topology: str) -> list[Any]:
+    """Devices of a TPU topology; UserError if libtpu does not know it."""
+    from jax.experimental import topologies
+
+    _quiet()
+    try:
+        # The two cores of a v4 chip act as one device, as they do when a program runs.
+        more = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
+        described = topologies.get_topology_desc(topology, platform="tpu", **more)
+        return described.devices
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"libtpu does not know topology {topology}: {reason}"
+        ) from error
+
+
+def _quiet() -> None:
+    """Keeps libtpu from asking a metadata server, logging that, and locking others."""
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
+    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    if not glob.glob("/dev/accel*") and not glob.glob("/dev/vfio/*"):
+        # No TPU VM: libtpu looks for this host's TPU, and says at length that there is
+        # none. Any will do: a topology is described alike.
+        os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
+        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+
+
+def memory_needed(message: str) -> float | None:
+    """Bytes of a chip that the compiler would need, if that is its complaint."""
+    found = re.search(r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", message)
+    if not found:
+        return None
+    return float(found[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found[2]]

@@ -1,0 +1,93 @@
+"""Row C1: real runs of each family, stopped and gone on (specs/reliability.md)."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from cogjax import config
+from cogjax.data.images import encode_png
+from cogjax.data.records import DatasetBuilder, Example
+from cogjax.train.run import EXIT_INTERRUPTED
+from tests.faults.launcher import (
+    TABLE,
+    Run,
+    check_rows,
+    finish,
+    last_step,
+    resumed_at,
+)
+from tests.faults.worker import Options
+
+STEPS, SAVE_EVERY = 24, 6
+STAGES = {"tokenizer": "VQ tokenizer", "transformer": "CogView transformer"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Folder of 16 small pictures with captions."""
+    out = tmp_path_factory.mktemp("data") / "set"
+    rng = np.random.default_rng(0)
+    with DatasetBuilder(out, "nano", 16, {"train": 1, "val": 1}) as builder:
+        for i in range(16):
+            image = encode_png(rng.integers(0, 256, (16, 16, 3), np.uint8))
+            split = "val" if i >= 14 else "train"
+            builder.write(split, Example(str(i), image, (("en", f"apple {i}"),), {}))
+        builder.finish({})
+    return out
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def run_of(request, data, nano_folder, tmp_path_factory):
+    """(name, options of the run, digest of its state when nothing befalls it)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    values = {"data.path": data, "train.steps": STEPS, "train.batch_size": 8}
+    values |= {"train.log_every": 1, "train.save_every": SAVE_EVERY}
+    values |= {"train.eval_every": 0, "train.sample_every": 0}
+    if request.param == "transformer":
+        values |= {
+            "data.tokenizer": nano_folder,
+            "data.text": nano_folder / "text.model",
+        }
+    words = [f"--config.{key}={value}" for key, value in values.items()]
+    found = config.load(f"experiments/cogview/emoji.py:{request.param},nano", words)
+    path = config.save_json(found, folder / "run.json")
+    options = Options(steps=STEPS, pause=0.02, config=str(path))
+    return STAGES[request.param], options, finish(folder / "whole", options)[0]
+
+
+def stop_and_go_on(workdir, options, whole, number, step):
+    """A signal after a step; the rest is Equal, no row is missing or there twice.
+
+    Returns the steps that were lost, in words.
+    """
+    with Run(workdir, options) as run:
+        run.wait_for_step(step)
+        run.kill(number)
+        want = -number if number == signal.SIGKILL else EXIT_INTERRUPTED
+        assert run.wait() == [want], run.said()
+    reached = last_step(workdir)
+    digest, said = finish(workdir, options)
+    assert digest == whole
+    check_rows(workdir, STEPS)
+    lost = reached - resumed_at(said)
+    assert reached >= step
+    assert lost <= (2 * SAVE_EVERY if number == signal.SIGKILL else 0)
+    return f"{lost} of {SAVE_EVERY}" if lost else "0"
+
+
+def test_a_family_goes_on_where_it_was(tmp_path, run_of):
+    name, *rest = run_of
+    lost = stop_and_go_on(tmp_path / "run", *rest, signal.SIGTERM, 10)
+    TABLE.add("C1", f"{name} stopped and resumed", 1, 1, lost)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [(signal.SIGTERM, 3), (signal.SIGKILL, 13), (signal.SIGINT, 20)],
+)
+def test_a_family_goes_on_from_any_point(tmp_path, run_of, number, step):
+    name, *rest = run_of
+    lost = stop_and_go_on(tmp_path / "run", *rest, number, step)
+    TABLE.add("C1", f"{name}, {number.name} after step {step}", 1, 1, lost)
