@@ -26,7 +26,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 _KINDS = re.compile("L+|N|O+")
 _FIXED = re.compile(re.escape(_START) + "|" + re.escape(_END) + "|'(?:[stmd]|re|ve|ll)")
 _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
-# Names of the files of 262,144 merges unpack to 3.2 MB; a bomb unpacks to more.
+# The file unpacks to 3.2 MB, a bomb to more.
 _MAX_BYTES = 1 << 24
 
 

@@ -169,7 +169,7 @@ class NetworkExtractor:
     def id(self) -> str:
         """ "label:hash" over network, layer, weights, size, resize rule and scaling."""
         spec = self.spec
-        parts = [repr(spec.network), spec.layer, spec.size, spec.resize, spec.crop]
+        parts = [spec.label, spec.layer, spec.size, spec.resize, spec.crop]
         parts += [spec.mean, spec.std, self.digest]
         text = json.dumps(parts)
         return f"{spec.label}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -288,7 +288,7 @@ def weights_digest(params: Mapping[str, Any]) -> str:
     """sha256 of all leaves with their paths; the file's format does not matter."""
     digest = hashlib.sha256()
     for path, leaf in sorted(flatten(params).items()):
-        leaf = np.ascontiguousarray(leaf)
+        leaf = np.asarray(leaf)
         digest.update(f"{path} {leaf.shape} {leaf.dtype}\n".encode())
         digest.update(leaf.tobytes())
     return digest.hexdigest()

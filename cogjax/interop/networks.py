@@ -70,14 +70,12 @@ def load_weights(network: nn.Module, weights: Weights) -> dict[str, Any]:
         tensors |= more
     rules, ignored = _rules(network, wanted, tensors)
     kept = {k: v for k, v in tensors.items() if not re.fullmatch(ignored, k)}
-    sources = {}
-    for rule in rules:
-        sources |= {k: _Shape(shape) for k, shape in rule.sources.items()}
+    sources = {k: _Shape(s) for rule in rules for k, s in rule.sources.items()}
     check_leaves(kept, sources, f"weights {what} ({type(network).__name__})")
     leaves: dict[str, np.ndarray] = {}
     for rule in rules:
         leaves |= rule.make(kept)
-    leaves = {k: np.ascontiguousarray(v, np.float32) for k, v in leaves.items()}
+    leaves = {k: np.asarray(v, np.float32, order="C") for k, v in leaves.items()}
     check_leaves(leaves, wanted, "the converted network")
     return unflatten(leaves)
 
@@ -95,6 +93,12 @@ def parameter_shapes(network: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
         examples.append(jnp.zeros((1, TEXT_LEN), jnp.int32))
     shapes = jax.eval_shape(network.init, jax.random.key(0), *examples)
     return flatten(shapes["params"])
+
+
+def expected_tensors(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that `load_weights` wants, by PyTorch's names."""
+    rules, _ = _rules(network, parameter_shapes(network), {})
+    return {name: shape for rule in rules for name, shape in rule.sources.items()}
 
 
 def packaged(package: str, pattern: str) -> Path:
