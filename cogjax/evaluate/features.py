@@ -214,7 +214,7 @@ class NetworkExtractor:
         ids = self.tokenizer(captions)
         size, params = self.batch_size, {"params": self.params}
         found = [
-            _padded(_text, self.spec.network, params, ids[i : i + size], size)
+            run_padded(_text, self.spec.network, params, ids[i : i + size], size)
             for i in range(0, len(ids), size)
         ]
         return np.concatenate(found)
@@ -222,7 +222,7 @@ class NetworkExtractor:
     def _run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         spec = self.spec
         run = functools.partial(_image, spec.run)
-        return _padded(run, spec.network, self.params, pixels, self.batch_size)
+        return run_padded(run, spec.network, self.params, pixels, self.batch_size)
 
 
 def make_extractor(
@@ -304,8 +304,11 @@ def _text(network: nn.Module, variables: Any, ids: Any):
     return network.apply(variables, ids, method="encode_text")
 
 
-def _padded(function: Callable, network: nn.Module, params: Any, batch, size: int):
-    """Results of a batch that is filled up to `size`: one compiled shape for all."""
+def run_padded(function: Callable, network: nn.Module, params: Any, batch, size: int):
+    """`function(network, params, batch)` of a batch filled up to `size`, then cut.
+
+    So one shape is compiled for all. Results as float32 arrays of the host.
+    """
     short = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
     # Figures on a GPU or TPU would differ in the third digit by default.
     with jax.default_matmul_precision("float32"):

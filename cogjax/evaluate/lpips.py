@@ -3,6 +3,7 @@
 With VGG16's trunk and version 0.1 of the heads, on pictures of their own size.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,12 @@ import jax
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.evaluate.features import SPECS, weights_digest
+from cogjax.evaluate.features import SPECS, run_padded, weights_digest
 from cogjax.interop.networks import Weights, load_weights, packaged
 from cogjax.models.vgg import Vgg16Lpips, lpips_distance
 
 _SMALLEST = 16
+_NETWORK = Vgg16Lpips()
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,13 @@ class Lpips:
             )
         if min(images_a.shape[1:3]) < _SMALLEST:
             raise UserError(f"LPIPS needs {_SMALLEST} pixels a side or more")
+        pairs = np.stack([images_a, images_b], axis=1)
         found = [np.zeros(0, np.float32)]
-        for start in range(0, len(images_a), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            with jax.default_matmul_precision("float32"):
-                distances = _distance(self.params, images_a[part], images_b[part])
-            found.append(np.asarray(distances))
+        for start in range(0, len(pairs), self.batch_size):
+            batch = pairs[start : start + self.batch_size]
+            found.append(
+                run_padded(_distance, _NETWORK, self.params, batch, self.batch_size)
+            )
         return np.concatenate(found)
 
 
@@ -60,15 +63,13 @@ def load_lpips(weights: Weights | None = None, batch_size: int = 16) -> Lpips:
     """
     spec = SPECS["vgg16-lpips"]
     path = packaged(spec.package, spec.file) if weights is None else weights
-    params = load_weights(spec.network, path)
+    params = load_weights(_NETWORK, path)
     return Lpips(params, f"lpips-vgg16:{weights_digest(params)[:12]}", batch_size)
 
 
-@jax.jit
-def _distance(params: Any, images_a, images_b):
-    def levels(images):
-        pixels = images.astype(np.float32) / 127.5 - 1
-        return Vgg16Lpips().apply({"params": params}, pixels)
-
-    (levels_a, weights), (levels_b, _) = levels(images_a), levels(images_b)
+@functools.partial(jax.jit, static_argnums=0)
+def _distance(network: Vgg16Lpips, params: Any, pairs):
+    pixels = pairs.astype(np.float32) / 127.5 - 1
+    levels_a, weights = network.apply({"params": params}, pixels[:, 0])
+    levels_b, _ = network.apply({"params": params}, pixels[:, 1])
     return lpips_distance(levels_a, levels_b, weights)
