@@ -31,7 +31,8 @@ def save_tree(path: str | os.PathLike, tree: Mapping[str, Any], dtype: str | Non
     def array(leaf):
         leaf = np.asarray(leaf)
         floating = np.issubdtype(leaf.dtype, np.floating)
-        return np.ascontiguousarray(leaf.astype(dtype) if dtype and floating else leaf)
+        # Not ascontiguousarray, which makes a row of a scalar.
+        return np.asarray(leaf, dtype if dtype and floating else None, order="C")
 
     flat = {name: array(leaf) for name, leaf in flatten(tree).items()}
     write_atomic(Path(path), safetensors.numpy.save(flat))

@@ -1,0 +1,333 @@
+"""Arrays out of pickles that nobody trusts, without unpickling them.
+
+A pickle is a program for a stack machine, and two of its instructions, "import this"
+and "call that", are all that an attacker needs. Here the standard library only cuts the
+file into instructions (`pickletools.genops` parses, it runs nothing); the machine below
+knows the few that arrays need, and a name asked for by GLOBAL is looked up in a table
+of our own. Nothing is imported, no object of a foreign class is made, and what is not
+in the table is refused by its name. Files of PyTorch: `interop/torch_files.py`.
+"""
+
+import math
+import os
+import pickletools
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import numpy as np
+
+from cogjax.errors import UserError
+
+# Nesting and names of any network are far below; a cycle or a bomb is above.
+_MAX_DEPTH = 32
+_MAX_LEAVES = 100_000
+
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_ARGUMENTS = (
+    {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"}
+    | {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"}
+    | {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+)
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_PUT = {"BINPUT", "LONG_BINPUT"}
+_GET = {"BINGET", "LONG_BINGET"}
+_NOTHING = {"PROTO", "FRAME"}
+_MARK = object()
+
+
+@dataclass(frozen=True)
+class Known:
+    """A name that a pickle asked for: `value` is ours, never what the name means.
+
+    value: a function of the arguments of a call, or anything else where the name is
+    only mentioned.
+    """
+
+    name: str
+    value: Any
+
+
+class Module(dict):
+    """Attributes of an object of TorchScript; its class stays unknown."""
+
+    def build(self, state: Any) -> None:
+        """Takes the attributes that the pickle gives."""
+        if type(state) is not dict:
+            raise ValueError("attributes of a module are no dict")
+        self.update(state)
+
+
+class Machine:
+    """Runs the instructions of one pickle after the other on a stack of plain data.
+
+    known: what each "module name" of a GLOBAL stands for, or None to refuse it.
+    persistent: makes a value of a persistent id, as PyTorch's storages are.
+    what: names the file in errors.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        known: Callable[[str], Any],
+        persistent: Callable[[Any], Any] | None = None,
+    ):
+        self.what = what
+        self._known = known
+        self._persistent = persistent
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
+
+    def run(self, file: BinaryIO) -> Any:
+        """The value of the pickle at the file's position, which moves behind it.
+
+        Raises UserError for any other instruction or name than those of plain arrays,
+        and for what is damaged.
+        """
+        self._stack, self._memo = [], {}
+        try:
+            with warnings.catch_warnings():
+                # Of escapes in strings of the oldest protocol, which is refused.
+                warnings.simplefilter("ignore")
+                for opcode, argument, _ in pickletools.genops(file):
+                    if opcode.name == "STOP":
+                        (value,) = self._stack
+                        return value
+                    self._step(opcode.name, argument)
+        except (ValueError, LookupError, TypeError) as error:
+            self.refuse(f"it is damaged ({error})", error)
+        except (AttributeError, ArithmeticError, MemoryError, RecursionError) as error:
+            self.refuse(f"it is damaged ({error})", error)
+        self.refuse("it is cut short")
+
+    def refuse(self, why: str, cause: Exception | None = None) -> NoReturn:
+        """Raises the UserError of this file."""
+        raise UserError(f"{self.what} refused: {why}") from cause
+
+    def _step(self, name: str, argument: Any) -> None:
+        stack = self._stack
+        if name in _NOTHING:
+            return
+        if name in _ARGUMENTS:
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _EMPTY:
+            stack.append(_EMPTY[name]())
+        elif name in _TUPLES:
+            count = _TUPLES[name]
+            stack[-count:] = [tuple(self._last(count))]
+        elif name in _PUT:
+            self._memo[argument] = self._last(1)[0]
+        elif name in _GET:
+            stack.append(self._memo[argument])
+        else:
+            method = _METHODS.get(name)
+            if method is None:
+                self.refuse(f"it uses the pickle instruction {name}; arrays need none")
+            method(self, argument)
+
+    def _last(self, count: int) -> list[Any]:
+        if len(self._stack) < count or any(x is _MARK for x in self._stack[-count:]):
+            raise ValueError("values are missing on the stack")
+        return self._stack[-count:]
+
+    def _pop(self) -> Any:
+        (value,) = self._last(1)
+        self._stack.pop()
+        return value
+
+    def _pop_marked(self) -> list[Any]:
+        items = []
+        while (item := self._stack.pop()) is not _MARK:
+            items.append(item)
+        return items[::-1]
+
+    def _mark(self, _) -> None:
+        self._stack.append(_MARK)
+
+    def _memoize(self, _) -> None:
+        self._memo[len(self._memo)] = self._last(1)[0]
+
+    def _tuple(self, _) -> None:
+        self._stack.append(tuple(self._pop_marked()))
+
+    def _extend(self, items: list[Any]) -> None:
+        (target,) = self._last(1)
+        if type(target) is not list:
+            raise ValueError("items of what is no list")
+        target.extend(items)
+
+    def _update(self, items: list[Any]) -> None:
+        (target,) = self._last(1)
+        if type(target) is not dict or len(items) % 2:
+            raise ValueError("entries of what is no dict")
+        target.update(self._entries(zip(items[::2], items[1::2], strict=True)))
+
+    def _entries(self, pairs) -> dict[str, Any]:
+        entries = {}
+        for key, value in pairs:
+            if type(key) is not str:
+                self.refuse(f"a dict has a key of type {type(key).__name__}, not str")
+            entries[key] = value
+        return entries
+
+    def _global(self, name: str) -> None:
+        value = self._known(name)
+        if value is None:
+            readable = name.replace(" ", ".")
+            self.refuse(f"it asks for {readable}, and only arrays are read from it")
+        self._stack.append(Known(name, value))
+
+    def _stack_global(self, _) -> None:
+        module, name = self._pop_two()
+        if type(module) is not str or type(name) is not str:
+            raise ValueError("a name that is no text")
+        self._global(f"{module} {name}")
+
+    def _pop_two(self) -> tuple[Any, Any]:
+        second = self._pop()
+        return self._pop(), second
+
+    def _reduce(self, _) -> None:
+        function, arguments = self._pop_two()
+        if type(function) is not Known or type(arguments) is not tuple:
+            self.refuse("it calls what is not one of the known names")
+        if not callable(function.value):
+            self.refuse(f"it calls {function.name.replace(' ', '.')}")
+        if function.value is dict:
+            # OrderedDict() or, from Python 2, OrderedDict([[key, value], ...]).
+            pairs = arguments[0] if arguments else []
+            self._stack.append(self._entries(pairs))
+        else:
+            self._stack.append(function.value(*arguments))
+
+    def _build(self, _) -> None:
+        target, state = self._pop_two()
+        if hasattr(target, "build"):
+            target.build(state)
+        elif type(target) is not dict:
+            self.refuse(f"it sets attributes of a {type(target).__name__}")
+        # Attributes of an OrderedDict are notes, such as PyTorch's _metadata.
+        self._stack.append(target)
+
+    def _persistent_id(self, _) -> None:
+        if self._persistent is None:
+            self.refuse("it refers to data outside of it")
+        self._stack.append(self._persistent(self._pop()))
+
+
+_METHODS: dict[str, Callable[[Machine, Any], None]] = {
+    "MARK": Machine._mark,
+    "MEMOIZE": Machine._memoize,
+    "TUPLE": Machine._tuple,
+    "APPEND": lambda self, _: self._extend([self._pop()]),
+    "APPENDS": lambda self, _: self._extend(self._pop_marked()),
+    "SETITEM": lambda self, _: self._update(list(self._pop_two())),
+    "SETITEMS": lambda self, _: self._update(self._pop_marked()),
+    "GLOBAL": Machine._global,
+    "STACK_GLOBAL": Machine._stack_global,
+    "REDUCE": Machine._reduce,
+    "NEWOBJ": Machine._reduce,
+    "BUILD": Machine._build,
+    "BINPERSID": Machine._persistent_id,
+}
+
+
+def flatten_arrays(
+    tree: Any, what: str, array: Callable[[Any], np.ndarray | None], joint: str
+) -> dict[str, np.ndarray]:
+    """Arrays of nested dicts by their joined names; all else is left out.
+
+    array: makes an array of a leaf, or None of what is none.
+    Raises UserError for what nests too deep (in itself), is too much, or holds none.
+    """
+    flat: dict[str, np.ndarray] = {}
+
+    def visit(node: Any, path: tuple[str, ...]) -> None:
+        if len(path) > _MAX_DEPTH or len(flat) > _MAX_LEAVES:
+            raise UserError(f"{what} refused: its dicts nest too deep or hold too much")
+        if isinstance(node, Mapping):
+            for name, value in node.items():
+                visit(value, (*path, name))
+        elif (leaf := array(node)) is not None:
+            flat[joint.join(path)] = leaf
+
+    visit(tree, ())
+    if not flat:
+        raise UserError(f"{what} refused: it holds no arrays under names")
+    return flat
+
+
+class _Dtype:
+    """numpy.dtype(code, align, copy), then a state whose second item is the order."""
+
+    CODES = frozenset("f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split())
+
+    def __init__(self, code: str, align: Any = False, copy: Any = True):
+        if type(code) is not str or code not in self.CODES:
+            raise ValueError("an array of no plain dtype")
+        self.dtype = np.dtype(code)
+
+    def build(self, state: tuple) -> None:
+        if state[1] not in ("<", ">", "|"):
+            raise ValueError("a byte order that is none")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """numpy's way to pickle an array: an empty one, then its state."""
+
+    def __init__(self, *_):
+        self.array: np.ndarray | None = None
+
+    def build(self, state: tuple) -> None:
+        _, shape, dtype, fortran, data = state
+        self.array = _from_bytes(data, dtype, shape, "F" if fortran else "C")
+
+
+def check_sizes(sizes: Any) -> None:
+    """ValueError unless `sizes` is a tuple of few whole numbers from 0 to 2^48."""
+    if type(sizes) is not tuple or len(sizes) > _MAX_DEPTH:
+        raise ValueError("a shape that is no short tuple")
+    if any(type(size) is not int or not 0 <= size < 1 << 48 for size in sizes):
+        raise ValueError("a shape that is not of whole numbers")
+
+
+def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+    if type(data) is not bytes or type(dtype) is not _Dtype:
+        raise ValueError("an array without bytes or dtype")
+    check_sizes(shape)
+    if math.prod(shape) * dtype.dtype.itemsize != len(data):
+        raise ValueError(f"{len(data)} bytes for an array of shape {shape}")
+    return np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
+
+
+_NUMPY: dict[str, Any] = {
+    "numpy ndarray": "an argument of _reconstruct",
+    "numpy dtype": _Dtype,
+    "numpy.core.multiarray _reconstruct": _Array,
+    "numpy._core.multiarray _reconstruct": _Array,
+    "collections OrderedDict": dict,
+}
+
+
+def read_array_pickle(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Arrays of a pickle of nested dicts of NumPy arrays, by names joined with "/".
+
+    Raises UserError for a missing file, and for one that asks for anything else.
+    """
+    what = f"weights {Path(path)}"
+    try:
+        with open(path, "rb") as file:
+            tree = Machine(what, _NUMPY.get).run(file)
+    except OSError as error:
+        raise UserError(f"cannot read {what}: {error.strerror}") from error
+
+    def array(leaf: Any) -> np.ndarray | None:
+        return leaf.array if isinstance(leaf, _Array) else None
+
+    return flatten_arrays(tree, what, array, "/")

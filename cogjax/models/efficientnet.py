@@ -1,0 +1,68 @@
+"""EfficientNet-Lite0, inference only (Tan & Le 2019, arXiv 1905.11946; TF's Lite0).
+
+Lite has no squeeze-and-excitation, ReLU6 for swish, and stem and head of fixed width.
+Batch normalisation is folded into the convolutions by `interop/networks.py`, and
+children are named as in the PyTorch port, so that its weights map one to one.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+IMAGE_SIZE = 224
+NUM_CLASSES = 1000
+
+# Repeats, kernel, stride of the first, expansion, width: table 1 of the paper.
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+class EfficientNetLite0(nn.Module):
+    """Pixels in [-1, 1] [b, y, x, 3] -> features [b, 1280] and logits [b, 1000].
+
+    Convolutions pad as TensorFlow does with SAME: more at the end than at the start.
+    """
+
+    @nn.compact
+    def __call__(self, x_byxc: Array) -> tuple[Array, Array]:
+        conv = _conv("_conv_stem", 32, 3, stride=2)
+        x = nn.relu6(conv(x_byxc))
+        index = 0
+        for repeats, kernel, stride, expansion, width in _STAGES:
+            for repeat in range(repeats):
+                step = stride if repeat == 0 else 1
+                x = _block(f"_blocks.{index}.", x, width, kernel, step, expansion)
+                index += 1
+        x = nn.relu6(_conv("_conv_head", 1280, 1)(x))
+        features = jnp.mean(x, axis=(1, 2))
+        return features, nn.Dense(NUM_CLASSES, name="_fc")(features)
+
+
+def _block(
+    name: str, x: Array, width: int, kernel: int, stride: int, expansion: int
+) -> Array:
+    """Inverted bottleneck: expand, depthwise, project; added to x where it fits."""
+    inner, h = x.shape[-1] * expansion, x
+    if expansion != 1:
+        h = nn.relu6(_conv(name + "_expand_conv", inner, 1)(h))
+    depthwise = _conv(name + "_depthwise_conv", inner, kernel, stride, groups=inner)
+    h = _conv(name + "_project_conv", width, 1)(nn.relu6(depthwise(h)))
+    return x + h if h.shape == x.shape else h
+
+
+def _conv(name: str, width: int, kernel: int, stride: int = 1, groups: int = 1):
+    return nn.Conv(
+        width,
+        (kernel, kernel),
+        (stride, stride),
+        padding="SAME",
+        feature_group_count=groups,
+        name=name,
+    )
