@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 

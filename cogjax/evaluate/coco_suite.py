@@ -8,6 +8,7 @@ the sampled captions: as many as there are pictures, cropped to the middle squar
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -81,6 +82,12 @@ class CocoSuite:
                 f"{len(self.captions)} captions are too few for {self.distractors} "
                 f"distractors: {least} at least, raise --n or lower --distractors"
             )
+        ((text, count),) = Counter(c.caption for c in self.captions).most_common(1)
+        if len(self.captions) - count < self.distractors:
+            raise UserError(
+                f"{count} of {len(self.captions)} captions are {text[:60]!r}: too few "
+                f"others for {self.distractors} distractors; lower --distractors"
+            )
 
     def settings(self) -> dict[str, Any]:
         """The numbers, the extractor's id and a digest of captions and file names."""
@@ -153,21 +160,18 @@ class CocoSuite:
     def _r_precision(self, model, codes, texts, source, progress) -> Figure:
         """Of each picture: does its own caption have the lowest loss?"""
         rng = np.random.default_rng([self.seed, 1])
-        words, count, rivals = np.array(texts), self.distractors, []
-        for text in texts:
-            others = np.flatnonzero(words != text)
-            if len(others) < count:
-                raise UserError(
-                    f"{count} distractors: only {len(others)} captions differ from "
-                    f"{text!r}; lower --distractors"
-                )
-            rivals.append([text, *words[rng.choice(others, count, replace=False)]])
+        count, rivals = self.distractors, []
+        # Numbers for texts: all are compared with all.
+        _, words = np.unique(texts, return_inverse=True)
+        for text, word in zip(texts, words, strict=True):
+            picks = rng.choice(np.flatnonzero(words != word), count, replace=False)
+            rivals.append([text, *(texts[i] for i in picks)])
         losses, step = [], max(1, _BATCH // (count + 1))
         for start in range(0, len(texts), step):
             progress(start, len(texts), "R-precision")
             chunk = rivals[start : start + step]
             repeated = np.repeat(codes[start : start + step], count + 1, 0)
-            flat = [str(text) for row in chunk for text in row]
+            flat = [text for row in chunk for text in row]
             scored = model.score_codes(repeated, flat)
             losses.append(scored.reshape(len(chunk), count + 1))
         progress(len(texts), len(texts), "R-precision")

@@ -86,7 +86,11 @@ def figures(judged: Judged, which: np.ndarray | None = None) -> dict:
     return {
         "overall": float(np.mean([entry["share"] for entry in by_task.values()])),
         "tasks": by_task,
-        "languages": {x: _share(right[languages == x]) for x in LANGUAGES},
+        "languages": {
+            language: _share(right[languages == language])
+            for language in LANGUAGES
+            if language in languages
+        },
         "abstained": float(abstained.mean()),
         "prompts": len(right),
         "images": right.size,

@@ -56,6 +56,8 @@ def open_folder(out: str | os.PathLike, settings: Mapping[str, Any]) -> Path:
         for name in dict.fromkeys([*settings, *found])
         if found.get(name) != settings.get(name)
     ]
+    # Other prompts follow from other settings, which say more than a digest.
+    differ = [text for text in differ if not text.startswith("prompts_")] or differ
     if differ:
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise UserError(
