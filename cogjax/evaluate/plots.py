@@ -8,7 +8,8 @@ from cogjax.evaluate.html import Markup, markup
 # x, y, and the ends of the interval of y.
 Point = tuple[float, float, float, float]
 _WIDTH, _HEIGHT = 480, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 34, 46
+_INSET = 10  # of the first and the last point
 _HUES = ("#4878d0", "#ee854a", "#4f9f60", "#d65f5f", "#956cb4")
 
 
@@ -21,14 +22,16 @@ def line_plot(
 ) -> Markup:
     """One line a series through its points, with bars for their intervals.
 
-    log_x: powers of two are equally far apart. All values finite, x above 0 with log_x.
+    Two series at most have room for their names. log_x: powers of two are equally far
+    apart. All values finite, x above 0 with log_x.
     """
     points = [point for line in series.values() for point in line]
     xs = sorted({point[0] for point in points})
     lows, highs = [min(p[1:]) for p in points], [max(p[1:]) for p in points]
     y_ticks = _ticks(min(lows), max(highs))
     place = math.log2 if log_x else float
-    across = _scale(place(xs[0]), place(xs[-1]), _LEFT, _WIDTH - _RIGHT)
+    ends = _LEFT + _INSET, _WIDTH - _RIGHT - _INSET
+    across = _scale(place(xs[0]), place(xs[-1]), *ends)
     down = _scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
     parts = [_axes(x_label, y_label)]
     parts += [_y_tick(y, down(y)) for y in y_ticks]
@@ -98,11 +101,11 @@ def _line(name: str, drawn: Sequence[tuple], index: int) -> str:
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y, _, _ in drawn)
     bars = "".join(f"M{x:.1f} {low:.1f}V{high:.1f}" for x, _, low, high in drawn)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y, _, _ in drawn)
-    y = _TOP + 16 * index + 12
-    key = f'<path d="M{_LEFT + 10} {y - 4}h18" stroke="{hue}" stroke-width="2"/>'
+    x = _LEFT + 200 * index
+    key = f'<path d="M{x} 14h18" stroke="{hue}" stroke-width="2"/>'
     return (
         f'<g fill="{hue}" stroke="none">{dots}</g>'
         f'<path d="{path}" fill="none" stroke="{hue}" stroke-width="2"/>'
         f'<path d="{bars}" stroke="{hue}" opacity=".5"/>'
-        f'{key}<text x="{_LEFT + 33}" y="{y}">{markup(name)}</text>'
+        f'{key}<text x="{x + 23}" y="18">{markup(name)}</text>'
     )

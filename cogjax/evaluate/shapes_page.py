@@ -103,25 +103,27 @@ def _picture(judged: Judged, p: int, i: int, pixels: np.ndarray) -> Picture:
 
 
 def _scores(found: Mapping) -> Markup:
-    """A row a task, with the ceilings beside."""
-    score, columns = found["score"], ("score", "tokenizer", "renders")
-    head = ["task", "score [95 %]", f"any of {score['images'] // score['prompts']}"]
-    head += ["real, through the tokenizer", "real renders"]
-    rows = [["overall", *_cells([found[c] for c in columns])]]
+    """A row a task; best of 1 and of N if they are there, and the ceilings beside."""
+    score, curve = found["score"], found.get("rerank", [])
+    columns = {"score [95 %]": score}
+    if len(curve) > 1:
+        most = curve[-1]["best_of"]
+        columns[f"best of 1, mean of {most}"] = curve[0]
+        columns[f"best of {most}"] = curve[-1]
+    columns["real, through the tokenizer"] = found["tokenizer"]
+    columns["real renders"] = found["renders"]
+    head = ["task", *columns, f"any of {score['images'] // score['prompts']}"]
+    entries = list(columns.values())
+    rows = [["overall", *map(share, entries), f"{score['any']:.3f}"]]
     for kind in ("tasks", "languages"):
         rows += [
-            [name, *_cells([found[c][kind][name] for c in columns])]
-            for name in score[kind]
+            [name, *(share(e[kind][name]) for e in entries), f"{entry['any']:.3f}"]
+            for name, entry in score[kind].items()
         ]
-    abstained = [f"{found[c]['abstained']:.3f}" for c in columns]
-    rows.append(["abstained (counted as wrong)", abstained[0], "", *abstained[1:]])
+    abstained = [f"{entry['abstained']:.3f}" for entry in entries]
+    rows.append(["abstained (counted as wrong)", *abstained, ""])
     images = f"{score['prompts']} prompts, {score['images']} pictures"
     return table(head, rows, f"{images}; all or nothing a picture, mean over tasks")
-
-
-def _cells(entries: Sequence[Mapping]) -> list[str]:
-    score, *ceilings = entries
-    return [share(score), f"{score['any']:.3f}", *map(share, ceilings)]
 
 
 def _baseline(shuffled: Mapping) -> Markup:

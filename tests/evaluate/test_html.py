@@ -63,6 +63,7 @@ def test_a_whole_report(painter, tmp_path):
     headings = [t for t in page.texts if "pictures" in t and "combinations" in t]
     assert len(headings) == 6
     assert "wrong: nothing" in page.texts
+    assert {"best of 1, mean of 2", "best of 2"} <= set(page.texts)
 
 
 def test_text_is_escaped_everywhere():
