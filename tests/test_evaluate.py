@@ -13,7 +13,6 @@ from cogjax import cli
 from cogjax.evaluate import runner
 from cogjax.evaluate.coco_suite import CocoSuite
 from cogjax.evaluate.emoji_suite import EmojiSuite
-from cogjax.evaluate.figure import Source
 from cogjax.evaluate.shapes_suite import ShapesSuite
 from tests.conftest import make_nano_model
 
@@ -90,10 +89,13 @@ def test_shapes_with_a_real_model(folder, tmp_path, capsys, monkeypatch):
 
 def test_coco_with_a_real_model(folder, photographs, monkeypatch, capsys):
     class Extractor:
-        source = Source("fake:1", "none")
+        id, resize = "fake:1", "none"
 
         def __call__(self, images):
             return images.reshape(len(images), -1)[:, :2].astype(float)
+
+        def outputs(self, images):
+            return self(images), None
 
     features = ModuleType("cogjax.evaluate.features")
     calls = []
@@ -167,7 +169,7 @@ def test_oracle_is_a_target_of_its_own(monkeypatch, tmp_path, capsys):
         ("--suite coco --data full --out o", "full has no captions_val*.json"),
         ("--suite coco --data . --out o --n 9", "of 4 pictures, 9 are wanted"),
         ("--suite coco --data . --out o --guidance 1,2", "takes one --guidance"),
-        ("--suite coco --data . --out o --extractor x", "go together"),
+        ("--suite coco --data . --out o --weights-file x", "add --extractor NAME"),
         ("--suite shapes --out o", "32 px or more, the model draws 16"),
         ("--suite coco --data . --n 4 --out o", "too few for 9 distractors"),
         ("--data full", "full is not a data set"),

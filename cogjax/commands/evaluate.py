@@ -68,7 +68,7 @@ def _add_suites(parser: argparse.ArgumentParser) -> None:
     text = "captions set against each picture's own, 0 is off (9)"
     add("--distractors", type=whole(0, 1000), metavar="N", help=text)
     add("--extractor", metavar="NAME", help="feature network of FID-k, if any")
-    add("--weights-file", metavar="FILE", help="its weights")
+    add("--weights-file", metavar="FILE", help="its weights, if no package has them")
     text = "what FID-k blurs (both, as DALL-E; reference, as CogView's Table 1)"
     add("--blur-mode", choices=("both", "reference"), help=text)
 
@@ -116,8 +116,8 @@ def _take_options(args: argparse.Namespace, suite: str) -> None:
         raise UserError("--best-of 0: the emoji suite needs 1 or more")
     if suite == "coco" and max(len(args.guidance), len(args.temperature)) > 1:
         raise UserError("the coco suite takes one --guidance and one --temperature")
-    if bool(args.extractor) != bool(args.weights_file):
-        raise UserError("--extractor NAME and --weights-file FILE go together")
+    if args.weights_file and not args.extractor:
+        raise UserError("--weights-file FILE is of a network: add --extractor NAME")
 
 
 def _oracle(args: argparse.Namespace) -> dict:

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,26 +27,30 @@ from cogjax.evaluate.kept import Kept
 from cogjax.evaluate.runner import Progress, draw
 
 _BATCH = 64
+# Pictures that the ten splits of DM-GAN's Inception Score need.
+LEAST_FOR_SCORE = 10
 # `TextToImage.score_codes` leaves out the end token's term.
 _VARIANT = "without_end"
 
 
 class Extractor(Protocol):
-    """A feature network.
+    """A feature network, as `features.make_extractor` makes it."""
 
-    source: what its features are of. classifier: weight [d, classes] and bias
-    [classes] for Inception Scores, None where it has none.
-    """
-
-    source: Source
-    classifier: tuple[np.ndarray, np.ndarray] | None
+    id: str
+    resize: str
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 [n, y, x, 3] of any size -> features [n, d]."""
 
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features, and logits [n, classes] or None."""
 
-def read_extractor(name: str, weights: str | os.PathLike) -> Extractor:
-    """The feature network of that name with its weights from a file."""
+    def without_bias(self, logits: np.ndarray) -> np.ndarray:
+        """Logits less the last layer's bias."""
+
+
+def read_extractor(name: str, weights: str | os.PathLike | None) -> Extractor:
+    """The feature network of that name, its weights from a file or a package."""
     from cogjax.evaluate.features import make_extractor
 
     return make_extractor(name, weights=weights)
@@ -93,7 +97,7 @@ class CocoSuite:
         """The numbers, the extractor's id and a digest of captions and file names."""
         names = ("file", "seed", "best_of", "guidance", "temperature", "distractors")
         lines = "\n".join(f"{c.path.name}\t{c.caption}" for c in self.captions)
-        extractor = asdict(self.extractor.source) if self.extractor else None
+        extractor = self.extractor.id if self.extractor else None
         return {"n": len(self.captions), **{n: getattr(self, n) for n in names}} | {
             "blur_mode": self.blur_mode,
             "extractor": extractor,
@@ -179,20 +183,27 @@ class CocoSuite:
         return r_precision(scores, own, source, distractors=count, seed=self.seed)
 
     def _distances(self, model, codes, progress: Progress) -> list[Figure]:
-        """FID-k of the drawn pictures, and Inception Score if there is a classifier."""
-        extract, rounds = self.extractor, 2 * len(RADII)
-        counted = _Counted(extract, rounds * len(codes), progress)
+        """FID-k of the drawn pictures, and Inception Score if there are classes."""
+        extract, source = self.extractor, self._source
+        counted = _Counted(extract, 2 * len(RADII) * len(codes), progress)
         drawn = _Decoded(model, codes)
         photographs = _Photographs(self.captions, model.image_size)
-        figures = blurred_fid(
-            photographs, drawn, counted, extract.source, mode=self.blur_mode
-        )
-        classifier = getattr(extract, "classifier", None)
-        if classifier is not None and len(codes) >= 10:
-            features = np.concatenate([extract(images) for images in drawn])
-            figures.append(inception_score(features, *classifier, extract.source))
+        mode = self.blur_mode
+        figures = blurred_fid(photographs, drawn, counted, source, mode=mode)
+        logits = [extract.outputs(images)[1] for images in drawn]
+        if logits[0] is not None and len(codes) >= LEAST_FOR_SCORE:
+            bare = extract.without_bias(np.concatenate(logits))
+            # Its classifier has been applied: what is left of it is the identity.
+            width = bare.shape[1]
+            identity = np.eye(width), np.zeros(width)
+            figures.append(inception_score(bare, *identity, source, "dmgan"))
         progress(counted.total, counted.total, "features")
         return figures
+
+    @property
+    def _source(self) -> Source:
+        """Of the extractor's features."""
+        return Source(self.extractor.id, self.extractor.resize)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from PIL import Image
 from cogjax.data.coco import Captioned
 from cogjax.errors import UserError
 from cogjax.evaluate.coco_suite import CocoSuite
-from cogjax.evaluate.figure import Source
 from cogjax.evaluate.frechet import Moments, frechet_distance
 from cogjax.evaluate.runner import run
 from cogjax.pipeline import Generation
@@ -53,12 +52,14 @@ def grey(text):
 class Corners:
     """Features: the grey level of a corner, and one that never changes."""
 
-    source = Source("corners:1", "none")
-    classifier = None
+    id, resize = "corners:1", "none"
 
     def __call__(self, images):
         corner = images[:, 0, 0, 0].astype(float)
         return np.stack([corner, np.ones(len(images))], 1)
+
+    def outputs(self, images):
+        return self(images), None
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_a_model_that_draws_what_was_said(suite):
     assert names == [f"FD-corners-{k}[both]" for k in (0, 1, 2, 4, 8)]
     assert report["photographs"][0]["value"] == 0
     assert [p["caption"] for p in report["pictures"]][:2] == ["thing 0", "thing 1"]
-    assert report["extractor"]["extractor"] == "corners:1"
+    assert report["extractor"] == "corners:1"
     distance = next(f for f in report["drawn"] if f["name"] == "FD-corners-2[both]")
     assert distance["blur"] == "both, pil, radius 2"
     assert distance["n"] == distance["reference"] == COUNT
@@ -114,10 +115,21 @@ def test_one_candidate_is_the_first(suite):
 
 def test_a_classifier_gives_an_inception_score(suite):
     class Classifying(Corners):
-        classifier = np.zeros((2, 4)), np.zeros(4)
+        """Sure that a picture is darker than 80, or else that it is not; biased."""
 
-    _, figures = evaluate(Copier(), replace(suite, extractor=Classifying()))
-    assert figures["IS-corners[dmgan]"] == pytest.approx(1)
+        def outputs(self, images):
+            dark = images[:, 0, 0, :1] < 80
+            return self(images), np.where(dark, [50.0, 0.0], [0.0, 50.0]) + [99, 0]
+
+        def without_bias(self, logits):
+            return logits - [99, 0]
+
+    # Ten splits of twelve pictures: two have two pictures, one of them of both kinds.
+    order = (1, 2, 3, 4, 0, 9, 5, 6, 10, 11, 7, 8)
+    captions = [suite.captions[i] for i in order]
+    suite = replace(suite, extractor=Classifying(), captions=captions)
+    _, figures = evaluate(Copier(), suite)
+    assert figures["IS-corners[dmgan]"] == pytest.approx((9 * 1 + 2) / 10)
 
 
 def test_a_second_run_draws_nothing(suite, tmp_path):
