@@ -30,7 +30,7 @@ def shapes_page(
     parts = []
     for split, title in _NAMES.items():
         found = report[split]
-        parts.append(section(title, _scores(found), _baseline(found["shuffled"])))
+        parts.append(section(title, _scores(found), *_checks(found)))
         if "rerank" in found:
             parts.append(section(f"{title}: best of k", *_rerank(found["rerank"])))
     parts += [_sweep(name, entries) for name, entries in report["sweeps"].items()]
@@ -126,12 +126,20 @@ def _scores(found: Mapping) -> Markup:
     return table(head, rows, f"{images}; all or nothing a picture, mean over tasks")
 
 
-def _baseline(shuffled: Mapping) -> Markup:
+def _checks(found: Mapping) -> list[Markup]:
+    """Lines on the baseline, and on the second judge if there is one."""
+    shuffled = found["shuffled"]
     low, high = shuffled["interval"]
-    return note(
+    lines = [
         f"Pictures against captions of other prompts: {shuffled['share']:.3f} "
         f"[{low:.3f}, {high:.3f}], chance is {shuffled['chance']:.3f}."
-    )
+    ]
+    if second := found.get("second_judge"):
+        lines.append(
+            f"The same pictures by the second judge, a network trained on renders: "
+            f"{share(second)}; it agrees on {second['agrees']:.3f} of them."
+        )
+    return [note(line) for line in lines]
 
 
 def _rerank(curve: Sequence[Mapping]) -> list[Markup]:

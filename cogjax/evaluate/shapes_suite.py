@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cogjax.data.shape_scenes import render
-from cogjax.data.shapes import draw_scene_for
+from cogjax.data.shapes import draw_scene_for, satisfied
 from cogjax.errors import UserError
 from cogjax.evaluate.compositional import (
     Judged,
@@ -32,6 +32,7 @@ from cogjax.evaluate.runner import Progress, draw
 from cogjax.evaluate.shapes_page import choose, shapes_page
 
 LEAST_SIDE = 32
+SECOND_SIDE = 64  # what `evaluate/checker.py` reads
 _JUDGED = 16  # prompts whose pictures are in memory at once
 
 
@@ -103,6 +104,9 @@ class ShapesSuite:
         judged = judge_codes(model, prompts, codes, f"judging {name}", progress)
         first = _cut(judged, self.num_images)
         report = {"score": scores(first), "shuffled": shuffled(first, self.seed)}
+        if model.image_size == SECOND_SIDE:
+            drawn = codes[:, : self.num_images]
+            report["second_judge"] = second_judge(model, first, drawn, progress)
         if losses is not None:
             report["rerank"] = rerank_curve(judged, losses, self.best_of)
         report |= _ceilings(
@@ -154,6 +158,30 @@ def judge_codes(
         parts.append(judge(prompts[start : start + _JUDGED], pixels))
     progress(len(prompts), len(prompts), label)
     return _joined(prompts, parts)
+
+
+def second_judge(
+    model: Kept, judged: Judged, codes: np.ndarray, progress: Progress
+) -> dict[str, Any]:
+    """Scores of the same pictures by the network that was trained on renders only.
+
+    codes: of the pictures of `judged`. "agrees": share of pictures of which both judges
+    say the same, right or wrong. A model that pleases one of them alone is found out.
+    """
+    from cogjax.evaluate.checker import check
+
+    count, seen = len(judged.prompts), []
+    for start in range(0, count, _JUDGED):
+        progress(start, count, "second judge")
+        chunk = codes[start : start + _JUDGED]
+        seen += check(model.decode(chunk.reshape(-1, *chunk.shape[2:])))
+    progress(count, count, "second judge")
+    asked = [p.request for p in judged.prompts for _ in range(codes.shape[1])]
+    second = np.array([satisfied(*pair) for pair in zip(asked, seen, strict=True)])
+    second = second.reshape(judged.right.shape)
+    nothing = np.zeros_like(second)  # It abstains from none.
+    found = scores(replace(judged, right=second, abstained=nothing))
+    return {**found, "agrees": float((second == judged.right).mean())}
 
 
 def scores(judged: Judged) -> dict[str, Any]:

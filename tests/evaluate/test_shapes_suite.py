@@ -1,5 +1,7 @@
 import json
+import sys
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from cogjax.errors import UserError
 from cogjax.evaluate import runner
 from cogjax.evaluate.compositional import Judged, make_prompts
 from cogjax.evaluate.intervals import wilson
+from cogjax.evaluate.oracle import items_of, look
 from cogjax.evaluate.runner import run
 from cogjax.evaluate.shapes_suite import ShapesSuite, rerank_curve, scores
 
@@ -109,6 +112,18 @@ def test_small_pictures_are_refused_before_work(painter, tmp_path):
         evaluate(model, out=tmp_path / "out")
     assert not model.calls
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_judge_of_64_px(painter, monkeypatch):
+    checker = ModuleType("cogjax.evaluate.checker")
+    # Sees what is there, but never more than two things.
+    checker.check = lambda images: [items_of(look(image))[:2] for image in images]
+    monkeypatch.setitem(sys.modules, "cogjax.evaluate.checker", checker)
+    seen = evaluate(painter(image_size=64), SMALL)["seen"]
+    second = seen["second_judge"]
+    assert second["images"] == 16
+    assert second["tasks"]["single"]["share"] == 1
+    assert 0 <= seen["score"]["overall"] - second["overall"] == 1 - second["agrees"]
 
 
 def judged(right):
