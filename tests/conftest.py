@@ -42,8 +42,10 @@ def compiled_text():
     return text
 
 
-def make_nano_model():
+def make_nano_model(image_size=16):
     """A TextToImage of the nano presets with random weights and 285 text pieces."""
+    import dataclasses
+
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -69,7 +71,9 @@ def make_nano_model():
 
     words = "cat apple house flower rocket whale red blue line drawing of a flat icon"
     text = TextTokenizer.train([f"{w} {w}s 猫的线稿" for w in words.split()], 285)
-    tokenizer = cogview.TOKENIZERS["nano"]
+    tokenizer = dataclasses.replace(
+        cogview.TOKENIZERS["nano"], image_size=image_size, strides=(2, image_size // 8)
+    )
     transformer = cogview.TRANSFORMERS["nano"]
     layout = cogview.make_layout(tokenizer, text.size, transformer.text_len)
     lm = ImageLM(cogview.make_transformer(transformer, layout))

@@ -229,26 +229,6 @@ def test_train_reads_overrides_wherever_they_stand(tmp_path, monkeypatch, capsys
     assert "exported to there" in capsys.readouterr().out
 
 
-def test_evaluate_passes_the_flags_on(model, monkeypatch, tmp_path, capsys):
-    from cogjax.evaluate import emoji
-
-    calls = []
-
-    def evaluate(*args, progress, **kwargs):
-        calls.append((args, kwargs))
-        return {"style": 0.9}
-
-    monkeypatch.setattr(emoji, "evaluate_emoji", evaluate)
-    out = tmp_path / "figures.json"
-    words = ["evaluate", "emoji", "--data", "set", "--n", "3", "--best-of", "2"]
-    assert cli.main([*words, "--json", str(out)]) == 0
-    wanted = {"n": 3, "best_of": 2, "seed": 0, "gallery": None, "sheet": None}
-    assert calls == [((model, "set"), wanted)]
-    figures = {"model": "emoji", "weights": "float32", "style": 0.9}
-    assert json.loads(out.read_text()) == figures
-    assert json.loads(capsys.readouterr().out) == figures
-
-
 def test_interrupt_has_its_own_status(monkeypatch, capsys, model, tmp_path):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

@@ -1,52 +1,211 @@
-"""`cogjax evaluate`: figures of a model on a data set, by outside judges."""
+"""`cogjax evaluate`: figures of a model by outside judges, as JSON and as a page.
+
+`cogjax evaluate oracle` measures the judge of the shapes suite itself.
+"""
 
 import argparse
 import json
+from collections.abc import Callable
+from pathlib import Path
 
-from cogjax.commands.arguments import SEED, add_command, add_weights, whole
+from cogjax.commands.arguments import SEED, add_command, add_weights, number, whole
 from cogjax.commands.progress import Progress
+from cogjax.errors import UserError
 from cogjax.files import check_folder_for, write_atomic
 
-_BEST_OF = "candidates a prompt, of which the caption loss picks one (%(default)s)"
+# What each suite takes besides --n, --seed, --weights and --json, with its default.
+_SHAPES = {"out": None, "num_images": 4, "best_of": 0, "batch_size": 16}
+_SHAPES |= {"guidance": (), "temperature": (), "sweep_prompts": 96}
+_COCO = {"data": None, "out": None, "best_of": 0, "batch_size": 16, "distractors": 9}
+_COCO |= {"guidance": (), "temperature": (), "blur_mode": "both"}
+_COCO |= {"extractor": None, "weights_file": None}
+_EMOJI = {"data": None, "out": None, "best_of": 8, "gallery": None, "sheet": None}
+_OPTIONS = {
+    "shapes": {"n": 500, **_SHAPES},
+    "emoji": {"n": 200, **_EMOJI, "batch_size": 16},
+    "coco": {"n": 500, **_COCO},
+    "oracle": {"n": 2000},
+}
+SUITES = ("shapes", "emoji", "coco")
+
+_MODEL = "shipped name, model folder or training run; or oracle, the judge of shapes"
+_OUT = "report.json, report.html and what goes on after a stop; needed but for emoji"
+_N = "prompts (shapes 500 and a quarter of held-out ones, emoji 200, coco 500)"
+_BEST = "candidates a prompt, of which the caption loss picks one (emoji 8, else off)"
+_BATCH = "most pictures in one call of the network (16)"
+_VALUES = "one: draw with it; several, with commas: also the score against it (shapes)"
 
 
 def add_parser(commands) -> None:
     """Adds `evaluate`."""
-    summary = "Measure a model on the emoji set: right concept, right style, captions."
+    summary = "Measure a model: shapes by an exact judge, the emoji set, or MS-COCO."
     parser = add_command(commands, "evaluate", _evaluate, summary)
     add = parser.add_argument
-    add("model", metavar="MODEL", help="shipped name or folder")
-    add("--data", required=True, metavar="DIR", help="data set folder")
-    add("--suite", choices=("emoji",), default="emoji", help="default: %(default)s")
-    add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
-    add("--n", type=whole(1, 100_000), default=200, help="prompts (%(default)s)")
-    add("--best-of", type=whole(1, 64), default=8, metavar="N", help=_BEST_OF)
+    add("model", metavar="MODEL", help=_MODEL)
+    add("--suite", choices=SUITES, default="emoji", help="default: %(default)s")
+    add("--out", metavar="DIR", help=_OUT)
+    add("--data", metavar="DIR", help="emoji set, or folder of COCO's files")
+    add("--n", type=whole(1, 100_000), help=_N)
     add("--seed", type=SEED, default=0, metavar="N", help="default: %(default)s")
+    add("--best-of", type=whole(0, 1000), metavar="N", help=_BEST)
+    add("--guidance", type=_numbers(0, 100), metavar="W", help=_VALUES)
+    add("--temperature", type=_numbers(0, 100), metavar="T", help=_VALUES)
+    add("--batch-size", type=whole(1, 65536), metavar="N", help=_BATCH)
     add_weights(parser)
     add("--json", metavar="FILE", help="also write the figures as JSON")
+    _add_suites(parser)
+
+
+def _add_suites(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("shapes").add_argument
+    add("--num-images", type=whole(1, 64), metavar="N", help="pictures a prompt (4)")
+    text = "prompts for the score against guidance and temperature (96)"
+    add("--sweep-prompts", type=whole(8, 100_000), metavar="N", help=text)
+    add = parser.add_argument_group("emoji").add_argument
+    add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
     add("--sheet", metavar="FILE", help="also draw pictures beside the real ones, PNG")
+    add = parser.add_argument_group("coco").add_argument
+    text = "captions set against each picture's own, 0 is off (9)"
+    add("--distractors", type=whole(0, 1000), metavar="N", help=text)
+    add("--extractor", metavar="NAME", help="feature network of FID-k, if any")
+    add("--weights-file", metavar="FILE", help="its weights, if no package has them")
+    text = "what FID-k blurs (both, as DALL-E; reference, as CogView's Table 1)"
+    add("--blur-mode", choices=("both", "reference"), help=text)
+
+
+def _numbers(low: float, high: float) -> Callable[[str], tuple[float, ...]]:
+    """Type of numbers in [low, high] with commas between, each once."""
+    parse = number(low, high)
+    return lambda text: tuple(dict.fromkeys(parse(part) for part in text.split(",")))
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    suite = "oracle" if args.model == "oracle" else args.suite
+    _take_options(args, suite)
     for path in filter(None, (args.json, args.sheet)):
         check_folder_for(path)
-    import cogjax
-    from cogjax.evaluate.emoji import evaluate_emoji
-
-    model = cogjax.load(args.model, weights=args.weights)
-    with Progress() as progress:
-        figures = evaluate_emoji(
-            model,
-            args.data,
-            n=args.n,
-            best_of=args.best_of,
-            seed=args.seed,
-            gallery=args.gallery,
-            sheet=args.sheet,
-            progress=progress,
-        )
-    figures = {"model": args.model, "weights": args.weights, **figures}
-    text = json.dumps(figures, indent=2, ensure_ascii=False)
-    print(text)
+    if suite == "oracle":
+        report = _oracle(args)
+    else:
+        report = _model(args, suite)
+    text = json.dumps(report, indent=2, ensure_ascii=False)
     if args.json:
         write_atomic(args.json, text + "\n")
+    if args.out:
+        print(f"{Path(args.out) / 'report.html'} and report.json")
+    else:
+        print(text)
+
+
+def _take_options(args: argparse.Namespace, suite: str) -> None:
+    """Fills in the suite's defaults; UserError for an option of another suite."""
+    known = _OPTIONS[suite]
+    for name in dict.fromkeys(name for each in _OPTIONS.values() for name in each):
+        flag = f"--{name.replace('_', '-')}"
+        if getattr(args, name) is None:
+            setattr(args, name, known.get(name))
+        elif name not in known:
+            raise UserError(f"{flag} does not go with the {suite} suite: leave it out")
+    if "data" in known and args.data is None:
+        raise UserError(f"the {suite} suite needs --data DIR")
+    if suite in ("shapes", "coco") and not args.out:
+        raise UserError(f"the {suite} suite needs --out DIR for its report")
+    if suite == "emoji" and args.best_of > 64:
+        raise UserError(f"--best-of {args.best_of}: at most 64 in the emoji suite")
+    if suite == "emoji" and args.best_of < 1:
+        raise UserError("--best-of 0: the emoji suite needs 1 or more")
+    if suite == "coco" and max(len(args.guidance), len(args.temperature)) > 1:
+        raise UserError("the coco suite takes one --guidance and one --temperature")
+    if args.weights_file and not args.extractor:
+        raise UserError("--weights-file FILE is of a network: add --extractor NAME")
+
+
+def _oracle(args: argparse.Namespace) -> dict:
+    from cogjax.evaluate.oracle_report import evaluate_oracle
+
+    with Progress() as progress:
+        return evaluate_oracle(args.n, args.seed, progress)
+
+
+def _model(args: argparse.Namespace, suite: str) -> dict:
+    """The report of a model."""
+    from cogjax.evaluate.kept import check_free, model_digest
+
+    if args.out:
+        check_free(args.out)
+    source = _source(args.model)
+    # Everything that may be a mistake is read before the model is.
+    chosen = _SUITES[suite](args)
+    import cogjax
+    from cogjax import model_folder
+    from cogjax.evaluate.runner import run
+
+    model = cogjax.load(source, weights=args.weights)
+    model.batch_size = args.batch_size
+    digest = model_digest(model_folder.find(source)) if args.out else None
+    identity = {"model_digest": digest} if digest else {}
+    with Progress() as progress:
+        return run(
+            chosen,
+            model,
+            out=args.out,
+            identity=identity | {"weights": args.weights},
+            about={"model": args.model, "cogjax": cogjax.__version__},
+            progress=progress,
+        )
+
+
+def _source(name: str) -> str:
+    """The model's name or folder; of a training run, its export."""
+    folder = Path(name)
+    if (folder / "transformer.safetensors").exists() or not folder.is_dir():
+        return name
+    if (folder / "export" / "config.json").is_file():
+        return str(folder / "export")
+    if (folder / "checkpoints").is_dir():
+        raise UserError(
+            f"{name} is a training run without an export: it has not ended; make one "
+            f"with `cogjax export {name} --out DIR` and evaluate that"
+        )
+    return name
+
+
+def _shapes_suite(args: argparse.Namespace):
+    from cogjax.evaluate.shapes_suite import ShapesSuite
+
+    names = ("n", "num_images", "best_of", "seed", "guidance", "temperature")
+    fields = {name: getattr(args, name) for name in names}
+    return ShapesSuite(**fields, sweep_prompts=args.sweep_prompts)
+
+
+def _emoji_suite(args: argparse.Namespace):
+    from cogjax.evaluate.emoji_suite import EmojiSuite
+
+    names = ("data", "n", "best_of", "seed", "gallery", "sheet")
+    return EmojiSuite(**{name: getattr(args, name) for name in names})
+
+
+def _coco_suite(args: argparse.Namespace):
+    from cogjax.data.coco import sample_captions
+
+    file, captions = sample_captions(args.data, args.n, args.seed)
+    from cogjax.evaluate.coco_suite import CocoSuite, read_extractor
+
+    extractor = None
+    if args.extractor:
+        extractor = read_extractor(args.extractor, args.weights_file)
+    return CocoSuite(
+        captions,
+        file,
+        args.seed,
+        args.best_of,
+        next(iter(args.guidance), None),
+        next(iter(args.temperature), None),
+        args.distractors,
+        args.blur_mode,
+        extractor,
+        Path(args.model).name or "model",
+    )
+
+
+_SUITES = {"shapes": _shapes_suite, "emoji": _emoji_suite, "coco": _coco_suite}
