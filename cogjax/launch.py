@@ -282,8 +282,7 @@ class _LM:
     def task(self) -> LMTask | TwoWayTask:
         try:
             network = self.parts({}, Sampler()).network
-            sparse = any(p.kind != "full" for p in network.patterns)
-            choose(network.implementation, network.dtype, sparse=sparse)
+            choose(network.implementation, network.dtype, sparse=False)
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error
         return self.kind.task(network, self.layout, self.mixture)

@@ -41,10 +41,15 @@ class TransformerConfig(DecoderConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.attention not in ("sparse", "full"):
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}, expected an odd number")
+        if self.implementation not in ("auto", "xla"):
             raise ValueError(
-                f"attention is {self.attention!r}, expected 'sparse' or 'full'"
+                f"implementation {self.implementation!r} cannot hide text: choose "
+                "'auto' or 'xla'"
             )
+        if self.window:
+            raise ValueError("window is for layers without a pattern: set it to 0")
 
 
 TRANSFORMERS = {

@@ -123,9 +123,7 @@ def prefill(
     """
     config, length = model.config, prompt.shape[1]
     num_prompts, batch = len(prompt) - guided, len(keys)
-    if num_prompts < 1 or batch % num_prompts:
-        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
-    _check_length(config, length)
+    _check(config, length, num_prompts, batch)
     slots = jnp.broadcast_to(jnp.arange(length), prompt.shape)
     if positions is None:
         positions = jnp.maximum(slots - num_padding[:, None], 0)
@@ -253,7 +251,9 @@ def sample_tokens(
     return state.tokens
 
 
-def _check_length(config: ImageLMConfig, length: int) -> None:
+def _check(config: ImageLMConfig, length: int, num_prompts: int, batch: int) -> None:
+    if num_prompts < 1 or batch % num_prompts:
+        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
     if not config.patterns:
         return
     image = config.patterns[0].length
