@@ -1,19 +1,20 @@
 """From a config to a training run: builds task, data and hooks, then calls `fit`.
 
-The one place that knows both the networks and the training loop. Two tasks:
+The one place that knows both the networks and the training loop. Its tasks:
 
-    vq   images -> tokenizer folder (config.json, tokenizer.safetensors)
-    lm   images + tokenizer folder + text.model -> model folder (`cogjax.load`)
+    vq           images -> tokenizer folder (config.json, tokenizer.safetensors)
+    lm           images + tokenizer folder + text.model -> model folder (`cogjax.load`)
+    ernie_vilg   the same in both directions at once
 
 Either folder is written to WORKDIR/export when the run ends.
 """
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,17 +27,19 @@ from cogjax.data.codes import CodedExample, CodedRecords
 from cogjax.data.layout import Layout, Mixture
 from cogjax.data.show import grid
 from cogjax.data.text import TextTokenizer
+from cogjax.data.two_way import TwoWayLayout, TwoWayMixture
 from cogjax.errors import UserError
-from cogjax.families import cogview
 from cogjax.image_codes import decode, encode
 from cogjax.interop.safetensors import load_tree, save_tree
-from cogjax.model_folder import ImageTokenizer, Parts
+from cogjax.model_folder import FAMILIES, ImageTokenizer, Parts
+from cogjax.models.image_lm import DecoderConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.ops.kernels import choose
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.pipeline import TextToImage
 from cogjax.sampling.autoregressive import Sampler
 from cogjax.tasks.lm import LMTask
+from cogjax.tasks.two_way import TwoWayTask
 from cogjax.tasks.vq import VQConfig, VQTask
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.loop import TrainConfig, fit
@@ -47,9 +50,9 @@ from cogjax.train.optim import OptimConfig
 class DataConfig:
     """Where a run reads from.
 
-    path: data set folder, for task lm also one of `cogjax encode`. tokenizer, text:
-    image tokenizer folder and text model file (task lm). weights: model folder to start
-    from instead of at random (task lm).
+    path: data set folder, for a transformer also one of `cogjax encode`. The rest is
+    for a transformer too. tokenizer, text: image tokenizer folder and text model file.
+    weights: model folder to start from instead of at random.
     """
 
     path: str
@@ -119,7 +122,9 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     return model_folder.save(parts, out, dtype)
 
 
-def lm_task(config: Mapping[str, Any]) -> tuple[LMTask, Layout]:
+def lm_task(
+    config: Mapping[str, Any],
+) -> tuple[LMTask | TwoWayTask, Layout | TwoWayLayout]:
     """Objective of a transformer run and the layout of its sequences, without data."""
     lm = _LM.of(config, _sections(config))
     return lm.task, lm.layout
@@ -165,8 +170,9 @@ class _Run:
 
 def _task_name(config: Mapping[str, Any]) -> str:
     name = config.get("task", {}).get("name")
-    if name not in ("vq", "lm"):
-        raise UserError(f"config key 'task.name' expects 'vq' or 'lm', got {name!r}")
+    if name not in ("vq", *_KINDS):
+        known = ", ".join(_KINDS)
+        raise UserError(f"config key 'task.name' expects vq, {known}, got {name!r}")
     return name
 
 
@@ -218,42 +224,80 @@ def _vq_run(task: VQTask, sections: Mapping[str, Any]) -> _Run:
 # Transformer runs.
 
 
+class _Kind(NamedTuple):
+    """How a family is trained.
+
+    mixture: settings of the task, which draw examples by `example(layout, texts, codes,
+    rng)`. task: the objective of (network, layout, mixture).
+    """
+
+    family: str
+    mixture: type
+    task: Callable[..., LMTask | TwoWayTask]
+
+
+_KINDS = {
+    "lm": _Kind(
+        "cogview",
+        Mixture,
+        lambda network, layout, mixture: LMTask(
+            network, layout.vocab.num_codes, mixture.code_noise
+        ),
+    ),
+    "ernie_vilg": _Kind(
+        "ernie_vilg",
+        TwoWayMixture,
+        lambda network, layout, mixture: TwoWayTask(network, layout.vocab),
+    ),
+}
+
+
 @dataclass(frozen=True)
 class _LM:
     """A transformer run before its data: both tokenizers, network and objective."""
 
+    kind: _Kind
     tokenizer: ImageTokenizer
     text: TextTokenizer
-    transformer: cogview.TransformerConfig
-    layout: Layout
-    mixture: Mixture
+    transformer: DecoderConfig
+    mixture: Mixture | TwoWayMixture
 
     @classmethod
     def of(cls, config: Mapping[str, Any], sections: Mapping[str, Any]) -> "_LM":
-        data = sections["data"]
-        transformer = section(
-            cogview.TransformerConfig, config.get("model", {}), "model"
-        )
-        mixture = _task_section(Mixture, config)
+        data, name = sections["data"], _task_name(config)
+        kind = _KINDS[name]
+        settings = FAMILIES[kind.family].TransformerConfig
+        transformer = section(settings, config.get("model", {}), "model")
+        mixture = _task_section(kind.mixture, config)
         for key in ("tokenizer", "text"):
             if not getattr(data, key):
-                raise UserError(f"config key 'data.{key}' is required for task lm")
+                raise UserError(f"config key 'data.{key}' is required for task {name}")
         tokenizer = model_folder.load_tokenizer(Path(data.tokenizer))
         text = TextTokenizer.load(data.text)
-        layout = cogview.make_layout(tokenizer.config, text.size, transformer.text_len)
-        return cls(tokenizer, text, transformer, layout, mixture)
+        return cls(kind, tokenizer, text, transformer, mixture)
 
     @property
-    def task(self) -> LMTask:
+    def layout(self) -> Layout | TwoWayLayout:
+        return self.parts({}, Sampler()).layout
+
+    @property
+    def task(self) -> LMTask | TwoWayTask:
         try:
-            network = cogview.make_transformer(self.transformer, self.layout)
+            network = self.parts({}, Sampler()).network
             choose(network.implementation, network.dtype, sparse=False)
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error
-        return LMTask(network, self.layout.vocab.num_codes, self.mixture.code_noise)
+        return self.kind.task(network, self.layout, self.mixture)
 
     def parts(self, params, sampler: Sampler) -> Parts:
-        return Parts(self.tokenizer, self.transformer, params, self.text, sampler)
+        return Parts(
+            self.tokenizer,
+            self.transformer,
+            params,
+            self.text,
+            sampler,
+            family=self.kind.family,
+        )
 
 
 def _lm_run(lm: _LM, sections: Mapping[str, Any], workdir: Path) -> _Run:
@@ -275,8 +319,10 @@ def _lm_run(lm: _LM, sections: Mapping[str, Any], workdir: Path) -> _Run:
         source = records.open_split(data.path, split)
         return CodedSource.make(source, lm.tokenizer, lm.text, workdir / "codes" / name)
 
+    layout = lm.layout
+
     def example(item, rng):
-        return lm.mixture.example(lm.layout, *item, rng)
+        return lm.mixture.example(layout, *item, rng)
 
     def sample(step, train_state, logger):
         if not sampling.prompts:

@@ -18,16 +18,21 @@ import numpy as np
 from cogjax.config import load_json, section
 from cogjax.data.layout import Layout
 from cogjax.data.text import TextTokenizer
+from cogjax.data.two_way import TwoWayLayout
 from cogjax.errors import UserError
-from cogjax.families import cogview
+from cogjax.families import cogview, ernie_vilg
 from cogjax.files import write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
-from cogjax.models.image_lm import ImageLMConfig, param_shapes
+from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, param_shapes
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
 from cogjax.sampling.autoregressive import Sampler
 
 FORMAT = 1
+
+# What a family says of its transformer: the class `TransformerConfig` of its settings,
+# `make_layout(tokenizer, num_text, text_len)` and `make_transformer(config, layout)`.
+FAMILIES = {"cogview": cogview, "ernie_vilg": ernie_vilg}
 
 
 @dataclass(frozen=True)
@@ -41,21 +46,27 @@ class ImageTokenizer:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a model is made of. params: of the transformer, nested."""
+    """What a model is made of. params: of the transformer, nested. family: its name."""
 
     tokenizer: ImageTokenizer
-    transformer: cogview.TransformerConfig
+    transformer: DecoderConfig
     params: dict[str, Any]
     text: TextTokenizer
     sampler: Sampler = Sampler()
     card: dict[str, Any] = dataclasses.field(default_factory=dict)
+    family: str = "cogview"
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> Layout | TwoWayLayout:
         """Sequence layout that the two tokenizers and the longest text decide."""
-        return cogview.make_layout(
+        return FAMILIES[self.family].make_layout(
             self.tokenizer.config, self.text.size, self.transformer.text_len
         )
+
+    @property
+    def network(self) -> ImageLMConfig:
+        """The network that draws."""
+        return FAMILIES[self.family].make_transformer(self.transformer, self.layout)
 
 
 def find(source: str | os.PathLike) -> Path:
@@ -78,9 +89,9 @@ def load(folder: Path) -> Parts:
     Raises UserError for a missing, damaged or unfitting file.
     """
     config = _read_config(folder)
-    transformer = section(
-        cogview.TransformerConfig, config.get("transformer", {}), "transformer"
-    )
+    family = config["family"]
+    settings = FAMILIES[family].TransformerConfig
+    transformer = section(settings, config.get("transformer", {}), "transformer")
     parts = Parts(
         load_tokenizer(folder),
         transformer,
@@ -88,9 +99,9 @@ def load(folder: Path) -> Parts:
         TextTokenizer.load(folder / "text.model"),
         section(Sampler, config.get("sampler", {}), "sampler"),
         config.get("card", {}),
+        family,
     )
-    network = cogview.make_transformer(transformer, parts.layout)
-    return dataclasses.replace(parts, params=load_transformer(folder, network))
+    return dataclasses.replace(parts, params=load_transformer(folder, parts.network))
 
 
 def load_transformer(folder: Path, network: ImageLMConfig) -> dict[str, Any]:
@@ -141,6 +152,7 @@ def save(parts: Parts, folder: Path, dtype: str | None = None) -> Path:
     # The kernel chosen for the training machine is not a property of the model.
     transformer = dataclasses.replace(parts.transformer, implementation="auto")
     config = {
+        "family": parts.family,
         "transformer": dataclasses.asdict(transformer),
         "sampler": dataclasses.asdict(parts.sampler),
         "card": parts.card,
@@ -173,9 +185,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a model folder: it has no config.json")
     config = load_json(folder / "config.json")
-    if config.get("format") != FORMAT or config.get("family") != "cogview":
+    if config.get("format") != FORMAT or config.get("family") not in FAMILIES:
         raise UserError(
             f"{folder}/config.json is format {config.get('format')!r} of family "
-            f"{config.get('family')!r}: this version reads {FORMAT} of 'cogview'"
+            f"{config.get('family')!r}: this version reads {FORMAT} of "
+            f"{', '.join(map(repr, FAMILIES))}"
         )
     return config

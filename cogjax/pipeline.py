@@ -1,4 +1,4 @@
-"""A trained CogView model as one object: generate, caption, score, encode, decode.
+"""A trained model as one object: generate, caption, score, encode, decode.
 
     model = cogjax.load("emoji")
     model.generate("a red apple, 3D", num_images=4, seed=0).images[0].show()
@@ -21,12 +21,11 @@ from PIL import Image
 
 from cogjax import model_folder
 from cogjax.data.images import as_square, stack_squares
-from cogjax.data.layout import left_pad
+from cogjax.data.layout import Prompts
 from cogjax.errors import UserError
-from cogjax.families import cogview
 from cogjax.image_codes import chunks, decode, encode
 from cogjax.model_folder import ImageTokenizer, Parts
-from cogjax.models.image_lm import ImageLM, for_inference
+from cogjax.models.image_lm import ImageLM, for_inference, reading
 from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
 from cogjax.sampling import speculative
 from cogjax.sampling.autoregressive import (
@@ -63,7 +62,7 @@ class Generation:
 
 
 class TextToImage:
-    """A CogView model that draws, reads and scores with the same weights."""
+    """A model of any family that draws, reads and scores with the same weights."""
 
     def __init__(
         self, parts: Parts, batch_size: int = 16, weights: WeightFormat = "float32"
@@ -72,8 +71,8 @@ class TextToImage:
         self.parts = parts
         self.batch_size = batch_size
         self.layout = parts.layout
-        network = cogview.make_transformer(parts.transformer, self.layout)
-        self._lm = ImageLM(dataclasses.replace(network, remat="none", dropout=0.0))
+        network = dataclasses.replace(parts.network, remat="none", dropout=0.0)
+        self._lm, self._reader = ImageLM(network), ImageLM(reading(network))
         self._lm_params = for_inference(parts.params, weights)
         self._tokenizer = ImageTokenizer(
             parts.tokenizer.config,
@@ -178,19 +177,16 @@ class TextToImage:
         allowed = self._allowed_pieces(language)
         tokens = []
         for chunk in chunks(codes.reshape(len(codes), -1), self.batch_size):
-            prompt = np.array([self.layout.caption_prompt(row) for row in chunk])
             forced = np.full((len(chunk), self.layout.text_len), -1, np.int32)
-            state = _prefill(
-                self._lm,
-                self._lm_params,
-                jnp.asarray(prompt, jnp.int32),
-                jnp.zeros(len(chunk), jnp.int32),
+            state = self._start(
+                self._reader,
+                self.layout.caption_prompts(chunk),
                 image_keys(seed, len(tokens), len(chunk)),
-                jnp.asarray(forced),
+                forced,
                 id_range=self._text_range,
             )
             _, drawn = _advance(
-                self._lm,
+                self._reader,
                 self._lm_params,
                 state,
                 forced.shape[1],
@@ -227,10 +223,10 @@ class TextToImage:
         weights = np.stack([weights for _, weights in sequences])
         # The end of the caption is not a text token: it says nothing of the picture.
         weights[ids == self.layout.vocab.command("[SEP]")] = 0
+        positions = self.layout.reading_positions
+        score = functools.partial(_score, self._reader, self._lm_params)
         losses = [
-            np.asarray(
-                _score(self._lm, self._lm_params, i, w, id_range=self._text_range)
-            )
+            np.asarray(score(i, w, positions, id_range=self._text_range))
             for i, w in zip(
                 chunks(ids, self.batch_size),
                 chunks(weights, self.batch_size),
@@ -326,7 +322,7 @@ class TextToImage:
         calls = -(-count // self.batch_size)
         num_images = -(-count // calls)
         num_prompts = max(1, self.batch_size // num_images)
-        tokens = [self.layout.prompt(self._pieces(prompt)) for prompt in prompts]
+        texts = [self._pieces(prompt) for prompt in prompts]
         codes = np.zeros((len(prompts), count, self.layout.image_len), np.int32)
         keys = image_keys(seed, 0, count)
         done = 0
@@ -338,7 +334,7 @@ class TextToImage:
                 if preview is not None:
                     report = functools.partial(self._report, preview, pairs)
                 drawn = draw(
-                    [tokens[p] for p in which],
+                    [texts[p] for p in which],
                     jnp.tile(keys[images], len(which)),
                     report=report,
                 )
@@ -349,20 +345,15 @@ class TextToImage:
         return codes
 
     def _draw_batch(
-        self, prompts, keys, *, report, forced, sampler, speculate
+        self, texts, keys, *, report, forced, sampler, speculate
     ) -> np.ndarray:
-        """Tokens int32 [b, m] of b images, b / q for each prompt."""
+        """Tokens int32 [b, m] of b images, b / q for each text."""
         guided = sampler.guidance != 1
-        prompts = [*prompts, self.layout.prompt(())] if guided else prompts
-        pad = self.layout.vocab.command("[PAD]")
-        ids, num_padding = left_pad(prompts, self.layout.text_len + 3, pad)
-        state = _prefill(
+        state = self._start(
             self._lm,
-            self._lm_params,
-            jnp.asarray(ids),
-            jnp.asarray(num_padding),
+            self.layout.prompts([*texts, ()] if guided else texts),
             keys,
-            jnp.asarray(np.tile(forced, (len(keys), 1))),
+            np.tile(forced, (len(keys), 1)),
             id_range=(0, self.num_codes),
             guided=guided,
             window=max(speculate, 1),
@@ -388,6 +379,21 @@ class TextToImage:
             drawn = following
         report(np.asarray(drawn), len(forced))
         return np.asarray(drawn)
+
+    def _start(self, network, prompts: Prompts, keys, forced, **settings):
+        """`prefill` of a network with the model's weights."""
+        ids, num_padding, positions, following = map(jnp.asarray, prompts)
+        return _prefill(
+            network,
+            self._lm_params,
+            ids,
+            num_padding,
+            keys,
+            jnp.asarray(forced),
+            positions=positions,
+            following=following,
+            **settings,
+        )
 
     def _report(self, preview, pairs, tokens, count) -> None:
         codes = np.where(np.arange(tokens.shape[1]) < count, tokens, -1)

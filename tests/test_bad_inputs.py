@@ -210,7 +210,10 @@ def get_config(arg=""):
         (["--config.optm.lr=1"], "unknown config key 'optm': did you mean 'optim'?"),
         (["--config.optim.lr"], "'--config.optim.lr' has no value"),
         (["--config.train.steps=1.5"], "'train.steps' expects a whole number, got 1.5"),
-        (["--config.task.name=gan"], "'task.name' expects 'vq' or 'lm', got 'gan'"),
+        (
+            ["--config.task.name=gan"],
+            "'task.name' expects vq, lm, ernie_vilg, got 'gan'",
+        ),
         (["--config.model.width=3"], "unknown config key 'model.width': did you mean"),
         (["--config.task.method=em"], "section 'task': method is 'em', expected one"),
         (

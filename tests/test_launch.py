@@ -15,6 +15,7 @@ from cogjax.interop.safetensors import load_tree
 
 EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
+ERNIE = "experiments/ernie_vilg/shapes.py:"
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,15 @@ def test_a_model_that_cannot_run_is_refused_first(
         launch.describe(found)
 
 
-@pytest.mark.parametrize("file", [EMOJI, SHAPES])
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [
+        *((file, s) for file in (EMOJI, SHAPES) for s in ("tokenizer", "transformer")),
+        (ERNIE, "transformer"),
+        (ERNIE, "full"),
+    ],
+)
 @pytest.mark.parametrize("size", ["", ",nano"])
-@pytest.mark.parametrize("stage", ["tokenizer", "transformer"])
 def test_every_key_of_the_experiments_is_known(file, stage, size, nano_folder):
     words = []
     if stage != "tokenizer":
@@ -121,7 +128,7 @@ def test_a_transformer_needs_both_tokenizers(data, nano_folder, key):
 def test_unknown_task(data, nano_folder):
     run = nano("tokenizer", data, nano_folder)
     run["task"]["name"] = "gan"
-    with pytest.raises(UserError, match="expects 'vq' or 'lm', got 'gan'"):
+    with pytest.raises(UserError, match="expects vq, lm, ernie_vilg, got 'gan'"):
         launch.describe(run)
 
 

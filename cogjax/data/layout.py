@@ -9,10 +9,24 @@ learns one. Padding comes last, so the causal mask alone hides it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from cogjax.data.vocab import Vocab
+
+
+class Prompts(NamedTuple):
+    """Sequences to be continued, int32; padding is on the left.
+
+    ids, positions: [b, t]. num_padding: [b]. following: [b], the position of the first
+    token that comes next.
+    """
+
+    ids: np.ndarray
+    num_padding: np.ndarray
+    positions: np.ndarray
+    following: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,27 @@ class Layout:
     def length(self) -> int:
         """Tokens of a training sequence, the longer direction filled up."""
         return self.text_len + self.image_len + 5
+
+    @property
+    def reading_positions(self) -> np.ndarray:
+        """Positions of an image-to-text sequence: int32 [length]."""
+        return np.arange(self.length, dtype=np.int32)
+
+    def prompts(self, texts: Sequence[Sequence[int]]) -> Prompts:
+        """`prompt` of each text, all of one length."""
+        rows = [self.prompt(text) for text in texts]
+        pad = self.vocab.command("[PAD]")
+        ids, num_padding = left_pad(rows, self.text_len + 3, pad)
+        positions = np.arange(ids.shape[1]) - num_padding[:, None]
+        following = ids.shape[1] - num_padding
+        return Prompts(ids, num_padding, np.maximum(positions, 0), following)
+
+    def caption_prompts(self, codes: np.ndarray) -> Prompts:
+        """`caption_prompt` of each row of codes int [b, image_len]."""
+        ids = np.array([self.caption_prompt(row) for row in codes], np.int32)
+        positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
+        zeros = np.zeros(len(ids), np.int32)
+        return Prompts(ids, zeros, positions, zeros + ids.shape[1])
 
     def prompt(self, text_ids: Sequence[int]) -> list[int]:
         """`[ROI1] text [BASE] [BOI1]`: what comes before the image."""

@@ -16,7 +16,7 @@ from cogjax.data.shape_scenes import COLOURS
 
 LANGUAGES = ("en", "zh")
 # Words for a thing, the first one the usual; English ones have a plural in s or es.
-_SHAPES = {
+SHAPE_WORDS = {
     "circle": (("circle", "disc"), ("圆形", "圆")),
     "square": (("square",), ("正方形", "方块")),
     "triangle": (("triangle",), ("三角形",)),
@@ -26,15 +26,15 @@ _SHAPES = {
     "cross": (("cross",), ("十字形", "十字")),
     "ring": (("ring",), ("圆环", "环形")),
 }
-_COLOURS = dict(
+COLOUR_WORDS = dict(
     zip(
         COLOURS,
         ("红", "橙", "黄", "绿", "青", "蓝", "紫", "粉", "棕", "黑"),
         strict=True,
     )
 )
-_SIZES = {"small": (("small", "little"), "小"), "large": (("large", "big"), "大")}
-_NUMBERS = {
+SIZE_WORDS = {"small": (("small", "little"), "小"), "large": (("large", "big"), "大")}
+NUMBER_WORDS = {
     1: ("one", "一"),
     2: ("two", "两"),
     3: ("three", "三"),
@@ -156,13 +156,13 @@ def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def _phrase_en(phrase: Phrase, rng) -> str:
-    noun = _one(_SHAPES[phrase.shape][0], rng)
+    noun = _one(SHAPE_WORDS[phrase.shape][0], rng)
     if phrase.count > 1:
-        noun = _plural(noun)
+        noun = plural(noun)
     words = [phrase.colour, noun] if phrase.colour else [noun]
     if phrase.size:
-        words.insert(0, _one(_SIZES[phrase.size][0], rng))
-    number = _NUMBERS[phrase.count][0] if phrase.count > 1 else article(words[0])
+        words.insert(0, _one(SIZE_WORDS[phrase.size][0], rng))
+    number = NUMBER_WORDS[phrase.count][0] if phrase.count > 1 else article(words[0])
     text = " ".join([number, *words])
     if phrase.not_colour:
         text += f" that {'is' if phrase.count == 1 else 'are'} not {phrase.not_colour}"
@@ -170,17 +170,18 @@ def _phrase_en(phrase: Phrase, rng) -> str:
 
 
 def _phrase_zh(phrase: Phrase, rng) -> str:
-    text = f"{_NUMBERS[phrase.count][1]}个"
+    text = f"{NUMBER_WORDS[phrase.count][1]}个"
     if phrase.not_colour:
-        text += f"不是{_COLOURS[phrase.not_colour]}色的"
+        text += f"不是{COLOUR_WORDS[phrase.not_colour]}色的"
     if phrase.colour:
-        text += f"{_COLOURS[phrase.colour]}色{_one(('', '的'), rng)}"
+        text += f"{COLOUR_WORDS[phrase.colour]}色{_one(('', '的'), rng)}"
     if phrase.size:
-        text += f"{_SIZES[phrase.size][1]}"
-    return text + _one(_SHAPES[phrase.shape][1], rng)
+        text += f"{SIZE_WORDS[phrase.size][1]}"
+    return text + _one(SHAPE_WORDS[phrase.shape][1], rng)
 
 
-def _plural(noun: str) -> str:
+def plural(noun: str) -> str:
+    """More than one of an English noun of SHAPE_WORDS."""
     return noun + ("es" if noun.endswith("s") else "s")
 
 
@@ -192,13 +193,13 @@ def _inverse(table) -> dict[str, object]:
     return {word: key for key, words in table.items() for word in words}
 
 
-_NOUNS_EN = _inverse({k: en for k, (en, _) in _SHAPES.items()})
-_NOUNS_EN |= {_plural(noun): shape for noun, shape in _NOUNS_EN.items()}
-_NOUNS_ZH = _inverse({k: zh for k, (_, zh) in _SHAPES.items()})
-_SIZES_EN = _inverse({k: en for k, (en, _) in _SIZES.items()})
-_SIZES_ZH = {zh: k for k, (_, zh) in _SIZES.items()}
-_COLOURS_ZH = {zh: k for k, zh in _COLOURS.items()}
-_COUNTS = {word: n for n, words in _NUMBERS.items() for word in words}
+_NOUNS_EN = _inverse({k: en for k, (en, _) in SHAPE_WORDS.items()})
+_NOUNS_EN |= {plural(noun): shape for noun, shape in _NOUNS_EN.items()}
+_NOUNS_ZH = _inverse({k: zh for k, (_, zh) in SHAPE_WORDS.items()})
+_SIZES_EN = _inverse({k: en for k, (en, _) in SIZE_WORDS.items()})
+_SIZES_ZH = {zh: k for k, (_, zh) in SIZE_WORDS.items()}
+_COLOURS_ZH = {zh: k for k, zh in COLOUR_WORDS.items()}
+_COUNTS = {word: n for n, words in NUMBER_WORDS.items() for word in words}
 _COUNTS |= {"a": 1, "an": 1, "二": 2}
 _EN = (
     rf"({_either(k for k in _COUNTS if k.isascii())})"

@@ -1,30 +1,102 @@
-"""ERNIE-ViLG (2021): its 10B transformer's size, for planning.
+"""ERNIE-ViLG (Zhang et al. 2021): one transformer that draws and describes.
 
-The paper's bidirectional masks and losses are not here yet; the text-to-image half of a
-step costs the same. Text length and vocabulary are ours: the paper does not state them.
+`paper` is the 10B transformer of section 3.1; the other presets are ours. What the
+paper does not state is a setting here, with the default that docs/ernie_vilg.md lists.
 """
 
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, sparse_config
+from dataclasses import dataclass, fields
+from typing import Literal
 
+from cogjax.data.two_way import TwoWayLayout
+from cogjax.data.vocab import Vocab
+from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.vqvae import VQVAEConfig
+from cogjax.ops.masks import Pattern, layer_kinds
+
+# The longest text and its command, and a vocabulary: not stated in the paper.
 TEXT_LEN, NUM_PIECES = 128, 32_000
 GRID, NUM_CODES = 32, 8192
 # Not stated in the paper: as CogView's.
 BATCH_SIZE, STEPS = 6144, 144_000
 
+
+@dataclass(frozen=True)
+class TransformerConfig(DecoderConfig):
+    """The transformer apart from what the two tokenizers decide.
+
+    text_len: longest text in pieces. attention: "sparse" layers by rows, columns and
+    windows of `kernel` x `kernel` in turn (`layer_kinds`), or all "full". row_extent:
+    "own" is a row as a block of its own, "raster" DALL-E's last `grid + 1` codes.
+    """
+
+    width: int = 4096
+    depth: int = 48
+    heads: int = 64
+    norm_scope: Literal["token", "sample", "tensor", "none"] = "none"
+    sandwich: bool = False
+    text_len: int = TEXT_LEN - 1
+    attention: Literal["sparse", "full"] = "sparse"
+    row_extent: Literal["own", "raster"] = "own"
+    kernel: int = 11
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}, expected an odd number")
+        if self.implementation not in ("auto", "xla"):
+            raise ValueError(
+                f"implementation {self.implementation!r} cannot hide text: choose "
+                "'auto' or 'xla'"
+            )
+        if self.window:
+            raise ValueError("window is for layers without a pattern: set it to 0")
+
+
 TRANSFORMERS = {
-    # Section 3.1: 48 layers of 4096, 64 heads.
-    "paper": DecoderConfig(
-        width=4096,
-        depth=48,
-        heads=64,
-        dropout=0.1,
-        sandwich=False,
-        dtype="bfloat16",
-        remat="nothing_saveable",
-    )
+    "paper": TransformerConfig(dtype="bfloat16", remat="nothing_saveable"),
+    "small": TransformerConfig(
+        width=256, depth=6, heads=4, text_len=16, dropout=0.0, unroll=6
+    ),
+    "nano": TransformerConfig(width=32, depth=2, heads=2, text_len=8, dropout=0.0),
 }
 
 
-def make_transformer(config: DecoderConfig) -> ImageLMConfig:
-    """Network config; rows are blocks of their own."""
-    return sparse_config(config, GRID, NUM_CODES, TEXT_LEN, NUM_PIECES, "own")
+def make_layout(tokenizer: VQVAEConfig, num_text: int, text_len: int) -> TwoWayLayout:
+    """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
+    vocab = Vocab(tokenizer.codebook_size, num_text)
+    return TwoWayLayout(vocab, text_len, tokenizer.grid**2)
+
+
+def make_transformer(
+    config: DecoderConfig, layout: TwoWayLayout | None = None
+) -> ImageLMConfig:
+    """Network of text to image; `reading` of it is that of image to text.
+
+    layout: None is the paper's 32 x 32 codes after `TEXT_LEN` positions, for planning;
+    then any decoder's settings will do.
+    """
+    shared = {
+        field.name: getattr(config, field.name) for field in fields(DecoderConfig)
+    }
+    if not isinstance(config, TransformerConfig):
+        config = TransformerConfig(**shared)
+    if layout is None:
+        layout = TwoWayLayout(Vocab(NUM_CODES, NUM_PIECES), TEXT_LEN - 1, GRID**2)
+    grid = round(layout.image_len**0.5)
+    kinds = layer_kinds(config.depth, "dalle")
+    if config.attention == "full":
+        kinds = ("full",) * config.depth
+    patterns = tuple(
+        Pattern(kind, grid, grid, kernel=config.kernel, row_extent=config.row_extent)
+        for kind in kinds
+    )
+    return ImageLMConfig(
+        **shared,
+        vocab_size=layout.vocab.padded_size,
+        mlp_dim=4 * config.width,
+        max_positions=layout.num_text + layout.image_len,
+        patterns=patterns,
+        num_text=layout.num_text,
+        grid=grid,
+        text_causal=False,
+    )

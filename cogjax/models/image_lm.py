@@ -10,7 +10,7 @@ attention probabilities are not dropped out.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -46,7 +46,7 @@ PARAM_AXES = (
     ("mlp_in/bias", ("mlp",)),
     ("mlp_out/kernel", ("mlp", "embed")),
     ("token_embedding", ("vocab", "embed")),
-    ("position_embedding", (None, "embed")),
+    ("(position|row|column)_embedding", (None, "embed")),
 )
 
 
@@ -97,6 +97,10 @@ class ImageLMConfig(DecoderConfig):
     vocab_size: padded size of the unified vocabulary. max_positions: rows of the
     position table. patterns: one a layer, of an image after `num_text` positions; ()
     is full attention in all layers.
+    grid: above 0 the `num_text` first positions are the text's, and the codes' have an
+    embedding of their row and one of their column, of so many, in place of one each.
+    text_causal, image_first: with patterns, see `ops/sparse_attention.py`. They change
+    no parameter: `reading` turns one direction into the other.
     """
 
     vocab_size: int = 58240
@@ -104,9 +108,14 @@ class ImageLMConfig(DecoderConfig):
     max_positions: int = 1089
     patterns: tuple[Pattern, ...] = ()
     num_text: int = 0
+    grid: int = 0
+    text_causal: bool = True
+    image_first: bool = False
 
     def __post_init__(self):
         super().__post_init__()
+        if not self.patterns and (self.image_first or not self.text_causal):
+            raise ValueError("text that sees all text needs patterns, if only full")
         if self.patterns and len(self.patterns) != self.depth:
             raise ValueError(f"{len(self.patterns)} patterns for {self.depth} layers")
         if self.window and self.patterns:
@@ -165,6 +174,7 @@ class ImageLM(nn.Module):
         scales: Array | None = None,
         only_last: bool = False,
         parts: tuple[tuple[slice, slice], ...] = (),
+        visible: Array | None = None,
     ) -> tuple[Array | list[Array], list[Cache] | None]:
         """Runs the decoder.
 
@@ -180,6 +190,7 @@ class ImageLM(nn.Module):
             the parameters are then scaled too, see `unscale_blocks`.
           only_last: compute the logits of the last position only.
           parts: static (positions, ids): compute only these logits, a list of arrays.
+          visible: bool [b, num_text], with patterns: False for text that none sees.
 
         Returns:
           (logits [b, t, v] in float32, updated cache or None).
@@ -187,8 +198,7 @@ class ImageLM(nn.Module):
         cfg = self.config
         dtype = jnp.float32 if cfg.gradient_scale == "resblock" else cfg.dtype
         table = self._table("token_embedding", cfg.vocab_size)
-        places = self._table("position_embedding", cfg.max_positions)
-        x = _look_up(table, ids, "vocab") + _look_up(places, positions, None)
+        x = _look_up(table, ids, "vocab") + self._places(positions)
         x = constrain(x, "batch", "sequence", None)
         x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)
         layer_keys = None
@@ -202,7 +212,7 @@ class ImageLM(nn.Module):
         layers = LayerInput(None, layer_keys, pivots, scales)
         if cache is not None:
             layers = [LayerInput(layer) for layer in cache]
-        x, cache = stack(x, layers, mask, place)
+        x, cache = stack(x, layers, mask, place, visible)
         x = x[:, -1:] if only_last else x
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
         x = constrain(x, "batch", None, None)
@@ -210,6 +220,21 @@ class ImageLM(nn.Module):
         if parts:
             return [_score(x[:, at], table[ids]) for at, ids in parts], cache
         return _score(x, table), cache
+
+    def _places(self, positions: Array) -> Array:
+        """Embedding of positions: int [...] -> [..., d]."""
+        cfg = self.config
+        count = cfg.num_text if cfg.grid else cfg.max_positions
+        text = self._table("position_embedding", count)
+        if not cfg.grid:
+            return _look_up(text, positions, None)
+        rows = self._table("row_embedding", cfg.grid)
+        columns = self._table("column_embedding", cfg.grid)
+        code = jnp.clip(positions - count, 0, cfg.grid**2 - 1)
+        image = _look_up(rows, code // cfg.grid, None)
+        image += _look_up(columns, code % cfg.grid, None)
+        own = _look_up(text, jnp.minimum(positions, count - 1), None)
+        return jnp.where((positions < count)[..., None], own, image)
 
     def _table(self, name: str, size: int) -> Array | matmul.Packed:
         table = self.get_variable("params", name)
@@ -251,6 +276,8 @@ def _block(config: ImageLMConfig) -> Block:
         implementation=config.implementation,
         window=config.window,
         window_times=config.window_times,
+        image_first=config.image_first,
+        text_causal=config.text_causal,
         parent=None,
     )
 
@@ -298,10 +325,13 @@ def make_cache(
     """Zeroed caches of all layers, to continue prefixes by `num_tokens` each.
 
     batch: sequences, batch / num_prefix of each prefix in turn. window: most positions
-    a call. With patterns the prefix is the text and `num_tokens` the image.
+    a call. With patterns the prefix is the text and `num_tokens` the image, or, where
+    the image comes first, that and the start of the text.
     """
     dtype = jnp.dtype(config.dtype)
-    patterns = config.patterns or (Pattern("full", 1, num_tokens),) * config.depth
+    patterns = config.patterns
+    if config.image_first or not patterns:
+        patterns = (Pattern("full", 1, num_tokens),) * config.depth
     return [
         empty_cache(
             cache_plan(pattern, window),
@@ -314,6 +344,17 @@ def make_cache(
         )
         for pattern in patterns
     ]
+
+
+def reading(config: ImageLMConfig) -> ImageLMConfig:
+    """The network, of the same parameters, that reads a picture and writes text.
+
+    A causal decoder reads both kinds of sequences, so it is its own.
+    """
+    if config.text_causal:
+        return config
+    patterns = tuple(replace(pattern, causal=False) for pattern in config.patterns)
+    return replace(config, patterns=patterns, image_first=True)
 
 
 def scoring(params: Any, id_range: tuple[int, int]) -> Any:
@@ -329,7 +370,8 @@ def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
     """
     table = {
         name: matmul.pack(jnp.asarray(params[name]), weights)
-        for name in ("token_embedding", "position_embedding")
+        for name in params
+        if name.endswith("_embedding")
     }
     stacked = params["blocks"]["layers"]
     depth = len(jax.tree.leaves(stacked)[0])

@@ -19,7 +19,7 @@ from cogjax.ops.attention import attention, causal_attention
 from cogjax.ops.cache import Cache, insert_prefix, plan_of
 from cogjax.ops.gradient_scale import scale_gradient, unscale_gradient
 from cogjax.ops.kernels import Implementation, choose
-from cogjax.ops.masks import Pattern
+from cogjax.ops.masks import Pattern, image_to_text_mask, text_to_image_mask
 from cogjax.ops.sparse_attention import cached_attention, sparse_attention
 from cogjax.ops.three_region import three_region_attention
 from cogjax.parallel.axes import constrain, over_heads
@@ -51,6 +51,7 @@ class Block(nn.Module):
     an image; None is full attention under the mask.
     implementation: of attention without a cache or mask, see `ops/kernels.py`.
     window, window_times: of attention with pivots, see `ops/three_region.py`.
+    image_first, text_causal: of sequences with a kind, see `ops/sparse_attention.py`.
     """
 
     heads: int
@@ -67,16 +68,24 @@ class Block(nn.Module):
     implementation: Implementation = "auto"
     window: int = 0
     window_times: int = 1
+    image_first: bool = False
+    text_causal: bool = True
 
     @nn.compact
     def __call__(
-        self, x: Array, layer: LayerInput, mask: Array | None, place: Array | None
+        self,
+        x: Array,
+        layer: LayerInput,
+        mask: Array | None,
+        place: Array | None,
+        visible: Array | None = None,
     ) -> tuple[Array, Cache | None]:
         """Returns (x, updated cache).
 
         mask: bool [b, t, s] over the inputs; None is causal (a kind masks itself). With
         a cache the inputs are first its prefixes, `place` None; then the positions from
         `place` on of what continues them, and mask is [p, 1, t] over the prefixes.
+        visible: bool [b, num_text], False for text that a kind hides.
         """
         keys = (None,) * 3
         if layer.dropout_key is not None:
@@ -85,7 +94,7 @@ class Block(nn.Module):
         x = constrain(x, *RESIDUAL)
         h = self._norm("pre_attn_norm")(_enter(x, attn_scale))
         h = constrain(h, "batch", None, None)
-        h, cache = self._attend(h, layer, mask, place)
+        h, cache = self._attend(h, layer, mask, place, visible)
         h = self._drop(constrain(h, *RESIDUAL), keys[0])
         h = self._norm("post_attn_norm")(h) if self.sandwich else h
         x = x + _leave(h, attn_scale)
@@ -99,7 +108,7 @@ class Block(nn.Module):
         h = self._norm("post_mlp_norm")(h) if self.sandwich else h
         return x + _leave(h, mlp_scale), cache
 
-    def _attend(self, h, layer, mask, place):
+    def _attend(self, h, layer, mask, place, visible):
         qkv = self._dense((3, self.heads, self.head_dim), 0.02, "qkv")(h)
         qkv = constrain(qkv, "batch", None, None, "heads", None)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
@@ -109,22 +118,26 @@ class Block(nn.Module):
                 key,
                 value,
                 layer.cache,
-                plan_of(self.kind, layer.cache),
+                plan_of(None if self.image_first else self.kind, layer.cache),
                 place,
                 prefix_visible=mask[:, 0],
                 alpha=self.alpha,
             )
         else:
-            out, cache = self._mix(query, key, value, layer, mask)
+            out, cache = self._mix(query, key, value, layer, mask, visible)
         out = constrain(out, "batch", None, "heads", None)
         return self._dense((h.shape[-1],), self._out_std, "attn_out", 2)(out), cache
 
-    def _mix(self, query, key, value, layer, mask):
+    def _mix(self, query, key, value, layer, mask, visible):
         """Attention of whole sequences or prefixes, and the cache of the latter."""
         cache = layer.cache
         full = self.kind is None or self.kind.kind == "full"
-        # Parameters are shaped on a few tokens, which are not text and an image.
-        whole = full or cache is not None or self.is_initializing()
+        # A prefix is all text, save where the image comes first. Parameters are shaped
+        # on a few tokens, which are not text and an image.
+        text_only = cache is not None and not self.image_first
+        whole = full or text_only or self.is_initializing()
+        if whole and mask is None and not self.is_initializing():
+            mask = self._two_way_mask(query.shape[1], visible)
         if whole and mask is not None:
             out = attention(query, key, value, mask, alpha=self.alpha)
         elif layer.pivots is not None:
@@ -138,19 +151,46 @@ class Block(nn.Module):
                 alpha=self.alpha,
             )
         else:
-            out = self._self_attention(sparse=not whole)(query, key, value)
+            attend = self._self_attention(not whole, query.shape[1], visible)
+            out = attend(query, key, value)
         return out, None if cache is None else insert_prefix(cache, key, value)
 
-    def _self_attention(self, sparse: bool):
+    def _two_way_mask(self, length: int, visible: Array | None) -> Array | None:
+        """bool [1 or b, t, t] of a full layer; None if it is only causal."""
+        if self.kind is None or (self.text_causal and not self.image_first):
+            return None
+        if self.image_first:
+            mask = image_to_text_mask(self.kind, length - self.kind.length)
+        else:
+            mask = text_to_image_mask(self.kind, self.num_text, text_causal=False)
+            mask = mask[:length, :length]
+        if visible is None:
+            return jnp.asarray(mask[None])
+        around = ((0, 0), (0, length - self.num_text))
+        visible = jnp.pad(visible, around, constant_values=True)
+        return (mask & visible[:, None]) | jnp.eye(length, dtype=bool)
+
+    def _self_attention(self, sparse: bool, length: int, visible: Array | None):
         """Function of (query, key, value) of sequences that mask themselves."""
         # Parameters may be shaped on another machine than the one that computes.
-        asked = "xla" if self.is_initializing() else self.implementation
+        hides = visible is not None and self.implementation == "auto"
+        asked = "xla" if self.is_initializing() or hides else self.implementation
         kernel = choose(asked, self.dtype, sparse=sparse)
         settings = {"alpha": self.alpha, "implementation": kernel}
         attend = partial(causal_attention, **settings)
         if sparse:
-            pattern = {"pattern": self.kind, "num_text": self.num_text}
-            attend = partial(sparse_attention, **pattern, **settings)
+            num_text = self.num_text
+            if self.image_first:
+                num_text = length - self.kind.length
+            attend = partial(
+                sparse_attention,
+                pattern=self.kind,
+                num_text=num_text,
+                image_first=self.image_first,
+                text_causal=self.text_causal,
+                text_visible=visible,
+                **settings,
+            )
         return over_heads(attend) if kernel == "splash" else attend
 
     @property

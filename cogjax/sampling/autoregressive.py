@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, make_cache, scoring
+from cogjax.models.image_lm import ImageLM, ImageLMConfig, make_cache, scoring
 from cogjax.ops import logits as logits_ops
 from cogjax.ops.attention import padded_causal_mask
 from cogjax.ops.cache import Cache
@@ -101,6 +101,8 @@ def prefill(
     id_range: tuple[int, int],
     guided: bool = False,
     window: int = 1,
+    positions: Array | None = None,
+    following: Array | None = None,
 ) -> Decoding:
     """Reads each prompt once, whatever number of sequences continues it.
 
@@ -113,31 +115,30 @@ def prefill(
       forced: int [b, m]; -1 where a token is to be drawn, otherwise the token.
       id_range: static (start, stop) of the ids that are scored at all.
       window: most tokens a call of the network later.
+      positions: int [q, t]; following: int [q], that of the next token. None counts
+        from each prompt's first token.
 
     Raises:
       ValueError: the prompts do not fit the number of keys or the patterns.
     """
     config, length = model.config, prompt.shape[1]
     num_prompts, batch = len(prompt) - guided, len(keys)
-    if num_prompts < 1 or batch % num_prompts:
-        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
-    if config.patterns and length != config.num_text:
-        raise ValueError(f"a prompt of {length}, expected {config.num_text} tokens")
+    _check(config, length, num_prompts, batch)
     slots = jnp.broadcast_to(jnp.arange(length), prompt.shape)
+    if positions is None:
+        positions = jnp.maximum(slots - num_padding[:, None], 0)
+        following = length - num_padding
     rows = batch * (1 + guided)
     cache = make_cache(config, len(prompt), length, rows, forced.shape[1], window)
     logits, cache = model.apply(
         {"params": scoring(params, id_range)},
         prompt,
-        jnp.maximum(slots - num_padding[:, None], 0),
-        padded_causal_mask(slots, slots[0], num_padding),
+        positions,
+        _prompt_mask(config, slots, num_padding),
         cache,
         only_last=True,
     )
-    # Which prompt each group, and each row, continues.
-    groups = np.arange(num_prompts)
-    if guided:
-        groups = np.append(groups, np.full(num_prompts, num_prompts))
+    groups = _groups(num_prompts, guided)
     of_row = np.repeat(groups, batch // num_prompts)
     return Decoding(
         step=jnp.int32(0),
@@ -145,7 +146,7 @@ def prefill(
         uniforms=_uniforms(keys, forced.shape[1]),
         done=jnp.zeros(batch, bool),
         logits=logits[:, 0][of_row],
-        first=(length - num_padding)[of_row],
+        first=following[of_row],
         visible=(slots >= num_padding[:, None])[groups],
         cache=[_of_groups(layer, groups) for layer in cache],
     )
@@ -248,6 +249,33 @@ def sample_tokens(
         stop=stop,
     )
     return state.tokens
+
+
+def _check(config: ImageLMConfig, length: int, num_prompts: int, batch: int) -> None:
+    if num_prompts < 1 or batch % num_prompts:
+        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
+    if not config.patterns:
+        return
+    image = config.patterns[0].length
+    expected = image + 1 if config.image_first else config.num_text
+    if length != expected:
+        raise ValueError(f"a prompt of {length}, expected {expected} tokens")
+
+
+def _prompt_mask(config: ImageLMConfig, slots: Array, num_padding: Array):
+    """bool [q, t, t]; None for an image, whose layers mask themselves."""
+    if config.image_first:
+        return None
+    if config.text_causal:
+        return padded_causal_mask(slots, slots[0], num_padding)
+    real = slots >= num_padding[:, None]
+    return real[:, None] | jnp.eye(slots.shape[1], dtype=bool)
+
+
+def _groups(num_prompts: int, guided: bool) -> np.ndarray:
+    """Which prompt each group of rows continues: int [p]."""
+    groups = np.arange(num_prompts)
+    return np.append(groups, np.full(num_prompts, num_prompts)) if guided else groups
 
 
 def _of_groups(cache: Cache, groups: np.ndarray) -> Cache:

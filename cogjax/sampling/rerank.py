@@ -12,12 +12,20 @@ from cogjax.ops import losses
 
 
 def caption_losses(
-    model: ImageLM, params, ids: Array, weights: Array, *, id_range: tuple[int, int]
+    model: ImageLM,
+    params,
+    ids: Array,
+    weights: Array,
+    positions: Array | None = None,
+    *,
+    id_range: tuple[int, int],
 ) -> Array:
     """Mean loss of the weighted tokens of each sequence.
 
     Args:
+      model: the network that reads (`models/image_lm.py::reading`).
       ids: int [b, t], image-to-text sequences; weights: [b, t], 1 on the text tokens.
+      positions: int [t]; None counts from 0.
       id_range: static (start, stop) of the ids that compete: image codes are excluded,
         as in CogView.
 
@@ -25,7 +33,8 @@ def caption_losses(
       float32 [b], nats a text token.
     """
     inputs, targets = ids[:, :-1], ids[:, 1:]
-    positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
+    positions = jnp.arange(inputs.shape[1]) if positions is None else positions[:-1]
+    positions = jnp.broadcast_to(positions, inputs.shape)
     logits, _ = model.apply({"params": scoring(params, id_range)}, inputs, positions)
     in_range = jnp.clip(targets - id_range[0], 0, id_range[1] - id_range[0] - 1)
     values = losses.token_losses(logits, in_range)

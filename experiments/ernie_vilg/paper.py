@@ -1,8 +1,10 @@
-"""ERNIE-ViLG's 10B transformer, for `cogjax plan`; batch and steps are CogView's.
+"""ERNIE-ViLG's 10B transformer; what the paper does not state is CogView's or ours.
 
     cogjax plan --config experiments/ernie_vilg/paper.py --topology v5p:4x4x8
+    cogjax train --config experiments/ernie_vilg/paper.py --workdir runs/10b \
+        --config.data.path=DATA --config.data.tokenizer=DIR --config.data.text=FILE
 
-Training it needs the bidirectional masks and losses, which are not here yet.
+A plan counts the text-to-image half of an update; the other half costs the same.
 """
 
 import dataclasses
@@ -10,13 +12,18 @@ import dataclasses
 import ml_collections
 
 from cogjax.families import ernie_vilg
+from cogjax.models.image_lm import DecoderConfig
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Sections of the run."""
+    paper = ernie_vilg.TRANSFORMERS["paper"]
     config = ml_collections.ConfigDict()
     config.task = {"name": "ernie_vilg"}
-    config.model = dataclasses.asdict(ernie_vilg.TRANSFORMERS["paper"])
+    # The settings that all decoders share, which a plan reads; the rest are defaults.
+    shared = dataclasses.fields(DecoderConfig)
+    config.model = {field.name: getattr(paper, field.name) for field in shared}
+    config.data = {"path": "", "tokenizer": "", "text": ""}
     config.mesh = {"data": -1, "fsdp": 32, "tensor": 1}
     config.train = {
         "steps": ernie_vilg.STEPS,

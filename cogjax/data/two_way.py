@@ -1,0 +1,117 @@
+"""Token sequences of ERNIE-ViLG, whose source sees all of itself (section 3.1).
+
+    text to image   [PAD]... text [BOI1] | image
+    image to text   image | [ROI1] text [SEP] [PAD]...
+
+The source is left of the bar. A command is where the first token of the target is
+predicted, each later one where the token before it is. Positions of the text are
+counted from its first piece, 1, in both directions; commands are at 0. Codes follow the
+longest text. The paper states neither commands nor positions: these are ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cogjax.data.layout import Prompts, left_pad
+from cogjax.data.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class TwoWayLayout:
+    """Fixed-length sequences over a vocabulary.
+
+    text_len: longest text in pieces, longer text is cut. image_len: codes an image.
+    """
+
+    vocab: Vocab
+    text_len: int
+    image_len: int
+
+    @property
+    def num_text(self) -> int:
+        """Positions of the text and its command: codes are at those behind them."""
+        return self.text_len + 1
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer direction, image to text, with the end of the text."""
+        return self.image_len + self.num_text + 1
+
+    @property
+    def reading_positions(self) -> np.ndarray:
+        """Positions of an image-to-text sequence: int32 [length]."""
+        codes = np.arange(self.image_len) + self.num_text
+        # What comes after the last position is only ever a target.
+        text = np.minimum(np.arange(self.num_text + 1), self.text_len)
+        return np.concatenate([codes, text]).astype(np.int32)
+
+    def prompts(self, texts: Sequence[Sequence[int]]) -> Prompts:
+        """`text [BOI1]` of each text: what comes before an image."""
+        rows = [[*self._text(text), self.vocab.command("[BOI1]")] for text in texts]
+        pad = self.vocab.command("[PAD]")
+        ids, num_padding = left_pad(rows, self.num_text, pad)
+        positions = np.cumsum(ids != pad, axis=1)
+        positions[:, -1] = 0
+        following = np.full(len(ids), self.num_text)
+        return Prompts(ids, num_padding, positions, following)
+
+    def caption_prompts(self, codes: np.ndarray) -> Prompts:
+        """`image [ROI1]` of codes int [b, image_len]: what comes before a caption."""
+        start = np.full((len(codes), 1), self.vocab.command("[ROI1]"))
+        ids = np.concatenate([codes, start], axis=1).astype(np.int32)
+        positions = self.reading_positions[: self.image_len + 1]
+        positions = np.broadcast_to(positions, ids.shape)
+        zeros = np.zeros(len(ids), np.int32)
+        return Prompts(ids, zeros, positions, zeros + 1)
+
+    def text_to_image(
+        self, text_ids: Sequence[int], codes: Sequence[int]
+    ) -> np.ndarray:
+        """int32 [num_text + image_len]; the codes are the targets."""
+        prompt = self.prompts([text_ids]).ids[0]
+        return np.concatenate([prompt, np.asarray(codes, np.int32)])
+
+    def image_to_text(
+        self, text_ids: Sequence[int], codes: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (ids int32 [length], loss weights float32 [length]).
+
+        weights[i] is that of predicting ids[i]: 1 for the text and its end.
+        """
+        command = self.vocab.command
+        target = [*self._text(text_ids), command("[SEP]")]
+        tokens = [*map(int, codes), command("[ROI1]"), *target]
+        ids = np.full(self.length, command("[PAD]"), np.int32)
+        ids[: len(tokens)] = tokens
+        weights = np.zeros(self.length, np.float32)
+        weights[len(tokens) - len(target) : len(tokens)] = 1
+        return ids, weights
+
+    def _text(self, text_ids: Sequence[int]) -> list[int]:
+        return [self.vocab.text_start + int(i) for i in text_ids[: self.text_len]]
+
+
+@dataclass(frozen=True)
+class TwoWayMixture:
+    """How training examples are drawn from captioned code grids.
+
+    caption_dropout: share of examples whose text-to-image half has an empty text, for
+    classifier-free guidance; the paper has none.
+    """
+
+    caption_dropout: float = 0.1
+
+    def example(
+        self,
+        layout: TwoWayLayout,
+        texts: Sequence[Sequence[int]],
+        codes: np.ndarray,
+        rng: np.random.Generator,
+    ) -> dict[str, np.ndarray]:
+        """Draws a caption; both directions of it, "to_image" and "to_text"."""
+        text = texts[rng.integers(len(texts))]
+        dropped = rng.random() < self.caption_dropout
+        to_image = layout.text_to_image(() if dropped else text, codes)
+        return {"to_image": to_image, "to_text": layout.image_to_text(text, codes)[0]}

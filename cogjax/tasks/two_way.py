@@ -1,0 +1,138 @@
+"""ERNIE-ViLG's objective: text to image and image to text in one step (section 3.1).
+
+    L = L_text_to_image + L_image_to_text
+
+Each is the sum of the target's negative log-likelihoods; the source has no loss. The
+sums are divided by the number of examples and nothing else, so a direction weighs by
+its number of targets, the image most. Codes compete with codes, text with text and
+commands: the paper does not say, and nothing else is ever drawn there.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.data.vocab import Vocab
+from cogjax.models.image_lm import (
+    PARAM_AXES,
+    ImageLM,
+    ImageLMConfig,
+    finite_branches,
+    matrix_axes,
+    reading,
+    unscale_blocks,
+)
+from cogjax.ops import gradient_scale, losses
+
+
+class TwoWayTask:
+    """Task over batches {"to_image": [b, m + n], "to_text": [b, n + m + 1]} of int32.
+
+    m text positions and n codes, laid out by `data/two_way.py`.
+    """
+
+    matrix_axes = staticmethod(matrix_axes)
+    param_axes = PARAM_AXES
+
+    def __init__(self, model: ImageLMConfig, vocab: Vocab):
+        """model: the network of text to image, with patterns and a grid."""
+        self.config = model
+        self.model = ImageLM(model)
+        self.reader = ImageLM(reading(model))
+        self.vocab = vocab
+        # Float16 without any scale would lose small gradients without a word.
+        by_loss = model.gradient_scale == "loss"
+        self.loss_scale = model.dtype == "float16" and by_loss
+
+    def init(self, key: Array):
+        """Returns (params, state); the state holds the resblocks' gradient scales."""
+        ids = jnp.zeros((1, 2), jnp.int32)
+        params, state = self.model.init(key, ids, ids)["params"], {}
+        if self.config.gradient_scale == "resblock":
+            state = gradient_scale.start_scales(self.config.depth)
+        return params, state
+
+    def loss(self, params, state, batch, key: Array):
+        """One training forward pass in each direction: (loss, (state, metrics))."""
+        scales = None
+        if state:
+            # The loss is a sum over tokens: M counts examples (`ops/gradient_scale`).
+            replicas = len(batch["to_text"]) / gradient_scale.REPLICA_TOKENS
+            scales = state["scale"] * replicas
+            params = unscale_blocks(params, scales)
+        loss, metrics = self._both(params, batch, jax.random.split(key), scales)
+        if state:
+            scale = state["scale"]
+            metrics |= {"scale_min": jnp.min(scale), "scale_max": jnp.max(scale)}
+        return loss, (state, metrics)
+
+    def rescale(self, state, grads):
+        """(next state, whether a scale of non-finite gradients may fall further)."""
+        if not state:
+            return state, jnp.zeros((), bool)
+        finite = finite_branches(grads)
+        may_fall = ~finite & (state["scale"] > gradient_scale.SMALLEST)
+        return gradient_scale.next_scales(state, finite), jnp.any(may_fall)
+
+    def eval_metrics(self, params, state, batch, key: Array):
+        """Losses without dropout: of an example, of a code and of a text token."""
+        del state, key
+        loss, metrics = self._both(params, batch, (None, None), None)
+        return {"loss": loss, **metrics}
+
+    def _both(self, params, batch, keys, scales):
+        """(loss, metrics in nats); those of a direction are sums over an example."""
+        image = self.image_losses(params, batch["to_image"], keys[0], scales)
+        text, weights = self.text_losses(params, batch["to_text"], keys[1], scales)
+        to_image, to_text = jnp.sum(image, 1).mean(), jnp.sum(text * weights, 1).mean()
+        metrics = {
+            "text_to_image": to_image,
+            "image_to_text": to_text,
+            "image_loss": jnp.mean(image),
+            "text_loss": losses.weighted_mean(text, weights),
+        }
+        return to_image + to_text, metrics
+
+    def image_losses(self, params, ids: Array, key=None, scales=None) -> Array:
+        """Text to image: int [b, m + n] -> loss of each code, float32 [b, n]."""
+        num_text = self.config.num_text
+        visible = ids[:, :num_text] != self.vocab.command("[PAD]")
+        text = jnp.cumsum(visible, axis=1).at[:, -1].set(0)
+        codes = jnp.arange(num_text, ids.shape[1] - 1)
+        codes = jnp.broadcast_to(codes, (len(ids), len(codes)))
+        positions = jnp.concatenate([text, codes], axis=1)
+        wanted = slice(num_text - 1, None), slice(0, self.vocab.num_codes)
+        (logits,), _ = self.model.apply(
+            {"params": params},
+            ids[:, :-1],
+            positions,
+            key=key,
+            scales=scales,
+            parts=(wanted,),
+            visible=visible,
+        )
+        return losses.token_losses(logits, ids[:, num_text:])
+
+    def text_losses(self, params, ids: Array, key=None, scales=None):
+        """Image to text: int [b, n + m + 1] -> (losses, weights), float32 [b, m].
+
+        The padding behind a text is seen by no token of it, and weighs nothing.
+        """
+        num_text = self.config.num_text
+        num_codes = ids.shape[1] - num_text - 1
+        positions = jnp.concatenate(
+            [jnp.arange(num_codes) + num_text, jnp.arange(num_text)]
+        )
+        start, stop = self.vocab.text_start, self.vocab.size
+        (logits,), _ = self.reader.apply(
+            {"params": params},
+            ids[:, :-1],
+            jnp.broadcast_to(positions, (len(ids), len(positions))),
+            key=key,
+            scales=scales,
+            parts=((slice(num_codes, None), slice(start, stop)),),
+        )
+        targets = ids[:, num_codes + 1 :]
+        weights = targets != self.vocab.command("[PAD]")
+        values = losses.token_losses(logits, targets - start)
+        return values, weights.astype(jnp.float32)

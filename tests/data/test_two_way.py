@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from cogjax.data.two_way import TwoWayLayout, TwoWayMixture
+from cogjax.data.vocab import Vocab
+
+VOCAB = Vocab(num_codes=8, num_text=10)
+LAYOUT = TwoWayLayout(VOCAB, text_len=3, image_len=4)
+CODES = np.array([5, 6, 7, 0])
+PAD, BOI, ROI, SEP = map(VOCAB.command, ("[PAD]", "[BOI1]", "[ROI1]", "[SEP]"))
+
+
+def test_text_to_image():
+    ids = LAYOUT.text_to_image([1, 2], CODES)
+    np.testing.assert_array_equal(ids, [PAD, 9, 10, BOI, 5, 6, 7, 0])
+    assert ids.dtype == np.int32
+    # Too long a text loses its end, not the command.
+    np.testing.assert_array_equal(
+        LAYOUT.text_to_image(range(5), CODES)[:4], [8, 9, 10, BOI]
+    )
+
+
+def test_image_to_text():
+    ids, weights = LAYOUT.image_to_text([1, 2], CODES)
+    np.testing.assert_array_equal(ids, [5, 6, 7, 0, ROI, 9, 10, SEP, PAD])
+    np.testing.assert_array_equal(weights, [0, 0, 0, 0, 0, 1, 1, 1, 0])
+    ids, weights = LAYOUT.image_to_text(range(5), CODES)
+    np.testing.assert_array_equal(ids, [5, 6, 7, 0, ROI, 8, 9, 10, SEP])
+    assert weights.sum() == 4 and len(ids) == LAYOUT.length
+
+
+def test_a_piece_has_the_same_position_in_both_directions():
+    reading = dict(
+        zip(
+            LAYOUT.image_to_text([1, 2, 3], CODES)[0],
+            LAYOUT.reading_positions,
+            strict=True,
+        )
+    )
+    for text in ([1, 2, 3], [1, 2], [1], []):
+        prompt = LAYOUT.prompts([text])
+        real = prompt.ids[0] != PAD
+        assert prompt.num_padding == [(~real).sum()] == [3 - len(text)]
+        found = dict(zip(prompt.ids[0][real], prompt.positions[0][real], strict=True))
+        assert found.pop(BOI) == reading[ROI] == 0
+        assert all(reading[piece] == place for piece, place in found.items())
+        # The first code comes where it stands in the other direction.
+        assert prompt.following == [reading[5]]
+
+
+def test_caption_prompts_are_the_starts_of_the_sequences():
+    prompts = LAYOUT.caption_prompts(np.stack([CODES, CODES[::-1]]))
+    ids, _ = LAYOUT.image_to_text([1, 2], CODES)
+    np.testing.assert_array_equal(prompts.ids[0], ids[:5])
+    np.testing.assert_array_equal(prompts.positions[1], LAYOUT.reading_positions[:5])
+    np.testing.assert_array_equal(prompts.following, LAYOUT.reading_positions[5])
+    assert not prompts.num_padding.any()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_mixture_drops_the_source_and_keeps_the_target(share):
+    mixture = TwoWayMixture(caption_dropout=share)
+    rng = np.random.default_rng(0)
+    example = mixture.example(LAYOUT, [[1, 2], [1, 2]], CODES, rng)
+    text = [] if share else [1, 2]
+    np.testing.assert_array_equal(
+        example["to_image"], LAYOUT.text_to_image(text, CODES)
+    )
+    np.testing.assert_array_equal(
+        example["to_text"], LAYOUT.image_to_text([1, 2], CODES)[0]
+    )

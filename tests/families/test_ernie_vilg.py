@@ -1,0 +1,61 @@
+import dataclasses
+
+import jax
+import pytest
+
+from cogjax.data.two_way import TwoWayLayout
+from cogjax.families import cogview, ernie_vilg
+from cogjax.models.image_lm import DecoderConfig, param_shapes, reading
+
+
+def count(config):
+    return sum(leaf.size for leaf in jax.tree.leaves(param_shapes(config)))
+
+
+def test_paper_size():
+    """Section 3.1: 10 billion parameters; 12 x 4096^2 a layer, and the embeddings."""
+    config = ernie_vilg.make_transformer(ernie_vilg.TRANSFORMERS["paper"])
+    assert (config.depth, config.width, config.heads) == (48, 4096, 64)
+    assert config.head_dim == 64 and config.max_positions == 128 + 1024
+    blocks = 48 * (12 * 4096**2 + 13 * 4096)
+    tables = (40_320 + 128 + 32 + 32) * 4096
+    assert count(config) == blocks + tables + 2 * 4096 == 9_832_243_200
+    kinds = [pattern.kind for pattern in config.patterns]
+    assert kinds[:4] == ["row", "column", "row", "row"] and kinds[-1] == "conv"
+    assert not any(pattern.causal for pattern in reading(config).patterns)
+    assert param_shapes(reading(config)) == param_shapes(config)
+
+
+def test_any_decoder_can_be_planned():
+    """The settings that a plan reads give the same network."""
+    paper = ernie_vilg.TRANSFORMERS["paper"]
+    shared = {f.name: getattr(paper, f.name) for f in dataclasses.fields(DecoderConfig)}
+    config = ernie_vilg.make_transformer(DecoderConfig(**shared))
+    assert config == ernie_vilg.make_transformer(paper)
+
+
+@pytest.mark.parametrize("extent", ["own", "raster"])
+def test_settings_reach_the_patterns(extent):
+    layout = ernie_vilg.make_layout(cogview.TOKENIZERS["nano"], 20, 8)
+    assert isinstance(layout, TwoWayLayout) and layout.image_len == 16
+    nano = ernie_vilg.TRANSFORMERS["nano"]
+    settings = dataclasses.replace(nano, kernel=3, row_extent=extent)
+    first, last = ernie_vilg.make_transformer(settings, layout).patterns
+    assert (first.kind, first.row_extent, first.rows) == ("row", extent, 4)
+    assert (last.kind, last.kernel) == ("conv", 3)
+    full = dataclasses.replace(nano, attention="full")
+    patterns = ernie_vilg.make_transformer(full, layout).patterns
+    assert {pattern.kind for pattern in patterns} == {"full"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"kernel": 4}, "kernel is 4"),
+        ({"window": 8, "num_pivots": 9}, "window is for"),
+        ({"implementation": "splash"}, "'splash' cannot hide text"),
+    ],
+)
+def test_what_does_not_fit_is_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        ernie_vilg.TransformerConfig(**setting)

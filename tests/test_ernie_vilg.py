@@ -1,0 +1,206 @@
+"""ERNIE-ViLG as a user sees it: trained, saved, drawing and describing."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import cli, config, launch
+from cogjax.data.images import encode_png
+from cogjax.data.records import DatasetBuilder, Example
+from cogjax.errors import UserError
+from cogjax.pipeline import TextToImage
+
+PROMPTS = ("a red apple", "一只猫的线稿")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "set"
+    rng = np.random.default_rng(0)
+    with DatasetBuilder(out, "nano", 16, {"train": 1, "val": 1}) as builder:
+        for i in range(12):
+            image = encode_png(rng.integers(0, 256, (16, 16, 3), np.uint8))
+            captions = (("en", f"a red apple {i}"), ("zh", f"猫 {i}"))
+            builder.write(
+                "val" if i >= 8 else "train", Example(str(i), image, captions, {})
+            )
+        builder.finish({})
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(data, nano_folder, tmp_path_factory):
+    """Work folder of two steps, then two more: a run that was resumed."""
+    workdir = tmp_path_factory.mktemp("run") / "ev"
+    for steps in (2, 4):
+        values = {
+            "data.path": data,
+            "data.tokenizer": nano_folder,
+            "data.text": nano_folder / "text.model",
+            "train.steps": steps,
+            "train.batch_size": 4,
+            "train.log_every": 1,
+            "eval.batches": 0,
+            "sample.prompts": "()",
+        }
+        words = [f"--config.{key}={value}" for key, value in values.items()]
+        found = config.load("experiments/ernie_vilg/shapes.py:transformer,nano", words)
+        launch.train(found, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    """The export, its weights moved: those of four steps hardly listen to the text."""
+    parts = cogjax.load(run / "export").parts
+    rng = np.random.default_rng(1)
+    moved = jax.tree.map(
+        lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32), parts.params
+    )
+    return TextToImage(dataclasses.replace(parts, params=moved))
+
+
+@pytest.fixture(scope="module")
+def drawn(model):
+    return model.generate(PROMPTS, num_images=2, seed=3, temperature=0, guidance=1)
+
+
+def test_training_resumes_and_logs_both_directions(run):
+    logged = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in logged if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    for row in rows:
+        both = row["text_to_image"] + row["image_to_text"]
+        np.testing.assert_allclose(row["loss"], both, rtol=1e-5)
+        np.testing.assert_allclose(row["text_to_image"], 16 * row["image_loss"], 1e-5)
+
+
+def test_the_folder_names_its_family(run):
+    written = json.loads((run / "export" / "config.json").read_text())
+    assert written["family"] == "ernie_vilg"
+    loaded = cogjax.load(run / "export")
+    assert loaded.parts.family == "ernie_vilg"
+    assert loaded.parts.transformer.row_extent == "own"
+
+
+def full_logits(model, texts, codes):
+    """[b, n, k] of text to image in one call, without a cache."""
+    prompts = model.layout.prompts(texts)
+    num_codes = codes.shape[1]
+    after = prompts.following[:, None] + np.arange(num_codes)
+    slots = np.arange(prompts.ids.shape[1])
+    logits, _ = jax.jit(model._lm.apply)(
+        {"params": model.parts.params},
+        jnp.asarray(np.concatenate([prompts.ids, codes], 1)),
+        jnp.asarray(np.concatenate([prompts.positions, after], 1)),
+        visible=jnp.asarray(slots >= prompts.num_padding[:, None]),
+    )
+    return np.asarray(logits)[:, len(slots) - 1 : -1, : model.num_codes]
+
+
+def test_drawing_follows_the_full_forward(model, drawn):
+    """Prompts of different length in one batch."""
+    texts = [model.parts.text.encode(prompt) for prompt in PROMPTS]
+    codes = drawn.codes[:, 0].reshape(2, -1)
+    picked = full_logits(model, texts, codes).argmax(-1)
+    np.testing.assert_array_equal(picked, codes)
+
+
+def test_guidance_follows_the_full_forward(model):
+    texts = [model.parts.text.encode(PROMPTS[0]), []]
+    codes = model.generate(PROMPTS[0], temperature=0, guidance=3.0).codes.reshape(1, -1)
+    with_text, without = full_logits(model, texts, np.repeat(codes, 2, 0))
+    guided = without + 3.0 * (with_text - without)
+    np.testing.assert_array_equal(guided.argmax(-1)[None], codes)
+
+
+def reading_logits(model, codes, tail):
+    """[t, pieces and commands] of image to text: what follows [ROI1] and `tail`."""
+    layout = model.layout
+    ids, _ = layout.image_to_text([], codes)
+    start = layout.image_len + 1
+    ids[start : start + len(tail)] = tail
+    logits, _ = jax.jit(model._reader.apply)(
+        {"params": model.parts.params},
+        jnp.asarray(ids[None, :-1]),
+        jnp.asarray(layout.reading_positions[None, :-1]),
+    )
+    low, high = model._text_range
+    return np.asarray(logits, np.float64)[0, start - 1 :, low:high]
+
+
+def test_captions_follow_the_full_forward(model, drawn):
+    image = drawn.pixels[0, 0]
+    codes = model.encode(image)[0].reshape(-1)
+    allowed, vocab = model._allowed_pieces(None), model.layout.vocab
+    tokens = []
+    for _ in range(model.layout.text_len):
+        logits = reading_logits(model, codes, tokens)[len(tokens)]
+        token = np.where(allowed, logits, -np.inf).argmax() + vocab.text_start
+        if token == vocab.command("[SEP]"):
+            break
+        tokens.append(token)
+    want = model.parts.text.decode([int(t) - vocab.text_start for t in tokens])
+    assert model.caption([image]) == [want]
+
+
+def test_score_is_the_mean_over_text_tokens(model, drawn):
+    image, prompt = drawn.pixels[0, 0], PROMPTS[0]
+    codes = model.encode(image)[0].reshape(-1)
+    pieces = model.parts.text.encode(prompt)[: model.layout.text_len]
+    tail = np.array(pieces) + model.layout.vocab.text_start
+    logits = reading_logits(model, codes, tail)[: len(pieces)]
+    values = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(pieces)), pieces]
+    np.testing.assert_allclose(model.score([image], [prompt]), values.mean(), rtol=1e-5)
+
+
+def test_image_prompts_and_reranking(model, drawn):
+    given = model.encode(drawn.pixels[:1, 0])[0]
+    done = model.generate(
+        PROMPTS[1], 1, seed=9, image_prompt=drawn.pixels[0, 0], rows=2, rerank=3
+    )
+    np.testing.assert_array_equal(done.codes[0, 0, :2], given[:2])
+    scores = model.score_codes(done.codes[0], [PROMPTS[1]])
+    np.testing.assert_allclose(done.scores[0], scores, rtol=1e-6)
+
+
+def test_save_and_load_draw_the_same(model, drawn, tmp_path):
+    loaded = cogjax.load(model.save(tmp_path / "model"))
+    again = loaded.generate(PROMPTS, num_images=2, seed=3, temperature=0, guidance=1)
+    np.testing.assert_array_equal(again.pixels, drawn.pixels)
+
+
+def test_speculation_draws_the_same_greedy_codes(model, drawn):
+    faster = model.generate(PROMPTS, temperature=0, guidance=1, speculate=4)
+    np.testing.assert_array_equal(faster.codes[:, 0], drawn.codes[:, 0])
+
+
+def test_the_command_line_has_no_special_cases(run, tmp_path, capsys):
+    model = str(run / "export")
+    out = tmp_path / "out"
+    words = ["generate", PROMPTS[0], "--model", model, "--num-images", "1"]
+    assert cli.main([*words, "--out", str(out)]) == 0
+    picture = str(next(out.glob("*-1.png")))
+    assert cli.main(["caption", picture, "--model", model]) == 0
+    capsys.readouterr()
+    assert cli.main(["score", picture, PROMPTS[0], "--model", model]) == 0
+    assert float(capsys.readouterr().out.splitlines()[-1]) > 0
+
+
+def test_weights_of_another_family_are_refused(run, nano_folder, tmp_path):
+    folder = tmp_path / "mixed"
+    cogjax.load(run / "export").save(folder)
+    written = json.loads((folder / "config.json").read_text())
+    written["family"] = "cogview"
+    (folder / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match="unknown config key 'transformer."):
+        cogjax.load(folder)
+    written["family"] = "dalle"
+    (folder / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match="reads 1 of 'cogview', 'ernie_vilg'"):
+        cogjax.load(folder)
