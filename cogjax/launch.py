@@ -241,7 +241,10 @@ _KINDS = {
         "cogview",
         Mixture,
         lambda network, layout, mixture: LMTask(
-            network, layout.vocab.num_codes, mixture.code_noise
+            network,
+            layout.vocab.num_codes,
+            mixture.code_noise,
+            image_start=layout.image_start,
         ),
     ),
     "ernie_vilg": _Kind(

@@ -31,7 +31,7 @@ from cogjax.sampling.autoregressive import Sampler
 FORMAT = 1
 
 # What a family says of its transformer: the class `TransformerConfig` of its settings,
-# `make_layout(tokenizer, num_text, text_len)` and `make_transformer(config, layout)`.
+# `make_layout(tokenizer, num_text, config)` and `make_transformer(config, layout)`.
 FAMILIES = {"cogview": cogview, "ernie_vilg": ernie_vilg}
 
 
@@ -60,7 +60,7 @@ class Parts:
     def layout(self) -> Layout | TwoWayLayout:
         """Sequence layout that the two tokenizers and the longest text decide."""
         return FAMILIES[self.family].make_layout(
-            self.tokenizer.config, self.text.size, self.transformer.text_len
+            self.tokenizer.config, self.text.size, self.transformer
         )
 
     @property

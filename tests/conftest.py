@@ -75,7 +75,7 @@ def make_nano_model(image_size=16):
         cogview.TOKENIZERS["nano"], image_size=image_size, strides=(2, image_size // 8)
     )
     transformer = cogview.TRANSFORMERS["nano"]
-    layout = cogview.make_layout(tokenizer, text.size, transformer.text_len)
+    layout = cogview.make_layout(tokenizer, text.size, transformer)
     lm = ImageLM(cogview.make_transformer(transformer, layout))
     ids = jnp.zeros((1, 2), jnp.int32)
     images = jnp.zeros((1, tokenizer.image_size, tokenizer.image_size, 3))

@@ -34,11 +34,15 @@ class Layout:
     """Fixed-length sequences over a vocabulary.
 
     text_len: longest text in pieces, longer text is cut. image_len: codes an image.
+    fixed: codes have positions of their own, behind those of the longest text, in both
+    directions, and the other tokens are counted without them. Otherwise all tokens are
+    counted as they come, and a code's position depends on the length of the text.
     """
 
     vocab: Vocab
     text_len: int
     image_len: int
+    fixed: bool = False
 
     @property
     def length(self) -> int:
@@ -46,9 +50,21 @@ class Layout:
         return self.text_len + self.image_len + 5
 
     @property
+    def image_start(self) -> int:
+        """Position of the first code where they are fixed, else 0."""
+        return self.text_len + 4 if self.fixed else 0
+
+    @property
     def reading_positions(self) -> np.ndarray:
         """Positions of an image-to-text sequence: int32 [length]."""
-        return np.arange(self.length, dtype=np.int32)
+        positions = np.arange(self.length, dtype=np.int32)
+        if self.fixed:
+            # The end of the text is only ever a target.
+            positions = np.minimum(positions - self.image_len, self.image_start - 1)
+            positions[:2] = 0, 1
+            codes = np.arange(self.image_len)
+            positions[2 : 2 + self.image_len] = self.image_start + codes
+        return positions
 
     def prompts(self, texts: Sequence[Sequence[int]]) -> Prompts:
         """`prompt` of each text, all of one length."""
@@ -57,14 +73,17 @@ class Layout:
         ids, num_padding = left_pad(rows, self.text_len + 3, pad)
         positions = np.arange(ids.shape[1]) - num_padding[:, None]
         following = ids.shape[1] - num_padding
+        if self.fixed:
+            following = np.full_like(following, self.image_start)
         return Prompts(ids, num_padding, np.maximum(positions, 0), following)
 
     def caption_prompts(self, codes: np.ndarray) -> Prompts:
         """`caption_prompt` of each row of codes int [b, image_len]."""
         ids = np.array([self.caption_prompt(row) for row in codes], np.int32)
-        positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
-        zeros = np.zeros(len(ids), np.int32)
-        return Prompts(ids, zeros, positions, zeros + ids.shape[1])
+        positions = self.reading_positions[: ids.shape[1] + 1]
+        following = np.full(len(ids), positions[-1])
+        positions = np.broadcast_to(positions[:-1], ids.shape)
+        return Prompts(ids, np.zeros(len(ids), np.int32), positions, following)
 
     def prompt(self, text_ids: Sequence[int]) -> list[int]:
         """`[ROI1] text [BASE] [BOI1]`: what comes before the image."""

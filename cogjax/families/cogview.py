@@ -5,6 +5,7 @@
 """
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from cogjax.data.layout import Layout
 from cogjax.data.vocab import Vocab
@@ -63,10 +64,13 @@ TOKENIZERS = {
 class TransformerConfig(DecoderConfig):
     """The transformer apart from what the two tokenizers decide.
 
-    text_len: longest text in pieces.
+    text_len: longest text in pieces. positions: "running" counts tokens as they come,
+    as CogView does; with "fixed" a code has the same position behind any text, so that
+    its row and column need not be worked out, which is learnt sooner.
     """
 
     text_len: int = 61
+    positions: Literal["running", "fixed"] = "running"
 
 
 TRANSFORMERS = {
@@ -83,10 +87,12 @@ TRANSFORMERS = {
 }
 
 
-def make_layout(tokenizer: VQVAEConfig, num_text: int, text_len: int) -> Layout:
+def make_layout(
+    tokenizer: VQVAEConfig, num_text: int, transformer: TransformerConfig
+) -> Layout:
     """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
-    vocab = Vocab(tokenizer.codebook_size, num_text)
-    return Layout(vocab, text_len, tokenizer.grid**2)
+    vocab, fixed = Vocab(tokenizer.codebook_size, num_text), transformer.positions
+    return Layout(vocab, transformer.text_len, tokenizer.grid**2, fixed == "fixed")
 
 
 def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig:
@@ -97,7 +103,7 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
     tests/families/test_cogview.py
     """
     shared = asdict(config)
-    del shared["text_len"]
+    del shared["text_len"], shared["positions"]
     return ImageLMConfig(
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,

@@ -61,10 +61,12 @@ TRANSFORMERS = {
 }
 
 
-def make_layout(tokenizer: VQVAEConfig, num_text: int, text_len: int) -> TwoWayLayout:
+def make_layout(
+    tokenizer: VQVAEConfig, num_text: int, transformer: TransformerConfig
+) -> TwoWayLayout:
     """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
     vocab = Vocab(tokenizer.codebook_size, num_text)
-    return TwoWayLayout(vocab, text_len, tokenizer.grid**2)
+    return TwoWayLayout(vocab, transformer.text_len, tokenizer.grid**2)
 
 
 def make_transformer(

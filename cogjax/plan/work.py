@@ -82,6 +82,6 @@ def _cogview(config: Mapping[str, Any]) -> tuple[LMTask, Layout]:
         return lm_task(config)
     model = section(cogview.TransformerConfig, config.get("model", {}), "model")
     tokenizer = cogview.TOKENIZERS["paper"]
-    layout = cogview.make_layout(tokenizer, 50_000, model.text_len)
+    layout = cogview.make_layout(tokenizer, 50_000, model)
     network = cogview.make_transformer(model, layout)
     return LMTask(network, layout.vocab.num_codes), layout

@@ -34,6 +34,7 @@ class LMTask:
         num_codes: int,
         code_noise: float = 0.0,
         num_text: int = 0,
+        image_start: int = 0,
     ):
         """Sets the network and the objective.
 
@@ -44,12 +45,15 @@ class LMTask:
         num_text: above 0 all sequences are so many text tokens and then an image, and
         text competes with text only, codes with codes (DALL-E's objective): the same
         loss as with the other ids hidden, at about half the arithmetic of the head.
+        image_start: above 0 the position of each sequence's first code; the other
+        tokens are then counted without the codes (`data/layout.py`).
         """
         self.config = model
         self.model = ImageLM(model)
         self.num_codes = num_codes
         self.code_noise = code_noise
         self.num_text = num_text
+        self.image_start = image_start
         # Float16 without any scale would lose small gradients without a word.
         by_loss = model.gradient_scale == "loss"
         self.loss_scale = model.dtype == "float16" and by_loss
@@ -95,7 +99,7 @@ class LMTask:
         if key is not None and self.code_noise:
             key, noise_key = jax.random.split(key)
             inputs = self._mix_codes(inputs, noise_key)
-        positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
+        positions = self._positions(inputs)
         values = self._values(params, inputs, positions, targets, key, scales)
         of_image = weights * (targets < self.num_codes)
         metrics = {
@@ -103,6 +107,16 @@ class LMTask:
             "text_loss": losses.weighted_mean(values, weights - of_image),
         }
         return values, weights, metrics
+
+    def _positions(self, inputs: Array) -> Array:
+        """int [b, t] -> int [b, t]."""
+        if not self.image_start:
+            return jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
+        is_code = inputs < self.num_codes
+        codes = self.image_start + jnp.cumsum(is_code, axis=1) - 1
+        # Padding comes last and weighs nothing: it may share the last position.
+        others = jnp.minimum(jnp.cumsum(~is_code, axis=1), self.image_start) - 1
+        return jnp.where(is_code, codes, others)
 
     def _values(self, params, inputs, positions, targets, key, scales) -> Array:
         """Cross-entropy of each target: float32 [b, t]."""

@@ -1,6 +1,7 @@
 """CogView on the compositional world: scenes of shapes at 64 px, scored by the oracle.
 
     cogjax data shapes --out data/shapes --n 60000
+    cogjax data shapes --out data/easy --n 80000 --easy
     cogjax tokenizer train --data data/shapes --vocab-size 640 --out runs/text.model
     cogjax train --config experiments/cogview/shapes.py:tokenizer --workdir runs/vq
     cogjax train --config experiments/cogview/shapes.py:transformer --workdir runs/lm
@@ -37,7 +38,7 @@ TOKENIZER = VQVAEConfig(
 )
 # No caption is longer than 18 pieces.
 TRANSFORMER = cogview.TransformerConfig(
-    width=192, depth=6, heads=3, text_len=18, dropout=0.0, unroll=6
+    width=192, depth=6, heads=3, text_len=18, positions="fixed", dropout=0.0, unroll=6
 )
 
 
@@ -78,8 +79,8 @@ def _transformer() -> ml_collections.ConfigDict:
         "image_to_text": 0.25,
         "caption_weight": 4.0,
         "caption_dropout": 0.1,
-        # Captions are written by a grammar: there is nothing to learn from them alone.
-        "text_weight": 0.0,
+        # Captions are written by a grammar: there is little to learn from them alone.
+        "text_weight": 0.1,
     }
     config.model = dataclasses.asdict(TRANSFORMER)
     config.data.update({"tokenizer": "runs/vq/export"})

@@ -98,3 +98,32 @@ def test_mixture_draws_directions_by_their_share(share):
     if drawn:
         empty = [row[1] == VOCAB.command("[BASE]") for row in drawn]
         assert np.mean(empty) == pytest.approx(0.5, abs=0.08)
+
+
+def test_fixed_positions_follow_from_the_ids():
+    """A sequence is trained with what it is drawn, captioned and scored with."""
+    import jax.numpy as jnp
+
+    from cogjax.models.image_lm import ImageLMConfig
+    from cogjax.tasks.lm import LMTask
+
+    layout = Layout(VOCAB, text_len=3, image_len=4, fixed=True)
+    config = ImageLMConfig(width=8, depth=1, heads=1, mlp_dim=8)
+    task = LMTask(config, VOCAB.num_codes, image_start=layout.image_start)
+    rows = [layout.text_to_image(t, [1, 0, 2, 3])[0] for t in ((), (2,), (0, 1, 2))]
+    positions = np.asarray(task._positions(jnp.asarray(np.stack(rows))))
+    prompts = layout.prompts([(), (2,), (0, 1, 2)])
+    for row, ids, pad, at in zip(
+        positions, prompts.ids, prompts.num_padding, prompts.positions, strict=True
+    ):
+        count = len(ids) - pad
+        assert row[:count].tolist() == at[pad:].tolist()
+        assert row[count : count + 4].tolist() == [7, 8, 9, 10]
+    assert prompts.following.tolist() == [7, 7, 7]
+    read = layout.image_to_text((0, 1), [1, 0, 2, 3])[0]
+    (expected,) = np.asarray(task._positions(jnp.asarray(read[None])))
+    assert layout.reading_positions.tolist() == [0, 1, 7, 8, 9, 10, 2, 3, 4, 5, 6, 6]
+    assert expected.tolist() == layout.reading_positions.tolist()
+    caption = layout.caption_prompts(np.array([[1, 0, 2, 3]]))
+    assert caption.positions.tolist() == [[0, 1, 7, 8, 9, 10, 2, 3]]
+    assert caption.following.tolist() == [4]

@@ -8,7 +8,7 @@ from cogjax.models.image_lm import ImageLM
 def test_paper_transformer_has_3_93_billion_parameters():
     preset = cogview.TRANSFORMERS["paper"]
     tokenizer = cogview.TOKENIZERS["paper"]
-    layout = cogview.make_layout(tokenizer, 50_000, preset.text_len)
+    layout = cogview.make_layout(tokenizer, 50_000, preset)
     config = cogview.make_transformer(preset, layout)
     ids = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     params = jax.eval_shape(ImageLM(config).init, jax.random.key(0), ids, ids)
