@@ -56,7 +56,7 @@ def evaluate(*words):
 def test_shapes_with_a_real_model(folder, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     words = [folder, "--suite", "shapes", "--out", out, "--n", 8, "--num-images", 1]
-    words += ["--temperature", "0.5", "--best-of", 2]
+    words += ["--temperature", "0.5"]
     assert evaluate(*words, "--json", tmp_path / "figures.json") == 0
     assert "report.html" in capsys.readouterr().out
     text = (out / "report.json").read_text(encoding="utf-8")
