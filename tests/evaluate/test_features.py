@@ -197,12 +197,13 @@ def lpips():
 
 
 def test_lpips_is_a_distance(lpips):
-    noise = RNG.normal(0, 20, IMAGES.shape)
-    noisy = np.clip(IMAGES + noise, 0, 255).astype(np.uint8)
-    found = lpips(IMAGES[:3], noisy[:3])
+    images = IMAGES[:3, :16, :16]
+    noise = RNG.normal(0, 20, images.shape)
+    noisy = np.clip(images + noise, 0, 255).astype(np.uint8)
+    found = lpips(images, noisy)
     assert found.shape == (3,) and found.min() > 0
-    np.testing.assert_array_equal(lpips(IMAGES[:3], IMAGES[:3]), 0)
-    np.testing.assert_allclose(lpips(noisy[:3], IMAGES[:3]), found, rtol=1e-4)
+    np.testing.assert_array_equal(lpips(images[:1], images[:1]), 0)
+    np.testing.assert_allclose(lpips(noisy[2:], images[2:]), found[2:], rtol=1e-4)
 
 
 # The package leaves its file open.

@@ -35,89 +35,88 @@ def test_shapes(side, grid):
     assert features.shape == (2, 2048) and logits.shape == (2, 1008)
 
 
-def reference(torch, tensors, x, variant):
+class Reference:
     """What torchvision computes, with pytorch-fid's changes for "fid"."""
-    F = torch.nn.functional
 
-    def unit(name, x, padding=0, stride=1):
-        norm = [tensors[f"{name}.bn.{k}"] for k in ("running_mean", "running_var")]
-        norm += [tensors[f"{name}.bn.{k}"] for k in ("weight", "bias")]
-        x = F.conv2d(x, tensors[f"{name}.conv.weight"], None, stride, padding)
-        return F.relu(F.batch_norm(x, *norm, eps=0.001))
+    def __init__(self, torch, tensors, variant):
+        self.torch, self.F = torch, torch.nn.functional
+        self.tensors, self.variant = tensors, variant
 
-    def average(x):
-        return F.avg_pool2d(x, 3, 1, 1, count_include_pad=variant != "fid")
+    def unit(self, name, x, padding=0, stride=1):
+        parts = ("running_mean", "running_var", "weight", "bias")
+        norm = [self.tensors[f"{name}.bn.{part}"] for part in parts]
+        weight = self.tensors[f"{name}.conv.weight"]
+        x = self.F.conv2d(x, weight, None, stride, padding)
+        return self.F.relu(self.F.batch_norm(x, *norm, eps=0.001))
 
-    def chain(name, x, *steps):
+    def chain(self, name, x, *steps):
         for suffix, *how in steps:
-            x = unit(f"{name}.{suffix}", x, *how)
+            x = self.unit(f"{name}.{suffix}", x, *how)
         return x
 
-    def block_5(n, x):
-        return (
-            chain(n, x, ["branch1x1"]),
-            chain(n, x, ["branch5x5_1"], ["branch5x5_2", 2]),
-            chain(
-                n, x, ["branch3x3dbl_1"], ["branch3x3dbl_2", 1], ["branch3x3dbl_3", 1]
-            ),
-            chain(n, average(x), ["branch_pool"]),
-        )
+    def average(self, x):
+        counted = self.variant != "fid"
+        return self.F.avg_pool2d(x, 3, 1, 1, count_include_pad=counted)
 
-    def block_6(n, x):
+    def block_5(self, n, x):
+        five = [["branch5x5_1"], ["branch5x5_2", 2]]
+        three = [["branch3x3dbl_1"], ["branch3x3dbl_2", 1], ["branch3x3dbl_3", 1]]
+        yield self.chain(n, x, ["branch1x1"])
+        yield self.chain(n, x, *five)
+        yield self.chain(n, x, *three)
+        yield self.chain(n, self.average(x), ["branch_pool"])
+
+    def block_6(self, n, x):
         row, column = (0, 3), (3, 0)
-        double = [["branch7x7dbl_1"]] + [
-            [f"branch7x7dbl_{i}", row if i % 2 else column] for i in range(2, 6)
-        ]
-        return (
-            chain(n, x, ["branch1x1"]),
-            chain(n, x, ["branch7x7_1"], ["branch7x7_2", row], ["branch7x7_3", column]),
-            chain(n, x, *double),
-            chain(n, average(x), ["branch_pool"]),
-        )
+        single = [["branch7x7_1"], ["branch7x7_2", row], ["branch7x7_3", column]]
+        double = [[f"branch7x7dbl_{i}", row if i % 2 else column] for i in range(2, 6)]
+        yield self.chain(n, x, ["branch1x1"])
+        yield self.chain(n, x, *single)
+        yield self.chain(n, x, ["branch7x7dbl_1"], *double)
+        yield self.chain(n, self.average(x), ["branch_pool"])
 
-    def block_7(n, x):
-        h = chain(n, x, ["branch3x3_1"])
-        g = chain(n, x, ["branch3x3dbl_1"], ["branch3x3dbl_2", 1])
-        last = variant == "fid" and n == "Mixed_7c"
-        pooled = F.max_pool2d(x, 3, 1, 1) if last else average(x)
-        return (
-            chain(n, x, ["branch1x1"]),
-            chain(n, h, ["branch3x3_2a", (0, 1)]),
-            chain(n, h, ["branch3x3_2b", (1, 0)]),
-            chain(n, g, ["branch3x3dbl_3a", (0, 1)]),
-            chain(n, g, ["branch3x3dbl_3b", (1, 0)]),
-            chain(n, pooled, ["branch_pool"]),
-        )
+    def block_7(self, n, x):
+        yield self.chain(n, x, ["branch1x1"])
+        h = self.chain(n, x, ["branch3x3_1"])
+        yield self.chain(n, h, ["branch3x3_2a", (0, 1)])
+        yield self.chain(n, h, ["branch3x3_2b", (1, 0)])
+        h = self.chain(n, x, ["branch3x3dbl_1"], ["branch3x3dbl_2", 1])
+        yield self.chain(n, h, ["branch3x3dbl_3a", (0, 1)])
+        yield self.chain(n, h, ["branch3x3dbl_3b", (1, 0)])
+        last = self.variant == "fid" and n == "Mixed_7c"
+        pooled = self.F.max_pool2d(x, 3, 1, 1) if last else self.average(x)
+        yield self.chain(n, pooled, ["branch_pool"])
 
-    def reduce_6(n, x):
+    def reduce_6(self, n, x):
         double = [["branch3x3dbl_1"], ["branch3x3dbl_2", 1], ["branch3x3dbl_3", 0, 2]]
-        return (
-            chain(n, x, ["branch3x3", 0, 2]),
-            chain(n, x, *double),
-            F.max_pool2d(x, 3, 2),
-        )
+        yield self.chain(n, x, ["branch3x3", 0, 2])
+        yield self.chain(n, x, *double)
+        yield self.F.max_pool2d(x, 3, 2)
 
-    def reduce_7(n, x):
+    def reduce_7(self, n, x):
         long = [["branch7x7x3_1"], ["branch7x7x3_2", (0, 3)], ["branch7x7x3_3", (3, 0)]]
-        return (
-            chain(n, x, ["branch3x3_1"], ["branch3x3_2", 0, 2]),
-            chain(n, x, *long, ["branch7x7x3_4", 0, 2]),
-            F.max_pool2d(x, 3, 2),
-        )
+        yield self.chain(n, x, ["branch3x3_1"], ["branch3x3_2", 0, 2])
+        yield self.chain(n, x, *long, ["branch7x7x3_4", 0, 2])
+        yield self.F.max_pool2d(x, 3, 2)
 
-    x = unit("Conv2d_2a_3x3", unit("Conv2d_1a_3x3", x, 0, 2))
-    x = F.max_pool2d(unit("Conv2d_2b_3x3", x, 1), 3, 2)
-    x = F.max_pool2d(unit("Conv2d_4a_3x3", unit("Conv2d_3b_1x1", x)), 3, 2)
-    blocks = {f"Mixed_5{c}": block_5 for c in "bcd"} | {"Mixed_6a": reduce_6}
-    blocks |= {f"Mixed_6{c}": block_6 for c in "bcde"} | {"Mixed_7a": reduce_7}
-    blocks |= {"Mixed_7b": block_7, "Mixed_7c": block_7}
-    widths = []
-    for name, block in blocks.items():
-        x = torch.cat(block(name, x), 1)
-        widths.append(x.shape[1])
-    assert widths == WIDTHS
-    features = x.mean((2, 3))
-    return features, F.linear(features, tensors["fc.weight"], tensors["fc.bias"])
+    def __call__(self, x):
+        x = self.unit("Conv2d_1a_3x3", x, 0, 2)
+        x = self.unit("Conv2d_2b_3x3", self.unit("Conv2d_2a_3x3", x), 1)
+        x = self.unit("Conv2d_3b_1x1", self.F.max_pool2d(x, 3, 2))
+        x = self.F.max_pool2d(self.unit("Conv2d_4a_3x3", x), 3, 2)
+        blocks = {f"Mixed_5{c}": self.block_5 for c in "bcd"}
+        blocks |= {"Mixed_6a": self.reduce_6}
+        blocks |= {f"Mixed_6{c}": self.block_6 for c in "bcde"}
+        blocks |= {"Mixed_7a": self.reduce_7}
+        blocks |= {f"Mixed_7{c}": self.block_7 for c in "bc"}
+        widths = []
+        for name, block in blocks.items():
+            x = self.torch.cat(list(block(name, x)), 1)
+            widths.append(x.shape[1])
+        assert widths == WIDTHS
+        features = x.mean((2, 3))
+        fc = [self.tensors["fc.weight"], self.tensors["fc.bias"]]
+        return features, self.F.linear(features, *fc)
 
 
 @pytest.mark.slow
@@ -137,7 +136,7 @@ def test_against_pytorch(tmp_path, variant):
     images = rng.uniform(-1, 1, (2, 107, 107, 3)).astype(np.float32)
     with torch.no_grad():
         nchw = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-        wanted = reference(torch, tensors, nchw, variant)
+        wanted = Reference(torch, tensors, variant)(nchw)
     found = jax.jit(network.apply)({"params": params}, images)
     for ours, theirs in zip(found, wanted, strict=True):
         assert relative_difference(ours, theirs) < 2e-5
