@@ -43,7 +43,7 @@ def run(data, nano_folder, tmp_path_factory):
             "data.tokenizer": nano_folder,
             "data.text": nano_folder / "text.model",
             "train.steps": steps,
-            "train.batch_size": 4,
+            "train.batch_size": 8,
             "train.log_every": 1,
             "eval.batches": 0,
             "sample.prompts": "()",

@@ -208,7 +208,7 @@ def test_resblock_scales(params):
 OPTIM = OptimConfig(lr=3e-3, warmup=1, clip=0)
 
 
-def train(sizes, accumulate=1, steps=2):
+def train(sizes, accumulate=1, steps=3):
     """(EMA weights, losses) on a mesh of these sizes."""
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
     schedule = make_schedule(OPTIM, 10)
@@ -240,7 +240,7 @@ def on_one_device():
 def test_eight_devices_and_parts_of_a_batch_equal_one(sizes, accumulate):
     (ema, want), (others, got) = on_one_device(), train(sizes, accumulate)
     np.testing.assert_allclose(got, want, rtol=1e-5)
-    assert want[1] < want[0]
+    assert want[-1] < want[0]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=3e-4),
         others,
