@@ -1,6 +1,7 @@
 """ERNIE-ViLG as a user sees it: trained, saved, drawing and describing."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -88,13 +89,18 @@ def test_the_folder_names_its_family(run):
     assert loaded.parts.transformer.row_extent == "own"
 
 
+@functools.cache
+def compiled(network):
+    return jax.jit(network.apply)
+
+
 def full_logits(model, texts, codes):
     """[b, n, k] of text to image in one call, without a cache."""
     prompts = model.layout.prompts(texts)
     num_codes = codes.shape[1]
     after = prompts.following[:, None] + np.arange(num_codes)
     slots = np.arange(prompts.ids.shape[1])
-    logits, _ = jax.jit(model._lm.apply)(
+    logits, _ = compiled(model._lm)(
         {"params": model.parts.params},
         jnp.asarray(np.concatenate([prompts.ids, codes], 1)),
         jnp.asarray(np.concatenate([prompts.positions, after], 1)),
@@ -125,7 +131,7 @@ def reading_logits(model, codes, tail):
     ids, _ = layout.image_to_text([], codes)
     start = layout.image_len + 1
     ids[start : start + len(tail)] = tail
-    logits, _ = jax.jit(model._reader.apply)(
+    logits, _ = compiled(model._reader)(
         {"params": model.parts.params},
         jnp.asarray(ids[None, :-1]),
         jnp.asarray(layout.reading_positions[None, :-1]),
