@@ -63,6 +63,24 @@ def test_a_function_of_seed_split_and_index():
     assert all(shapes.example(*other, 32).image != one.image for other in others)
 
 
+def test_the_easy_world_is_a_part_of_the_whole():
+    for index in range(30):
+        example = shapes.example(0, "train", index, 32, easy=True)
+        assert scene(example).background.texture == "plain"
+        assert all(
+            (8 * item.x, 8 * item.y) == (round(8 * item.x), round(8 * item.y))
+            for item in scene(example).items
+        )
+        assert all(
+            shapes.satisfied(read(text), scene(example).items)
+            for _, text in example.captions
+        )
+    textures = {
+        scene(shapes.example(0, "train", i, 32)).background.texture for i in SHOWN
+    }
+    assert len(textures) == 4
+
+
 RED = Item("circle", "red", 0.25, 0.5, RADII["small"])
 BLUE = Item("star", "blue", 0.75, 0.5, RADII["large"])
 
