@@ -83,8 +83,11 @@ def _transformer() -> ml_collections.ConfigDict:
         "text_weight": 0.1,
     }
     config.model = dataclasses.asdict(TRANSFORMER)
-    config.data.update({"tokenizer": "runs/vq/export"})
-    config.data.update({"text": "runs/text.model"})
+    config.data = {
+        "path": "data/easy",
+        "tokenizer": "runs/vq/export",
+        "text": "runs/text.model",
+    }
     config.optim = {
         "name": "muon",
         "lr": 0.02,
@@ -92,7 +95,7 @@ def _transformer() -> ml_collections.ConfigDict:
         "warmup": 100,
         "final_ratio": 0.05,
     }
-    config.train.update({"steps": 13000, "batch_size": 16, "ema_decay": 0.998})
+    config.train.update({"steps": 8000, "batch_size": 16, "ema_decay": 0.998})
     config.sample = {
         "prompts": PROMPTS,
         "num_images": 4,

@@ -1,6 +1,7 @@
 """ERNIE-ViLG on the compositional world, beside CogView of the same size and budget.
 
     cogjax data shapes --out data/shapes --n 60000
+    cogjax data shapes --out data/easy --n 80000 --easy
     cogjax tokenizer train --data data/shapes --vocab-size 640 --out runs/text.model
     cogjax train --config experiments/cogview/shapes.py:tokenizer --workdir runs/vq
     cogjax train --config experiments/ernie_vilg/shapes.py:transformer --workdir runs/ev
@@ -56,7 +57,7 @@ def _transformer() -> ml_collections.ConfigDict:
     config.task = {"name": "ernie_vilg", "caption_dropout": 0.1}
     config.model = dataclasses.asdict(TRANSFORMER)
     config.data = {
-        "path": "data/shapes",
+        "path": "data/easy",
         "tokenizer": "runs/vq/export",
         "text": "runs/text.model",
     }
@@ -72,7 +73,7 @@ def _transformer() -> ml_collections.ConfigDict:
     config.mesh = {}
     config.train = {
         "seed": 0,
-        "steps": 13000,
+        "steps": 8000,
         "batch_size": 8,
         "ema_decay": 0.998,
         "log_every": 50,
