@@ -6,7 +6,8 @@
 
 CogView section 2.3 and its release. Deviations, all by config: `norm_scope` is "token"
 by default ("tensor" is the release), `embedding_gradient` is in the paper only, and
-attention probabilities are not dropped out.
+attention probabilities are not dropped out. ERNIE-ViLG's text sees all of itself where
+it is the source (`text_causal`, `image_first`), and its codes have rows and columns.
 """
 
 import math

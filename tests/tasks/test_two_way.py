@@ -4,6 +4,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cogjax.data.two_way import TwoWayLayout
@@ -203,6 +204,25 @@ def test_resblock_scales(params):
     after, searching = task.rescale(state, broken)
     assert searching and (after["scale"][:, 1] < state["scale"][:, 1]).all()
     assert (after["scale"][:, 0] > state["scale"][:, 0]).all()
+
+
+def test_overfits_both_directions_of_one_batch():
+    params, _ = jax.jit(TASK.init)(jax.random.key(0))
+    tx = optax.adam(1e-2)
+
+    @jax.jit
+    def step(carry, _):
+        params, opt_state = carry
+        (_, (_, metrics)), grads = jax.value_and_grad(TASK.loss, has_aux=True)(
+            params, {}, BATCH, jax.random.key(0)
+        )
+        updates, opt_state = tx.update(grads, opt_state)
+        return (optax.apply_updates(params, updates), opt_state), metrics
+
+    start = params, tx.init(params)
+    _, metrics = jax.lax.scan(step, start, length=150)
+    assert metrics["image_loss"][0] > 2 and metrics["text_loss"][0] > 2
+    assert metrics["image_loss"][-1] < 0.5 and metrics["text_loss"][-1] < 0.3
 
 
 OPTIM = OptimConfig(lr=3e-3, warmup=1, clip=0)
