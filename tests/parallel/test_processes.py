@@ -25,7 +25,7 @@ def member(number: int, port: int, folder: str) -> None:
     checkpoints = Checkpoints(Path(folder))
     checkpoints.save(state, 24, "data")
     checkpoints.wait()
-    _, abstract, shardings, _ = test_training.parts(SIZES)
+    _, abstract, shardings, *_ = test_training.parts(SIZES)
     restored, _ = checkpoints.restore(abstract, shardings, "data")
     checkpoints.close()
     same = all(
@@ -68,7 +68,7 @@ def test_two_processes_equal_one_device(tmp_path):
         assert found["same"] and found["devices"] == 8
         np.testing.assert_allclose(found["losses"], want, rtol=1e-5)
     # And the checkpoint of two processes is read by one, on another mesh.
-    _, abstract, shardings, _ = test_training.parts((1, 4, 2))
+    _, abstract, shardings, *_ = test_training.parts((1, 4, 2))
     restored, _ = Checkpoints(tmp_path).restore(abstract, shardings, "data")
     alone, _ = test_training.train((1, 1, 1))
     for a, b in zip(
