@@ -30,11 +30,12 @@ _FAR = 62.0  # from the nearest background colour, in grey levels of RGB distanc
 _LEAST_AREA = 0.004  # of the picture: half of the smallest shape
 _SPECK = 0.001
 _LEAST_AGREEMENT = 0.68
-_RADII = 0.06, 0.25  # what may be a shape at all
+_RADII = 0.08, 0.21  # shares of the side that a shape may have: the world has two
 _MARGIN = 3  # pixels around a piece
 # Below this agreement templates are also tried as soft as a blurred picture, in pixels.
 _SHARP, _SOFT = 0.9, (0.8, 1.3)
 _PALETTE = np.array(list(COLOURS.values()), float)
+_LUMA = np.array([[0.299], [0.587], [0.114]])  # of a JPEG file
 _LIGHT = np.array([[g, np.subtract(g, CONTRAST)] for g in GROUNDS], float).reshape(
     -1, 3
 )
@@ -101,10 +102,14 @@ def _read(pixels, labels, label: int, box, speck: bool) -> Found:
     )
     mask = labels[window] == label
     hue, colour = _colour(pixels[window], mask)
-    cover = _cover(pixels[window], mask, labels[window], hue)
-    shape, (x, y), radius, agreement = _fit(cover)
-    credible = _RADII[0] <= radius / side <= _RADII[1]
-    if speck or not credible or agreement < _LEAST_AGREEMENT:
+    part, where = pixels[window], labels[window]
+    fit = _fit(_cover(part, mask, where, hue), side)
+    if fit[-1] < _SHARP:
+        # JPEG keeps brightness sharper than colour.
+        grey = _fit(_cover(part @ _LUMA, mask, where, hue @ _LUMA), side)
+        fit = max(fit, grey, key=lambda found: found[-1])
+    shape, (x, y), radius, agreement = fit
+    if speck or agreement < _LEAST_AGREEMENT:
         shape = UNKNOWN
     item = Item(shape, colour, (left + x) / side, (top + y) / side, radius / side)
     return Found(item, agreement)
@@ -121,8 +126,14 @@ def _colour(pixels, mask) -> tuple[np.ndarray, str]:
 
 
 def _cover(pixels, mask, labels, hue) -> np.ndarray:
-    """Share of each pixel that the piece covers: how far from ground to hue it is."""
-    near = ndimage.binary_dilation(mask, np.ones((3, 3)))
+    """Share of each pixel that the piece covers: how far from ground to hue it is.
+
+    pixels [y, x, c], hue [c].
+    """
+    # Pale colours are lost two pixels deep where the picture is soft.
+    around = np.ones((3, 3))
+    near = ndimage.binary_dilation(mask, around, iterations=2)
+    near &= ~ndimage.binary_dilation((labels > 0) & ~mask, around)
     ground = (
         np.median(pixels[labels == 0], axis=0) if (labels == 0).any() else _LIGHT[0]
     )
@@ -132,7 +143,7 @@ def _cover(pixels, mask, labels, hue) -> np.ndarray:
     return np.clip((share - 0.15) / 0.7, 0, 1) * near
 
 
-def _fit(cover: np.ndarray) -> tuple[str, tuple[float, float], float, float]:
+def _fit(cover: np.ndarray, side: int) -> tuple[str, tuple[float, float], float, float]:
     """(shape, centre in pixels, radius in pixels, agreement) of the best template."""
     rows, columns = (np.arange(n) + 0.5 for n in cover.shape)
     total = max(cover.sum(), 1e-9)
@@ -141,7 +152,10 @@ def _fit(cover: np.ndarray) -> tuple[str, tuple[float, float], float, float]:
     for shape, (area, right, down) in _MOMENTS.items():
         radius = np.sqrt(total / area)
         centre = middle[0] - right * radius, middle[1] - down * radius
-        drawn[shape, centre, radius] = coverage(shape, centre, radius, cover.shape)
+        if _RADII[0] <= radius / side <= _RADII[1]:
+            drawn[shape, centre, radius] = coverage(shape, centre, radius, cover.shape)
+    if not drawn:
+        return UNKNOWN, middle, np.sqrt(total / np.pi), 0.0
     found, best = _best(cover, drawn)
     for sigma in _SOFT if best < _SHARP else ():
         soft = {k: ndimage.gaussian_filter(v, sigma) for k, v in drawn.items()}
