@@ -7,6 +7,8 @@
     cogjax train --config experiments/cogview/shapes.py:transformer --workdir runs/lm
 
 `:tokenizer,nano` and `:transformer,nano` end in a minute and show that all parts work.
+2 CPU cores: 14 and 71 minutes; 77 % of seen requests right, 89 % the best of 16 by caption
+loss (docs/shapes.md).
 """
 
 import dataclasses
@@ -95,11 +97,11 @@ def _transformer() -> ml_collections.ConfigDict:
         "warmup": 100,
         "final_ratio": 0.05,
     }
-    config.train.update({"steps": 8000, "batch_size": 16, "ema_decay": 0.998})
+    config.train.update({"steps": 11900, "batch_size": 16, "ema_decay": 0.998})
     config.sample = {
         "prompts": PROMPTS,
         "num_images": 4,
-        "sampler": {"temperature": 1.0, "guidance": 2.0},
+        "sampler": {"temperature": 0.65, "top_p": 0.95, "guidance": 2.5},
     }
     return config
 

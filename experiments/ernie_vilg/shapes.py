@@ -73,7 +73,7 @@ def _transformer() -> ml_collections.ConfigDict:
     config.mesh = {}
     config.train = {
         "seed": 0,
-        "steps": 8000,
+        "steps": 11900,
         "batch_size": 8,
         "ema_decay": 0.998,
         "log_every": 50,
