@@ -7,8 +7,8 @@
     cogjax train --config experiments/cogview/shapes.py:transformer --workdir runs/lm
 
 `:tokenizer,nano` and `:transformer,nano` end in a minute and show that all parts work.
-2 CPU cores: 14 and 71 minutes; 77 % of seen requests right, 89 % the best of 16 by caption
-loss (docs/shapes.md).
+2 CPU cores: 14 and 71 minutes; 77 % of seen requests right, 89 % the best of 16 by
+caption loss (docs/shapes.md).
 """
 
 import dataclasses
