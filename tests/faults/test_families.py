@@ -76,6 +76,7 @@ def stop_and_go_on(workdir, options, whole, number, step):
     return f"{lost} of {SAVE_EVERY}" if lost else "0"
 
 
+@pytest.mark.slow
 def test_a_family_goes_on_where_it_was(tmp_path, run_of):
     name, *rest = run_of
     lost = stop_and_go_on(tmp_path / "run", *rest, signal.SIGTERM, 10)

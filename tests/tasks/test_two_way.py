@@ -172,6 +172,7 @@ def test_remat_changes_nothing(params):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_sixteen_bits_stay_close(params, dtype, error):
     want, _ = gradient("both")(params, BATCH)
@@ -181,6 +182,7 @@ def test_sixteen_bits_stay_close(params, dtype, error):
     assert task.loss_scale == (dtype == "float16")
 
 
+@pytest.mark.slow
 def test_resblock_scales(params):
     """They change no value, and fall where a gradient is not finite."""
     numerics = {"dtype": "float16", "gradient_scale": "resblock"}
@@ -254,6 +256,7 @@ def on_one_device():
     return train((1, 1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "accumulate"), [((2, 2, 2), 1), ((1, 1, 1), 2)], ids=("mesh", "parts")
 )
