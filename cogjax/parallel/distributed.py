@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ def initialize(patience: int = 300) -> None:
     try:
         limit = int(os.environ.get("JOIN_TIMEOUT") or (60 if found else 300))
         where = _numbers(*found.values()) if found else ()
+        if found and where[2] == 0:
+            _check_port(where[0])
         # JAX would abort with a stack of C++ after its own limit.
         times = {
             "initialization_timeout": limit + 60,
@@ -45,8 +48,6 @@ def initialize(patience: int = 300) -> None:
             jax.distributed.initialize(*where, **times)
     except (ValueError, RuntimeError) as error:
         advice = f"set {', '.join(VARIABLES)}" if not found else "check its variables"
-        if "RPC server" in str(error):
-            advice = "its port is taken on this host: choose another in all processes"
         raise UserError(
             f"cannot join the other processes ({error}): {advice}, or leave out "
             f"--distributed"
@@ -63,6 +64,24 @@ def _numbers(address: str, count: str, index: str) -> tuple[str, int, int]:
     if not 0 <= int(index) < int(count):
         raise ValueError(f"PROCESS_ID is {index}, expected 0 to NUM_PROCESSES - 1")
     return address, int(count), int(index)
+
+
+def _check_port(address: str) -> None:
+    """UserError if another process has the coordinator's port.
+
+    JAX says so too, but the process may then end with a segmentation fault.
+    """
+    port = int(address.rpartition(":")[2])
+    with socket.socket() as probe:
+        # The port of a run that has just ended is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise UserError(
+                f"process 0 cannot be at {address} ({error.strerror}): its port is "
+                f"taken on this host: choose another in all processes"
+            ) from error
 
 
 @contextlib.contextmanager
