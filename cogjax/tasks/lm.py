@@ -10,12 +10,11 @@ from cogjax.models.image_lm import (
     PARAM_AXES,
     ImageLM,
     ImageLMConfig,
-    finite_branches,
     matrix_axes,
-    unscale_blocks,
 )
-from cogjax.ops import gradient_scale, losses
+from cogjax.ops import losses
 from cogjax.ops.three_region import draw_pivots
+from cogjax.tasks import branches
 
 
 class LMTask:
@@ -27,6 +26,7 @@ class LMTask:
 
     matrix_axes = staticmethod(matrix_axes)
     param_axes = PARAM_AXES
+    rescale = staticmethod(branches.rescale)
 
     def __init__(
         self,
@@ -54,38 +54,18 @@ class LMTask:
         self.code_noise = code_noise
         self.num_text = num_text
         self.image_start = image_start
-        # Float16 without any scale would lose small gradients without a word.
-        by_loss = model.gradient_scale == "loss"
-        self.loss_scale = model.dtype == "float16" and by_loss
+        self.loss_scale = branches.needs_loss_scale(model)
 
     def init(self, key: Array):
         """Returns (params, state); the state holds the resblocks' gradient scales."""
-        ids = jnp.zeros((1, 2), jnp.int32)
-        params, state = self.model.init(key, ids, ids)["params"], {}
-        if self.config.gradient_scale == "resblock":
-            state = gradient_scale.start_scales(self.config.depth)
-        return params, state
+        return branches.init(self.model, key)
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass: (loss, (state, metrics))."""
-        scales = None
-        if state:
-            replicas = batch["ids"].size / gradient_scale.REPLICA_TOKENS
-            scales = state["scale"] * replicas
-            params = unscale_blocks(params, scales)
+        params, scales = branches.scale(params, state, batch["ids"].size)
         values, weights, metrics = self._losses(params, batch, key, scales)
-        if state:
-            scale = state["scale"]
-            metrics |= {"scale_min": jnp.min(scale), "scale_max": jnp.max(scale)}
+        metrics |= branches.metrics(state)
         return losses.weighted_mean(values, weights), (state, metrics)
-
-    def rescale(self, state, grads):
-        """(next state, whether a scale of non-finite gradients may fall further)."""
-        if not state:
-            return state, jnp.zeros((), bool)
-        finite = finite_branches(grads)
-        may_fall = ~finite & (state["scale"] > gradient_scale.SMALLEST)
-        return gradient_scale.next_scales(state, finite), jnp.any(may_fall)
 
     def eval_metrics(self, params, state, batch, key: Array):
         """Losses without dropout, in nats a token."""
