@@ -8,6 +8,7 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -132,7 +133,7 @@ def write(request: Request, language: str, rng: np.random.Generator) -> str:
     templates = _TEMPLATES[language, len(phrases), request.relation]
     words = _phrase_en if language == "en" else _phrase_zh
     named = zip("pqr", (words(phrase, rng) for phrase in phrases), strict=False)
-    return _one(_PREFIXES[language], rng) + _one(templates, rng).format(**dict(named))
+    return pick(_PREFIXES[language], rng) + pick(templates, rng).format(**dict(named))
 
 
 def read(caption: str) -> Request | None:
@@ -151,17 +152,18 @@ def read(caption: str) -> Request | None:
     return None
 
 
-def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
+def pick(choices: Sequence, rng: np.random.Generator) -> Any:
+    """One of the choices, drawn by `rng`."""
     return choices[rng.integers(len(choices))]
 
 
 def _phrase_en(phrase: Phrase, rng) -> str:
-    noun = _one(SHAPE_WORDS[phrase.shape][0], rng)
+    noun = pick(SHAPE_WORDS[phrase.shape][0], rng)
     if phrase.count > 1:
         noun = plural(noun)
     words = [phrase.colour, noun] if phrase.colour else [noun]
     if phrase.size:
-        words.insert(0, _one(SIZE_WORDS[phrase.size][0], rng))
+        words.insert(0, pick(SIZE_WORDS[phrase.size][0], rng))
     number = NUMBER_WORDS[phrase.count][0] if phrase.count > 1 else article(words[0])
     text = " ".join([number, *words])
     if phrase.not_colour:
@@ -174,10 +176,10 @@ def _phrase_zh(phrase: Phrase, rng) -> str:
     if phrase.not_colour:
         text += f"不是{COLOUR_WORDS[phrase.not_colour]}色的"
     if phrase.colour:
-        text += f"{COLOUR_WORDS[phrase.colour]}色{_one(('', '的'), rng)}"
+        text += f"{COLOUR_WORDS[phrase.colour]}色{pick(('', '的'), rng)}"
     if phrase.size:
         text += f"{SIZE_WORDS[phrase.size][1]}"
-    return text + _one(SHAPE_WORDS[phrase.shape][1], rng)
+    return text + pick(SHAPE_WORDS[phrase.shape][1], rng)
 
 
 def plural(noun: str) -> str:

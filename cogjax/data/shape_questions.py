@@ -18,6 +18,7 @@ from cogjax.data.shape_captions import (
     NUMBER_WORDS,
     SHAPE_WORDS,
     SIZE_WORDS,
+    pick,
     plural,
 )
 from cogjax.data.shape_scenes import COLOURS, SHAPES, Item, Scene, relations
@@ -132,11 +133,11 @@ def _ask_count(items: Sequence[Item], language: str, rng):
     shape, colour = None, None
     form = rng.random()
     if form < 0.15:
-        shape = _pick([s for s in SHAPES if s not in {i.shape for i in items}], rng)
+        shape = pick([s for s in SHAPES if s not in {i.shape for i in items}], rng)
     elif form < 0.85:
-        shape = _pick(_kinds(items), rng)
+        shape = pick(_kinds(items), rng)
     if form > 0.7:
-        colour = _pick(
+        colour = pick(
             sorted({i.colour for i in items if shape in (None, i.shape)}), rng
         )
     number = sum(shape in (None, i.shape) and colour in (None, i.colour) for i in items)
@@ -152,7 +153,7 @@ def _ask_colour(items: Sequence[Item], language: str, rng):
     ]
     if not decided:
         return None
-    shape = _pick(decided, rng)
+    shape = pick(decided, rng)
     found = [i for i in items if i.shape == shape]
     words = _group(language, shape, None, len(found), rng)
     be = "is" if len(found) == 1 else "are"
@@ -170,12 +171,12 @@ def _ask_shape(items: Sequence[Item], language: str, rng):
             decided.append((field, name, found))
     if not decided:
         return None
-    field, name, found = _pick(decided, rng)
+    field, name, found = pick(decided, rng)
     if language == "zh":
         named = f"{COLOUR_WORDS[name]}色" if field == "colour" else SIZE_WORDS[name][1]
         words = f"{named}的图形"
     else:
-        named = name if field == "colour" else _pick(SIZE_WORDS[name][0], rng)
+        named = name if field == "colour" else pick(SIZE_WORDS[name][0], rng)
         words = f"{named} {'one' if len(found) == 1 else 'ones'}"
     be = "is" if len(found) == 1 else "are"
     question = _fill(language, "shape", rng, p=words, be=be)
@@ -189,11 +190,11 @@ def _ask_where(items: Sequence[Item], language: str, rng):
         return None
     index = language == "zh"
     if pairs and (not corners or rng.random() < 0.6):
-        side, *shapes = _pick(pairs, rng)
-        p, q = (_pick(SHAPE_WORDS[shape][index], rng) for shape in shapes)
+        side, *shapes = pick(pairs, rng)
+        p, q = (pick(SHAPE_WORDS[shape][index], rng) for shape in shapes)
         return _fill(language, "side", rng, p=p, q=q), _PLACES[side][index][0]
-    corner, shape = _pick(corners, rng)
-    p = _pick(SHAPE_WORDS[shape][index], rng)
+    corner, shape = pick(corners, rng)
+    p = pick(SHAPE_WORDS[shape][index], rng)
     return _fill(language, "corner", rng, p=p), _PLACES[corner][index][0]
 
 
@@ -212,7 +213,7 @@ def _state_existence(items, language, truth, rng):
     shown = {(i.shape, i.colour) for i in items}
     pairs = [(shape, colour) for shape in SHAPES for colour in COLOURS]
     false = [x for x in pairs if x not in shown and x not in HELD_COLOURS]
-    shape, colour = _pick(sorted(shown) if truth else false, rng)
+    shape, colour = pick(sorted(shown) if truth else false, rng)
     if language == "zh":
         return f"图中有{_group('zh', shape, colour, 1, rng)}，对吗？"
     words = _group("en", shape, colour, 1, rng)
@@ -223,13 +224,13 @@ def _state_colour(items, language, truth, rng):
     alone = _single(items)
     if not alone:
         return None
-    item = _pick(alone, rng)
+    item = pick(alone, rng)
     others = [
         hue
         for hue in COLOURS
         if hue != item.colour and (item.shape, hue) not in HELD_COLOURS
     ]
-    colour = item.colour if truth else _pick(others, rng)
+    colour = item.colour if truth else pick(others, rng)
     words = _group(language, item.shape, None, 1, rng)
     if language == "zh":
         return f"{words}是{COLOUR_WORDS[colour]}色的，对吗？"
@@ -237,10 +238,10 @@ def _state_colour(items, language, truth, rng):
 
 
 def _state_count(items, language, truth, rng):
-    shape = _pick(_kinds(items), rng)
+    shape = pick(_kinds(items), rng)
     real = sum(i.shape == shape for i in items)
     others = [n for n in range(1, MOST + 1) if (shape, n) not in HELD_COUNTS]
-    number = real if truth else _pick([n for n in others if n != real], rng)
+    number = real if truth else pick([n for n in others if n != real], rng)
     words = _group(language, shape, None, number, rng)
     if language == "zh":
         return f"图中正好有{NUMBER_WORDS[number][1]}个{words}，对吗？"
@@ -255,7 +256,7 @@ def _state_side(items, language, truth, rng):
         pairs = [(s, a, b) for s, a, b in pairs if not _held(_BACK[s], a, b)]
     if not pairs:
         return None
-    side, a, b = _pick(pairs, rng)
+    side, a, b = pick(pairs, rng)
     side = side if truth else _BACK[side]
     p, q = (_group(language, shape, None, 1, rng) for shape in (a, b))
     if language == "zh":
@@ -314,9 +315,9 @@ def _group(
 ) -> str:
     """A noun with a colour, no article; shape None is any shape."""
     if language == "zh":
-        noun = _pick(SHAPE_WORDS[shape][1], rng) if shape else "图形"
+        noun = pick(SHAPE_WORDS[shape][1], rng) if shape else "图形"
         return f"{COLOUR_WORDS[colour]}色的{noun}" if colour else noun
-    noun = _pick(SHAPE_WORDS[shape][0], rng) if shape else "shape"
+    noun = pick(SHAPE_WORDS[shape][0], rng) if shape else "shape"
     noun = plural(noun) if count != 1 else noun
     return f"{colour} {noun}" if colour else noun
 
@@ -333,8 +334,4 @@ def _colour(colour: str, language: str) -> str:
 
 
 def _fill(language: str, form: str, rng, **words) -> str:
-    return _pick(_ASK[language, form], rng).format(**words)
-
-
-def _pick(choices: Sequence, rng: np.random.Generator):
-    return choices[rng.integers(len(choices))]
+    return pick(_ASK[language, form], rng).format(**words)

@@ -18,7 +18,7 @@ import numpy as np
 
 from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example, Manifest
-from cogjax.data.shape_captions import LANGUAGES, Phrase, Request, write
+from cogjax.data.shape_captions import LANGUAGES, Phrase, Request, pick, write
 from cogjax.data.shape_scenes import (
     COLOURS,
     GROUNDS,
@@ -105,9 +105,9 @@ def draw_scene_for(request: Request, rng: np.random.Generator) -> Scene:
         for phrase in request.phrases:
             hues = [hue for hue in _HUES if hue != phrase.not_colour]
             sizes = list(RADII) if phrase.count <= 3 else ["small"]
-            colour, size = phrase.colour or _pick(hues, rng), phrase.size
+            colour, size = phrase.colour or pick(hues, rng), phrase.size
             groups.append(
-                (phrase.count, phrase.shape, colour, size or _pick(sizes, rng))
+                (phrase.count, phrase.shape, colour, size or pick(sizes, rng))
             )
         scene = _arrange(groups, rng)
         if scene and satisfied(request, scene.items):
@@ -132,7 +132,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> Request:
     if len(kinds) == 1 and not colour and rng.random() < 0.4:
         (item,) = kinds.values()
         others = [hue for hue in _HUES if hue != item.colour]
-        wrong = others[rng.integers(len(others))]
+        wrong = pick(others, rng)
         phrases = [Phrase(counts[item.shape], item.shape, None, None, wrong)]
     return Request(tuple(phrases), relation)
 
@@ -278,11 +278,7 @@ def _clear_relation(kinds, counts, rng) -> tuple[str | None, list[str]]:
     ]
     if a.size != b.size:
         found.append(("larger", order if a.size == "large" else order[::-1]))
-    return found[rng.integers(len(found))] if found else (None, order)
-
-
-def _pick(choices: Sequence, rng):
-    return choices[rng.integers(len(choices))]
+    return pick(found, rng) if found else (None, order)
 
 
 def _two(rng) -> list[str]:
@@ -297,23 +293,23 @@ def _ask_binding(rng) -> Request:
 
 def _ask_size(rng) -> Request:
     if rng.random() < 0.5:
-        return Request((Phrase(1, _pick(_NAMES, rng), None, _pick(list(RADII), rng)),))
+        return Request((Phrase(1, pick(_NAMES, rng), None, pick(list(RADII), rng)),))
     return Request(tuple(Phrase(1, shape) for shape in _two(rng)), "larger")
 
 
 _ASKED: dict[str, Callable[[np.random.Generator], Request]] = {
-    "single": lambda rng: Request((Phrase(1, _pick(_NAMES, rng)),)),
+    "single": lambda rng: Request((Phrase(1, pick(_NAMES, rng)),)),
     "two": lambda rng: Request(tuple(Phrase(1, shape) for shape in _two(rng))),
     "counting": lambda rng: Request(
-        (Phrase(int(rng.integers(2, MOST + 1)), _pick(_NAMES, rng)),)
+        (Phrase(int(rng.integers(2, MOST + 1)), pick(_NAMES, rng)),)
     ),
-    "colour": lambda rng: Request((Phrase(1, _pick(_NAMES, rng), _pick(_HUES, rng)),)),
+    "colour": lambda rng: Request((Phrase(1, pick(_NAMES, rng), pick(_HUES, rng)),)),
     "position": lambda rng: Request(
-        tuple(Phrase(1, shape) for shape in _two(rng)), _pick(("left", "above"), rng)
+        tuple(Phrase(1, shape) for shape in _two(rng)), pick(("left", "above"), rng)
     ),
     "binding": _ask_binding,
     "size": _ask_size,
     "negation": lambda rng: Request(
-        (Phrase(1, _pick(_NAMES, rng), not_colour=_pick(_HUES, rng)),)
+        (Phrase(1, pick(_NAMES, rng), not_colour=pick(_HUES, rng)),)
     ),
 }

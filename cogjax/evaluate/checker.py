@@ -52,7 +52,8 @@ def read_logits(logits_byxc: np.ndarray) -> list[list[Item]]:
     peaks = (there > 0) & (there >= windows.max((-2, -1)))
     found: list[list[Item]] = [[] for _ in logits_byxc]
     for index, row, column in zip(*np.nonzero(peaks), strict=True):
-        named = _names(logits_byxc[index, row, column, 1:])
+        parts = split_logits(logits_byxc[index, row, column])
+        named = {name: x[int(parts[name].argmax())] for name, x in _PARTS.items()}
         place = column / LATTICE, row / LATTICE, RADII[named["size"]]
         found[index].append(Item(named["shape"], named["colour"], *place))
     return found
@@ -78,14 +79,6 @@ def split_logits(logits_byxc) -> dict[str, Any]:
     parts = zip(_PARTS, ends[:-1], ends[1:], strict=True)
     split = {name: logits_byxc[..., start:end] for name, start, end in parts}
     return {"there": logits_byxc[..., 0], **split}
-
-
-def _names(logits_c: np.ndarray) -> dict[str, str]:
-    named, start = {}, 0
-    for name, names in _PARTS.items():
-        named[name] = names[int(logits_c[start : start + len(names)].argmax())]
-        start += len(names)
-    return named
 
 
 @functools.cache
