@@ -62,8 +62,8 @@ def run(
     suite.check(model)
     settings = {"suite": suite.name, **identity, **suite.settings()}
     folder = open_folder(out, settings) if out else None
-    silent = lambda done, total, label: None  # noqa: E731
-    figures, parts = suite.run(Kept(model, folder), progress or silent)
+    progress = progress or (lambda done, total, label: None)
+    figures, parts = suite.run(Kept(model, folder), progress)
     report = {**about, **settings, **figures}
     if folder:
         text = json.dumps(report, indent=2, ensure_ascii=False)
