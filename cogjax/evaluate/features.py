@@ -19,6 +19,7 @@ import numpy as np
 
 from cogjax.data.clip_bpe import ClipTokenizer
 from cogjax.errors import UserError
+from cogjax.evaluate.figure import INCEPTION, TORCHVISION
 from cogjax.evaluate.resize import RULES, check_images, resize
 from cogjax.interop.networks import Weights, load_weights, packaged
 from cogjax.interop.tree import flatten
@@ -86,9 +87,7 @@ def _last_level(network: nn.Module, params: Any, pixels: Any):
     return jnp.mean(levels[-1], axis=(1, 2)), None
 
 
-_FID = Spec(
-    "inception-2015", InceptionV3(), "pool3", 299, _classifier, "torch_bilinear"
-)
+_FID = Spec(INCEPTION, InceptionV3(), "pool3", 299, _classifier, "torch_bilinear")
 _BY_128 = {"mean": (128.0,), "std": (128.0,)}
 
 
@@ -119,7 +118,7 @@ SPECS: dict[str, Spec] = {
     # Of CogView's repository.
     "torchvision-inception": _variant(
         _FID,
-        label="inception-torchvision",
+        label=TORCHVISION,
         network=InceptionV3("torchvision"),
         resize="pil_bilinear",
     ),

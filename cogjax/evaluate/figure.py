@@ -7,6 +7,11 @@ import numpy as np
 
 from cogjax.errors import UserError
 
+# How the ids of the extractors start that metrics were published with.
+INCEPTION = "inception-2015"
+TORCHVISION = "inception-torchvision"
+CLIP = "clip-vit-l-14-336"
+
 
 @dataclass(frozen=True)
 class Source:

@@ -18,11 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.evaluate.figure import Figure, Source, check_features
+from cogjax.evaluate.figure import INCEPTION, Figure, Source, check_features
 from cogjax.files import write_atomic
-
-# Ids of extractors with the network that the name FID belongs to start like this.
-OFFICIAL = "inception-2015"
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def fid(reference: Moments, generated: Moments, source: Source) -> Figure:
             f"{len(generated.mean)} numbers"
         )
     return Figure(
-        source.label("FID", OFFICIAL, "FD"),
+        source.label("FID", INCEPTION, "FD"),
         _distance(reference, generated),
         source,
         generated.count,

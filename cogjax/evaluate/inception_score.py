@@ -17,7 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.evaluate.figure import Figure, Source, check_features
+from cogjax.evaluate.figure import (
+    INCEPTION,
+    TORCHVISION,
+    Figure,
+    Source,
+    check_features,
+)
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,14 @@ class Variant:
     split_size: int | None = None
     shuffle_seed: int | None = None
     # How the id of the extractor that the variant was published with starts.
-    official: str = "inception-2015"
+    official: str = INCEPTION
 
 
 VARIANTS = {
     "dmgan": Variant(bias=False, splits=10),
     "guided": Variant(bias=False, split_size=5000),
     "torch-fidelity": Variant(bias=False, splits=10, shuffle_seed=2020),
-    "cogview": Variant(bias=True, splits=1, official="inception-torchvision"),
+    "cogview": Variant(bias=True, splits=1, official=TORCHVISION),
 }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.evaluate.figure import Figure, Source, check_features
+from cogjax.evaluate.figure import CLIP, INCEPTION, Figure, Source, check_features
 
 _BLOCK = 2048
 _SCALE = 1000.0
@@ -37,7 +37,7 @@ def kid(
     one estimate over all pictures, which has the least variance.
     """
     reference, generated = check_features(reference, generated, least=2)
-    name = source.label("KID", "inception-2015")
+    name = source.label("KID", INCEPTION)
     sizes = len(generated), len(reference)
     if subsets is None:
         value = mmd2(generated, reference, cubic_kernel)
@@ -75,7 +75,7 @@ def cmmd(
     """
     reference, generated = check_features(reference, generated, least=2)
     reference, generated = normalise(reference), normalise(generated)
-    name = source.label("CMMD", "clip-vit-l14-336", "MMD")
+    name = source.label("CMMD", CLIP, "MMD")
     published = biased and sigma == 10
     if sigma == "median":
         width = median_distance(np.concatenate([reference, generated]))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cogjax.errors import UserError
-from cogjax.evaluate import features
+from cogjax.evaluate import features, figure
 from cogjax.evaluate.features import (
     SPECS,
     NetworkExtractor,
@@ -91,6 +91,12 @@ def test_only_the_official_network_is_called_inception_2015():
     official = [k for k, v in SPECS.items() if v.label.startswith("inception-2015")]
     assert official == ["fid-inception", "fid-inception-clean", "fid-inception-tf1"]
     assert SPECS["efflite0"].label == "efflite0"
+
+
+def test_names_of_metrics_are_earned_by_extractors_that_exist():
+    """An id that no extractor has would take a published name from its own network."""
+    labels = {spec.label for spec in SPECS.values()}
+    assert {figure.INCEPTION, figure.TORCHVISION, figure.CLIP} <= labels
 
 
 @pytest.mark.parametrize("size", [(300, 224), (224, 301), (500, 333), (64, 48)])

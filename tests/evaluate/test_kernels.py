@@ -16,7 +16,7 @@ from cogjax.evaluate.kernels import (
 
 RNG = np.random.default_rng(0)
 INCEPTION = Source("inception-2015-12-05", "tf1_bilinear")
-CLIP = Source("clip-vit-l14-336:1", "pil_bicubic")
+CLIP = Source("clip-vit-l-14-336:1", "pil_bicubic")
 
 
 def direct(x, y, kernel, biased):
