@@ -14,10 +14,10 @@ import numpy as np
 
 from cogjax.data.records import Example, decode_image, open_split, read_manifest
 from cogjax.errors import UserError
+from cogjax.evaluate import pictures
 from cogjax.evaluate.intervals import wilson
 from cogjax.evaluate.neighbours import concept_ranks, embed
 from cogjax.evaluate.style import StyleJudge, train_judge
-from cogjax.ops import losses
 from cogjax.pipeline import TextToImage
 
 Progress = Callable[[int, int, str], None]
@@ -153,8 +153,7 @@ def _tokenizer(model, held_out: Sequence[Example], train_codes: np.ndarray) -> d
     """PSNR on held-out concepts, and the share of codes that pictures use."""
     pixels = _pixels(held_out, model.image_size)
     codes = model.encode(pixels)
-    error = np.square((model.decode(codes) / 255.0) - (pixels / 255.0))
-    psnr = losses.psnr(error.mean((1, 2, 3)))
+    psnr = pictures.psnr(model.decode(codes), pixels)
     used, all_used = np.unique(codes), np.union1d(codes, train_codes)
     return {
         "psnr_held_out_concepts_db": round(float(psnr.mean()), 3),
