@@ -103,3 +103,23 @@ def nano_model():
 def nano_folder(nano_model, tmp_path_factory):
     """Folder of a saved nano model; copy it before damaging it."""
     return nano_model.save(tmp_path_factory.mktemp("nano"))
+
+
+@pytest.fixture(scope="session")
+def nano_data(tmp_path_factory):
+    """Data set of 10 random pictures of 16 px to train on and 2 to hold out."""
+    import numpy as np
+
+    from cogjax.data.images import encode_png
+    from cogjax.data.records import DatasetBuilder, Example
+
+    out = tmp_path_factory.mktemp("data") / "set"
+    rng = np.random.default_rng(0)
+    with DatasetBuilder(out, "nano", 16, {"train": 1, "val": 1}) as builder:
+        for i in range(12):
+            image = encode_png(rng.integers(0, 256, (16, 16, 3), np.uint8))
+            captions = (("en", f"a red apple {i}"), ("zh", f"猫 {i}"))
+            split = "val" if i >= 10 else "train"
+            builder.write(split, Example(str(i), image, captions, {}))
+        builder.finish({})
+    return out

@@ -11,8 +11,6 @@ import pytest
 
 import cogjax
 from cogjax import cli, config, launch
-from cogjax.data.images import encode_png
-from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import UserError
 from cogjax.pipeline import TextToImage
 
@@ -20,27 +18,12 @@ PROMPTS = ("a red apple", "一只猫的线稿")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    out = tmp_path_factory.mktemp("data") / "set"
-    rng = np.random.default_rng(0)
-    with DatasetBuilder(out, "nano", 16, {"train": 1, "val": 1}) as builder:
-        for i in range(12):
-            image = encode_png(rng.integers(0, 256, (16, 16, 3), np.uint8))
-            captions = (("en", f"a red apple {i}"), ("zh", f"猫 {i}"))
-            builder.write(
-                "val" if i >= 8 else "train", Example(str(i), image, captions, {})
-            )
-        builder.finish({})
-    return out
-
-
-@pytest.fixture(scope="module")
-def run(data, nano_folder, tmp_path_factory):
+def run(nano_data, nano_folder, tmp_path_factory):
     """Work folder of two steps, then two more: a run that was resumed."""
     workdir = tmp_path_factory.mktemp("run") / "ev"
     for steps in (2, 4):
         values = {
-            "data.path": data,
+            "data.path": nano_data,
             "data.tokenizer": nano_folder,
             "data.text": nano_folder / "text.model",
             "train.steps": steps,

@@ -8,28 +8,12 @@ import pytest
 
 import cogjax
 from cogjax import config, launch
-from cogjax.data.images import encode_png
-from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
 
 EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
 ERNIE = "experiments/ernie_vilg/shapes.py:"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    out = tmp_path_factory.mktemp("data") / "set"
-    rng = np.random.default_rng(0)
-    with DatasetBuilder(out, "nano", 16, {"train": 1, "val": 1}) as builder:
-        for i in range(12):
-            image = encode_png(rng.integers(0, 256, (16, 16, 3), np.uint8))
-            captions = (("en", f"a red apple {i}"), ("zh", f"猫 {i}"))
-            split = "val" if i >= 10 else "train"
-            builder.write(split, Example(str(i), image, captions, {}))
-        builder.finish({})
-    return out
 
 
 def nano(stage, data, folder, **overrides):
@@ -55,9 +39,9 @@ def metrics(workdir):
     ],
 )
 def test_a_model_that_cannot_run_is_refused_first(
-    key, value, message, data, nano_folder
+    key, value, message, nano_data, nano_folder
 ):
-    found = nano("transformer", data, nano_folder, **{f"model__{key}": value})
+    found = nano("transformer", nano_data, nano_folder, **{f"model__{key}": value})
     with pytest.raises(UserError, match=f"config section 'model': .*{message}"):
         launch.describe(found)
 
@@ -88,18 +72,22 @@ def test_unknown_stage(file):
         config.load(f"{file}transfomer")
 
 
-def test_tokenizer_run_exports_what_the_transformer_reads(data, nano_folder, tmp_path):
-    out = launch.train(nano("tokenizer", data, nano_folder), tmp_path / "vq")
+def test_tokenizer_run_exports_what_the_transformer_reads(
+    nano_data, nano_folder, tmp_path
+):
+    out = launch.train(nano("tokenizer", nano_data, nano_folder), tmp_path / "vq")
     # The tokenizer alone, without the text model or the transformer.
     assert {p.name for p in out.iterdir()} == {"config.json", "tokenizer.safetensors"}
-    run = nano("transformer", data, nano_folder, data__tokenizer=out)
+    run = nano("transformer", nano_data, nano_folder, data__tokenizer=out)
     assert launch.describe(run)["parameters"] > 0
 
 
-def test_fine_tuning_starts_from_the_given_weights(data, nano_folder, tmp_path):
+def test_fine_tuning_starts_from_the_given_weights(nano_data, nano_folder, tmp_path):
     # With steps of next to no size, the export is the start.
     still = {"optim__lr": 1e-9, "optim__adam_lr": 1e-9}
-    run = nano("transformer", data, nano_folder, data__weights=nano_folder, **still)
+    run = nano(
+        "transformer", nano_data, nano_folder, data__weights=nano_folder, **still
+    )
     out = launch.train(run, tmp_path / "lm")
     start, end = (load_tree(p / "transformer.safetensors") for p in (nano_folder, out))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, start)
@@ -110,34 +98,34 @@ def test_fine_tuning_starts_from_the_given_weights(data, nano_folder, tmp_path):
     assert list((tmp_path / "lm" / "samples").iterdir())
 
 
-def test_weights_of_another_size_are_refused(data, nano_folder, tmp_path):
-    run = nano("transformer", data, nano_folder, data__weights=nano_folder)
+def test_weights_of_another_size_are_refused(nano_data, nano_folder, tmp_path):
+    run = nano("transformer", nano_data, nano_folder, data__weights=nano_folder)
     run["model"] |= {"width": 64}
     with pytest.raises(UserError, match=r"transformer\.safetensors"):
         launch.train(run, tmp_path / "lm")
 
 
 @pytest.mark.parametrize("key", ["tokenizer", "text"])
-def test_a_transformer_needs_both_tokenizers(data, nano_folder, key):
-    run = nano("transformer", data, nano_folder)
+def test_a_transformer_needs_both_tokenizers(nano_data, nano_folder, key):
+    run = nano("transformer", nano_data, nano_folder)
     run["data"][key] = ""
     with pytest.raises(UserError, match=f"'data.{key}' is required"):
         launch.describe(run)
 
 
-def test_unknown_task(data, nano_folder):
-    run = nano("tokenizer", data, nano_folder)
+def test_unknown_task(nano_data, nano_folder):
+    run = nano("tokenizer", nano_data, nano_folder)
     run["task"]["name"] = "gan"
     with pytest.raises(UserError, match="expects vq, lm, ernie_vilg, got 'gan'"):
         launch.describe(run)
 
 
-def test_codes_are_encoded_once(data, nano_folder, tmp_path):
+def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
     from cogjax.data.records import open_split
     from cogjax.model_folder import load
 
     parts = load(nano_folder)
-    source, cache = open_split(data, "train"), tmp_path / "codes.safetensors"
+    source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
     made = launch.CodedSource.make(source, parts.tokenizer, parts.text, cache)
     assert made.codes.shape == (10, 16)
     again = launch.CodedSource.make(source, None, parts.text, cache)

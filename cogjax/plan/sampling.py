@@ -22,7 +22,7 @@ from cogjax.parallel.chips import Chip, parse_topology
 from cogjax.parallel.flops import count_flops
 from cogjax.parallel.hlo import traffic
 from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh, make_mesh
-from cogjax.plan.topology import can_compile, memory_needed, tpus
+from cogjax.plan.topology import can_compile, compile_or_size, tpus
 from cogjax.plan.training import local_bytes
 from cogjax.plan.work import Work
 from cogjax.sampling.autoregressive import Decoding, advance, image_keys, prefill
@@ -178,14 +178,9 @@ def _compile(drawing: _Drawing, mesh, chip: Chip, guess) -> SamplingReport:
     )
     with jax.set_mesh(mesh):
         traced = run.trace(drawing.params, drawing.state, until)
-        lowered = traced.lower(lowering_platforms=("tpu",))
-        try:
-            compiled = lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            peak = memory_needed(str(error))
-            if peak is None:
-                raise
-            return replace(guess, fits=False, hbm_bytes=peak)
+        compiled = compile_or_size(traced.lower(lowering_platforms=("tpu",)))
+        if isinstance(compiled, float):
+            return replace(guess, fits=False, hbm_bytes=compiled)
         flops = count_flops(drawing.draw, drawing.params, drawing.state, until)
     tokens = drawing.work.image_len
     # What is done once is shared by the tokens of an image.

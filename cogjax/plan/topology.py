@@ -6,6 +6,8 @@ import os
 import re
 from typing import Any
 
+import jax
+
 from cogjax.errors import UserError
 from cogjax.parallel.chips import Chip
 
@@ -45,9 +47,12 @@ def _quiet() -> None:
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
 
 
-def memory_needed(message: str) -> float | None:
-    """Bytes of a chip that the compiler would need, if that is its complaint."""
-    found = re.search(r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", message)
-    if not found:
-        return None
-    return float(found[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found[2]]
+def compile_or_size(lowered: Any) -> Any:
+    """The compiled program; if it does not fit a chip, the bytes it would need."""
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        found = re.search(r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", str(error))
+        if not found:
+            raise
+        return float(found[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found[2]]

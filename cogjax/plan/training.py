@@ -31,7 +31,7 @@ from cogjax.parallel.mesh import (
     make_mesh,
 )
 from cogjax.parallel.rules import tree_shardings
-from cogjax.plan.topology import can_compile, memory_needed, tpus
+from cogjax.plan.topology import can_compile, compile_or_size, tpus
 from cogjax.plan.work import Work
 from cogjax.tasks.lm import LMTask
 from cogjax.train.loop import make_step
@@ -175,14 +175,10 @@ def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
         size = work.train.batch_size
         batch = _examples(size, work.length, batch_sharding(mesh))
         lowered = step.trace(state, batch).lower(lowering_platforms=("tpu",))
-        try:
-            compiled = lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            peak = memory_needed(str(error))
-            if peak is None:
-                raise
+        compiled = compile_or_size(lowered)
+        if isinstance(compiled, float):
             report = _estimate(work, mesh, chip, topology)
-            return replace(report, fits=False, hbm_bytes=peak)
+            return replace(report, fits=False, hbm_bytes=compiled)
         executed = count_flops(step, state, batch)
     seconds = time.monotonic() - start
     moved = traffic(compiled.as_text())
