@@ -232,6 +232,10 @@ class _Masked:
 
     model: ImageLM
 
+    @property
+    def config(self) -> ImageLMConfig:
+        return self.model.config
+
     def init(self, *args):
         """As the network's."""
         return self.model.init(*args)

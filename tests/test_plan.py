@@ -16,7 +16,7 @@ from cogjax.cli import main
 from cogjax.errors import UserError
 from cogjax.parallel.flops import count_flops
 from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh
-from cogjax.plan import sampling
+from cogjax.plan import sampling, topology
 from cogjax.plan import training as planning
 from cogjax.plan.sampling import plan_sampling
 from cogjax.plan.work import Work
@@ -202,6 +202,20 @@ COUNTS = {"all-gather": 228, "all-reduce": 45, "collective-permute": 109}
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
+def test_a_step_that_the_compiler_finds_too_large():
+    """The size is the compiler's, the rest is estimated, and nothing is computed."""
+    words = (*SMALL[:1], "--config.model.width=1024", "--config.model.heads=16")
+    words += ("--config.train.batch_size=512", "--config.mesh.fsdp=4")
+    config = load("cogview", *words, "--config.model.remat=none")
+    report = planning.plan(config, "v5e:2x2")
+    guess = planning.plan(config, "v5e:2x2", estimate=True)
+    assert not report.fits and report.hbm_bytes != guess.hbm_bytes
+    assert report.hbm_bytes > report.hbm_limit
+    assert report.step_seconds == guess.step_seconds
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
 def test_compiled_for_a_pod(tmp_path):
     """In a process of its own: libtpu says what it has against a program, if asked."""
     words = (*SMALL, "--config.mesh.fsdp=4", "--config.mesh.tensor=2")
@@ -239,3 +253,33 @@ def test_nothing_large_is_whole_on_every_chip(family, words):
         part = math.prod(where.shard_shape(leaf.shape))
         if part * leaf.dtype.itemsize >= 2**20:
             assert leaf.size >= part * mesh.shape["fsdp"]
+
+
+@pytest.mark.parametrize(
+    ("message", "size"),
+    [
+        ("RESOURCE_EXHAUSTED: ... Used 20.5G of 15.75G hbm. Exceeded by 4.75G", 20.5),
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required "
+            "for HLO temporaries (82.66G) exceeds available HBM (15.75G).",
+            82.66,
+        ),
+    ],
+)
+def test_both_ways_of_not_fitting_are_understood(message, size):
+    assert topology.compile_or_size(Refused(message)) == size * 2**30
+
+
+def test_other_complaints_of_the_compiler_are_not_swallowed():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="vmem"):
+        topology.compile_or_size(Refused("Used 20G of 16G vmem"))
+
+
+class Refused:
+    """A lowered program that the compiler complains about."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def compile(self):
+        raise jax.errors.JaxRuntimeError(self.message)

@@ -11,6 +11,12 @@ import jax
 from cogjax.errors import UserError
 from cogjax.parallel.chips import Chip
 
+# What is said of a program that was laid out, and of one that was given up before.
+_TOO_LARGE = re.compile(
+    r"(?:Used |required for HLO temporaries \()(?P<size>[\d.]+)(?P<unit>[KMG])"
+    r"(?: of [\d.]+[KMG] hbm|\) exceeds available HBM)"
+)
+
 
 def can_compile(chip: Chip) -> bool:
     """Whether programs for the chip can be compiled here."""
@@ -52,7 +58,7 @@ def compile_or_size(lowered: Any) -> Any:
     try:
         return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        found = re.search(r"Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm", str(error))
+        found = _TOO_LARGE.search(str(error))
         if not found:
             raise
-        return float(found[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found[2]]
+        return float(found["size"]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found["unit"]]

@@ -176,11 +176,11 @@ def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
         batch = _examples(size, work.length, batch_sharding(mesh))
         lowered = step.trace(state, batch).lower(lowering_platforms=("tpu",))
         compiled = compile_or_size(lowered)
-        if isinstance(compiled, float):
-            report = _estimate(work, mesh, chip, topology)
-            return replace(report, fits=False, hbm_bytes=compiled)
         executed = count_flops(step, state, batch)
     seconds = time.monotonic() - start
+    if isinstance(compiled, float):
+        report = _estimate(work, mesh, chip, topology)
+        return replace(report, fits=False, hbm_bytes=compiled)
     moved = traffic(compiled.as_text())
     peak = compiled.memory_analysis().peak_memory_in_bytes
     return replace(
