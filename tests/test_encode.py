@@ -15,6 +15,8 @@ from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example, open_split, read_manifest
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree, save_tree
+from cogjax.runs import transformer
+from cogjax.runs.transformer import CodedSource
 
 ROOT = Path(__file__).parents[1]
 COUNTS = {"train": 22, "val": 6, "empty": 0}
@@ -67,7 +69,7 @@ def test_the_same_as_codes_in_memory(coded, data, nano_folder, tmp_path, split):
     parts = model_folder.load(nano_folder)
     pictures = open_split(data, split)
     cache = tmp_path / "codes.safetensors"
-    wanted = launch.CodedSource.make(pictures, parts.tokenizer, parts.text, cache)
+    wanted = CodedSource.make(pictures, parts.tokenizer, parts.text, cache)
     found = CodedRecords(open_split(coded, split, CodedExample), parts.text)
     assert len(found) == len(wanted) == COUNTS[split]
     for i in range(len(wanted)):
@@ -252,7 +254,7 @@ def sources(coded, data, monkeypatch):
 
     def both():
         yield "pictures", data
-        monkeypatch.setattr(launch, "encode", None)
+        monkeypatch.setattr(transformer, "encode", None)
         yield "codes", coded
 
     return both()

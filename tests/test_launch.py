@@ -10,6 +10,7 @@ import cogjax
 from cogjax import config, launch
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
+from cogjax.runs.transformer import CodedSource
 
 EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
@@ -126,9 +127,9 @@ def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
 
     parts = load(nano_folder)
     source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
-    made = launch.CodedSource.make(source, parts.tokenizer, parts.text, cache)
+    made = CodedSource.make(source, parts.tokenizer, parts.text, cache)
     assert made.codes.shape == (10, 16)
-    again = launch.CodedSource.make(source, None, parts.text, cache)
+    again = CodedSource.make(source, None, parts.text, cache)
     np.testing.assert_array_equal(made.codes, again.codes)
     texts, codes = again[3]
     assert texts[0] == tuple(parts.text.encode("a red apple 3"))

@@ -29,6 +29,7 @@ ORDER = (
     ("image_codes",),
     ("pipeline",),
     ("evaluate",),
+    ("runs",),
     ("launch", "bench", "encode"),
     ("plan",),
     ("commands",),

@@ -8,9 +8,10 @@ from cogjax.config import section
 from cogjax.data.layout import Layout
 from cogjax.errors import UserError
 from cogjax.families import cogview, dalle, ernie_vilg
-from cogjax.launch import SampleConfig, lm_task
+from cogjax.launch import lm_task
 from cogjax.models.image_lm import DecoderConfig
 from cogjax.parallel.mesh import MeshConfig
+from cogjax.runs.common import SampleConfig
 from cogjax.sampling.autoregressive import Sampler
 from cogjax.tasks.lm import LMTask
 from cogjax.train.loop import TrainConfig

@@ -1,0 +1,1 @@
+"""From the sections of a config to a training run, a file for each kind."""
