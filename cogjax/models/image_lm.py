@@ -100,8 +100,9 @@ class ImageLMConfig(DecoderConfig):
     is full attention in all layers.
     grid: above 0 the `num_text` first positions are the text's, and the codes' have an
     embedding of their row and one of their column, of so many, in place of one each.
-    text_causal, image_first: with patterns, see `ops/sparse_attention.py`. They change
-    no parameter: `reading` turns one direction into the other.
+    text_causal, image_first, num_question: with patterns, see
+    `ops/sparse_attention.py`. They change no parameter: `reading` turns one direction
+    into the other.
     """
 
     vocab_size: int = 58240
@@ -112,11 +113,17 @@ class ImageLMConfig(DecoderConfig):
     grid: int = 0
     text_causal: bool = True
     image_first: bool = False
+    num_question: int = 0
 
     def __post_init__(self):
         super().__post_init__()
         if not self.patterns and (self.image_first or not self.text_causal):
             raise ValueError("text that sees all text needs patterns, if only full")
+        if self.num_question < 0 or (self.num_question and not self.image_first):
+            raise ValueError(
+                f"num_question is {self.num_question}: a question has 0 or more "
+                "positions, behind an image"
+            )
         if self.patterns and len(self.patterns) != self.depth:
             raise ValueError(f"{len(self.patterns)} patterns for {self.depth} layers")
         if self.window and self.patterns:
@@ -191,7 +198,8 @@ class ImageLM(nn.Module):
             the parameters are then scaled too, see `unscale_blocks`.
           only_last: compute the logits of the last position only.
           parts: static (positions, ids): compute only these logits, a list of arrays.
-          visible: bool [b, num_text], with patterns: False for text that none sees.
+          visible: bool [b, text positions], with patterns: False for text that none
+            sees.
 
         Returns:
           (logits [b, t, v] in float32, updated cache or None).
@@ -279,6 +287,7 @@ def _block(config: ImageLMConfig) -> Block:
         window_times=config.window_times,
         image_first=config.image_first,
         text_causal=config.text_causal,
+        num_question=config.num_question,
         parent=None,
     )
 
@@ -347,15 +356,19 @@ def make_cache(
     ]
 
 
-def reading(config: ImageLMConfig) -> ImageLMConfig:
+def reading(config: ImageLMConfig, num_question: int = 0) -> ImageLMConfig:
     """The network, of the same parameters, that reads a picture and writes text.
 
+    num_question: so many text positions between the picture and what is written are a
+    question, and see each other both ways.
     A causal decoder reads both kinds of sequences, so it is its own.
     """
     if config.text_causal:
         return config
     patterns = tuple(replace(pattern, causal=False) for pattern in config.patterns)
-    return replace(config, patterns=patterns, image_first=True)
+    return replace(
+        config, patterns=patterns, image_first=True, num_question=num_question
+    )
 
 
 def scoring(params: Any, id_range: tuple[int, int]) -> Any:

@@ -51,7 +51,8 @@ class Block(nn.Module):
     an image; None is full attention under the mask.
     implementation: of attention without a cache or mask, see `ops/kernels.py`.
     window, window_times: of attention with pivots, see `ops/three_region.py`.
-    image_first, text_causal: of sequences with a kind, see `ops/sparse_attention.py`.
+    image_first, text_causal, num_question: of sequences with a kind, see
+    `ops/sparse_attention.py`.
     """
 
     heads: int
@@ -70,6 +71,7 @@ class Block(nn.Module):
     window_times: int = 1
     image_first: bool = False
     text_causal: bool = True
+    num_question: int = 0
 
     @nn.compact
     def __call__(
@@ -85,7 +87,7 @@ class Block(nn.Module):
         mask: bool [b, t, s] over the inputs; None is causal (a kind masks itself). With
         a cache the inputs are first its prefixes, `place` None; then the positions from
         `place` on of what continues them, and mask is [p, 1, t] over the prefixes.
-        visible: bool [b, num_text], False for text that a kind hides.
+        visible: bool [b, text positions], False for text that a kind hides.
         """
         keys = (None,) * 3
         if layer.dropout_key is not None:
@@ -160,21 +162,25 @@ class Block(nn.Module):
         if self.kind is None or (self.text_causal and not self.image_first):
             return None
         if self.image_first:
-            mask = image_to_text_mask(self.kind, length - self.kind.length)
+            num_text = length - self.kind.length
+            mask = image_to_text_mask(self.kind, num_text, self.num_question)
         else:
             mask = text_to_image_mask(self.kind, self.num_text, text_causal=False)
             mask = mask[:length, :length]
         if visible is None:
             return jnp.asarray(mask[None])
-        around = ((0, 0), (0, length - self.num_text))
+        rest = length - visible.shape[1]
+        around = ((0, 0), (rest, 0) if self.image_first else (0, rest))
         visible = jnp.pad(visible, around, constant_values=True)
         return (mask & visible[:, None]) | jnp.eye(length, dtype=bool)
 
     def _self_attention(self, sparse: bool, length: int, visible: Array | None):
         """Function of (query, key, value) of sequences that mask themselves."""
         # Parameters may be shaped on another machine than the one that computes.
-        hides = visible is not None and self.implementation == "auto"
-        asked = "xla" if self.is_initializing() or hides else self.implementation
+        beyond = visible is not None or self.num_question > 0
+        asked = self.implementation
+        if self.is_initializing() or (beyond and asked == "auto"):
+            asked = "xla"
         kernel = choose(asked, self.dtype, sparse=sparse)
         settings = {"alpha": self.alpha, "implementation": kernel}
         attend = partial(causal_attention, **settings)
@@ -188,6 +194,7 @@ class Block(nn.Module):
                 num_text=num_text,
                 image_first=self.image_first,
                 text_causal=self.text_causal,
+                num_question=self.num_question,
                 text_visible=visible,
                 **settings,
             )

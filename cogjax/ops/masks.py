@@ -105,10 +105,16 @@ def text_to_image_mask(
     return mask
 
 
-def image_to_text_mask(pattern: Pattern, num_text: int) -> np.ndarray:
-    """bool [s, s] over [image, text]: text sees the image and the text before it."""
+def image_to_text_mask(
+    pattern: Pattern, num_text: int, num_question: int = 0
+) -> np.ndarray:
+    """bool [s, s] over [image, text]: text sees the image and the text before it.
+
+    num_question: so many first text positions also see each other both ways.
+    """
     total = pattern.length + num_text
     mask = np.tri(total, dtype=bool)
+    mask[:, : pattern.length + num_question] = True
     mask[: pattern.length] = False
     mask[: pattern.length, : pattern.length] = image_mask(pattern)
     return mask

@@ -37,6 +37,7 @@ def sparse_attention(
     *,
     image_first: bool = False,
     text_causal: bool = True,
+    num_question: int = 0,
     text_visible: Array | None = None,
     alpha: float = 32.0,
     implementation: Implementation = "auto",
@@ -51,16 +52,19 @@ def sparse_attention(
       num_text: text positions, at least 1; commands count as text.
       image_first: the image sees itself only, the text sees the image.
       text_causal: text before an image sees the text before it, otherwise all text.
+      num_question: with `image_first` so many first text positions, a question, also
+        see each other both ways.
       text_visible: bool [b, num_text]; False for text that no other position may see.
       alpha: relaxation constant, see `attention`.
-      implementation: see `ops/kernels.py`; "auto" is "xla" with `text_visible`.
+      implementation: see `ops/kernels.py`; "auto" is "xla" with `text_visible` or a
+        question.
 
     Returns:
       [b, s, n, h] in the dtype of `query`.
 
     Raises:
       ValueError: the sequence is not text and image, the kind is "full", or the
-        implementation is not for this platform or cannot hide text.
+        implementation is not for this platform, cannot hide text or has no question.
     """
     num_image = query.shape[1] - num_text
     missing = pattern.length - num_image
@@ -72,10 +76,14 @@ def sparse_attention(
         )
     form = {"image_first": image_first, "text_causal": text_causal}
     if choose(implementation, query.dtype, sparse=True) == "splash":
-        if text_visible is None:
+        if text_visible is None and not num_question:
             return splash_sparse(query, key, value, pattern, num_text, **form)
         if implementation == "splash":
-            raise ValueError("implementation 'splash' cannot hide text: choose 'auto'")
+            raise ValueError(
+                "implementation 'splash' cannot hide text and has no form for "
+                "questions: choose 'auto'"
+            )
+    form["num_question"] = num_question
     return _structured(
         query, key, value, pattern, num_text, text_visible, alpha, **form
     )
@@ -92,6 +100,7 @@ def _structured(
     *,
     image_first: bool,
     text_causal: bool,
+    num_question: int,
 ) -> Array:
     """`sparse_attention` by blocks of rows, in XLA."""
     num_image = query.shape[1] - num_text
@@ -100,7 +109,8 @@ def _structured(
     first = [x[:, :cut] for x in (query, key, value)]
     last = [x[:, cut:] for x in (query, key, value)]
     text, image = (last, first) if image_first else (first, last)
-    mask = _text_mask(num_text, image_first or text_causal, text_visible)
+    seen_by_all = num_question if image_first else 0 if text_causal else num_text
+    mask = _text_mask(num_text, seen_by_all, text_visible)
     if image_first:
         seen = jnp.ones((*mask.shape[:2], num_image), bool)
         mask = jnp.concatenate([seen, mask], axis=2)
@@ -190,9 +200,9 @@ def _rows_times(x: Array, y: Array, in_place: bool) -> Array:
     return out.reshape(*shape[:3], -1)
 
 
-def _text_mask(num_text: int, causal: bool, visible: Array | None) -> Array:
-    """bool [1 or b, t, t] of the text among itself."""
-    mask = np.tri(num_text, dtype=bool) if causal else np.ones((num_text,) * 2, bool)
+def _text_mask(num_text: int, seen_by_all: int, visible: Array | None) -> Array:
+    """bool [1 or b, t, t] of the text among itself, causal but for the first keys."""
+    mask = np.tri(num_text, dtype=bool) | (np.arange(num_text) < seen_by_all)
     if visible is None:
         return jnp.asarray(mask[None])
     return (jnp.asarray(mask) & visible[:, None]) | jnp.eye(num_text, dtype=bool)

@@ -108,8 +108,8 @@ def prefill(
 
     Args:
       params: trained, or faster those of `for_inference`.
-      prompt: int [q, t], padded on the left by `num_padding` [q]. If `guided` one row
-        more, the empty prompt, last.
+      prompt: int [q, t], padded on the left by `num_padding` [q], behind the image if
+        it comes first. If `guided` one row more, the empty prompt, last.
       keys: [b], one a sequence, b / q for each prompt in turn; token i of a sequence is
         drawn by `fold_in(key, i)`.
       forced: int [b, m]; -1 where a token is to be drawn, otherwise the token.
@@ -128,6 +128,7 @@ def prefill(
     if positions is None:
         positions = jnp.maximum(slots - num_padding[:, None], 0)
         following = length - num_padding
+    real = _real(config, slots, num_padding)
     rows = batch * (1 + guided)
     cache = make_cache(config, len(prompt), length, rows, forced.shape[1], window)
     logits, cache = model.apply(
@@ -137,6 +138,7 @@ def prefill(
         _prompt_mask(config, slots, num_padding),
         cache,
         only_last=True,
+        visible=_visible_question(config, real),
     )
     groups = _groups(num_prompts, guided)
     of_row = np.repeat(groups, batch // num_prompts)
@@ -147,7 +149,7 @@ def prefill(
         done=jnp.zeros(batch, bool),
         logits=logits[:, 0][of_row],
         first=following[of_row],
-        visible=(slots >= num_padding[:, None])[groups],
+        visible=real[groups],
         cache=[_of_groups(layer, groups) for layer in cache],
     )
 
@@ -257,7 +259,9 @@ def _check(config: ImageLMConfig, length: int, num_prompts: int, batch: int) -> 
     if not config.patterns:
         return
     image = config.patterns[0].length
-    expected = image + 1 if config.image_first else config.num_text
+    expected = config.num_text
+    if config.image_first:
+        expected = image + max(1, config.num_question)
     if length != expected:
         raise ValueError(f"a prompt of {length}, expected {expected} tokens")
 
@@ -270,6 +274,19 @@ def _prompt_mask(config: ImageLMConfig, slots: Array, num_padding: Array):
         return padded_causal_mask(slots, slots[0], num_padding)
     real = slots >= num_padding[:, None]
     return real[:, None] | jnp.eye(slots.shape[1], dtype=bool)
+
+
+def _real(config: ImageLMConfig, slots: Array, num_padding: Array) -> Array:
+    """bool [q, t]: tokens that are no padding, which is behind an image if any."""
+    if not config.image_first:
+        return slots >= num_padding[:, None]
+    image = config.patterns[0].length
+    return (slots < image) | (slots >= image + num_padding[:, None])
+
+
+def _visible_question(config: ImageLMConfig, real: Array) -> Array | None:
+    """bool [q, num_question], or None where there is none."""
+    return real[:, -config.num_question :] if config.num_question else None
 
 
 def _groups(num_prompts: int, guided: bool) -> np.ndarray:

@@ -117,6 +117,35 @@ def test_image_to_text_equals_dense_masks(params, name):
     np.testing.assert_allclose(got, want, atol=2e-4, rtol=1e-4)
 
 
+QUESTION = 4  # positions of the question; what is left of the text is the answer
+HIDDEN = np.arange(NUM_IMAGE + NUM_TEXT) - NUM_IMAGE
+HIDDEN = (0 <= HIDDEN) & (HIDDEN < np.array([[0], [2]]))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_questions_equal_dense_masks(params, name):
+    """Two sequences, the question of one with padding in front of it."""
+    config = reading(CONFIGS[name], QUESTION)
+    masks = []
+    for pattern in config.patterns:
+        mask = image_to_text_mask(pattern, NUM_TEXT, QUESTION)
+        masks.append(np.stack([hide_padding(mask, row) for row in HIDDEN]))
+    want = jax.jit(lambda p: dense(p, config, IDS, TO_TEXT, masks))(params)
+    got, _ = jax.jit(ImageLM(config).apply)(
+        {"params": params}, IDS, TO_TEXT, visible=~HIDDEN[:, NUM_IMAGE:]
+    )
+    got, want = np.asarray(got), np.asarray(want)
+    np.testing.assert_allclose(got[~HIDDEN], want[~HIDDEN], atol=2e-4, rtol=1e-4)
+    caption, _ = jax.jit(ImageLM(reading(CONFIGS[name])).apply)(
+        {"params": params}, IDS, TO_TEXT
+    )
+    # Codes see no text in either; the first of the question sees more than before it.
+    np.testing.assert_allclose(
+        got[0, :NUM_IMAGE], caption[0, :NUM_IMAGE], rtol=1e-4, atol=2e-4
+    )
+    assert np.abs(got[0, NUM_IMAGE] - caption[0, NUM_IMAGE]).max() > 0.01
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_each_position_sees_what_the_table_of_the_paper_says(params, name):
     """Where a change of one input reaches, over all layers, in both directions."""
@@ -213,6 +242,11 @@ def test_directions_share_every_parameter(params):
 def test_a_causal_decoder_reads_with_itself():
     config = dataclasses.replace(CONFIGS["own"], text_causal=True)
     assert reading(config) is config
+
+
+def test_questions_stand_behind_an_image():
+    with pytest.raises(ValueError, match="behind an image"):
+        dataclasses.replace(CONFIGS["own"], num_question=2)
 
 
 def test_two_way_text_needs_patterns():

@@ -110,6 +110,17 @@ def test_layouts_of_the_paper_figure():
     np.testing.assert_array_equal(mask[16:, 16:], np.tri(6, dtype=bool))
 
 
+def test_a_question_is_seen_both_ways_and_the_answer_causally():
+    both = Pattern("row", 2, 2, causal=False)
+    mask, plain = image_to_text_mask(both, 5, 3), image_to_text_mask(both, 5)
+    np.testing.assert_array_equal(mask[:4], plain[:4])
+    assert mask[4:, :4].all()
+    text = [[1, 1, 1, 0, 0]] * 3 + [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    np.testing.assert_array_equal(mask[4:, 4:], text)
+    # One position alone has nothing behind it to see.
+    np.testing.assert_array_equal(image_to_text_mask(both, 5, 1), plain)
+
+
 def test_causal_text_makes_full_the_plain_causal_mask():
     mask = text_to_image_mask(Pattern("full", 3, 4), 5)
     np.testing.assert_array_equal(mask, np.tri(17, dtype=bool))

@@ -58,7 +58,7 @@ def reference(arrays, mask):
 sparse = jax.jit(
     sparse_attention,
     static_argnums=(3, 4),
-    static_argnames=("image_first", "text_causal", "alpha"),
+    static_argnames=("image_first", "text_causal", "num_question", "alpha"),
 )
 
 
@@ -134,6 +134,21 @@ def test_text_both_ways_and_padding():
     masks = np.stack([hide_padding(mask, row) for row in padding])
     want = attention(*arrays, jnp.asarray(masks))
     np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+@pytest.mark.parametrize("pattern", BOTH[:6], ids=str)
+def test_questions_both_ways_and_padding(pattern):
+    arrays = inputs(5 + pattern.length)
+    visible = np.array([[True] * 5, [False, True, True, True, True]])
+    form = {"image_first": True, "num_question": 3}
+    got = sparse(*arrays, pattern, 5, **form, text_visible=visible)
+    mask = image_to_text_mask(pattern, 5, 3)
+    padding = np.pad(~visible, ((0, 0), (pattern.length, 0)))
+    masks = np.stack([hide_padding(mask, row) for row in padding])
+    want = attention(*arrays, jnp.asarray(masks))
+    np.testing.assert_allclose(got, want, atol=2e-6)
+    plain = sparse(*arrays, pattern, 5, image_first=True)
+    assert np.abs(plain - want)[:, pattern.length :].max() > 1e-3
 
 
 @pytest.mark.parametrize("missing", [1, 5])
