@@ -18,9 +18,8 @@ import math
 import os
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import grain
@@ -125,13 +124,21 @@ class _Shard:
 
 @dataclass(frozen=True)
 class _Part:
-    """What the .json of a finished shard says; styles and languages are counts."""
+    """What the .json of a finished shard says; contents are counts."""
 
     count: int
     checksum: str
     skipped: list[tuple[str, str]]
     style: dict[str, int]
     captions: dict[str, int]
+    questions: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def contents(self) -> dict[str, dict[str, int]]:
+        """As `records.Contents.counts`."""
+        return {
+            name: getattr(self, name) for name in ("style", "captions", "questions")
+        }
 
 
 @dataclass(frozen=True)
@@ -264,19 +271,19 @@ def _encode_shard(
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     skipped: list[tuple[str, str]] = []
     good = _good(_pictures(job.data, shard, step.image_size), skipped)
-    count, styles, languages = 0, Counter(), Counter()
+    count, contents = 0, records.Contents()
     with _writer(partial) as writer:
         for pictures, codes in step(good):
             for picture, row in zip(pictures, np.asarray(codes), strict=False):
                 item = picture.item
-                coded = CodedExample(item.id, row.ravel(), item.captions, item.meta)
+                coded = CodedExample(
+                    item.id, row.ravel(), item.captions, item.meta, item.questions
+                )
                 writer.write(coded.pack())
-                styles.update([item.meta["style"]] if "style" in item.meta else ())
-                languages.update(language for language, _ in item.captions)
+                contents.add(coded)
             count += len(pictures)
             progress(count)
-    found = dict(styles), dict(languages)
-    part = _Part(count, records.checksum(partial), skipped, *found)
+    part = _Part(count, records.checksum(partial), skipped, **contents.counts())
     os.replace(partial, path)
     # Last: without it the shard is encoded again.
     text = json.dumps(asdict(part), indent=2, ensure_ascii=False, sort_keys=True)
@@ -335,12 +342,10 @@ def _finish(job: _Job, parts: Mapping[_Shard, _Part]) -> records.Manifest:
     job.check(skipped)
     checksums = {job.path(shard).name: part.checksum for shard, part in parts.items()}
     counts = dict.fromkeys(job.splits, 0)
-    contents = {split: {"style": {}, "captions": {}} for split in job.splits}
+    contents = {split: records.Contents() for split in job.splits}
     for shard, part in parts.items():
         counts[shard.split] += part.count
-        for key, found in contents[shard.split].items():
-            both = Counter(found) + Counter(getattr(part, key))
-            contents[shard.split][key] = dict(sorted(both.items()))
+        contents[shard.split].add_counts(part.contents)
     info = {
         "source": {"fingerprint": job.source.fingerprint, "info": job.source.info},
         "tokenizer": job.digest,
@@ -354,7 +359,7 @@ def _finish(job: _Job, parts: Mapping[_Shard, _Part]) -> records.Manifest:
         checksums,
         records.fingerprint(checksums),
         info,
-        contents,
+        {split: found.counts() for split, found in contents.items()},
     )
     records.write_manifest(job.out, manifest)
     return manifest

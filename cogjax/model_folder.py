@@ -104,10 +104,22 @@ def load(folder: Path) -> Parts:
     return dataclasses.replace(parts, params=load_transformer(folder, parts.network))
 
 
-def load_transformer(folder: Path, network: ImageLMConfig) -> dict[str, Any]:
-    """Reads the transformer of a model folder, checked against a network."""
+def load_transformer(
+    folder: Path, network: ImageLMConfig, longer_text: bool = False
+) -> dict[str, Any]:
+    """Reads the transformer of a model folder, checked against a network.
+
+    longer_text: where codes have rows and columns, the text may be longer than it was;
+    its further positions are drawn as for a new network.
+    """
     path = folder / "transformer.safetensors"
     params = load_tree(path)
+    if longer_text and network.grid and "position_embedding" in params:
+        held = params["position_embedding"]
+        missing = max(0, network.num_text - len(held))
+        drawn = np.random.default_rng(0).normal(0, 0.02, (missing, *held.shape[1:]))
+        drawn = drawn.astype(held.dtype)
+        params = {**params, "position_embedding": np.concatenate([held, drawn])}
     check_leaves(flatten(params), flatten(param_shapes(network)), str(path))
     return params
 

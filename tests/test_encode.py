@@ -1,5 +1,6 @@
 """Offline encoding: the codes of the pictures, once each, whoever is killed when."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from cogjax import config, encode, launch, model_folder
-from cogjax.data.codes import CodedExample, CodedRecords
+from cogjax.data.codes import CodedExample, CodedRecords, captions_of
 from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example, open_split, read_manifest
 from cogjax.errors import UserError
@@ -69,12 +70,13 @@ def test_the_same_as_codes_in_memory(coded, data, nano_folder, tmp_path, split):
     parts = model_folder.load(nano_folder)
     pictures = open_split(data, split)
     cache = tmp_path / "codes.safetensors"
-    wanted = CodedSource.make(pictures, parts.tokenizer, parts.text, cache)
-    found = CodedRecords(open_split(coded, split, CodedExample), parts.text)
+    texts = functools.partial(captions_of, parts.text)
+    wanted = CodedSource.make(pictures, parts.tokenizer, texts, cache)
+    found = CodedRecords(open_split(coded, split, CodedExample), texts)
     assert len(found) == len(wanted) == COUNTS[split]
     for i in range(len(wanted)):
-        texts, codes = found[i]
-        assert texts == wanted[i][0]
+        pieces, codes = found[i]
+        assert pieces == wanted[i][0]
         np.testing.assert_array_equal(codes, wanted[i][1])
         assert codes.dtype == wanted[i][1].dtype
     ids = [(e.id, e.captions, e.meta) for e in records(coded, split)]

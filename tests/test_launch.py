@@ -1,5 +1,6 @@
 """The experiments' configs, and runs of the nano ones on a handful of pictures."""
 
+import functools
 import json
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 
 import cogjax
 from cogjax import config, launch
+from cogjax.data.codes import captions_of
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
 from cogjax.runs.transformer import CodedSource
@@ -127,10 +129,11 @@ def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
 
     parts = load(nano_folder)
     source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
-    made = CodedSource.make(source, parts.tokenizer, parts.text, cache)
+    texts = functools.partial(captions_of, parts.text)
+    made = CodedSource.make(source, parts.tokenizer, texts, cache)
     assert made.codes.shape == (10, 16)
-    again = CodedSource.make(source, None, parts.text, cache)
+    again = CodedSource.make(source, None, texts, cache)
     np.testing.assert_array_equal(made.codes, again.codes)
-    texts, codes = again[3]
-    assert texts[0] == tuple(parts.text.encode("a red apple 3"))
+    pieces, codes = again[3]
+    assert pieces[0] == tuple(parts.text.encode("a red apple 3"))
     np.testing.assert_array_equal(codes, made.codes[3])

@@ -1,4 +1,4 @@
-"""`cogjax data`: build a set of emoji, of shapes or from a folder, and look at one."""
+"""`cogjax data`: build a set of emoji, shapes, a folder or questions; look at one."""
 
 import argparse
 import sys
@@ -10,6 +10,8 @@ from cogjax.files import check_folder
 
 _SIZES = whole(8, 1024)
 _EASY = "plain grounds, centres on eighths: for models that train on a CPU"
+_QUESTIONS = "also questions with exact answers, one of each kind and language"
+_FROM = 'one {"image": "a.jpg", "question": "...", "answer": "..."} a line'
 _NUM = "pictures to train on; a twentieth as many of each test split (%(default)s)"
 _TIER = "auto takes the npm archives where npm is installed (%(default)s)"
 _BUDGET = "of broken files to skip before stopping (%(default)s)"
@@ -18,7 +20,7 @@ _VAL = "of pictures to hold out as split val (%(default)s)"
 
 
 def add_parser(commands) -> None:
-    """Adds `data emoji`, `data shapes`, `data folder` and `data show`."""
+    """Adds `data emoji`, `shapes`, `folder`, `questions` and `show`."""
     parser = commands.add_parser("data", help="Build a data set, or look at one.")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
@@ -41,6 +43,7 @@ def add_parser(commands) -> None:
     add("--size", type=whole(32, 256), default=64, help="pixels a side (%(default)s)")
     add("--seed", type=SEED, default=0, help="of the scenes (%(default)s)")
     add("--easy", action="store_true", help=_EASY)
+    add("--questions", action="store_true", help=_QUESTIONS)
 
     summary = "Import pictures with captions: .txt files, metadata.jsonl, CSV or .tar."
     folder = add_command(actions, "folder", _folder, summary)
@@ -52,6 +55,14 @@ def add_parser(commands) -> None:
     add("--budget", type=share, default=0.05, metavar="SHARE", help=_BUDGET)
     add("--val", type=share, default=0.02, metavar="SHARE", help=_VAL)
     add("--caption-field", metavar="NAME", help=_FIELD)
+
+    summary = "Import questions about your pictures, for `cogjax ask`."
+    questions = add_command(actions, "questions", _import_questions, summary)
+    add = questions.add_argument
+    add("--from", dest="source", required=True, metavar="FILE.jsonl", help=_FROM)
+    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    add("--size", type=_SIZES, default=256, help="pixels a side (%(default)s)")
+    add("--val", type=share, default=0.02, metavar="SHARE", help=_VAL)
 
     summary = "Draw a grid of a data set with its captions, and print its counts."
     show = add_command(actions, "show", _show, summary)
@@ -92,6 +103,7 @@ def _shapes(args: argparse.Namespace) -> None:
             size=args.size,
             seed=args.seed,
             easy=args.easy,
+            questions=args.questions,
             progress=progress,
         )
     _report(args.out, manifest, [])
@@ -117,6 +129,22 @@ def _folder(args: argparse.Namespace) -> None:
         )
     skipped = [f"{name}: {reason}" for name, reason in report.skipped]
     _report(args.out, report.manifest, skipped)
+
+
+def _import_questions(args: argparse.Namespace) -> None:
+    check_folder(args.out)
+    from cogjax.data.question_file import import_questions
+
+    with Progress() as progress:
+        manifest = import_questions(
+            args.source,
+            args.out,
+            size=args.size,
+            val_fraction=args.val,
+            progress=progress,
+        )
+    _report(args.out, manifest, [])
+    print(f"questions {manifest.info['num_questions']}")
 
 
 def _report(out: str, manifest, skipped: list[str]) -> None:

@@ -4,12 +4,14 @@ What a transformer's training needs of a picture, in a twentieth of the bytes: i
 and its captions. The captions stay text, so that the text model may change.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgpack
 import numpy as np
 
-from cogjax.data.records import Split
+from cogjax.data.records import Split, pack, texts_of
 from cogjax.data.text import TextTokenizer
 
 MAX_CODEBOOK = 2**16  # Codes are stored in 16 bits.
@@ -23,11 +25,11 @@ class CodedExample:
     codes: np.ndarray
     captions: tuple[tuple[str, str], ...]
     meta: dict[str, str] = field(default_factory=dict)
+    questions: tuple[tuple[str, str, str], ...] = ()
 
     def pack(self) -> bytes:
         """Serialises the example; codes must be below 65,536."""
-        fields = vars(self) | {"codes": self.codes.astype("<u2").tobytes()}
-        return msgpack.packb(fields)
+        return pack(vars(self) | {"codes": self.codes.astype("<u2").tobytes()})
 
     @classmethod
     def unpack(cls, record: bytes) -> "CodedExample":
@@ -35,23 +37,37 @@ class CodedExample:
         try:
             fields = msgpack.unpackb(record, strict_map_key=True)
             codes = np.frombuffer(fields["codes"], "<u2").astype(np.int32)
-            captions = tuple((lang, text) for lang, text in fields["captions"])
-            return cls(fields["id"], codes, captions, fields["meta"])
+            return cls(fields["id"], codes, meta=fields["meta"], **texts_of(fields))
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise ValueError("the record is no coded example") from error
 
 
 @dataclass(frozen=True)
 class CodedRecords:
-    """Random access to (caption piece ids of a picture, its codes), read when asked."""
+    """Random access to (texts of a picture, its codes), read when asked for.
+
+    texts: `captions_of` or `questions_of`, with a text tokenizer.
+    """
 
     records: Split
-    text: TextTokenizer
+    texts: Callable[[Any], tuple]
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int):
         item = self.records[index]
-        texts = tuple(tuple(self.text.encode(caption)) for _, caption in item.captions)
-        return texts, item.codes
+        return self.texts(item), item.codes
+
+
+def captions_of(text: TextTokenizer, item: Any) -> tuple:
+    """Piece ids of each caption of an example."""
+    return tuple(tuple(text.encode(caption)) for _, caption in item.captions)
+
+
+def questions_of(text: TextTokenizer, item: Any) -> tuple:
+    """(piece ids of a question, of its answer) of each question about an example."""
+    return tuple(
+        (tuple(text.encode(question)), tuple(text.encode(answer)))
+        for _, question, answer in item.questions
+    )

@@ -67,10 +67,12 @@ def _folder_entries(folder: Path, text_keys) -> Iterator[Entry]:
         elif path.suffix.lower() in IMAGE_SUFFIXES and path.resolve() not in listed:
             name = path.relative_to(folder).as_posix()
             text = path.with_suffix(".txt")
-            yield Entry(name, _file_reader(path), _text_reader(text))
+            yield Entry(name, file_reader(path), _text_reader(text))
 
 
-def _file_reader(path: Path, limit: int = MAX_BYTES) -> Callable[[], bytes]:
+def file_reader(path: Path, limit: int = MAX_BYTES) -> Callable[[], bytes]:
+    """Function that reads a file, or raises UserError with the reason."""
+
     def read() -> bytes:
         try:
             if path.stat().st_size > limit:
@@ -86,7 +88,7 @@ def _text_reader(path: Path) -> Callable[[], list[str]]:
     def read() -> list[str]:
         if not path.is_file():
             raise UserError(f"no caption file {path.name}")
-        return _lines(_file_reader(path)())
+        return _lines(file_reader(path)())
 
     return read
 
@@ -109,7 +111,7 @@ def _table_entries(table: Path, top: Path, text_keys) -> Iterator[Entry]:
     """Rows of a CSV or JSON-lines file; file names are relative to its folder."""
     root, prefix = table.parent, table.parent.relative_to(top)
     try:
-        data = _file_reader(table, MAX_TABLE_BYTES)()
+        data = file_reader(table, MAX_TABLE_BYTES)()
     except UserError as error:
         raise UserError(f"{table}: {error}") from error
     rows = _csv_rows(data) if table.suffix == ".csv" else _json_rows(data)
@@ -119,17 +121,17 @@ def _table_entries(table: Path, top: Path, text_keys) -> Iterator[Entry]:
         if not isinstance(name, str):
             yield _broken(place, row if isinstance(row, str) else "names no file")
             continue
-        path = _inside(root, name)
+        path = inside(root, name)
         if path is None:
             yield _broken(name, f"is outside {root} or no file name ({place})")
             continue
         captions = _texts(_field(row, text_keys))
-        reader = _file_reader(path)
+        reader = file_reader(path)
         name = (prefix / name).as_posix()
         yield Entry(name, reader, lambda captions=captions: captions, path)
 
 
-def _inside(root: Path, name: str) -> Path | None:
+def inside(root: Path, name: str) -> Path | None:
     """The resolved path if it stays below `root`."""
     try:
         path = (root / name).resolve()

@@ -25,6 +25,7 @@ from cogjax.files import write_atomic
 
 __all__ = [
     "CODES",
+    "Contents",
     "DatasetBuilder",
     "Example",
     "Manifest",
@@ -33,7 +34,9 @@ __all__ = [
     "decode_image",
     "fingerprint",
     "open_split",
+    "pack",
     "read_manifest",
+    "texts_of",
     "write_manifest",
 ]
 
@@ -43,30 +46,50 @@ CODES = "codes"  # The kind of a data set that holds codes instead of pictures.
 
 @dataclass(frozen=True)
 class Example:
-    """One picture with its captions.
+    """One picture with its captions, and what is asked about it.
 
     image: encoded (PNG) bytes. captions: (language, text) pairs, the language "en",
-    "zh" or "" if unknown. meta: free text fields such as the style.
+    "zh" or "" if unknown. meta: free text fields such as the style. questions: (kind,
+    question, answer), the kind "" if there are none.
     """
 
     id: str
     image: bytes
     captions: tuple[tuple[str, str], ...]
     meta: dict[str, str] = field(default_factory=dict)
+    questions: tuple[tuple[str, str, str], ...] = ()
 
     def pack(self) -> bytes:
         """Serialises the example."""
-        return msgpack.packb(asdict(self))
+        return pack(asdict(self))
 
     @classmethod
     def unpack(cls, record: bytes) -> "Example":
         """Reads a serialised example; ValueError if it is none."""
         try:
             fields = msgpack.unpackb(record, strict_map_key=True)
-            captions = tuple((lang, text) for lang, text in fields["captions"])
-            return cls(fields["id"], fields["image"], captions, fields["meta"])
+            texts = texts_of(fields)
+            return cls(fields["id"], fields["image"], meta=fields["meta"], **texts)
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise ValueError("the record is not a cogjax example") from error
+
+
+def pack(fields: dict[str, Any]) -> bytes:
+    """msgpack of a record's fields; without questions as before there were any."""
+    if not fields["questions"]:
+        fields = {name: value for name, value in fields.items() if name != "questions"}
+    return msgpack.packb(fields)
+
+
+def texts_of(fields: Mapping[str, Any]) -> dict[str, tuple]:
+    """The captions and questions of a record's fields."""
+    return {
+        "captions": tuple((lang, text) for lang, text in fields["captions"]),
+        "questions": tuple(
+            (kind, question, answer)
+            for kind, question, answer in fields.get("questions", ())
+        ),
+    }
 
 
 @dataclass(frozen=True)
@@ -75,8 +98,9 @@ class Manifest:
 
     counts: examples of each split. checksums: sha256 of each shard file. fingerprint:
     sha256 over the checksums, the identity of the data. info: licences, skipped files.
-    contents: of each split, how many examples of each style and captions of each
-    language: {"train": {"style": {"noto": 9}, "captions": {"en": 5}}}.
+    contents: of each split, how many examples of each style, captions of each language
+    and questions, if any, of each kind: {"train": {"style": {"noto": 9}, "captions":
+    {"en": 5}, "questions": {"count": 3}}}.
     """
 
     kind: str
@@ -86,6 +110,33 @@ class Manifest:
     fingerprint: str
     info: dict[str, Any] = field(default_factory=dict)
     contents: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+
+
+class Contents:
+    """Counts what examples hold, for a manifest."""
+
+    def __init__(self):
+        self._found = {name: Counter() for name in ("style", "captions", "questions")}
+
+    def add(self, example: Any) -> None:
+        """Counts an `Example`, or one with codes in place of the picture."""
+        style = example.meta.get("style")
+        self._found["style"].update([] if style is None else [style])
+        self._found["captions"].update(language for language, _ in example.captions)
+        self._found["questions"].update(kind for kind, _, _ in example.questions)
+
+    def add_counts(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Adds what another one has counted."""
+        for name, found in counts.items():
+            self._found[name].update(found)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """As in `Manifest.contents`, for one split."""
+        return {
+            name: dict(sorted(found.items()))
+            for name, found in self._found.items()
+            if found or name != "questions"
+        }
 
 
 class RecordWriter:
@@ -143,7 +194,7 @@ class DatasetBuilder:
                 f"{out} is not empty and not a data set: choose another folder"
             )
         self._partial = self.out.with_name(f".{self.out.name}.{uuid.uuid4().hex[:8]}")
-        self._contents = {s: (Counter(), Counter()) for s in num_shards}
+        self._contents = {s: Contents() for s in num_shards}
 
     def __enter__(self) -> "DatasetBuilder":
         try:
@@ -161,9 +212,7 @@ class DatasetBuilder:
     def write(self, split: str, example: Example) -> None:
         """Appends an example to a split."""
         self._writers[split].write(example)
-        styles, languages = self._contents[split]
-        styles.update([example.meta["style"]] if "style" in example.meta else ())
-        languages.update(language for language, _ in example.captions)
+        self._contents[split].add(example)
 
     def write_text(self, name: str, text: str) -> None:
         """Adds a text file for people, such as licences, to the folder."""
@@ -192,10 +241,7 @@ class DatasetBuilder:
             checksums,
             fingerprint(checksums),
             dict(info),
-            {
-                split: {"style": _sorted(styles), "captions": _sorted(languages)}
-                for split, (styles, languages) in self._contents.items()
-            },
+            {split: found.counts() for split, found in self._contents.items()},
         )
         write_manifest(self._partial, manifest)
         return manifest
@@ -229,10 +275,6 @@ def damaged_shards(folder: str | os.PathLike) -> list[str]:
         for name, path in paths.items()
         if not path.is_file() or checksum(path) != checksums[name]
     ]
-
-
-def _sorted(counts: Counter) -> dict[str, int]:
-    return dict(sorted(counts.items()))
 
 
 def read_manifest(folder: str | os.PathLike) -> Manifest:

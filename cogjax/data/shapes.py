@@ -146,12 +146,21 @@ def ask(task: str, rng: np.random.Generator, unseen: bool = False) -> Request:
 
 
 def example(
-    seed: int, split: str, index: int, size: int = 64, easy: bool = False
+    seed: int,
+    split: str,
+    index: int,
+    size: int = 64,
+    easy: bool = False,
+    questions: bool = False,
 ) -> Example:
     """Example `index` of a split, with 2 x CAPTIONS captions; easy: as `draw_scene`.
 
+    questions: one of each kind and language too; they change nothing else.
     meta: "scene", as `Scene.from_json` reads it.
     """
+    # Questions are about what is held out here.
+    from cogjax.data.shape_questions import ask_all
+
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     scene = draw_scene(rng, split == "unseen", easy)
     captions = tuple(
@@ -160,7 +169,10 @@ def example(
         for _ in range(CAPTIONS)
     )
     png = encode_png(render(scene, size))
-    return Example(f"{split}-{index}", png, captions, {"scene": scene.to_json()})
+    meta = {"scene": scene.to_json()}
+    asked = ask_all(scene, rng) if questions else ()
+    asked = tuple((each.kind, each.text, each.answer) for each in asked)
+    return Example(f"{split}-{index}", png, captions, meta, asked)
 
 
 def build_shapes(
@@ -170,6 +182,7 @@ def build_shapes(
     size: int = 64,
     seed: int = 0,
     easy: bool = False,
+    questions: bool = False,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -177,6 +190,7 @@ def build_shapes(
 
     Args:
       num: 20 or more. size: pixels a side, 32 to 256. easy: as `draw_scene`.
+      questions: also what may be asked of each picture, see `shape_questions.py`.
 
     Raises:
       UserError: an `out` that is in the way.
@@ -186,7 +200,8 @@ def build_shapes(
     shards = {"train": max(4, num // 25_000), "val": 1, "unseen": 1}
     done, total = 0, sum(counts.values())
     with DatasetBuilder(out, "shapes", size, shards) as builder:
-        make = functools.partial(example, seed, size=size, easy=easy)
+        settings = {"size": size, "easy": easy, "questions": questions}
+        make = functools.partial(example, seed, **settings)
         for split, made in _examples(make, counts, workers):
             builder.write(split, made)
             done += 1

@@ -72,16 +72,21 @@ def show(
         for field, counts in manifest.contents.get(name, {}).items():
             _print_counts(field, counts)
     for example in picks[:10]:
-        print(f"  {example.id}: " + " | ".join(t for _, t in example.captions[:6]))
+        texts = [text for _, text in example.captions[:6]]
+        print(f"  {example.id}: " + " | ".join(texts + _questions(example)[:6]))
     print(f"{count} pictures of {split} in {path}")
     return path
 
 
 def _caption(example: Example) -> str:
-    """A caption that the fonts here can draw, else the file name."""
-    texts = [text for _, text in example.captions]
+    """A caption or question that the fonts here can draw, else the file name."""
+    texts = [*(text for _, text in example.captions), *_questions(example)]
     ascii_texts = [text for text in texts if text.isascii()]
-    return (texts if _font() else ascii_texts or [example.id])[0]
+    return ((texts if _font() else ascii_texts) or [example.id])[0]
+
+
+def _questions(example: Example) -> list[str]:
+    return [f"{question} {answer}" for _, question, answer in example.questions]
 
 
 def _print_counts(field: str, counts: Mapping[str, int]) -> None:

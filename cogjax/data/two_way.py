@@ -2,11 +2,13 @@
 
     text to image   [PAD]... text [BOI1] | image
     image to text   image | [ROI1] text [SEP] [PAD]...
+    question        image [PAD]... question [ROI1] | answer [SEP] [PAD]...
 
-The source is left of the bar. A command is where the first token of the target is
-predicted, each later one where the token before it is. Positions of the text are
-counted from its first piece, 1, in both directions; commands are at 0. Codes follow the
-longest text. The paper states neither commands nor positions: these are ours.
+The source is left of the bar; of the last, the image does not see the question. A
+command is where the first token of the target is predicted, each later one where the
+token before it is. Positions of each text are counted from its first piece, 1; commands
+are at 0. Codes follow the longest text. The paper states neither commands nor positions
+nor where a question stands: these are ours.
 """
 
 from collections.abc import Sequence
@@ -89,6 +91,39 @@ class TwoWayLayout:
         weights[len(tokens) - len(target) : len(tokens)] = 1
         return ids, weights
 
+    def question_prompts(
+        self, questions: Sequence[Sequence[int]], codes: np.ndarray
+    ) -> Prompts:
+        """`image question [ROI1]` of codes int [b, image_len]: before an answer."""
+        rows = [[*self._text(text), self.vocab.command("[ROI1]")] for text in questions]
+        pad = self.vocab.command("[PAD]")
+        text, num_padding = left_pad(rows, self.num_text, pad)
+        ids = np.concatenate([codes, text], axis=1).astype(np.int32)
+        text_positions = np.cumsum(text != pad, axis=1)
+        text_positions[:, -1] = 0
+        image = np.arange(self.image_len) + self.num_text
+        image = np.broadcast_to(image, (len(ids), self.image_len))
+        positions = np.concatenate([image, text_positions], axis=1)
+        following = np.ones(len(ids), np.int32)
+        return Prompts(ids, num_padding, positions.astype(np.int32), following)
+
+    def answer(
+        self,
+        question_ids: Sequence[int],
+        answer_ids: Sequence[int],
+        codes: Sequence[int],
+        answer_len: int,
+    ) -> np.ndarray:
+        """int32 [image_len + num_text + answer_len + 1]; a longer answer is cut.
+
+        The answer and its end are the targets.
+        """
+        start = self.question_prompts([question_ids], np.asarray(codes)[None]).ids[0]
+        target = [*self._text(answer_ids[:answer_len]), self.vocab.command("[SEP]")]
+        missing = answer_len + 1 - len(target)
+        padding = [self.vocab.command("[PAD]")] * missing
+        return np.array([*start, *target, *padding], np.int32)
+
     def _text(self, text_ids: Sequence[int]) -> list[int]:
         return [self.vocab.text_start + int(i) for i in text_ids[: self.text_len]]
 
@@ -98,10 +133,20 @@ class TwoWayMixture:
     """How training examples are drawn from captioned code grids.
 
     caption_dropout: share of examples whose text-to-image half has an empty text, for
-    classifier-free guidance; the paper has none.
+    classifier-free guidance; the paper has none. questions: of the data set of
+    questions, beside each example. answer_len: longest answer in pieces, longer ones
+    are cut. answer_weight: of an answer's loss beside the two directions'.
     """
 
     caption_dropout: float = 0.1
+    questions: int = 0
+    answer_len: int = 8
+    answer_weight: float = 1.0
+
+    def __post_init__(self):
+        for name, least in (("questions", 0), ("answer_len", 1), ("answer_weight", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, at least {least}")
 
     def example(
         self,
@@ -115,3 +160,17 @@ class TwoWayMixture:
         dropped = rng.random() < self.caption_dropout
         to_image = layout.text_to_image(() if dropped else text, codes)
         return {"to_image": to_image, "to_text": layout.image_to_text(text, codes)[0]}
+
+    def answers(
+        self, layout: TwoWayLayout, asked: Sequence, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Draws questions: {"answers": int32 [questions, t]} of `layout.answer`.
+
+        asked: pictures as ((question ids, answer ids) pairs, codes), one pair or more.
+        """
+        rows = []
+        for _ in range(self.questions):
+            pairs, codes = asked[rng.integers(len(asked))]
+            pair = pairs[rng.integers(len(pairs))]
+            rows.append(layout.answer(*pair, codes, self.answer_len))
+        return {"answers": np.stack(rows)}

@@ -20,13 +20,16 @@ class DataConfig:
 
     path: data set folder, for a transformer also one of `cogjax encode`. The rest is
     for a transformer too. tokenizer, text: image tokenizer folder and text model file.
-    weights: model folder to start from instead of at random.
+    weights: model folder to start from instead of at random; where its texts were
+    shorter, the positions behind them start at random. questions: data set whose
+    questions are learnt beside the captions of `path`, for `task.questions`.
     """
 
     path: str
     tokenizer: str = ""
     text: str = ""
     weights: str = ""
+    questions: str = ""
     split: str = "train"
     eval_split: str = "val"
 

@@ -1,5 +1,6 @@
 """Runs that train a transformer on images, with both tokenizers: -> model folder."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,12 @@ import numpy as np
 from cogjax import model_folder
 from cogjax.config import section
 from cogjax.data import records
-from cogjax.data.codes import CodedExample, CodedRecords
+from cogjax.data.codes import (
+    CodedExample,
+    CodedRecords,
+    captions_of,
+    questions_of,
+)
 from cogjax.data.layout import Layout, Mixture
 from cogjax.data.show import grid
 from cogjax.data.text import TextTokenizer
@@ -33,7 +39,8 @@ class Kind(NamedTuple):
     """How a family is trained.
 
     mixture: settings of the task, which draw examples by `example(layout, texts, codes,
-    rng)`. task: the objective of (network, layout, mixture).
+    rng)`, and where it has `questions` these by `answers(layout, asked, rng)`. task:
+    the objective of (network, layout, mixture).
     """
 
     family: str
@@ -55,7 +62,9 @@ KINDS = {
     "ernie_vilg": Kind(
         "ernie_vilg",
         TwoWayMixture,
-        lambda network, layout, mixture: TwoWayTask(network, layout.vocab),
+        lambda network, layout, mixture: TwoWayTask(
+            network, layout.vocab, mixture.answer_weight
+        ),
     ),
 }
 
@@ -80,7 +89,8 @@ class Transformer:
         settings = FAMILIES[kind.family].TransformerConfig
         transformer = section(settings, config.get("model", {}), "model")
         mixture = task_section(kind.mixture, config)
-        for key in ("tokenizer", "text"):
+        asks = getattr(mixture, "questions", 0)
+        for key in ("tokenizer", "text", *(["questions"] if asks else [])):
             if not getattr(data, key):
                 raise UserError(f"config key 'data.{key}' is required for task {name}")
         tokenizer = model_folder.load_tokenizer(Path(data.tokenizer))
@@ -119,25 +129,23 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
     data, sampling, task = sections["data"], sections["sample"], lm.task
     manifest = records.read_manifest(data.path)
     digest = _digest(Path(data.tokenizer) / "tokenizer.safetensors", Path(data.text))
-    encoded = manifest.kind == records.CODES
-    if encoded and manifest.info["tokenizer"] != model_folder.digest(lm.tokenizer):
-        raise UserError(
-            f"{data.path} was encoded with another tokenizer than {data.tokenizer}: "
-            f"set data.tokenizer to that one, or encode again with `cogjax encode`"
-        )
+    layout, fingerprint = lm.layout, f"{manifest.fingerprint}/{data.split}/{digest}"
+    asks = getattr(lm.mixture, "questions", 0)
+    if asks:
+        _check_answers(lm)
+        fingerprint += f"/{records.read_manifest(data.questions).fingerprint}"
 
-    def coded(split):
-        if encoded:
-            found = records.open_split(data.path, split, CodedExample)
-            return CodedRecords(found, lm.text)
-        name = f"{split}-{manifest.fingerprint[:12]}-{digest}.safetensors"
-        source = records.open_split(data.path, split)
-        return CodedSource.make(source, lm.tokenizer, lm.text, workdir / "codes" / name)
+    def coded(split, path=data.path, what="captions"):
+        return _coded(lm, sections, workdir / "codes", path, split, digest, what)
 
-    layout = lm.layout
+    def example(asked, item, rng):
+        drawn = lm.mixture.example(layout, *item, rng)
+        return drawn | (lm.mixture.answers(layout, asked, rng) if asked else {})
 
-    def example(item, rng):
-        return lm.mixture.example(layout, *item, rng)
+    def sources(split):
+        """(pairs, how an example is drawn from one) of a split."""
+        asked = coded(split, data.questions, "questions") if asks else None
+        return coded(split), functools.partial(example, asked)
 
     def sample(step, train_state, logger):
         if not sampling.prompts:
@@ -153,22 +161,61 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
     start_params = None
     if data.weights:
         network = task.model.config
-        start_params = model_folder.load_transformer(Path(data.weights), network)
+        start_params = model_folder.load_transformer(
+            Path(data.weights), network, longer_text=True
+        )
     return Run(
         task,
-        batches(coded(data.split), example, sections["train"]),
-        eval_batches(coded(data.eval_split), example, sections),
+        batches(*sources(data.split), sections["train"]),
+        eval_batches(*sources(data.eval_split), sections),
         sample,
-        f"{manifest.fingerprint}/{data.split}/{digest}",
+        fingerprint,
         start_params,
     )
 
 
+def _coded(
+    lm: Transformer, sections, codes: Path, path: str, split: str, digest: str, what
+):
+    """Pictures of a split as (texts, codes); what: "captions" or "questions"."""
+    manifest, data = records.read_manifest(path), sections["data"]
+    held = manifest.contents.get(split)
+    if held is not None and manifest.counts.get(split) and not held.get(what):
+        raise UserError(
+            f"split '{split}' of {path} has no {what}: set "
+            f"data.{'path' if what == 'captions' else what} to a data set with some"
+        )
+    texts_of = {"captions": captions_of, "questions": questions_of}[what]
+    texts_of = functools.partial(texts_of, lm.text)
+    if manifest.kind != records.CODES:
+        name = f"{split}-{manifest.fingerprint[:12]}-{digest}.safetensors"
+        source = records.open_split(path, split)
+        return CodedSource.make(source, lm.tokenizer, texts_of, codes / name)
+    if manifest.info["tokenizer"] != model_folder.digest(lm.tokenizer):
+        raise UserError(
+            f"{path} was encoded with another tokenizer than {data.tokenizer}: "
+            f"set data.tokenizer to that one, or encode again with `cogjax encode`"
+        )
+    return CodedRecords(records.open_split(path, split, CodedExample), texts_of)
+
+
+def _check_answers(lm: Transformer) -> None:
+    """UserError for answers that have no positions."""
+    if lm.mixture.answer_len > lm.transformer.text_len:
+        raise UserError(
+            f"task.answer_len is {lm.mixture.answer_len}, more than model.text_len, "
+            f"{lm.transformer.text_len}: lower it or raise that"
+        )
+
+
 @dataclass(frozen=True)
 class CodedSource:
-    """Random access to (caption piece ids of an image, its codes), all in memory."""
+    """Random access to (texts of an image, its codes), all in memory.
 
-    texts: tuple[tuple[tuple[int, ...], ...], ...]
+    texts: piece ids, as `captions_of` or `questions_of` gives them.
+    """
+
+    texts: tuple[tuple, ...]
     codes: np.ndarray
 
     def __len__(self) -> int:
@@ -182,15 +229,12 @@ class CodedSource:
         cls,
         source: Sequence[records.Example],
         tokenizer: ImageTokenizer,
-        text: TextTokenizer,
+        texts_of: Callable[[records.Example], tuple],
         cache: Path,
     ):
         """Encodes a split with the image tokenizer, or reads an earlier encoding."""
         items = [source[i] for i in range(len(source))]
-        texts = tuple(
-            tuple(tuple(text.encode(caption)) for _, caption in item.captions)
-            for item in items
-        )
+        texts = tuple(map(texts_of, items))
         if cache.exists():
             codes = load_tree(cache)["codes"]
             if len(codes) == len(items):

@@ -135,10 +135,9 @@ def prefill(
         {"params": scoring(params, id_range)},
         prompt,
         positions,
-        _prompt_mask(config, slots, num_padding),
-        cache,
+        cache=cache,
         only_last=True,
-        visible=_visible_question(config, real),
+        **_prompt_masks(config, slots, num_padding, real),
     )
     groups = _groups(num_prompts, guided)
     of_row = np.repeat(groups, batch // num_prompts)
@@ -266,14 +265,14 @@ def _check(config: ImageLMConfig, length: int, num_prompts: int, batch: int) -> 
         raise ValueError(f"a prompt of {length}, expected {expected} tokens")
 
 
-def _prompt_mask(config: ImageLMConfig, slots: Array, num_padding: Array):
-    """bool [q, t, t]; None for an image, whose layers mask themselves."""
+def _prompt_masks(config: ImageLMConfig, slots, num_padding, real: Array) -> dict:
+    """mask bool [q, t, t]; behind an image, whose layers mask themselves, visible."""
     if config.image_first:
-        return None
+        question = real[:, config.patterns[0].length :]
+        return {"visible": question if config.num_question else None}
     if config.text_causal:
-        return padded_causal_mask(slots, slots[0], num_padding)
-    real = slots >= num_padding[:, None]
-    return real[:, None] | jnp.eye(slots.shape[1], dtype=bool)
+        return {"mask": padded_causal_mask(slots, slots[0], num_padding)}
+    return {"mask": real[:, None] | jnp.eye(slots.shape[1], dtype=bool)}
 
 
 def _real(config: ImageLMConfig, slots: Array, num_padding: Array) -> Array:
@@ -282,11 +281,6 @@ def _real(config: ImageLMConfig, slots: Array, num_padding: Array) -> Array:
         return slots >= num_padding[:, None]
     image = config.patterns[0].length
     return (slots < image) | (slots >= image + num_padding[:, None])
-
-
-def _visible_question(config: ImageLMConfig, real: Array) -> Array | None:
-    """bool [q, num_question], or None where there is none."""
-    return real[:, -config.num_question :] if config.num_question else None
 
 
 def _groups(num_prompts: int, guided: bool) -> np.ndarray:

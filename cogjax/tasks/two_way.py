@@ -1,6 +1,6 @@
 """ERNIE-ViLG's objective: text to image and image to text in one step (section 3.1).
 
-    L = L_text_to_image + L_image_to_text
+    L = L_text_to_image + L_image_to_text (+ L_answers, generative question answering)
 
 Each is the sum of the target's negative log-likelihoods; the source has no loss. The
 sums are divided by the number of examples and nothing else, so a direction weighs by
@@ -27,18 +27,21 @@ from cogjax.tasks import branches
 class TwoWayTask:
     """Task over batches {"to_image": [b, m + n], "to_text": [b, n + m + 1]} of int32.
 
-    m text positions and n codes, laid out by `data/two_way.py`.
+    m text positions and n codes, laid out by `data/two_way.py`. With questions also
+    "answers": [b, q, n + m + a + 1], q of them an example, answers of a tokens.
     """
 
     matrix_axes = staticmethod(matrix_axes)
     param_axes = PARAM_AXES
     rescale = staticmethod(branches.rescale)
 
-    def __init__(self, model: ImageLMConfig, vocab: Vocab):
+    def __init__(self, model: ImageLMConfig, vocab: Vocab, answer_weight: float = 1.0):
         """model: the network of text to image, with patterns and a grid."""
         self.config = model
         self.model = ImageLM(model)
         self.reader = ImageLM(reading(model))
+        self.answerer = ImageLM(reading(model, model.num_text))
+        self.answer_weight = answer_weight
         self.vocab = vocab
         self.loss_scale = branches.needs_loss_scale(model)
 
@@ -50,17 +53,18 @@ class TwoWayTask:
         """One training forward pass in each direction: (loss, (state, metrics))."""
         # The loss is a sum over tokens: M counts examples (`ops/gradient_scale`).
         params, scales = branches.scale(params, state, len(batch["to_text"]))
-        loss, metrics = self._both(params, batch, jax.random.split(key), scales)
+        keys = jax.random.split(key, 3 if "answers" in batch else 2)
+        loss, metrics = self._all(params, batch, keys, scales)
         metrics |= branches.metrics(state)
         return loss, (state, metrics)
 
     def eval_metrics(self, params, state, batch, key: Array):
         """Losses without dropout: of an example, of a code and of a text token."""
         del state, key
-        loss, metrics = self._both(params, batch, (None, None), None)
+        loss, metrics = self._all(params, batch, (None,) * 3, None)
         return {"loss": loss, **metrics}
 
-    def _both(self, params, batch, keys, scales):
+    def _all(self, params, batch, keys, scales):
         """(loss, metrics in nats); those of a direction are sums over an example."""
         image = self.image_losses(params, batch["to_image"], keys[0], scales)
         text, weights = self.text_losses(params, batch["to_text"], keys[1], scales)
@@ -71,7 +75,18 @@ class TwoWayTask:
             "image_loss": jnp.mean(image),
             "text_loss": losses.weighted_mean(text, weights),
         }
-        return to_image + to_text, metrics
+        if "answers" not in batch:
+            return to_image + to_text, metrics
+        asked = batch["answers"]
+        found = self.answer_losses(params, asked, keys[2], scales)
+        values, weights, picked = found
+        answers = jnp.sum(values * weights) / len(asked)
+        metrics |= {
+            "answers": answers,
+            "answer_loss": losses.weighted_mean(values, weights),
+            "answer_right": jnp.mean(jnp.all(picked | (weights == 0), axis=1)),
+        }
+        return to_image + to_text + self.answer_weight * answers, metrics
 
     def image_losses(self, params, ids: Array, key=None, scales=None) -> Array:
         """Text to image: int [b, m + n] -> loss of each code, float32 [b, n]."""
@@ -116,3 +131,35 @@ class TwoWayTask:
         weights = targets != self.vocab.command("[PAD]")
         values = losses.token_losses(logits, targets - start)
         return values, weights.astype(jnp.float32)
+
+    def answer_losses(self, params, ids: Array, key=None, scales=None):
+        """Questions [b, q, t] -> (losses, weights, whether the most probable is right).
+
+        Each [b q, answer and its end]; the source is as in `data/two_way.py`.
+        """
+        num_text, pad = self.config.num_text, self.vocab.command("[PAD]")
+        ids = ids.reshape(-1, ids.shape[-1])
+        num_codes = self.config.grid**2
+        inputs, source = ids[:, :-1], num_codes + num_text
+        question, answer = inputs[:, num_codes:source], inputs[:, source:]
+        real = question != pad
+        codes = jnp.arange(num_codes) + num_text
+        parts = [
+            jnp.broadcast_to(codes, (len(ids), num_codes)),
+            jnp.cumsum(real, axis=1).at[:, -1].set(0),
+            jnp.broadcast_to(1 + jnp.arange(answer.shape[1]), answer.shape),
+        ]
+        start, stop = self.vocab.text_start, self.vocab.size
+        (logits,), _ = self.answerer.apply(
+            {"params": params},
+            inputs,
+            jnp.concatenate(parts, axis=1),
+            key=key,
+            scales=scales,
+            parts=((slice(source - 1, None), slice(start, stop)),),
+            visible=jnp.concatenate([real, answer != pad], axis=1),
+        )
+        targets = ids[:, source:]
+        weights = (targets != pad).astype(jnp.float32)
+        values = losses.token_losses(logits, targets - start)
+        return values, weights, jnp.argmax(logits, axis=-1) == targets - start

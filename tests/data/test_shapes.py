@@ -1,5 +1,6 @@
 """The world of shapes: true captions, held-out combinations, the same for a seed."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -61,6 +62,18 @@ def test_a_function_of_seed_split_and_index():
     assert one == shapes.example(3, "train", 7, 32)
     others = [(4, "train", 7), (3, "val", 7), (3, "train", 8)]
     assert all(shapes.example(*other, 32).image != one.image for other in others)
+
+
+def test_questions_change_nothing_else():
+    plain, asked = (
+        shapes.example(3, "val", 7, 32, questions=questions)
+        for questions in (False, True)
+    )
+    assert plain.questions == () and len(asked.questions) > 5
+    assert dataclasses.replace(asked, questions=()) == plain
+    # What was written before there were questions is written as before.
+    assert records.Example.unpack(asked.pack()) == asked
+    assert b"questions" not in plain.pack()
 
 
 def test_the_easy_world_is_a_part_of_the_whole():

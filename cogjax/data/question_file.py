@@ -1,0 +1,104 @@
+"""Your own questions about pictures to a data set.
+
+    {"image": "cat.jpg", "question": "what is it?", "answer": "a cat"}    a line, UTF-8
+
+`image` is relative to the file's folder and stays inside it. A field "type", if any,
+names the kind of the question, by which accuracies are told apart.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cogjax.data.folder import clean_caption, printable
+from cogjax.data.folder_entries import MAX_TABLE_BYTES, file_reader, inside
+from cogjax.data.images import decode_image, encode_png
+from cogjax.data.records import DatasetBuilder, Example, Manifest
+from cogjax.errors import UserError
+
+Triple = tuple[str, str, str]
+
+
+def import_questions(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    size: int = 256,
+    val_fraction: float = 0.02,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Manifest:
+    """Writes splits train and val of the pictures of a .jsonl file, with its questions.
+
+    A picture is one example, with all questions about it; the split follows a hash of
+    its name. Pictures are resized and centre-cropped to `size` pixels a side.
+
+    Raises:
+      UserError: a line that is no question, with its number, or a picture that is
+        missing, outside the folder or unreadable. Nothing is left at `out` then.
+    """
+    source = Path(source)
+    progress = progress or (lambda done, total, label: None)
+    asked = _read(source)
+    shards = {"train": 4, "val": 1}
+    with DatasetBuilder(out, "questions", size, shards) as builder:
+        for index, (name, (path, place, questions)) in enumerate(asked.items()):
+            if index % 32 == 0:
+                progress(index, len(asked), "importing")
+            try:
+                pixels = decode_image(file_reader(path)(), size)
+            except UserError as error:
+                raise UserError(f"{place}: picture {name}: {error}") from error
+            example = Example(name, encode_png(pixels), (), questions=tuple(questions))
+            held_out = zlib.crc32(name.encode()) < val_fraction * 2**32
+            builder.write("val" if held_out else "train", example)
+        progress(len(asked), len(asked), "importing")
+        total = sum(len(questions) for *_, questions in asked.values())
+        return builder.finish({"num_questions": total})
+
+
+def _read(source: Path) -> dict[str, tuple[Path, str, list[Triple]]]:
+    """(file, place of the first line, questions) of each picture by its name."""
+    asked: dict[str, tuple[Path, str, list[Triple]]] = {}
+    try:
+        data = file_reader(source, MAX_TABLE_BYTES)()
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    for place, image, triple in _lines(source, data):
+        path, name = inside(source.parent, image), printable(image)
+        if path is None:
+            raise UserError(f"{place}: picture {name} is outside {source.parent}")
+        if not path.is_file():
+            raise UserError(f"{place}: picture {name} is missing")
+        asked.setdefault(name, (path, place, []))[2].append(triple)
+    if not asked:
+        raise UserError(f"{source} holds no questions: write one JSON object a line")
+    return asked
+
+
+def _lines(source: Path, data: bytes) -> Iterator[tuple[str, str, Triple]]:
+    """(place, name of the picture, (kind, question, answer)) of each line."""
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        place = f"{source}:{number}"
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{place}: not UTF-8") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{place}: not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: not a JSON object")
+        for name in ("image", "question", "answer"):
+            if not (isinstance(row.get(name), str) and clean_caption(row[name])):
+                raise UserError(
+                    f"{place}: needs the texts image, question and answer, has no "
+                    f"{name}"
+                )
+        kind = row.get("type", "")
+        if not isinstance(kind, str):
+            raise UserError(f"{place}: type is no text")
+        texts = (clean_caption(text) for text in (kind, row["question"], row["answer"]))
+        yield place, row["image"], tuple(texts)

@@ -1,0 +1,79 @@
+"""ERNIE-ViLG learns to answer questions: a second run from trained weights.
+
+    cogjax data shapes --out data/questions --n 20000 --easy --seed 1 --questions
+    cogjax train --config experiments/ernie_vilg/questions.py --workdir runs/vqa
+    cogjax ask picture.png "how many stars are there?" --model runs/vqa/export
+
+Each picture is learnt in both directions as before, so that nothing is forgotten, and
+beside it questions about others (`data.questions`; your own: `cogjax data questions`).
+The argument is "shapes" or "shapes,nano"; the former takes 20 minutes of one CPU core.
+"""
+
+import dataclasses
+
+import ml_collections
+
+from cogjax.families import ernie_vilg
+
+# As experiments/ernie_vilg/shapes.py, with room for questions of up to 22 pieces.
+TRANSFORMER = ernie_vilg.TransformerConfig(
+    width=192, depth=6, heads=3, text_len=22, dropout=0.0, unroll=6
+)
+
+
+def get_config(arg: str = "shapes") -> ml_collections.ConfigDict:
+    """`arg` is "shapes", optionally followed by ",nano"."""
+    stage, _, size = arg.partition(",")
+    if stage != "shapes" or size not in ("", "nano"):
+        raise ValueError(
+            f"the argument is {arg!r}, expected shapes, optionally followed by ,nano"
+        )
+    config = ml_collections.ConfigDict()
+    config.task = {
+        "name": "ernie_vilg",
+        "caption_dropout": 0.1,
+        "questions": 4,
+        "answer_len": 5,
+        "answer_weight": 1.0,
+    }
+    config.model = dataclasses.asdict(TRANSFORMER)
+    config.data = {
+        "path": "data/easy",
+        "questions": "data/questions",
+        "tokenizer": "runs/vq/export",
+        "text": "runs/text.model",
+        "weights": "runs/ev/export",
+    }
+    config.optim = {
+        "name": "muon",
+        "lr": 0.004,
+        "adam_lr": 6e-4,
+        "warmup": 50,
+        "final_ratio": 0.05,
+        "clip": 76.0,
+    }
+    config.mesh = {}
+    config.train = {
+        "seed": 0,
+        "steps": 950,
+        "batch_size": 8,
+        "ema_decay": 0.99,
+        "log_every": 25,
+        "save_every": 250,
+        "eval_every": 250,
+        "sample_every": 500,
+    }
+    config.eval = {"batches": 8}
+    config.sample = {
+        "prompts": ("a red circle", "两个蓝色的正方形", "five stars"),
+        "num_images": 4,
+        "sampler": {"temperature": 1.0, "guidance": 2.0},
+    }
+    if size == "nano":
+        config.model = dataclasses.asdict(ernie_vilg.TRANSFORMERS["nano"])
+        config.train.update(
+            {"steps": 4, "save_every": 2, "eval_every": 2, "log_every": 1}
+        )
+        config.train.sample_every = 4
+        config.eval.batches = 1
+    return config
