@@ -180,7 +180,9 @@ def _coded(
     """Pictures of a split as (texts, codes); what: "captions" or "questions"."""
     manifest, data = records.read_manifest(path), sections["data"]
     held = manifest.contents.get(split)
-    if held is not None and manifest.counts.get(split) and not held.get(what):
+    # A split to evaluate on may be empty.
+    needed = split == data.split or manifest.counts.get(split)
+    if held is not None and needed and not held.get(what):
         raise UserError(
             f"split '{split}' of {path} has no {what}: set "
             f"data.{'path' if what == 'captions' else what} to a data set with some"
@@ -248,13 +250,13 @@ def _encode_items(
     tokenizer: ImageTokenizer, items: Sequence[records.Example], batch_size: int = 64
 ) -> np.ndarray:
     """Codes int32 [n, grid * grid]; holds the pixels of one batch at a time."""
-    size = tokenizer.config.image_size
-    codes = []
+    size, grid_size = tokenizer.config.image_size, tokenizer.config.grid
+    codes = [np.zeros((0, grid_size, grid_size), np.int32)]
     for start in range(0, len(items), batch_size):
         chunk = items[start : start + batch_size]
         images = np.stack([records.decode_image(item.image, size) for item in chunk])
         codes.append(encode(tokenizer, images, batch_size))
-    return np.concatenate(codes).reshape(len(items), -1)
+    return np.concatenate(codes).reshape(len(items), grid_size**2)
 
 
 def _digest(*paths: Path) -> str:

@@ -124,11 +124,10 @@ def prefill(
     config, length = model.config, prompt.shape[1]
     num_prompts, batch = len(prompt) - guided, len(keys)
     _check(config, length, num_prompts, batch)
-    slots = jnp.broadcast_to(jnp.arange(length), prompt.shape)
+    slots, real = _slots(config, prompt, num_padding)
     if positions is None:
         positions = jnp.maximum(slots - num_padding[:, None], 0)
         following = length - num_padding
-    real = _real(config, slots, num_padding)
     rows = batch * (1 + guided)
     cache = make_cache(config, len(prompt), length, rows, forced.shape[1], window)
     logits, cache = model.apply(
@@ -275,12 +274,13 @@ def _prompt_masks(config: ImageLMConfig, slots, num_padding, real: Array) -> dic
     return {"mask": real[:, None] | jnp.eye(slots.shape[1], dtype=bool)}
 
 
-def _real(config: ImageLMConfig, slots: Array, num_padding: Array) -> Array:
-    """bool [q, t]: tokens that are no padding, which is behind an image if any."""
+def _slots(config: ImageLMConfig, prompt: Array, num_padding: Array):
+    """Slots int [q, t], and which hold no padding, which is behind an image if any."""
+    slots = jnp.broadcast_to(jnp.arange(prompt.shape[1]), prompt.shape)
     if not config.image_first:
-        return slots >= num_padding[:, None]
+        return slots, slots >= num_padding[:, None]
     image = config.patterns[0].length
-    return (slots < image) | (slots >= image + num_padding[:, None])
+    return slots, (slots < image) | (slots >= image + num_padding[:, None])
 
 
 def _groups(num_prompts: int, guided: bool) -> np.ndarray:

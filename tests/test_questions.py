@@ -1,0 +1,138 @@
+"""Generative question answering as a user sees it: data, fine-tuning, `ask`."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from cogjax import cli, config, launch, model_folder
+from cogjax.errors import UserError
+from cogjax.families import ernie_vilg
+from cogjax.interop.safetensors import load_tree
+from cogjax.models.image_lm import param_shapes
+
+COLOURS = {"red": (250, 20, 20), "blue": (20, 20, 250)}
+
+
+@pytest.fixture(scope="module")
+def start(nano_folder, tmp_path_factory):
+    """Folder of a two-way model with random weights that reads texts of 4 pieces."""
+    parts = model_folder.load(nano_folder)
+    short = dataclasses.replace(ernie_vilg.TRANSFORMERS["nano"], text_len=4)
+    parts = dataclasses.replace(parts, family="ernie_vilg", transformer=short)
+    rng = np.random.default_rng(2)
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: (
+            rng.normal(0, 0.2, leaf.shape) + (path[-1].key == "scale")
+        ).astype(np.float32),
+        param_shapes(parts.network),
+    )
+    parts = dataclasses.replace(parts, params=params)
+    return model_folder.save(parts, tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A data set of questions about two pictures, made by the command."""
+    folder = tmp_path_factory.mktemp("asked")
+    rows = []
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (16, 16), colour).save(folder / f"{name}.png")
+        rows += [
+            {"image": f"{name}.png", "question": "a flat?", "answer": f"{name} icon"},
+            {"image": f"{name}.png", "question": "apple of a house?", "answer": "no"},
+        ]
+    lines = "\n".join(json.dumps(row) for row in rows)
+    (folder / "asked.jsonl").write_text(lines)
+    out = folder / "set"
+    words = ["--from", str(folder / "asked.jsonl"), "--out", str(out), "--size", "16"]
+    assert cli.main(["data", "questions", *words, "--val", "0"]) == 0
+    return out
+
+
+def settings(nano_data, nano_folder, start, asked, **more):
+    values = {
+        "data.path": nano_data,
+        "data.questions": asked,
+        "data.tokenizer": nano_folder,
+        "data.text": nano_folder / "text.model",
+        "data.weights": start,
+        "eval.batches": 0,
+        "sample.prompts": "()",
+        "train.batch_size": 8,
+        "train.steps": 2,
+    }
+    values |= {key.replace("__", "."): value for key, value in more.items()}
+    words = [f"--config.{key}={value}" for key, value in values.items()]
+    return config.load("experiments/ernie_vilg/questions.py:shapes,nano", words)
+
+
+@pytest.fixture(scope="module")
+def run(nano_data, nano_folder, start, asked, tmp_path_factory):
+    """Work folder of a fine-tuning of two steps of next to no size."""
+    workdir = tmp_path_factory.mktemp("run") / "vqa"
+    still = {"optim__lr": 1e-9, "optim__adam_lr": 1e-9}
+    found = settings(nano_data, nano_folder, start, asked, **still)
+    launch.train(found, workdir)
+    return workdir
+
+
+def test_one_run_learns_pairs_and_answers(run):
+    rows = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2]
+    for row in rows:
+        parts = row["text_to_image"] + row["image_to_text"] + row["answers"]
+        np.testing.assert_allclose(row["loss"], parts, rtol=1e-5)
+        # Four answers an example, of one to two pieces and an end each.
+        assert 4 < row["answers"] / row["answer_loss"] < 4 * 9
+        assert 0 <= row["answer_right"] <= 1
+
+
+def test_longer_texts_than_before_keep_the_weights(run, start):
+    """The positions behind the last are new, all else is as it was."""
+    before, after = (
+        load_tree(folder / "transformer.safetensors")
+        for folder in (start, run / "export")
+    )
+    old, new = (tree.pop("position_embedding") for tree in (before, after))
+    assert old.shape == (5, 32) and new.shape == (9, 32)
+    np.testing.assert_allclose(new[:5], old, atol=1e-6)
+    assert 0.01 < new[5:].std() < 0.03
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), before, after
+    )
+
+
+def test_shorter_texts_than_before_are_refused(start):
+    parts = model_folder.load(start)
+    short = dataclasses.replace(parts.transformer, text_len=2)
+    network = dataclasses.replace(parts, transformer=short).network
+    with pytest.raises(UserError, match="position_embedding is"):
+        model_folder.load_transformer(start, network, longer_text=True)
+    longer = dataclasses.replace(parts.transformer, text_len=6)
+    network = dataclasses.replace(parts, transformer=longer).network
+    with pytest.raises(UserError, match="position_embedding is"):
+        model_folder.load_transformer(start, network)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data__questions": ""}, "'data.questions' is required"),
+        ({"task__answer_len": 9}, "task.answer_len is 9, more than model.text_len, 8"),
+        ({"data__path": "asked"}, "has no captions: set data.path to"),
+        ({"data__questions": "pairs"}, "has no questions: set data.questions to"),
+    ],
+)
+def test_mistakes_are_found_first(
+    change, message, nano_data, nano_folder, start, asked, tmp_path
+):
+    folders = {"asked": asked, "pairs": nano_data}
+    change = {key: folders.get(value, value) for key, value in change.items()}
+    with pytest.raises(UserError, match=message):
+        found = settings(nano_data, nano_folder, start, asked, **change)
+        launch.train(found, tmp_path / "run")
