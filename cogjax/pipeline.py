@@ -1,4 +1,4 @@
-"""A trained model as one object: generate, caption, score, encode, decode.
+"""A trained model as one object: generate, caption, ask, score, encode, decode.
 
     model = cogjax.load("emoji")
     model.generate("a red apple, 3D", num_images=4, seed=0).images[0].show()
@@ -21,21 +21,15 @@ from PIL import Image
 
 from cogjax import model_folder
 from cogjax.data.images import as_square, stack_squares
-from cogjax.data.layout import Prompts
 from cogjax.errors import UserError
 from cogjax.image_codes import chunks, decode, encode
 from cogjax.model_folder import ImageTokenizer, Parts
-from cogjax.models.image_lm import ImageLM, for_inference, reading
+from cogjax.models.image_lm import ImageLM, for_inference
 from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
+from cogjax.reader import Reader, Search
 from cogjax.sampling import speculative
-from cogjax.sampling.autoregressive import (
-    Sampler,
-    advance,
-    compiler_options,
-    image_keys,
-    prefill,
-)
-from cogjax.sampling.rerank import caption_losses
+from cogjax.sampling.autoregressive import Sampler, image_keys
+from cogjax.sampling.compiled import go_on, start
 
 Progress = Callable[[int, int, str], None]
 Preview = Callable[[list[tuple[int, int]], np.ndarray], None]
@@ -72,8 +66,9 @@ class TextToImage:
         self.batch_size = batch_size
         self.layout = parts.layout
         network = dataclasses.replace(parts.network, remat="none", dropout=0.0)
-        self._lm, self._reader = ImageLM(network), ImageLM(reading(network))
+        self._lm = ImageLM(network)
         self._lm_params = for_inference(parts.params, weights)
+        self._reader = Reader(parts, self._lm_params, network)
         self._tokenizer = ImageTokenizer(
             parts.tokenizer.config,
             jax.tree.map(jnp.asarray, parts.tokenizer.params),
@@ -168,35 +163,53 @@ class TextToImage:
         *,
         temperature: float = 0.0,
         seed: int = 0,
+        beams: int = 1,
+        length_penalty: float = 1.0,
     ) -> list[str]:
         """Describes images; language "en" or "zh" restricts the pieces, None does not.
 
-        temperature 0 takes the most probable piece at every step.
+        The text is chosen as `reader.Search` says: the most probable piece at every
+        step, drawn with a temperature, or the best that some beams find.
         """
+        search = Search(temperature, seed, beams, length_penalty)
         codes = self.encode(stack_squares(images, self.image_size))
-        allowed = self._allowed_pieces(language)
-        tokens = []
-        for chunk in chunks(codes.reshape(len(codes), -1), self.batch_size):
-            forced = np.full((len(chunk), self.layout.text_len), -1, np.int32)
-            state = self._start(
-                self._reader,
-                self.layout.caption_prompts(chunk),
-                image_keys(seed, len(tokens), len(chunk)),
-                forced,
-                id_range=self._text_range,
-            )
-            _, drawn = _advance(
-                self._reader,
-                self._lm_params,
-                state,
-                forced.shape[1],
-                allowed=jnp.asarray(allowed),
-                id_range=self._text_range,
-                sampler=Sampler(temperature=temperature),
-                stop=self.layout.vocab.command("[SEP]"),
-            )
-            tokens.extend(np.asarray(drawn))
-        return [self._text_of(row) for row in tokens[: len(codes)]]
+        return self.caption_codes(codes, language, search)
+
+    def caption_codes(
+        self, codes: np.ndarray, language: str | None, search: Search
+    ) -> list[str]:
+        """As `caption`, for code grids int [n, grid, grid]."""
+        flat = codes.reshape(len(codes), -1)
+        return self._reader.captions(flat, language, search, self.batch_size)
+
+    def ask(
+        self,
+        images: Sequence[Image.Image | np.ndarray] | np.ndarray,
+        questions: str | Sequence[str],
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        beams: int = 1,
+        length_penalty: float = 1.0,
+    ) -> list[str]:
+        """Answers question i about image i, or one question about each image.
+
+        For models that were trained with questions (docs/questions.md); the text is
+        chosen as in `caption`. UserError for an empty or too long question, and for a
+        family that has none.
+        """
+        search = Search(temperature, seed, beams, length_penalty)
+        codes = self.encode(stack_squares(images, self.image_size))
+        if isinstance(questions, str):
+            questions = [questions] * len(codes)
+        return self.ask_codes(codes, questions, search)
+
+    def ask_codes(
+        self, codes: np.ndarray, questions: Sequence[str], search: Search
+    ) -> list[str]:
+        """As `ask`, for code grids int [n, grid, grid]."""
+        flat = codes.reshape(len(codes), -1)
+        return self._reader.answers(flat, questions, search, self.batch_size)
 
     def score(
         self,
@@ -214,26 +227,8 @@ class TextToImage:
         """As `score`, for code grids int [n, grid, grid]."""
         if len(codes) != len(texts):
             raise UserError(f"{len(codes)} images but {len(texts)} texts to score")
-        pieces = [self._pieces(text) for text in texts]
-        sequences = [
-            self.layout.image_to_text(text, grid.reshape(-1))
-            for text, grid in zip(pieces, codes, strict=True)
-        ]
-        ids = np.stack([ids for ids, _ in sequences])
-        weights = np.stack([weights for _, weights in sequences])
-        # The end of the caption is not a text token: it says nothing of the picture.
-        weights[ids == self.layout.vocab.command("[SEP]")] = 0
-        positions = self.layout.reading_positions
-        score = functools.partial(_score, self._reader, self._lm_params)
-        losses = [
-            np.asarray(score(i, w, positions, id_range=self._text_range))
-            for i, w in zip(
-                chunks(ids, self.batch_size),
-                chunks(weights, self.batch_size),
-                strict=True,
-            )
-        ]
-        return np.concatenate(losses)[: len(codes)]
+        flat = codes.reshape(len(codes), -1)
+        return self._reader.losses(flat, texts, self.batch_size)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Pixels uint8 [b, y, x, 3] of the model's size -> codes int32 [b, g, g]."""
@@ -261,16 +256,11 @@ class TextToImage:
         """Writes the model folder; `dtype` "float16" halves its size."""
         return model_folder.save(self.parts, Path(folder), dtype)
 
-    @property
-    def _text_range(self) -> tuple[int, int]:
-        """Ids that a caption may hold: text pieces and commands."""
-        return self.layout.vocab.text_start, self.layout.vocab.size
-
     def _check_generate(self, prompts, num_images, rerank, image_prompt, rows):
         if not prompts:
             raise UserError("there is no prompt: give at least one")
         for prompt in prompts:
-            self._pieces(prompt)
+            self._reader.pieces(prompt)
         if num_images < 1:
             raise UserError(f"num_images is {num_images}, expected at least 1")
         if rerank and rerank < num_images:
@@ -322,7 +312,7 @@ class TextToImage:
         calls = -(-count // self.batch_size)
         num_images = -(-count // calls)
         num_prompts = max(1, self.batch_size // num_images)
-        texts = [self._pieces(prompt) for prompt in prompts]
+        texts = [self._reader.pieces(prompt) for prompt in prompts]
         codes = np.zeros((len(prompts), count, self.layout.image_len), np.int32)
         keys = image_keys(seed, 0, count)
         done = 0
@@ -349,8 +339,9 @@ class TextToImage:
     ) -> np.ndarray:
         """Tokens int32 [b, m] of b images, b / q for each text."""
         guided = sampler.guidance != 1
-        state = self._start(
+        state = start(
             self._lm,
+            self._lm_params,
             self.layout.prompts([*texts, ()] if guided else texts),
             keys,
             np.tile(forced, (len(keys), 1)),
@@ -368,7 +359,7 @@ class TextToImage:
                 self._lm, self._lm_params, state, keys, window=speculate, **common
             )
             return np.asarray(drawn)
-        step = functools.partial(_advance, self._lm, self._lm_params, **common)
+        step = functools.partial(go_on, self._lm, self._lm_params, **common)
         if report is None:
             return np.asarray(step(state, len(forced))[1])
         # A row is reported while the next is drawn.
@@ -379,21 +370,6 @@ class TextToImage:
             drawn = following
         report(np.asarray(drawn), len(forced))
         return np.asarray(drawn)
-
-    def _start(self, network, prompts: Prompts, keys, forced, **settings):
-        """`prefill` of a network with the model's weights."""
-        ids, num_padding, positions, following = map(jnp.asarray, prompts)
-        return _prefill(
-            network,
-            self._lm_params,
-            ids,
-            num_padding,
-            keys,
-            jnp.asarray(forced),
-            positions=positions,
-            following=following,
-            **settings,
-        )
 
     def _report(self, preview, pairs, tokens, count) -> None:
         codes = np.where(np.arange(tokens.shape[1]) < count, tokens, -1)
@@ -413,26 +389,6 @@ class TextToImage:
             np.take_along_axis(scores, order, axis=1),
         )
 
-    def _pieces(self, text: str) -> list[int]:
-        ids = self.parts.text.encode(text) if text.strip() else []
-        if not ids:
-            raise UserError("a prompt is empty: say what to draw")
-        return ids
-
-    def _text_of(self, tokens: np.ndarray) -> str:
-        vocab = self.layout.vocab
-        ends = np.flatnonzero(tokens >= vocab.command_start)
-        tokens = tokens[: ends[0]] if len(ends) else tokens
-        return self.parts.text.decode([int(i) - vocab.text_start for i in tokens])
-
-    def _allowed_pieces(self, language: str | None) -> np.ndarray:
-        """bool [text pieces + commands]: text in the language, and [SEP]."""
-        vocab = self.layout.vocab
-        allowed = np.zeros(vocab.size - vocab.text_start, bool)
-        allowed[: vocab.num_text] = self.parts.text.pieces_in(language)
-        allowed[vocab.command("[SEP]") - vocab.text_start] = True
-        return allowed
-
 
 def load(
     source: str | os.PathLike = "emoji", *, weights: WeightFormat = "float32"
@@ -451,36 +407,8 @@ def load(
     return TextToImage(parts, weights=weights)
 
 
-_prefill = jax.jit(
-    prefill, static_argnums=0, static_argnames=("id_range", "guided", "window")
-)
 _speculate = jax.jit(
     speculative.speculate,
     static_argnums=0,
     static_argnames=("id_range", "sampler", "window"),
 )
-
-
-def _advance(*args, **settings):
-    """(state, its tokens as an array of their own: the state is given away again)."""
-    return _compiled_advance()(*args, **settings)
-
-
-@functools.cache
-def _compiled_advance():
-    # Made when first called: the options depend on the backend, and importing this
-    # module must not start one.
-    def run(model, params, state, until, **settings):
-        state = advance(model, params, state, until, **settings)
-        return state, state.tokens
-
-    return jax.jit(
-        run,
-        static_argnums=0,
-        static_argnames=("id_range", "sampler", "stop"),
-        donate_argnums=2,
-        compiler_options=compiler_options(),
-    )
-
-
-_score = jax.jit(caption_losses, static_argnums=0, static_argnames="id_range")

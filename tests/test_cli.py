@@ -20,11 +20,13 @@ COMMANDS = (
     "",
     "generate",
     "caption",
+    "ask",
     "score",
     "data",
     "data emoji",
     "data shapes",
     "data folder",
+    "data questions",
     "data show",
     "tokenizer",
     "tokenizer train",
@@ -67,8 +69,13 @@ class FakeModel:
             scores=np.full(lead, 0.5, np.float32) if rerank else None,
         )
 
-    def caption(self, images, language):
+    def caption(self, images, language, **search):
+        self.calls.append(search)
         return [f"{language} {len(image)}" for image in images]
+
+    def ask(self, images, question, **search):
+        self.calls.append(search)
+        return [f"{question} {len(images[0])}"]
 
     def score(self, images, texts):
         return np.array([len(text) for text in texts], np.float32)
@@ -200,6 +207,16 @@ def test_caption_and_score(model, picture, tmp_path, capsys):
     assert json.loads(out.read_text())[0] == {"file": picture, "caption": "None 12"}
     assert cli.main(["score", picture, "a cat"]) == 0
     assert capsys.readouterr().out == "5.0000\n"
+
+
+def test_ask_and_how_a_text_is_chosen(model, picture, capsys):
+    assert cli.main(["ask", picture, " what? ", "--beams", "3"]) == 0
+    assert capsys.readouterr().out == "what? 12\n"
+    words = ["--temperature", "0.5", "--seed", "4"]
+    assert cli.main(["caption", picture, *words]) == 0
+    chosen = {"beams": 3, "length_penalty": 1.0, "temperature": 0.0, "seed": 0}
+    drawn = {"beams": 1, "length_penalty": 1.0, "temperature": 0.5, "seed": 4}
+    assert model.calls == [chosen, drawn]
 
 
 def test_tokenizer_train_from_text(tmp_path, capsys):

@@ -114,19 +114,19 @@ def reading_logits(model, codes, tail):
     ids, _ = layout.image_to_text([], codes)
     start = layout.image_len + 1
     ids[start : start + len(tail)] = tail
-    logits, _ = compiled(model._reader)(
+    logits, _ = compiled(model._reader.network)(
         {"params": model.parts.params},
         jnp.asarray(ids[None, :-1]),
         jnp.asarray(layout.reading_positions[None, :-1]),
     )
-    low, high = model._text_range
+    low, high = model._reader.id_range
     return np.asarray(logits, np.float64)[0, start - 1 :, low:high]
 
 
 def test_captions_follow_the_full_forward(model, drawn):
     image = drawn.pixels[0, 0]
     codes = model.encode(image)[0].reshape(-1)
-    allowed, vocab = model._allowed_pieces(None), model.layout.vocab
+    allowed, vocab = model._reader.allowed(None), model.layout.vocab
     tokens = []
     for _ in range(model.layout.text_len):
         logits = reading_logits(model, codes, tokens)[len(tokens)]

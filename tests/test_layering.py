@@ -27,6 +27,7 @@ ORDER = (
     ("tasks", "sampling", "interop", "train"),
     ("model_folder",),
     ("image_codes",),
+    ("reader",),
     ("pipeline",),
     ("evaluate",),
     ("runs",),

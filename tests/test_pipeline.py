@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 import cogjax
-from cogjax import pipeline
 from cogjax.errors import UserError
 from cogjax.pipeline import TextToImage
+from cogjax.sampling import compiled
 
 PROMPTS = ("a red apple", "一只猫的线稿", "line drawing of a whale")
 
@@ -114,7 +114,7 @@ def test_score_is_the_mean_over_text_tokens(nano_model, pictures):
     network = {"params": nano_model.parts.params}
     places = np.arange(len(ids))[None]
     logits, _ = nano_model._lm.apply(network, ids[None, :-1], places[:, :-1])
-    start, stop = nano_model._text_range
+    start, stop = nano_model._reader.id_range
     logits = np.asarray(logits, np.float64)[0, len(prompt) - 1 :, start:stop]
     values = np.log(np.exp(logits).sum(-1)) - [
         row[i] for row, i in zip(logits, ids[len(prompt) :] - start, strict=True)
@@ -215,11 +215,11 @@ def test_preview_shows_each_finished_row(nano_model, drawn):
 
 def test_another_prompt_compiles_nothing(nano_model):
     nano_model.generate(PROMPTS[0], seed=0)
-    compiled = pipeline._prefill, pipeline._compiled_advance()
-    sizes = [function._cache_size() for function in compiled]
+    functions = compiled.compiled_prefill, compiled.compiled_advance()
+    sizes = [function._cache_size() for function in functions]
     for prompt in ("x", "a much longer prompt of many words, line drawing", "一只猫"):
         nano_model.generate(prompt, seed=1)
-    assert sizes == [function._cache_size() for function in compiled]
+    assert sizes == [function._cache_size() for function in functions]
 
 
 def test_many_prompts_and_images_share_batches(nano_model):

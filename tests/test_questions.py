@@ -4,15 +4,18 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+import cogjax
 from cogjax import cli, config, launch, model_folder
 from cogjax.errors import UserError
 from cogjax.families import ernie_vilg
 from cogjax.interop.safetensors import load_tree
-from cogjax.models.image_lm import param_shapes
+from cogjax.models.image_lm import ImageLM, param_shapes, reading
+from cogjax.pipeline import TextToImage
 
 COLOURS = {"red": (250, 20, 20), "blue": (20, 20, 250)}
 
@@ -136,3 +139,100 @@ def test_mistakes_are_found_first(
     with pytest.raises(UserError, match=message):
         found = settings(nano_data, nano_folder, start, asked, **change)
         launch.train(found, tmp_path / "run")
+
+
+QUESTIONS = ("a flat?", "猫的线稿", "house")
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    """The export, its weights moved so that the answer hangs on all that is said."""
+    parts = cogjax.load(run / "export").parts
+    rng = np.random.default_rng(1)
+    moved = jax.tree.map(
+        lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32), parts.params
+    )
+    return TextToImage(dataclasses.replace(parts, params=moved))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def answers(model, pictures):
+    return model.ask(pictures, QUESTIONS)
+
+
+def test_questions_of_different_length_share_a_batch(model, pictures, answers):
+    """Each answer is that to the question alone, which has no padding there."""
+    assert len({len(model.parts.text.encode(question)) for question in QUESTIONS}) > 1
+    assert len(set(answers)) > 1
+    layout, vocab = model.layout, model.layout.vocab
+    allowed, start = model._reader.allowed(None), vocab.text_start
+    for picture, question, answer in zip(pictures, QUESTIONS, answers, strict=True):
+        assert model.ask([picture], question) == [answer]
+        codes = model.encode(picture)[0].reshape(-1)
+        asked = [start + i for i in model.parts.text.encode(question)]
+        network = ImageLM(reading(model._lm.config, len(asked) + 1))
+        apply, tokens = jax.jit(network.apply), []
+        for _ in range(layout.text_len):
+            ids = [*codes, *asked, vocab.command("[ROI1]"), *tokens]
+            places = [*layout.reading_positions[:16], *range(1, len(asked) + 1), 0]
+            places += range(1, len(tokens) + 1)
+            # Of one length, so that it is compiled once: nobody looks ahead.
+            rest = [0] * (layout.text_len - len(tokens))
+            logits, _ = apply(
+                {"params": model.parts.params},
+                jnp.array([[*ids, *rest]]),
+                jnp.array([[*places, *rest]]),
+            )
+            row = logits[0, len(ids) - 1, start : vocab.size]
+            token = int(np.where(allowed, row, -np.inf).argmax()) + start
+            if token == vocab.command("[SEP]"):
+                break
+            tokens.append(token)
+        assert answer == model.parts.text.decode([t - start for t in tokens])
+
+
+def test_beams_and_temperature_reach_the_search(model, pictures, answers):
+    again = model.ask(pictures, QUESTIONS, temperature=2.0, seed=1)
+    assert again != answers
+    assert again == model.ask(pictures, QUESTIONS, temperature=2.0, seed=1)
+    beams = model.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
+    other = TextToImage(model.parts, batch_size=4)
+    assert beams == other.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
+    assert len(model.caption(pictures, "en", beams=2)) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"questions": " "}, "a question is empty"),
+        ({"questions": ["a", "b"]}, "3 images but 2 questions"),
+        ({"questions": "flat " * 9}, "a question has .* pieces, the model reads 8"),
+        ({"questions": "a", "beams": 0}, "beams is 0"),
+        ({"questions": "a", "temperature": -1.0}, "temperature is -1.0"),
+        ({"questions": "a", "beams": 2, "temperature": 1.0}, "leave temperature at 0"),
+    ],
+)
+def test_bad_questions(model, pictures, settings, message):
+    with pytest.raises(UserError, match=message):
+        model.ask(pictures, **settings)
+
+
+def test_a_family_without_questions(nano_model, pictures):
+    with pytest.raises(UserError, match="this model answers no questions"):
+        nano_model.ask(pictures, "a cat?")
+
+
+def test_ask_on_the_command_line(run, tmp_path, capsys):
+    picture, out = tmp_path / "a.png", tmp_path / "answer.json"
+    Image.new("RGB", (16, 16), "red").save(picture)
+    words = ["ask", str(picture), "a flat?", "--model", str(run / "export")]
+    assert cli.main([*words, "--json", str(out)]) == 0
+    printed = capsys.readouterr().out.removesuffix("\n")
+    found = json.loads(out.read_text())
+    assert found == {"file": str(picture), "question": "a flat?", "answer": printed}
+    assert cli.main([*words, "--beams", "2", "--length-penalty", "0"]) == 0

@@ -1,21 +1,35 @@
-"""`cogjax caption` and `cogjax score`: the model reads pictures."""
+"""`cogjax caption`, `ask` and `score`: the model reads pictures."""
 
 import argparse
 import json
 import sys
 
-from cogjax.commands.arguments import add_command, check_text, read_image
+from cogjax.commands.arguments import (
+    SEED,
+    add_command,
+    check_text,
+    number,
+    read_image,
+    whole,
+)
 from cogjax.files import check_folder_for, write_atomic
 
 
 def add_parser(commands) -> None:
-    """Adds `caption` and `score`."""
+    """Adds `caption`, `ask` and `score`."""
     summary = "Write what each picture shows."
     parser = add_command(commands, "caption", _caption, summary)
     parser.set_defaults(words="images")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture file")
     parser.add_argument("--language", choices=("en", "zh"), help="default: the model's")
-    parser.add_argument("--json", metavar="FILE", help="also write a JSON file")
+    _add_search(parser)
+    _add_model(parser)
+
+    summary = "Answer a question about a picture, with a model that has learnt to."
+    parser = add_command(commands, "ask", _ask, summary)
+    parser.add_argument("image", metavar="IMAGE", help="picture file")
+    parser.add_argument("question", metavar="QUESTION", help="in Chinese or English")
+    _add_search(parser)
     _add_model(parser)
 
     summary = "Rate how well a text fits a picture, in nats a token; lower is better."
@@ -23,6 +37,25 @@ def add_parser(commands) -> None:
     parser.add_argument("image", metavar="IMAGE", help="picture file")
     parser.add_argument("text", metavar="TEXT", help="caption in Chinese or English")
     _add_model(parser)
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    """How the text is chosen and where it goes."""
+    add = parser.add_argument
+    text = "search with so many, 1 takes the most probable piece (%(default)s)"
+    add("--beams", type=whole(1, 64), default=1, metavar="N", help=text)
+    text = "of beams: 0 favours short texts, 1 compares means (%(default)s)"
+    add("--length-penalty", type=number(0, 10), default=1.0, metavar="A", help=text)
+    text = "draw pieces instead, with this temperature (off)"
+    add("--temperature", type=number(0, 100), default=0.0, metavar="T", help=text)
+    add("--seed", type=SEED, default=0, metavar="N", help="of drawing (%(default)s)")
+    add("--json", metavar="FILE", help="also write a JSON file")
+
+
+def _search(args: argparse.Namespace) -> dict:
+    """Settings of `TextToImage.caption` and `ask`."""
+    names = ("beams", "length_penalty", "temperature", "seed")
+    return {name: getattr(args, name) for name in names}
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +70,28 @@ def _caption(args: argparse.Namespace) -> None:
     images = [read_image(path) for path in args.images]
     import cogjax
 
-    captions = cogjax.load(args.model).caption(images, language=args.language)
+    model = cogjax.load(args.model)
+    captions = model.caption(images, language=args.language, **_search(args))
     rows = list(zip(args.images, captions, strict=True))
     for path, caption in rows:
         print(f"{path}: {caption}" if len(rows) > 1 else caption)
     if args.json:
         found = [{"file": path, "caption": caption} for path, caption in rows]
+        write_atomic(args.json, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+        print(f"wrote {args.json}", file=sys.stderr)
+
+
+def _ask(args: argparse.Namespace) -> None:
+    if args.json:
+        check_folder_for(args.json)
+    question = check_text(args.question, "the question")
+    image = read_image(args.image)
+    import cogjax
+
+    [answer] = cogjax.load(args.model).ask([image], question, **_search(args))
+    print(answer)
+    if args.json:
+        found = {"file": args.image, "question": question, "answer": answer}
         write_atomic(args.json, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
         print(f"wrote {args.json}", file=sys.stderr)
 
