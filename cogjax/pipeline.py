@@ -24,12 +24,13 @@ from cogjax.data.images import as_square, stack_squares
 from cogjax.errors import UserError
 from cogjax.image_codes import chunks, decode, encode
 from cogjax.model_folder import ImageTokenizer, Parts
-from cogjax.models.image_lm import ImageLM, for_inference
+from cogjax.models.image_lm import ImageLM, for_inference, scoring
 from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
 from cogjax.reader import Reader, Search
 from cogjax.sampling import speculative
 from cogjax.sampling.autoregressive import Sampler, image_keys
 from cogjax.sampling.compiled import go_on, start
+from cogjax.sampling.rerank import image_losses
 
 Progress = Callable[[int, int, str], None]
 Preview = Callable[[list[tuple[int, int]], np.ndarray], None]
@@ -230,6 +231,31 @@ class TextToImage:
         flat = codes.reshape(len(codes), -1)
         return self._reader.losses(flat, texts, self.batch_size)
 
+    def score_drawn(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """Loss of code grids [n, grid, grid] as drawings of text i: float32 [n].
+
+        In nats a code, lower is better: the other direction of `score_codes`.
+        """
+        if len(codes) != len(texts):
+            raise UserError(f"{len(codes)} images but {len(texts)} texts to score")
+        prompts = self.layout.prompts([self._reader.pieces(text) for text in texts])
+        params = scoring(self._lm_params, (0, self.num_codes))
+        rows = [np.asarray(part) for part in prompts]
+        parts = zip(
+            *(
+                chunks(x, self.batch_size)
+                for x in (*rows, codes.reshape(len(codes), -1))
+            ),
+            strict=True,
+        )
+        losses = [np.asarray(_image_losses(self._lm, params, *part)) for part in parts]
+        return np.concatenate(losses)[: len(codes)]
+
+    @property
+    def answers_questions(self) -> bool:
+        """Whether the family has a place for questions; learning them is another."""
+        return self._reader.answerer is not None
+
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Pixels uint8 [b, y, x, 3] of the model's size -> codes int32 [b, g, g]."""
         images = np.asarray(images)
@@ -412,3 +438,4 @@ _speculate = jax.jit(
     static_argnums=0,
     static_argnames=("id_range", "sampler", "window"),
 )
+_image_losses = jax.jit(image_losses, static_argnums=0)

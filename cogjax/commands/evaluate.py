@@ -19,32 +19,34 @@ _SHAPES |= {"guidance": (), "temperature": (), "sweep_prompts": 96}
 _COCO = {"data": None, "out": None, "best_of": 0, "batch_size": 16, "distractors": 9}
 _COCO |= {"guidance": (), "temperature": (), "blur_mode": "both"}
 _COCO |= {"extractor": None, "weights_file": None}
+_READING = {"data": None, "out": None, "best_of": 8, "beams": 4, "batch_size": 16}
 _EMOJI = {"data": None, "out": None, "best_of": 8, "gallery": None, "sheet": None}
 _OPTIONS = {
     "shapes": {"n": 500, **_SHAPES},
     "emoji": {"n": 200, **_EMOJI, "batch_size": 16},
     "coco": {"n": 500, **_COCO},
+    "reading": {"n": 200, **_READING},
     "oracle": {"n": 2000},
 }
-SUITES = ("shapes", "emoji", "coco")
+SUITES = ("shapes", "emoji", "coco", "reading")
 
 _MODEL = "shipped name, model folder or training run; or oracle, the judge of shapes"
 _OUT = "report.json, report.html and what goes on after a stop; needed but for emoji"
-_N = "prompts (shapes 500 and a quarter of held-out ones, emoji 200, coco 500)"
-_BEST = "candidates a prompt, of which the caption loss picks one (emoji 8, else off)"
+_N = "prompts (500 in shapes and coco, 200 in emoji) or pictures to read (200)"
+_BEST = "candidates a prompt, of which one is chosen (emoji and reading 8, else off)"
 _BATCH = "most pictures in one call of the network (16)"
 _VALUES = "one: draw with it; several, with commas: also the score against it (shapes)"
 
 
 def add_parser(commands) -> None:
     """Adds `evaluate`."""
-    summary = "Measure a model: shapes by an exact judge, the emoji set, or MS-COCO."
+    summary = "Measure a model: shapes by an exact judge, emoji, MS-COCO, or reading."
     parser = add_command(commands, "evaluate", _evaluate, summary)
     add = parser.add_argument
     add("model", metavar="MODEL", help=_MODEL)
     add("--suite", choices=SUITES, default="emoji", help="default: %(default)s")
     add("--out", metavar="DIR", help=_OUT)
-    add("--data", metavar="DIR", help="emoji set, or folder of COCO's files")
+    add("--data", metavar="DIR", help="emoji set, COCO's files, or a set to read")
     add("--n", type=whole(1, 100_000), help=_N)
     add("--seed", type=SEED, default=0, metavar="N", help="default: %(default)s")
     add("--best-of", type=whole(0, 1000), metavar="N", help=_BEST)
@@ -64,6 +66,8 @@ def _add_suites(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("emoji").add_argument
     add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
     add("--sheet", metavar="FILE", help="also draw pictures beside the real ones, PNG")
+    add = parser.add_argument_group("reading").add_argument
+    add("--beams", type=whole(2, 64), metavar="N", help="of beam search (4)")
     add = parser.add_argument_group("coco").add_argument
     text = "captions set against each picture's own, 0 is off (9)"
     add("--distractors", type=whole(0, 1000), metavar="N", help=text)
@@ -108,7 +112,7 @@ def _take_options(args: argparse.Namespace, suite: str) -> None:
             raise UserError(f"{flag} does not go with the {suite} suite: leave it out")
     if "data" in known and args.data is None:
         raise UserError(f"the {suite} suite needs --data DIR")
-    if suite in ("shapes", "coco") and not args.out:
+    if suite in ("shapes", "coco", "reading") and not args.out:
         raise UserError(f"the {suite} suite needs --out DIR for its report")
     if suite == "emoji" and args.best_of > 64:
         raise UserError(f"--best-of {args.best_of}: at most 64 in the emoji suite")
@@ -208,4 +212,12 @@ def _coco_suite(args: argparse.Namespace):
     )
 
 
+def _reading_suite(args: argparse.Namespace):
+    from cogjax.evaluate.reading_suite import ReadingSuite
+
+    names = ("data", "n", "seed", "beams", "best_of")
+    return ReadingSuite(**{name: getattr(args, name) for name in names})
+
+
 _SUITES = {"shapes": _shapes_suite, "emoji": _emoji_suite, "coco": _coco_suite}
+_SUITES["reading"] = _reading_suite

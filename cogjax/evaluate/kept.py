@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cogjax.errors import UserError
 from cogjax.files import check_folder, write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.pipeline import Generation
+from cogjax.reader import Search
 
 SETTINGS = "settings.json"
 
@@ -80,9 +82,10 @@ def check_free(out: str | os.PathLike) -> None:
 class Kept:
     """A model that looks up what it has drawn and scored before.
 
-    As `TextToImage` for `generate`, `score_codes`, `encode` and `decode`. Files are
-    named by a digest of what was asked for. The folder must be of one model and one
-    format of its weights: `open_folder` sees to that. folder: None keeps nothing.
+    As `TextToImage` for `generate`, what reads or scores codes, `encode` and `decode`.
+    Files are named by a digest of what was asked for. The folder must be of one model
+    and one format of its weights: `open_folder` sees to that. folder: None keeps
+    nothing.
     """
 
     def __init__(self, model, folder: Path | None):
@@ -90,6 +93,11 @@ class Kept:
         self.folder = folder
         self.image_size, self.num_codes = model.image_size, model.num_codes
         self.encode, self.decode = model.encode, model.decode
+
+    @property
+    def answers_questions(self) -> bool:
+        """As of the model."""
+        return self.model.answers_questions
 
     @property
     def batch_size(self) -> int:
@@ -122,6 +130,45 @@ class Kept:
 
         asked = ["losses", *np.shape(codes), *texts]
         return self._look_up(asked, data, score, (len(texts),))
+
+    def score_drawn(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """As `TextToImage.score_drawn`."""
+        data = np.ascontiguousarray(codes, np.int32).tobytes()
+
+        def score() -> np.ndarray:
+            return self.model.score_drawn(codes, texts)
+
+        asked = ["drawn", *np.shape(codes), *texts]
+        return self._look_up(asked, data, score, (len(texts),))
+
+    def caption_codes(
+        self, codes: np.ndarray, language: str | None, search: Search
+    ) -> list[str]:
+        """As `TextToImage.caption_codes`."""
+        return self._texts(
+            ["captions", *np.shape(codes), language, asdict(search)],
+            codes,
+            lambda: self.model.caption_codes(codes, language, search),
+        )
+
+    def ask_codes(
+        self, codes: np.ndarray, questions: Sequence[str], search: Search
+    ) -> list[str]:
+        """As `TextToImage.ask_codes`."""
+        return self._texts(
+            ["answers", *np.shape(codes), *questions, asdict(search)],
+            codes,
+            lambda: self.model.ask_codes(codes, questions, search),
+        )
+
+    def _texts(self, asked: list, codes: np.ndarray, work) -> list[str]:
+        """Texts about codes, kept as the bytes of their JSON."""
+        data = np.ascontiguousarray(codes, np.int32).tobytes()
+
+        def write() -> np.ndarray:
+            return np.frombuffer(json.dumps(work()).encode(), np.uint8)
+
+        return json.loads(self._look_up(asked, data, write, ()).tobytes())
 
     def _look_up(
         self, asked: list, data: bytes, work: Callable[[], np.ndarray], lead: tuple

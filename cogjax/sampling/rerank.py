@@ -1,7 +1,7 @@
-"""Self-reranking: the caption loss of the model's own image-to-text direction.
+"""Self-reranking: the loss of a caption given a picture, and of a picture given one.
 
-CogView section 3.4. Mean cross-entropy a text token, lower is better, so that scores of
-captions of different length compare.
+The former is CogView's caption loss, section 3.4: mean cross-entropy a text token,
+lower is better, so that scores of captions of different length compare.
 """
 
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jax import Array
 
 from cogjax.models.image_lm import ImageLM, scoring
 from cogjax.ops import losses
+from cogjax.ops.attention import padded_causal_mask
 
 
 def caption_losses(
@@ -40,3 +41,36 @@ def caption_losses(
     values = losses.token_losses(logits, in_range)
     weights = weights[:, 1:]
     return jnp.sum(values * weights, 1) / jnp.maximum(jnp.sum(weights, 1), 1)
+
+
+def image_losses(
+    model: ImageLM,
+    params,
+    ids: Array,
+    num_padding: Array,
+    positions: Array,
+    following: Array,
+    codes: Array,
+) -> Array:
+    """Mean loss of the codes that follow each prompt: float32 [b], nats a code.
+
+    Args:
+      model: the network that draws.
+      ids, num_padding, positions, following: of `Prompts`, a row each.
+      codes: int [b, n]; all codes of the vocabulary compete, and nothing else.
+    """
+    length, count = ids.shape[1], codes.shape[1]
+    places = following[:, None] + jnp.arange(count - 1)
+    inputs = jnp.concatenate([ids, codes[:, :-1]], axis=1)
+    slots = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
+    if model.config.patterns:
+        masks = {"visible": slots[:, :length] >= num_padding[:, None]}
+    else:
+        masks = {"mask": padded_causal_mask(slots, slots[0], num_padding)}
+    logits, _ = model.apply(
+        {"params": params},
+        inputs,
+        jnp.concatenate([positions, places], axis=1),
+        **masks,
+    )
+    return jnp.mean(losses.token_losses(logits[:, length - 1 :], codes), axis=1)
