@@ -25,6 +25,17 @@ TOKENIZERS = {
         codebook_size=1024,
         groups=8,
     ),
+    "emoji": VQGANConfig(
+        image_size=72,
+        width=16,
+        multipliers=(1, 2, 4, 6),
+        res_blocks=1,
+        attention=(),
+        z_dim=64,
+        code_dim=32,
+        codebook_size=1024,
+        groups=8,
+    ),
     "nano": VQGANConfig(
         image_size=16,
         width=8,

@@ -49,7 +49,9 @@ class VQGANConfig:
 
     def __post_init__(self):
         if min((self.width, self.res_blocks, self.groups, *self.multipliers)) < 1:
-            raise ValueError("width, multipliers, res_blocks and groups must be above 0")
+            raise ValueError(
+                "width, multipliers, res_blocks and groups must be above 0"
+            )
         if self.image_size % 2 ** (len(self.multipliers) - 1):
             raise ValueError(
                 f"image_size {self.image_size} does not halve "
