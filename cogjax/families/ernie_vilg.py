@@ -69,21 +69,23 @@ def make_layout(
     return TwoWayLayout(vocab, transformer.text_len, tokenizer.grid**2)
 
 
+def paper_layout(transformer: TransformerConfig) -> TwoWayLayout:
+    """The paper's 32 x 32 codes and a vocabulary, where there are no tokenizers."""
+    vocab = Vocab(NUM_CODES, NUM_PIECES)
+    return TwoWayLayout(vocab, transformer.text_len, GRID**2)
+
+
 def make_transformer(
-    config: DecoderConfig, layout: TwoWayLayout | None = None
+    config: TransformerConfig, layout: TwoWayLayout | None = None
 ) -> ImageLMConfig:
     """Network of text to image; `reading` of it is that of image to text.
 
-    layout: None is the paper's 32 x 32 codes after `TEXT_LEN` positions, for planning;
-    then any decoder's settings will do.
+    layout: None is `paper_layout`.
     """
     shared = {
         field.name: getattr(config, field.name) for field in fields(DecoderConfig)
     }
-    if not isinstance(config, TransformerConfig):
-        config = TransformerConfig(**shared)
-    if layout is None:
-        layout = TwoWayLayout(Vocab(NUM_CODES, NUM_PIECES), TEXT_LEN - 1, GRID**2)
+    layout = layout or paper_layout(config)
     grid = round(layout.image_len**0.5)
     kinds = layer_kinds(config.depth, "dalle")
     if config.attention == "full":

@@ -82,7 +82,7 @@ class _Drawing:
 
     def draw(self, params: Any, state: Decoding, until: Any) -> Decoding:
         """What is compiled: the real loop up to `until` tokens."""
-        codes = self.work.task.num_codes
+        codes = self.work.objective.num_codes
         return advance(
             self.model,
             params,
@@ -136,14 +136,14 @@ def _meshes(count: int) -> list[MeshConfig]:
 
 
 def _drawing(work: Work, images: int) -> _Drawing:
-    network = replace(work.task.config, remat="none", dropout=0.0)
+    network = replace(work.network, remat="none", dropout=0.0)
     model, guided = ImageLM(network), work.sampler.guidance != 1
     shapes = param_shapes(network)
     keys = jax.eval_shape(lambda: image_keys(0, 0, images))
     prompt = jax.ShapeDtypeStruct((images + guided, work.prompt_len), jnp.int32)
     state = jax.eval_shape(
         functools.partial(
-            prefill, model, id_range=(0, work.task.num_codes), guided=guided
+            prefill, model, id_range=(0, work.objective.num_codes), guided=guided
         ),
         shapes,
         prompt,
@@ -196,7 +196,7 @@ def _compile(drawing: _Drawing, mesh, chip: Chip, guess) -> SamplingReport:
 
 def _estimate(drawing: _Drawing, mesh, chip: Chip, topology: str) -> SamplingReport:
     """The report from shapes alone: weights and caches read once, sums of branches."""
-    network, codes = drawing.model.config, drawing.work.task.num_codes
+    network, codes = drawing.model.config, drawing.work.objective.num_codes
     params, state = _placed(drawing, mesh)
     tensor, ways = mesh.shape["tensor"], mesh.shape["data"] * mesh.shape["fsdp"]
     rows = drawing.rows / ways
@@ -251,7 +251,7 @@ def _model_flops(drawing: _Drawing) -> float:
     """2 x parameters of products and attention to what is read, a token of all."""
     network, work = drawing.model.config, drawing.work
     per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
-    products = network.depth * per_layer + network.width * work.task.num_codes
+    products = network.depth * per_layer + network.width * work.objective.num_codes
     keys = sum(layer.key.shape[-1] + work.prompt_len for layer in drawing.state.cache)
     return 2.0 * drawing.rows * (products + 2 * keys * network.width)
 

@@ -15,11 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from cogjax.errors import UserError
 from cogjax.models.image_lm import ImageLMConfig
-from cogjax.ops.masks import Pattern, text_to_image_mask
 from cogjax.parallel.chips import Chip, parse_topology
 from cogjax.parallel.flops import count_flops
 from cogjax.parallel.hlo import traffic
@@ -31,9 +29,9 @@ from cogjax.parallel.mesh import (
     make_mesh,
 )
 from cogjax.parallel.rules import tree_shardings
+from cogjax.plan.objectives import Objective, batch_shapes
 from cogjax.plan.topology import can_compile, compile_or_size, tpus
 from cogjax.plan.work import Work
-from cogjax.tasks.lm import LMTask
 from cogjax.train.loop import make_step
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state
@@ -106,7 +104,7 @@ def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Repo
     chip, count = parse_topology(topology)
     start, found = Work.of(config), []
     for tensor in (1, 2, 4, 8, 16):
-        if count % tensor or start.task.config.heads % tensor:
+        if count % tensor or start.network.heads % tensor:
             continue
         for remat in ("none", "dots_with_no_batch_dims_saveable", "nothing_saveable"):
             work = start.with_remat(remat)
@@ -131,14 +129,6 @@ def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Repo
     return fitting[:best]
 
 
-def _examples(size: int, length: int, sharding=None) -> dict[str, Any]:
-    """Shapes of a batch of transformer sequences."""
-    return {
-        name: jax.ShapeDtypeStruct((size, length), dtype, sharding=sharding)
-        for name, dtype in (("ids", jnp.int32), ("weights", jnp.float32))
-    }
-
-
 def _mesh(work: Work, topology: str, chip: Chip, count: int, estimate: bool):
     """Mesh of described TPUs, or of nothing where there is only an estimate."""
     if estimate or not can_compile(chip):
@@ -152,14 +142,16 @@ def _mesh(work: Work, topology: str, chip: Chip, count: int, estimate: bool):
 def _state(work: Work, mesh):
     """(shapes of the training state, where they live on a mesh)."""
     # What is kept for the gradient changes no shape: one trace for all of a search.
-    network = replace(work.task.config, remat="none")
-    state = _state_shapes(network, work.task.num_codes, work.optim)
+    network = replace(work.network, remat="none")
+    state = _state_shapes(work.objective, network, work.optim)
     return state, tree_shardings(state, mesh, work.task.param_axes)
 
 
 @functools.lru_cache(maxsize=4)
-def _state_shapes(network: ImageLMConfig, num_codes: int, optim: OptimConfig) -> Any:
-    task = LMTask(network, num_codes)
+def _state_shapes(
+    objective: Objective, network: ImageLMConfig, optim: OptimConfig
+) -> Any:
+    task = objective.task(network)
     tx = make_optimizer(optim, make_schedule(optim, 1), task.matrix_axes)
     return jax.eval_shape(lambda key: init_state(task, tx, key), jax.random.key(0))
 
@@ -173,7 +165,7 @@ def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
     start = time.monotonic()
     with jax.set_mesh(mesh):
         size = work.train.batch_size
-        batch = _examples(size, work.length, batch_sharding(mesh))
+        batch = batch_shapes(work.objective, size, batch_sharding(mesh))
         lowered = step.trace(state, batch).lower(lowering_platforms=("tpu",))
         compiled = compile_or_size(lowered)
         executed = count_flops(step, state, batch)
@@ -192,7 +184,8 @@ def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
 
 def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
     """The report from shapes alone: usual kernels, everything split as named."""
-    network, sizes = work.task.config, dict(mesh.shape)
+    network, sizes = work.network, dict(mesh.shape)
+    runs = work.objective.passes(network)
     state, shardings = _state(work, mesh)
     ways, tensor = sizes["data"] * sizes["fsdp"], sizes["tensor"]
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -202,24 +195,28 @@ def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
     kept = {"none": 34, "nothing_saveable": 1}.get(network.remat, 10)
     stream = network.depth * network.width * 2 * local / tensor
     activations = (kept * stream + 30 * stream / network.depth) / work.train.accumulate
-    logits = 10 * local / work.train.accumulate * network.vocab_size / tensor
+    held = sum(one.held for one in runs) * work.train.batch_size / ways
+    logits = 10 * held / work.train.accumulate / tensor
     gradients = 4 * count / (sizes["fsdp"] * tensor)
-    held = local_bytes(state, shardings)
+    kept_state = local_bytes(state, shardings)
     weights = 2 * count / tensor
-    passes = (3 if again else 2) * work.train.accumulate
+    times = work.train.accumulate * len(runs)
+    passes = (3 if again else 2) * times
     # Shards that do not fill a TPU's tiles are gathered by sums, at twice the cost.
     odd = 2 if network.width // sizes["fsdp"] % 16 else 1
     network_bytes = {
         "all-gather": odd * passes * weights * (1 - 1 / sizes["fsdp"])
         + (2 * passes + 2) * stream * tensor * (1 - 1 / tensor),
-        "reduce-scatter": work.train.accumulate * weights * (1 - 1 / sizes["fsdp"]),
+        "reduce-scatter": times * weights * (1 - 1 / sizes["fsdp"]),
         "all-reduce": 2 * gradients * (1 - 1 / sizes["data"]),
     }
-    memory = 2 * held + passes * weights + 60 * stream + logits * work.train.accumulate
+    memory = (
+        2 * kept_state + passes * weights + 60 * stream + logits * work.train.accumulate
+    )
     moved = memory, {k: v for k, v in network_bytes.items() if v}, {}
     model = _model_flops(work)
     executed = model * (4 / 3 if again else 1)
-    peak = held + gradients + activations + logits + weights / network.depth
+    peak = kept_state + gradients + activations + logits + weights / network.depth
     return _report(work, mesh, chip, topology, shardings, state, executed, peak, moved)
 
 
@@ -241,7 +238,7 @@ def _report(
         topology=topology,
         chips=chips,
         mesh=dict(mesh.shape),
-        remat=work.task.config.remat,
+        remat=work.network.remat,
         batch_size=work.train.batch_size,
         accumulate=work.train.accumulate,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -279,51 +276,27 @@ def local_bytes(tree: Any, shardings: Any) -> float:
 
 def _model_flops(work: Work) -> float:
     """6 x parameters of products x tokens, and attention to the keys that are seen."""
-    network, length = work.task.config, work.length - 1
+    network = work.network
     per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
-    products = length * network.depth * per_layer
-    products += sum(_scored(work)) * network.width
-    keys = sum(_keys(pattern, network.num_text, length) for pattern in _kinds(network))
-    return 6.0 * work.train.batch_size * (products + 2 * keys * network.width)
-
-
-def _scored(work: Work) -> tuple[int, ...]:
-    """Logits of a sequence, by part of a head in two."""
-    network, length = work.task.config, work.length - 1
-    if not work.task.num_text:
-        return (length * network.vocab_size,)
-    text = work.task.num_text - 1
-    codes = work.task.num_codes
-    return text * (network.vocab_size - codes), (length - text) * codes
-
-
-def _kinds(network) -> tuple[Pattern | None, ...]:
-    return network.patterns or (None,) * network.depth
-
-
-@functools.lru_cache(maxsize=16)
-def _keys(pattern: Pattern | None, num_text: int, length: int) -> int:
-    """Pairs of a query and a key that it sees."""
-    if pattern is None:
-        return length * (length + 1) // 2
-    return int(text_to_image_mask(pattern, num_text)[:length, :length].sum())
+    total = 0
+    for one in work.objective.passes(network):
+        total += one.length * network.depth * per_layer
+        total += (one.scored + 2 * one.pairs) * network.width
+    return 6.0 * work.train.batch_size * total
 
 
 def _counted_flops(work: Work) -> float:
     """Of the traced gradients, one example, nothing computed again."""
-    network = replace(work.task.config, remat="none", implementation="xla", dropout=0.0)
-    task = work.task.num_codes, work.task.num_text
-    return _example_flops(network, *task, work.length) * work.train.batch_size
+    network = replace(work.network, remat="none", implementation="xla", dropout=0.0)
+    return _example_flops(work.objective, network) * work.train.batch_size
 
 
 @functools.lru_cache(maxsize=4)
-def _example_flops(
-    network: ImageLMConfig, num_codes: int, num_text: int, length: int
-) -> float:
-    task = LMTask(network, num_codes, num_text=num_text)
+def _example_flops(objective: Objective, network: ImageLMConfig) -> float:
+    task = objective.task(network)
     params = jax.eval_shape(task.init, jax.random.key(0))[0]
 
     def loss(params, batch):
         return task.loss(params, {}, batch, jax.random.key(0))[0]
 
-    return count_flops(jax.grad(loss), params, _examples(1, length))
+    return count_flops(jax.grad(loss), params, batch_shapes(objective, 1))

@@ -5,32 +5,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cogjax.config import section
-from cogjax.data.layout import Layout
 from cogjax.errors import UserError
 from cogjax.families import cogview, dalle, ernie_vilg
 from cogjax.launch import lm_task
-from cogjax.models.image_lm import DecoderConfig
+from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
 from cogjax.parallel.mesh import MeshConfig
+from cogjax.plan.objectives import NextToken, Objective, TwoWay
 from cogjax.runs.common import SampleConfig
 from cogjax.sampling.autoregressive import Sampler
-from cogjax.tasks.lm import LMTask
 from cogjax.train.loop import TrainConfig
 from cogjax.train.optim import OptimConfig
-
-# Where a paper's own task is named instead of "lm".
-SPARSE = {"dalle": dalle, "ernie_vilg": ernie_vilg}
 
 
 @dataclass(frozen=True)
 class Work:
-    """A run to plan.
+    """A run to plan. prompt_len: of what an image is drawn after. image_len: codes."""
 
-    length: tokens of a training sequence, the last only a target. prompt_len: of what
-    an image is drawn after. image_len: codes of an image.
-    """
-
-    task: LMTask
-    length: int
+    network: ImageLMConfig
+    objective: Objective
     prompt_len: int
     image_len: int
     train: TrainConfig
@@ -41,48 +33,79 @@ class Work:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Work":
         """From a resolved config; UserError for a task without a transformer."""
-        sections = {
-            "train": section(TrainConfig, config.get("train", {}), "train"),
-            "optim": section(OptimConfig, config.get("optim", {}), "optim"),
-            "mesh": section(MeshConfig, config.get("mesh", {}), "mesh"),
-        }
-        sample = section(SampleConfig, config.get("sample", {}), "sample")
-        sections["sampler"] = sample.sampler
         name = config.get("task", {}).get("name")
-        if name in SPARSE:
-            family = SPARSE[name]
-            model = section(DecoderConfig, config.get("model", {}), "model")
-            network = family.make_transformer(model)
-            task = LMTask(network, family.NUM_CODES, num_text=family.TEXT_LEN)
-            lengths = network.max_positions, family.TEXT_LEN, family.GRID**2
-            return cls(task, *lengths, **sections)
-        if name != "lm":
+        if name not in KINDS:
             raise UserError(
-                f"config key 'task.name' expects lm, {', '.join(SPARSE)}, got {name!r}"
+                f"config key 'task.name' expects {', '.join(KINDS)}, got {name!r}"
             )
-        task, layout = _cogview(config)
-        # [ROI1] text [BASE] [BOI1]
-        lengths = layout.length, layout.text_len + 3, layout.image_len
-        return cls(task, *lengths, **sections)
+        sample = section(SampleConfig, config.get("sample", {}), "sample")
+        return cls(
+            *KINDS[name](config),
+            train=section(TrainConfig, config.get("train", {}), "train"),
+            optim=section(OptimConfig, config.get("optim", {}), "optim"),
+            mesh=section(MeshConfig, config.get("mesh", {}), "mesh"),
+            sampler=sample.sampler,
+        )
+
+    @property
+    def task(self) -> Any:
+        """What is trained."""
+        return self.objective.task(self.network)
 
     def with_remat(self, remat: str) -> "Work":
         """The same with another `model.remat`."""
-        network = replace(self.task.config, remat=remat)
-        task = LMTask(network, self.task.num_codes, num_text=self.task.num_text)
-        return replace(self, task=task)
+        return replace(self, network=replace(self.network, remat=remat))
 
     @property
     def tokens(self) -> int:
-        """Inputs of an update."""
-        return self.train.batch_size * (self.length - 1)
+        """Inputs of an update, of all passes."""
+        lengths = (one.length for one in self.objective.passes(self.network))
+        return self.train.batch_size * sum(lengths)
 
 
-def _cogview(config: Mapping[str, Any]) -> tuple[LMTask, Layout]:
-    """Of the config's tokenizers, or of the paper's sizes if it names none."""
-    if config.get("data", {}).get("tokenizer"):
-        return lm_task(config)
-    model = section(cogview.TransformerConfig, config.get("model", {}), "model")
-    tokenizer = cogview.TOKENIZERS["paper"]
-    layout = cogview.make_layout(tokenizer, 50_000, model)
-    network = cogview.make_transformer(model, layout)
-    return LMTask(network, layout.vocab.num_codes), layout
+Parts = tuple[ImageLMConfig, Objective, int, int]
+
+
+def _has_tokenizer(config: Mapping[str, Any]) -> bool:
+    """Otherwise the paper's sizes are taken."""
+    return bool(config.get("data", {}).get("tokenizer"))
+
+
+def _cogview(config: Mapping[str, Any]) -> Parts:
+    if _has_tokenizer(config):
+        task, layout = lm_task(config)
+        network, noise = task.config, task.code_noise
+    else:
+        model = section(cogview.TransformerConfig, config.get("model", {}), "model")
+        layout = cogview.make_layout(cogview.TOKENIZERS["paper"], 50_000, model)
+        network, noise = cogview.make_transformer(model, layout), 0.0
+    objective = NextToken(
+        layout.vocab.num_codes,
+        layout.length,
+        code_noise=noise,
+        image_start=layout.image_start,
+    )
+    # [ROI1] text [BASE] [BOI1]
+    return network, objective, layout.text_len + 3, layout.image_len
+
+
+def _dalle(config: Mapping[str, Any]) -> Parts:
+    model = section(DecoderConfig, config.get("model", {}), "model")
+    network = dalle.make_transformer(model)
+    sizes = dalle.NUM_CODES, network.max_positions, dalle.TEXT_LEN
+    return network, NextToken(*sizes), dalle.TEXT_LEN, dalle.GRID**2
+
+
+def _ernie_vilg(config: Mapping[str, Any]) -> Parts:
+    if _has_tokenizer(config):
+        task, layout = lm_task(config)
+        network = task.config
+    else:
+        model = section(ernie_vilg.TransformerConfig, config.get("model", {}), "model")
+        layout = ernie_vilg.paper_layout(model)
+        network = ernie_vilg.make_transformer(model, layout)
+    return network, TwoWay(layout), layout.num_text, layout.image_len
+
+
+# Sizes and objective of each task, from its config.
+KINDS = {"lm": _cogview, "dalle": _dalle, "ernie_vilg": _ernie_vilg}

@@ -4,7 +4,7 @@
     cogjax train --config experiments/ernie_vilg/paper.py --workdir runs/10b \
         --config.data.path=DATA --config.data.tokenizer=DIR --config.data.text=FILE
 
-A plan counts the text-to-image half of an update; the other half costs the same.
+An update is both directions of all pairs of the batch: so many sequences each.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ import dataclasses
 import ml_collections
 
 from cogjax.families import ernie_vilg
-from cogjax.models.image_lm import DecoderConfig
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -20,9 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     paper = ernie_vilg.TRANSFORMERS["paper"]
     config = ml_collections.ConfigDict()
     config.task = {"name": "ernie_vilg"}
-    # The settings that all decoders share, which a plan reads; the rest are defaults.
-    shared = dataclasses.fields(DecoderConfig)
-    config.model = {field.name: getattr(paper, field.name) for field in shared}
+    config.model = dataclasses.asdict(paper)
     config.data = {"path": "", "tokenizer": "", "text": ""}
     config.mesh = {"data": -1, "fsdp": 32, "tensor": 1}
     config.train = {

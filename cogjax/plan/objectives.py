@@ -1,0 +1,153 @@
+"""What a step of an objective computes: its batches, and passes of the network.
+
+An objective makes its task from a network, and says of one example what a plan counts:
+how many positions go through the network, what is scored, and which keys are seen.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from cogjax.data.two_way import TwoWayLayout
+from cogjax.models.image_lm import ImageLMConfig, reading
+from cogjax.ops.masks import Pattern, image_to_text_mask, text_to_image_mask
+from cogjax.tasks.lm import LMTask
+from cogjax.tasks.two_way import TwoWayTask
+
+Shapes = dict[str, tuple[tuple[int, ...], Any]]
+
+
+class Pass(NamedTuple):
+    """One sequence through the network.
+
+    length: of the inputs. scored: logits that the loss needs. held: logits that an
+    estimate finds room for.
+    """
+
+    network: ImageLMConfig
+    length: int
+    scored: int
+    held: int
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a query and a key that it sees, over all layers."""
+        network = self.network
+        form = network.num_text, self.length, network.text_causal, network.image_first
+        patterns = network.patterns or (None,) * network.depth
+        return sum(_pairs(pattern, *form) for pattern in patterns)
+
+
+class Objective(Protocol):
+    """What is trained, whatever the network; hashable, so that traces are kept.
+
+    num_codes: ids below are image codes.
+    """
+
+    num_codes: int
+
+    def task(self, network: ImageLMConfig) -> Any:
+        """The task of `train/step.py`."""
+
+    def example(self) -> Shapes:
+        """(shape, dtype) of each array of an example."""
+
+    def passes(self, network: ImageLMConfig) -> tuple[Pass, ...]:
+        """What goes through the network for an example."""
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """`LMTask`: one sequence of `length` tokens, the last only a target."""
+
+    num_codes: int
+    length: int
+    num_text: int = 0
+    code_noise: float = 0.0
+    image_start: int = 0
+
+    def task(self, network: ImageLMConfig) -> LMTask:
+        """The task."""
+        return LMTask(
+            network, self.num_codes, self.code_noise, self.num_text, self.image_start
+        )
+
+    def example(self) -> Shapes:
+        """Ids and weights."""
+        return {
+            "ids": ((self.length,), jnp.int32),
+            "weights": ((self.length,), jnp.float32),
+        }
+
+    def passes(self, network: ImageLMConfig) -> tuple[Pass, ...]:
+        """One; with `num_text` text is scored among text, codes among codes."""
+        length = self.length - 1
+        held = scored = length * network.vocab_size
+        if self.num_text:
+            text = self.num_text - 1
+            scored = text * (network.vocab_size - self.num_codes)
+            scored += (length - text) * self.num_codes
+        return (Pass(network, length, scored, held),)
+
+
+@dataclass(frozen=True)
+class TwoWay:
+    """`TwoWayTask`: text to image and image to text, a sequence each."""
+
+    layout: TwoWayLayout
+
+    @property
+    def num_codes(self) -> int:
+        """Of the image tokenizer."""
+        return self.layout.vocab.num_codes
+
+    def task(self, network: ImageLMConfig) -> TwoWayTask:
+        """The task."""
+        return TwoWayTask(network, self.layout.vocab)
+
+    def example(self) -> Shapes:
+        """Ids of both directions."""
+        layout = self.layout
+        return {
+            "to_image": ((layout.num_text + layout.image_len,), jnp.int32),
+            "to_text": ((layout.length,), jnp.int32),
+        }
+
+    def passes(self, network: ImageLMConfig) -> tuple[Pass, ...]:
+        """Two: all codes are scored among codes, all text among text and commands."""
+        layout, vocab = self.layout, self.layout.vocab
+        codes = layout.image_len * vocab.num_codes
+        text = layout.num_text * (vocab.size - vocab.text_start)
+        length = layout.num_text + layout.image_len
+        return (
+            Pass(network, length - 1, codes, codes),
+            Pass(reading(network), length, text, text),
+        )
+
+
+def batch_shapes(objective: Objective, size: int, sharding: Any = None) -> Any:
+    """Shapes of a batch of so many examples."""
+    return {
+        name: jax.ShapeDtypeStruct((size, *shape), dtype, sharding=sharding)
+        for name, (shape, dtype) in objective.example().items()
+    }
+
+
+@functools.lru_cache(maxsize=16)
+def _pairs(
+    pattern: Pattern | None,
+    num_text: int,
+    length: int,
+    text_causal: bool,
+    image_first: bool,
+) -> int:
+    if pattern is None:
+        return length * (length + 1) // 2
+    if image_first:
+        mask = image_to_text_mask(pattern, num_text)
+    else:
+        mask = text_to_image_mask(pattern, num_text, text_causal=text_causal)
+    return int(mask[:length, :length].sum())
