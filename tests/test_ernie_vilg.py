@@ -108,6 +108,17 @@ def test_guidance_follows_the_full_forward(model):
     np.testing.assert_array_equal(guided.argmax(-1)[None], codes)
 
 
+def test_score_drawn_is_the_mean_over_codes(model, drawn):
+    texts = [model.parts.text.encode(prompt) for prompt in PROMPTS]
+    codes = drawn.codes[:, 1]
+    flat = codes.reshape(2, -1)
+    logits = full_logits(model, texts, flat).astype(np.float64)
+    picked = np.take_along_axis(logits, flat[..., None], -1)[..., 0]
+    values = np.log(np.exp(logits).sum(-1)) - picked
+    got = model.score_drawn(codes, PROMPTS)
+    np.testing.assert_allclose(got, values.mean(1), rtol=1e-5)
+
+
 def reading_logits(model, codes, tail):
     """[t, pieces and commands] of image to text: what follows [ROI1] and `tail`."""
     layout = model.layout

@@ -13,6 +13,7 @@ from cogjax import cli
 from cogjax.evaluate import runner
 from cogjax.evaluate.coco_suite import CocoSuite
 from cogjax.evaluate.emoji_suite import EmojiSuite
+from cogjax.evaluate.reading_suite import ReadingSuite
 from cogjax.evaluate.shapes_suite import ShapesSuite
 from tests.conftest import make_nano_model
 
@@ -127,7 +128,9 @@ def test_options_reach_the_suite(suites, folder, photographs, tmp_path, capsys):
     assert evaluate("emoji", *words, tmp_path / "f.json") == 0
     assert json.loads(capsys.readouterr().out) == {"figure": 1}
     assert json.loads((tmp_path / "f.json").read_text()) == {"figure": 1}
-    (shapes, model, settings), (coco, _, _), (emoji, _, without) = suites
+    words = ["--data", "set", "--n", "4", "--beams", "2", *common]
+    assert evaluate(folder, "--suite", "reading", *words) == 0
+    (shapes, model, settings), (coco, _, _), (emoji, _, without), (read, _, _) = suites
     assert shapes == ShapesSuite(seed=5, guidance=(2.0,))
     assert model.batch_size == 7
     assert settings["out"] == str(tmp_path / "out")
@@ -138,6 +141,7 @@ def test_options_reach_the_suite(suites, folder, photographs, tmp_path, capsys):
     assert len(captions) == 3
     assert emoji == EmojiSuite("set", n=3, best_of=2)
     assert without["out"] is None
+    assert read == ReadingSuite("set", n=4, seed=5, beams=2, best_of=8)
 
 
 def test_oracle_is_a_target_of_its_own(monkeypatch, tmp_path, capsys):
@@ -158,6 +162,9 @@ def test_oracle_is_a_target_of_its_own(monkeypatch, tmp_path, capsys):
         ("--suite shapes", "the shapes suite needs --out DIR"),
         ("--suite coco --out o", "the coco suite needs --data DIR"),
         ("", "the emoji suite needs --data DIR"),
+        ("--suite reading --data d", "the reading suite needs --out DIR"),
+        ("--suite reading --data full --out o", "full is not a data set"),
+        ("--suite shapes --out o --beams 4", "--beams does not go with the shapes"),
         ("--suite coca --out o", "unknown --suite 'coca': did you mean 'coco'"),
         ("--suite shapes --out o --data d", "--data does not go with the shapes"),
         ("--data d --num-images 2", "--num-images does not go with the emoji suite"),

@@ -17,6 +17,7 @@ from cogjax.runs.transformer import CodedSource
 EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
 ERNIE = "experiments/ernie_vilg/shapes.py:"
+QUESTIONS = "experiments/ernie_vilg/questions.py:"
 
 
 def nano(stage, data, folder, **overrides):
@@ -55,6 +56,7 @@ def test_a_model_that_cannot_run_is_refused_first(
         *((file, s) for file in (EMOJI, SHAPES) for s in ("tokenizer", "transformer")),
         (ERNIE, "transformer"),
         (ERNIE, "full"),
+        (QUESTIONS, "shapes"),
     ],
 )
 @pytest.mark.parametrize("size", ["", ",nano"])

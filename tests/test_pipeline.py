@@ -124,6 +124,23 @@ def test_score_is_the_mean_over_text_tokens(nano_model, pictures):
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+def test_score_drawn_is_the_mean_over_codes(nano_model, drawn):
+    """Of prompts of different length, each alone and without padding."""
+    got = nano_model.score_drawn(drawn.codes[:, 0], PROMPTS)
+    network = {"params": nano_model.parts.params}
+    for prompt, grid, value in zip(PROMPTS, drawn.codes[:, 0], got, strict=True):
+        start = nano_model.layout.prompt(nano_model.parts.text.encode(prompt))
+        codes = grid.reshape(-1)
+        ids = np.array([[*start, *codes[:-1]]])
+        logits, _ = nano_model._lm.apply(network, ids, np.arange(ids.shape[1])[None])
+        logits = np.asarray(logits, np.float64)[0, len(start) - 1 :]
+        logits = logits[:, : nano_model.num_codes]
+        losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(codes)), codes]
+        np.testing.assert_allclose(value, losses.mean(), rtol=1e-5)
+    with pytest.raises(UserError, match="3 images but 1 texts"):
+        nano_model.score_drawn(drawn.codes[:, 0], ["a"])
+
+
 def test_progress_counts_up_to_the_total(nano_model):
     seen = []
     nano_model.generate(

@@ -196,6 +196,7 @@ def test_questions_of_different_length_share_a_batch(model, pictures, answers):
         assert answer == model.parts.text.decode([t - start for t in tokens])
 
 
+@pytest.mark.slow
 def test_beams_and_temperature_reach_the_search(model, pictures, answers):
     again = model.ask(pictures, QUESTIONS, temperature=2.0, seed=1)
     assert again != answers
@@ -235,4 +236,3 @@ def test_ask_on_the_command_line(run, tmp_path, capsys):
     printed = capsys.readouterr().out.removesuffix("\n")
     found = json.loads(out.read_text())
     assert found == {"file": str(picture), "question": "a flat?", "answer": printed}
-    assert cli.main([*words, "--beams", "2", "--length-penalty", "0"]) == 0

@@ -264,7 +264,7 @@ def _picture_trip(work: _Work, pictures: _Pictures, count: int, seed: int) -> di
     for language in LANGUAGES:
         own = pictures.codes
         caption = work.captions(own, language, Search(), f"greedy {language}")
-        drawn = work.model.generate(caption, 1, seed)
+        drawn = work.model.generate(_prompts(caption), 1, seed)
         seen = [items_of(look(image)) for image in drawn.pixels[:, 0]]
         stated = [read(text) for text in caption]
         drawing = [
@@ -280,6 +280,7 @@ def _picture_trip(work: _Work, pictures: _Pictures, count: int, seed: int) -> di
             search = Search(temperature=DRAWN, seed=seed + i)
             texts = work.captions(own, language, search, f"drawn {language} {i + 1}")
             some.append(texts)
+            texts = _prompts(texts)
             losses.append(work.losses(own, texts, f"losses {i + 1}", drawn=False))
             image_losses.append(
                 work.losses(own, texts, f"picture losses {i + 1}", drawn=True)
@@ -296,6 +297,11 @@ def _picture_trip(work: _Work, pictures: _Pictures, count: int, seed: int) -> di
             "chosen": chosen,
         }
     return report
+
+
+def _prompts(captions: Sequence[str]) -> list[str]:
+    """Captions as prompts, which are not empty."""
+    return [text if text.strip() else "-" for text in captions]
 
 
 def _kinds(items) -> list[tuple[str, str]]:
