@@ -1,4 +1,4 @@
-"""Floating-point operations of the products and convolutions of a function."""
+"""Operations and results of the products and convolutions of a function."""
 
 import math
 from typing import Any
@@ -14,6 +14,21 @@ def count_flops(function: Any, *args: Any) -> float:
     counts; blocks that a kernel skips are counted as computed.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def product_bytes(function: Any, *args: Any) -> float:
+    """Of the results of all products and convolutions of one call, loops once."""
+    return _given(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _given(jaxpr: core.Jaxpr) -> float:
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+            result = eqn.outvars[0].aval
+            total += result.size * result.dtype.itemsize
+        total += sum(_given(inner) for inner in _inner(eqn.params))
+    return total
 
 
 def _count(jaxpr: core.Jaxpr) -> float:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from cogjax.ops.attention import causal_attention
 from cogjax.ops.kernels import splash_causal
 from cogjax.parallel.axes import over_heads
-from cogjax.parallel.flops import count_flops
+from cogjax.parallel.flops import count_flops, product_bytes
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 
 
@@ -55,3 +55,10 @@ def test_kernels_and_what_each_device_does():
     )
     with jax.set_mesh(make_mesh(MeshConfig(data=2, tensor=2), jax.devices()[:4])):
         assert count_flops(over_heads(splash_causal), *arrays) == 4 * block
+
+
+def test_results_of_products():
+    def function(x, w):
+        return jnp.einsum("ij,jk->ik", jnp.tanh(x), w) @ w
+
+    assert product_bytes(function, shape(4, 8), shape(8, 8)) == 2 * 4 * 8 * 4

@@ -1,0 +1,337 @@
+"""ERNIE-ViLG's sparse layers against full attention: speed, memory, and convergence.
+
+    python experiments/ernie_vilg/sparse_dense.py --out runs/sparse_dense \
+        --data data/easy --tokenizer runs/vq/export --text runs/text.model
+
+The paper (section 3.1) finds its rows, columns and windows 25 % faster to train, in
+half the memory, and of the same convergence. Measured here, the same network both ways:
+
+1. An update, a forward pass and the drawing of codes, 6 layers of 512 over 32 x 32
+   codes, in turns in one process; processor seconds too, which other work on the
+   machine does not lengthen. Scratch memory is what XLA plans for the same programs.
+2. A chip's memory for the paper's 10B step, compiled for a TPU pod (needs libtpu).
+3. Held-out losses of short trainings on the world of shapes, of the same start, data
+   and order for both, a seed each; differences are of the same pictures.
+
+Writes sparse_dense.json, sparse_dense.png and prints a table. What is there already is
+not measured again. Time and results: docs/ernie_vilg.md.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax import config as configs
+from cogjax import launch
+from cogjax.data.two_way import TwoWayLayout
+from cogjax.data.vocab import Vocab
+from cogjax.families import ernie_vilg
+from cogjax.files import write_atomic
+from cogjax.models.image_lm import ImageLM, for_inference
+from cogjax.plan import training as planning
+from cogjax.runs import transformer as runs
+from cogjax.runs.common import sections_of
+from cogjax.sampling.autoregressive import (
+    Sampler,
+    advance,
+    compiler_options,
+    image_keys,
+    prefill,
+)
+from cogjax.tasks.two_way import TwoWayTask
+from cogjax.train.checkpoint import restore_params
+from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.step import init_state, make_train_step
+
+FORMS = ("sparse", "full")
+HERE = Path(__file__).parent
+LAYOUT = TwoWayLayout(Vocab(8192, 8000), text_len=63, image_len=1024)
+DRAWN, IMAGES = 64, 4
+# Of the trained network; the rest is experiments/ernie_vilg/shapes.py.
+SHAPES = ("--config.model.width=96", "--config.eval.batches=64")
+PARTS = {"update": "an update", "forward": "a forward pass", "draw": "drawing codes"}
+
+
+def network(form: str, **sizes: Any):
+    """The network that is timed: paper's kinds of layers, or full attention in all."""
+    sizes = {"width": 512, "depth": 6, "heads": 8, "unroll": 6} | sizes
+    config = ernie_vilg.TransformerConfig(
+        **sizes, dropout=0.0, text_len=LAYOUT.text_len, attention=form
+    )
+    return ernie_vilg.make_transformer(config, LAYOUT)
+
+
+def batch(size: int) -> dict[str, jax.Array]:
+    """Random pairs: int32 ids of both directions."""
+    rng = np.random.default_rng(0)
+    pairs = [
+        (rng.integers(0, LAYOUT.vocab.num_text, 63), rng.integers(0, 8192, 1024))
+        for _ in range(size)
+    ]
+    rows = {
+        "to_image": [LAYOUT.text_to_image(*pair) for pair in pairs],
+        "to_text": [LAYOUT.image_to_text(*pair)[0] for pair in pairs],
+    }
+    return {name: jnp.asarray(np.stack(row)) for name, row in rows.items()}
+
+
+def update(form: str, **sizes: Any) -> tuple[Callable, int]:
+    """(function that does an update of one pair by AdamW, bytes of scratch memory)."""
+    task = TwoWayTask(network(form, **sizes), LAYOUT.vocab)
+    optim = OptimConfig()
+    schedule = make_schedule(optim, 1000)
+    tx = make_optimizer(optim, schedule)
+    step = make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.99)
+    state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    data = batch(1)
+    compiled = jax.jit(step, donate_argnums=0).lower(state, data).compile()
+    states = [state]
+
+    def run():
+        new, metrics = compiled(states.pop(), data)
+        states.append(new)
+        return metrics
+
+    return run, compiled.memory_analysis().temp_size_in_bytes
+
+
+def forward(form: str, **sizes: Any) -> tuple[Callable, int]:
+    """The same of both directions' losses alone."""
+    task = TwoWayTask(network(form, **sizes), LAYOUT.vocab)
+    args = jax.jit(task.init)(jax.random.key(0))[0], {}, batch(1), jax.random.key(0)
+    compiled = jax.jit(task.eval_metrics).lower(*args).compile()
+    run = functools.partial(compiled, *args)
+    return run, compiled.memory_analysis().temp_size_in_bytes
+
+
+def draw(form: str, **sizes: Any) -> tuple[Callable, int]:
+    """The same of drawing the first codes of images of a text each.
+
+    A code costs as much wherever it is: the caches are there from the start.
+    """
+    model, ids = ImageLM(network(form, **sizes)), (0, LAYOUT.vocab.num_codes)
+    task = TwoWayTask(model.config, LAYOUT.vocab)
+    params = for_inference(jax.jit(task.init)(jax.random.key(0))[0])
+    prompt = batch(IMAGES)["to_image"][:, : LAYOUT.num_text]
+    forced = jnp.full((IMAGES, LAYOUT.image_len), -1)
+    start = jax.jit(functools.partial(prefill, model, id_range=ids))
+    keys, zeros = image_keys(0, 0, IMAGES), jnp.zeros(IMAGES, jnp.int32)
+    state = start(params, prompt, zeros, keys, forced)
+    settings = {"allowed": jnp.ones(ids[1], bool), "id_range": ids}
+    go = functools.partial(advance, model, sampler=Sampler(), **settings)
+    jitted = jax.jit(go, compiler_options=compiler_options())
+    compiled = jitted.lower(params, state, jnp.int32(DRAWN)).compile()
+    run = functools.partial(compiled, params, state, jnp.int32(DRAWN))
+    return run, compiled.memory_analysis().temp_size_in_bytes
+
+
+def timed(part: str, rounds: int) -> dict[str, Any]:
+    """Both forms in turns: seconds of each run by clock and by processor, memory."""
+    made = {"update": update, "forward": forward, "draw": draw}[part]
+    works = {form: made(form) for form in FORMS}
+    found = {
+        form: {"wall": [], "processor": [], "temp_bytes": temp}
+        for form, (_, temp) in works.items()
+    }
+    for _ in range(rounds + 1):
+        for form, (run, _) in works.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            jax.block_until_ready(run())
+            found[form]["wall"].append(time.perf_counter() - wall)
+            found[form]["processor"].append(time.process_time() - processor)
+    for form in FORMS:
+        # The first run of each warms caches up.
+        del found[form]["wall"][0], found[form]["processor"][0]
+    return found
+
+
+def pod(form: str, topology: str) -> dict[str, Any]:
+    """The plan of the paper's step."""
+    words = [f"--config.model.attention={form}"]
+    config = configs.load(str(HERE / "paper.py"), words)
+    return dataclasses.asdict(planning.plan(config, topology))
+
+
+def train(form: str, seed: int, args: argparse.Namespace, folder: Path) -> dict:
+    """Trains; {"curve": [step, held-out loss], "losses": of each held-out picture}."""
+    argument = {"sparse": "transformer", "full": "full"}[form]
+    settings = {
+        "data.path": args.data,
+        "data.tokenizer": args.tokenizer,
+        "data.text": args.text,
+        "train.seed": seed,
+        "train.steps": args.steps,
+        "train.eval_every": max(1, args.steps // 12),
+        "train.save_every": args.steps,
+        "train.sample_every": 0,
+    }
+    words = [f"--config.{key}={value}" for key, value in settings.items()]
+    config = configs.load(f"{HERE / 'shapes.py'}:{argument}", [*SHAPES, *words])
+    # All runs read the same codes: one encoding is enough.
+    codes = folder.parent / "codes"
+    codes.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    if not (folder / "codes").exists():
+        (folder / "codes").symlink_to(codes.resolve())
+    launch.train(config, folder)
+    rows = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    curve = [[row["step"], row["eval/loss"]] for row in rows if "eval/loss" in row]
+    return {"curve": curve, "losses": held_out(config, folder)}
+
+
+def held_out(config: dict[str, Any], folder: Path) -> list[float]:
+    """Loss of both directions of each held-out picture, by the averaged weights."""
+    sections = sections_of(config)
+    lm = runs.Transformer.of(config, sections)
+    task = lm.task
+    params, _ = restore_params(folder, "ema")
+
+    @jax.jit
+    def losses(params, batch):
+        image = task.image_losses(params, batch["to_image"])
+        text, weights = task.text_losses(params, batch["to_text"])
+        return jnp.sum(image, 1) + jnp.sum(text * weights, 1)
+
+    batches = runs.make_run(lm, sections, folder).eval_batches
+    return np.concatenate([losses(params, batch) for batch in batches]).tolist()
+
+
+def once(path: Path, make: Callable[[], Any]) -> Any:
+    """What `make` returns, from its file if it was made before."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(make(), indent=1) + "\n")
+    return json.loads(path.read_text())
+
+
+def ratios(found: dict[str, Any], clock: str = "processor") -> list[float]:
+    """Full over sparse, of each round."""
+    pairs = zip(found["full"][clock], found["sparse"][clock], strict=True)
+    return [full / sparse for full, sparse in pairs]
+
+
+def difference(sparse: dict, full: dict) -> tuple[float, float]:
+    """Held-out loss of sparse minus full on the same pictures: (mean, 95 % half)."""
+    values = np.subtract(sparse["losses"], full["losses"])
+    return float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures what is not measured yet, prints the table and draws the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--out", required=True, type=Path, help="folder of results and runs")
+    add("--data", required=True, help="data set of shapes")
+    add("--tokenizer", required=True, help="image tokenizer folder")
+    add("--text", required=True, help="text model")
+    add("--topology", default="v5p:4x4x8", help="pod that the paper's step is for")
+    add("--rounds", type=int, default=5, help="timed runs of each part and form")
+    add("--steps", type=int, default=600, help="of each training")
+    add("--seeds", type=int, default=2, help="trainings of each form")
+    args = parser.parse_args(argv)
+    jax.config.update("jax_compilation_cache_dir", str(args.out / "compiled"))
+    out = args.out
+    trained = {form: [] for form in FORMS}
+    for seed in range(args.seeds):
+        for form in FORMS:
+            folder = out / f"run-{form}-{seed}"
+            make = functools.partial(train, form, seed, args, folder)
+            trained[form].append(once(out / f"run-{form}-{seed}.json", make))
+    speed = {
+        part: once(out / f"{part}.json", functools.partial(timed, part, args.rounds))
+        for part in PARTS
+    }
+    pods = {
+        form: once(
+            out / f"pod-{form}.json", functools.partial(pod, form, args.topology)
+        )
+        for form in FORMS
+    }
+    _print(speed, pods, trained)
+    _draw(speed, pods, trained, out / "sparse_dense.png")
+    found = {"speed": speed, "pod": pods, "trained": trained}
+    write_atomic(out / "sparse_dense.json", json.dumps(found) + "\n")
+
+
+def _print(speed: dict, pods: dict, trained: dict) -> None:
+    """A Markdown table."""
+    print("| | sparse | full | full / sparse |")
+    print("| --- | --- | --- | --- |")
+    for part, name in PARTS.items():
+        found = speed[part]
+        cells = [f"{statistics.median(found[f]['processor']):.2f} s" for f in FORMS]
+        print("|", " | ".join([name, *cells, _spread(ratios(found))]), "|")
+    for part in ("update", "forward"):
+        sizes = [speed[part][form]["temp_bytes"] for form in FORMS]
+        _row(f"scratch memory of {PARTS[part]}", sizes, 1e6, "MB")
+    _row("a chip's memory", [pods[f]["hbm_bytes"] for f in FORMS], 1e9, "GB")
+    busy = [pods[f]["hbm_bytes"] - pods[f]["state_bytes"] for f in FORMS]
+    _row("the same without the state", busy, 1e9, "GB")
+    for name in ("step_seconds", "step_seconds_serial"):
+        _row(f"pod, {name}", [pods[f][name] for f in FORMS], 1, "s")
+    for seed, pair in enumerate(zip(*trained.values(), strict=True)):
+        ends = [f"{np.mean(run['losses']):.2f}" for run in pair]
+        mean, half = difference(*pair)
+        cells = [f"held-out loss, seed {seed}", *ends, f"{-mean:+.2f} ± {half:.2f}"]
+        print("|", " | ".join(cells), "|")
+
+
+def _row(name: str, sizes: list[float], unit: float, label: str) -> None:
+    cells = [f"{size / unit:.3g} {label}" for size in sizes]
+    print("|", " | ".join([name, *cells, f"{sizes[1] / sizes[0]:.2f}"]), "|")
+
+
+def _spread(values: list[float]) -> str:
+    """The median, least and largest."""
+    middle = statistics.median(values)
+    return f"{middle:.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def _draw(speed: dict, pods: dict, trained: dict, path: Path) -> None:
+    """Speed, memory and loss curves beside one another."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(13, 4))
+    gains = [ratios(speed[part]) for part in PARTS]
+    centres = [statistics.median(values) for values in gains]
+    around = [
+        [centre - min(values), max(values) - centre]
+        for centre, values in zip(centres, gains, strict=True)
+    ]
+    left.bar(list(PARTS.values()), centres, yerr=np.transpose(around), capsize=4)
+    left.axhline(1, color="grey")
+    left.set(title="speed", ylabel="full / sparse, processor time")
+    shares = {
+        "update, CPU": [speed["update"][form]["temp_bytes"] for form in FORMS],
+        "forward, CPU": [speed["forward"][form]["temp_bytes"] for form in FORMS],
+        "10B, TPU": [pods[f]["hbm_bytes"] - pods[f]["state_bytes"] for f in FORMS],
+    }
+    middle.bar(list(shares), [sparse / full for sparse, full in shares.values()])
+    middle.axhline(1, color="grey")
+    middle.set(title="memory beside the state", ylabel="sparse / full")
+    for form, colour in zip(FORMS, ("tab:blue", "tab:orange"), strict=True):
+        for seed, run in enumerate(trained[form]):
+            label = form if seed == 0 else None
+            right.plot(*zip(*run["curve"], strict=True), color=colour, label=label)
+    right.set(title="convergence", xlabel="updates", ylabel="held-out loss, nats")
+    right.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
