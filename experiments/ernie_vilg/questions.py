@@ -34,7 +34,7 @@ def get_config(arg: str = "shapes") -> ml_collections.ConfigDict:
         "caption_dropout": 0.1,
         "questions": 4,
         "answer_len": 5,
-        "answer_weight": 1.0,
+        "answer_weight": 2.0,
     }
     config.model = dataclasses.asdict(TRANSFORMER)
     config.data = {
@@ -46,22 +46,24 @@ def get_config(arg: str = "shapes") -> ml_collections.ConfigDict:
     }
     config.optim = {
         "name": "muon",
-        "lr": 0.004,
-        "adam_lr": 6e-4,
-        "warmup": 50,
+        # From weights of 2,000 steps, 100 steps at a third of these rates and a weight
+        # of 1 had 4 % of answers right, these 51 %.
+        "lr": 0.012,
+        "adam_lr": 1.8e-3,
+        "warmup": 20,
         "final_ratio": 0.05,
-        "clip": 76.0,
+        "clip": 150.0,
     }
     config.mesh = {}
     config.train = {
         "seed": 0,
-        "steps": 950,
+        "steps": 800,
         "batch_size": 8,
         "ema_decay": 0.99,
         "log_every": 25,
-        "save_every": 250,
-        "eval_every": 250,
-        "sample_every": 500,
+        "save_every": 200,
+        "eval_every": 200,
+        "sample_every": 800,
     }
     config.eval = {"batches": 8}
     config.sample = {
