@@ -1,4 +1,4 @@
-"""A VQGAN as a user sees it: trained, resumed, saved, and under a transformer."""
+"""A VQGAN as a user sees it: trained, saved, and under a transformer."""
 
 import dataclasses
 import hashlib
@@ -26,20 +26,19 @@ def load(spec, **values):
 
 @pytest.fixture(scope="module")
 def run(nano_data, tmp_path_factory):
-    """Work folder of two steps without and two with the discriminator, resumed."""
+    """Work folder of two steps without and two with the discriminator."""
     workdir = tmp_path_factory.mktemp("run") / "vqgan"
-    for steps in (2, 4):
-        found = load(
-            f"{SHAPES},nano",
-            data__path=nano_data,
-            train__steps=steps,
-            train__batch_size=8,
-            train__log_every=1,
-            train__sample_every=0,
-            eval__batches=0,
-            task__disc_start=2,
-        )
-        launch.train(found, workdir)
+    found = load(
+        f"{SHAPES},nano",
+        data__path=nano_data,
+        train__steps=4,
+        train__batch_size=8,
+        train__log_every=1,
+        train__sample_every=0,
+        eval__batches=0,
+        task__disc_start=2,
+    )
+    launch.train(found, workdir)
     return workdir
 
 
@@ -113,6 +112,7 @@ def test_digests_of_shipped_models_stay():
     assert model_folder.digest(tokenizer)[:16] == "53680bbc737b135c"
 
 
+@pytest.mark.slow
 def test_the_command_line_has_no_special_cases(
     run, ernie, nano_data, nano_folder, tmp_path
 ):
@@ -132,6 +132,7 @@ def test_the_command_line_has_no_special_cases(
     assert launch.describe(found)["parameters"] > 0
 
 
+@pytest.mark.slow
 def test_save_and_load_draw_the_same(ernie, tmp_path):
     model = cogjax.load(ernie)
     assert isinstance(model.parts.tokenizer.config, VQGANConfig)

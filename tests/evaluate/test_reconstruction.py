@@ -60,9 +60,7 @@ def test_figures_are_those_of_the_reconstructions(nano_data, nano_folder, nano_m
 
 
 def test_sizes_must_agree(nano_data, nano_folder):
-    with pytest.raises(
-        UserError, match="one size can be compared: .* 16 px, emoji"
-    ):
+    with pytest.raises(UserError, match="one size can be compared: .* 16 px, emoji"):
         compare(
             [str(nano_folder), "emoji"],
             str(nano_data),
