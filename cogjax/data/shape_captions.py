@@ -6,6 +6,7 @@ same tables and templates write captions and read them, so reading is exact.
 
 import functools
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,8 +138,11 @@ def write(request: Request, language: str, rng: np.random.Generator) -> str:
 
 
 def read(caption: str) -> Request | None:
-    """The request that a caption of either language states, None if it is none."""
-    text = caption.strip().rstrip(".。").lower()
+    """The request that a caption of either language states, None if it is none.
+
+    Wide and narrow punctuation are the same: text models write the latter for both.
+    """
+    text = unicodedata.normalize("NFKC", caption).strip().rstrip(".。").lower()
     for language, relation, pattern in _patterns():
         if found := pattern.fullmatch(text):
             read_phrase = _read_en if language == "en" else _read_zh
@@ -240,5 +244,6 @@ def _patterns() -> list[tuple[str, str | None, re.Pattern]]:
         prefix = f"(?:{_either(_PREFIXES[language])})"
         for template in templates:
             pattern = re.sub(r"{(.)}", rf"(?P<\1>{bare[language]})", template)
-            found.append((language, relation, re.compile(prefix + pattern)))
+            pattern = unicodedata.normalize("NFKC", prefix + pattern)
+            found.append((language, relation, re.compile(pattern)))
     return found

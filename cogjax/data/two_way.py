@@ -101,24 +101,21 @@ class TwoWayLayout:
         ids = np.concatenate([codes, text], axis=1).astype(np.int32)
         text_positions = np.cumsum(text != pad, axis=1)
         text_positions[:, -1] = 0
-        image = np.arange(self.image_len) + self.num_text
-        image = np.broadcast_to(image, (len(ids), self.image_len))
+        image = np.arange(codes.shape[1]) + self.num_text
+        image = np.broadcast_to(image, codes.shape)
         positions = np.concatenate([image, text_positions], axis=1)
         following = np.ones(len(ids), np.int32)
         return Prompts(ids, num_padding, positions.astype(np.int32), following)
 
     def answer(
-        self,
-        question_ids: Sequence[int],
-        answer_ids: Sequence[int],
-        codes: Sequence[int],
-        answer_len: int,
+        self, question_ids: Sequence[int], answer_ids: Sequence[int], answer_len: int
     ) -> np.ndarray:
-        """int32 [image_len + num_text + answer_len + 1]; a longer answer is cut.
+        """What stands behind the image: int32 [num_text + answer_len + 1].
 
-        The answer and its end are the targets.
+        A longer answer is cut; the answer and its end are the targets.
         """
-        start = self.question_prompts([question_ids], np.asarray(codes)[None]).ids[0]
+        nothing = np.zeros((1, 0), np.int32)
+        start = self.question_prompts([question_ids], nothing).ids[0]
         target = [*self._text(answer_ids[:answer_len]), self.vocab.command("[SEP]")]
         missing = answer_len + 1 - len(target)
         padding = [self.vocab.command("[PAD]")] * missing
@@ -133,9 +130,10 @@ class TwoWayMixture:
     """How training examples are drawn from captioned code grids.
 
     caption_dropout: share of examples whose text-to-image half has an empty text, for
-    classifier-free guidance; the paper has none. questions: of the data set of
-    questions, beside each example. answer_len: longest answer in pieces, longer ones
-    are cut. answer_weight: of an answer's loss beside the two directions'.
+    classifier-free guidance; the paper has none. questions: so many about a picture of
+    the data set of questions, beside each example. answer_len: longest answer in
+    pieces, longer ones are cut. answer_weight: of an answer's loss beside the two
+    directions'.
     """
 
     caption_dropout: float = 0.1
@@ -164,13 +162,16 @@ class TwoWayMixture:
     def answers(
         self, layout: TwoWayLayout, asked: Sequence, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Draws questions: {"answers": int32 [questions, t]} of `layout.answer`.
+        """Draws a picture, {"asked": int32 [image_len]}, and questions about it.
 
+        These are {"answers": int32 [questions, t]} of `layout.answer`, each at most
+        once more than the others.
         asked: pictures as ((question ids, answer ids) pairs, codes), one pair or more.
         """
-        rows = []
-        for _ in range(self.questions):
-            pairs, codes = asked[rng.integers(len(asked))]
-            pair = pairs[rng.integers(len(pairs))]
-            rows.append(layout.answer(*pair, codes, self.answer_len))
-        return {"answers": np.stack(rows)}
+        pairs, codes = asked[rng.integers(len(asked))]
+        rounds = -(-self.questions // len(pairs))
+        order = np.concatenate([rng.permutation(len(pairs)) for _ in range(rounds)])
+        rows = [
+            layout.answer(*pairs[i], self.answer_len) for i in order[: self.questions]
+        ]
+        return {"asked": np.asarray(codes, np.int32), "answers": np.stack(rows)}

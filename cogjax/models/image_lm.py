@@ -100,7 +100,7 @@ class ImageLMConfig(DecoderConfig):
     is full attention in all layers.
     grid: above 0 the `num_text` first positions are the text's, and the codes' have an
     embedding of their row and one of their column, of so many, in place of one each.
-    text_causal, image_first, num_question: with patterns, see
+    text_causal, image_first, num_question, num_asked: with patterns, see
     `ops/sparse_attention.py`. They change no parameter: `reading` turns one direction
     into the other.
     """
@@ -114,6 +114,7 @@ class ImageLMConfig(DecoderConfig):
     text_causal: bool = True
     image_first: bool = False
     num_question: int = 0
+    num_asked: int = 1
 
     def __post_init__(self):
         super().__post_init__()
@@ -288,6 +289,7 @@ def _block(config: ImageLMConfig) -> Block:
         image_first=config.image_first,
         text_causal=config.text_causal,
         num_question=config.num_question,
+        num_asked=config.num_asked,
         parent=None,
     )
 
@@ -356,18 +358,25 @@ def make_cache(
     ]
 
 
-def reading(config: ImageLMConfig, num_question: int = 0) -> ImageLMConfig:
+def reading(
+    config: ImageLMConfig, num_question: int = 0, num_asked: int = 1
+) -> ImageLMConfig:
     """The network, of the same parameters, that reads a picture and writes text.
 
     num_question: so many text positions between the picture and what is written are a
-    question, and see each other both ways.
+    question, and see each other both ways. num_asked: questions of a picture in one
+    sequence, each with its answer, for training.
     A causal decoder reads both kinds of sequences, so it is its own.
     """
     if config.text_causal:
         return config
     patterns = tuple(replace(pattern, causal=False) for pattern in config.patterns)
     return replace(
-        config, patterns=patterns, image_first=True, num_question=num_question
+        config,
+        patterns=patterns,
+        image_first=True,
+        num_question=num_question,
+        num_asked=num_asked,
     )
 
 

@@ -51,7 +51,7 @@ class Block(nn.Module):
     an image; None is full attention under the mask.
     implementation: of attention without a cache or mask, see `ops/kernels.py`.
     window, window_times: of attention with pivots, see `ops/three_region.py`.
-    image_first, text_causal, num_question: of sequences with a kind, see
+    image_first, text_causal, num_question, num_asked: of sequences with a kind, see
     `ops/sparse_attention.py`.
     """
 
@@ -72,6 +72,7 @@ class Block(nn.Module):
     image_first: bool = False
     text_causal: bool = True
     num_question: int = 0
+    num_asked: int = 1
 
     @nn.compact
     def __call__(
@@ -163,7 +164,8 @@ class Block(nn.Module):
             return None
         if self.image_first:
             num_text = length - self.kind.length
-            mask = image_to_text_mask(self.kind, num_text, self.num_question)
+            asked = self.num_question, self.num_asked
+            mask = image_to_text_mask(self.kind, num_text, *asked)
         else:
             mask = text_to_image_mask(self.kind, self.num_text, text_causal=False)
             mask = mask[:length, :length]
@@ -195,6 +197,7 @@ class Block(nn.Module):
                 image_first=self.image_first,
                 text_causal=self.text_causal,
                 num_question=self.num_question,
+                num_asked=self.num_asked,
                 text_visible=visible,
                 **settings,
             )

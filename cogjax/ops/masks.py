@@ -106,18 +106,31 @@ def text_to_image_mask(
 
 
 def image_to_text_mask(
-    pattern: Pattern, num_text: int, num_question: int = 0
+    pattern: Pattern, num_text: int, num_question: int = 0, num_asked: int = 1
 ) -> np.ndarray:
     """bool [s, s] over [image, text]: text sees the image and the text before it.
 
-    num_question: so many first text positions also see each other both ways.
+    num_question: so many first text positions also see each other both ways. num_asked:
+    so many texts in turn, of num_text / num_asked positions each, none sees another.
     """
     total = pattern.length + num_text
-    mask = np.tri(total, dtype=bool)
-    mask[:, : pattern.length + num_question] = True
+    mask = np.ones((total, total), bool)
+    mask[pattern.length :, pattern.length :] = text_mask(
+        num_text, num_question, num_asked
+    )
     mask[: pattern.length] = False
     mask[: pattern.length, : pattern.length] = image_mask(pattern)
     return mask
+
+
+def text_mask(num_text: int, num_source: int = 0, num_asked: int = 1) -> np.ndarray:
+    """bool [t, t] of text: causal, but that all see the first `num_source` positions.
+
+    num_asked: so many texts in turn, each of that form, none sees another.
+    """
+    one = num_text // num_asked
+    mask = np.tri(one, dtype=bool) | (np.arange(one) < num_source)
+    return np.kron(np.eye(num_asked, dtype=bool), mask)
 
 
 def hide_padding(mask: np.ndarray, padding: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from cogjax.ops.attention import attention, hide
 from cogjax.ops.blocks import Far, attend_blocks, exponentials
 from cogjax.ops.cache import Cache, CachePlan, insert, read
 from cogjax.ops.kernels import Implementation, choose, splash_sparse
-from cogjax.ops.masks import Pattern, image_mask
+from cogjax.ops.masks import Pattern, image_mask, text_mask
 from cogjax.ops.platform import platform
 from cogjax.ops.precision import scale_query
 
@@ -38,6 +38,7 @@ def sparse_attention(
     image_first: bool = False,
     text_causal: bool = True,
     num_question: int = 0,
+    num_asked: int = 1,
     text_visible: Array | None = None,
     alpha: float = 32.0,
     implementation: Implementation = "auto",
@@ -53,11 +54,11 @@ def sparse_attention(
       image_first: the image sees itself only, the text sees the image.
       text_causal: text before an image sees the text before it, otherwise all text.
       num_question: with `image_first` so many first text positions, a question, also
-        see each other both ways.
+        see each other both ways. num_asked: so many questions with their answers in
+        turn, num_text / num_asked positions each, none sees another.
       text_visible: bool [b, num_text]; False for text that no other position may see.
       alpha: relaxation constant, see `attention`.
-      implementation: see `ops/kernels.py`; "auto" is "xla" with `text_visible` or a
-        question.
+      implementation: see `ops/kernels.py`; "auto" is "xla" with hidden text, questions.
 
     Returns:
       [b, s, n, h] in the dtype of `query`.
@@ -79,11 +80,8 @@ def sparse_attention(
         if text_visible is None and not num_question:
             return splash_sparse(query, key, value, pattern, num_text, **form)
         if implementation == "splash":
-            raise ValueError(
-                "implementation 'splash' cannot hide text and has no form for "
-                "questions: choose 'auto'"
-            )
-    form["num_question"] = num_question
+            raise ValueError("'splash' cannot hide text or ask: choose 'auto'")
+    form |= {"num_question": num_question, "num_asked": num_asked}
     return _structured(
         query, key, value, pattern, num_text, text_visible, alpha, **form
     )
@@ -101,6 +99,7 @@ def _structured(
     image_first: bool,
     text_causal: bool,
     num_question: int,
+    num_asked: int,
 ) -> Array:
     """`sparse_attention` by blocks of rows, in XLA."""
     num_image = query.shape[1] - num_text
@@ -110,7 +109,7 @@ def _structured(
     last = [x[:, cut:] for x in (query, key, value)]
     text, image = (last, first) if image_first else (first, last)
     seen_by_all = num_question if image_first else 0 if text_causal else num_text
-    mask = _text_mask(num_text, seen_by_all, text_visible)
+    mask = _text_mask(text_mask(num_text, seen_by_all, num_asked), text_visible)
     if image_first:
         seen = jnp.ones((*mask.shape[:2], num_image), bool)
         mask = jnp.concatenate([seen, mask], axis=2)
@@ -200,12 +199,11 @@ def _rows_times(x: Array, y: Array, in_place: bool) -> Array:
     return out.reshape(*shape[:3], -1)
 
 
-def _text_mask(num_text: int, seen_by_all: int, visible: Array | None) -> Array:
-    """bool [1 or b, t, t] of the text among itself, causal but for the first keys."""
-    mask = np.tri(num_text, dtype=bool) | (np.arange(num_text) < seen_by_all)
+def _text_mask(mask: np.ndarray, visible: Array | None) -> Array:
+    """bool [1 or b, t, t] of the text among itself, without what is hidden."""
     if visible is None:
         return jnp.asarray(mask[None])
-    return (jnp.asarray(mask) & visible[:, None]) | jnp.eye(num_text, dtype=bool)
+    return (jnp.asarray(mask) & visible[:, None]) | jnp.eye(len(mask), dtype=bool)
 
 
 def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:

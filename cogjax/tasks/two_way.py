@@ -28,7 +28,7 @@ class TwoWayTask:
     """Task over batches {"to_image": [b, m + n], "to_text": [b, n + m + 1]} of int32.
 
     m text positions and n codes, laid out by `data/two_way.py`. With questions also
-    "answers": [b, q, n + m + a + 1], q of them an example, answers of a tokens.
+    "asked": [b, n], pictures, and "answers": [b, q, m + a + 1], q questions about each.
     """
 
     matrix_axes = staticmethod(matrix_axes)
@@ -40,7 +40,6 @@ class TwoWayTask:
         self.config = model
         self.model = ImageLM(model)
         self.reader = ImageLM(reading(model))
-        self.answerer = ImageLM(reading(model, model.num_text))
         self.answer_weight = answer_weight
         self.vocab = vocab
         self.loss_scale = branches.needs_loss_scale(model)
@@ -77,14 +76,14 @@ class TwoWayTask:
         }
         if "answers" not in batch:
             return to_image + to_text, metrics
-        asked = batch["answers"]
-        found = self.answer_losses(params, asked, keys[2], scales)
+        asked = batch["asked"], batch["answers"]
+        found = self.answer_losses(params, *asked, keys[2], scales)
         values, weights, picked = found
-        answers = jnp.sum(values * weights) / len(asked)
+        answers = jnp.sum(values * weights) / len(values)
         metrics |= {
             "answers": answers,
             "answer_loss": losses.weighted_mean(values, weights),
-            "answer_right": jnp.mean(jnp.all(picked | (weights == 0), axis=1)),
+            "answer_right": jnp.mean(jnp.all(picked | (weights == 0), axis=-1)),
         }
         return to_image + to_text + self.answer_weight * answers, metrics
 
@@ -132,34 +131,33 @@ class TwoWayTask:
         values = losses.token_losses(logits, targets - start)
         return values, weights.astype(jnp.float32)
 
-    def answer_losses(self, params, ids: Array, key=None, scales=None):
-        """Questions [b, q, t] -> (losses, weights, whether the most probable is right).
+    def answer_losses(self, params, codes, ids: Array, key=None, scales=None):
+        """Pictures [b, n] and questions [b, q, t] -> (losses, weights, right).
 
-        Each [b q, answer and its end]; the source is as in `data/two_way.py`.
+        Each [b, q, answer and its end]; right: the most probable token is the answer's.
+        The questions share their picture's sequence, and see nothing of each other.
         """
         num_text, pad = self.config.num_text, self.vocab.command("[PAD]")
-        ids = ids.reshape(-1, ids.shape[-1])
-        num_codes = self.config.grid**2
-        inputs, source = ids[:, :-1], num_codes + num_text
-        question, answer = inputs[:, num_codes:source], inputs[:, source:]
-        real = question != pad
-        codes = jnp.arange(num_codes) + num_text
-        parts = [
-            jnp.broadcast_to(codes, (len(ids), num_codes)),
-            jnp.cumsum(real, axis=1).at[:, -1].set(0),
-            jnp.broadcast_to(1 + jnp.arange(answer.shape[1]), answer.shape),
-        ]
+        batch, num_asked, _ = ids.shape
+        inputs, targets = ids[..., :-1], ids[..., num_text:]
+        real = inputs != pad
+        question = jnp.cumsum(real[..., :num_text], axis=-1).at[..., -1].set(0)
+        answer = 1 + jnp.arange(inputs.shape[-1] - num_text)
+        answer = jnp.broadcast_to(answer, (batch, num_asked, len(answer)))
+        places = jnp.concatenate([question, answer], axis=-1).reshape(batch, -1)
+        image = jnp.broadcast_to(jnp.arange(codes.shape[1]) + num_text, codes.shape)
         start, stop = self.vocab.text_start, self.vocab.size
-        (logits,), _ = self.answerer.apply(
+        network = ImageLM(reading(self.config, num_text, num_asked))
+        (logits,), _ = network.apply(
             {"params": params},
-            inputs,
-            jnp.concatenate(parts, axis=1),
+            jnp.concatenate([codes, inputs.reshape(batch, -1)], axis=1),
+            jnp.concatenate([image, places], axis=1),
             key=key,
             scales=scales,
-            parts=((slice(source - 1, None), slice(start, stop)),),
-            visible=jnp.concatenate([real, answer != pad], axis=1),
+            parts=((slice(codes.shape[1], None), slice(start, stop)),),
+            visible=real.reshape(batch, -1),
         )
-        targets = ids[:, source:]
+        logits = logits.reshape(*inputs.shape, -1)[:, :, num_text - 1 :]
         weights = (targets != pad).astype(jnp.float32)
         values = losses.token_losses(logits, targets - start)
         return values, weights, jnp.argmax(logits, axis=-1) == targets - start

@@ -87,3 +87,12 @@ def test_order_means_nothing_without_a_relation():
     one, two = Phrase(1, "star"), Phrase(2, "ring", "red")
     assert Request((one, two)) == Request((two, one))
     assert Request((one, two), "left") != Request((two, one), "left")
+
+
+def test_wide_and_narrow_punctuation_are_the_same():
+    """A text model over NFKC text writes the narrow comma."""
+    wide, narrow = (
+        "一张图，上面有左边一个圆形，右边一个爱心",
+        "一张图,上面有左边一个圆形,右边一个爱心",
+    )
+    assert read(wide) == read(narrow) is not None

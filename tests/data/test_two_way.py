@@ -58,18 +58,18 @@ def test_caption_prompts_are_the_starts_of_the_sequences():
 
 
 def test_answers():
-    ids = LAYOUT.answer([1, 2], [7, 8], CODES, 3)
-    np.testing.assert_array_equal(ids, [5, 6, 7, 0, PAD, 9, 10, ROI, 15, 16, SEP, PAD])
+    ids = LAYOUT.answer([1, 2], [7, 8], 3)
+    np.testing.assert_array_equal(ids, [PAD, 9, 10, ROI, 15, 16, SEP, PAD])
     assert ids.dtype == np.int32
     # Too long a question or answer loses its end, not the commands.
-    ids = LAYOUT.answer(range(5), range(5), CODES, 2)
-    np.testing.assert_array_equal(ids, [5, 6, 7, 0, 8, 9, 10, ROI, 8, 9, SEP])
+    ids = LAYOUT.answer(range(5), range(5), 2)
+    np.testing.assert_array_equal(ids, [8, 9, 10, ROI, 8, 9, SEP])
 
 
 def test_question_prompts_are_the_starts_of_the_sequences():
     prompts = LAYOUT.question_prompts([[1, 2], [3, 4, 5]], np.stack([CODES] * 2))
-    start = LAYOUT.answer([1, 2], [7], CODES, 3)[: prompts.ids.shape[1]]
-    np.testing.assert_array_equal(prompts.ids[0], start)
+    start = LAYOUT.answer([1, 2], [7], 3)[: LAYOUT.num_text]
+    np.testing.assert_array_equal(prompts.ids[0], [*CODES, *start])
     np.testing.assert_array_equal(prompts.num_padding, [1, 0])
     # Codes stand where they do before a caption; both texts are counted from 1.
     image = LAYOUT.reading_positions[:4]
@@ -79,14 +79,18 @@ def test_question_prompts_are_the_starts_of_the_sequences():
 
 
 def test_mixture_draws_questions_of_all_pictures():
-    mixture = TwoWayMixture(questions=40, answer_len=2)
-    other = CODES[::-1]
-    asked = [([([1], [7]), ([2], [8])], CODES), ([([3], [9])], other)]
-    found = mixture.answers(LAYOUT, asked, np.random.default_rng(0))["answers"]
-    wanted = [
-        LAYOUT.answer(*pair, codes, 2) for pairs, codes in asked for pair in pairs
-    ]
-    assert {row.tobytes() for row in found} == {row.tobytes() for row in wanted}
+    mixture = TwoWayMixture(questions=3, answer_len=2)
+    pictures = [([([1], [7]), ([2], [8])], CODES), ([([3], [9])], CODES[::-1])]
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(20):
+        found = mixture.answers(LAYOUT, pictures, rng)
+        (which,) = [i for i in (0, 1) if (found["asked"] == pictures[i][1]).all()]
+        own = [LAYOUT.answer(*pair, 2).tobytes() for pair in pictures[which][0]]
+        rows = [row.tobytes() for row in found["answers"]]
+        # All of the picture, and one of them again only when all were asked.
+        assert set(rows) == set(own) and len(rows) == 3
+        seen.add(which)
+    assert seen == {0, 1}
     with pytest.raises(ValueError, match="answer_len is 0"):
         TwoWayMixture(answer_len=0)
 

@@ -117,6 +117,10 @@ def test_a_question_is_seen_both_ways_and_the_answer_causally():
     assert mask[4:, :4].all()
     text = [[1, 1, 1, 0, 0]] * 3 + [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
     np.testing.assert_array_equal(mask[4:, 4:], text)
+    # Of two questions none sees the other.
+    two = image_to_text_mask(both, 10, 3, 2)
+    np.testing.assert_array_equal(two[4:, :4], True)
+    np.testing.assert_array_equal(two[4:, 4:], np.kron(np.eye(2), text))
     # One position alone has nothing behind it to see.
     np.testing.assert_array_equal(image_to_text_mask(both, 5, 1), plain)
 

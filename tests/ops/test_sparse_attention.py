@@ -58,7 +58,13 @@ def reference(arrays, mask):
 sparse = jax.jit(
     sparse_attention,
     static_argnums=(3, 4),
-    static_argnames=("image_first", "text_causal", "num_question", "alpha"),
+    static_argnames=(
+        "image_first",
+        "text_causal",
+        "num_question",
+        "num_asked",
+        "alpha",
+    ),
 )
 
 
@@ -138,16 +144,17 @@ def test_text_both_ways_and_padding():
 
 @pytest.mark.parametrize("pattern", BOTH[:6], ids=str)
 def test_questions_both_ways_and_padding(pattern):
-    arrays = inputs(5 + pattern.length)
-    visible = np.array([[True] * 5, [False, True, True, True, True]])
-    form = {"image_first": True, "num_question": 3}
-    got = sparse(*arrays, pattern, 5, **form, text_visible=visible)
-    mask = image_to_text_mask(pattern, 5, 3)
+    """Two in one sequence, of 3 positions, with answers of 2."""
+    arrays = inputs(10 + pattern.length)
+    visible = np.array([[True] * 10, [False, *[True] * 4, False, False, *[True] * 3]])
+    form = {"image_first": True, "num_question": 3, "num_asked": 2}
+    got = sparse(*arrays, pattern, 10, **form, text_visible=visible)
+    mask = image_to_text_mask(pattern, 10, 3, 2)
     padding = np.pad(~visible, ((0, 0), (pattern.length, 0)))
     masks = np.stack([hide_padding(mask, row) for row in padding])
     want = attention(*arrays, jnp.asarray(masks))
     np.testing.assert_allclose(got, want, atol=2e-6)
-    plain = sparse(*arrays, pattern, 5, image_first=True)
+    plain = sparse(*arrays, pattern, 10, image_first=True)
     assert np.abs(plain - want)[:, pattern.length :].max() > 1e-3
 
 

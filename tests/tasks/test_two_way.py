@@ -284,16 +284,18 @@ def test_every_table_has_a_rule():
 
 ASKED = [list(RNG.integers(0, 20, n)) for n in (5, 1, 3, 4)]
 ANSWERS = [list(RNG.integers(0, 20, n)) for n in (1, 3, 2, 0)]
+# Two questions about each of two pictures.
 QUESTIONS = np.stack(
-    [LAYOUT.answer(*row, 3) for row in zip(ASKED, ANSWERS, CODES[:4], strict=True)]
+    [LAYOUT.answer(*row, 3) for row in zip(ASKED, ANSWERS, strict=True)]
 ).reshape(2, 2, -1)
+PICTURES = jnp.asarray(CODES[:2], jnp.int32)
 
 
 def test_answers_add_their_sums_to_the_loss(params):
-    """Of whole logits, one question at a time and without any padding."""
+    """Of whole logits, one question alone at a time and without any padding."""
     vocab, total, count = LAYOUT.vocab, 0.0, 0
     codes_at = 6 + np.arange(16)
-    for asked, answer, codes in zip(ASKED, ANSWERS, CODES, strict=False):
+    for asked, answer, codes in zip(ASKED, ANSWERS, CODES[[0, 0, 1, 1]], strict=True):
         question, reply = (vocab.text_start + np.array(x, int) for x in (asked, answer))
         apply = ImageLM(reading(CONFIG, len(asked) + 1)).apply
         ids = [*codes, *question, vocab.command("[ROI1]"), *reply]
@@ -308,7 +310,7 @@ def test_answers_add_their_sums_to_the_loss(params):
         count += len(targets)
     task = TwoWayTask(CONFIG, LAYOUT.vocab, answer_weight=0.5)
     pairs = {name: ids[:2] for name, ids in BATCH.items()}
-    batch = pairs | {"answers": jnp.asarray(QUESTIONS)}
+    batch = pairs | {"asked": PICTURES, "answers": jnp.asarray(QUESTIONS)}
     loss, (_, metrics) = jax.jit(task.loss)(params, {}, batch, jax.random.key(0))
     np.testing.assert_allclose(metrics["answers"], total / 2, rtol=1e-4)
     np.testing.assert_allclose(metrics["answer_loss"], total / count, rtol=1e-4)
@@ -319,14 +321,12 @@ def test_answers_add_their_sums_to_the_loss(params):
 def test_an_answer_is_right_if_all_of_it_is(params):
     task = TwoWayTask(CONFIG, LAYOUT.vocab)
     answers = jax.jit(task.answer_losses)
-    _, weights, right = answers(params, jnp.asarray(QUESTIONS))
-    np.testing.assert_array_equal(weights.sum(1), [2, 4, 3, 1])
+    first, weights, right = answers(params, PICTURES, jnp.asarray(QUESTIONS))
+    np.testing.assert_array_equal(weights.sum(-1), [[2, 4], [3, 1]])
     assert not right[weights > 0].all()
-    # Another token behind an end changes no loss before it, nor does it at padding.
-    ids = QUESTIONS.reshape(4, -1).copy()
-    ids[ids == LAYOUT.vocab.command("[PAD]")] = 3
-    again, _, _ = answers(params, jnp.asarray(ids.reshape(2, 2, -1)))
-    first, _, _ = answers(params, jnp.asarray(QUESTIONS))
+    # Another token behind an end changes no loss before it, but padding is hidden.
+    ids = np.where(QUESTIONS == LAYOUT.vocab.command("[PAD]"), 3, QUESTIONS)
+    again, _, _ = answers(params, PICTURES, jnp.asarray(ids))
     # The first question is as long as it may be: it has no padding before it.
-    np.testing.assert_allclose(again[0, :2], first[0, :2], rtol=1e-5)
-    assert abs(again[1, 0] - first[1, 0]) > 1e-4
+    np.testing.assert_allclose(again[0, 0, :2], first[0, 0, :2], rtol=1e-5)
+    assert abs(again[0, 1, 0] - first[0, 1, 0]) > 1e-4
