@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,8 +13,19 @@ from cogjax import cli, config, launch, model_folder
 from cogjax.errors import UserError
 from cogjax.image_codes import decode, encode
 from cogjax.interop.tree import flatten
-from cogjax.models.vqgan import VQGANConfig
+from cogjax.models.vqgan import VQGAN, VQGANConfig
 
+TINY = VQGANConfig(
+    image_size=8,
+    width=4,
+    multipliers=(1, 2),
+    res_blocks=1,
+    attention=(),
+    z_dim=4,
+    code_dim=5,
+    codebook_size=16,
+    groups=2,
+)
 SHAPES = "experiments/vqgan/shapes.py:shapes"
 
 
@@ -58,6 +70,7 @@ def ernie(run, nano_data, nano_folder, tmp_path_factory):
     return launch.train(found, tmp_path_factory.mktemp("run") / "ernie")
 
 
+@pytest.mark.slow
 def test_the_discriminator_starts_when_it_is_told(run):
     logged = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in logged if "loss" in row]
@@ -66,9 +79,8 @@ def test_the_discriminator_starts_when_it_is_told(run):
     assert [row["disc_loss"] > 0 for row in rows] == [False, False, True, True]
 
 
-def test_the_folder_says_its_kind(run):
-    written = json.loads((run / "export" / "config.json").read_text())
-    assert written["tokenizer"]["kind"] == "vqgan"
+@pytest.mark.slow
+def test_the_exported_folder_holds_no_discriminator(run):
     tokenizer = model_folder.load_tokenizer(run / "export")
     assert isinstance(tokenizer.config, VQGANConfig)
     assert set(tokenizer.params) == {
@@ -77,11 +89,37 @@ def test_the_folder_says_its_kind(run):
         "quant_conv",
         "post_quant_conv",
     }
+
+
+@pytest.mark.parametrize("form", ["nearest", "gumbel"])
+def test_a_folder_says_its_kind(form, tmp_path):
+    config = dataclasses.replace(TINY, form=form)
+    images = np.zeros((1, 8, 8, 3), np.float32)
+    shapes = jax.eval_shape(VQGAN(config).init, jax.random.key(0), images)["params"]
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
-    codes = encode(tokenizer, images)
-    assert codes.shape == (3, 4, 4)
-    assert decode(tokenizer, codes).shape == images.shape
+    params = jax.tree.map(
+        lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes
+    )
+    codebook = rng.normal(size=(16, 5)).astype(np.float32)
+    tokenizer = model_folder.ImageTokenizer(config, params, codebook)
+    model_folder.save_tokenizer(tokenizer, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["tokenizer"]["kind"] == "vqgan"
+    loaded = model_folder.load_tokenizer(tmp_path)
+    assert loaded.config == config
+    assert model_folder.digest(loaded) == model_folder.digest(tokenizer)
+    images = rng.integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    codes = encode(loaded, images)
+    net, pixels = VQGAN(config), images.astype(np.float32) / 255
+    z = net.apply({"params": params}, pixels, method="encode")
+    if form == "gumbel":
+        proj = params["quantize.proj"]
+        wanted = (z @ proj["kernel"][0, 0] + proj["bias"]).argmax(-1)
+    else:
+        wanted = np.square(z[..., None, :] - codebook).sum(-1).argmin(-1)
+    np.testing.assert_array_equal(codes, wanted)
+    assert len(np.unique(codes)) > 1
+    assert decode(loaded, codes).shape == images.shape
 
 
 def test_a_folder_without_a_kind_is_a_vqvae_as_ever(nano_folder, tmp_path):
