@@ -60,12 +60,14 @@ class TwoWayTask:
         loss, metrics, _ = self.both(params, batch)
         return {"loss": loss, **metrics}
 
-    def both(self, params, batch, keys=(None, None), scales=None):
-        """(loss, metrics in nats, states [b, n, d] that predict the codes).
+    def both(self, params, batch, keys=(None, None), scales=None, at_codes=False):
+        """(loss, metrics in nats, states [b, n, d] of `image_outputs`).
 
         Metrics of a direction are sums over an example. keys: of the dropout in either.
         """
-        image, states = self.image_outputs(params, batch["to_image"], keys[0], scales)
+        image, states = self.image_outputs(
+            params, batch["to_image"], keys[0], scales, at_codes
+        )
         text, weights = self.text_losses(params, batch["to_text"], keys[1], scales)
         to_image, to_text = jnp.sum(image, 1).mean(), jnp.sum(text * weights, 1).mean()
         metrics = {
@@ -80,26 +82,30 @@ class TwoWayTask:
         """Text to image: int [b, m + n] -> loss of each code, float32 [b, n]."""
         return self.image_outputs(params, ids, key, scales)[0]
 
-    def image_outputs(self, params, ids: Array, key=None, scales=None):
-        """As `image_losses`, and the last layer's states that predict them, [b, n, d].
+    def image_outputs(
+        self, params, ids: Array, key=None, scales=None, at_codes: bool = False
+    ):
+        """As `image_losses`, and states of the last layer, [b, n, d].
 
-        The state at a code's place predicts the one after it: those of the n codes
-        begin at [BOI1] and end before the last.
+        They are those that predict the codes, from [BOI1] to the last code but one. Or
+        with `at_codes` those at the codes' own places, for which the last is read too.
         """
-        num_text = self.config.num_text
+        num_text, num_codes = self.config.num_text, ids.shape[1] - self.config.num_text
+        inputs = ids if at_codes else ids[:, :-1]
         visible = ids[:, :num_text] != self.vocab.command("[PAD]")
         text = jnp.cumsum(visible, axis=1).at[:, -1].set(0)
-        codes = jnp.arange(num_text, ids.shape[1] - 1)
+        codes = jnp.arange(num_text, inputs.shape[1])
         codes = jnp.broadcast_to(codes, (len(ids), len(codes)))
         positions = jnp.concatenate([text, codes], axis=1)
-        at = slice(num_text - 1, None)
+        predicting = slice(num_text - 1, num_text - 1 + num_codes)
+        wanted = slice(num_text, None) if at_codes else predicting
         (logits, states), _ = self.model.apply(
             {"params": params},
-            ids[:, :-1],
+            inputs,
             positions,
             key=key,
             scales=scales,
-            parts=((at, slice(0, self.vocab.num_codes)), (at, None)),
+            parts=((predicting, slice(0, self.vocab.num_codes)), (wanted, None)),
             visible=visible,
         )
         return losses.token_losses(logits, ids[:, num_text:]), states
