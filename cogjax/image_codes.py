@@ -13,15 +13,14 @@ from cogjax.data.layout import Prompts
 from cogjax.model_folder import ImageTokenizer, Parts
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.reconstructor import Reconstructor
-from cogjax.models.vqvae import VQVAE
-from cogjax.ops.quantize import nearest_code
+from cogjax.models.tokenizers import network_of
 from cogjax.sampling import reconstruct as sampling
 
 
 def encode(
     tokenizer: ImageTokenizer, images: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
-    """Pixels uint8 [b, y, x, 3] -> nearest codes int32 [b, grid, grid]."""
+    """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, grid, grid]."""
     return _batched(_encode, tokenizer, images, batch_size)
 
 
@@ -38,7 +37,7 @@ def make_encoder(
         (tokenizer.params, tokenizer.codebook), NamedSharding(mesh, PartitionSpec())
     )
     split = NamedSharding(mesh, PartitionSpec("data"))
-    network = VQVAE(tokenizer.config)
+    network = network_of(tokenizer.config)
     return lambda images: _encode(network, *weights, jax.device_put(images, split))
 
 
@@ -75,7 +74,7 @@ def reconstruct(
 
 
 def _batched(function, tokenizer: ImageTokenizer, rows, batch_size) -> np.ndarray:
-    network = VQVAE(tokenizer.config)
+    network = network_of(tokenizer.config)
     done = [
         np.asarray(function(network, tokenizer.params, tokenizer.codebook, chunk))
         for chunk in chunks(rows, batch_size)
@@ -87,7 +86,8 @@ def _batched(function, tokenizer: ImageTokenizer, rows, batch_size) -> np.ndarra
 def _encode(model, params, codebook, images):
     pixels = images.astype(jnp.float32) / 255
     z = model.apply({"params": params}, pixels, method="encode")
-    return nearest_code(z, codebook)
+    logits = model.apply({"params": params}, z, codebook, method="code_logits")
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnums=0)

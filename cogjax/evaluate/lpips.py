@@ -12,7 +12,13 @@ import numpy as np
 
 from cogjax.errors import UserError
 from cogjax.evaluate.features import SPECS, run_padded, weights_digest
-from cogjax.interop.networks import Weights, load_weights, packaged
+from cogjax.interop.networks import (
+    Weights,
+    load_weights,
+    packaged,
+    parameter_shapes,
+)
+from cogjax.interop.tree import flatten, unflatten
 from cogjax.models.vgg import Vgg16Lpips, lpips_distance
 
 _SMALLEST = 16
@@ -61,10 +67,17 @@ def load_lpips(weights: Weights | None = None, batch_size: int = 16) -> Lpips:
 
     Raises UserError if there are none, or they do not fit.
     """
+    params = lpips_params(weights)
+    return Lpips(params, f"lpips-vgg16:{weights_digest(params)[:12]}", batch_size)
+
+
+def lpips_params(weights: Weights | None = None, levels: int = 5) -> dict[str, Any]:
+    """Parameters of `Vgg16Lpips(levels)`; weights and errors as of `load_lpips`."""
     spec = SPECS["vgg16-lpips"]
     path = packaged(spec.package, spec.file) if weights is None else weights
     params = load_weights(_NETWORK, path)
-    return Lpips(params, f"lpips-vgg16:{weights_digest(params)[:12]}", batch_size)
+    wanted = parameter_shapes(Vgg16Lpips(levels))
+    return unflatten({k: v for k, v in flatten(params).items() if k in wanted})
 
 
 @functools.partial(jax.jit, static_argnums=0)

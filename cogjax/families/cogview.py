@@ -10,6 +10,7 @@ from typing import Literal
 from cogjax.data.layout import Layout
 from cogjax.data.vocab import Vocab
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqvae import VQVAEConfig
 
 _HALF = {"pixel_mean": (0.5, 0.5, 0.5), "pixel_std": (0.5, 0.5, 0.5)}
@@ -88,7 +89,7 @@ TRANSFORMERS = {
 
 
 def make_layout(
-    tokenizer: VQVAEConfig, num_text: int, transformer: TransformerConfig
+    tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
 ) -> Layout:
     """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
     vocab, fixed = Vocab(tokenizer.codebook_size, num_text), transformer.positions

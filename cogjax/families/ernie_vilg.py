@@ -10,7 +10,7 @@ from typing import Literal
 from cogjax.data.two_way import TwoWayLayout
 from cogjax.data.vocab import Vocab
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
-from cogjax.models.vqvae import VQVAEConfig
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.ops.masks import Pattern, layer_kinds
 
 # The longest text and its command, and a vocabulary: not stated in the paper.
@@ -62,7 +62,7 @@ TRANSFORMERS = {
 
 
 def make_layout(
-    tokenizer: VQVAEConfig, num_text: int, transformer: TransformerConfig
+    tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
 ) -> TwoWayLayout:
     """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
     vocab = Vocab(tokenizer.codebook_size, num_text)

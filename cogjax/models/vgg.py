@@ -21,14 +21,17 @@ class Vgg16Lpips(nn.Module):
 
     The five levels are [b, y / 2^i, x / 2^i, (64, 128, 256, 512, 512)[i]], after the
     last relu before each pool; y and x at least 16. Weights are [channels], as LPIPS
-    trained them: none is below 0.
+    trained them: none is below 0. levels: how many, LPIPS itself has all.
     """
+
+    levels: int = 5
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> tuple[list[Array], list[Array]]:
         x = (x_byxc - jnp.array(_SHIFT)) / jnp.array(_SCALE)
         levels, weights = [], []
-        for level, (indices, width) in enumerate(zip(_LEVELS, _WIDTHS, strict=True)):
+        sizes = list(zip(_LEVELS, _WIDTHS, strict=True))[: self.levels]
+        for level, (indices, width) in enumerate(sizes):
             if level:
                 x = nn.max_pool(x, (2, 2), (2, 2))
             for index in indices:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.nn.conv import Down, ResBlock, Up
+from cogjax.ops.quantize import code_logits
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,10 @@ class VQVAE(nn.Module):
     def encode(self, images: Array) -> Array:
         """Pixels in [0, 1] [b, y, x, 3] -> vectors [b, grid, grid, code_dim]."""
         return self.encoder(images)
+
+    def code_logits(self, z_byxc: Array, codebook: Array) -> Array:
+        """How well each code of [k, z] fits: [b, grid, grid, k]."""
+        return code_logits(z_byxc, codebook)
 
     def decode(self, z_byxc: Array) -> Array:
         """Vectors [b, grid, grid, code_dim] -> pixels [b, y, x, 3]."""

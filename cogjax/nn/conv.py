@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jax import Array
 
-from cogjax.ops.image import strided_conv, strided_conv_transpose
+from cogjax.ops.image import halving_conv, strided_conv, strided_conv_transpose
 
 
 class ResBlock(nn.Module):
@@ -26,11 +26,34 @@ class Down(nn.Module):
 
     width: int
     stride: int = 2
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
-        kernel, bias = _conv_params(self, x_byxc.shape[-1])
-        return strided_conv(x_byxc, kernel, self.stride) + bias
+        side = 2 * self.stride
+        shape = (side, side, x_byxc.shape[-1], self.width)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        x = strided_conv(x_byxc, kernel, self.stride)
+        if self.use_bias:
+            x += self.param("bias", nn.initializers.zeros, (self.width,))
+        return x
+
+
+class Halve(nn.Module):
+    """3x3 convolution of stride 2, padded on the right and bottom: halves an even side.
+
+    [b, 2*y, 2*x, c] -> [b, y, x, width].
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x_byxc: Array) -> Array:
+        shape = (3, 3, x_byxc.shape[-1], self.width)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        return halving_conv(x_byxc, kernel) + bias
 
 
 class Up(nn.Module):
@@ -41,12 +64,8 @@ class Up(nn.Module):
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
-        kernel, bias = _conv_params(self, x_byxc.shape[-1])
+        side = 2 * self.stride
+        shape = (side, side, x_byxc.shape[-1], self.width)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
         return strided_conv_transpose(x_byxc, kernel, self.stride) + bias
-
-
-def _conv_params(module: nn.Module, in_width: int) -> tuple[Array, Array]:
-    side = 2 * module.stride
-    shape = (side, side, in_width, module.width)
-    kernel = module.param("kernel", nn.initializers.lecun_normal(), shape)
-    return kernel, module.param("bias", nn.initializers.zeros, (module.width,))

@@ -39,6 +39,21 @@ def strided_conv(x_byxc: Array, kernel: Array, stride: int) -> Array:
     return _conv2x2(space_to_depth(x, stride), kernel)
 
 
+def halving_conv(x_byxc: Array, kernel: Array) -> Array:
+    """3x3 convolution of stride 2, padded by one on the right and bottom only.
+
+    Args:
+      x_byxc: [b, 2*y, 2*x, c]; kernel: [3, 3, c, d].
+
+    Returns:
+      [b, y, x, d]; VQGAN's down-sampling.
+    """
+    x = jnp.pad(x_byxc, ((0, 0), (0, 2), (0, 2), (0, 0)))
+    kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    kernel = rearrange(kernel, "(p i) (q j) c d -> p q (i j c) d", p=2, q=2)
+    return _conv2x2(space_to_depth(x, 2), kernel)
+
+
 def strided_conv_transpose(x_byxc: Array, kernel: Array, stride: int) -> Array:
     """Transposed convolution with kernel 2 * stride, the adjoint of `strided_conv`.
 

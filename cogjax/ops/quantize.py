@@ -37,24 +37,28 @@ def nearest_code(vectors: Array, codebook: Array) -> Array:
     return jnp.argmin(squared_distances(vectors, codebook), axis=-1).astype(jnp.int32)
 
 
+def code_logits(vectors: Array, codebook: Array) -> Array:
+    """Minus the squared distances [..., k]: the largest is that of the nearest code."""
+    return -squared_distances(vectors, codebook)
+
+
 def straight_through(vectors: Array, quantized: Array) -> Array:
     """Value of `quantized`, gradient passed on to `vectors` unchanged."""
     return vectors + jax.lax.stop_gradient(quantized - vectors)
 
 
 def gumbel_quantize(
-    vectors: Array, codebook: Array, key: Array, temperature: float | Array
+    logits: Array, codebook: Array, key: Array, temperature: float | Array
 ) -> tuple[Array, Array, Array]:
     """Gumbel-softmax draw of a code, hard forward and soft backward.
 
     Args:
-      vectors: [..., z]; codebook: [k, z]; the logits are minus the squared distances.
+      logits: [..., k], as of `code_logits`; codebook: [k, z].
 
     Returns:
       (quantized [..., z], drawn ids int32 [...], KL to the uniform prior, scalar
       mean over positions in nats).
     """
-    logits = -squared_distances(vectors, codebook)
     noise = jax.random.gumbel(key, logits.shape, logits.dtype)
     soft = jax.nn.softmax((logits + noise) / temperature, axis=-1)
     ids = jnp.argmax(soft, axis=-1)

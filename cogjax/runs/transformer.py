@@ -18,10 +18,12 @@ from cogjax.data.show import grid
 from cogjax.data.text import TextTokenizer
 from cogjax.data.two_way import TwoWayLayout, TwoWayMixture
 from cogjax.errors import UserError
+from cogjax.evaluate.lpips import lpips_params
 from cogjax.image_codes import encode
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.model_folder import FAMILIES, ImageTokenizer, Parts, Reconstruction
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.reconstructor import decoder_of
 from cogjax.ops.kernels import choose
 from cogjax.pipeline import TextToImage
 from cogjax.runs.common import Run, batches, eval_batches, task_section
@@ -67,7 +69,11 @@ KINDS = {
         "ernie_vilg",
         EndToEndConfig,
         lambda network, lm: EndToEndTask(
-            network, lm.layout.vocab, lm.tokenizer.config, lm.mixture
+            network,
+            lm.layout.vocab,
+            lm.tokenizer.config,
+            lm.mixture,
+            lpips_params() if lm.mixture.perceptual else None,
         ),
         pictures=True,
     ),
@@ -211,7 +217,8 @@ def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
             params["reconstructor"] = there.params
             return params
     if decoder:
-        params["reconstructor"]["decoder"] = lm.tokenizer.params["decoder"]
+        own = decoder_of(lm.tokenizer.config, lm.tokenizer.params)
+        params["reconstructor"]["decoder"] = own
     return params
 
 

@@ -55,6 +55,6 @@ def reconstruct(
     """As `image_states`, decoded: pixels uint8 [b, y, x, 3]."""
     at_codes = reconstructor.config.states == "at"
     states = image_states(model, params, *prompts_and_codes, at_codes=at_codes)
-    maps = reconstructor.apply({"params": reconstructor_params}, states)
+    _, maps = reconstructor.apply({"params": reconstructor_params}, states)
     pixels = jnp.clip(reconstructor.pixels(maps), 0, 1)
     return jnp.round(pixels * 255).astype(jnp.uint8)

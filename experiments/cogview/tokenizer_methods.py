@@ -19,7 +19,7 @@ from pathlib import Path
 import ml_collections
 
 from cogjax.families.cogview import TOKENIZERS
-from cogjax.tasks.vq import METHODS
+from cogjax.tasks.codebook import METHODS
 
 MODEL = dataclasses.replace(
     TOKENIZERS["px64"],

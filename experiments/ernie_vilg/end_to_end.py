@@ -11,7 +11,9 @@ or one run of it by itself:
 Runs of a seed share start, data and budget. `two_stage` stops the gradient at the
 states: its generator knows nothing of pixels, and its reconstructor reads what that
 offers. `end_to_end` does not stop it. `at_codes` is the same from states that have read
-their codes. A run that was stopped goes on. Tokenizers: experiments/cogview/shapes.py.
+their codes; `vqgan` has a reconstructor with a discriminator, from a random start and
+without LPIPS, which would take longer than all else. A run that was stopped goes on.
+Tokenizers: experiments/cogview/shapes.py.
 Time and results: docs/end_to_end.md.
 """
 
@@ -32,6 +34,13 @@ VARIANTS = {
     "two_stage": {"end_to_end": False},
     "end_to_end": {},
     "at_codes": {"reconstructor": {"kind": "vqvae", "states": "at"}},
+    "vqgan": {
+        "start": "random",
+        "reconstructor": {"kind": "vqgan", "width": 16},
+        "disc_weight": 0.8,
+        "disc_start": 300,
+        "disc_width": 16,
+    },
 }
 TRANSFORMER = ernie_vilg.TransformerConfig(
     width=128, depth=4, heads=2, text_len=18, dropout=0.0, unroll=4

@@ -23,6 +23,19 @@ def textbook(x, kernel, stride):
     )
 
 
+def test_halving_conv_pads_on_the_right_and_bottom():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 4, 6, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 5)), jnp.float32)
+    wants = [
+        jax.lax.conv_general_dilated(x, kernel, (2, 2), pad, dimension_numbers=LAYOUT)
+        for pad in (((0, 1), (0, 1)), "SAME")
+    ]
+    got = image.halving_conv(x, kernel)
+    for want in wants:
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("stride", [2, 3, 4])
 def test_strided_conv_equals_the_textbook_form(stride):
     x, kernel = arrays(stride)

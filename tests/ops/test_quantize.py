@@ -34,9 +34,8 @@ def test_straight_through_passes_the_gradient():
 def test_gumbel_is_hard_forward_and_soft_backward():
     @jax.jit
     def run(codebook):
-        return quantize.gumbel_quantize(
-            jnp.asarray(VECTORS), codebook, jax.random.key(0), 1.0
-        )
+        logits = quantize.code_logits(jnp.asarray(VECTORS), codebook)
+        return quantize.gumbel_quantize(logits, codebook, jax.random.key(0), 1.0)
 
     quantized, ids, kl = run(jnp.asarray(CODEBOOK))
     np.testing.assert_allclose(quantized, CODEBOOK[np.asarray(ids)], atol=1e-5)

@@ -5,7 +5,8 @@ import optax
 import pytest
 
 from cogjax.families.cogview import TOKENIZERS
-from cogjax.tasks.vq import METHODS, VQConfig, VQTask
+from cogjax.tasks.codebook import METHODS
+from cogjax.tasks.vq import VQConfig, VQTask
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (16, 4, 4, 3)).astype(np.uint8)
 BATCH = {"image": IMAGES.repeat(4, 1).repeat(4, 2)}

