@@ -15,6 +15,7 @@ from cogjax.runs.transformer import CodedSource
 EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
 ERNIE = "experiments/ernie_vilg/shapes.py:"
+END_TO_END = "experiments/ernie_vilg/end_to_end.py:"
 
 
 def nano(stage, data, folder, **overrides):
@@ -53,6 +54,7 @@ def test_a_model_that_cannot_run_is_refused_first(
         *((file, s) for file in (EMOJI, SHAPES) for s in ("tokenizer", "transformer")),
         (ERNIE, "transformer"),
         (ERNIE, "full"),
+        *((END_TO_END, s) for s in ("two_stage", "end_to_end", "at_codes", "vqgan")),
     ],
 )
 @pytest.mark.parametrize("size", ["", ",nano"])
@@ -117,7 +119,9 @@ def test_a_transformer_needs_both_tokenizers(nano_data, nano_folder, key):
 def test_unknown_task(nano_data, nano_folder):
     run = nano("tokenizer", nano_data, nano_folder)
     run["task"]["name"] = "gan"
-    with pytest.raises(UserError, match="expects vq, lm, ernie_vilg, got 'gan'"):
+    with pytest.raises(
+        UserError, match="expects vq, lm, ernie_vilg, end_to_end, got 'gan'"
+    ):
         launch.describe(run)
 
 
