@@ -18,6 +18,7 @@ EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
 ERNIE = "experiments/ernie_vilg/shapes.py:"
 QUESTIONS = "experiments/ernie_vilg/questions.py:"
+END_TO_END = "experiments/ernie_vilg/end_to_end.py:"
 
 
 def nano(stage, data, folder, **overrides):
@@ -57,6 +58,7 @@ def test_a_model_that_cannot_run_is_refused_first(
         (ERNIE, "transformer"),
         (ERNIE, "full"),
         (QUESTIONS, "shapes"),
+        *((END_TO_END, s) for s in ("two_stage", "end_to_end", "at_codes", "vqgan")),
     ],
 )
 @pytest.mark.parametrize("size", ["", ",nano"])
@@ -121,7 +123,8 @@ def test_a_transformer_needs_both_tokenizers(nano_data, nano_folder, key):
 def test_unknown_task(nano_data, nano_folder):
     run = nano("tokenizer", nano_data, nano_folder)
     run["task"]["name"] = "gan"
-    with pytest.raises(UserError, match="expects vq, vqgan, lm, ernie_vilg, got 'gan'"):
+    names = "vq, vqgan, lm, ernie_vilg, end_to_end"
+    with pytest.raises(UserError, match=f"expects {names}, got 'gan'"):
         launch.describe(run)
 
 

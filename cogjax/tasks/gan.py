@@ -23,11 +23,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.errors import UserError
-from cogjax.models.discriminator import Discriminator, DiscriminatorConfig
+from cogjax.models.discriminator import DiscriminatorConfig
 from cogjax.models.vgg import Vgg16Lpips, lpips_distance
 from cogjax.models.vqgan import VQGAN, VQGANConfig
 from cogjax.ops import adversarial
 from cogjax.tasks.codebook import Codebook, CodebookConfig
+from cogjax.tasks.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class GANTask:
                 f"{model.image_size} px: choose fewer"
             )
         self.model, self.config = VQGAN(model), config
-        self._discriminator = Discriminator(sizes)
+        self._judge = Judge(config, sizes)
+        self._discriminator = self._judge.network
         self._lpips = lpips
         self._codes = Codebook(self.model, config)
 
@@ -143,48 +145,3 @@ class GANTask:
         lpips = jnp.mean(lpips_distance(levels, wanted, weights))
         loss = l1 + self.config.perceptual_weight * lpips
         return loss, {"l1": l1, "lpips": lpips}
-
-    def _judge(self, disc, step, real, fake, hidden, pull):
-        """What the discriminator adds.
-
-        Returns (term of the tokenizer, loss of the discriminator, gradient at the fake
-        pixels of all terms of the tokenizer, metrics).
-        """
-        cfg = self.config
-
-        def logits(params, pixels):
-            return self._discriminator.apply({"params": params}, pixels)
-
-        def judge():
-            frozen = jax.lax.stop_gradient(disc)
-            score, push = jax.value_and_grad(
-                lambda pixels: -jnp.mean(logits(frozen, pixels))
-            )(fake)
-            weight = jnp.ones(())
-            if cfg.adaptive:
-                inputs = jax.lax.stop_gradient(hidden)
-                weight = adversarial.adaptive_weight(
-                    adversarial.kernel_gradient(inputs, pull),
-                    adversarial.kernel_gradient(inputs, push),
-                )
-            weight *= cfg.disc_weight
-            of_real, of_fake = logits(disc, real), logits(disc, fake)
-            disc_loss = adversarial.hinge(of_real, of_fake)
-            judged = {
-                "disc_weight": weight,
-                "logits_real": jnp.mean(of_real),
-                "logits_fake": jnp.mean(of_fake),
-            }
-            return weight * score, disc_loss, pull + weight * push, judged
-
-        def wait():
-            zero = jnp.zeros(())
-            names = ("disc_weight", "logits_real", "logits_fake")
-            return zero, zero, pull, dict.fromkeys(names, zero)
-
-        if not cfg.disc_weight:
-            found = wait()
-        else:
-            found = jax.lax.cond(step >= cfg.disc_start, judge, wait)
-        generator, disc_loss, pull, judged = found
-        return generator, disc_loss, pull, judged | {"disc_loss": disc_loss}

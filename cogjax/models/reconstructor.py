@@ -1,0 +1,162 @@
+"""From a transformer's last states to pixels: ERNIE-ViLG's reconstructor, section 3.2.
+
+    z = Dense(gelu(Dense(states)))      the paper: a non-linear map to z_emb
+    pixels = decoder(z)                 z laid out as the grid of codes
+
+In place of looking the drawn codes up in a codebook. The paper does not say how deep
+the map is: two layers here. The decoder is of a kind of `KINDS`, all of which have as
+many vectors and pixels as the image tokenizer.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.models.dvae import DVAEDecoder, DVAEDecoderConfig
+from cogjax.models.tokenizers import TokenizerConfig
+from cogjax.models.vqgan import Decoder as VQGANOnly
+from cogjax.models.vqgan import VQGANConfig
+from cogjax.models.vqvae import Decoder, VQVAEConfig
+from cogjax.ops import losses
+from cogjax.parallel.axes import constrain
+
+# Convolutions are split where they are large, see `parallel/rules.py`.
+PARAM_AXES = (
+    ("project_in/kernel", ("embed", "mlp")),
+    ("project_in/bias", ("mlp",)),
+    ("project_out/kernel", ("mlp", None)),
+)
+
+
+@dataclass(frozen=True)
+class ReconstructorConfig:
+    """What the tokenizer and the transformer do not decide.
+
+    kind: of the decoder, the architecture of a tokenizer, of the image tokenizer's own
+    sizes if that is of this kind ("vqvae" must be); "dvae" is DALL-E's. hidden: width
+    of the map's inner layer, 0 is the transformer's. width: channels at full size of a
+    decoder whose sizes are not the tokenizer's.
+    states: of a code the one that predicts it, before it is drawn, or the one "at" its
+    place, which has read it.
+    """
+
+    kind: Literal["vqvae", "dvae", "vqgan"] = "vqvae"
+    hidden: int = 0
+    width: int = 64
+    states: Literal["predicting", "at"] = "predicting"
+
+    def __post_init__(self):
+        if self.hidden < 0 or self.width < 1:
+            raise ValueError("hidden must be at least 0 and width at least 1")
+
+
+class VQGANDecoder(nn.Module):
+    """VQGAN's decoder behind its 1x1 convolution, see `models/vqgan.py`."""
+
+    config: VQGANConfig
+
+    @nn.compact
+    def __call__(self, z_byxc: Array) -> tuple[Array, Array]:
+        x = nn.Conv(self.config.z_dim, (1, 1), name="post_quant_conv")(z_byxc)
+        return VQGANOnly(self.config, name="decoder")(x)
+
+
+class Kind(NamedTuple):
+    """make: decoder of (tokenizer's config, settings). pixels: of its maps."""
+
+    make: Callable[[TokenizerConfig, ReconstructorConfig], nn.Module]
+    pixels: Callable[[Array], Array]
+
+
+def _vqvae(tokenizer, config):
+    del config
+    if not isinstance(tokenizer, VQVAEConfig):
+        raise ValueError("reconstructor kind 'vqvae' needs a VQ-VAE as the tokenizer")
+    return Decoder(tokenizer, name="decoder")
+
+
+def _dvae(tokenizer, config):
+    sizes = tokenizer.image_size, tokenizer.grid, tokenizer.code_dim
+    return DVAEDecoder(DVAEDecoderConfig(*sizes, config.width), name="decoder")
+
+
+def _vqgan(tokenizer, config):
+    if isinstance(tokenizer, VQGANConfig):
+        return VQGANDecoder(tokenizer, name="decoder")
+    halvings = math.log2(tokenizer.image_size / tokenizer.grid)
+    if not halvings.is_integer():
+        raise ValueError(
+            f"reconstructor kind 'vqgan' needs a power of 2 between image_size "
+            f"{tokenizer.image_size} and grid {tokenizer.grid}"
+        )
+    multipliers = tuple(min(2**level, 4) for level in range(int(halvings) + 1))
+    sizes = VQGANConfig(
+        image_size=tokenizer.image_size,
+        width=config.width,
+        multipliers=multipliers,
+        attention=(),
+        z_dim=4 * config.width,
+        groups=math.gcd(config.width, 32),
+    )
+    return VQGANDecoder(sizes, name="decoder")
+
+
+KINDS = {
+    "vqvae": Kind(_vqvae, lambda maps: maps),
+    "dvae": Kind(_dvae, lambda maps: losses.from_logit_laplace(maps[..., :3])),
+    "vqgan": Kind(_vqgan, lambda maps: (maps + 1) / 2),
+}
+
+
+def decoder_of(tokenizer: TokenizerConfig, params: Any) -> Any:
+    """The decoder of an image tokenizer's parameters, as a reconstructor has it."""
+    if isinstance(tokenizer, VQGANConfig):
+        return {name: params[name] for name in ("post_quant_conv", "decoder")}
+    return params["decoder"]
+
+
+class Reconstructor(nn.Module):
+    """States [b, n, d] of the n codes of pictures -> (last, maps [b, y, x, c]).
+
+    Maps are what `pixels` reads: with kind "vqgan" they are about [-1, 1], and `last`
+    is what its last convolution reads, else None; with "dvae" there are the six of
+    `losses.logit_laplace`. tokenizer: config of the image tokenizer.
+    """
+
+    config: ReconstructorConfig
+    tokenizer: TokenizerConfig
+
+    @nn.compact
+    def __call__(self, states: Array) -> tuple[Array | None, Array]:
+        found = self._decoder(self._vectors(states))
+        return found if self.config.kind == "vqgan" else (None, found)
+
+    def _vectors(self, states: Array) -> Array:
+        """z_emb [b, grid, grid, code_dim], float32."""
+        grid, inner = self.tokenizer.grid, self.config.hidden or states.shape[-1]
+        h = nn.Dense(inner, name="project_in")(states.astype(jnp.float32))
+        h = constrain(nn.gelu(h), "batch", None, "mlp")
+        z = nn.Dense(self.tokenizer.code_dim, name="project_out")(h)
+        return constrain(z, "batch", None, None).reshape(len(z), grid, grid, -1)
+
+    def _decoder(self, z_byxc: Array) -> Array | tuple[Array, Array]:
+        return KINDS[self.config.kind].make(self.tokenizer, self.config)(z_byxc)
+
+    def pixels(self, maps: Array) -> Array:
+        """Maps [b, y, x, c] -> pixels [b, y, x, 3], about [0, 1] and not clipped."""
+        return KINDS[self.config.kind].pixels(maps)
+
+
+def param_shapes(
+    config: ReconstructorConfig, tokenizer: TokenizerConfig, width: int
+) -> dict[str, Any]:
+    """Nested shapes of the parameters for states of `width`, without computing any."""
+    states = jax.ShapeDtypeStruct((1, tokenizer.grid**2, width), jnp.float32)
+    init = Reconstructor(config, tokenizer).init
+    return jax.eval_shape(init, jax.random.key(0), states)["params"]

@@ -1,0 +1,79 @@
+"""What a discriminator adds to the loss of a network that draws pictures.
+
+VQGAN's (`tasks/gan.py`), and that of a reconstructor end to end
+(`tasks/end_to_end.py`).
+"""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from cogjax.models.discriminator import Discriminator, DiscriminatorConfig
+from cogjax.ops import adversarial
+
+
+class JudgeSettings(Protocol):
+    """Fields of the objective's settings: see `tasks/gan.py::GANConfig`."""
+
+    disc_weight: float
+    disc_start: int
+    adaptive: bool
+
+
+class Judge:
+    """A discriminator, `network`, and its terms in the losses of both."""
+
+    def __init__(self, settings: JudgeSettings, sizes: DiscriminatorConfig):
+        self.settings, self.network = settings, Discriminator(sizes)
+
+    def __call__(self, disc, step, real, fake, hidden, pull):
+        """What the discriminator, of parameters `disc`, adds from `disc_start` on.
+
+        Args:
+          real, fake: pixels about [-1, 1] [b, y, x, 3], without gradient.
+          hidden: what the last convolution of the drawing network reads.
+          pull: gradient of its other terms at the fake pixels.
+
+        Returns:
+          (term of the drawing network, loss of the discriminator, gradient at the fake
+          pixels of all terms of the drawing network, metrics).
+        """
+        cfg = self.settings
+
+        def logits(params, pixels):
+            return self.network.apply({"params": params}, pixels)
+
+        def judge():
+            frozen = jax.lax.stop_gradient(disc)
+            score, push = jax.value_and_grad(
+                lambda pixels: -jnp.mean(logits(frozen, pixels))
+            )(fake)
+            weight = jnp.ones(())
+            if cfg.adaptive:
+                inputs = jax.lax.stop_gradient(hidden)
+                weight = adversarial.adaptive_weight(
+                    adversarial.kernel_gradient(inputs, pull),
+                    adversarial.kernel_gradient(inputs, push),
+                )
+            weight *= cfg.disc_weight
+            of_real, of_fake = logits(disc, real), logits(disc, fake)
+            disc_loss = adversarial.hinge(of_real, of_fake)
+            judged = {
+                "disc_weight": weight,
+                "logits_real": jnp.mean(of_real),
+                "logits_fake": jnp.mean(of_fake),
+            }
+            return weight * score, disc_loss, pull + weight * push, judged
+
+        def wait():
+            zero = jnp.zeros(())
+            names = ("disc_weight", "logits_real", "logits_fake")
+            return zero, zero, pull, dict.fromkeys(names, zero)
+
+        if not cfg.disc_weight:
+            found = wait()
+        else:
+            found = jax.lax.cond(step >= cfg.disc_start, judge, wait)
+        generator, disc_loss, pull, judged = found
+        return generator, disc_loss, pull, judged | {"disc_loss": disc_loss}

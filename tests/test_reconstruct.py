@@ -1,0 +1,209 @@
+"""ERNIE-ViLG end to end as a user sees it: trained, saved, drawing from states."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import cli, config, encode, launch
+from cogjax.errors import UserError
+from cogjax.evaluate.kept import model_digest
+from cogjax.image_codes import encode as encode_images
+from cogjax.interop.safetensors import load_tree
+from cogjax.runs.transformer import Transformer, _start
+from cogjax.sampling.autoregressive import image_keys, prefill
+from cogjax.sampling.reconstruct import image_states
+
+PROMPTS = ("a red apple", "一只猫的线稿")
+
+
+def settings(data, folder, **values):
+    values |= {
+        "data__path": data,
+        "data__tokenizer": folder,
+        "data__text": folder / "text.model",
+        "train__steps": 2,
+    }
+    words = [f"--config.{k.replace('__', '.')}={v}" for k, v in values.items()]
+    return config.load("experiments/ernie_vilg/end_to_end.py:end_to_end,nano", words)
+
+
+@pytest.fixture(scope="module")
+def folder(nano_data, nano_folder, tmp_path_factory):
+    """Export of a run of two steps."""
+    workdir = tmp_path_factory.mktemp("run") / "e2e"
+    launch.train(settings(nano_data, nano_folder, eval__batches=0), workdir)
+    rows = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert any(row.get("reconstruction", 0) > 0 for row in rows)
+    return workdir / "export"
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return cogjax.load(folder)
+
+
+@pytest.fixture(scope="module")
+def drawn(model):
+    return model.generate(PROMPTS, num_images=2, seed=3, guidance=1)
+
+
+def test_hidden_is_what_such_a_model_draws_from(model, drawn):
+    assert model.parts.decoding() == "hidden"
+    codes = drawn.codes.reshape(-1, 4, 4)
+    texts = [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]]
+    pixels = drawn.pixels.reshape(-1, 16, 16, 3)
+    np.testing.assert_array_equal(model.reconstruct(codes, texts), pixels)
+    # From the same codes, in two stages.
+    again = model.generate(PROMPTS, 2, 3, guidance=1, decode="codes")
+    np.testing.assert_array_equal(again.codes, drawn.codes)
+    flat = again.pixels.reshape(-1, 16, 16, 3)
+    np.testing.assert_array_equal(flat, model.decode(codes))
+    assert (flat != pixels).any()
+
+
+def test_states_are_those_of_the_drawing(model, drawn):
+    """One pass over all codes, against one step a code with a cache."""
+    network, params, layout = model._lm, model._lm_params, model.layout
+    prompts = layout.prompts([model.parts.text.encode(text) for text in PROMPTS])
+    ids, padding, places, following = map(jnp.asarray, prompts)
+    codes = jnp.asarray(drawn.codes[:, 0].reshape(2, -1))
+    rows = ids, padding, places, following, codes
+    states = jax.jit(image_states, static_argnums=0)(network, params, *rows)
+    state = jax.jit(prefill, static_argnums=0, static_argnames="id_range")(
+        network,
+        params,
+        ids,
+        padding,
+        image_keys(0, 0, 2),
+        codes,
+        id_range=(0, model.num_codes),
+        positions=places,
+        following=following,
+    )
+    table = np.asarray(model.parts.params["token_embedding"])[: model.num_codes]
+    first = np.asarray(states[:, 0]) @ table.T
+    np.testing.assert_allclose(first, state.logits, rtol=1e-4, atol=1e-4)
+
+    @jax.jit
+    def step(code, cache, i):
+        (found,), cache = network.apply(
+            {"params": params},
+            code[:, None],
+            state.first[:, None] + i,
+            state.visible[:, None],
+            cache,
+            place=i,
+            parts=((slice(None), None),),
+        )
+        return found[:, 0], cache
+
+    cache, collected = state.cache, []
+    for i in range(codes.shape[1] - 1):
+        found, cache = step(codes[:, i], cache, i)
+        collected.append(found)
+    np.testing.assert_allclose(states[:, 1:], np.stack(collected, 1), atol=1e-4)
+
+
+def test_save_and_load_draw_the_same(model, drawn, tmp_path):
+    loaded = cogjax.load(model.save(tmp_path / "model"))
+    again = loaded.generate(PROMPTS, num_images=2, seed=3, guidance=1)
+    np.testing.assert_array_equal(again.pixels, drawn.pixels)
+
+
+def test_the_reconstructor_is_part_of_the_models_digest(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert model_digest(copy) == model_digest(folder)
+    path = copy / "reconstructor.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert model_digest(copy) != model_digest(folder)
+
+
+def test_a_reconstructor_that_does_not_fit_is_refused(folder, nano_folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    written = json.loads((copy / "config.json").read_text())
+    written["reconstructor"]["hidden"] = 5
+    (copy / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match="project_in/kernel is "):
+        cogjax.load(copy)
+    (copy / "reconstructor.safetensors").unlink()
+    with pytest.raises(UserError, match=r"cannot read weights .*reconstructor"):
+        cogjax.load(copy)
+    other = shutil.copytree(nano_folder, tmp_path / "other")
+    theirs = json.loads((other / "config.json").read_text())
+    theirs["reconstructor"] = written["reconstructor"]
+    (other / "config.json").write_text(json.dumps(theirs))
+    with pytest.raises(UserError, match="only family 'ernie_vilg'"):
+        cogjax.load(other)
+
+
+def test_other_models_draw_from_codes_only(nano_model):
+    assert nano_model.parts.decoding() == "codes"
+    with pytest.raises(UserError, match="needs a model trained end to end"):
+        nano_model.generate(PROMPTS[0], decode="hidden")
+    with pytest.raises(UserError, match="expected 'codes' or 'hidden'"):
+        nano_model.generate(PROMPTS[0], decode="states")
+
+
+@pytest.mark.parametrize("decode", [None, "codes"])
+def test_the_command_line(folder, tmp_path, decode, capsys):
+    words = ["generate", PROMPTS[0], "--model", str(folder), "--num-images", "1"]
+    words += ["--decode", decode] if decode else []
+    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 0
+    record = json.loads((tmp_path / "out" / "generation.json").read_text())
+    assert record["settings"]["decode"] == (decode or "hidden")
+
+
+def test_codes_without_pictures_are_refused(nano_data, nano_folder, tmp_path):
+    encode.encode_dataset(
+        nano_data, nano_folder, tmp_path / "coded", batch_size=2, shard_size=5
+    )
+    with pytest.raises(UserError, match="holds codes and no pictures"):
+        launch.train(settings(tmp_path / "coded", nano_folder), tmp_path / "run")
+
+
+def test_starts(nano_data, nano_folder, folder):
+    """From the tokenizer's decoder, and from a model that was trained end to end."""
+
+    def start(**values):
+        found = settings(nano_data, nano_folder, **values)
+        sections = launch.sections_of(found)
+        lm = Transformer.of(found, sections)
+        return _start(lm, lm.task, sections)
+
+    own = load_tree(nano_folder / "tokenizer.safetensors")["decoder"]
+    got = start()["reconstructor"]["decoder"]
+    jax.tree.map(np.testing.assert_array_equal, got, own)
+    assert start(task__start="random") is None
+    again = start(data__weights=folder)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (again["transformer"], again["reconstructor"]),
+        tuple(
+            load_tree(folder / f"{n}.safetensors")
+            for n in ("transformer", "reconstructor")
+        ),
+    )
+
+
+def test_pictures_go_with_their_codes(nano_data, nano_folder, model):
+    """A batch's image is the one whose codes are beside it."""
+    from cogjax.runs import transformer
+
+    found = settings(nano_data, nano_folder)
+    sections = launch.sections_of(found)
+    lm = Transformer.of(found, sections)
+    run = transformer.make_run(lm, sections, folder_of(nano_data))
+    batch = next(run.batches(0))
+    codes = encode_images(lm.tokenizer, batch["image"]).reshape(len(batch["image"]), -1)
+    np.testing.assert_array_equal(batch["to_image"][:, -codes.shape[1] :], codes)
+
+
+def folder_of(data):
+    return data.parent / "work"
