@@ -5,6 +5,7 @@ The one place that knows both the networks and the training loop. Its tasks:
     vq           images -> tokenizer folder (config.json, tokenizer.safetensors)
     lm           images + tokenizer folder + text.model -> model folder (`cogjax.load`)
     ernie_vilg   the same in both directions at once
+    end_to_end   the same, and a reconstructor of the pictures
 
 Either folder is written to WORKDIR/export when the run ends.
 """
@@ -24,9 +25,7 @@ from cogjax.errors import UserError
 from cogjax.parallel.mesh import make_mesh
 from cogjax.runs import tokenizer, transformer
 from cogjax.runs.common import sections_of
-from cogjax.runs.transformer import KINDS, Transformer
-from cogjax.tasks.lm import LMTask
-from cogjax.tasks.two_way import TwoWayTask
+from cogjax.runs.transformer import KINDS, Task, Transformer
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.loop import fit
 
@@ -74,9 +73,7 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     return model_folder.save(parts, out, dtype)
 
 
-def lm_task(
-    config: Mapping[str, Any],
-) -> tuple[LMTask | TwoWayTask, Layout | TwoWayLayout]:
+def lm_task(config: Mapping[str, Any]) -> tuple[Task, Layout | TwoWayLayout]:
     """Objective of a transformer run and the layout of its sequences, without data."""
     lm = Transformer.of(config, sections_of(config))
     return lm.task, lm.layout

@@ -1,5 +1,6 @@
-"""A model as files: config.json, tokenizer.safetensors, transformer.safetensors and
-text.model. A tokenizer folder holds the first two. Nothing in either is executed.
+"""A model as files: config.json, tokenizer.safetensors, transformer.safetensors,
+text.model, and reconstructor.safetensors if it was trained end to end. A tokenizer
+folder holds the first two. Nothing in either is executed.
 """
 
 import dataclasses
@@ -24,7 +25,9 @@ from cogjax.families import cogview, ernie_vilg
 from cogjax.files import write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
+from cogjax.models import reconstructor
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, param_shapes
+from cogjax.models.reconstructor import ReconstructorConfig
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
 from cogjax.sampling.autoregressive import Sampler
 
@@ -45,8 +48,19 @@ class ImageTokenizer:
 
 
 @dataclass(frozen=True)
+class Reconstruction:
+    """A reconstructor (`models/reconstructor.py`) and its nested parameters."""
+
+    config: ReconstructorConfig
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Parts:
-    """What a model is made of. params: of the transformer, nested. family: its name."""
+    """What a model is made of. params: of the transformer, nested. family: its name.
+
+    reconstructor: of ERNIE-ViLG trained end to end.
+    """
 
     tokenizer: ImageTokenizer
     transformer: DecoderConfig
@@ -55,6 +69,7 @@ class Parts:
     sampler: Sampler = Sampler()
     card: dict[str, Any] = dataclasses.field(default_factory=dict)
     family: str = "cogview"
+    reconstructor: Reconstruction | None = None
 
     @property
     def layout(self) -> Layout | TwoWayLayout:
@@ -67,6 +82,20 @@ class Parts:
     def network(self) -> ImageLMConfig:
         """The network that draws."""
         return FAMILIES[self.family].make_transformer(self.transformer, self.layout)
+
+    def decoding(self, decode: str | None = None) -> str:
+        """What pictures are made from, "codes" or "hidden" states; None: as trained.
+
+        UserError for anything else, and for "hidden" without a reconstructor.
+        """
+        if decode not in (None, "codes", "hidden"):
+            raise UserError(f"decode is {decode!r}, expected 'codes' or 'hidden'")
+        if decode == "hidden" and not self.reconstructor:
+            raise UserError(
+                "decode 'hidden' needs a model trained end to end, and this one has no "
+                "reconstructor: choose 'codes'"
+            )
+        return decode or ("hidden" if self.reconstructor else "codes")
 
 
 def find(source: str | os.PathLike) -> Path:
@@ -101,7 +130,11 @@ def load(folder: Path) -> Parts:
         config.get("card", {}),
         family,
     )
-    return dataclasses.replace(parts, params=load_transformer(folder, parts.network))
+    return dataclasses.replace(
+        parts,
+        params=load_transformer(folder, parts.network),
+        reconstructor=load_reconstructor(folder, parts),
+    )
 
 
 def load_transformer(folder: Path, network: ImageLMConfig) -> dict[str, Any]:
@@ -110,6 +143,32 @@ def load_transformer(folder: Path, network: ImageLMConfig) -> dict[str, Any]:
     params = load_tree(path)
     check_leaves(flatten(params), flatten(param_shapes(network)), str(path))
     return params
+
+
+def load_reconstructor(folder: Path, parts: Parts) -> Reconstruction | None:
+    """Reads the reconstructor of a model folder, None if the config names none.
+
+    Its weights are checked against the tokenizer and transformer of `parts`.
+    """
+    values = _read_config(folder).get("reconstructor")
+    if values is None:
+        return None
+    if parts.family != "ernie_vilg":
+        raise UserError(
+            f"{folder}/config.json has a reconstructor: only family 'ernie_vilg' has "
+            f"one, not {parts.family!r}"
+        )
+    config = section(ReconstructorConfig, values, "reconstructor")
+    path = folder / "reconstructor.safetensors"
+    params = load_tree(path)
+    try:
+        wanted = reconstructor.param_shapes(
+            config, parts.tokenizer.config, parts.transformer.width
+        )
+    except ValueError as error:
+        raise UserError(f"{folder}/config.json: {error}") from error
+    check_leaves(flatten(params), flatten(wanted), str(path))
+    return Reconstruction(config, params)
 
 
 def load_tokenizer(folder: Path) -> ImageTokenizer:
@@ -157,6 +216,11 @@ def save(parts: Parts, folder: Path, dtype: str | None = None) -> Path:
         "sampler": dataclasses.asdict(parts.sampler),
         "card": parts.card,
     }
+    if parts.reconstructor:
+        save_tree(
+            folder / "reconstructor.safetensors", parts.reconstructor.params, dtype
+        )
+        config["reconstructor"] = dataclasses.asdict(parts.reconstructor.config)
     return save_tokenizer(parts.tokenizer, folder, dtype, config)
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from cogjax import model_folder
 from cogjax.data.images import as_square, stack_squares
 from cogjax.data.layout import Prompts
 from cogjax.errors import UserError
-from cogjax.image_codes import chunks, decode, encode
+from cogjax.image_codes import chunks, decode, encode, reconstruct
 from cogjax.model_folder import ImageTokenizer, Parts
 from cogjax.models.image_lm import ImageLM, for_inference, reading
 from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
@@ -116,6 +116,7 @@ class TextToImage:
         progress: Progress | None = None,
         preview: Preview | None = None,
         speculate: int = 0,
+        decode: Literal["codes", "hidden"] | None = None,
     ) -> Generation:
         """Draws images for prompts in any language the model was trained on.
 
@@ -133,6 +134,8 @@ class TextToImage:
             where they are to come.
           speculate: draft this many codes a step (`sampling/speculative.py`): fewer
             steps, other pictures of the same distribution; 0 is off.
+          decode: "codes" by the image tokenizer, "hidden" by `reconstruct`; None is
+            "hidden" for a model that was trained end to end.
 
         Raises:
           UserError: an empty prompt or a value out of range.
@@ -140,6 +143,7 @@ class TextToImage:
         prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
         self._check_generate(prompts, num_images, rerank, image_prompt, rows)
         self._check_speculate(speculate, preview)
+        hidden = self.parts.decoding(decode) == "hidden"
         sampler = self._sampler(temperature, top_k, top_p, guidance)
         progress = progress or (lambda done, total, label: None)
         forced = self._forced(image_prompt, rows)
@@ -152,7 +156,8 @@ class TextToImage:
         if rerank:
             codes, scores = self._best(prompts, codes, num_images, progress)
         flat = codes.reshape(-1, self.grid, self.grid)
-        pixels = self.decode(flat)
+        texts = np.repeat(prompts, num_images)
+        pixels = self.reconstruct(flat, texts) if hidden else self.decode(flat)
         lead = (len(prompts), num_images)
         return Generation(
             prompts,
@@ -256,6 +261,15 @@ class TextToImage:
                 f"got {list(codes.shape)}"
             )
         return decode(self._tokenizer, codes, self.batch_size)
+
+    def reconstruct(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """`decode` from the states that predict the codes of a text each, "" for none.
+
+        UserError for a model without a reconstructor.
+        """
+        prompts = self.layout.prompts([self.parts.text.encode(text) for text in texts])
+        network = self._lm, self._lm_params
+        return reconstruct(self.parts, *network, prompts, codes, self.batch_size)
 
     def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
         """Writes the model folder; `dtype` "float16" halves its size."""

@@ -25,9 +25,11 @@ _SETTINGS = (
     "top_p",
     "guidance",
     "speculate",
+    "decode",
 )
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
+_DECODE = "pictures from codes, or from hidden states if the model was trained to"
 _RERANK = "draw N candidates, keep the --num-images that the model captions best"
 
 
@@ -61,6 +63,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--top-p", type=number(0, 1, open_low=True), metavar="P", help="1 keeps all")
     add("--guidance", type=number(0, 100), metavar="W", help="above 1 heeds the text")
     add("--speculate", type=whole(0), default=0, metavar="N", help=_SPECULATE)
+    add("--decode", choices=("codes", "hidden"), help=_DECODE)
     add("--rerank", type=whole(0, 1000), default=0, metavar="N", help=_RERANK)
 
 
@@ -108,6 +111,7 @@ def _record(args: argparse.Namespace, model) -> dict:
 
     settings = asdict(model.parts.sampler) | _given(args)
     settings |= {"image_prompt": args.image_prompt, "rows": args.rows}
+    settings["decode"] = model.parts.decoding(args.decode)
     return {
         "cogjax": __version__,
         "model": {"name": args.model, "weights": args.weights, "card": model.card},

@@ -174,7 +174,7 @@ class ImageLM(nn.Module):
         pivots: Array | None = None,
         scales: Array | None = None,
         only_last: bool = False,
-        parts: tuple[tuple[slice, slice], ...] = (),
+        parts: tuple[tuple[slice, slice | None], ...] = (),
         visible: Array | None = None,
     ) -> tuple[Array | list[Array], list[Cache] | None]:
         """Runs the decoder.
@@ -191,6 +191,8 @@ class ImageLM(nn.Module):
             the parameters are then scaled too, see `unscale_blocks`.
           only_last: compute the logits of the last position only.
           parts: static (positions, ids): compute only these logits, a list of arrays.
+            Without ids the states that logits are made of, [b, t, d]: what the last
+            layer knows of the token that follows each position.
           visible: bool [b, num_text], with patterns: False for text that none sees.
 
         Returns:
@@ -219,7 +221,7 @@ class ImageLM(nn.Module):
         x = constrain(x, "batch", None, None)
         table = self.get_variable("params", "head", table)
         if parts:
-            return [_score(x[:, at], table[ids]) for at, ids in parts], cache
+            return [_part(x[:, at], table, ids) for at, ids in parts], cache
         return _score(x, table), cache
 
     def _places(self, positions: Array) -> Array:
@@ -251,6 +253,11 @@ def _look_up(table: Array | matmul.Packed, ids: Array, axis: str | None) -> Arra
         return table[ids].astype(jnp.float32)
     # Rows are looked up whole: the width of a table that is split is gathered first.
     return constrain(table, axis, None)[ids]
+
+
+def _part(x: Array, table: Array | matmul.Packed, ids: slice | None) -> Array:
+    """Logits of some ids, or the states themselves."""
+    return x if ids is None else _score(x, table[ids])
 
 
 def _score(x: Array, table: Array | matmul.Packed) -> Array:

@@ -21,3 +21,20 @@ def weighted_mean(values: Array, weights: Array) -> Array:
 def psnr(mse: Array) -> Array:
     """Peak signal-to-noise ratio in dB of a mean squared error on pixels in [0, 1]."""
     return -10 * jnp.log10(jnp.maximum(mse, 1e-10))
+
+
+def logit_laplace(pixels: Array, mean: Array, log_scale: Array) -> Array:
+    """DALL-E's negative log-likelihood of pixels: appendix A.3, nats a value.
+
+    A Laplace distribution of logit(x), whose support is that of x: pixels [...] in
+    [0, 1] become x = 0.8 p + 0.1. mean, log_scale: [...], of logit(x), ln b.
+    """
+    x = 0.8 * pixels + 0.1
+    logit = jnp.log(x) - jnp.log1p(-x)
+    distance = jnp.abs(logit - mean) * jnp.exp(-log_scale)
+    return jnp.log(2.0) + log_scale + jnp.log(x) + jnp.log1p(-x) + distance
+
+
+def from_logit_laplace(mean: Array) -> Array:
+    """The pixels that `logit_laplace` finds likeliest for a mean; not clipped."""
+    return (jax.nn.sigmoid(mean) - 0.1) / 0.8

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from cogjax import model_folder
@@ -19,43 +20,56 @@ from cogjax.data.two_way import TwoWayLayout, TwoWayMixture
 from cogjax.errors import UserError
 from cogjax.image_codes import encode
 from cogjax.interop.safetensors import load_tree, save_tree
-from cogjax.model_folder import FAMILIES, ImageTokenizer, Parts
-from cogjax.models.image_lm import DecoderConfig
+from cogjax.model_folder import FAMILIES, ImageTokenizer, Parts, Reconstruction
+from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
 from cogjax.ops.kernels import choose
 from cogjax.pipeline import TextToImage
 from cogjax.runs.common import Run, batches, eval_batches, task_section
 from cogjax.sampling.autoregressive import Sampler
+from cogjax.tasks.end_to_end import EndToEndConfig, EndToEndTask
 from cogjax.tasks.lm import LMTask
 from cogjax.tasks.two_way import TwoWayTask
+
+Task = LMTask | TwoWayTask | EndToEndTask
 
 
 class Kind(NamedTuple):
     """How a family is trained.
 
     mixture: settings of the task, which draw examples by `example(layout, texts, codes,
-    rng)`. task: the objective of (network, layout, mixture).
+    rng)`, with the picture before `rng` if the kind is of `pictures`. task: the
+    objective of a network, with what else the run is made of.
     """
 
     family: str
     mixture: type
-    task: Callable[..., LMTask | TwoWayTask]
+    task: Callable[[ImageLMConfig, "Transformer"], Task]
+    pictures: bool = False
 
 
 KINDS = {
     "lm": Kind(
         "cogview",
         Mixture,
-        lambda network, layout, mixture: LMTask(
+        lambda network, lm: LMTask(
             network,
-            layout.vocab.num_codes,
-            mixture.code_noise,
-            image_start=layout.image_start,
+            lm.layout.vocab.num_codes,
+            lm.mixture.code_noise,
+            image_start=lm.layout.image_start,
         ),
     ),
     "ernie_vilg": Kind(
         "ernie_vilg",
         TwoWayMixture,
-        lambda network, layout, mixture: TwoWayTask(network, layout.vocab),
+        lambda network, lm: TwoWayTask(network, lm.layout.vocab),
+    ),
+    "end_to_end": Kind(
+        "ernie_vilg",
+        EndToEndConfig,
+        lambda network, lm: EndToEndTask(
+            network, lm.layout.vocab, lm.tokenizer.config, lm.mixture
+        ),
+        pictures=True,
     ),
 }
 
@@ -68,7 +82,7 @@ class Transformer:
     tokenizer: ImageTokenizer
     text: TextTokenizer
     transformer: DecoderConfig
-    mixture: Mixture | TwoWayMixture
+    mixture: Mixture | TwoWayMixture | EndToEndConfig
 
     @classmethod
     def of(
@@ -93,17 +107,25 @@ class Transformer:
         return self.parts({}, Sampler()).layout
 
     @property
-    def task(self) -> LMTask | TwoWayTask:
+    def task(self) -> Task:
         """The objective; UserError for a network that cannot be."""
         try:
             network = self.parts({}, Sampler()).network
             choose(network.implementation, network.dtype, sparse=False)
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error
-        return self.kind.task(network, self.layout, self.mixture)
+        try:
+            return self.kind.task(network, self)
+        except ValueError as error:
+            raise UserError(f"config section 'task': {error}") from error
 
     def parts(self, params: Any, sampler: Sampler) -> Parts:
         """The model of trained parameters."""
+        reconstruction = None
+        if isinstance(self.mixture, EndToEndConfig):
+            found = params.get("reconstructor", {})
+            reconstruction = Reconstruction(self.mixture.reconstructor, found)
+            params = params.get("transformer", {})
         return Parts(
             self.tokenizer,
             self.transformer,
@@ -111,6 +133,7 @@ class Transformer:
             self.text,
             sampler,
             family=self.kind.family,
+            reconstructor=reconstruction,
         )
 
 
@@ -125,6 +148,11 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
             f"{data.path} was encoded with another tokenizer than {data.tokenizer}: "
             f"set data.tokenizer to that one, or encode again with `cogjax encode`"
         )
+    if encoded and lm.kind.pictures:
+        raise UserError(
+            f"{data.path} holds codes and no pictures, which an end-to-end run needs: "
+            "set data.path to the data set that was encoded"
+        )
 
     def coded(split):
         if encoded:
@@ -132,7 +160,10 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
             return CodedRecords(found, lm.text)
         name = f"{split}-{manifest.fingerprint[:12]}-{digest}.safetensors"
         source = records.open_split(data.path, split)
-        return CodedSource.make(source, lm.tokenizer, lm.text, workdir / "codes" / name)
+        cache = workdir / "codes" / name
+        found = CodedSource.make(source, lm.tokenizer, lm.text, cache)
+        size = lm.tokenizer.config.image_size
+        return PicturedSource(found, source, size) if lm.kind.pictures else found
 
     layout = lm.layout
 
@@ -150,18 +181,38 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
         picture = grid(flat, sampling.num_images * 2)
         logger.images(step, {"generated": np.asarray(picture)})
 
-    start_params = None
-    if data.weights:
-        network = task.model.config
-        start_params = model_folder.load_transformer(Path(data.weights), network)
     return Run(
         task,
         batches(coded(data.split), example, sections["train"]),
         eval_batches(coded(data.eval_split), example, sections),
         sample,
         f"{manifest.fingerprint}/{data.split}/{digest}",
-        start_params,
+        _start(lm, task, sections),
     )
+
+
+def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
+    """Parameters to start from; None is at random."""
+    weights = sections["data"].weights and Path(sections["data"].weights)
+    found = None
+    if weights:
+        found = model_folder.load_transformer(weights, task.model.config)
+    if not isinstance(lm.mixture, EndToEndConfig):
+        return found
+    decoder = lm.mixture.start == "tokenizer"
+    if not weights and not decoder:
+        return None
+    params = jax.jit(task.init)(jax.random.key(sections["train"].seed))[0]
+    if weights:
+        parts = lm.parts({}, Sampler())
+        there = model_folder.load_reconstructor(weights, parts)
+        params["transformer"] = found
+        if there:
+            params["reconstructor"] = there.params
+            return params
+    if decoder:
+        params["reconstructor"]["decoder"] = lm.tokenizer.params["decoder"]
+    return params
 
 
 @dataclass(frozen=True)
@@ -198,6 +249,22 @@ class CodedSource:
         codes = _encode_items(tokenizer, items)
         save_tree(cache, {"codes": codes}, None)
         return cls(texts, codes)
+
+
+@dataclass(frozen=True)
+class PicturedSource:
+    """As `CodedSource`, and the pixels uint8 [size, size, 3], read when asked."""
+
+    coded: CodedSource
+    source: Sequence[records.Example]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.coded)
+
+    def __getitem__(self, index: int):
+        image = records.decode_image(self.source[index].image, self.size)
+        return *self.coded[index], image
 
 
 def _encode_items(

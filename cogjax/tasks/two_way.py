@@ -50,19 +50,24 @@ class TwoWayTask:
         """One training forward pass in each direction: (loss, (state, metrics))."""
         # The loss is a sum over tokens: M counts examples (`ops/gradient_scale`).
         params, scales = branches.scale(params, state, len(batch["to_text"]))
-        loss, metrics = self._both(params, batch, jax.random.split(key), scales)
+        loss, metrics, _ = self.both(params, batch, jax.random.split(key), scales)
         metrics |= branches.metrics(state)
         return loss, (state, metrics)
 
     def eval_metrics(self, params, state, batch, key: Array):
         """Losses without dropout: of an example, of a code and of a text token."""
         del state, key
-        loss, metrics = self._both(params, batch, (None, None), None)
+        loss, metrics, _ = self.both(params, batch)
         return {"loss": loss, **metrics}
 
-    def _both(self, params, batch, keys, scales):
-        """(loss, metrics in nats); those of a direction are sums over an example."""
-        image = self.image_losses(params, batch["to_image"], keys[0], scales)
+    def both(self, params, batch, keys=(None, None), scales=None, at_codes=False):
+        """(loss, metrics in nats, states [b, n, d] of `image_outputs`).
+
+        Metrics of a direction are sums over an example. keys: of the dropout in either.
+        """
+        image, states = self.image_outputs(
+            params, batch["to_image"], keys[0], scales, at_codes
+        )
         text, weights = self.text_losses(params, batch["to_text"], keys[1], scales)
         to_image, to_text = jnp.sum(image, 1).mean(), jnp.sum(text * weights, 1).mean()
         metrics = {
@@ -71,27 +76,39 @@ class TwoWayTask:
             "image_loss": jnp.mean(image),
             "text_loss": losses.weighted_mean(text, weights),
         }
-        return to_image + to_text, metrics
+        return to_image + to_text, metrics, states
 
     def image_losses(self, params, ids: Array, key=None, scales=None) -> Array:
         """Text to image: int [b, m + n] -> loss of each code, float32 [b, n]."""
-        num_text = self.config.num_text
+        return self.image_outputs(params, ids, key, scales)[0]
+
+    def image_outputs(
+        self, params, ids: Array, key=None, scales=None, at_codes: bool = False
+    ):
+        """As `image_losses`, and states of the last layer, [b, n, d].
+
+        They are those that predict the codes, from [BOI1] to the last code but one. Or
+        with `at_codes` those at the codes' own places, for which the last is read too.
+        """
+        num_text, num_codes = self.config.num_text, ids.shape[1] - self.config.num_text
+        inputs = ids if at_codes else ids[:, :-1]
         visible = ids[:, :num_text] != self.vocab.command("[PAD]")
         text = jnp.cumsum(visible, axis=1).at[:, -1].set(0)
-        codes = jnp.arange(num_text, ids.shape[1] - 1)
+        codes = jnp.arange(num_text, inputs.shape[1])
         codes = jnp.broadcast_to(codes, (len(ids), len(codes)))
         positions = jnp.concatenate([text, codes], axis=1)
-        wanted = slice(num_text - 1, None), slice(0, self.vocab.num_codes)
-        (logits,), _ = self.model.apply(
+        predicting = slice(num_text - 1, num_text - 1 + num_codes)
+        wanted = slice(num_text, None) if at_codes else predicting
+        (logits, states), _ = self.model.apply(
             {"params": params},
-            ids[:, :-1],
+            inputs,
             positions,
             key=key,
             scales=scales,
-            parts=(wanted,),
+            parts=((predicting, slice(0, self.vocab.num_codes)), (wanted, None)),
             visible=visible,
         )
-        return losses.token_losses(logits, ids[:, num_text:])
+        return losses.token_losses(logits, ids[:, num_text:]), states
 
     def text_losses(self, params, ids: Array, key=None, scales=None):
         """Image to text: int [b, n + m + 1] -> (losses, weights), float32 [b, m].
