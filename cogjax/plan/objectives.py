@@ -194,7 +194,7 @@ def batch_shapes(objective: Objective, size: int, sharding: Any = None) -> Any:
     }
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _reconstruction(objective: EndToEnd, network: ImageLMConfig) -> Beside:
     task = objective.task(network)
     params = jax.eval_shape(task.init, jax.random.key(0))[0]["reconstructor"]

@@ -147,7 +147,7 @@ def _state(work: Work, mesh):
     return state, tree_shardings(state, mesh, work.task.param_axes)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _state_shapes(
     objective: Objective, network: ImageLMConfig, optim: OptimConfig
 ) -> Any:
@@ -294,7 +294,7 @@ def _counted_flops(work: Work) -> float:
     return _example_flops(work.objective, network) * work.train.batch_size
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _example_flops(objective: Objective, network: ImageLMConfig) -> float:
     task = objective.task(network)
     params = jax.eval_shape(task.init, jax.random.key(0))[0]
