@@ -292,7 +292,8 @@ def _print(speed: dict, pods: dict, trained: dict) -> None:
     for seed, pair in enumerate(zip(*trained.values(), strict=True)):
         ends = [f"{np.mean(run['losses']):.2f}" for run in pair]
         mean, half = difference(*pair)
-        cells = [f"held-out loss, seed {seed}", *ends, f"{-mean:+.2f} ± {half:.2f}"]
+        change = f"{-mean:+.2f} ± {half:.2f} full less sparse"
+        cells = [f"held-out loss, seed {seed}", *ends, change]
         print("|", " | ".join(cells), "|")
 
 
