@@ -5,7 +5,7 @@ how many positions go through the network, what is scored, and which keys are se
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from cogjax.data.two_way import TwoWayLayout
 from cogjax.models.image_lm import ImageLMConfig, reading
 from cogjax.ops.masks import Pattern, image_to_text_mask, text_to_image_mask
+from cogjax.parallel.flops import count_flops, product_bytes
+from cogjax.tasks.end_to_end import EndToEndConfig, EndToEndTask
 from cogjax.tasks.lm import LMTask
 from cogjax.tasks.two_way import TwoWayTask
 
@@ -41,6 +43,17 @@ class Pass(NamedTuple):
         return sum(_pairs(pattern, *form) for pattern in patterns)
 
 
+class Beside(NamedTuple):
+    """What an example takes outside of the transformer.
+
+    flops: of its gradients, each needed product once. held: bytes that an estimate
+    finds room for.
+    """
+
+    flops: float = 0.0
+    held: float = 0.0
+
+
 class Objective(Protocol):
     """What is trained, whatever the network; hashable, so that traces are kept.
 
@@ -57,6 +70,9 @@ class Objective(Protocol):
 
     def passes(self, network: ImageLMConfig) -> tuple[Pass, ...]:
         """What goes through the network for an example."""
+
+    def beside(self, network: ImageLMConfig) -> Beside:
+        """What an example takes beside that."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,10 @@ class NextToken:
             scored = text * (network.vocab_size - self.num_codes)
             scored += (length - text) * self.num_codes
         return (Pass(network, length, scored, held),)
+
+    def beside(self, network: ImageLMConfig) -> Beside:
+        """Nothing."""
+        return Beside()
 
 
 @dataclass(frozen=True)
@@ -127,6 +147,44 @@ class TwoWay:
             Pass(reading(network), length, text, text),
         )
 
+    def beside(self, network: ImageLMConfig) -> Beside:
+        """Nothing."""
+        return Beside()
+
+
+@dataclass(frozen=True)
+class EndToEnd(TwoWay):
+    """`EndToEndTask`: both directions, and the reconstruction of the picture.
+
+    tokenizer: config of the image tokenizer.
+    """
+
+    tokenizer: Any
+    settings: EndToEndConfig
+
+    def task(self, network: ImageLMConfig) -> EndToEndTask:
+        """The task."""
+        vocab = self.layout.vocab
+        return EndToEndTask(network, vocab, self.tokenizer, self.settings)
+
+    def example(self) -> Shapes:
+        """Also the picture."""
+        size = self.tokenizer.image_size
+        return super().example() | {"image": ((size, size, 3), jnp.uint8)}
+
+    def passes(self, network: ImageLMConfig) -> tuple[Pass, ...]:
+        """The last code is read too where the states at the codes are wanted."""
+        to_image, to_text = super().passes(network)
+        more = self.settings.reconstructor.states == "at"
+        return to_image._replace(length=to_image.length + more), to_text
+
+    def beside(self, network: ImageLMConfig) -> Beside:
+        """The reconstructor, as traced: its kinds have no closed form in common.
+
+        What its products give is held twice: the values and their gradients.
+        """
+        return _reconstruction(self, replace(network, remat="none"))
+
 
 def batch_shapes(objective: Objective, size: int, sharding: Any = None) -> Any:
     """Shapes of a batch of so many examples."""
@@ -134,6 +192,24 @@ def batch_shapes(objective: Objective, size: int, sharding: Any = None) -> Any:
         name: jax.ShapeDtypeStruct((size, *shape), dtype, sharding=sharding)
         for name, (shape, dtype) in objective.example().items()
     }
+
+
+@functools.lru_cache(maxsize=8)
+def _reconstruction(objective: EndToEnd, network: ImageLMConfig) -> Beside:
+    task = objective.task(network)
+    params = jax.eval_shape(task.init, jax.random.key(0))[0]["reconstructor"]
+    layout, size = objective.layout, objective.tokenizer.image_size
+    states = jax.ShapeDtypeStruct((1, layout.image_len, network.width), network.dtype)
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+
+    def loss(params, states, image):
+        return task.reconstruction(params, states, image)[0]
+
+    args = params, states, image
+    # Stopped at the states, it needs no gradient of them.
+    through = (0, 1) if objective.settings.end_to_end else 0
+    flops = count_flops(jax.grad(loss, through), *args)
+    return Beside(flops, 2 * product_bytes(loss, *args))
 
 
 @functools.lru_cache(maxsize=16)

@@ -147,7 +147,7 @@ def _state(work: Work, mesh):
     return state, tree_shardings(state, mesh, work.task.param_axes)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _state_shapes(
     objective: Objective, network: ImageLMConfig, optim: OptimConfig
 ) -> Any:
@@ -216,6 +216,8 @@ def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
     moved = memory, {k: v for k, v in network_bytes.items() if v}, {}
     model = _model_flops(work)
     executed = model * (4 / 3 if again else 1)
+    beside = work.objective.beside(network).held * work.train.batch_size / ways
+    activations += beside / work.train.accumulate
     peak = kept_state + gradients + activations + logits + weights / network.depth
     return _report(work, mesh, chip, topology, shardings, state, executed, peak, moved)
 
@@ -275,14 +277,15 @@ def local_bytes(tree: Any, shardings: Any) -> float:
 
 
 def _model_flops(work: Work) -> float:
-    """6 x parameters of products x tokens, and attention to the keys that are seen."""
+    """6 x parameters of products x tokens, attention to seen keys, what is beside."""
     network = work.network
     per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
     total = 0
     for one in work.objective.passes(network):
         total += one.length * network.depth * per_layer
         total += (one.scored + 2 * one.pairs) * network.width
-    return 6.0 * work.train.batch_size * total
+    beside = work.objective.beside(network).flops
+    return work.train.batch_size * (6.0 * total + beside)
 
 
 def _counted_flops(work: Work) -> float:
@@ -291,7 +294,7 @@ def _counted_flops(work: Work) -> float:
     return _example_flops(work.objective, network) * work.train.batch_size
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _example_flops(objective: Objective, network: ImageLMConfig) -> float:
     task = objective.task(network)
     params = jax.eval_shape(task.init, jax.random.key(0))[0]

@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cogjax.config import section
+from cogjax.data.two_way import TwoWayLayout
 from cogjax.errors import UserError
 from cogjax.families import cogview, dalle, ernie_vilg
 from cogjax.launch import lm_task
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
 from cogjax.parallel.mesh import MeshConfig
-from cogjax.plan.objectives import NextToken, Objective, TwoWay
-from cogjax.runs.common import SampleConfig
+from cogjax.plan.objectives import EndToEnd, NextToken, Objective, TwoWay
+from cogjax.runs.common import SampleConfig, task_section
 from cogjax.sampling.autoregressive import Sampler
+from cogjax.tasks.end_to_end import EndToEndConfig
 from cogjax.train.loop import TrainConfig
 from cogjax.train.optim import OptimConfig
 
@@ -101,11 +103,36 @@ def _ernie_vilg(config: Mapping[str, Any]) -> Parts:
         task, layout = lm_task(config)
         network = task.config
     else:
-        model = section(ernie_vilg.TransformerConfig, config.get("model", {}), "model")
-        layout = ernie_vilg.paper_layout(model)
-        network = ernie_vilg.make_transformer(model, layout)
+        network, layout = _paper_ernie_vilg(config)
     return network, TwoWay(layout), layout.num_text, layout.image_len
 
 
+def _end_to_end(config: Mapping[str, Any]) -> Parts:
+    if _has_tokenizer(config):
+        task, layout = lm_task(config)
+        network, tokenizer = task.model.config, task.reconstructor.tokenizer
+    else:
+        # The paper's is a VQGAN of as many codes and pixels.
+        tokenizer = cogview.TOKENIZERS["paper"]
+        network, layout = _paper_ernie_vilg(config)
+    objective = EndToEnd(layout, tokenizer, task_section(EndToEndConfig, config))
+    try:
+        objective.task(network)
+    except ValueError as error:
+        raise UserError(f"config section 'task': {error}") from error
+    return network, objective, layout.num_text, layout.image_len
+
+
+def _paper_ernie_vilg(config: Mapping[str, Any]) -> tuple[ImageLMConfig, TwoWayLayout]:
+    model = section(ernie_vilg.TransformerConfig, config.get("model", {}), "model")
+    layout = ernie_vilg.paper_layout(model)
+    return ernie_vilg.make_transformer(model, layout), layout
+
+
 # Sizes and objective of each task, from its config.
-KINDS = {"lm": _cogview, "dalle": _dalle, "ernie_vilg": _ernie_vilg}
+KINDS = {
+    "lm": _cogview,
+    "dalle": _dalle,
+    "ernie_vilg": _ernie_vilg,
+    "end_to_end": _end_to_end,
+}

@@ -21,6 +21,7 @@ from cogjax.models.image_lm import (
     reading,
 )
 from cogjax.ops import losses
+from cogjax.parallel.axes import constrain
 from cogjax.tasks import branches
 
 
@@ -114,6 +115,8 @@ class TwoWayTask:
         codes = jnp.arange(num_text, inputs.shape[1])
         codes = jnp.broadcast_to(codes, (len(ids), len(codes)))
         positions = jnp.concatenate([text, codes], axis=1)
+        # As whole as the ids are: XLA would work out a part of them on each device.
+        positions = constrain(positions, "batch", None)
         predicting = slice(num_text - 1, num_text - 1 + num_codes)
         wanted = slice(num_text, None) if at_codes else predicting
         (logits, states), _ = self.model.apply(

@@ -5,6 +5,8 @@
         --config.data.path=DATA --config.data.tokenizer=DIR --config.data.text=FILE
 
 An update is both directions of all pairs of the batch: so many sequences each.
+`:end_to_end` also trains a reconstructor of 256 pixels, which the paper did for a small
+model only, `:ablation`: 24 layers of 1,024 and DALL-E's decoder (section 4.4).
 """
 
 import dataclasses
@@ -13,13 +15,29 @@ import ml_collections
 
 from cogjax.families import ernie_vilg
 
+# Section 4.4.
+ABLATION = dataclasses.replace(
+    ernie_vilg.TRANSFORMERS["paper"], width=1024, depth=24, heads=16
+)
+TASKS = {
+    "transformer": {"name": "ernie_vilg"},
+    "end_to_end": {"name": "end_to_end", "reconstructor": {"kind": "vqvae"}},
+    "ablation": {
+        "name": "end_to_end",
+        "pixels": "logit_laplace",
+        "reconstructor": {"kind": "dvae", "width": 256},
+    },
+}
 
-def get_config() -> ml_collections.ConfigDict:
-    """Sections of the run."""
-    paper = ernie_vilg.TRANSFORMERS["paper"]
+
+def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
+    """Sections of the run; `arg` is one of `TASKS`."""
+    if arg not in TASKS:
+        raise ValueError(f"the argument is {arg!r}, expected {', '.join(TASKS)}")
+    model = ABLATION if arg == "ablation" else ernie_vilg.TRANSFORMERS["paper"]
     config = ml_collections.ConfigDict()
-    config.task = {"name": "ernie_vilg"}
-    config.model = dataclasses.asdict(paper)
+    config.task = TASKS[arg]
+    config.model = dataclasses.asdict(model)
     config.data = {"path": "", "tokenizer": "", "text": ""}
     config.mesh = {"data": -1, "fsdp": 32, "tensor": 1}
     config.train = {

@@ -60,6 +60,10 @@ LAYOUT = TwoWayLayout(Vocab(8192, 8000), text_len=63, image_len=1024)
 DRAWN, IMAGES = 64, 4
 # Of the trained network; the rest is experiments/ernie_vilg/shapes.py.
 SHAPES = ("--config.model.width=96", "--config.eval.batches=64")
+STEP_TIMES = {
+    "step_seconds": "time of the 10B step, if all overlaps",
+    "step_seconds_serial": "the same if nothing does",
+}
 PARTS = {"update": "an update", "forward": "a forward pass", "draw": "drawing codes"}
 
 
@@ -275,15 +279,21 @@ def _print(speed: dict, pods: dict, trained: dict) -> None:
     for part in ("update", "forward"):
         sizes = [speed[part][form]["temp_bytes"] for form in FORMS]
         _row(f"scratch memory of {PARTS[part]}", sizes, 1e6, "MB")
-    _row("a chip's memory", [pods[f]["hbm_bytes"] for f in FORMS], 1e9, "GB")
+    _row(
+        "a chip's memory for the 10B step",
+        [pods[f]["hbm_bytes"] for f in FORMS],
+        1e9,
+        "GB",
+    )
     busy = [pods[f]["hbm_bytes"] - pods[f]["state_bytes"] for f in FORMS]
     _row("the same without the state", busy, 1e9, "GB")
-    for name in ("step_seconds", "step_seconds_serial"):
-        _row(f"pod, {name}", [pods[f][name] for f in FORMS], 1, "s")
+    for name, label in STEP_TIMES.items():
+        _row(label, [pods[f][name] for f in FORMS], 1, "s")
     for seed, pair in enumerate(zip(*trained.values(), strict=True)):
         ends = [f"{np.mean(run['losses']):.2f}" for run in pair]
         mean, half = difference(*pair)
-        cells = [f"held-out loss, seed {seed}", *ends, f"{-mean:+.2f} ± {half:.2f}"]
+        change = f"{-mean:+.2f} ± {half:.2f} full less sparse"
+        cells = [f"held-out loss, seed {seed}", *ends, change]
         print("|", " | ".join(cells), "|")
 
 

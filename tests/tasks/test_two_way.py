@@ -12,6 +12,7 @@ from cogjax.data.vocab import Vocab
 from cogjax.families import ernie_vilg
 from cogjax.models.image_lm import ImageLM, reading
 from cogjax.ops import gradient_scale
+from cogjax.parallel.hlo import traffic
 from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
 from cogjax.parallel.rules import tree_shardings
 from cogjax.tasks.two_way import TwoWayTask
@@ -269,6 +270,18 @@ def test_eight_devices_and_parts_of_a_batch_equal_one(sizes, accumulate):
         others,
         ema,
     )
+
+
+def test_nothing_of_a_drawing_pass_moves_from_all_to_all():
+    """Positions least of all, which XLA would split along the sequence."""
+    mesh = make_mesh(MeshConfig(1, 4, 2), jax.devices())
+    shapes = jax.eval_shape(TASK.init, jax.random.key(0))[0]
+    where = tree_shardings(shapes, mesh, TASK.param_axes), batch_sharding(mesh)
+    losses = jax.jit(TASK.image_losses, in_shardings=where)
+    with jax.set_mesh(mesh):
+        compiled = losses.lower(shapes, BATCH["to_image"]).compile()
+    calls = traffic(compiled.as_text()).calls
+    assert calls["all-gather"] > 0 and "all-to-all" not in calls
 
 
 def test_every_table_has_a_rule():
