@@ -151,16 +151,7 @@ class TextToImage:
         scores = None
         if rerank:
             codes, scores = self._best(prompts, codes, num_images, progress)
-        flat = codes.reshape(-1, self.grid, self.grid)
-        texts = np.repeat(prompts, num_images)
-        pixels = self.reconstruct(flat, texts) if hidden else self.decode(flat)
-        lead = (len(prompts), num_images)
-        return Generation(
-            prompts,
-            pixels.reshape(*lead, *pixels.shape[1:]),
-            flat.reshape(*lead, self.grid, self.grid),
-            scores,
-        )
+        return self._generation(prompts, codes, scores, hidden)
 
     def caption(
         self,
@@ -345,6 +336,19 @@ class TextToImage:
         if not np.isfinite(sampler.guidance):
             raise UserError(f"guidance is {sampler.guidance}, expected a number")
         return sampler
+
+    def _generation(self, prompts, codes, scores, hidden: bool) -> Generation:
+        """The pictures of codes [p, n, m]."""
+        flat = codes.reshape(-1, self.grid, self.grid)
+        texts = np.repeat(prompts, codes.shape[1])
+        pixels = self.reconstruct(flat, texts) if hidden else self.decode(flat)
+        lead = codes.shape[:2]
+        return Generation(
+            prompts,
+            pixels.reshape(*lead, *pixels.shape[1:]),
+            flat.reshape(*lead, self.grid, self.grid),
+            scores,
+        )
 
     def _draw(self, prompts, count, seed, draw, progress, preview) -> np.ndarray:
         """Codes int32 [p, count, image_len]: batches of q prompts by g images each."""

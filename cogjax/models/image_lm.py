@@ -201,8 +201,7 @@ class ImageLM(nn.Module):
           parts: static (positions, ids): compute only these logits, a list of arrays.
             Without ids the states that logits are made of, [b, t, d]: what the last
             layer knows of the token that follows each position.
-          visible: bool [b, text positions], with patterns: False for text that none
-            sees.
+          visible: bool [b, text positions], with patterns: False where none sees it.
 
         Returns:
           (logits [b, t, v] in float32, updated cache or None).
