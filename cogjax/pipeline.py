@@ -155,16 +155,7 @@ class TextToImage:
         scores = None
         if rerank:
             codes, scores = self._best(prompts, codes, num_images, progress)
-        flat = codes.reshape(-1, self.grid, self.grid)
-        texts = np.repeat(prompts, num_images)
-        pixels = self.reconstruct(flat, texts) if hidden else self.decode(flat)
-        lead = (len(prompts), num_images)
-        return Generation(
-            prompts,
-            pixels.reshape(*lead, *pixels.shape[1:]),
-            flat.reshape(*lead, self.grid, self.grid),
-            scores,
-        )
+        return self._made(prompts, codes, scores, hidden)
 
     def caption(
         self,
@@ -412,6 +403,14 @@ class TextToImage:
     def _report(self, preview, pairs, tokens, count) -> None:
         codes = np.where(np.arange(tokens.shape[1]) < count, tokens, -1)
         preview(pairs, codes.reshape(-1, self.grid, self.grid))
+
+    def _made(self, prompts, codes, scores, hidden: bool) -> Generation:
+        """Of codes [p, n, m] and their scores."""
+        lead, flat = codes.shape[:2], codes.reshape(-1, self.grid, self.grid)
+        texts = np.repeat(prompts, lead[1])
+        pixels = self.reconstruct(flat, texts) if hidden else self.decode(flat)
+        pixels = pixels.reshape(*lead, *pixels.shape[1:])
+        return Generation(prompts, pixels, flat.reshape(*lead, *flat.shape[1:]), scores)
 
     def _best(self, prompts, codes, num_images, progress):
         """Keeps the candidates [p, count, m] with the lowest caption loss."""
