@@ -14,9 +14,8 @@ from cogjax.errors import UserError
 from cogjax.evaluate.kept import model_digest
 from cogjax.image_codes import encode as encode_images
 from cogjax.interop.safetensors import load_tree
-from cogjax.runs.end_to_end import start_params
-from cogjax.runs.transformer import Transformer
-from cogjax.sampling.autoregressive import Sampler, image_keys, prefill
+from cogjax.runs.transformer import Transformer, _start
+from cogjax.sampling.autoregressive import image_keys, prefill
 from cogjax.sampling.reconstruct import image_states
 
 PROMPTS = ("a red apple", "一只猫的线稿")
@@ -176,10 +175,7 @@ def test_starts(nano_data, nano_folder, folder):
         found = settings(nano_data, nano_folder, **values)
         sections = launch.sections_of(found)
         lm = Transformer.of(found, sections)
-        weights, kept = sections["data"].weights, None
-        if weights:
-            kept = load_tree(folder / "transformer.safetensors")
-        return start_params(lm.task, lm.parts({}, Sampler()), weights, kept, 0)
+        return _start(lm, lm.task, sections)
 
     own = load_tree(nano_folder / "tokenizer.safetensors")["decoder"]
     got = start()["reconstructor"]["decoder"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from cogjax import model_folder
@@ -17,13 +18,14 @@ from cogjax.data.show import grid
 from cogjax.data.text import TextTokenizer
 from cogjax.data.two_way import TwoWayLayout, TwoWayMixture
 from cogjax.errors import UserError
+from cogjax.evaluate.lpips import lpips_params
 from cogjax.image_codes import encode
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.model_folder import FAMILIES, ImageTokenizer, Parts, Reconstruction
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.reconstructor import decoder_of
 from cogjax.ops.kernels import choose
 from cogjax.pipeline import TextToImage
-from cogjax.runs import end_to_end
 from cogjax.runs.common import Run, batches, eval_batches, task_section
 from cogjax.sampling.autoregressive import Sampler
 from cogjax.tasks.end_to_end import EndToEndConfig, EndToEndTask
@@ -66,8 +68,12 @@ KINDS = {
     "end_to_end": Kind(
         "ernie_vilg",
         EndToEndConfig,
-        lambda network, lm: end_to_end.make_task(
-            network, lm.layout.vocab, lm.tokenizer, lm.mixture
+        lambda network, lm: EndToEndTask(
+            network,
+            lm.layout.vocab,
+            lm.tokenizer.config,
+            lm.mixture,
+            lpips_params() if lm.mixture.perceptual else None,
         ),
         pictures=True,
     ),
@@ -163,8 +169,7 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
         cache = workdir / "codes" / name
         found = CodedSource.make(source, lm.tokenizer, lm.text, cache)
         size = lm.tokenizer.config.image_size
-        with_pictures = end_to_end.PicturedSource(found, source, size)
-        return with_pictures if lm.kind.pictures else found
+        return PicturedSource(found, source, size) if lm.kind.pictures else found
 
     layout = lm.layout
 
@@ -182,23 +187,39 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
         picture = grid(flat, sampling.num_images * 2)
         logger.images(step, {"generated": np.asarray(picture)})
 
-    start_params = None
-    if data.weights:
-        network = task.model.config
-        start_params = model_folder.load_transformer(Path(data.weights), network)
-    if lm.kind.pictures:
-        parts, seed = lm.parts({}, Sampler()), sections["train"].seed
-        start_params = end_to_end.start_params(
-            task, parts, data.weights, start_params, seed
-        )
     return Run(
         task,
         batches(coded(data.split), example, sections["train"]),
         eval_batches(coded(data.eval_split), example, sections),
         sample,
         f"{manifest.fingerprint}/{data.split}/{digest}",
-        start_params,
+        _start(lm, task, sections),
     )
+
+
+def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
+    """Parameters to start from; None is at random."""
+    weights = sections["data"].weights and Path(sections["data"].weights)
+    found = None
+    if weights:
+        found = model_folder.load_transformer(weights, task.model.config)
+    if not isinstance(lm.mixture, EndToEndConfig):
+        return found
+    decoder = lm.mixture.start == "tokenizer"
+    if not weights and not decoder:
+        return None
+    params = jax.jit(task.init)(jax.random.key(sections["train"].seed))[0]
+    if weights:
+        parts = lm.parts({}, Sampler())
+        there = model_folder.load_reconstructor(weights, parts)
+        params["transformer"] = found
+        if there:
+            params["reconstructor"] = there.params
+            return params
+    if decoder:
+        own = decoder_of(lm.tokenizer.config, lm.tokenizer.params)
+        params["reconstructor"]["decoder"] = own
+    return params
 
 
 @dataclass(frozen=True)
@@ -235,6 +256,22 @@ class CodedSource:
         codes = _encode_items(tokenizer, items)
         save_tree(cache, {"codes": codes}, None)
         return cls(texts, codes)
+
+
+@dataclass(frozen=True)
+class PicturedSource:
+    """As `CodedSource`, and the pixels uint8 [size, size, 3], read when asked."""
+
+    coded: CodedSource
+    source: Sequence[records.Example]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.coded)
+
+    def __getitem__(self, index: int):
+        image = records.decode_image(self.source[index].image, self.size)
+        return *self.coded[index], image
 
 
 def _encode_items(
