@@ -151,7 +151,7 @@ class TextToImage:
         scores = None
         if rerank:
             codes, scores = self._best(prompts, codes, num_images, progress)
-        return self._generation(prompts, codes, scores, hidden)
+        return self._made(prompts, codes, scores, hidden)
 
     def caption(
         self,
@@ -337,19 +337,6 @@ class TextToImage:
             raise UserError(f"guidance is {sampler.guidance}, expected a number")
         return sampler
 
-    def _generation(self, prompts, codes, scores, hidden: bool) -> Generation:
-        """The pictures of codes [p, n, m]."""
-        flat = codes.reshape(-1, self.grid, self.grid)
-        texts = np.repeat(prompts, codes.shape[1])
-        pixels = self.reconstruct(flat, texts) if hidden else self.decode(flat)
-        lead = codes.shape[:2]
-        return Generation(
-            prompts,
-            pixels.reshape(*lead, *pixels.shape[1:]),
-            flat.reshape(*lead, self.grid, self.grid),
-            scores,
-        )
-
     def _draw(self, prompts, count, seed, draw, progress, preview) -> np.ndarray:
         """Codes int32 [p, count, image_len]: batches of q prompts by g images each."""
         total = len(prompts) * count
@@ -418,6 +405,14 @@ class TextToImage:
     def _report(self, preview, pairs, tokens, count) -> None:
         codes = np.where(np.arange(tokens.shape[1]) < count, tokens, -1)
         preview(pairs, codes.reshape(-1, self.grid, self.grid))
+
+    def _made(self, prompts, codes, scores, hidden: bool) -> Generation:
+        """Of codes [p, n, m] and their scores."""
+        lead, flat = codes.shape[:2], codes.reshape(-1, self.grid, self.grid)
+        texts = np.repeat(prompts, lead[1])
+        pixels = self.reconstruct(flat, texts) if hidden else self.decode(flat)
+        pixels = pixels.reshape(*lead, *pixels.shape[1:])
+        return Generation(prompts, pixels, flat.reshape(*lead, *flat.shape[1:]), scores)
 
     def _best(self, prompts, codes, num_images, progress):
         """Keeps the candidates [p, count, m] with the lowest caption loss."""
