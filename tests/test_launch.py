@@ -70,7 +70,7 @@ def test_every_key_of_the_experiments_is_known(file, stage, size, nano_folder):
             f"--config.data.text={nano_folder / 'text.model'}",
         ]
     found = launch.describe(config.load(f"{file}{stage}{size}", words))
-    assert found["parameters"] > (1_000_000 if size == "" else 1_000)
+    assert found["parameters"] > (500_000 if size == "" else 1_000)
 
 
 @pytest.mark.parametrize("file", [EMOJI, SHAPES])

@@ -39,6 +39,8 @@ VARIANTS = {
         "reconstructor": {"kind": "vqgan", "width": 16},
         "disc_weight": 0.8,
         "disc_start": 300,
+        # Pictures are small: two halvings leave 14 x 14 patches.
+        "disc_layers": 2,
         "disc_width": 16,
     },
 }
