@@ -117,7 +117,7 @@ def test_a_transformer_needs_both_tokenizers(nano_data, nano_folder, key):
 def test_unknown_task(nano_data, nano_folder):
     run = nano("tokenizer", nano_data, nano_folder)
     run["task"]["name"] = "gan"
-    with pytest.raises(UserError, match="expects vq, lm, ernie_vilg, got 'gan'"):
+    with pytest.raises(UserError, match="expects vq, vqgan, lm, ernie_vilg, got 'gan'"):
         launch.describe(run)
 
 
