@@ -92,7 +92,7 @@ def test_published_networks_have_the_published_sizes(name, encoder, decoder, gri
     assert gumbel in ((True, "gumbel"), (False, "nearest"))
 
 
-@pytest.mark.parametrize("name", ["shapes", "emoji", "nano"])
+@pytest.mark.parametrize("name", ["emoji", "nano"])
 def test_our_presets_fit_together(name):
     config = TOKENIZERS[name]
     _, z, back = shapes(config)
@@ -105,10 +105,14 @@ def test_pixels_are_mapped_both_ways():
     params, net = random_params(TINY), VQGAN(TINY)
     zeros = jax.tree.map(np.zeros_like, params)
     z = jnp.zeros((1, 4, 4, 5))
-    drawn = net.apply({"params": zeros}, z, method="decode")
-    np.testing.assert_array_equal(drawn, 0.5)
-    hidden, raw = net.apply({"params": params}, z, method="decode_parts")
-    drawn = net.apply({"params": params}, z, method="decode")
+
+    @jax.jit
+    def draw(params):
+        parts = net.apply({"params": params}, z, method="decode_parts")
+        return *parts, net.apply({"params": params}, z, method="decode")
+
+    np.testing.assert_array_equal(draw(zeros)[2], 0.5)
+    hidden, raw, drawn = draw(params)
     np.testing.assert_allclose(drawn, (raw + 1) / 2, rtol=1e-6)
     last = params["decoder"]["conv_out"]
     # At the middle of the picture, where no padding is.
@@ -214,7 +218,8 @@ def test_blocks_and_network_equal_torch():
     x = attention(block(x, "encoder.down.1.block.0"), "encoder.down.1.attn.0")
     x = F.silu(norm(middle(x, "encoder"), "encoder.norm_out"))
     z = conv(conv(x, "encoder.conv_out", padding=1), "quant_conv")
-    got = VQGAN(TINY).apply({"params": params}, images, method="encode")
+    encode = jax.jit(lambda p: VQGAN(TINY).apply(p, images, method="encode"))
+    got = encode({"params": params})
     np.testing.assert_allclose(got, z.permute(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
 
     x = conv(conv(z, "post_quant_conv"), "decoder.conv_in", padding=1)
