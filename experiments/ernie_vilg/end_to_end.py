@@ -39,6 +39,7 @@ VARIANTS = {
         "reconstructor": {"kind": "vqgan", "width": 16},
         "disc_weight": 0.8,
         "disc_start": 300,
+        "disc_layers": 2,
         "disc_width": 16,
     },
 }
