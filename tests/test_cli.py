@@ -50,7 +50,9 @@ class FakeModel:
     """Draws one grey level an image and remembers what it was asked for."""
 
     card = {"name": "fake", "version": "1"}
-    parts = SimpleNamespace(sampler=FakeSampler())
+    parts = SimpleNamespace(
+        sampler=FakeSampler(), decoding=lambda decode: decode or "codes"
+    )
 
     def __init__(self):
         self.calls = []

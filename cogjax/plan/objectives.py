@@ -197,15 +197,17 @@ def batch_shapes(objective: Objective, size: int, sharding: Any = None) -> Any:
 @functools.lru_cache(maxsize=8)
 def _reconstruction(objective: EndToEnd, network: ImageLMConfig) -> Beside:
     task = objective.task(network)
-    params = jax.eval_shape(task.init, jax.random.key(0))[0]["reconstructor"]
+    params, state = jax.eval_shape(task.init, jax.random.key(0))
+    params = {name: part for name, part in params.items() if name != "transformer"}
     layout, size = objective.layout, objective.tokenizer.image_size
     states = jax.ShapeDtypeStruct((1, layout.image_len, network.width), network.dtype)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
 
-    def loss(params, states, image):
-        return task.reconstruction(params, states, image)[0]
+    def loss(params, states, image, step):
+        drawn, judged, _ = task.reconstruction(params, states, image, step)
+        return drawn + judged
 
-    args = params, states, image
+    args = params, states, image, state.get("step")
     # Stopped at the states, it needs no gradient of them.
     through = (0, 1) if objective.settings.end_to_end else 0
     flops = count_flops(jax.grad(loss, through), *args)
