@@ -4,6 +4,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cogjax.data.two_way import TwoWayLayout
@@ -17,7 +18,7 @@ from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_ba
 from cogjax.parallel.rules import tree_shardings
 from cogjax.sampling.reconstruct import image_states
 from cogjax.tasks.end_to_end import EndToEndConfig, EndToEndTask
-from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.optim import OptimConfig, make_schedule
 from cogjax.train.step import init_state, make_train_step
 
 LAYOUT = TwoWayLayout(Vocab(24, 20), text_len=5, image_len=16)
@@ -200,7 +201,7 @@ def test_settings_that_do_not_fit_are_refused():
         task(**VQGAN | {"disc_layers": 4})
 
 
-OPTIM = OptimConfig(lr=3e-3, warmup=1, clip=0)
+OPTIM = OptimConfig(lr=1e-3, warmup=1)
 
 
 @functools.cache
@@ -210,7 +211,8 @@ def train(sizes, variant):
     found = task(numerics=(("remat", "nothing_saveable"),), **settings)
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
     schedule = make_schedule(OPTIM, 10)
-    tx = make_optimizer(OPTIM, schedule)
+    # Adam would turn the rounding of gradients that are 0 into whole steps.
+    tx = optax.sgd(schedule)
     state = jax.jit(lambda key: init_state(found, tx, key))(jax.random.key(0))
     shardings = tree_shardings(state, mesh, found.param_axes)
     step = jax.jit(
@@ -235,7 +237,7 @@ def test_eight_devices_equal_one(variant):
     np.testing.assert_allclose(got, want, rtol=1e-5)
     assert want[2] < want[0]
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         others,
         params,
     )
