@@ -4,8 +4,21 @@
 stand beside the VQ-VAEs of experiments/cogview, `nano` is for tests.
 """
 
+from dataclasses import replace
+
 from cogjax.models.vqgan import VQGANConfig
 
+_SMALL = VQGANConfig(
+    image_size=64,
+    width=16,
+    multipliers=(1, 2, 4, 6),
+    res_blocks=1,
+    attention=(),
+    z_dim=64,
+    code_dim=32,
+    codebook_size=1024,
+    groups=8,
+)
 TOKENIZERS = {
     # ImageNet, 256 px -> 16 x 16: 71.7 million weights and the codes.
     "f16": VQGANConfig(),
@@ -14,28 +27,8 @@ TOKENIZERS = {
     "f8": VQGANConfig(
         multipliers=(1, 1, 2, 4), attention=(32,), codebook_size=8192, form="gumbel"
     ),
-    "shapes": VQGANConfig(
-        image_size=64,
-        width=16,
-        multipliers=(1, 2, 4, 6),
-        res_blocks=1,
-        attention=(),
-        z_dim=64,
-        code_dim=32,
-        codebook_size=1024,
-        groups=8,
-    ),
-    "emoji": VQGANConfig(
-        image_size=72,
-        width=16,
-        multipliers=(1, 2, 4, 6),
-        res_blocks=1,
-        attention=(),
-        z_dim=64,
-        code_dim=32,
-        codebook_size=1024,
-        groups=8,
-    ),
+    "shapes": _SMALL,
+    "emoji": replace(_SMALL, image_size=72),
     "nano": VQGANConfig(
         image_size=16,
         width=8,

@@ -4,6 +4,8 @@ Simonyan & Zisserman 2014 (arXiv 1409.1556); Zhang et al. 2018 (arXiv 1801.03924
 Children are named as in torchvision (`features.N`) and the LPIPS weights (`linN`).
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -40,6 +42,14 @@ class Vgg16Lpips(nn.Module):
             head = self.param(f"lin{level}", nn.initializers.ones, (width,))
             weights.append(head)
         return levels, weights
+
+
+def mean_lpips(params: Any, fake: Array, real: Array, levels: int = 5) -> Array:
+    """Mean LPIPS of pairs of pixels in [-1, 1] [b, y, x, 3], by `Vgg16Lpips`."""
+    network = Vgg16Lpips(levels)
+    drawn, weights = network.apply({"params": params}, fake)
+    wanted, _ = network.apply({"params": params}, real)
+    return jnp.mean(lpips_distance(drawn, wanted, weights))
 
 
 def lpips_distance(

@@ -29,11 +29,10 @@ from jax import Array
 from cogjax.data.two_way import TwoWayLayout, TwoWayMixture
 from cogjax.data.vocab import Vocab
 from cogjax.models import image_lm, reconstructor
-from cogjax.models.discriminator import DiscriminatorConfig
 from cogjax.models.image_lm import ImageLMConfig
 from cogjax.models.reconstructor import Reconstructor, ReconstructorConfig
 from cogjax.models.tokenizers import TokenizerConfig, kind_of
-from cogjax.models.vgg import Vgg16Lpips, lpips_distance
+from cogjax.models.vgg import mean_lpips
 from cogjax.ops import adversarial, losses
 from cogjax.tasks import branches
 from cogjax.tasks.judge import Judge
@@ -128,13 +127,7 @@ class EndToEndTask:
         self._lpips = lpips if config.perceptual else None
         self._judge = None
         if config.disc_weight:
-            sizes = DiscriminatorConfig(config.disc_layers, config.disc_width)
-            if sizes.patches(tokenizer.image_size) < 1:
-                raise ValueError(
-                    f"disc_layers {config.disc_layers} is too many for pictures of "
-                    f"{tokenizer.image_size} px: choose fewer"
-                )
-            self._judge = Judge(config, sizes)
+            self._judge = Judge(config, tokenizer.image_size)
         self.loss_scale = self.generation.loss_scale
         # Fails here for a decoder that cannot be.
         reconstructor.param_shapes(config.reconstructor, tokenizer, model.width)
@@ -148,9 +141,7 @@ class EndToEndTask:
         decoder = self.reconstructor.init(reconstructor_key, states)["params"]
         params = {"transformer": transformer, "reconstructor": decoder}
         if self._judge:
-            image = jnp.zeros((1, tokenizer.image_size, tokenizer.image_size, 3))
-            found = self._judge.network.init(judge_key, image)["params"]
-            params["discriminator"] = found
+            params["discriminator"] = self._judge.init(judge_key)
             state = {**state, "step": jnp.zeros((), jnp.int32)}
         return params, state
 
@@ -237,10 +228,7 @@ class EndToEndTask:
         """Mean LPIPS of pixels in [0, 1]."""
         if self._lpips is None:
             raise ValueError("perceptual is above 0, and lpips is None")
-        network, params = Vgg16Lpips(), {"params": self._lpips}
-        levels, weights = network.apply(params, 2 * pixels - 1)
-        wanted, _ = network.apply(params, 2 * images - 1)
-        return jnp.mean(lpips_distance(levels, wanted, weights))
+        return mean_lpips(self._lpips, 2 * pixels - 1, 2 * images - 1)
 
     def _decode(self, params, states: Array) -> tuple[Array | None, Array]:
         """The reconstructor, computed again for the gradient if layers are."""

@@ -23,8 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.errors import UserError
-from cogjax.models.discriminator import DiscriminatorConfig
-from cogjax.models.vgg import Vgg16Lpips, lpips_distance
+from cogjax.models.vgg import mean_lpips
 from cogjax.models.vqgan import VQGAN, VQGANConfig
 from cogjax.ops import adversarial
 from cogjax.tasks.codebook import Codebook, CodebookConfig
@@ -83,25 +82,18 @@ class GANTask:
                 f"task.method {config.method!r} does not fit model.form "
                 f"{model.form!r}: 'gumbel' needs both to be 'gumbel'"
             )
-        sizes = DiscriminatorConfig(config.disc_layers, config.disc_width)
-        if sizes.patches(model.image_size) < 1:
-            raise UserError(
-                f"task.disc_layers {config.disc_layers} is too many for pictures of "
-                f"{model.image_size} px: choose fewer"
-            )
+        try:
+            self._judge = Judge(config, model.image_size)
+        except ValueError as error:
+            raise UserError(f"task.{error}") from error
         self.model, self.config = VQGAN(model), config
-        self._judge = Judge(config, sizes)
-        self._discriminator = self._judge.network
         self._lpips = lpips
         self._codes = Codebook(self.model, config)
 
     def init(self, key: Array):
         """Returns (params, state); params also hold the discriminator."""
         params, state = self._codes.init(key)
-        size = self.model.config.image_size
-        params["discriminator"] = self._discriminator.init(
-            jax.random.fold_in(key, 1), jnp.zeros((1, size, size, 3))
-        )["params"]
+        params["discriminator"] = self._judge.init(jax.random.fold_in(key, 1))
         return params, state
 
     def codebook(self, params, state) -> Array:
@@ -139,9 +131,6 @@ class GANTask:
             return l1, {"l1": l1}
         if self._lpips is None:
             raise ValueError("perceptual_weight is above 0, and lpips is None")
-        network, params = Vgg16Lpips(self.config.lpips_levels), {"params": self._lpips}
-        levels, weights = network.apply(params, fake)
-        wanted, _ = network.apply(params, real)
-        lpips = jnp.mean(lpips_distance(levels, wanted, weights))
+        lpips = mean_lpips(self._lpips, fake, real, self.config.lpips_levels)
         loss = l1 + self.config.perceptual_weight * lpips
         return loss, {"l1": l1, "lpips": lpips}

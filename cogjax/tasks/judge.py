@@ -8,6 +8,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from cogjax.models.discriminator import Discriminator, DiscriminatorConfig
 from cogjax.ops import adversarial
@@ -18,14 +19,29 @@ class JudgeSettings(Protocol):
 
     disc_weight: float
     disc_start: int
+    disc_layers: int
+    disc_width: int
     adaptive: bool
 
 
 class Judge:
     """A discriminator, `network`, and its terms in the losses of both."""
 
-    def __init__(self, settings: JudgeSettings, sizes: DiscriminatorConfig):
+    def __init__(self, settings: JudgeSettings, image_size: int):
+        """ValueError for more layers than pictures of so many pixels a side have."""
+        sizes = DiscriminatorConfig(settings.disc_layers, settings.disc_width)
+        if sizes.patches(image_size) < 1:
+            raise ValueError(
+                f"disc_layers {settings.disc_layers} is too many for pictures of "
+                f"{image_size} px: choose fewer"
+            )
         self.settings, self.network = settings, Discriminator(sizes)
+        self._size = image_size
+
+    def init(self, key: Array):
+        """Parameters of the discriminator."""
+        image = jnp.zeros((1, self._size, self._size, 3))
+        return self.network.init(key, image)["params"]
 
     def __call__(self, disc, step, real, fake, hidden, pull):
         """What the discriminator, of parameters `disc`, adds from `disc_start` on.
