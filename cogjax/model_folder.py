@@ -112,6 +112,11 @@ def find(source: str | os.PathLike) -> Path:
     return shipped / str(source)
 
 
+def find_text(source: str | os.PathLike) -> Path:
+    """Text model file: `source`, or that of the model folder or shipped model it is."""
+    return Path(source) if Path(source).is_file() else find(source) / "text.model"
+
+
 def load(folder: Path) -> Parts:
     """Reads a model folder and checks every weight against its config.
 
@@ -138,16 +143,20 @@ def load(folder: Path) -> Parts:
 
 
 def load_transformer(
-    folder: Path, network: ImageLMConfig, longer_text: bool = False
+    folder: Path, network: ImageLMConfig, to_train: bool = False
 ) -> dict[str, Any]:
     """Reads the transformer of a model folder, checked against a network.
 
-    longer_text: where codes have rows and columns, the text may be longer than it was;
-    its further positions are drawn as for a new network.
+    to_train: where the network's codes have rows and columns, the folder may be of a
+    CogView, and the text longer than it was; its further positions are drawn as for a
+    new network.
     """
     path = folder / "transformer.safetensors"
     params = load_tree(path)
-    if longer_text and network.grid and "position_embedding" in params:
+    if to_train and network.grid and "position_embedding" in params:
+        config = _read_config(folder)
+        if config["family"] == "cogview":
+            params = _from_cogview(folder, config, params, network.grid)
         held = params["position_embedding"]
         missing = max(0, network.num_text - len(held))
         drawn = np.random.default_rng(0).normal(0, 0.02, (missing, *held.shape[1:]))
@@ -155,6 +164,20 @@ def load_transformer(
         params = {**params, "position_embedding": np.concatenate([held, drawn])}
     check_leaves(flatten(params), flatten(param_shapes(network)), str(path))
     return params
+
+
+def _from_cogview(folder: Path, config, params, grid: int) -> dict[str, Any]:
+    """Parameters of a CogView folder as a start for ERNIE-ViLG."""
+    settings = section(
+        cogview.TransformerConfig, config.get("transformer", {}), "transformer"
+    )
+    rows = settings.text_len + 4 + grid**2
+    if settings.positions != "fixed" or len(params["position_embedding"]) != rows:
+        raise UserError(
+            f"{folder} is a CogView that ERNIE-ViLG cannot start from: expected "
+            f"positions 'fixed' and codes of {grid} x {grid}"
+        )
+    return ernie_vilg.from_cogview(params, settings.text_len, grid)
 
 
 def load_reconstructor(folder: Path, parts: Parts) -> Reconstruction | None:

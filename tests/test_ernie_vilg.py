@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import cogjax
-from cogjax import cli, config, launch
+from cogjax import cli, config, launch, model_folder
 from cogjax.errors import UserError
+from cogjax.families import ernie_vilg
+from cogjax.interop.safetensors import load_tree
 from cogjax.pipeline import TextToImage
 
 PROMPTS = ("a red apple", "一只猫的线稿")
@@ -204,3 +206,33 @@ def test_weights_of_another_family_are_refused(run, nano_folder, tmp_path):
     (folder / "config.json").write_text(json.dumps(written))
     with pytest.raises(UserError, match="reads 1 of 'cogview', 'ernie_vilg'"):
         cogjax.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "text_len"), [("shapes", 18), ("questions", 22)]
+)
+def test_a_run_starts_from_the_shipped_cogview(experiment, text_len):
+    """With no other folder: what it names is in the package, and fits its network."""
+    found = config.load(f"experiments/ernie_vilg/{experiment}.py:from_cogview", [])
+    assert launch.describe(found)["parameters"] > 2_900_000
+    settings = config.section(ernie_vilg.TransformerConfig, found["model"], "model")
+    folder = model_folder.find(found["data"]["weights"])
+    parts = model_folder.load(folder)
+    parts = dataclasses.replace(parts, family="ernie_vilg", transformer=settings)
+    start = model_folder.load_transformer(folder, parts.network, to_train=True)
+    assert start["position_embedding"].shape == (text_len + 1, 192)
+    shipped = load_tree(folder / "transformer.safetensors")
+    same = start["blocks"], shipped["blocks"]
+    jax.tree.map(np.testing.assert_array_equal, *same)
+    with pytest.raises(UserError, match="row_embedding"):
+        model_folder.load_transformer(folder, parts.network)
+
+
+def test_a_cogview_whose_codes_have_no_places_is_refused(nano_folder):
+    parts = model_folder.load(nano_folder)
+    nano = dataclasses.replace(
+        ernie_vilg.TRANSFORMERS["nano"], sandwich=True, norm_scope="token"
+    )
+    network = dataclasses.replace(parts, family="ernie_vilg", transformer=nano).network
+    with pytest.raises(UserError, match="positions 'fixed' and codes of 4 x 4"):
+        model_folder.load_transformer(nano_folder, network, to_train=True)

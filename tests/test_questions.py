@@ -116,7 +116,7 @@ def test_shorter_texts_than_before_are_refused(start):
     short = dataclasses.replace(parts.transformer, text_len=2)
     network = dataclasses.replace(parts, transformer=short).network
     with pytest.raises(UserError, match="position_embedding is"):
-        model_folder.load_transformer(start, network, longer_text=True)
+        model_folder.load_transformer(start, network, to_train=True)
     longer = dataclasses.replace(parts.transformer, text_len=6)
     network = dataclasses.replace(parts, transformer=longer).network
     with pytest.raises(UserError, match="position_embedding is"):

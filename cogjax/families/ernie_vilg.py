@@ -5,7 +5,9 @@ paper does not state is a setting here, with the default that docs/ernie_vilg.md
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from cogjax.data.two_way import TwoWayLayout
 from cogjax.data.vocab import Vocab
@@ -104,3 +106,20 @@ def make_transformer(
         grid=grid,
         text_causal=False,
     )
+
+
+def from_cogview(params: dict[str, Any], text_len: int, grid: int) -> dict[str, Any]:
+    """CogView's parameters as a start for a network of its sizes, in both directions.
+
+    params: of a CogView with `positions` "fixed" and texts of `text_len`, before
+    `grid` x `grid` codes. What its table of positions says of a code's row and of its
+    column is kept, what it says of the two together is not.
+    """
+    table = np.asarray(params["position_embedding"])
+    codes = table[-(grid**2) :].reshape(grid, grid, -1)
+    return {
+        **params,
+        "position_embedding": table[: text_len + 1],
+        "row_embedding": codes.mean(axis=1),
+        "column_embedding": codes.mean(axis=0) - codes.mean(axis=(0, 1)),
+    }

@@ -19,7 +19,7 @@ from cogjax.ops.attention import attention, causal_attention
 from cogjax.ops.cache import Cache, insert_prefix, plan_of
 from cogjax.ops.gradient_scale import scale_gradient, unscale_gradient
 from cogjax.ops.kernels import Implementation, choose
-from cogjax.ops.masks import Pattern, image_to_text_mask, text_to_image_mask
+from cogjax.ops.masks import Pattern, text_to_image_mask
 from cogjax.ops.sparse_attention import cached_attention, sparse_attention
 from cogjax.ops.three_region import three_region_attention
 from cogjax.parallel.axes import constrain, over_heads
@@ -137,8 +137,8 @@ class Block(nn.Module):
         full = self.kind is None or self.kind.kind == "full"
         # A prefix is all text, save where the image comes first. Parameters are shaped
         # on a few tokens, which are not text and an image.
-        text_only = cache is not None and not self.image_first
-        whole = full or text_only or self.is_initializing()
+        text_only = full or cache is not None
+        whole = (text_only and not self.image_first) or self.is_initializing()
         if whole and mask is None and not self.is_initializing():
             mask = self._two_way_mask(query.shape[1], visible)
         if whole and mask is not None:
@@ -159,21 +159,15 @@ class Block(nn.Module):
         return out, None if cache is None else insert_prefix(cache, key, value)
 
     def _two_way_mask(self, length: int, visible: Array | None) -> Array | None:
-        """bool [1 or b, t, t] of a full layer; None if it is only causal."""
-        if self.kind is None or (self.text_causal and not self.image_first):
+        """bool [1 or b, t, t] of a layer that sees all; None if it is only causal."""
+        if self.kind is None or self.text_causal:
             return None
-        if self.image_first:
-            num_text = length - self.kind.length
-            asked = self.num_question, self.num_asked
-            mask = image_to_text_mask(self.kind, num_text, *asked)
-        else:
-            mask = text_to_image_mask(self.kind, self.num_text, text_causal=False)
-            mask = mask[:length, :length]
+        mask = text_to_image_mask(self.kind, self.num_text, text_causal=False)
+        mask = mask[:length, :length]
         if visible is None:
             return jnp.asarray(mask[None])
         rest = length - visible.shape[1]
-        around = ((0, 0), (rest, 0) if self.image_first else (0, rest))
-        visible = jnp.pad(visible, around, constant_values=True)
+        visible = jnp.pad(visible, ((0, 0), (0, rest)), constant_values=True)
         return (mask & visible[:, None]) | jnp.eye(length, dtype=bool)
 
     def _self_attention(self, sparse: bool, length: int, visible: Array | None):

@@ -64,8 +64,9 @@ def sparse_attention(
       [b, s, n, h] in the dtype of `query`.
 
     Raises:
-      ValueError: the sequence is not text and image, the kind is "full", or the
-        implementation is not for this platform, cannot hide text or has no question.
+      ValueError: the sequence is not text and image, the kind is "full" where text
+        comes first, or the implementation is not for this platform, cannot hide text
+        or has no question.
     """
     num_image = query.shape[1] - num_text
     missing = pattern.length - num_image
@@ -108,13 +109,12 @@ def _structured(
     first = [x[:, :cut] for x in (query, key, value)]
     last = [x[:, cut:] for x in (query, key, value)]
     text, image = (last, first) if image_first else (first, last)
-    seen_by_all = num_question if image_first else 0 if text_causal else num_text
-    mask = _text_mask(text_mask(num_text, seen_by_all, num_asked), text_visible)
     if image_first:
-        seen = jnp.ones((*mask.shape[:2], num_image), bool)
-        mask = jnp.concatenate([seen, mask], axis=2)
-        text_out = attention(text[0], key, value, mask, alpha=alpha)
+        form = (num_question, num_asked, text_visible)
+        text_out = _texts(text, image[1:], *form, alpha)
         return jnp.concatenate([_image(image, None, pattern, alpha), text_out], axis=1)
+    seen_by_all = 0 if text_causal else num_text
+    mask = _text_mask(text_mask(num_text, seen_by_all), text_visible)
     text_out = attention(*text, mask, alpha=alpha)
     padded = [jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0))) for x in image]
     prefix = (text[1], text[2], text_visible)
@@ -206,8 +206,27 @@ def _text_mask(mask: np.ndarray, visible: Array | None) -> Array:
     return (jnp.asarray(mask) & visible[:, None]) | jnp.eye(len(mask), dtype=bool)
 
 
+def _texts(
+    texts, image, num_question: int, num_asked: int, visible: Array | None, alpha: float
+) -> Array:
+    """Texts behind an image (keys, values): each sees it, and itself."""
+    batch, length = texts[0].shape[:2]
+    one = length // num_asked
+    arrays = (x.reshape(batch, num_asked, one, *x.shape[2:]) for x in texts)
+    query, *near = (jnp.moveaxis(x, 3, 1) for x in arrays)
+    if visible is not None:
+        visible = visible.reshape(-1, one)
+    mask = _text_mask(text_mask(one, num_question), visible)
+    mask = mask.reshape(-1, 1, num_asked if len(mask) > 1 else 1, one, one)
+    far = Far(*(x.swapaxes(1, 2) for x in image))
+    out = attend_blocks(scale_query(query, alpha), *near, mask, far, alpha=alpha)
+    return jnp.moveaxis(out, 1, 3).reshape(texts[0].shape)
+
+
 def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
     """Image queries over their rows and a prefix (keys, values, visible or None)."""
+    if pattern.kind == "full" and prefix is None:
+        return attention(*image, jnp.asarray(image_mask(pattern)[None]), alpha=alpha)
     blocks = _blocks(pattern)
     # Heads first, once: the copies of rows are then in the order of the products.
     query, key, value = (_cut(x.swapaxes(1, 2), pattern) for x in image)

@@ -19,10 +19,12 @@ class DataConfig:
     """Where a run reads from.
 
     path: data set folder, for a transformer also one of `cogjax encode`. The rest is
-    for a transformer too. tokenizer, text: image tokenizer folder and text model file.
+    for a transformer too; folders of models may be names of shipped ones. tokenizer,
+    text: image tokenizer folder, and text model file or folder of a model with one.
     weights: model folder to start from instead of at random; where its texts were
-    shorter, the positions behind them start at random. questions: data set whose
-    questions are learnt beside the captions of `path`, for `task.questions`.
+    shorter, the positions behind them start at random; ERNIE-ViLG may start from a
+    CogView. questions: data set whose questions are learnt beside the captions of
+    `path`, for `task.questions`.
     """
 
     path: str

@@ -113,8 +113,8 @@ class Transformer:
         for key in ("tokenizer", "text", *(["questions"] if asks else [])):
             if not getattr(data, key):
                 raise UserError(f"config key 'data.{key}' is required for task {name}")
-        tokenizer = model_folder.load_tokenizer(Path(data.tokenizer))
-        text = TextTokenizer.load(data.text)
+        tokenizer = model_folder.load_tokenizer(model_folder.find(data.tokenizer))
+        text = TextTokenizer.load(model_folder.find_text(data.text))
         return cls(kind, tokenizer, text, transformer, mixture)
 
     @property
@@ -157,7 +157,8 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
     """The run of a transformer over the data of the sections; codes are kept."""
     data, sampling, task = sections["data"], sections["sample"], lm.task
     manifest = records.read_manifest(data.path)
-    digest = _digest(Path(data.tokenizer) / "tokenizer.safetensors", Path(data.text))
+    tokenizer = model_folder.find(data.tokenizer) / "tokenizer.safetensors"
+    digest = _digest(tokenizer, model_folder.find_text(data.text))
     layout, fingerprint = lm.layout, f"{manifest.fingerprint}/{data.split}/{digest}"
     asks = getattr(lm.mixture, "questions", 0)
     if asks:
@@ -246,12 +247,12 @@ def _check_answers(lm: Transformer) -> None:
 
 def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
     """Parameters to start from; None is at random."""
-    weights = sections["data"].weights and Path(sections["data"].weights)
+    weights = sections["data"].weights
     found = None
     if weights:
-        found = model_folder.load_transformer(
-            weights, task.model.config, longer_text=True
-        )
+        weights = model_folder.find(weights)
+        network = task.model.config
+        found = model_folder.load_transformer(weights, network, to_train=True)
     if not isinstance(lm.mixture, EndToEndConfig):
         return found
     decoder = lm.mixture.start == "tokenizer"

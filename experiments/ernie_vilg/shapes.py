@@ -8,7 +8,9 @@
 
 Data, tokenizers, width, depth and optimiser are those of experiments/cogview/shapes.py.
 An update is 8 pictures in both directions: 16 sequences, as there.
-`:full` has full attention in all layers; `,nano` behind either ends in a minute.
+`:full` has full attention in all layers. `:from_cogview` too, and starts from the
+shipped CogView with its tokenizers, so that no run but the last is needed. `,nano`
+behind the first two ends in a minute.
 """
 
 import dataclasses
@@ -33,7 +35,7 @@ TRANSFORMER = ernie_vilg.TransformerConfig(
 
 def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
     """`arg` is the kind of attention, optionally followed by ",nano"."""
-    attention = {"transformer": "sparse", "full": "full"}
+    attention = {"transformer": "sparse", "full": "full", "from_cogview": "full"}
     stage, _, size = arg.partition(",")
     if stage not in attention or size not in ("", "nano"):
         raise ValueError(
@@ -41,6 +43,10 @@ def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
             "optionally followed by ,nano"
         )
     config = _transformer()
+    if stage == "from_cogview":
+        if size:
+            raise ValueError(f"the argument is {arg!r}: from_cogview has one size")
+        _start_from_cogview(config)
     if size == "nano":
         config.model = dataclasses.asdict(ernie_vilg.TRANSFORMERS["nano"])
         config.train.update(
@@ -50,6 +56,15 @@ def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
         config.eval.batches = 1
     config.model.attention = attention[stage]
     return config
+
+
+def _start_from_cogview(config: ml_collections.ConfigDict) -> None:
+    # The shipped model's layers: sandwich-LN and PB-Relax.
+    config.model.update({"sandwich": True, "norm_scope": "token"})
+    config.data.update({"tokenizer": "shapes", "text": "shapes", "weights": "shapes"})
+    config.optim.update({"lr": 0.01, "adam_lr": 1.5e-3, "warmup": 20})
+    config.train.update({"steps": 1000, "batch_size": 12, "ema_decay": 0.99})
+    config.train.update({"save_every": 100, "eval_every": 100, "log_every": 20})
 
 
 def _transformer() -> ml_collections.ConfigDict:
@@ -85,6 +100,6 @@ def _transformer() -> ml_collections.ConfigDict:
     config.sample = {
         "prompts": PROMPTS,
         "num_images": 4,
-        "sampler": {"temperature": 1.0, "guidance": 2.0},
+        "sampler": {"temperature": 0.65, "top_p": 0.95, "guidance": 2.5},
     }
     return config

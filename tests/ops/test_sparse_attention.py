@@ -142,7 +142,10 @@ def test_text_both_ways_and_padding():
     np.testing.assert_allclose(got, want, atol=2e-6)
 
 
-@pytest.mark.parametrize("pattern", BOTH[:6], ids=str)
+FULL = Pattern("full", 4, 4, causal=False)
+
+
+@pytest.mark.parametrize("pattern", [*BOTH[:6], FULL], ids=str)
 def test_questions_both_ways_and_padding(pattern):
     """Two in one sequence, of 3 positions, with answers of 2."""
     arrays = inputs(10 + pattern.length)
