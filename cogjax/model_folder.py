@@ -102,19 +102,26 @@ def find(source: str | os.PathLike) -> Path:
     """Folder of a shipped model's name, or `source` itself if it is a folder."""
     if Path(source).is_dir():
         return Path(source)
-    shipped = Path(str(resources.files("cogjax") / "assets"))
-    names = sorted(p.parent.name for p in shipped.glob("*/config.json"))
-    if str(source) not in names:
-        known = ", ".join(names) or "none"
+    shipped = _shipped()
+    if str(source) not in shipped:
+        known = ", ".join(shipped) or "none"
         raise UserError(
             f"no model {str(source)!r}: give a model folder or one of: {known}"
         )
-    return shipped / str(source)
+    return shipped[str(source)]
 
 
 def find_text(source: str | os.PathLike) -> Path:
-    """Text model file: `source`, or that of the model folder or shipped model it is."""
-    return Path(source) if Path(source).is_file() else find(source) / "text.model"
+    """Text model file: `source`, or that of the folder or shipped model it names."""
+    if Path(source).is_dir() or str(source) in _shipped():
+        return find(source) / "text.model"
+    return Path(source)
+
+
+def _shipped() -> dict[str, Path]:
+    """Folders of the models in the package, by name."""
+    assets = Path(str(resources.files("cogjax") / "assets"))
+    return {p.parent.name: p.parent for p in sorted(assets.glob("*/config.json"))}
 
 
 def load(folder: Path) -> Parts:
