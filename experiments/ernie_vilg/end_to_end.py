@@ -7,13 +7,13 @@ or one run of it by itself:
 
     cogjax train --config experiments/ernie_vilg/end_to_end.py:end_to_end --workdir DIR
 
-Runs of a seed share start, data and budget. All start from the shipped CogView `shapes`,
-its transformer, its tokenizers and its decoder: from a random start a core draws nothing
-worth judging in the time of twelve runs. `two_stage` stops the gradient at the states:
-its generator knows nothing of pixels, and its reconstructor reads what that offers.
-`end_to_end` does not stop it. `at_codes` is the same from states that have read their
-codes; `vqgan` has a reconstructor with a discriminator, from a random start and without
-LPIPS, which would take longer than all else. A run that was stopped goes on.
+Runs of a seed share start, data and budget. All start from the shipped CogView
+`shapes`, its transformer, its tokenizers and its decoder: from a random start a core
+draws nothing worth judging in the time of twelve runs. `two_stage` stops the gradient
+at the states: its generator knows nothing of pixels, and its reconstructor reads what
+that offers. `end_to_end` does not stop it. `at_codes` is the same from states that have
+read their codes; `vqgan` has a reconstructor with a discriminator, from a random start
+and without LPIPS, which would take longer than all else. A run that was stopped goes on.
 Time and results: docs/end_to_end.md.
 """
 
