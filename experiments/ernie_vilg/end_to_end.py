@@ -13,7 +13,7 @@ draws nothing worth judging in the time of twelve runs. `two_stage` stops the gr
 at the states: its generator knows nothing of pixels, and its reconstructor reads what
 that offers. `end_to_end` does not stop it. `at_codes` is the same from states that have
 read their codes; `vqgan` has a reconstructor with a discriminator, from a random start
-and without LPIPS, which would take longer than all else. A run that was stopped goes on.
+and without LPIPS, which would take longer than all else. A stopped run goes on.
 Time and results: docs/end_to_end.md.
 """
 
