@@ -137,8 +137,8 @@ class Block(nn.Module):
         full = self.kind is None or self.kind.kind == "full"
         # A prefix is all text, save where the image comes first. Parameters are shaped
         # on a few tokens, which are not text and an image.
-        text_only = full or cache is not None
-        whole = (text_only and not self.image_first) or self.is_initializing()
+        whole = (full or cache is not None) and not self.image_first
+        whole = whole or self.is_initializing()
         if whole and mask is None and not self.is_initializing():
             mask = self._two_way_mask(query.shape[1], visible)
         if whole and mask is not None:

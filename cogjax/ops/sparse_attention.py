@@ -217,7 +217,7 @@ def _texts(
     if visible is not None:
         visible = visible.reshape(-1, one)
     mask = _text_mask(text_mask(one, num_question), visible)
-    mask = mask.reshape(-1, 1, num_asked if len(mask) > 1 else 1, one, one)
+    mask = mask.reshape(-1, 1, 1 if visible is None else num_asked, one, one)
     far = Far(*(x.swapaxes(1, 2) for x in image))
     out = attend_blocks(scale_query(query, alpha), *near, mask, far, alpha=alpha)
     return jnp.moveaxis(out, 1, 3).reshape(texts[0].shape)

@@ -62,7 +62,8 @@ def _start_from_cogview(config: ml_collections.ConfigDict) -> None:
     # The shipped model's layers: sandwich-LN and PB-Relax.
     config.model.update({"sandwich": True, "norm_scope": "token"})
     config.data.update({"tokenizer": "shapes", "text": "shapes", "weights": "shapes"})
-    config.optim.update({"lr": 0.01, "adam_lr": 1.5e-3, "warmup": 20})
+    # At 0.01 it forgot how to draw within 100 updates.
+    config.optim.update({"lr": 0.003, "adam_lr": 1e-3, "warmup": 20})
     config.train.update({"steps": 1000, "batch_size": 12, "ema_decay": 0.99})
     config.train.update({"save_every": 100, "eval_every": 100, "log_every": 20})
 
