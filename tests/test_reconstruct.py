@@ -128,7 +128,7 @@ def test_the_reconstructor_is_part_of_the_models_digest(folder, tmp_path):
 def test_a_reconstructor_that_does_not_fit_is_refused(folder, nano_folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     written = json.loads((copy / "config.json").read_text())
-    written["reconstructor"]["hidden"] = 5
+    written["reconstructor"] |= {"activation": "gelu", "hidden": 5}
     (copy / "config.json").write_text(json.dumps(written))
     with pytest.raises(UserError, match="project_in/kernel is "):
         cogjax.load(copy)
@@ -168,14 +168,19 @@ def test_codes_without_pictures_are_refused(nano_data, nano_folder, tmp_path):
         launch.train(settings(tmp_path / "coded", nano_folder), tmp_path / "run")
 
 
+def run_of(nano_data, nano_folder, **values):
+    """(run, the parameters that it starts from)."""
+    found = settings(nano_data, nano_folder, **values)
+    sections = launch.sections_of(found)
+    lm = Transformer.of(found, sections)
+    return lm, _start(lm, lm.task, sections)
+
+
 def test_starts(nano_data, nano_folder, folder):
     """From the tokenizer's decoder, and from a model that was trained end to end."""
 
     def start(**values):
-        found = settings(nano_data, nano_folder, **values)
-        sections = launch.sections_of(found)
-        lm = Transformer.of(found, sections)
-        return _start(lm, lm.task, sections)
+        return run_of(nano_data, nano_folder, **values)[1]
 
     own = load_tree(nano_folder / "tokenizer.safetensors")["decoder"]
     got = start()["reconstructor"]["decoder"]
@@ -190,6 +195,22 @@ def test_starts(nano_data, nano_folder, folder):
             for n in ("transformer", "reconstructor")
         ),
     )
+
+
+def test_a_softmax_starts_at_what_the_head_expects(nano_data, nano_folder):
+    lm, params = run_of(nano_data, nano_folder)
+    num_codes = lm.layout.vocab.num_codes
+    codes = np.random.default_rng(0).integers(0, num_codes, (2, 16))
+    ids = np.stack([lm.layout.text_to_image([3, 1], row) for row in codes])
+    run = jax.jit(lm.task.generation.image_outputs)
+    nats, states = run(params["transformer"], ids)
+    logits = states @ params["reconstructor"]["project_in"]["kernel"]
+    # The same odds as the loss has.
+    picked = np.take_along_axis(np.asarray(logits), codes[..., None], -1)[..., 0]
+    want = jax.nn.logsumexp(logits, axis=-1) - picked
+    np.testing.assert_allclose(nats, want, rtol=1e-4, atol=1e-4)
+    book = params["reconstructor"]["project_out"]["kernel"]
+    np.testing.assert_array_equal(book, lm.tokenizer.codebook)
 
 
 def test_pictures_go_with_their_codes(nano_data, nano_folder, model):

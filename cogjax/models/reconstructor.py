@@ -1,11 +1,13 @@
 """From a transformer's last states to pixels: ERNIE-ViLG's reconstructor, section 3.2.
 
-    z = Dense(gelu(Dense(states)))      the paper: a non-linear map to z_emb
+    z = Dense(f(Dense(states)))         the paper: a non-linear map to z_emb
     pixels = decoder(z)                 z laid out as the grid of codes
 
 In place of looking the drawn codes up in a codebook. The paper does not say how deep
-the map is: two layers here. The decoder is of a kind of `KINDS`, all of which have as
-many vectors and pixels as the image tokenizer.
+the map is: two layers here. Nor which function f is: GELU, or a softmax over as many
+values as there are codes, which may start as the transformer's head before the codebook
+(`expected_codes`): z is then the vector to be expected of the code. The decoder is of a
+kind of `KINDS`, all of which have as many vectors and pixels as the image tokenizer.
 """
 
 import math
@@ -50,10 +52,24 @@ class ReconstructorConfig:
     hidden: int = 0
     width: int = 64
     states: Literal["predicting", "at"] = "predicting"
+    activation: Literal["gelu", "softmax"] = "gelu"
 
     def __post_init__(self):
         if self.hidden < 0 or self.width < 1:
             raise ValueError("hidden must be at least 0 and width at least 1")
+        if self.hidden and self.activation == "softmax":
+            raise ValueError(
+                "activation 'softmax' is over the codes of the tokenizer: set hidden "
+                f"to 0, got {self.hidden}"
+            )
+
+
+class VQVAEDecoder(Decoder):
+    """The VQ-VAE's decoder, its pixels about [-1, 1]."""
+
+    def __call__(self, z_byxc: Array) -> tuple[Array, Array]:
+        last, pixels = super().__call__(z_byxc)
+        return last, 2 * pixels - 1
 
 
 class VQGANDecoder(nn.Module):
@@ -68,17 +84,21 @@ class VQGANDecoder(nn.Module):
 
 
 class Kind(NamedTuple):
-    """make: decoder of (tokenizer's config, settings). pixels: of its maps."""
+    """make: decoder of (tokenizer's config, settings). pixels: of its maps.
+
+    side: of the kernel of its last convolution, 0 if the decoder returns maps alone.
+    """
 
     make: Callable[[TokenizerConfig, ReconstructorConfig], nn.Module]
     pixels: Callable[[Array], Array]
+    side: int
 
 
 def _vqvae(tokenizer, config):
     del config
     if not isinstance(tokenizer, VQVAEConfig):
         raise ValueError("reconstructor kind 'vqvae' needs a VQ-VAE as the tokenizer")
-    return Decoder(tokenizer, name="decoder")
+    return VQVAEDecoder(tokenizer, name="decoder")
 
 
 def _dvae(tokenizer, config):
@@ -108,9 +128,9 @@ def _vqgan(tokenizer, config):
 
 
 KINDS = {
-    "vqvae": Kind(_vqvae, lambda maps: maps),
-    "dvae": Kind(_dvae, lambda maps: losses.from_logit_laplace(maps[..., :3])),
-    "vqgan": Kind(_vqgan, lambda maps: (maps + 1) / 2),
+    "vqvae": Kind(_vqvae, lambda maps: (maps + 1) / 2, side=1),
+    "dvae": Kind(_dvae, lambda maps: losses.from_logit_laplace(maps[..., :3]), side=0),
+    "vqgan": Kind(_vqgan, lambda maps: (maps + 1) / 2, side=3),
 }
 
 
@@ -121,12 +141,26 @@ def decoder_of(tokenizer: TokenizerConfig, params: Any) -> Any:
     return params["decoder"]
 
 
+def expected_codes(head: Array, codebook: Array) -> dict[str, dict[str, Array]]:
+    """Start of the map with the activation "softmax": the codebook's mean under p.
+
+    head: [k, d], the transformer's, whose logits are those of p. codebook: [k, c].
+    """
+    return {
+        "project_in": {"kernel": jnp.asarray(head).T, "bias": jnp.zeros(len(head))},
+        "project_out": {
+            "kernel": jnp.asarray(codebook),
+            "bias": jnp.zeros(codebook.shape[1]),
+        },
+    }
+
+
 class Reconstructor(nn.Module):
     """States [b, n, d] of the n codes of pictures -> (last, maps [b, y, x, c]).
 
-    Maps are what `pixels` reads: with kind "vqgan" they are about [-1, 1], and `last`
-    is what its last convolution reads, else None; with "dvae" there are the six of
-    `losses.logit_laplace`. tokenizer: config of the image tokenizer.
+    Maps are what `pixels` reads: with "dvae" the six of `losses.logit_laplace`, and
+    `last` is None; else about [-1, 1], and `last` is what the last convolution reads.
+    tokenizer: config of the image tokenizer.
     """
 
     config: ReconstructorConfig
@@ -135,13 +169,16 @@ class Reconstructor(nn.Module):
     @nn.compact
     def __call__(self, states: Array) -> tuple[Array | None, Array]:
         found = self._decoder(self._vectors(states))
-        return found if self.config.kind == "vqgan" else (None, found)
+        return found if KINDS[self.config.kind].side else (None, found)
 
     def _vectors(self, states: Array) -> Array:
         """z_emb [b, grid, grid, code_dim], float32."""
         grid, inner = self.tokenizer.grid, self.config.hidden or states.shape[-1]
+        activation = nn.gelu
+        if self.config.activation == "softmax":
+            inner, activation = self.tokenizer.codebook_size, nn.softmax
         h = nn.Dense(inner, name="project_in")(states.astype(jnp.float32))
-        h = constrain(nn.gelu(h), "batch", None, "mlp")
+        h = constrain(activation(h), "batch", None, "mlp")
         z = nn.Dense(self.tokenizer.code_dim, name="project_out")(h)
         return constrain(z, "batch", None, None).reshape(len(z), grid, grid, -1)
 

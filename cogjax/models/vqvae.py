@@ -75,12 +75,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Vectors [b, grid, grid, code_dim] -> pixels [b, y, x, 3], not clipped."""
+    """Vectors [b, grid, grid, code_dim] -> (last, pixels [b, y, x, 3], not clipped).
+
+    last: what the last convolution reads, [b, y, x, c].
+    """
 
     config: VQVAEConfig
 
     @nn.compact
-    def __call__(self, z_byxc: Array) -> Array:
+    def __call__(self, z_byxc: Array) -> tuple[Array, Array]:
         cfg = self.config
         x = z_byxc
         if cfg.res_blocks:
@@ -90,8 +93,8 @@ class Decoder(nn.Module):
         levels = list(zip(cfg.widths, cfg.strides, strict=True))
         for level, (width, stride) in reversed(list(enumerate(levels))):
             x = nn.relu(Up(width, stride, name=f"up_{level}")(x))
-        x = nn.Conv(3, (1, 1), name="out")(x)
-        return x * jnp.array(cfg.pixel_std) + jnp.array(cfg.pixel_mean)
+        pixels = nn.Conv(3, (1, 1), name="out")(x)
+        return x, pixels * jnp.array(cfg.pixel_std) + jnp.array(cfg.pixel_mean)
 
 
 class VQVAE(nn.Module):
@@ -117,4 +120,4 @@ class VQVAE(nn.Module):
 
     def decode(self, z_byxc: Array) -> Array:
         """Vectors [b, grid, grid, code_dim] -> pixels [b, y, x, 3]."""
-        return self.decoder(z_byxc)
+        return self.decoder(z_byxc)[1]

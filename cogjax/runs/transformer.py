@@ -29,7 +29,7 @@ from cogjax.image_codes import encode
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.model_folder import FAMILIES, ImageTokenizer, Parts, Reconstruction
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
-from cogjax.models.reconstructor import decoder_of
+from cogjax.models.reconstructor import decoder_of, expected_codes
 from cogjax.ops.kernels import choose
 from cogjax.pipeline import TextToImage
 from cogjax.runs.common import Run, batches, eval_batches, task_section
@@ -269,6 +269,10 @@ def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
     if decoder:
         own = decoder_of(lm.tokenizer.config, lm.tokenizer.params)
         params["reconstructor"]["decoder"] = own
+        if lm.mixture.reconstructor.activation == "softmax":
+            head = params["transformer"]["token_embedding"]
+            head = head[: lm.layout.vocab.num_codes]
+            params["reconstructor"] |= expected_codes(head, lm.tokenizer.codebook)
     return params
 
 

@@ -12,9 +12,8 @@ pixels: mean over all values of a picture of |x - y|, (x - y)^2 or DALL-E's nega
 log-likelihood. factor: with `reduction` "code" the number of codes, so that the part of
 a picture that a code stands for weighs as the loss of that code does at any size;
 "sum" the number of values, which makes logit-Laplace the likelihood of the picture; or
-"mean", 1. The discriminator D of a VQGAN as the reconstructor, whose own loss is added
-too, and its weight w are those of `tasks/gan.py`: the paper left it out for fear of
-instability.
+"mean", 1. The discriminator D, whose own loss is added too, and its weight w are those
+of VQGAN, `tasks/gan.py`: the paper left it out for fear of instability.
 """
 
 from collections.abc import Sequence
@@ -46,9 +45,10 @@ class EndToEndConfig(TwoWayMixture):
     end_to_end: False stops the gradient at the states: two stages in one run, of a
     transformer that knows nothing of pixels and a reconstructor that reads it. weight:
     of the reconstruction. pixels: its norm; "logit_laplace" is that of the kind "dvae".
-    perceptual: weight of LPIPS in it, 0 is off. start: of the reconstructor's decoder,
-    at random or from that of the image tokenizer. disc_weight: of a discriminator from
-    step `disc_start` on, 0 is off; it and the rest of `disc_` are as in `GANConfig`.
+    perceptual: weight of LPIPS in it, 0 is off. start: of the reconstructor, at random;
+    or the decoder from the image tokenizer's, and a map with a softmax from the
+    transformer's head and the codebook. disc_weight: of a discriminator from step
+    `disc_start` on, 0 is off; it and the rest of `disc_` are as in `GANConfig`.
     """
 
     reconstructor: ReconstructorConfig = ReconstructorConfig()
@@ -71,9 +71,11 @@ class EndToEndConfig(TwoWayMixture):
                 "pixels 'logit_laplace' needs reconstructor.kind 'dvae', which alone "
                 f"has a scale for each pixel, got {kind!r}"
             )
-        if self.disc_weight and kind != "vqgan":
+        if self.disc_weight and not reconstructor.KINDS[kind].side:
+            kinds = [name for name, each in reconstructor.KINDS.items() if each.side]
             raise ValueError(
-                f"disc_weight needs reconstructor.kind 'vqgan', got {kind!r}"
+                "disc_weight needs reconstructor.kind "
+                f"{' or '.join(map(repr, kinds))}, got {kind!r}"
             )
         if min(self.weight, self.perceptual, self.disc_weight, self.disc_start) < 0:
             raise ValueError("weights and disc_start must not be negative")
@@ -127,7 +129,8 @@ class EndToEndTask:
         self._lpips = lpips if config.perceptual else None
         self._judge = None
         if config.disc_weight:
-            self._judge = Judge(config, tokenizer.image_size)
+            side = reconstructor.KINDS[kind].side
+            self._judge = Judge(config, tokenizer.image_size, side)
         self.loss_scale = self.generation.loss_scale
         # Fails here for a decoder that cannot be.
         reconstructor.param_shapes(config.reconstructor, tokenizer, model.width)

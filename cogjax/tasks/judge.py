@@ -27,8 +27,11 @@ class JudgeSettings(Protocol):
 class Judge:
     """A discriminator, `network`, and its terms in the losses of both."""
 
-    def __init__(self, settings: JudgeSettings, image_size: int):
-        """ValueError for more layers than pictures of so many pixels a side have."""
+    def __init__(self, settings: JudgeSettings, image_size: int, side: int = 3):
+        """side: of the kernel of the drawing network's last convolution.
+
+        ValueError for more layers than pictures of so many pixels a side have.
+        """
         sizes = DiscriminatorConfig(settings.disc_layers, settings.disc_width)
         if sizes.patches(image_size) < 1:
             raise ValueError(
@@ -36,7 +39,7 @@ class Judge:
                 f"{image_size} px: choose fewer"
             )
         self.settings, self.network = settings, Discriminator(sizes)
-        self._size = image_size
+        self._size, self._side = image_size, side
 
     def init(self, key: Array):
         """Parameters of the discriminator."""
@@ -69,8 +72,8 @@ class Judge:
             if cfg.adaptive:
                 inputs = jax.lax.stop_gradient(hidden)
                 weight = adversarial.adaptive_weight(
-                    adversarial.kernel_gradient(inputs, pull),
-                    adversarial.kernel_gradient(inputs, push),
+                    adversarial.kernel_gradient(inputs, pull, self._side),
+                    adversarial.kernel_gradient(inputs, push, self._side),
                 )
             weight *= cfg.disc_weight
             of_real, of_fake = logits(disc, real), logits(disc, fake)

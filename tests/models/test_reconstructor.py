@@ -8,6 +8,7 @@ from cogjax.models.reconstructor import (
     Reconstructor,
     ReconstructorConfig,
     decoder_of,
+    expected_codes,
     param_shapes,
 )
 from cogjax.models.vqgan import VQGAN, VQGANConfig
@@ -47,23 +48,42 @@ def test_maps_have_the_size_of_pictures(kind, tokenizer, maps):
         network.init_with_output, jax.random.key(0), states
     )
     assert found.shape == (2, 16, 16, maps)
-    assert (last is None) == (kind != "vqgan")
+    assert (last is None) == (kind == "dvae")
     assert jax.eval_shape(network.pixels, found).shape == (2, 16, 16, 3)
 
 
 def test_the_map_is_two_layers_in_raster_order():
     """An inner width of its own; the decoder reads codes row by row."""
-    config = ReconstructorConfig("vqvae", hidden=5)
-    network = Reconstructor(config, VQ)
+    network = Reconstructor(ReconstructorConfig("vqvae", hidden=5), VQ)
     states = jax.random.normal(jax.random.key(1), (2, 16, 12))
     params = jax.jit(network.init)(jax.random.key(0), states)["params"]
     assert params["project_in"]["kernel"].shape == (12, 5)
-    _, got = jax.jit(network.apply)({"params": params}, states)
     h = states @ params["project_in"]["kernel"] + params["project_in"]["bias"]
     z = jax.nn.gelu(h) @ params["project_out"]["kernel"] + params["project_out"]["bias"]
+    check_vectors(network, params, states, z)
+
+
+def check_vectors(network, params, states, z):
+    """That these are what the decoder reads."""
+    _, got = jax.jit(network.apply)({"params": params}, states)
     decode = jax.jit(Decoder(VQ).apply)
-    want = decode({"params": params["decoder"]}, z.reshape(2, 4, 4, 4))
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    _, want = decode({"params": params["decoder"]}, z.reshape(2, 4, 4, 4))
+    np.testing.assert_allclose(network.pixels(got), want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_softmax_starts_as_the_vector_to_be_expected():
+    network = Reconstructor(ReconstructorConfig(activation="softmax"), VQ)
+    rng = np.random.default_rng(0)
+    head = rng.normal(size=(VQ.codebook_size, 12))
+    codebook = rng.normal(size=(VQ.codebook_size, VQ.code_dim))
+    states = rng.normal(size=(2, 16, 12))
+    params = jax.jit(network.init)(jax.random.key(0), states)["params"]
+    shapes = jax.tree.map(np.shape, params)
+    params |= expected_codes(head, codebook)
+    assert jax.tree.map(np.shape, params) == shapes
+    odds = np.exp(states @ head.T)
+    z = odds / odds.sum(-1, keepdims=True) @ codebook
+    check_vectors(network, params, states, z)
 
 
 @pytest.mark.parametrize(
@@ -83,5 +103,7 @@ def test_kinds_that_do_not_fit_are_refused():
     for kind in ("dvae", "vqgan"):
         with pytest.raises(ValueError, match="power of 2"):
             param_shapes(ReconstructorConfig(kind), odd, 12)
+    with pytest.raises(ValueError, match="set hidden to 0, got 8"):
+        ReconstructorConfig(hidden=8, activation="softmax")
     with pytest.raises(ValueError, match="multiple of 4"):
         DVAEDecoderConfig(width=6)
