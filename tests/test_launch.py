@@ -58,7 +58,7 @@ def test_a_model_that_cannot_run_is_refused_first(
         (ERNIE, "transformer"),
         (ERNIE, "full"),
         (QUESTIONS, "shapes"),
-        *((END_TO_END, s) for s in ("two_stage", "end_to_end", "adversarial")),
+        *((END_TO_END, s) for s in ("two_stage", "end_to_end", "adversarial", "mlp")),
     ],
 )
 @pytest.mark.parametrize("size", ["", ",nano"])

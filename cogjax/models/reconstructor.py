@@ -62,6 +62,11 @@ class ReconstructorConfig:
                 "activation 'softmax' is over the codes of the tokenizer: set hidden "
                 f"to 0, got {self.hidden}"
             )
+        if self.states == "at" and self.activation == "softmax":
+            raise ValueError(
+                "activation 'softmax' reads what predicts a code: set states to "
+                "'predicting'"
+            )
 
 
 class VQVAEDecoder(Decoder):

@@ -105,5 +105,7 @@ def test_kinds_that_do_not_fit_are_refused():
             param_shapes(ReconstructorConfig(kind), odd, 12)
     with pytest.raises(ValueError, match="set hidden to 0, got 8"):
         ReconstructorConfig(hidden=8, activation="softmax")
+    with pytest.raises(ValueError, match="set states to 'predicting'"):
+        ReconstructorConfig(states="at", activation="softmax")
     with pytest.raises(ValueError, match="multiple of 4"):
         DVAEDecoderConfig(width=6)
