@@ -45,7 +45,8 @@ class ReconstructorConfig:
     of the map's inner layer, 0 is the transformer's. width: channels at full size of a
     decoder whose sizes are not the tokenizer's.
     states: of a code the one that predicts it, before it is drawn, or the one "at" its
-    place, which has read it.
+    place, which has read it. activation: of the inner layer; "softmax" is over as many
+    values as there are codes, of states that predict them.
     """
 
     kind: Literal["vqvae", "dvae", "vqgan"] = "vqvae"
