@@ -125,24 +125,28 @@ class TwoWayLayout:
         return [self.vocab.text_start + int(i) for i in text_ids[: self.text_len]]
 
 
+_LEAST = {"text_weight": 0, "questions": 0, "answer_len": 1, "answer_weight": 0}
+
+
 @dataclass(frozen=True)
 class TwoWayMixture:
     """How training examples are drawn from captioned code grids.
 
     caption_dropout: share of examples whose text-to-image half has an empty text, for
-    classifier-free guidance; the paper has none. questions: so many about a picture of
-    the data set of questions, beside each example. answer_len: longest answer in
-    pieces, longer ones are cut. answer_weight: of an answer's loss beside the two
-    directions'.
+    classifier-free guidance; the paper has none. text_weight: of image to text's loss
+    beside text to image's; the paper's is 1. questions: so many about a picture of the
+    data set of questions, beside each example. answer_len: longest answer in pieces,
+    longer ones are cut. answer_weight: of an answer's loss beside text to image's.
     """
 
     caption_dropout: float = 0.1
+    text_weight: float = 1.0
     questions: int = 0
     answer_len: int = 8
     answer_weight: float = 1.0
 
     def __post_init__(self):
-        for name, least in (("questions", 0), ("answer_len", 1), ("answer_weight", 0)):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, at least {least}")
 

@@ -71,7 +71,10 @@ KINDS = {
         "ernie_vilg",
         TwoWayMixture,
         lambda network, lm: TwoWayTask(
-            network, lm.layout.vocab, lm.mixture.answer_weight
+            network,
+            lm.layout.vocab,
+            lm.mixture.text_weight,
+            lm.mixture.answer_weight,
         ),
     ),
     "end_to_end": Kind(

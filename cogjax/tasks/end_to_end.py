@@ -117,7 +117,8 @@ class EndToEndTask:
         lpips: numpy parameters of `Vgg16Lpips`, if `perceptual` is not 0.
         Raises ValueError for a reconstructor that does not fit the tokenizer.
         """
-        self.generation = TwoWayTask(model, vocab, config.answer_weight)
+        weights = config.text_weight, config.answer_weight
+        self.generation = TwoWayTask(model, vocab, *weights)
         self.model, self.config = self.generation.model, config
         self.reconstructor = Reconstructor(config.reconstructor, tokenizer)
         kind = config.reconstructor.kind

@@ -2,6 +2,8 @@
 
     L = L_text_to_image + L_image_to_text (+ L_answers, generative question answering)
 
+and weights of the last two beside the first, which the paper does not have.
+
 Each is the sum of the target's negative log-likelihoods; the source has no loss. The
 sums are divided by the number of examples and nothing else, so a direction weighs by
 its number of targets, the image most. Codes compete with codes, text with text and
@@ -36,12 +38,18 @@ class TwoWayTask:
     param_axes = PARAM_AXES
     rescale = staticmethod(branches.rescale)
 
-    def __init__(self, model: ImageLMConfig, vocab: Vocab, answer_weight: float = 1.0):
+    def __init__(
+        self,
+        model: ImageLMConfig,
+        vocab: Vocab,
+        text_weight: float = 1.0,
+        answer_weight: float = 1.0,
+    ):
         """model: the network of text to image, with patterns and a grid."""
         self.config = model
         self.model = ImageLM(model)
         self.reader = ImageLM(reading(model))
-        self.answer_weight = answer_weight
+        self.text_weight, self.answer_weight = text_weight, answer_weight
         self.vocab = vocab
         self.loss_scale = branches.needs_loss_scale(model)
 
@@ -83,8 +91,9 @@ class TwoWayTask:
             "image_loss": jnp.mean(image),
             "text_loss": losses.weighted_mean(text, weights),
         }
+        loss = to_image + self.text_weight * to_text
         if "answers" not in batch:
-            return to_image + to_text, metrics, states
+            return loss, metrics, states
         asked = batch["asked"], batch["answers"]
         found = self.answer_losses(params, *asked, keys[2], scales)
         values, weights, picked = found
@@ -94,7 +103,7 @@ class TwoWayTask:
             "answer_loss": losses.weighted_mean(values, weights),
             "answer_right": jnp.mean(jnp.all(picked | (weights == 0), axis=-1)),
         }
-        return to_image + to_text + self.answer_weight * answers, metrics, states
+        return loss + self.answer_weight * answers, metrics, states
 
     def image_losses(self, params, ids: Array, key=None, scales=None) -> Array:
         """Text to image: int [b, m + n] -> loss of each code, float32 [b, n]."""

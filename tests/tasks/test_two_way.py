@@ -321,13 +321,13 @@ def test_answers_add_their_sums_to_the_loss(params):
         scored = logits[0, 16 + len(asked) :, 24 : vocab.size]
         total += nll(scored, targets, 24).sum()
         count += len(targets)
-    task = TwoWayTask(CONFIG, LAYOUT.vocab, answer_weight=0.5)
+    task = TwoWayTask(CONFIG, LAYOUT.vocab, text_weight=2.0, answer_weight=0.5)
     pairs = {name: ids[:2] for name, ids in BATCH.items()}
     batch = pairs | {"asked": PICTURES, "answers": jnp.asarray(QUESTIONS)}
     loss, (_, metrics) = jax.jit(task.loss)(params, {}, batch, jax.random.key(0))
     np.testing.assert_allclose(metrics["answers"], total / 2, rtol=1e-4)
     np.testing.assert_allclose(metrics["answer_loss"], total / count, rtol=1e-4)
-    both = metrics["text_to_image"] + metrics["image_to_text"]
+    both = metrics["text_to_image"] + 2 * metrics["image_to_text"]
     np.testing.assert_allclose(loss, both + 0.5 * metrics["answers"], rtol=1e-5)
 
 
