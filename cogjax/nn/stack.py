@@ -57,11 +57,6 @@ class Stack(nn.Module):
         if isinstance(xs, list) or isinstance(params, list):
             return _each(apply, kinds, x, params, xs)
 
-        if self.remat != "none":
-            policy = getattr(jax.checkpoint_policies, self.remat)
-            apply = jax.checkpoint(
-                apply, prevent_cse=False, policy=policy, static_argnums=0
-            )
         period, repeats = repetition(kinds)
         scanned = jax.tree.map(
             lambda leaf: leaf[: period * repeats].reshape(
@@ -70,8 +65,12 @@ class Stack(nn.Module):
             (params, xs),
         )
 
+        # XLA would take layers computed again for those of the forward pass, and keep
+        # them: it cannot from one loop to another.
+        looped = self._again(apply, prevent_cse=repeats <= self.unroll)
+
         def step(carry, group):
-            return _in_turn(apply, kinds[:period], carry, group)
+            return _in_turn(looped, kinds[:period], carry, group)
 
         x, ys = jax.lax.scan(step, x, scanned, unroll=self.unroll)
         ys = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ys)
@@ -79,8 +78,17 @@ class Stack(nn.Module):
         if not rest:
             return x, ys
         left = jax.tree.map(lambda leaf: leaf[period * repeats :], (params, xs))
-        x, more = _in_turn(apply, rest, x, left)
+        x, more = _in_turn(self._again(apply, prevent_cse=True), rest, x, left)
         return x, jax.tree.map(lambda *both: jnp.concatenate(both), ys, more)
+
+    def _again(self, apply, prevent_cse: bool):
+        """A layer that is computed again for its gradient, if `remat` says so."""
+        if self.remat == "none":
+            return apply
+        policy = getattr(jax.checkpoint_policies, self.remat)
+        return jax.checkpoint(
+            apply, prevent_cse=prevent_cse, policy=policy, static_argnums=0
+        )
 
     def _block(self, kind: Any) -> nn.Module:
         fields = {"kind": kind} if self.kinds else {}

@@ -95,3 +95,19 @@ def test_kinds_are_applied_in_order(kinds, remat, unroll):
 )
 def test_repetition(kinds, expected):
     assert repetition(kinds) == expected
+
+
+@pytest.mark.parametrize(
+    "kinds, unroll, apart",
+    [((1, 1, 1, 1), 1, False), ((1, 1, 1, 1), 4, True), ((1, 2, 1, 2, 1), 1, True)],
+)
+def test_layers_outside_a_loop_are_kept_apart_to_be_computed_again(
+    kinds, unroll, apart
+):
+    """Else XLA merges them with the forward pass, whose values it then keeps."""
+    stack = Stack(Kinded(parent=None), len(kinds), "nothing_saveable", unroll, kinds)
+    own = jnp.zeros(len(kinds))
+    params = stack.init(jax.random.key(0), X, own)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(stack.apply(p, X, own)[0] ** 2)))
+    text = gradient.lower(params).as_text()
+    assert ("optimization_barrier" in text) == apart
