@@ -16,7 +16,7 @@ starts as the vector to be expected of each code, by the transformer's own head;
 its reconstructor reads what that offers. `end_to_end` does not stop it. `adversarial`
 has VQGAN's discriminator on top, which the authors did not dare; without LPIPS, which
 would take longer than all else. A stopped run goes on.
-Time and results: docs/end_to_end.md.
+Time and results: docs/end_to_end.md; its control: decoder_control.py.
 """
 
 import argparse
@@ -247,10 +247,16 @@ def main(argv: list[str] | None = None) -> None:
             if judges is None:
                 images, truth = held_out(args)
                 judges = Judges(images)
-            found = judge_run(folder, seed, judges, truth)
-            _save_grid(args.out / f"{variant}-{seed}.png", found["shown"])
-            write_atomic(path, json.dumps(found["figures"], indent=2) + "\n")
+            keep_figures(args.out, variant, seed, folder, judges, truth)
             write_table(args.out)
+
+
+def keep_figures(out: Path, variant: str, seed: int, folder, judges, truth) -> None:
+    """Judges a run's model folder; writes its figures.json and pictures."""
+    found = judge_run(folder, seed, judges, truth)
+    _save_grid(out / f"{variant}-{seed}.png", found["shown"])
+    path = out / f"{variant}-{seed}" / "figures.json"
+    write_atomic(path, json.dumps(found["figures"], indent=2) + "\n")
 
 
 def _save_grid(path: Path, shown: np.ndarray) -> None:
@@ -265,7 +271,7 @@ def _save_grid(path: Path, shown: np.ndarray) -> None:
 def write_table(out: Path) -> None:
     """table.json and table.md of all runs that were judged."""
     table = {}
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, "codes"):
         for path in sorted(out.glob(f"{variant}-*/figures.json")):
             for pictures, figures in json.loads(path.read_text()).items():
                 row = table.setdefault(f"{variant}: {pictures}", {})

@@ -1,0 +1,120 @@
+"""The ablation's control: the tokenizer's decoder trained as long, but from codes.
+
+    python experiments/ernie_vilg/decoder_control.py --out runs/e2e --data data/few
+
+A reconstructor of `end_to_end.py` has 200 updates more than the tokenizer's decoder.
+Here that decoder has as many, on the same pictures, by the same optimiser and error,
+and goes on reading the codebook, which does not move. What is then between pictures
+from states and from codes is what reading states gives. Each seed takes the two-stage
+generator of that seed, trained now or before; the rows are `codes: ...` of table.md.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from end_to_end import (
+    STEPS,
+    Judges,
+    get_config,
+    held_out,
+    keep_figures,
+    train,
+    write_table,
+)
+
+from cogjax import image_codes, model_folder
+from cogjax.data import records
+from cogjax.data.pipeline import batches
+from cogjax.model_folder import ImageTokenizer
+from cogjax.models.image_lm import matrix_axes
+from cogjax.models.reconstructor import VQVAEDecoder
+from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.step import init_state, make_train_step
+
+
+class DecoderTask:
+    """Task over {"codes": int32 [b, grid, grid], "image": uint8 [b, y, x, 3]}."""
+
+    def __init__(self, tokenizer: ImageTokenizer):
+        self.tokenizer = tokenizer
+        self.decoder = VQVAEDecoder(tokenizer.config)
+
+    def init(self, key):
+        """The tokenizer's decoder."""
+        del key
+        return jax.tree.map(jnp.asarray, self.tokenizer.params["decoder"]), {}
+
+    def loss(self, params, state, batch, key):
+        """L1 of [0, 1] times the number of codes, as `end_to_end.py` has it."""
+        del key
+        z = jnp.asarray(self.tokenizer.codebook)[batch["codes"]]
+        pixels = (self.decoder.apply({"params": params}, z)[1] + 1) / 2
+        error = jnp.mean(jnp.abs(pixels - batch["image"] / 255.0))
+        return error * batch["codes"][0].size, (state, {})
+
+
+def train_decoder(tokenizer: ImageTokenizer, seed: int, args) -> ImageTokenizer:
+    """The tokenizer with another decoder."""
+    source = records.open_split(args.data, "train")
+    size = tokenizer.config.image_size
+    images = np.stack(
+        [records.decode_image(source[i].image, size) for i in range(len(source))]
+    )
+    rows = list(zip(image_codes.encode(tokenizer, images), images, strict=True))
+    config = get_config("two_stage")
+    settings = OptimConfig(**config.optim)
+    schedule = make_schedule(settings, args.steps)
+    task, tx = DecoderTask(tokenizer), make_optimizer(settings, schedule, matrix_axes)
+    step = jax.jit(
+        make_train_step(
+            task, tx, schedule, accumulate=1, ema_decay=config.train.ema_decay
+        )
+    )
+    state = init_state(task, tx, jax.random.key(seed))
+    stream = batches(
+        rows,
+        lambda row, _: {"codes": row[0], "image": row[1]},
+        batch_size=config.train.batch_size,
+        seed=seed,
+    )
+    for number in range(args.steps):
+        state, metrics = step(state, next(stream))
+        if number % 20 == 19:
+            print(f"seed {seed} step {number + 1} loss {metrics['loss']:.4f}")
+    params = {**tokenizer.params, "decoder": jax.device_get(state.ema)}
+    return dataclasses.replace(tokenizer, params=params)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Trains and judges what is not there yet; adds to table.json and .md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--out", required=True, type=Path, help="folder of end_to_end.py's runs")
+    add("--data", required=True, type=Path, help="data set of shapes")
+    add("--seeds", type=int, default=3, help="decoders")
+    add("--steps", type=int, default=STEPS, help="of each")
+    args = parser.parse_args(argv)
+    judges = None
+    for seed in range(args.seeds):
+        folder = args.out / f"codes-{seed}"
+        if (folder / "figures.json").exists():
+            continue
+        parts = model_folder.load(train("two_stage", seed, args))
+        tokenizer = train_decoder(parts.tokenizer, seed, args)
+        export = model_folder.save(
+            dataclasses.replace(parts, tokenizer=tokenizer), folder / "export"
+        )
+        if judges is None:
+            images, truth = held_out(args)
+            judges = Judges(images)
+        keep_figures(args.out, "codes", seed, export, judges, truth)
+    write_table(args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
