@@ -125,13 +125,21 @@ class TwoWayLayout:
         return [self.vocab.text_start + int(i) for i in text_ids[: self.text_len]]
 
 
-_LEAST = {"text_weight": 0, "questions": 0, "answer_len": 1, "answer_weight": 0}
+_LEAST = {
+    "captions": 1,
+    "text_weight": 0,
+    "questions": 0,
+    "answer_len": 1,
+    "answer_weight": 0,
+}
 
 
 @dataclass(frozen=True)
 class TwoWayMixture:
     """How training examples are drawn from captioned code grids.
 
+    captions: so many of each picture are written beside each other, and their losses
+    averaged; the paper has one.
     caption_dropout: share of examples whose text-to-image half has an empty text, for
     classifier-free guidance; the paper has none. text_weight: of image to text's loss
     beside text to image's; the paper's is 1. questions: so many about a picture of the
@@ -139,6 +147,7 @@ class TwoWayMixture:
     longer ones are cut. answer_weight: of an answer's loss beside text to image's.
     """
 
+    captions: int = 1
     caption_dropout: float = 0.1
     text_weight: float = 1.0
     questions: int = 0
@@ -157,11 +166,16 @@ class TwoWayMixture:
         codes: np.ndarray,
         rng: np.random.Generator,
     ) -> dict[str, np.ndarray]:
-        """Draws a caption; both directions of it, "to_image" and "to_text"."""
-        text = texts[rng.integers(len(texts))]
+        """Draws captions: "to_image" of the first, "to_text" of all.
+
+        Of fewer than `captions` each at most once more than the others.
+        """
+        chosen = [texts[i] for i in _draw(len(texts), self.captions, rng)]
         dropped = rng.random() < self.caption_dropout
-        to_image = layout.text_to_image(() if dropped else text, codes)
-        return {"to_image": to_image, "to_text": layout.image_to_text(text, codes)[0]}
+        to_image = layout.text_to_image(() if dropped else chosen[0], codes)
+        rows = [layout.image_to_text(text, codes)[0] for text in chosen]
+        more = [row[layout.image_len :] for row in rows[1:]]
+        return {"to_image": to_image, "to_text": np.concatenate([rows[0], *more])}
 
     def answers(
         self, layout: TwoWayLayout, asked: Sequence, rng: np.random.Generator
@@ -173,9 +187,12 @@ class TwoWayMixture:
         asked: pictures as ((question ids, answer ids) pairs, codes), one pair or more.
         """
         pairs, codes = asked[rng.integers(len(asked))]
-        rounds = -(-self.questions // len(pairs))
-        order = np.concatenate([rng.permutation(len(pairs)) for _ in range(rounds)])
-        rows = [
-            layout.answer(*pairs[i], self.answer_len) for i in order[: self.questions]
-        ]
+        order = _draw(len(pairs), self.questions, rng)
+        rows = [layout.answer(*pairs[i], self.answer_len) for i in order]
         return {"asked": np.asarray(codes, np.int32), "answers": np.stack(rows)}
+
+
+def _draw(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of `total` indices in random order, all before any comes again."""
+    rounds = -(-count // total)
+    return np.concatenate([rng.permutation(total) for _ in range(rounds)])[:count]

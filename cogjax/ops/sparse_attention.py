@@ -78,7 +78,7 @@ def sparse_attention(
         )
     form = {"image_first": image_first, "text_causal": text_causal}
     if choose(implementation, query.dtype, sparse=True) == "splash":
-        if text_visible is None and not num_question:
+        if text_visible is None and not num_question and num_asked == 1:
             return splash_sparse(query, key, value, pattern, num_text, **form)
         if implementation == "splash":
             raise ValueError("'splash' cannot hide text or ask: choose 'auto'")

@@ -28,10 +28,11 @@ from cogjax.tasks import branches
 
 
 class TwoWayTask:
-    """Task over batches {"to_image": [b, m + n], "to_text": [b, n + m + 1]} of int32.
+    """Task over {"to_image": [b, m + n], "to_text": [b, n + k (m + 1)]} of int32.
 
-    m text positions and n codes, laid out by `data/two_way.py`. With questions also
-    "asked": [b, n], pictures, and "answers": [b, q, m + a + 1], q questions about each.
+    m text positions, n codes and k captions, laid out by `data/two_way.py`.
+    With questions also "asked": [b, n], pictures, and "answers": [b, q, m + a + 1], q
+    questions about each.
     """
 
     matrix_axes = staticmethod(matrix_axes)
@@ -48,7 +49,6 @@ class TwoWayTask:
         """model: the network of text to image, with patterns and a grid."""
         self.config = model
         self.model = ImageLM(model)
-        self.reader = ImageLM(reading(model))
         self.text_weight, self.answer_weight = text_weight, answer_weight
         self.vocab = vocab
         self.loss_scale = branches.needs_loss_scale(model)
@@ -84,7 +84,8 @@ class TwoWayTask:
             params, batch["to_image"], keys[0], scales, at_codes
         )
         text, weights = self.text_losses(params, batch["to_text"], keys[1], scales)
-        to_image, to_text = jnp.sum(image, 1).mean(), jnp.sum(text * weights, 1).mean()
+        to_image = jnp.sum(image, 1).mean()
+        to_text = jnp.sum(text * weights, (1, 2)).mean() / text.shape[1]
         metrics = {
             "text_to_image": to_image,
             "image_to_text": to_text,
@@ -140,25 +141,28 @@ class TwoWayTask:
         return losses.token_losses(logits, ids[:, num_text:]), states
 
     def text_losses(self, params, ids: Array, key=None, scales=None):
-        """Image to text: int [b, n + m + 1] -> (losses, weights), float32 [b, m].
+        """Image to text: int [b, n + k (m + 1)] -> (losses, weights), [b, k, m] floats.
 
-        The padding behind a text is seen by no token of it, and weighs nothing.
+        The captions share their picture's sequence, and see nothing of each other. The
+        padding behind one is seen by no token of it, and weighs nothing.
         """
-        num_text = self.config.num_text
-        num_codes = ids.shape[1] - num_text - 1
-        positions = jnp.concatenate(
-            [jnp.arange(num_codes) + num_text, jnp.arange(num_text)]
-        )
+        num_text, num_codes = self.config.num_text, self.config.patterns[0].length
+        codes = ids[:, :num_codes]
+        texts = ids[:, num_codes:].reshape(len(ids), -1, num_text + 1)
+        inputs, targets = texts[..., :-1], texts[..., 1:]
+        own = jnp.tile(jnp.arange(num_text), texts.shape[1])
+        positions = jnp.concatenate([jnp.arange(num_codes) + num_text, own])
         start, stop = self.vocab.text_start, self.vocab.size
-        (logits,), _ = self.reader.apply(
+        network = ImageLM(reading(self.config, num_asked=texts.shape[1]))
+        (logits,), _ = network.apply(
             {"params": params},
-            ids[:, :-1],
+            jnp.concatenate([codes, inputs.reshape(len(ids), -1)], axis=1),
             jnp.broadcast_to(positions, (len(ids), len(positions))),
             key=key,
             scales=scales,
             parts=((slice(num_codes, None), slice(start, stop)),),
         )
-        targets = ids[:, num_codes + 1 :]
+        logits = logits.reshape(*inputs.shape, -1)
         weights = targets != self.vocab.command("[PAD]")
         values = losses.token_losses(logits, targets - start)
         return values, weights.astype(jnp.float32)

@@ -107,3 +107,25 @@ def test_mixture_drops_the_source_and_keeps_the_target(share):
     np.testing.assert_array_equal(
         example["to_text"], LAYOUT.image_to_text([1, 2], CODES)[0]
     )
+
+
+def test_mixture_draws_captions_beside_each_other():
+    """All before any again, and the first one is drawn too."""
+    mixture = TwoWayMixture(captions=3, caption_dropout=0.0)
+    texts = [[1], [2, 3]]
+    example = mixture.example(LAYOUT, texts, CODES, np.random.default_rng(0))
+    ends = {str(text): LAYOUT.image_to_text(text, CODES)[0] for text in texts}
+    start = LAYOUT.image_len
+    parts = np.split(example["to_text"][start:], 3)
+    found = [
+        [name for name, row in ends.items() if np.array_equal(row[start:], part)]
+        for part in parts
+    ]
+    assert sorted(sum(found[:2], [])) == sorted(ends) and len(found[2]) == 1
+    np.testing.assert_array_equal(example["to_text"][:start], CODES)
+    first = texts[0] if found[0] == [str(texts[0])] else texts[1]
+    np.testing.assert_array_equal(
+        example["to_image"], LAYOUT.text_to_image(first, CODES)
+    )
+    with pytest.raises(ValueError, match="captions is 0"):
+        TwoWayMixture(captions=0)

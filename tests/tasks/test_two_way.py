@@ -108,7 +108,8 @@ def test_source_tokens_have_no_loss(params):
     values = jax.eval_shape(TASK.image_losses, params, BATCH["to_image"])
     assert values.shape == (8, 16)
     values, weights = jax.jit(TASK.text_losses)(params, BATCH["to_text"])
-    assert values.shape == weights.shape == (8, 6)
+    assert values.shape == weights.shape == (8, 1, 6)
+    values, weights = values[:, 0], weights[:, 0]
     np.testing.assert_array_equal(
         weights.sum(1), [min(len(text), 5) + 1 for text in TEXTS]
     )
@@ -119,7 +120,26 @@ def test_source_tokens_have_no_loss(params):
         .set(jnp.where(weights[:, -1] > 0, BATCH["to_text"][:, -1], 3))
     )
     again, _ = jax.jit(TASK.text_losses)(params, other)
-    np.testing.assert_array_equal((again * weights)[:, :-1], (values * weights)[:, :-1])
+    again = (again[:, 0] * weights)[:, :-1]
+    np.testing.assert_array_equal(again, (values * weights)[:, :-1])
+
+
+def test_captions_of_a_picture_see_nothing_of_each_other(params):
+    """Three in one sequence have the losses of each alone; their mean counts."""
+    codes = BATCH["to_text"][:, :16]
+    texts = [jnp.roll(BATCH["to_text"][:, 16:], k, axis=0) for k in (0, 1, 3)]
+    alone = [
+        jax.jit(TASK.text_losses)(params, jnp.concatenate([codes, text], 1))
+        for text in texts
+    ]
+    ids = jnp.concatenate([codes, *texts], axis=1)
+    values, weights = jax.jit(TASK.text_losses)(params, ids)
+    want, of = (np.concatenate(parts, axis=1) for parts in zip(*alone, strict=True))
+    np.testing.assert_array_equal(weights, of)
+    np.testing.assert_allclose(values * weights, want * of, atol=1e-5)
+    _, metrics, _ = jax.jit(TASK.both)(params, {**BATCH, "to_text": ids})
+    mean = (want * of).sum() / (3 * 8)
+    np.testing.assert_allclose(metrics["image_to_text"], mean, rtol=1e-5)
 
 
 def test_hidden_padding_is_seen_by_no_code(params):
