@@ -127,11 +127,12 @@ def test_data_parallelism_only_sums_gradients():
 
 
 # XLA's CPU backend spells a reduce-scatter as a sum and a slice. Of jaxlib 0.10; what
-# it partitions into does not depend on how much it optimises.
+# it partitions into does not depend on how much it optimises. A layer that is computed
+# again has its parameters gathered again.
 COUNTS = {
     (8, 1, 1): {"all-reduce": 2},
-    (2, 2, 2): {"all-gather": 65, "all-reduce": 38},
-    (1, 4, 2): {"all-gather": 60, "all-reduce": 36},
+    (2, 2, 2): {"all-gather": 77, "all-reduce": 38},
+    (1, 4, 2): {"all-gather": 72, "all-reduce": 36},
 }
 
 
