@@ -150,21 +150,10 @@ class TwoWayTask:
         codes = ids[:, :num_codes]
         texts = ids[:, num_codes:].reshape(len(ids), -1, num_text + 1)
         inputs, targets = texts[..., :-1], texts[..., 1:]
-        own = jnp.tile(jnp.arange(num_text), texts.shape[1])
-        positions = jnp.concatenate([jnp.arange(num_codes) + num_text, own])
-        start, stop = self.vocab.text_start, self.vocab.size
-        network = ImageLM(reading(self.config, num_asked=texts.shape[1]))
-        (logits,), _ = network.apply(
-            {"params": params},
-            jnp.concatenate([codes, inputs.reshape(len(ids), -1)], axis=1),
-            jnp.broadcast_to(positions, (len(ids), len(positions))),
-            key=key,
-            scales=scales,
-            parts=((slice(num_codes, None), slice(start, stop)),),
-        )
-        logits = logits.reshape(*inputs.shape, -1)
+        places = jnp.broadcast_to(jnp.arange(num_text), inputs.shape)
+        logits = self._logits_behind(params, codes, inputs, places, key, scales)
         weights = targets != self.vocab.command("[PAD]")
-        values = losses.token_losses(logits, targets - start)
+        values = losses.token_losses(logits, targets - self.vocab.text_start)
         return values, weights.astype(jnp.float32)
 
     def answer_losses(self, params, codes, ids: Array, key=None, scales=None):
@@ -174,26 +163,44 @@ class TwoWayTask:
         The questions share their picture's sequence, and see nothing of each other.
         """
         num_text, pad = self.config.num_text, self.vocab.command("[PAD]")
-        batch, num_asked, _ = ids.shape
         inputs, targets = ids[..., :-1], ids[..., num_text:]
         real = inputs != pad
         question = jnp.cumsum(real[..., :num_text], axis=-1).at[..., -1].set(0)
         answer = 1 + jnp.arange(inputs.shape[-1] - num_text)
-        answer = jnp.broadcast_to(answer, (batch, num_asked, len(answer)))
-        places = jnp.concatenate([question, answer], axis=-1).reshape(batch, -1)
-        image = jnp.broadcast_to(jnp.arange(codes.shape[1]) + num_text, codes.shape)
-        start, stop = self.vocab.text_start, self.vocab.size
-        network = ImageLM(reading(self.config, num_text, num_asked))
+        answer = jnp.broadcast_to(answer, (*ids.shape[:2], len(answer)))
+        places = jnp.concatenate([question, answer], axis=-1)
+        logits = self._logits_behind(
+            params, codes, inputs, places, key, scales, num_text, real
+        )[:, :, num_text - 1 :]
+        weights = (targets != pad).astype(jnp.float32)
+        targets -= self.vocab.text_start
+        values = losses.token_losses(logits, targets)
+        return values, weights, jnp.argmax(logits, axis=-1) == targets
+
+    def _logits_behind(
+        self, params, codes, texts, places, key, scales, num_question=0, visible=None
+    ) -> Array:
+        """Of text and commands, after each token of texts behind one picture.
+
+        codes: [b, n]; texts, their positions `places`, visible: [b, k, t] -> [b, k, t,
+        v]. The k texts see the picture and nothing of each other, see `reading`.
+        """
+        batch, num_texts, _ = texts.shape
+        image = jnp.arange(codes.shape[1]) + self.config.num_text
+        image = jnp.broadcast_to(image, codes.shape)
+        network = ImageLM(reading(self.config, num_question, num_texts))
         (logits,), _ = network.apply(
             {"params": params},
-            jnp.concatenate([codes, inputs.reshape(batch, -1)], axis=1),
-            jnp.concatenate([image, places], axis=1),
+            jnp.concatenate([codes, texts.reshape(batch, -1)], axis=1),
+            jnp.concatenate([image, places.reshape(batch, -1)], axis=1),
             key=key,
             scales=scales,
-            parts=((slice(codes.shape[1], None), slice(start, stop)),),
-            visible=real.reshape(batch, -1),
+            parts=(
+                (
+                    slice(codes.shape[1], None),
+                    slice(self.vocab.text_start, self.vocab.size),
+                ),
+            ),
+            visible=None if visible is None else visible.reshape(batch, -1),
         )
-        logits = logits.reshape(*inputs.shape, -1)[:, :, num_text - 1 :]
-        weights = (targets != pad).astype(jnp.float32)
-        values = losses.token_losses(logits, targets - start)
-        return values, weights, jnp.argmax(logits, axis=-1) == targets - start
+        return logits.reshape(*texts.shape, -1)
