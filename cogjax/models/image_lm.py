@@ -370,8 +370,8 @@ def reading(
     """The network, of the same parameters, that reads a picture and writes text.
 
     num_question: so many text positions between the picture and what is written are a
-    question, and see each other both ways. num_asked: questions of a picture in one
-    sequence, each with its answer, for training.
+    question, and see each other both ways. num_asked: captions of a picture in one
+    sequence, or questions, each with its answer, for training.
     A causal decoder reads both kinds of sequences, so it is its own.
     """
     if config.text_causal:

@@ -9,7 +9,6 @@ from states and from codes is what reading states gives. Each seed takes the two
 generator of that seed, trained now or before; the rows are `codes: ...` of table.md.
 """
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -17,22 +16,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from end_to_end import (
-    STEPS,
-    Judges,
-    get_config,
-    held_out,
-    keep_figures,
-    train,
-    write_table,
-)
+from end_to_end import get_config, make_parser, train, train_and_judge
 
 from cogjax import image_codes, model_folder
 from cogjax.data import records
 from cogjax.data.pipeline import batches
 from cogjax.model_folder import ImageTokenizer
 from cogjax.models.image_lm import matrix_axes
-from cogjax.models.reconstructor import VQVAEDecoder
+from cogjax.models.reconstructor import KINDS, VQVAEDecoder, decoder_of
+from cogjax.tasks.end_to_end import pixel_error
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step
 
@@ -47,14 +39,16 @@ class DecoderTask:
     def init(self, key):
         """The tokenizer's decoder."""
         del key
-        return jax.tree.map(jnp.asarray, self.tokenizer.params["decoder"]), {}
+        decoder = decoder_of(self.tokenizer.config, self.tokenizer.params)
+        return jax.tree.map(jnp.asarray, decoder), {}
 
     def loss(self, params, state, batch, key):
         """L1 of [0, 1] times the number of codes, as `end_to_end.py` has it."""
         del key
         z = jnp.asarray(self.tokenizer.codebook)[batch["codes"]]
-        pixels = (self.decoder.apply({"params": params}, z)[1] + 1) / 2
-        error = jnp.mean(jnp.abs(pixels - batch["image"] / 255.0))
+        _, maps = self.decoder.apply({"params": params}, z)
+        pixels = KINDS["vqvae"].pixels(maps)
+        error = pixel_error("l1", maps, pixels, batch["image"] / 255.0)
         return error * batch["codes"][0].size, (state, {})
 
 
@@ -90,30 +84,20 @@ def train_decoder(tokenizer: ImageTokenizer, seed: int, args) -> ImageTokenizer:
     return dataclasses.replace(tokenizer, params=params)
 
 
+def train_control(variant: str, seed: int, args) -> Path:
+    """The two-stage model of a seed with that decoder, made now or before."""
+    folder = args.out / f"{variant}-{seed}" / "export"
+    if (folder / "config.json").exists():
+        return folder
+    parts = model_folder.load(train("two_stage", seed, args))
+    tokenizer = train_decoder(parts.tokenizer, seed, args)
+    return model_folder.save(dataclasses.replace(parts, tokenizer=tokenizer), folder)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Trains and judges what is not there yet; adds to table.json and .md."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--out", required=True, type=Path, help="folder of end_to_end.py's runs")
-    add("--data", required=True, type=Path, help="data set of shapes")
-    add("--seeds", type=int, default=3, help="decoders")
-    add("--steps", type=int, default=STEPS, help="of each")
-    args = parser.parse_args(argv)
-    judges = None
-    for seed in range(args.seeds):
-        folder = args.out / f"codes-{seed}"
-        if (folder / "figures.json").exists():
-            continue
-        parts = model_folder.load(train("two_stage", seed, args))
-        tokenizer = train_decoder(parts.tokenizer, seed, args)
-        export = model_folder.save(
-            dataclasses.replace(parts, tokenizer=tokenizer), folder / "export"
-        )
-        if judges is None:
-            images, truth = held_out(args)
-            judges = Judges(images)
-        keep_figures(args.out, "codes", seed, export, judges, truth)
-    write_table(args.out)
+    args = make_parser(__doc__).parse_args(argv)
+    train_and_judge(["codes"], train_control, args)
 
 
 if __name__ == "__main__":

@@ -229,17 +229,30 @@ def held_out(args: argparse.Namespace):
 
 def main(argv: list[str] | None = None) -> None:
     """Trains and judges what is not there yet; writes table.json, .md and .png."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS)
+    )
+    args = parser.parse_args(argv)
+    train_and_judge(args.variants, train, args)
+
+
+def make_parser(doc: str) -> argparse.ArgumentParser:
+    """What this experiment and its control ask for."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     add = parser.add_argument
     add("--out", required=True, type=Path, help="folder of the runs")
     add("--data", required=True, type=Path, help="data set of shapes")
     add("--seeds", type=int, default=3, help="runs of each variant")
     add("--steps", type=int, default=STEPS, help="of each run")
-    add("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
-    args = parser.parse_args(argv)
+    return parser
+
+
+def train_and_judge(variants, train, args: argparse.Namespace) -> None:
+    """Model folders of `train(variant, seed, args)`, their figures and the table."""
     judges = None
     for seed in range(args.seeds):
-        for variant in args.variants:
+        for variant in variants:
             folder = train(variant, seed, args)
             path = args.out / f"{variant}-{seed}" / "figures.json"
             if path.exists():
@@ -247,16 +260,10 @@ def main(argv: list[str] | None = None) -> None:
             if judges is None:
                 images, truth = held_out(args)
                 judges = Judges(images)
-            keep_figures(args.out, variant, seed, folder, judges, truth)
+            found = judge_run(folder, seed, judges, truth)
+            _save_grid(args.out / f"{variant}-{seed}.png", found["shown"])
+            write_atomic(path, json.dumps(found["figures"], indent=2) + "\n")
             write_table(args.out)
-
-
-def keep_figures(out: Path, variant: str, seed: int, folder, judges, truth) -> None:
-    """Judges a run's model folder; writes its figures.json and pictures."""
-    found = judge_run(folder, seed, judges, truth)
-    _save_grid(out / f"{variant}-{seed}.png", found["shown"])
-    path = out / f"{variant}-{seed}" / "figures.json"
-    write_atomic(path, json.dumps(found["figures"], indent=2) + "\n")
 
 
 def _save_grid(path: Path, shown: np.ndarray) -> None:

@@ -50,8 +50,8 @@ def _full(name: str) -> ml_collections.ConfigDict:
         "perceptual_weight": 1.0,
         # A third of VGG16's products: all of it would take most of the time.
         "lpips_levels": 2,
-        # Behind what the VQ-VAE beside it has seen: at update 300 pictures are still
-        # grey blots, and the discriminator undoes them (docs/vqgan.md).
+        # Late: at update 300 pictures are still grey blots, and the discriminator
+        # undoes them (docs/vqgan.md).
         "disc_start": 3500,
         "disc_weight": 0.8,
         "disc_width": 16,
