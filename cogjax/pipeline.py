@@ -24,13 +24,12 @@ from cogjax.data.images import as_square, stack_squares
 from cogjax.errors import UserError
 from cogjax.image_codes import chunks, decode, encode, reconstruct
 from cogjax.model_folder import ImageTokenizer, Parts
-from cogjax.models.image_lm import ImageLM, for_inference, scoring
+from cogjax.models.image_lm import ImageLM, for_inference
 from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
 from cogjax.reader import Reader, Search
 from cogjax.sampling import speculative
 from cogjax.sampling.autoregressive import Sampler, image_keys
 from cogjax.sampling.compiled import go_on, start
-from cogjax.sampling.rerank import image_losses
 
 Progress = Callable[[int, int, str], None]
 Preview = Callable[[list[tuple[int, int]], np.ndarray], None]
@@ -162,13 +161,16 @@ class TextToImage:
         seed: int = 0,
         beams: int = 1,
         length_penalty: float = 1.0,
+        rerank: bool = False,
     ) -> list[str]:
         """Describes images; language "en" or "zh" restricts the pieces, None does not.
 
         The text is chosen as `reader.Search` says: the most probable piece at every
-        step, drawn with a temperature, or the best that some beams find.
+        step, drawn with a temperature, the best that some beams find, or, with
+        `rerank`, that of the beams' texts from which the model would likeliest draw the
+        picture.
         """
-        search = Search(temperature, seed, beams, length_penalty)
+        search = Search(temperature, seed, beams, length_penalty, rerank)
         codes = self.encode(stack_squares(images, self.image_size))
         return self.caption_codes(codes, language, search)
 
@@ -234,18 +236,9 @@ class TextToImage:
         """
         if len(codes) != len(texts):
             raise UserError(f"{len(codes)} images but {len(texts)} texts to score")
-        prompts = self.layout.prompts([self._reader.pieces(text) for text in texts])
-        params = scoring(self._lm_params, (0, self.num_codes))
-        rows = [np.asarray(part) for part in prompts]
-        parts = zip(
-            *(
-                chunks(x, self.batch_size)
-                for x in (*rows, codes.reshape(len(codes), -1))
-            ),
-            strict=True,
-        )
-        losses = [np.asarray(_image_losses(self._lm, params, *part)) for part in parts]
-        return np.concatenate(losses)[: len(codes)]
+        flat = codes.reshape(len(codes), -1)
+        pieces = [self._reader.pieces(text) for text in texts]
+        return self._reader.drawing_losses(flat, pieces, self.batch_size)
 
     @property
     def answers_questions(self) -> bool:
@@ -451,4 +444,3 @@ _speculate = jax.jit(
     static_argnums=0,
     static_argnames=("id_range", "sampler", "window"),
 )
-_image_losses = jax.jit(image_losses, static_argnums=0)

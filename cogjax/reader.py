@@ -12,10 +12,10 @@ from cogjax.data.layout import Prompts
 from cogjax.errors import UserError
 from cogjax.image_codes import chunks
 from cogjax.model_folder import Parts
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, reading
+from cogjax.models.image_lm import ImageLM, ImageLMConfig, reading, scoring
 from cogjax.sampling.autoregressive import Sampler, image_keys
 from cogjax.sampling.compiled import compiled_beams, go_on, start
-from cogjax.sampling.rerank import caption_losses
+from cogjax.sampling.rerank import caption_losses, image_losses
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,16 @@ class Search:
 
     temperature: 0 takes the most probable piece at every step, otherwise pieces are
     drawn, by `seed`. beams: above 1 the best text that so many beams find, by
-    log-probability / length ** length_penalty (`sampling/beam.py`).
+    log-probability / length ** length_penalty (`sampling/beam.py`). rerank: of all
+    texts that the beams have found, the one for which the picture's codes are likeliest
+    as a drawing of it; of captions only.
     """
 
     temperature: float = 0.0
     seed: int = 0
     beams: int = 1
     length_penalty: float = 1.0
+    rerank: bool = False
 
     def __post_init__(self):
         for name, least in (("temperature", 0), ("beams", 1), ("length_penalty", 0)):
@@ -39,6 +42,8 @@ class Search:
                 raise UserError(f"{name} is {value}, expected {least} or more")
         if self.beams > 1 and self.temperature:
             raise UserError("beams above 1 draw nothing: leave temperature at 0")
+        if self.rerank and self.beams == 1:
+            raise UserError("rerank chooses among beams: set beams to 2 or more, say 8")
 
 
 class Reader:
@@ -51,6 +56,7 @@ class Reader:
         """params: trained, or those of `for_inference`; network: that which draws."""
         self.text, self.layout = parts.text, parts.layout
         self.params = params
+        self.drawer = ImageLM(network)
         self.network = ImageLM(reading(network))
         # A family whose question has no place answers none.
         self.answerer = None
@@ -78,9 +84,12 @@ class Reader:
             return self.layout.caption_prompts(codes[which])
 
         allowed = self.allowed(language)
-        return self._write(
+        found = self._write(
             self.network, prompts, len(codes), allowed, search, batch_size
         )
+        if search.rerank:
+            found = self._likeliest_drawn(codes, found, batch_size)
+        return [self.text.decode(texts[0]) for texts in found]
 
     def answers(
         self,
@@ -91,8 +100,11 @@ class Reader:
     ) -> list[str]:
         """An answer to question i about picture i.
 
-        UserError for an empty or too long question, and for a family without them.
+        UserError for an empty or too long question, for a family without them, and for
+        a search that reranks.
         """
+        if search.rerank:
+            raise UserError("rerank is for captions: nothing is drawn from an answer")
         if self.answerer is None:
             raise UserError(
                 "this model answers no questions: train an ernie_vilg one with them "
@@ -107,9 +119,10 @@ class Reader:
             return self.layout.question_prompts(asked, codes[which])
 
         allowed = self.allowed(None)
-        return self._write(
+        found = self._write(
             self.answerer, prompts, len(codes), allowed, search, batch_size
         )
+        return [self.text.decode(texts[0]) for texts in found]
 
     def losses(
         self, codes: np.ndarray, texts: Sequence[str], batch_size: int
@@ -137,6 +150,19 @@ class Reader:
         ]
         return np.concatenate(losses)[: len(codes)]
 
+    def drawing_losses(
+        self, codes: np.ndarray, texts: Sequence[Sequence[int]], batch_size: int
+    ) -> np.ndarray:
+        """Loss of picture i as a drawing of text i: float32 [n], nats a code."""
+        prompts = self.layout.prompts(texts)
+        params = scoring(self.params, (0, self.layout.vocab.num_codes))
+        parts = [chunks(np.asarray(rows), batch_size) for rows in (*prompts, codes)]
+        losses = [
+            np.asarray(_drawn(self.drawer, params, *part))
+            for part in zip(*parts, strict=True)
+        ]
+        return np.concatenate(losses)[: len(codes)]
+
     def allowed(self, language: str | None) -> np.ndarray:
         """bool [text pieces + commands]: text in the language, and [SEP]."""
         vocab = self.layout.vocab
@@ -153,8 +179,11 @@ class Reader:
         allowed: np.ndarray,
         search: Search,
         batch_size: int,
-    ) -> list[str]:
-        """Texts after the prompts of int [k] rows, of `count` rows in all."""
+    ) -> list[list[list[int]]]:
+        """Pieces of texts after prompts, of each of `count` rows the best text first.
+
+        prompts: of some rows, int [k].
+        """
         tokens, size = [], max(1, batch_size // search.beams)
         settings = {
             "allowed": jnp.asarray(allowed),
@@ -182,14 +211,36 @@ class Reader:
                     length_penalty=search.length_penalty,
                     **settings,
                 )
+                drawn = np.asarray(drawn)
             else:
                 sampler = Sampler(temperature=search.temperature)
                 until = forced.shape[1]
                 _, drawn = go_on(
                     network, self.params, state, until, sampler=sampler, **settings
                 )
-            tokens.extend(np.asarray(drawn))
-        return [self._text_of(row) for row in tokens[:count]]
+                drawn = np.asarray(drawn)[:, None]
+            tokens.extend(drawn)
+        return [[self._pieces_of(text) for text in row] for row in tokens[:count]]
+
+    def _likeliest_drawn(
+        self, codes: np.ndarray, found: list[list[list[int]]], batch_size: int
+    ) -> list[list[list[int]]]:
+        """The texts of each picture, first those that it is likeliest a drawing of.
+
+        Places of the search that no text has taken are empty, and come last.
+        """
+        pairs = [
+            (i, j) for i, row in enumerate(found) for j, text in enumerate(row) if text
+        ]
+        losses = np.full((len(found), len(found[0])), np.inf)
+        if pairs:
+            texts = [found[i][j] for i, j in pairs]
+            rows = codes[[i for i, _ in pairs]]
+            losses[tuple(zip(*pairs, strict=True))] = self.drawing_losses(
+                rows, texts, batch_size
+            )
+        order = losses.argsort(1, kind="stable")
+        return [[row[j] for j in best] for row, best in zip(found, order, strict=True)]
 
     def _question(self, text: str) -> list[int]:
         if not text.strip():
@@ -202,11 +253,13 @@ class Reader:
             )
         return pieces
 
-    def _text_of(self, tokens: np.ndarray) -> str:
+    def _pieces_of(self, tokens: np.ndarray) -> list[int]:
+        """Of the ids int [m] of a text, up to its end."""
         vocab = self.layout.vocab
         ends = np.flatnonzero(tokens >= vocab.command_start)
         tokens = tokens[: ends[0]] if len(ends) else tokens
-        return self.text.decode([int(i) - vocab.text_start for i in tokens])
+        return [int(i) - vocab.text_start for i in tokens]
 
 
+_drawn = jax.jit(image_losses, static_argnums=0)
 _score = jax.jit(caption_losses, static_argnums=0, static_argnames="id_range")

@@ -224,7 +224,12 @@ def test_ask_and_how_a_text_is_chosen(model, picture, capsys):
     assert cli.main(["caption", picture, *words]) == 0
     chosen = {"beams": 3, "length_penalty": 1.0, "temperature": 0.0, "seed": 0}
     drawn = {"beams": 1, "length_penalty": 1.0, "temperature": 0.5, "seed": 4}
-    assert model.calls == [chosen, drawn]
+    assert model.calls == [chosen, drawn | {"rerank": False}]
+    assert cli.main(["caption", picture, "--beams", "3", "--rerank"]) == 0
+    assert model.calls[-1] == chosen | {"rerank": True}
+    capsys.readouterr()
+    assert cli.main(["caption", picture, "--rerank"]) == 2
+    assert "give --beams 2 or more" in capsys.readouterr().err
 
 
 def test_tokenizer_train_from_text(tmp_path, capsys):

@@ -15,6 +15,7 @@ from cogjax.errors import UserError
 from cogjax.families import ernie_vilg
 from cogjax.interop.safetensors import load_tree
 from cogjax.pipeline import TextToImage
+from cogjax.reader import Search
 
 PROMPTS = ("a red apple", "一只猫的线稿")
 
@@ -119,6 +120,34 @@ def test_score_drawn_is_the_mean_over_codes(model, drawn):
     values = np.log(np.exp(logits).sum(-1)) - picked
     got = model.score_drawn(codes, PROMPTS)
     np.testing.assert_allclose(got, values.mean(1), rtol=1e-5)
+
+
+def test_a_reranked_caption_is_the_likeliest_drawn_of_the_beams(model, drawn):
+    reader, codes = model._reader, drawn.codes[:, 0]
+    flat, allowed = codes.reshape(2, -1), reader.allowed("en")
+
+    def prompts(which):
+        return model.layout.caption_prompts(flat[which])
+
+    search = Search(beams=3, rerank=True)
+    pool = reader._write(reader.network, prompts, 2, allowed, search, 8)
+    best = []
+    for picture, texts in zip(codes, pool, strict=True):
+        texts = [text for text in texts if text]
+        assert len(texts) > 1
+        same = np.repeat(picture[None], len(texts), 0).reshape(len(texts), -1)
+        losses = reader.drawing_losses(same, texts, 8)
+        best.append(model.parts.text.decode(texts[losses.argmin()]))
+    assert model.caption_codes(codes, "en", search) == best
+    # Else the choice would be none.
+    assert best != model.caption_codes(codes, "en", Search(beams=3))
+
+
+def test_reranking_without_beams_and_of_answers(model, drawn):
+    with pytest.raises(UserError, match="set beams to 2 or more"):
+        model.caption(drawn.pixels[:, 0], rerank=True)
+    with pytest.raises(UserError, match="rerank is for captions"):
+        model.ask_codes(drawn.codes[:, 0], ["a?", "b?"], Search(beams=2, rerank=True))
 
 
 def reading_logits(model, codes, tail):

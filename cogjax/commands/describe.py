@@ -12,6 +12,7 @@ from cogjax.commands.arguments import (
     read_image,
     whole,
 )
+from cogjax.errors import UserError
 from cogjax.files import check_folder_for, write_atomic
 
 
@@ -23,6 +24,8 @@ def add_parser(commands) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture file")
     parser.add_argument("--language", choices=("en", "zh"), help="default: the model's")
     _add_search(parser)
+    text = "of the beams' texts the one that the model would likeliest draw this from"
+    parser.add_argument("--rerank", action="store_true", help=text)
     _add_model(parser)
 
     summary = "Answer a question about a picture, with a model that has learnt to."
@@ -67,11 +70,15 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _caption(args: argparse.Namespace) -> None:
     if args.json:
         check_folder_for(args.json)
+    if args.rerank and args.beams == 1:
+        raise UserError("--rerank chooses among beams: give --beams 2 or more, say 8")
     images = [read_image(path) for path in args.images]
     import cogjax
 
     model = cogjax.load(args.model)
-    captions = model.caption(images, language=args.language, **_search(args))
+    captions = model.caption(
+        images, language=args.language, rerank=args.rerank, **_search(args)
+    )
     rows = list(zip(args.images, captions, strict=True))
     for path, caption in rows:
         print(f"{path}: {caption}" if len(rows) > 1 else caption)

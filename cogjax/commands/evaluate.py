@@ -19,7 +19,7 @@ _SHAPES |= {"guidance": (), "temperature": (), "sweep_prompts": 96}
 _COCO = {"data": None, "out": None, "best_of": 0, "batch_size": 16, "distractors": 9}
 _COCO |= {"guidance": (), "temperature": (), "blur_mode": "both"}
 _COCO |= {"extractor": None, "weights_file": None}
-_READING = {"data": None, "out": None, "best_of": 8, "beams": 4, "batch_size": 16}
+_READING = {"data": None, "out": None, "best_of": 8, "beams": 8, "batch_size": 16}
 _EMOJI = {"data": None, "out": None, "best_of": 8, "gallery": None, "sheet": None}
 _OPTIONS = {
     "shapes": {"n": 500, **_SHAPES},
@@ -67,7 +67,7 @@ def _add_suites(parser: argparse.ArgumentParser) -> None:
     add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
     add("--sheet", metavar="FILE", help="also draw pictures beside the real ones, PNG")
     add = parser.add_argument_group("reading").add_argument
-    add("--beams", type=whole(2, 64), metavar="N", help="of beam search (4)")
+    add("--beams", type=whole(2, 64), metavar="N", help="of beam search (8)")
     add = parser.add_argument_group("coco").add_argument
     text = "captions set against each picture's own, 0 is off (9)"
     add("--distractors", type=whole(0, 1000), metavar="N", help=text)

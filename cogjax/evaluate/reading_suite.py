@@ -1,8 +1,9 @@
 """`--suite reading`: captions, answers and round trips on held-out pictures.
 
 Of each split that nothing was trained on: captions in each language, chosen greedily,
-by beams and drawn, beside captions of the grammar itself; answers by kind of question
-and language, beside those about another picture. On shapes all are judged exactly;
+by beams, reranked and drawn, beside captions of the grammar itself; answers by kind
+of question and language, beside those about another picture. On shapes all are judged
+exactly;
 other data sets have the figures of words, and answers that must be the same words.
 """
 
@@ -56,7 +57,7 @@ class ReadingSuite:
     data: str
     n: int = 200
     seed: int = 0
-    beams: int = 4
+    beams: int = 8
     best_of: int = 8
     trips: int = 64
     name = "reading"
@@ -189,10 +190,11 @@ class _Work:
 
 
 def _captions(work: _Work, pictures: _Pictures, beams: int, seed: int) -> dict:
-    """{language: {"greedy", "beams", "drawn", "grammar": figures}}."""
+    """{language: {"greedy", "beams", "reranked", "drawn", "grammar": figures}}."""
     searches = {
         "greedy": Search(),
         f"{beams} beams": Search(beams=beams),
+        f"{beams} beams, reranked": Search(beams=beams, rerank=True),
         "drawn": Search(temperature=DRAWN, seed=seed),
     }
     languages = {name for item in pictures.items for name, _ in item.captions}

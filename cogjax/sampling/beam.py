@@ -42,7 +42,7 @@ def beam_search(
     stop: int,
     length_penalty: Array | float = 1.0,
 ) -> tuple[Array, Array]:
-    """The best text after each prompt.
+    """The best texts after each prompt, best first.
 
     Args:
       state: of `prefill` with `beams` sequences a prompt, nothing forced or guided.
@@ -52,8 +52,10 @@ def beam_search(
         the mean of a token, its end counted.
 
     Returns:
-      (int32 [q, m], `stop` from the end of a text on; float32 [q], its log-probability
-      / length ** length_penalty). A text that reached m tokens may have no end.
+      (int32 [q, k, m] of k beams, `stop` from the end of a text on; float32 [q, k],
+      their log-probabilities / length ** length_penalty, -inf of a place that no text
+      has taken). The first is the best that so many beams can find, the others are
+      those that had ended by then. A text that reached m tokens may have no end.
     """
     scored, ids = scoring(params, id_range), jnp.arange(*id_range)
     rows, length = state.tokens.shape
@@ -77,7 +79,7 @@ def beam_search(
         return (now.step < length) & jnp.any(hope > now.best.max(1))
 
     end = jax.lax.while_loop(may_improve, step, _start(state, beams, stop))
-    return end.finished[:, 0], end.best[:, 0]
+    return end.finished, end.best
 
 
 def _start(state: Decoding, beams: int, stop: int) -> _Beams:

@@ -81,10 +81,28 @@ def test_enough_beams_find_the_best_of_all_texts(params, everything, penalty):
     scores = logp / np.array([len(text) for text in texts]) ** penalty
     state = read(params, PROMPTS, 9)
     tokens, got = SEARCH(LM, params, state, beams=9, length_penalty=penalty, **COMMON)
-    np.testing.assert_allclose(got, scores.max(1), rtol=1e-5)
-    for row, best in zip(np.asarray(tokens), scores.argmax(1), strict=True):
+    np.testing.assert_allclose(got[:, 0], scores.max(1), rtol=1e-5)
+    for row, best in zip(np.asarray(tokens)[:, 0], scores.argmax(1), strict=True):
         want = [*texts[best], *[STOP] * LENGTH][:LENGTH]
         np.testing.assert_array_equal(row, want)
+
+
+def test_all_beams_are_different_texts_with_their_scores(params, everything):
+    texts, logp = everything
+    state = read(params, PROMPTS, 4)
+    tokens, got = SEARCH(LM, params, state, beams=4, length_penalty=1.0, **COMMON)
+    assert (np.diff(got, axis=1) <= 0).all()
+    known = {text: i for i, text in enumerate(texts)}
+    for rows, scores, all_logp in zip(np.asarray(tokens), got, logp, strict=True):
+        found = []
+        for row, score in zip(rows.tolist(), scores, strict=True):
+            if score == -np.inf:
+                assert row == [STOP] * LENGTH
+                continue
+            end = row.index(STOP) + 1 if STOP in row else LENGTH
+            found.append(known[tuple(row[:end])])
+            np.testing.assert_allclose(score, all_logp[found[-1]] / end, rtol=1e-5)
+        assert len(found) == len(set(found)) > 1
 
 
 def test_the_penalty_and_the_prompts_matter(everything):
@@ -103,7 +121,7 @@ def test_one_beam_is_greedy(params, prompts):
     greedy = jax.jit(
         advance, static_argnums=0, static_argnames=("id_range", "sampler", "stop")
     )(LM, params, state, LENGTH, sampler=Sampler(temperature=0), **COMMON)
-    np.testing.assert_array_equal(tokens, greedy.tokens)
+    np.testing.assert_array_equal(tokens[:, 0], greedy.tokens)
 
 
 def test_more_beams_are_never_worse_here(params, everything):
@@ -113,6 +131,6 @@ def test_more_beams_are_never_worse_here(params, everything):
     for beams in (1, 3):
         state = read(params, PROMPTS, beams)
         _, score = SEARCH(LM, params, state, beams=beams, length_penalty=0.0, **COMMON)
-        found.append(np.asarray(score))
+        found.append(np.asarray(score)[:, 0])
     assert (found[0] <= found[1] + 1e-5).all()
     assert (found[1] <= logp.max(1) + 1e-5).all()
