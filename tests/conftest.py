@@ -26,10 +26,16 @@ _add_flags(xla_force_host_platform_device_count=8)
 
 def pytest_configure(config):
     """Little of what the fast tests compile runs often: optimising it costs more than
-    it saves, half to two thirds of all time. The slow tests compile as users do.
+    it saves, half to two thirds of all time. And what one has compiled the others
+    load, in this run and the next. The slow tests compile as users do.
     """
-    if config.option.markexpr == "not slow":
-        _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
+    if config.option.markexpr != "not slow":
+        return
+    _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
+    if hasattr(config, "cache"):
+        compiled = str(config.cache.mkdir("xla"))
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 @pytest.fixture
