@@ -42,8 +42,12 @@ def test_it_draws(model):
 
 def test_it_describes(model, examples):
     scenes = [Scene.from_json(example.meta["scene"]) for example in examples]
-    captions = model.caption(list(map(picture, examples)), language="en")
+    pictures = list(map(picture, examples))
+    captions = model.caption(pictures, language="en")
     assert np.mean(list(map(is_true, captions, scenes))) > 0.7
+    for language in ("en", "zh"):
+        captions = model.caption(pictures, language, beams=8, rerank=True)
+        assert np.mean(list(map(is_true, captions, scenes))) > 0.85
 
 
 def test_it_answers(model, examples):
