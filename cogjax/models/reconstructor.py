@@ -147,6 +147,13 @@ def decoder_of(tokenizer: TokenizerConfig, params: Any) -> Any:
     return params["decoder"]
 
 
+def with_decoder(tokenizer: TokenizerConfig, params: Any, decoder: Any) -> Any:
+    """An image tokenizer's parameters with a decoder, which `decoder_of` gives back."""
+    if isinstance(tokenizer, VQGANConfig):
+        return {**params, **decoder}
+    return {**params, "decoder": decoder}
+
+
 def expected_codes(head: Array, codebook: Array) -> dict[str, dict[str, Array]]:
     """Start of the map with the activation "softmax": the codebook's mean under p.
 

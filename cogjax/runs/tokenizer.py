@@ -1,10 +1,13 @@
-"""Runs that train an image tokenizer: images -> tokenizer folder."""
+"""Runs that train an image tokenizer, or its decoder: images -> tokenizer folder."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cogjax import model_folder
 from cogjax.config import section
 from cogjax.data import records
 from cogjax.data.show import grid
@@ -14,36 +17,48 @@ from cogjax.image_codes import decode, encode
 from cogjax.model_folder import ImageTokenizer
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
-from cogjax.runs.common import Run, batches, eval_batches, task_section
+from cogjax.runs.common import (
+    DataConfig,
+    Run,
+    batches,
+    eval_batches,
+    task_section,
+)
+from cogjax.tasks.decoder import DecoderConfig, DecoderTask
 from cogjax.tasks.gan import GANConfig, GANTask
 from cogjax.tasks.vq import VQConfig, VQTask
 
-
-class Kind(NamedTuple):
-    """How a tokenizer is trained: settings of the network, of the task, the task."""
-
-    model: type
-    config: type
-    task: Callable[..., VQTask | GANTask]
+Task = VQTask | GANTask | DecoderTask
+# Settings of each task.
+KINDS = {"vq": VQConfig, "vqgan": GANConfig, "decoder": DecoderConfig}
 
 
-KINDS = {
-    "vq": Kind(VQVAEConfig, VQConfig, VQTask),
-    "vqgan": Kind(VQGANConfig, GANConfig, GANTask),
-}
+def make_task(config: Mapping[str, Any], lpips: Any = None) -> Task:
+    """The objective that a config describes.
+
+    lpips: of `make_trained_task`, none to look at but not to train.
+    """
+    name, settings = config["task"]["name"], _settings(config)
+    model = config.get("model", {})
+    if name == "vq":
+        return VQTask(section(VQVAEConfig, model, "model"), settings)
+    if name == "vqgan":
+        return GANTask(section(VQGANConfig, model, "model"), settings, lpips)
+    if model:
+        raise UserError(
+            "task 'decoder' has the network of data.tokenizer: leave out the config "
+            "section 'model'"
+        )
+    there = model_folder.load_tokenizer(_source(config))
+    return DecoderTask(there.config, there.params, there.codebook, settings, lpips)
 
 
-def make_task(config: Mapping[str, Any]) -> VQTask | GANTask:
-    """The objective that a config describes, to look at but not to train."""
-    return KINDS[config["task"]["name"]].task(*_settings(config))
-
-
-def make_trained_task(config: Mapping[str, Any]) -> VQTask | GANTask:
+def make_trained_task(config: Mapping[str, Any]) -> Task:
     """As `make_task`, with the weights of the perceptual distance if it has one.
 
     Raises UserError if there are none.
     """
-    model, settings = _settings(config)
+    settings = _settings(config)
     if not getattr(settings, "perceptual_weight", 0):
         return make_task(config)
     levels, files = settings.lpips_levels, settings.lpips_weights
@@ -53,22 +68,43 @@ def make_trained_task(config: Mapping[str, Any]) -> VQTask | GANTask:
         raise UserError(
             f"task.perceptual_weight needs VGG16: {error}; or set it to 0"
         ) from error
-    return GANTask(model, settings, lpips)
+    return make_task(config, lpips)
 
 
-def _settings(config: Mapping[str, Any]) -> tuple[Any, Any]:
-    kind = KINDS[config["task"]["name"]]
-    model = section(kind.model, config.get("model", {}), "model")
-    return model, task_section(kind.config, config)
+def _settings(config: Mapping[str, Any]) -> Any:
+    return task_section(KINDS[config["task"]["name"]], config)
 
 
-def image_tokenizer(task: VQTask | GANTask, params, state) -> ImageTokenizer:
+def _source(config: Mapping[str, Any]) -> Path:
+    """Folder of the tokenizer, or of the model, whose decoder is trained."""
+    data = section(DataConfig, config["data"], "data")
+    if not data.tokenizer:
+        raise UserError(
+            "task 'decoder' needs data.tokenizer: the folder of a tokenizer or model, "
+            "or the name of a shipped one"
+        )
+    return model_folder.find(data.tokenizer)
+
+
+def image_tokenizer(task: Task, params, state) -> ImageTokenizer:
     """The tokenizer of a task's parameters and state."""
     codebook = np.asarray(task.codebook(params, state))
-    return ImageTokenizer(task.model.config, params["net"], codebook)
+    return ImageTokenizer(task.model.config, task.network(params, state), codebook)
 
 
-def make_run(task: VQTask | GANTask, sections: Mapping[str, Any]) -> Run:
+def save(config: Mapping[str, Any], params, state, out: Path, dtype=None) -> Path:
+    """Writes a run's tokenizer; with the decoder of a model, all of that model."""
+    task = make_task(config)
+    trained = image_tokenizer(task, params, state)
+    if isinstance(task, DecoderTask):
+        source = _source(config)
+        if (source / "transformer.safetensors").exists():
+            parts = dataclasses.replace(model_folder.load(source), tokenizer=trained)
+            return model_folder.save(parts, out, dtype)
+    return model_folder.save_tokenizer(trained, out, dtype)
+
+
+def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
     """The run of an objective over the data of the sections."""
     data = sections["data"]
     manifest = records.read_manifest(data.path)

@@ -1,6 +1,7 @@
 """Training an image tokenizer: mean squared error and a codebook (CogView 2.2)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -29,6 +30,11 @@ class VQTask:
     def codebook(self, params, state) -> Array:
         """The codebook in use, [k, z]."""
         return self._codes.vectors(params, state)
+
+    def network(self, params, state) -> Any:
+        """Parameters of the tokenizer's network."""
+        del state
+        return params["net"]
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass: (loss, (new state, metrics))."""

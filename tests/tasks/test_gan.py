@@ -86,8 +86,8 @@ def plain(start):
         quantized, _, metrics = task._codes.quantize(params, state, z, KEY)
         fake = task.model.apply(net, quantized, method="decode") * 2 - 1
         disc = {"params": params["discriminator"]}
-        on_real = task._judge.network.apply(disc, 2 * images - 1)
-        on_fake = task._judge.network.apply(disc, fake)
+        on_real = task._pictures._judge.network.apply(disc, 2 * images - 1)
+        on_fake = task._pictures._judge.network.apply(disc, fake)
         return {
             "l1": jnp.mean(jnp.abs(fake - (2 * images - 1))),
             "codebook": metrics["codebook_loss"],

@@ -1,0 +1,96 @@
+"""Training the decoder of a tokenizer anew, its codes as they are.
+
+CogView's pictures are blurry because its decoder is trained by the squared error alone
+(Ding et al. 2021, section 2.2). With encoder and codebook held fixed, a decoder that is
+also judged by LPIPS and a discriminator (`tasks/pictures.py`) serves all that was ever
+trained on the codes. Ours.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.models.reconstructor import KINDS, decoder_of, with_decoder
+from cogjax.models.tokenizers import TokenizerConfig, kind_of, network_of
+from cogjax.ops import losses
+from cogjax.tasks.pictures import PictureConfig, PictureLoss
+
+
+@dataclass(frozen=True)
+class DecoderConfig(PictureConfig):
+    """Objective of the decoder: how its pictures are compared."""
+
+
+class DecoderTask:
+    """Task over batches {"image": uint8 [b, y, x, 3]}.
+
+    Parameters are the decoder's, "net", as `decoder_of` gives them, and the
+    discriminator's; the state holds the encoder, "net", and the codebook, which stay.
+    params, codebook: of the trained tokenizer, numpy arrays. lpips: of `PictureLoss`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: TokenizerConfig,
+        params: Any,
+        codebook: Array,
+        config: DecoderConfig,
+        lpips: Any = None,
+    ):
+        kind = KINDS[kind_of(tokenizer)]
+        self.model, self.config = network_of(tokenizer), config
+        self._decoder = kind.make(tokenizer, None)
+        self._pictures = PictureLoss(config, tokenizer.image_size, kind.side, lpips)
+        self._start = params, codebook
+
+    def init(self, key: Array):
+        """Returns (params, state), the network as it was trained before."""
+        params, codebook = jax.tree.map(jnp.asarray, self._start)
+        net = decoder_of(self.model.config, params)
+        learnt = {"net": net, "discriminator": self._pictures.init(key)}
+        kept = {
+            name: leaf
+            for name, leaf in params.items()
+            if name not in ("decoder", "post_quant_conv")
+        }
+        state = {"net": kept, "codebook": codebook, "step": jnp.zeros((), jnp.int32)}
+        return learnt, state
+
+    def network(self, params, state) -> Any:
+        """Parameters of the whole tokenizer's network."""
+        return with_decoder(self.model.config, state["net"], params["net"])
+
+    def codebook(self, params, state) -> Array:
+        """The codebook, [k, z]."""
+        del params
+        return state["codebook"]
+
+    def loss(self, params, state, batch, key: Array):
+        """One training forward pass: (loss, (new state, metrics))."""
+        del key
+        images = batch["image"].astype(jnp.float32) / 255
+        hidden, drawn = self._draw(params, state, images)
+        loss, metrics = self._pictures(
+            params["discriminator"], state["step"], images, hidden, drawn
+        )
+        return loss, ({**state, "step": state["step"] + 1}, metrics)
+
+    def eval_metrics(self, params, state, batch, key: Array):
+        """Of the clipped pictures: psnr (dB), l1, lpips."""
+        del key
+        images = batch["image"].astype(jnp.float32) / 255
+        drawn = jnp.clip(self._draw(params, state, images)[1], -1, 1)
+        errors = jnp.mean(jnp.square(drawn / 2 + 0.5 - images), axis=(1, 2, 3))
+        metrics = {"psnr": jnp.mean(losses.psnr(errors))}
+        return metrics | self._pictures.distance(drawn, 2 * images - 1)[1]
+
+    def _draw(self, params, state, images: Array) -> tuple[Array, Array]:
+        """(input of the last convolution, pixels about [-1, 1]) through the codes."""
+        net, codebook = {"params": state["net"]}, state["codebook"]
+        z = self.model.apply(net, images, method="encode")
+        logits = self.model.apply(net, z, codebook, method="code_logits")
+        codes = codebook[jnp.argmax(logits, axis=-1)]
+        return self._decoder.apply({"params": params["net"]}, codes)
