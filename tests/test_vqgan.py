@@ -252,6 +252,12 @@ def test_another_decoder_for_a_tokenizer(sharper, nano_data, tmp_path):
     assert not (out / "transformer.safetensors").exists()
     again = model_folder.load_tokenizer(out)
     np.testing.assert_array_equal(again.codebook, tokenizer.codebook)
+    # A run does not go on with other codes.
+    other = dataclasses.replace(tokenizer, codebook=tokenizer.codebook + 1)
+    model_folder.save_tokenizer(other, tmp_path / "tokenizer")
+    found["train"]["steps"] = 2
+    with pytest.raises(UserError, match="the data or a tokenizer changed"):
+        launch.train(found, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,10 @@ def save(config: Mapping[str, Any], params, state, out: Path, dtype=None) -> Pat
     if isinstance(task, DecoderTask):
         source = _source(config)
         if (source / "transformer.safetensors").exists():
-            parts = dataclasses.replace(model_folder.load(source), tokenizer=trained)
+            parts = model_folder.load(source)
+            # Figures of the card are of the model with its first decoder.
+            card = {**parts.card, "decoder": "trained anew by the task decoder"}
+            parts = dataclasses.replace(parts, tokenizer=trained, card=card)
             return model_folder.save(parts, out, dtype)
     return model_folder.save_tokenizer(trained, out, dtype)
 
@@ -123,10 +126,14 @@ def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
         pairs = np.stack([images, decoded], axis=1).reshape(-1, *images.shape[1:])
         logger.images(step, {"reconstructions": np.asarray(grid(pairs, 8))})
 
+    fingerprint = f"{manifest.fingerprint}/{data.split}"
+    if isinstance(task, DecoderTask):
+        there = model_folder.load_tokenizer(model_folder.find(data.tokenizer))
+        fingerprint += f"/{model_folder.digest(there)}"
     return Run(
         task,
         batches(source, example, sections["train"]),
         eval_batches(evals, example, sections),
         sample,
-        f"{manifest.fingerprint}/{data.split}",
+        fingerprint,
     )
