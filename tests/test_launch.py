@@ -123,7 +123,7 @@ def test_a_transformer_needs_both_tokenizers(nano_data, nano_folder, key):
 def test_unknown_task(nano_data, nano_folder):
     run = nano("tokenizer", nano_data, nano_folder)
     run["task"]["name"] = "gan"
-    names = "vq, vqgan, lm, ernie_vilg, end_to_end"
+    names = "vq, vqgan, decoder, lm, ernie_vilg, end_to_end"
     with pytest.raises(UserError, match=f"expects {names}, got 'gan'"):
         launch.describe(run)
 
