@@ -8,6 +8,7 @@ import jax
 import jaxlib
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import PartitionSpec
 
 from cogjax.models.image_lm import ImageLMConfig
@@ -61,13 +62,20 @@ def parts(sizes):
 
 
 def compile_and_listen(lowered):
-    """(compiled program, what XLA wrote to the standard error of the process)."""
+    """(compiled program, what XLA wrote to the standard error of the process).
+
+    Compiled here and now: XLA writes nothing of a program that it loads.
+    """
     with tempfile.TemporaryFile() as heard:
         stderr = os.dup(2)
         os.dup2(heard.fileno(), 2)
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()
         try:
             compiled = lowered.compile()
         finally:
+            jax.config.update("jax_enable_compilation_cache", True)
+            compilation_cache.reset_cache()
             os.dup2(stderr, 2)
             os.close(stderr)
         heard.seek(0)
