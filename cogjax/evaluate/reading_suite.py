@@ -3,8 +3,8 @@
 Of each split that nothing was trained on: captions in each language, chosen greedily,
 by beams, reranked and drawn, beside captions of the grammar itself; answers by kind
 of question and language, beside those about another picture. On shapes all are judged
-exactly;
-other data sets have the figures of words, and answers that must be the same words.
+exactly; other data sets have the figures of words, and answers that must be the same
+words.
 """
 
 import hashlib

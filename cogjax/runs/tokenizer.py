@@ -128,7 +128,7 @@ def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
 
     fingerprint = f"{manifest.fingerprint}/{data.split}"
     if isinstance(task, DecoderTask):
-        there = model_folder.load_tokenizer(model_folder.find(data.tokenizer))
+        there = ImageTokenizer(task.model.config, *task.start)
         fingerprint += f"/{model_folder.digest(there)}"
     return Run(
         task,

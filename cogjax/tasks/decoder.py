@@ -44,11 +44,11 @@ class DecoderTask:
         self.model, self.config = network_of(tokenizer), config
         self._decoder = kind.make(tokenizer, None)
         self._pictures = PictureLoss(config, tokenizer.image_size, kind.side, lpips)
-        self._start = params, codebook
+        self.start = params, codebook
 
     def init(self, key: Array):
         """Returns (params, state), the network as it was trained before."""
-        params, codebook = jax.tree.map(jnp.asarray, self._start)
+        params, codebook = jax.tree.map(jnp.asarray, self.start)
         net = decoder_of(self.model.config, params)
         learnt = {"net": net, "discriminator": self._pictures.init(key)}
         kept = {
