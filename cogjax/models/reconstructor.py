@@ -147,6 +147,12 @@ def decoder_of(tokenizer: TokenizerConfig, params: Any) -> Any:
     return params["decoder"]
 
 
+def without_decoder(tokenizer: TokenizerConfig, params: Any) -> Any:
+    """What an image tokenizer's parameters have beside `decoder_of`."""
+    decoder = with_decoder(tokenizer, {}, decoder_of(tokenizer, params))
+    return {name: leaf for name, leaf in params.items() if name not in decoder}
+
+
 def with_decoder(tokenizer: TokenizerConfig, params: Any, decoder: Any) -> Any:
     """An image tokenizer's parameters with a decoder, which `decoder_of` gives back."""
     if isinstance(tokenizer, VQGANConfig):

@@ -13,7 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.reconstructor import KINDS, decoder_of, with_decoder
+from cogjax.models.reconstructor import (
+    KINDS,
+    decoder_of,
+    with_decoder,
+    without_decoder,
+)
 from cogjax.models.tokenizers import TokenizerConfig, kind_of, network_of
 from cogjax.ops import losses
 from cogjax.tasks.pictures import PictureConfig, PictureLoss
@@ -51,11 +56,7 @@ class DecoderTask:
         params, codebook = jax.tree.map(jnp.asarray, self.start)
         net = decoder_of(self.model.config, params)
         learnt = {"net": net, "discriminator": self._pictures.init(key)}
-        kept = {
-            name: leaf
-            for name, leaf in params.items()
-            if name not in ("decoder", "post_quant_conv")
-        }
+        kept = without_decoder(self.model.config, params)
         state = {"net": kept, "codebook": codebook, "step": jnp.zeros((), jnp.int32)}
         return learnt, state
 

@@ -10,6 +10,8 @@ from cogjax.models.reconstructor import (
     decoder_of,
     expected_codes,
     param_shapes,
+    with_decoder,
+    without_decoder,
 )
 from cogjax.models.vqgan import VQGAN, VQGANConfig
 from cogjax.models.vqvae import VQVAE, Decoder, VQVAEConfig
@@ -93,7 +95,10 @@ def test_a_tokenizers_decoder_fits(kind, tokenizer, net):
     image = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
     own = jax.eval_shape(net(tokenizer).init, jax.random.key(0), image)["params"]
     wanted = param_shapes(ReconstructorConfig(kind), tokenizer, 12)["decoder"]
-    assert decoder_of(tokenizer, own) == wanted
+    decoder, rest = decoder_of(tokenizer, own), without_decoder(tokenizer, own)
+    assert decoder == wanted
+    assert "encoder" in rest and "decoder" not in rest
+    assert with_decoder(tokenizer, rest, decoder) == own
 
 
 def test_kinds_that_do_not_fit_are_refused():
