@@ -57,6 +57,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
         fingerprint=run.fingerprint,
         run_config=dict(config),
         start_params=run.start_params,
+        start_state=run.start_state,
     )
     return export(workdir, workdir / "export")
 

@@ -12,6 +12,7 @@ from cogjax import config, launch
 from cogjax.data.codes import captions_of
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
+from cogjax.model_folder import load_tokenizer
 from cogjax.runs.transformer import CodedSource
 
 EMOJI = "experiments/cogview/emoji.py:"
@@ -103,6 +104,38 @@ def test_fine_tuning_starts_from_the_given_weights(nano_data, nano_folder, tmp_p
     logged = metrics(tmp_path / "lm")
     assert any("eval/loss" in row for row in logged)
     assert list((tmp_path / "lm" / "samples").iterdir())
+
+
+@pytest.mark.parametrize("method", ["ema", "straight_through", "fixed"])
+def test_a_tokenizer_starts_from_the_given_weights(
+    method, nano_data, nano_folder, tmp_path
+):
+    run = nano("tokenizer", nano_data, nano_folder, data__weights=nano_folder)
+    run["optim"] |= {"lr": 1e-9, "clip": 1e-9}
+    run["task"] |= {"method": method, "decay": 1 - 1e-6}
+    out = launch.train(run, tmp_path / "vq")
+    start, end = (load_tokenizer(folder) for folder in (nano_folder, out))
+    close = functools.partial(np.testing.assert_allclose, atol=1e-5)
+    jax.tree.map(close, end.params, start.params)
+    close(end.codebook, start.codebook, rtol=1e-4)
+    assert end.config == start.config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model", {"code_dim": 5}, "another shape than the config section 'model'"),
+        ("data", {"weights": "nothing"}, "no model 'nothing'"),
+        ("data", {"tokenizer": "emoji"}, "starts from data.weights: leave out"),
+    ],
+)
+def test_tokenizers_that_cannot_start(
+    key, value, message, nano_data, nano_folder, tmp_path
+):
+    run = nano("tokenizer", nano_data, nano_folder, data__weights=nano_folder)
+    run[key] |= value
+    with pytest.raises(UserError, match=message):
+        launch.train(run, tmp_path / "vq")
 
 
 def test_weights_of_another_size_are_refused(nano_data, nano_folder, tmp_path):

@@ -268,6 +268,7 @@ def test_another_decoder_for_a_tokenizer(sharper, nano_data, tmp_path):
         ({"data__tokenizer": ""}, "needs data.tokenizer"),
         ({"data__tokenizer": "nothing"}, "no model 'nothing'"),
         ({"task__disc_layers": 7}, "too many for pictures"),
+        ({"data__weights": "emoji"}, "starts from data.tokenizer: leave out"),
     ],
 )
 def test_decoder_runs_that_cannot_be(values, message, nano_folder, nano_data, tmp_path):

@@ -18,13 +18,13 @@ from cogjax.train.optim import OptimConfig
 class DataConfig:
     """Where a run reads from.
 
-    path: data set folder, for a transformer also one of `cogjax encode`. The rest is
-    for a transformer too; folders of models may be names of shipped ones. tokenizer,
-    text: image tokenizer folder, and text model file or folder of a model with one.
-    weights: model folder to start from instead of at random; where its texts were
-    shorter, the positions behind them start at random; ERNIE-ViLG may start from a
-    CogView. questions: data set whose questions are learnt beside the captions of
-    `path`, for `task.questions`.
+    path: data set folder, for a transformer also one of `cogjax encode`. Folders of
+    models may be names of shipped ones. weights: folder of the model, or of the image
+    tokenizer, to start from instead of at random; where a model's texts were shorter,
+    the positions behind them start at random; ERNIE-ViLG may start from a CogView.
+    The rest is for a transformer. tokenizer, text: image tokenizer folder, and text
+    model file or folder of a model with one. questions: data set whose questions are
+    learnt beside the captions of `path`, for `task.questions`.
     """
 
     path: str
@@ -63,6 +63,7 @@ class Run:
     sample: Any
     fingerprint: str
     start_params: Any = None
+    start_state: Any = None
 
 
 def sections_of(config: Mapping[str, Any]) -> dict[str, Any]:

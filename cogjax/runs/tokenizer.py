@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from cogjax import model_folder
@@ -15,6 +16,7 @@ from cogjax.errors import UserError
 from cogjax.evaluate.lpips import lpips_params
 from cogjax.image_codes import decode, encode
 from cogjax.model_folder import ImageTokenizer
+from cogjax.models.tokenizers import kind_of
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.runs.common import (
@@ -126,6 +128,7 @@ def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
         pairs = np.stack([images, decoded], axis=1).reshape(-1, *images.shape[1:])
         logger.images(step, {"reconstructions": np.asarray(grid(pairs, 8))})
 
+    start_params, start_state = _start(task, sections)
     fingerprint = f"{manifest.fingerprint}/{data.split}"
     if isinstance(task, DecoderTask):
         there = ImageTokenizer(task.model.config, *task.start)
@@ -136,4 +139,27 @@ def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
         eval_batches(evals, example, sections),
         sample,
         fingerprint,
+        start_params,
+        start_state,
     )
+
+
+def _start(task: Task, sections: Mapping[str, Any]) -> tuple[Any, Any]:
+    """(params, state) to start from; None is at random."""
+    data, train = sections["data"], sections["train"]
+    source, other = "weights", "tokenizer"
+    if isinstance(task, DecoderTask):
+        source, other = other, source
+    if getattr(data, other):
+        raise UserError(f"this task starts from data.{source}: leave out data.{other}")
+    if source == "tokenizer" or not data.weights:
+        return None, None
+    there = model_folder.load_tokenizer(model_folder.find(data.weights))
+    if there.config != task.model.config:
+        raise UserError(
+            f"data.weights, {data.weights}, is a {kind_of(there.config)} of another "
+            f"shape than the config section 'model': set that to {there.config}"
+        )
+    fresh = jax.jit(task.init)(jax.random.key(train.seed))
+    part = train.batch_size // train.accumulate
+    return task.start_at(*fresh, there.params, there.codebook, part)

@@ -94,13 +94,14 @@ def fit(
     fingerprint: str = "",
     run_config: Mapping[str, Any] | None = None,
     start_params: Any = None,
+    start_state: Any = None,
 ) -> TrainState:
     """Trains `task` to `config.steps`, resuming whatever `workdir` holds.
 
     `make_batches(k)` yields the batches from step k on. SIGTERM and SIGINT, to any
     process, make all save the same step and exit with status 17; the same call then
-    continues bitwise. `start_params` replace the random start of a new run
-    (fine-tuning).
+    continues bitwise. `start_params` and `start_state` replace the random
+    start of a new run (fine-tuning).
     Raises UserError if the updates stay non-finite, if a checkpoint cannot be saved, if
     another trainer has the workdir, or if the processes differ in what they train.
     """
@@ -116,10 +117,11 @@ def fit(
     ):
         if run_config is not None and jax.process_index() == 0:
             save_json(run_config, workdir / "config.json")
+        given = {"params": start_params, "ema": start_params, "state": start_state}
         checkpoints, goodput = Checkpoints(workdir, config.keep), Goodput()
         with goodput.time("restore"):
             train_state, shardings, example_index = _start(
-                task, tx, config, mesh, checkpoints, fingerprint, start_params
+                task, tx, config, mesh, checkpoints, fingerprint, given
             )
         logger = Logger(workdir, int(train_state.step))
         goodput.add("lost", logger.lost_seconds)
@@ -135,8 +137,11 @@ def fit(
             run.close()
 
 
-def _start(task, tx, config, mesh, checkpoints, fingerprint, start_params):
-    """(restored or fresh state on the mesh, its shardings, example index)."""
+def _start(task, tx, config, mesh, checkpoints, fingerprint, given):
+    """(restored or fresh state on the mesh, its shardings, example index).
+
+    given: fields of a fresh state, None for those of `task.init`.
+    """
 
     def init(key):
         return init_state(task, tx, key)
@@ -147,10 +152,12 @@ def _start(task, tx, config, mesh, checkpoints, fingerprint, start_params):
     restored = checkpoints.restore(abstract, shardings, fingerprint)
     if restored is None:
         fresh = jax.jit(init, out_shardings=shardings)(key)
-        if start_params is not None:
-            params = jax.device_put(start_params, shardings.params)
-            ema = jax.tree.map(jax.numpy.copy, params)
-            fresh = dataclasses.replace(fresh, params=params, ema=ema)
+        for name, value in given.items():
+            if value is not None:
+                value = jax.device_put(value, getattr(shardings, name))
+                # A copy: the step donates its arguments, each buffer once.
+                value = jax.tree.map(jax.numpy.copy, value)
+                fresh = dataclasses.replace(fresh, **{name: value})
         return fresh, shardings, 0
     train_state, example_index = restored
     say(f"resuming at step {int(train_state.step)}")
