@@ -194,7 +194,7 @@ def test_unknown_data_set():
 
 
 def test_missing_weights_are_said_before_any_work(nano_data, tmp_path, monkeypatch):
-    found = load(SHAPES, data__path=nano_data)
+    found = load(SHAPES, data__path=nano_data, data__weights="")
     monkeypatch.setattr("cogjax.evaluate.lpips.packaged", missing)
     with pytest.raises(UserError, match="needs VGG16: .*install.*; or set it to 0"):
         launch.train(found, tmp_path / "run")
