@@ -24,9 +24,9 @@ class Search:
 
     temperature: 0 takes the most probable piece at every step, otherwise pieces are
     drawn, by `seed`. beams: above 1 the best text that so many beams find, by
-    log-probability / length ** length_penalty (`sampling/beam.py`). rerank: of all
-    texts that the beams have found, the one for which the picture's codes are likeliest
-    as a drawing of it; of captions only.
+    log-probability / length ** length_penalty (`sampling/beam.py`). rerank: of the
+    `beams` best texts the one for which the picture's codes are likeliest as a drawing
+    of it; of captions only.
     """
 
     temperature: float = 0.0
@@ -209,6 +209,7 @@ class Reader:
                     state,
                     beams=search.beams,
                     length_penalty=search.length_penalty,
+                    wanted=search.beams if search.rerank else 1,
                     **settings,
                 )
                 drawn = np.asarray(drawn)

@@ -5,7 +5,8 @@
 
 A step continues the live ones by every token and keeps the best 2k of them: as many as
 that, because k may end here. It is over when nothing that is live can become better
-than the best that is finished: log-probabilities only fall, lengths are bounded.
+than the finished ones that are asked for: log-probabilities only fall, lengths are
+bounded. What is asked for is therefore the same whatever other prompts are beside.
 """
 
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ def beam_search(
     id_range: tuple[int, int],
     stop: int,
     length_penalty: Array | float = 1.0,
+    wanted: int = 1,
 ) -> tuple[Array, Array]:
     """The best texts after each prompt, best first.
 
@@ -50,12 +52,13 @@ def beam_search(
       allowed, id_range, stop: as in `advance`.
       length_penalty: 0 or more. 0 compares whole texts, which favours short ones, 1
         the mean of a token, its end counted.
+      wanted: 1 to `beams`, of how many texts the search is to be sure.
 
     Returns:
-      (int32 [q, k, m] of k beams, `stop` from the end of a text on; float32 [q, k],
+      (int32 [q, wanted, m], `stop` from the end of a text on; float32 [q, wanted],
       their log-probabilities / length ** length_penalty, -inf of a place that no text
-      has taken). The first is the best that so many beams can find, the others are
-      those that had ended by then. A text that reached m tokens may have no end.
+      has taken): the best that so many beams can find. A text that reached m tokens
+      may have no end.
     """
     scored, ids = scoring(params, id_range), jnp.arange(*id_range)
     rows, length = state.tokens.shape
@@ -76,10 +79,10 @@ def beam_search(
 
     def may_improve(now: _Beams) -> Array:
         hope = now.scores.max(1) / length**length_penalty
-        return (now.step < length) & jnp.any(hope > now.best.max(1))
+        return (now.step < length) & jnp.any(hope > now.best[:, wanted - 1])
 
     end = jax.lax.while_loop(may_improve, step, _start(state, beams, stop))
-    return end.finished, end.best
+    return end.finished[:, :wanted], end.best[:, :wanted]
 
 
 def _start(state: Decoding, beams: int, stop: int) -> _Beams:

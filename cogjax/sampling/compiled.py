@@ -72,5 +72,7 @@ def compiled_advance():
 
 
 compiled_beams = jax.jit(
-    beam_search, static_argnums=0, static_argnames=("beams", "id_range", "stop")
+    beam_search,
+    static_argnums=0,
+    static_argnames=("beams", "id_range", "stop", "wanted"),
 )

@@ -29,7 +29,9 @@ SIZE, STOP, LENGTH = 5, 3, 3
 ALLOWED = np.array([True, True, True, True, False])
 PREFILL = jax.jit(prefill, static_argnums=0, static_argnames="id_range")
 SEARCH = jax.jit(
-    beam_search, static_argnums=0, static_argnames=("beams", "id_range", "stop")
+    beam_search,
+    static_argnums=0,
+    static_argnames=("beams", "id_range", "stop", "wanted"),
 )
 COMMON = {"allowed": jnp.asarray(ALLOWED), "id_range": (0, SIZE), "stop": STOP}
 
@@ -90,7 +92,9 @@ def test_enough_beams_find_the_best_of_all_texts(params, everything, penalty):
 def test_all_beams_are_different_texts_with_their_scores(params, everything):
     texts, logp = everything
     state = read(params, PROMPTS, 4)
-    tokens, got = SEARCH(LM, params, state, beams=4, length_penalty=1.0, **COMMON)
+    tokens, got = SEARCH(
+        LM, params, state, beams=4, length_penalty=1.0, wanted=4, **COMMON
+    )
     assert (np.diff(got, axis=1) <= 0).all()
     known = {text: i for i, text in enumerate(texts)}
     for rows, scores, all_logp in zip(np.asarray(tokens), got, logp, strict=True):
@@ -103,6 +107,19 @@ def test_all_beams_are_different_texts_with_their_scores(params, everything):
             found.append(known[tuple(row[:end])])
             np.testing.assert_allclose(score, all_logp[found[-1]] / end, rtol=1e-5)
         assert len(found) == len(set(found)) > 1
+
+
+@pytest.mark.parametrize("penalty", [0.0, 2.0])
+def test_all_wanted_are_found_whatever_is_beside(params, everything, penalty):
+    texts, logp = everything
+    scores = logp / np.array([len(text) for text in texts]) ** penalty
+    settings = {"beams": 9, "length_penalty": penalty, "wanted": 9, **COMMON}
+    tokens, got = SEARCH(LM, params, read(params, PROMPTS, 9), **settings)
+    np.testing.assert_allclose(got, np.sort(scores)[:, :-10:-1], rtol=1e-5)
+    for i, prompt in enumerate(PROMPTS):
+        alone, its = SEARCH(LM, params, read(params, [prompt], 9), **settings)
+        np.testing.assert_array_equal(alone[0], tokens[i])
+        np.testing.assert_allclose(its[0], got[i], rtol=1e-5)
 
 
 def test_the_penalty_and_the_prompts_matter(everything):
