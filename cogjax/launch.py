@@ -66,10 +66,17 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     """Writes the latest checkpoint's EMA weights of a run as a tokenizer or model."""
     workdir, out = Path(workdir), Path(out)
     config = load_json(workdir / "config.json")
-    params, state = restore_params(workdir, "ema")
-    if _task_name(config) in tokenizer.KINDS:
+    params, state, fingerprint = restore_params(workdir, "ema")
+    sections, name = sections_of(config), _task_name(config)
+    kind = tokenizer if name in tokenizer.KINDS else transformer
+    digest = kind.sources_digest(config)
+    if digest and digest not in fingerprint.split("/"):
+        raise UserError(
+            f"the tokenizer of {workdir} is another one now than it was trained with: "
+            "put that back where the config's section 'data' says, and export again"
+        )
+    if name in tokenizer.KINDS:
         return tokenizer.save(config, params, state, out, dtype)
-    sections = sections_of(config)
     parts = Transformer.of(config, sections).parts(params, sections["sample"].sampler)
     return model_folder.save(parts, out, dtype)
 

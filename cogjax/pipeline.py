@@ -319,16 +319,10 @@ class TextToImage:
             "guidance": guidance,
         }
         given = {name: value for name, value in given.items() if value is not None}
-        sampler = dataclasses.replace(self.parts.sampler, **given)
-        if not (sampler.temperature >= 0 and np.isfinite(sampler.temperature)):
-            raise UserError(f"temperature is {sampler.temperature}, expected 0 or more")
-        if sampler.top_k < 0:
-            raise UserError(f"top_k is {sampler.top_k}, expected 0 (all) or more")
-        if not 0 < sampler.top_p <= 1:
-            raise UserError(f"top_p is {sampler.top_p}, expected above 0, up to 1")
-        if not np.isfinite(sampler.guidance):
-            raise UserError(f"guidance is {sampler.guidance}, expected a number")
-        return sampler
+        try:
+            return dataclasses.replace(self.parts.sampler, **given)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def _draw(self, prompts, count, seed, draw, progress, preview) -> np.ndarray:
         """Codes int32 [p, count, image_len]: batches of q prompts by g images each."""

@@ -1,7 +1,9 @@
 """The experiments' configs, and runs of the nano ones on a handful of pictures."""
 
+import dataclasses
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,9 +12,10 @@ import pytest
 import cogjax
 from cogjax import config, launch
 from cogjax.data.codes import captions_of
+from cogjax.data.records import DatasetBuilder, open_split
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
-from cogjax.model_folder import load_tokenizer
+from cogjax.model_folder import load_tokenizer, save_tokenizer
 from cogjax.runs.transformer import CodedSource
 
 EMOJI = "experiments/cogview/emoji.py:"
@@ -104,6 +107,42 @@ def test_fine_tuning_starts_from_the_given_weights(nano_data, nano_folder, tmp_p
     logged = metrics(tmp_path / "lm")
     assert any("eval/loss" in row for row in logged)
     assert list((tmp_path / "lm" / "samples").iterdir())
+
+
+def test_a_run_without_pictures_to_evaluate_on(nano_data, nano_folder, tmp_path):
+    run = nano("tokenizer", nano_data, nano_folder, data__eval_split="empty")
+    source = tmp_path / "set"
+    with DatasetBuilder(source, "folder", 16, {"train": 1, "empty": 1}) as to:
+        examples = open_split(nano_data, "train")
+        for i in range(len(examples)):
+            to.write("train", examples[i])
+        to.finish({})
+    run["data"]["path"] = str(source)
+    assert launch.train(run, tmp_path / "vq").is_dir()
+
+
+def test_a_refused_start_changes_nothing(nano_data, nano_folder, tmp_path):
+    run = nano("tokenizer", nano_data, nano_folder)
+    launch.train(run, tmp_path / "vq")
+    before = (tmp_path / "vq" / "config.json").read_text()
+    run["model"] |= {"codebook_size": 5}
+    with pytest.raises(UserError, match="codebook|shape|counts"):
+        launch.train(run, tmp_path / "vq")
+    assert (tmp_path / "vq" / "config.json").read_text() == before
+
+
+def test_an_export_with_another_tokenizer_is_refused(nano_data, nano_folder, tmp_path):
+    source = shutil.copytree(nano_folder, tmp_path / "tokenizer")
+    run = nano("transformer", nano_data, nano_folder, data__tokenizer=source)
+    run["sample"]["prompts"] = ()
+    run["eval"]["batches"] = 0
+    launch.train(run, tmp_path / "lm")
+    there = load_tokenizer(source)
+    other = dataclasses.replace(there, codebook=there.codebook + 1)
+    save_tokenizer(other, source)
+    with pytest.raises(UserError, match="is another one now than it was trained with"):
+        launch.export(tmp_path / "lm", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("method", ["ema", "straight_through", "fixed"])

@@ -16,6 +16,7 @@ from cogjax.families import ernie_vilg
 from cogjax.interop.safetensors import load_tree
 from cogjax.models.image_lm import ImageLM, param_shapes, reading
 from cogjax.pipeline import TextToImage
+from cogjax.runs.transformer import Transformer, make_run
 
 COLOURS = {"red": (250, 20, 20), "blue": (20, 20, 250)}
 
@@ -130,6 +131,10 @@ def test_shorter_texts_than_before_are_refused(start):
         ({"task__answer_len": 9}, "task.answer_len is 9, more than model.text_len, 8"),
         ({"data__path": "asked"}, "has no captions: set data.path to"),
         ({"data__questions": "pairs"}, "has no questions: set data.questions to"),
+        ({"task__questions": 0}, "data.questions is read only where task.questions"),
+        ({"sample__prompts": "(' ',)"}, "section 'sample': a prompt is empty"),
+        ({"sample__num_images": 0}, "section 'sample': num_images is 0"),
+        ({"sample__sampler__top_p": 0}, "section 'sample.sampler': top_p is 0"),
     ],
 )
 def test_mistakes_are_found_first(
@@ -140,6 +145,20 @@ def test_mistakes_are_found_first(
     with pytest.raises(UserError, match=message):
         found = settings(nano_data, nano_folder, start, asked, **change)
         launch.train(found, tmp_path / "run")
+
+
+def test_what_is_cut_is_said(nano_data, nano_folder, start, asked, capsys):
+    found = settings(nano_data, nano_folder, start, asked, task__answer_len=1)
+    found["data"]["weights"] = ""
+    sections = launch.sections_of(found)
+    lm = Transformer.of(found, sections)
+    short, long = (len(lm.text.encode(q)) for q in ("a flat?", "apple of a house?"))
+    assert short <= lm.layout.text_len < long
+    make_run(lm, sections, start / "unused").batches(0)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 of 4 questions of split 'train' are cut to 8 pieces" in said
+    assert f"needs model.text_len {long}" in said
+    assert "answers of split 'train' are cut to 1" in said
 
 
 QUESTIONS = ("a flat?", "猫的线稿", "house")

@@ -197,6 +197,21 @@ def test_starts(nano_data, nano_folder, folder):
     )
 
 
+def test_weights_of_another_reconstructor_are_refused(nano_data, nano_folder, folder):
+    values = {"data__weights": folder, "task__reconstructor__states": "at"}
+    values["task__reconstructor__activation"] = "gelu"
+    values["task__start"] = "random"
+    with pytest.raises(UserError, match="has another reconstructor than the config"):
+        run_of(nano_data, nano_folder, **values)
+
+
+def test_a_decoder_that_nobody_sees_is_not_trained(nano_data, folder, tmp_path):
+    words = [f"--config.data.path={nano_data}", f"--config.data.tokenizer={folder}"]
+    found = config.load("experiments/vqgan/decoder.py:shapes,nano", words)
+    with pytest.raises(UserError, match="draws by a reconstructor"):
+        launch.train(found, tmp_path / "run")
+
+
 def test_a_softmax_starts_at_what_the_head_expects(nano_data, nano_folder):
     lm, params = run_of(nano_data, nano_folder)
     num_codes = lm.layout.vocab.num_codes

@@ -69,7 +69,13 @@ def _read(source: Path) -> dict[str, tuple[Path, str, list[Triple]]]:
         path, name = inside(source.parent, image), printable(image)
         if path is None:
             raise UserError(f"{place}: picture {name} is outside {source.parent}")
-        if not path.is_file():
+        # One picture has one name, however a line spells it: no split shares it.
+        name = printable(path.relative_to(source.parent.resolve()).as_posix())
+        try:
+            there = path.is_file()
+        except OSError as error:
+            raise UserError(f"{place}: picture {name}: {error.strerror}") from error
+        if not there:
             raise UserError(f"{place}: picture {name} is missing")
         asked.setdefault(name, (path, place, []))[2].append(triple)
     if not asked:

@@ -52,6 +52,12 @@ class SampleConfig:
     seed: int = 0
     sampler: Sampler = Sampler()
 
+    def __post_init__(self):
+        if self.num_images < 1:
+            raise ValueError(f"num_images is {self.num_images}, expected at least 1")
+        if not all(prompt.strip() for prompt in self.prompts):
+            raise ValueError("a prompt is empty: say what to draw")
+
 
 @dataclass(frozen=True)
 class Run:

@@ -51,7 +51,13 @@ def make_task(config: Mapping[str, Any], lpips: Any = None) -> Task:
             "task 'decoder' has the network of data.tokenizer: leave out the config "
             "section 'model'"
         )
-    there = model_folder.load_tokenizer(_source(config))
+    source = _source(config)
+    if (source / "reconstructor.safetensors").exists():
+        raise UserError(
+            f"{source} draws by a reconstructor, not by its tokenizer's decoder: train "
+            "that further by task end_to_end, from data.weights"
+        )
+    there = model_folder.load_tokenizer(source)
     return DecoderTask(there.config, there.params, there.codebook, settings, lpips)
 
 
@@ -88,6 +94,16 @@ def _source(config: Mapping[str, Any]) -> Path:
     return model_folder.find(data.tokenizer)
 
 
+def sources_digest(config: Mapping[str, Any]) -> str:
+    """Part of a run's fingerprint: of the tokenizer whose decoder is trained, or ""."""
+    task = make_task(config)
+    return _digest(task) if isinstance(task, DecoderTask) else ""
+
+
+def _digest(task: DecoderTask) -> str:
+    return model_folder.digest(ImageTokenizer(task.model.config, *task.start))
+
+
 def image_tokenizer(task: Task, params, state) -> ImageTokenizer:
     """The tokenizer of a task's parameters and state."""
     codebook = np.asarray(task.codebook(params, state))
@@ -121,6 +137,8 @@ def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
         return {"image": records.decode_image(item.image, task.model.config.image_size)}
 
     def sample(step, train_state, logger):
+        if not len(evals):
+            return
         items = [evals[i] for i in range(min(16, len(evals)))]
         images = np.stack([example(item, None)["image"] for item in items])
         tokenizer = image_tokenizer(task, train_state.ema, train_state.state)
@@ -131,8 +149,7 @@ def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
     start_params, start_state = _start(task, sections)
     fingerprint = f"{manifest.fingerprint}/{data.split}"
     if isinstance(task, DecoderTask):
-        there = ImageTokenizer(task.model.config, *task.start)
-        fingerprint += f"/{model_folder.digest(there)}"
+        fingerprint += f"/{_digest(task)}"
     return Run(
         task,
         batches(source, example, sections["train"]),

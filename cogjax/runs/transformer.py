@@ -32,11 +32,12 @@ from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
 from cogjax.models.reconstructor import decoder_of, expected_codes
 from cogjax.ops.kernels import choose
 from cogjax.pipeline import TextToImage
-from cogjax.runs.common import Run, batches, eval_batches, task_section
+from cogjax.runs.common import DataConfig, Run, batches, eval_batches, task_section
 from cogjax.sampling.autoregressive import Sampler
 from cogjax.tasks.end_to_end import EndToEndConfig, EndToEndTask
 from cogjax.tasks.lm import LMTask
 from cogjax.tasks.two_way import TwoWayTask
+from cogjax.train.processes import say
 
 Task = LMTask | TwoWayTask | EndToEndTask
 
@@ -113,6 +114,11 @@ class Transformer:
         transformer = section(settings, config.get("model", {}), "model")
         mixture = task_section(kind.mixture, config)
         asks = getattr(mixture, "questions", 0)
+        if data.questions and not asks:
+            raise UserError(
+                "data.questions is read only where task.questions, of task ernie_vilg "
+                "or end_to_end, is above 0: set that too, or leave both out"
+            )
         for key in ("tokenizer", "text", *(["questions"] if asks else [])):
             if not getattr(data, key):
                 raise UserError(f"config key 'data.{key}' is required for task {name}")
@@ -160,8 +166,7 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
     """The run of a transformer over the data of the sections; codes are kept."""
     data, sampling, task = sections["data"], sections["sample"], lm.task
     manifest = records.read_manifest(data.path)
-    tokenizer = model_folder.find(data.tokenizer) / "tokenizer.safetensors"
-    digest = _digest(tokenizer, model_folder.find_text(data.text))
+    digest = _digest(data)
     layout, fingerprint = lm.layout, f"{manifest.fingerprint}/{data.split}/{digest}"
     asks = getattr(lm.mixture, "questions", 0)
     if asks:
@@ -183,6 +188,8 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
     def sources(split):
         """(pairs, how an example is drawn from one) of a split."""
         asked = coded(split, data.questions, "questions") if asks else None
+        if asked:
+            _say_what_is_cut(lm, asked, split)
         return coded(split), functools.partial(example, asked)
 
     def sample(step, train_state, logger):
@@ -248,6 +255,28 @@ def _check_answers(lm: Transformer) -> None:
         )
 
 
+def _say_what_is_cut(lm: Transformer, asked: Sequence, split: str) -> None:
+    """Counts questions and answers that are longer than what is learnt of them."""
+    lengths = [
+        (len(question), len(answer))
+        for i in range(len(asked))
+        for question, answer in asked[i][0]
+    ]
+    limits = {
+        "model.text_len": lm.layout.text_len,
+        "task.answer_len": lm.mixture.answer_len,
+    }
+    for which, (setting, most) in enumerate(limits.items()):
+        of = [each[which] for each in lengths]
+        long = sum(length > most for length in of)
+        if long:
+            what = ("questions", "answers")[which]
+            say(
+                f"{long} of {len(of)} {what} of split '{split}' are cut to {most} "
+                f"pieces: all of the longest needs {setting} {max(of)}"
+            )
+
+
 def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
     """Parameters to start from; None is at random."""
     weights = sections["data"].weights
@@ -266,6 +295,11 @@ def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
         parts = lm.parts({}, Sampler())
         there = model_folder.load_reconstructor(weights, parts)
         params["transformer"] = found
+        if there and there.config != lm.mixture.reconstructor:
+            raise UserError(
+                f"data.weights, {weights}, has another reconstructor than the config "
+                f"section 'task': set task.reconstructor to that, {there.config}"
+            )
         if there:
             params["reconstructor"] = there.params
             return params
@@ -344,8 +378,14 @@ def _encode_items(
     return np.concatenate(codes).reshape(len(items), grid_size**2)
 
 
-def _digest(*paths: Path) -> str:
+def sources_digest(config: Mapping[str, Any]) -> str:
+    """Part of a run's fingerprint: of both tokenizers."""
+    return _digest(section(DataConfig, config["data"], "data"))
+
+
+def _digest(data: DataConfig) -> str:
     digest = hashlib.sha256()
-    for path in paths:
+    tokenizer = model_folder.find(data.tokenizer) / "tokenizer.safetensors"
+    for path in (tokenizer, model_folder.find_text(data.text)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -26,6 +26,8 @@ from cogjax.ops.cache import Cache
 class Sampler:
     """How a token is drawn: static, so that one compiled loop serves one choice.
 
+    ValueError for a value out of range.
+
     temperature: > 0, or 0 for the most probable token. top_k: 0 keeps all. top_p: 1
     keeps all. guidance: classifier-free scale, 1 is off.
     """
@@ -34,6 +36,18 @@ class Sampler:
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
+
+    def __post_init__(self):
+        for name, expected, fits in (
+            ("temperature", "0 or more", 0 <= self.temperature < float("inf")),
+            ("top_k", "0 (all) or more", self.top_k >= 0),
+            ("top_p", "above 0, up to 1", 0 < self.top_p <= 1),
+            ("guidance", "a number", abs(self.guidance) < float("inf")),
+        ):
+            if not fits:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, expected {expected}"
+                )
 
     def draw(self, uniforms: Array, logits: Array) -> Array:
         """One token for each row: uniforms [b], logits [b, v] -> int32 [b]."""

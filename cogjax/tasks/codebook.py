@@ -51,6 +51,14 @@ class CodebookConfig:
             raise ValueError(f"method is {self.method!r}, expected one of {METHODS}")
         if self.method == "ema" and not self.restart_below:
             raise ValueError("method 'ema' starts by restarts: set restart_below")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay is {self.decay}, expected 0 to below 1")
+        for name in ("temperature_start", "temperature_end", "anneal_steps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected above 0")
+        for name in ("commitment", "restart_below", "kl_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
 
 
 class Codebook:

@@ -65,6 +65,7 @@ class EndToEndConfig(TwoWayMixture):
     adaptive: bool = True
 
     def __post_init__(self):
+        super().__post_init__()
         kind = self.reconstructor.kind
         if self.pixels == "logit_laplace" and kind != "dvae":
             raise ValueError(

@@ -30,13 +30,15 @@ class Judge:
     def __init__(self, settings: JudgeSettings, image_size: int, side: int = 3):
         """side: of the kernel of the drawing network's last convolution.
 
-        ValueError for more layers than pictures of so many pixels a side have.
+        ValueError for more layers than can halve pictures of so many pixels a side.
         """
         sizes = DiscriminatorConfig(settings.disc_layers, settings.disc_width)
-        if sizes.patches(image_size) < 1:
+        unit = 2**settings.disc_layers
+        if sizes.patches(image_size) < 1 or image_size % unit:
             raise ValueError(
                 f"disc_layers {settings.disc_layers} is too many for pictures of "
-                f"{image_size} px: choose fewer"
+                f"{image_size} px, which must be a multiple of {unit} and at least "
+                f"{3 * unit}: choose fewer"
             )
         self.settings, self.network = settings, Discriminator(sizes)
         self._size, self._side = image_size, side

@@ -207,10 +207,13 @@ class Checkpoints:
         )
 
 
-def restore_params(workdir: str | os.PathLike, which: str = "ema") -> tuple[Any, Any]:
-    """Newest (params, task state) of a run as numpy trees, without building the model.
+def restore_params(
+    workdir: str | os.PathLike, which: str = "ema"
+) -> tuple[Any, Any, str]:
+    """Newest (params, task state, fingerprint) of a run, without building the model.
 
-    which: "ema" or "params". Damaged steps are said and passed over. UserError if the
+    Numpy trees; the fingerprint is that of `Checkpoints.save`. which: "ema" or
+    "params". Damaged steps are said and passed over. UserError if the
     run has no readable checkpoint.
     """
     folder = Path(workdir) / "checkpoints"
@@ -222,14 +225,17 @@ def restore_params(workdir: str | os.PathLike, which: str = "ema") -> tuple[Any,
             dict(manager.item_metadata(step)["state"]),
             is_leaf=lambda leaf: hasattr(leaf, "shape"),
         )
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        restored = manager.restore(step, args=args)["state"]
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
+        )
+        found = manager.restore(step, args=args)
+        restored, meta = found["state"], found["meta"]
     except Exception as error:
         reason = _first_line(error)
         raise UserError(f"cannot read step {step} of {folder}: {reason}") from error
     finally:
         manager.close()
-    return restored[which], restored["state"]
+    return restored[which], restored["state"], meta["fingerprint"]
 
 
 def _newest_good(folder: Path) -> int:

@@ -115,14 +115,15 @@ def fit(
         lock_workdir(workdir),
         Watchdog(workdir, config.step_timeout) as watchdog,
     ):
-        if run_config is not None and jax.process_index() == 0:
-            save_json(run_config, workdir / "config.json")
         given = {"params": start_params, "ema": start_params, "state": start_state}
         checkpoints, goodput = Checkpoints(workdir, config.keep), Goodput()
         with goodput.time("restore"):
             train_state, shardings, example_index = _start(
                 task, tx, config, mesh, checkpoints, fingerprint, given
             )
+        # Of a run that goes on only here: what is refused leaves the earlier one's.
+        if run_config is not None and jax.process_index() == 0:
+            save_json(run_config, workdir / "config.json")
         logger = Logger(workdir, int(train_state.step))
         goodput.add("lost", logger.lost_seconds)
         evaluate = (config.eval_every, _make_eval(task, eval_batches, mesh))

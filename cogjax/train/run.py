@@ -76,13 +76,14 @@ class Run:
             self.logger.close()
 
     def _periodic(self, train_state: TrainState) -> None:
+        # First: what a hook stumbles over must not cost the steps before it.
+        if self._due(self.config.save_every):
+            self._save(train_state)
         for every, action in self.hooks:
             if self._due(every):
                 self.watchdog.expect_long()
                 with self.goodput.time("eval"):
                     action(self.number, train_state, self.logger)
-        if self._due(self.config.save_every):
-            self._save(train_state)
 
     def _due(self, every: int) -> bool:
         last = self.number == self.config.steps

@@ -121,6 +121,9 @@ def _gradients(task, train_state, batch, key, accumulate):
 
     def part(state, inputs):
         index, part_batch = inputs
+        if "step" in state:
+            # What a task counts are updates, not parts of one.
+            state = {**state, "step": train_state.state["step"]}
         (_, (loss, (state, metrics))), grads = grad_fn(
             train_state.params, state, part_batch, jax.random.fold_in(key, index)
         )

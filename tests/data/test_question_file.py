@@ -59,6 +59,14 @@ def test_questions_of_a_picture_are_one_example(folder):
     np.testing.assert_array_equal(pixels, np.broadcast_to([0, 0, 255], (8, 8, 3)))
 
 
+def test_a_picture_by_two_names_is_one(folder):
+    names = ("red.png", "./red.png", f"../{folder.name}/red.png")
+    rows = [{**GOOD, "image": name} for name in names]
+    manifest = import_questions(written(folder, *rows), folder / "set", size=8)
+    assert sum(manifest.counts.values()) == 1
+    assert manifest.info == {"num_questions": 3}
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -71,6 +79,10 @@ def test_questions_of_a_picture_are_one_example(folder):
         (
             {**GOOD, "image": "../outside.png"},
             "asked.jsonl:2: .*outside.png is outside",
+        ),
+        (
+            {**GOOD, "image": "x" * 300},
+            "asked.jsonl:2: picture x+: File name too long",
         ),
         ({**GOOD, "image": "lost.png"}, "asked.jsonl:2: picture lost.png is missing"),
         ({**GOOD, "image": "broken.png"}, "asked.jsonl:2: picture broken.png: not a"),

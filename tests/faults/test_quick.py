@@ -214,8 +214,8 @@ def test_lasting_nan_stops_with_the_last_good_state(tmp_path):
     with Run(tmp_path / "run", replace(RUN, poison=tuple(range(20, 60)))) as run:
         assert run.wait() == [2]
         assert "updates in a row were not finite" in run.said()
-    params, _ = restore_params(run.workdir, "params")
+    params, *_ = restore_params(run.workdir, "params")
     finish(tmp_path / "good", replace(RUN, steps=20))
-    good, _ = restore_params(tmp_path / "good", "params")
+    good, *_ = restore_params(tmp_path / "good", "params")
     np.testing.assert_array_equal(params["w"], good["w"])
     TABLE.add("F1", "NaN batches for ever", 1, 1)

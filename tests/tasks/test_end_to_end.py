@@ -197,6 +197,8 @@ def test_the_discriminator_is_trained_by_its_own_loss_alone(settings):
 def test_settings_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="needs reconstructor.kind 'dvae'"):
         EndToEndConfig(pixels="logit_laplace")
+    with pytest.raises(ValueError, match="captions is 0, at least 1"):
+        EndToEndConfig(captions=0)
     with pytest.raises(ValueError, match="needs .* 'vqvae' or 'vqgan', got 'dvae'"):
         EndToEndConfig(disc_weight=1.0, reconstructor=ReconstructorConfig("dvae"))
     with pytest.raises(ValueError, match="start 'tokenizer' needs .* 'vqvae'"):

@@ -68,6 +68,14 @@ def test_unknown_method_is_refused():
         VQTask(TOKENIZERS["nano"], VQConfig(method="magic"))
 
 
+@pytest.mark.parametrize(
+    "settings", [{"decay": 1.0}, {"anneal_steps": 0}, {"commitment": -1.0}]
+)
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} is .*, expected"):
+        VQConfig(**settings)
+
+
 def test_psnr_is_that_of_the_clipped_reconstruction():
     task = VQTask(TOKENIZERS["nano"], VQConfig(method="fixed"))
     shapes, state = jax.eval_shape(task.init, jax.random.key(0))

@@ -117,7 +117,7 @@ def test_nothing_is_moved_if_nothing_is_good(run):
 
 def test_export_takes_the_good_one_and_moves_nothing(run):
     damage(files(run, 2)[-1], "flip", random.Random(0))
-    params, _ = restore_params(run, "params")
+    params, *_ = restore_params(run, "params")
     assert params["w"][0, 0] == 1
     assert steps(run / "checkpoints") == [1, 2]
 

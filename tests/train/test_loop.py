@@ -112,7 +112,7 @@ def test_restore_on_more_devices(uninterrupted, tmp_path):
 
 
 def test_restored_params_need_no_model(uninterrupted):
-    params, state = restore_params(uninterrupted[0], "params")
+    params, state, _ = restore_params(uninterrupted[0], "params")
     assert params["w"].shape == (8, 2)
     assert int(state["seen"]) == 96
 
@@ -124,7 +124,7 @@ def test_persistent_nan_stops_with_the_last_good_weights(tmp_path):
     good = train(tmp_path / "good", 5)
     with pytest.raises(UserError, match="updates in a row were not finite"):
         train(tmp_path / "bad", 50, batches)
-    params, _ = restore_params(tmp_path / "bad", "params")
+    params, *_ = restore_params(tmp_path / "bad", "params")
     np.testing.assert_array_equal(params["w"], good.params["w"])
 
 

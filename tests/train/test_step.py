@@ -45,6 +45,13 @@ def test_weights_approach_the_answer_and_state_counts():
     assert int(state.step) == 10
 
 
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_task_counts_updates(accumulate):
+    state, _ = run(3, accumulate=accumulate)
+    assert int(state.state["step"]) == 3
+    assert int(state.state["seen"]) == 24
+
+
 def test_ema_follows_its_closed_form():
     """decay_t = min(0.9, (1 + t) / (10 + t)) from the initial parameters on."""
     expected = np.asarray(run(0)[0].params["w"])

@@ -9,17 +9,21 @@ import numpy as np
 
 
 class Line:
-    """Fits y = x @ w; the state counts the examples seen, noise comes from the key."""
+    """Fits y = x @ w; the state counts examples and calls, noise comes from the key."""
 
     def init(self, key):
         params = {"w": jax.random.normal(key, (8, 2)), "bias": jnp.zeros(2)}
-        return params, {"seen": jnp.zeros((), jnp.int32)}
+        return params, {
+            "seen": jnp.zeros((), jnp.int32),
+            "step": jnp.zeros((), jnp.int32),
+        }
 
     def loss(self, params, state, batch, key):
         noise = 0.01 * jax.random.normal(key, batch["y"].shape)
         error = batch["x"] @ params["w"] + params["bias"] - batch["y"] + noise
         loss = jnp.mean(jnp.square(error))
-        state = {"seen": state["seen"] + batch["x"].shape[0]}
+        seen, step = state["seen"] + batch["x"].shape[0], state["step"] + 1
+        state = {"seen": seen, "step": step}
         return loss, (state, {"error": jnp.mean(jnp.abs(error))})
 
     def eval_metrics(self, params, state, batch, key):
