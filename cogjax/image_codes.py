@@ -66,8 +66,9 @@ def reconstruct(
     decoder = Reconstructor(found.config, parts.tokenizer.config)
     rows = (*prompts, np.reshape(codes, (len(codes), -1)))
     batches = zip(*(chunks(row, batch_size) for row in rows), strict=True)
+    weights = jax.device_put(found.params)
     done = [
-        np.asarray(_reconstruct(network, decoder, params, found.params, *batch))
+        np.asarray(_reconstruct(network, decoder, params, weights, *batch))
         for batch in batches
     ]
     return np.concatenate(done)[: len(codes)]
@@ -75,8 +76,9 @@ def reconstruct(
 
 def _batched(function, tokenizer: ImageTokenizer, rows, batch_size) -> np.ndarray:
     network = network_of(tokenizer.config)
+    weights = jax.device_put((tokenizer.params, tokenizer.codebook))
     done = [
-        np.asarray(function(network, tokenizer.params, tokenizer.codebook, chunk))
+        np.asarray(function(network, *weights, chunk))
         for chunk in chunks(rows, batch_size)
     ]
     return np.concatenate(done)[: len(rows)]

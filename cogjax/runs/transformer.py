@@ -371,6 +371,8 @@ def _encode_items(
     """Codes int32 [n, grid * grid]; holds the pixels of one batch at a time."""
     size, grid_size = tokenizer.config.image_size, tokenizer.config.grid
     codes = [np.zeros((0, grid_size, grid_size), np.int32)]
+    weights = jax.device_put((tokenizer.params, tokenizer.codebook))
+    tokenizer = ImageTokenizer(tokenizer.config, *weights)
     for start in range(0, len(items), batch_size):
         chunk = items[start : start + batch_size]
         images = np.stack([records.decode_image(item.image, size) for item in chunk])

@@ -171,7 +171,7 @@ class TwoWayTask:
         places = jnp.concatenate([question, answer], axis=-1)
         logits = self._logits_behind(
             params, codes, inputs, places, key, scales, num_text, real
-        )[:, :, num_text - 1 :]
+        )
         weights = (targets != pad).astype(jnp.float32)
         targets -= self.vocab.text_start
         values = losses.token_losses(logits, targets)
@@ -182,25 +182,24 @@ class TwoWayTask:
     ) -> Array:
         """Of text and commands, after each token of texts behind one picture.
 
-        codes: [b, n]; texts, their positions `places`, visible: [b, k, t] -> [b, k, t,
-        v]. The k texts see the picture and nothing of each other, see `reading`.
+        codes: [b, n]; texts, their positions `places`, visible: [b, k, t] -> [b, k, m,
+        v] of the last m places, from the end of a question on. The k texts see the
+        picture and nothing of each other, see `reading`.
         """
-        batch, num_texts, _ = texts.shape
+        batch, num_texts, length = texts.shape
+        ends = [codes.shape[1] + length * (i + 1) for i in range(num_texts)]
+        count = length - max(num_question - 1, 0)
+        vocab = slice(self.vocab.text_start, self.vocab.size)
         image = jnp.arange(codes.shape[1]) + self.config.num_text
         image = jnp.broadcast_to(image, codes.shape)
         network = ImageLM(reading(self.config, num_question, num_texts))
-        (logits,), _ = network.apply(
+        logits, _ = network.apply(
             {"params": params},
             jnp.concatenate([codes, texts.reshape(batch, -1)], axis=1),
             jnp.concatenate([image, places.reshape(batch, -1)], axis=1),
             key=key,
             scales=scales,
-            parts=(
-                (
-                    slice(codes.shape[1], None),
-                    slice(self.vocab.text_start, self.vocab.size),
-                ),
-            ),
+            parts=tuple((slice(end - count, end), vocab) for end in ends),
             visible=None if visible is None else visible.reshape(batch, -1),
         )
-        return logits.reshape(*texts.shape, -1)
+        return jnp.stack(logits, axis=1)
