@@ -61,7 +61,10 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class Run:
-    """What `fit` needs of a task; `sample` is its hook that draws pictures."""
+    """What `fit` needs of a task; `sample` is its hook that draws pictures.
+
+    start_params, start_state: entries that replace the task's random start.
+    """
 
     task: Any
     batches: Any

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from cogjax import model_folder
@@ -162,7 +161,7 @@ def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
 
 
 def _start(task: Task, sections: Mapping[str, Any]) -> tuple[Any, Any]:
-    """(params, state) to start from; None is at random."""
+    """Entries of (params, state) to start from; None is at random."""
     data, train = sections["data"], sections["train"]
     source, other = "weights", "tokenizer"
     if isinstance(task, DecoderTask):
@@ -177,6 +176,5 @@ def _start(task: Task, sections: Mapping[str, Any]) -> tuple[Any, Any]:
             f"data.weights, {data.weights}, is a {kind_of(there.config)} of another "
             f"shape than the config section 'model': set that to {there.config}"
         )
-    fresh = jax.jit(task.init)(jax.random.key(train.seed))
     part = train.batch_size // train.accumulate
-    return task.start_at(*fresh, there.params, there.codebook, part)
+    return task.start_at(there.params, there.codebook, part)

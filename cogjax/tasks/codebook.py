@@ -100,16 +100,16 @@ class Codebook:
             state["offset"] = jnp.zeros(shape)
         return params, state
 
-    def start_at(self, params, state, net: Any, codebook: Array, batch_size: int):
-        """`init`'s (params, state) with a trained network and codebook [k, z] instead.
+    def start_at(self, net: Any, codebook: Array, batch_size: int):
+        """What a trained network and codebook [k, z] replace of `init`'s.
 
-        batch_size: pictures a call of `quantize`. No code is dead at first.
+        Returns entries of (params, state). batch_size: pictures a call of `quantize`.
+        No code is dead at first.
         """
-        params = {**params, "net": net}
+        params = {"net": net}
         even = batch_size * self.model.config.grid**2 / len(codebook)
         counts = jnp.full(len(codebook), even)
-        stats = {"counts": counts, "sums": even * codebook}
-        state = {**state, "stats": stats}
+        state = {"stats": {"counts": counts, "sums": even * codebook}}
         if self.config.method == "fixed":
             # Not the first step, which would draw it anew.
             state |= {"codebook": codebook, "step": jnp.ones((), jnp.int32)}

@@ -66,9 +66,9 @@ class GANTask:
         params["discriminator"] = self._pictures.init(jax.random.fold_in(key, 1))
         return params, state
 
-    def start_at(self, params, state, net: Any, codebook: Array, batch_size: int):
-        """`init`'s (params, state) with what was trained: `Codebook.start_at`."""
-        return self._codes.start_at(params, state, net, codebook, batch_size)
+    def start_at(self, net: Any, codebook: Array, batch_size: int):
+        """What they replace of `init`'s (params, state): `Codebook.start_at`."""
+        return self._codes.start_at(net, codebook, batch_size)
 
     def codebook(self, params, state) -> Array:
         """The codebook in use, [k, z]."""

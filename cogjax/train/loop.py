@@ -100,8 +100,8 @@ def fit(
 
     `make_batches(k)` yields the batches from step k on. SIGTERM and SIGINT, to any
     process, make all save the same step and exit with status 17; the same call then
-    continues bitwise. `start_params` and `start_state` replace the random
-    start of a new run (fine-tuning).
+    continues bitwise. The entries of `start_params` and
+    `start_state`, dicts, replace those of a new run's random start (fine-tuning).
     Raises UserError if the updates stay non-finite, if a checkpoint cannot be saved, if
     another trainer has the workdir, or if the processes differ in what they train.
     """
@@ -141,7 +141,7 @@ def fit(
 def _start(task, tx, config, mesh, checkpoints, fingerprint, given):
     """(restored or fresh state on the mesh, its shardings, example index).
 
-    given: fields of a fresh state, None for those of `task.init`.
+    given: entries of a fresh state's fields, else they are those of `task.init`.
     """
 
     def init(key):
@@ -153,12 +153,13 @@ def _start(task, tx, config, mesh, checkpoints, fingerprint, given):
     restored = checkpoints.restore(abstract, shardings, fingerprint)
     if restored is None:
         fresh = jax.jit(init, out_shardings=shardings)(key)
-        for name, value in given.items():
-            if value is not None:
-                value = jax.device_put(value, getattr(shardings, name))
+        for name, entries in given.items():
+            field, places = getattr(fresh, name), getattr(shardings, name)
+            for key, value in (entries or {}).items():
+                value = jax.device_put(value, places[key])
                 # A copy: the step donates its arguments, each buffer once.
-                value = jax.tree.map(jax.numpy.copy, value)
-                fresh = dataclasses.replace(fresh, **{name: value})
+                field = {**field, key: jax.tree.map(jax.numpy.copy, value)}
+            fresh = dataclasses.replace(fresh, **{name: field})
         return fresh, shardings, 0
     train_state, example_index = restored
     say(f"resuming at step {int(train_state.step)}")

