@@ -145,7 +145,7 @@ def test_an_export_with_another_tokenizer_is_refused(nano_data, nano_folder, tmp
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("method", ["ema", "straight_through", "fixed"])
+@pytest.mark.parametrize("method", ["ema", "fixed"])
 def test_a_tokenizer_starts_from_the_given_weights(
     method, nano_data, nano_folder, tmp_path
 ):

@@ -5,10 +5,11 @@ from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import UserError
 from cogjax.evaluate.emoji import evaluate_emoji
+from cogjax.evaluate.style import train_judge
 from cogjax.pipeline import Generation
 
 STYLES = ("flat", "grey")
-SIZE = 32
+SIZE = 16
 
 
 def picture(concept, style):
@@ -42,6 +43,20 @@ def data(tmp_path_factory):
                 to.write("pairs" if held_out else split, example(concept, style))
         to.finish({})
     return str(out)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_judge():
+    """The style judge of the data is trained once: it sees nothing of the model."""
+    with pytest.MonkeyPatch.context() as patch:
+        trained = []
+
+        def train_once(*args, **settings):
+            trained.extend([] if trained else [train_judge(*args, **settings)])
+            return trained[0]
+
+        patch.setattr("cogjax.evaluate.emoji.train_judge", train_once)
+        yield
 
 
 class Oracle:

@@ -95,9 +95,9 @@ def test_the_draw_inverts_the_distribution_function(size):
 def test_large_draw_is_unbiased():
     """Of evenly spread numbers, each token and all before it get their share.
 
-    The count is off by half a number at most: a share that is off by 2e-5 shows.
+    The count is off by half a number at most: a share that is off by 6e-5 shows.
     """
-    logits, draws = jax.random.normal(jax.random.key(1), (1, 8192)), 30_000
+    logits, draws = jax.random.normal(jax.random.key(1), (1, 8192)), 10_000
     uniforms = ((np.arange(draws) + 0.5) / draws).astype("f4").reshape(-1, 1000)
     # An argument: XLA would spend a minute on folding what depends on a constant.
     one = jax.jit(lambda u, x: sample(u, jnp.tile(x, (1000, 1)), **PLAIN))
