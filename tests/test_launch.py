@@ -83,65 +83,68 @@ def test_unknown_stage(file):
         config.load(f"{file}transfomer")
 
 
-def test_tokenizer_run_exports_what_the_transformer_reads(
-    nano_data, nano_folder, tmp_path
-):
-    out = launch.train(nano("tokenizer", nano_data, nano_folder), tmp_path / "vq")
+@pytest.fixture(scope="module")
+def vq(nano_data, nano_folder, tmp_path_factory):
+    """Config and work folder of a tokenizer; no picture is there to evaluate on."""
+    folder = tmp_path_factory.mktemp("vq")
+    with DatasetBuilder(folder / "set", "folder", 16, {"train": 1, "val": 1}) as to:
+        examples = open_split(nano_data, "train")
+        for i in range(len(examples)):
+            to.write("train", examples[i])
+        to.finish({})
+    run = nano("tokenizer", folder / "set", nano_folder)
+    launch.train(run, folder / "run")
+    return run, folder / "run"
+
+
+def test_tokenizer_run_exports_what_the_transformer_reads(vq, nano_data, nano_folder):
+    out = vq[1] / "export"
     # The tokenizer alone, without the text model or the transformer.
     assert {p.name for p in out.iterdir()} == {"config.json", "tokenizer.safetensors"}
     run = nano("transformer", nano_data, nano_folder, data__tokenizer=out)
     assert launch.describe(run)["parameters"] > 0
 
 
-def test_fine_tuning_starts_from_the_given_weights(nano_data, nano_folder, tmp_path):
-    # With steps of next to no size, the export is the start.
+def test_a_refused_start_changes_nothing(vq, tmp_path):
+    run, workdir = vq[0], shutil.copytree(vq[1], tmp_path / "run")
+    before = (workdir / "config.json").read_bytes()
+    other = {**run, "model": {**run["model"], "codebook_size": 5}}
+    with pytest.raises(UserError, match="codebook|shape|counts"):
+        launch.train(other, workdir)
+    assert (workdir / "config.json").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def tuned(nano_data, nano_folder, tmp_path_factory):
+    """Work folder of a fine-tuning with steps of next to no size."""
     still = {"optim__lr": 1e-9, "optim__adam_lr": 1e-9}
     run = nano(
         "transformer", nano_data, nano_folder, data__weights=nano_folder, **still
     )
-    out = launch.train(run, tmp_path / "lm")
+    workdir = tmp_path_factory.mktemp("tuned") / "lm"
+    launch.train(run, workdir)
+    return workdir
+
+
+def test_fine_tuning_starts_from_the_given_weights(tuned, nano_folder):
+    out = tuned / "export"
     start, end = (load_tree(p / "transformer.safetensors") for p in (nano_folder, out))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, start)
     # The exported folder is a whole model, and the run drew with it and evaluated.
     assert cogjax.load(out).generate("a red apple").pixels.shape[-1] == 3
-    logged = metrics(tmp_path / "lm")
-    assert any("eval/loss" in row for row in logged)
-    assert list((tmp_path / "lm" / "samples").iterdir())
+    assert any("eval/loss" in row for row in metrics(tuned))
+    assert list((tuned / "samples").iterdir())
 
 
-def test_a_run_without_pictures_to_evaluate_on(nano_data, nano_folder, tmp_path):
-    run = nano("tokenizer", nano_data, nano_folder, data__eval_split="empty")
-    source = tmp_path / "set"
-    with DatasetBuilder(source, "folder", 16, {"train": 1, "empty": 1}) as to:
-        examples = open_split(nano_data, "train")
-        for i in range(len(examples)):
-            to.write("train", examples[i])
-        to.finish({})
-    run["data"]["path"] = str(source)
-    assert launch.train(run, tmp_path / "vq").is_dir()
-
-
-def test_a_refused_start_changes_nothing(nano_data, nano_folder, tmp_path):
-    run = nano("tokenizer", nano_data, nano_folder)
-    launch.train(run, tmp_path / "vq")
-    before = (tmp_path / "vq" / "config.json").read_text()
-    run["model"] |= {"codebook_size": 5}
-    with pytest.raises(UserError, match="codebook|shape|counts"):
-        launch.train(run, tmp_path / "vq")
-    assert (tmp_path / "vq" / "config.json").read_text() == before
-
-
-def test_an_export_with_another_tokenizer_is_refused(nano_data, nano_folder, tmp_path):
-    source = shutil.copytree(nano_folder, tmp_path / "tokenizer")
-    run = nano("transformer", nano_data, nano_folder, data__tokenizer=source)
-    run["sample"]["prompts"] = ()
-    run["eval"]["batches"] = 0
-    launch.train(run, tmp_path / "lm")
-    there = load_tokenizer(source)
+def test_an_export_with_another_tokenizer_is_refused(tuned, nano_folder, tmp_path):
+    workdir = shutil.copytree(tuned, tmp_path / "lm")
+    there = load_tokenizer(nano_folder)
     other = dataclasses.replace(there, codebook=there.codebook + 1)
-    save_tokenizer(other, source)
+    run = json.loads((workdir / "config.json").read_text())
+    run["data"]["tokenizer"] = str(save_tokenizer(other, tmp_path / "tokenizer"))
+    (workdir / "config.json").write_text(json.dumps(run))
     with pytest.raises(UserError, match="is another one now than it was trained with"):
-        launch.export(tmp_path / "lm", tmp_path / "out")
+        launch.export(workdir, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
