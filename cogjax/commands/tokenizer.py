@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from cogjax.commands.arguments import add_command, number, read_lines, whole
+from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 from cogjax.files import check_folder, check_folder_for, write_atomic
 
@@ -60,14 +61,16 @@ def _compare(args: argparse.Namespace) -> None:
     from cogjax.evaluate.lpips import load_lpips
     from cogjax.evaluate.reconstruction import compare
 
-    found = compare(
-        args.folders,
-        args.data,
-        args.split,
-        args.n,
-        distance=load_lpips(args.lpips_weights),
-        extractor=make_extractor(args.extractor, args.weights_file),
-    )
+    with Progress() as progress:
+        found = compare(
+            args.folders,
+            args.data,
+            args.split,
+            args.n,
+            distance=load_lpips(args.lpips_weights),
+            extractor=make_extractor(args.extractor, args.weights_file),
+            progress=progress,
+        )
     report = {k: v for k, v in vars(found).items() if k != "sheet"}
     report["rows"] = [asdict(row) for row in found.rows]
     buffer = io.BytesIO()

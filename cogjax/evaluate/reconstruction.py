@@ -91,6 +91,7 @@ def compare(
     distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
     extractor: FeatureExtractor,
     columns: int = 8,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Comparison:
     """Encodes and decodes the first n pictures of a split with each tokenizer.
 
@@ -98,6 +99,7 @@ def compare(
       folders: tokenizer or model folders, or names of shipped models.
       distance: LPIPS, as `load_lpips`. extractor: for rFD.
       columns: pictures a row of the sheet; a row of originals, then one a tokenizer.
+      progress: called as progress(tokenizers done, of so many, label).
 
     Raises:
       UserError: tokenizers of different sizes, no tokenizer, or too few pictures.
@@ -110,7 +112,9 @@ def compare(
     images = _pictures(data, split, n, next(iter(sizes.values())))
     wanted = Moments.of(extractor(images))
     rows, shown = [], [images[:columns]]
-    for name, tokenizer in tokenizers.items():
+    progress = progress or (lambda done, total, label: None)
+    for done, (name, tokenizer) in enumerate(tokenizers.items()):
+        progress(done, len(tokenizers), f"comparing {name}")
         codes = encode(tokenizer, images)
         drawn = decode(tokenizer, codes)
         got = Moments.of(extractor(drawn))
@@ -123,6 +127,7 @@ def compare(
         }
         rows.append(_row(name, tokenizer, codes, figures))
         shown.append(drawn[:columns])
+    progress(len(tokenizers), len(tokenizers), "compared")
     sheet = grid(np.concatenate(shown), columns)
     return Comparison(len(images), data, split, extractor.id, tuple(rows), sheet)
 

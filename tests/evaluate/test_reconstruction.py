@@ -82,4 +82,6 @@ def test_the_command_writes_a_report(
     assert report["rows"][0]["kind"] == "vqvae"
     assert report["n"] == 2
     assert (tmp_path / "out" / "pictures.png").stat().st_size > 100
-    assert "2 pictures of val, rFD by means" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "2 pictures of val, rFD by means" in said.out
+    assert "compared: 1 of 1" in said.err
