@@ -67,18 +67,24 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     workdir, out = Path(workdir), Path(out)
     config = load_json(workdir / "config.json")
     params, state, fingerprint = restore_params(workdir, "ema")
-    sections, name = sections_of(config), _task_name(config)
-    kind = tokenizer if name in tokenizer.KINDS else transformer
-    digest = kind.sources_digest(config)
+    if _task_name(config) in tokenizer.KINDS:
+        task = tokenizer.make_task(config)
+        _check_sources(workdir, tokenizer.sources_digest(task), fingerprint)
+        return tokenizer.save(task, config, params, state, out, dtype)
+    sections = sections_of(config)
+    digest = transformer.sources_digest(sections["data"])
+    _check_sources(workdir, digest, fingerprint)
+    parts = Transformer.of(config, sections).parts(params, sections["sample"].sampler)
+    return model_folder.save(parts, out, dtype)
+
+
+def _check_sources(workdir: Path, digest: str, fingerprint: str) -> None:
+    """UserError if the digest of a run's tokenizers is no part of its fingerprint."""
     if digest and digest not in fingerprint.split("/"):
         raise UserError(
             f"the tokenizer of {workdir} is another one now than it was trained with: "
             "put that back where the config's section 'data' says, and export again"
         )
-    if name in tokenizer.KINDS:
-        return tokenizer.save(config, params, state, out, dtype)
-    parts = Transformer.of(config, sections).parts(params, sections["sample"].sampler)
-    return model_folder.save(parts, out, dtype)
 
 
 def lm_task(config: Mapping[str, Any]) -> tuple[Task, Layout | TwoWayLayout]:

@@ -93,13 +93,10 @@ def _source(config: Mapping[str, Any]) -> Path:
     return model_folder.find(data.tokenizer)
 
 
-def sources_digest(config: Mapping[str, Any]) -> str:
+def sources_digest(task: Task) -> str:
     """Part of a run's fingerprint: of the tokenizer whose decoder is trained, or ""."""
-    task = make_task(config)
-    return _digest(task) if isinstance(task, DecoderTask) else ""
-
-
-def _digest(task: DecoderTask) -> str:
+    if not isinstance(task, DecoderTask):
+        return ""
     return model_folder.digest(ImageTokenizer(task.model.config, *task.start))
 
 
@@ -109,9 +106,10 @@ def image_tokenizer(task: Task, params, state) -> ImageTokenizer:
     return ImageTokenizer(task.model.config, task.network(params, state), codebook)
 
 
-def save(config: Mapping[str, Any], params, state, out: Path, dtype=None) -> Path:
+def save(
+    task: Task, config: Mapping[str, Any], params, state, out: Path, dtype=None
+) -> Path:
     """Writes a run's tokenizer; with the decoder of a model, all of that model."""
-    task = make_task(config)
     trained = image_tokenizer(task, params, state)
     if isinstance(task, DecoderTask):
         source = _source(config)
@@ -148,7 +146,7 @@ def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
     start_params, start_state = _start(task, sections)
     fingerprint = f"{manifest.fingerprint}/{data.split}"
     if isinstance(task, DecoderTask):
-        fingerprint += f"/{_digest(task)}"
+        fingerprint += f"/{sources_digest(task)}"
     return Run(
         task,
         batches(source, example, sections["train"]),
@@ -163,12 +161,11 @@ def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
 def _start(task: Task, sections: Mapping[str, Any]) -> tuple[Any, Any]:
     """Entries of (params, state) to start from; None is at random."""
     data, train = sections["data"], sections["train"]
-    source, other = "weights", "tokenizer"
-    if isinstance(task, DecoderTask):
-        source, other = other, source
+    decoder = isinstance(task, DecoderTask)
+    source, other = ("tokenizer", "weights") if decoder else ("weights", "tokenizer")
     if getattr(data, other):
         raise UserError(f"this task starts from data.{source}: leave out data.{other}")
-    if source == "tokenizer" or not data.weights:
+    if decoder or not data.weights:
         return None, None
     there = model_folder.load_tokenizer(model_folder.find(data.weights))
     if there.config != task.model.config:

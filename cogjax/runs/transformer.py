@@ -166,7 +166,7 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
     """The run of a transformer over the data of the sections; codes are kept."""
     data, sampling, task = sections["data"], sections["sample"], lm.task
     manifest = records.read_manifest(data.path)
-    digest = _digest(data)
+    digest = sources_digest(data)
     layout, fingerprint = lm.layout, f"{manifest.fingerprint}/{data.split}/{digest}"
     asks = getattr(lm.mixture, "questions", 0)
     if asks:
@@ -380,12 +380,8 @@ def _encode_items(
     return np.concatenate(codes).reshape(len(items), grid_size**2)
 
 
-def sources_digest(config: Mapping[str, Any]) -> str:
+def sources_digest(data: DataConfig) -> str:
     """Part of a run's fingerprint: of both tokenizers."""
-    return _digest(section(DataConfig, config["data"], "data"))
-
-
-def _digest(data: DataConfig) -> str:
     digest = hashlib.sha256()
     tokenizer = model_folder.find(data.tokenizer) / "tokenizer.safetensors"
     for path in (tokenizer, model_folder.find_text(data.text)):

@@ -213,8 +213,8 @@ def restore_params(
     """Newest (params, task state, fingerprint) of a run, without building the model.
 
     Numpy trees; the fingerprint is that of `Checkpoints.save`. which: "ema" or
-    "params". Damaged steps are said and passed over. UserError if the
-    run has no readable checkpoint.
+    "params". Damaged steps are said and passed over. UserError if the run has no
+    readable checkpoint.
     """
     folder = Path(workdir) / "checkpoints"
     step = _newest_good(folder)

@@ -100,8 +100,8 @@ def fit(
 
     `make_batches(k)` yields the batches from step k on. SIGTERM and SIGINT, to any
     process, make all save the same step and exit with status 17; the same call then
-    continues bitwise. The entries of `start_params` and
-    `start_state`, dicts, replace those of a new run's random start (fine-tuning).
+    continues bitwise. The entries of `start_params` and `start_state`, dicts, replace
+    those of a new run's random start (fine-tuning).
     Raises UserError if the updates stay non-finite, if a checkpoint cannot be saved, if
     another trainer has the workdir, or if the processes differ in what they train.
     """
