@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.families import cogview
+from cogjax.families.cogview import presets as cogview
 from cogjax.models.image_lm import (
     ImageLM,
     ImageLMConfig,
@@ -26,8 +26,8 @@ from cogjax.models.image_lm import (
 )
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
 from cogjax.ops.masks import Pattern, image_mask, layer_kinds, text_to_image_mask
-from cogjax.ops.matmul import WeightFormat
-from cogjax.sampling.autoregressive import (
+from cogjax.ops.packed import WeightFormat
+from cogjax.sampling.tokens.autoregressive import (
     Sampler,
     compiler_options,
     image_keys,

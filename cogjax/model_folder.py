@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.config import load_json, section
-from cogjax.data.layout import Layout
 from cogjax.data.text import TextTokenizer
-from cogjax.data.two_way import TwoWayLayout
 from cogjax.errors import UserError
-from cogjax.families import cogview, ernie_vilg
+from cogjax.families.cogview import presets as cogview
+from cogjax.families.cogview.layout import Layout
+from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.files import write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
@@ -29,7 +30,7 @@ from cogjax.models import reconstructor
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, param_shapes
 from cogjax.models.reconstructor import ReconstructorConfig
 from cogjax.models.tokenizers import KINDS, TokenizerConfig, kind_of, network_of
-from cogjax.sampling.autoregressive import Sampler
+from cogjax.sampling.tokens.autoregressive import Sampler
 
 FORMAT = 1
 

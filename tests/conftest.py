@@ -57,11 +57,11 @@ def make_nano_model(image_size=16):
     import numpy as np
 
     from cogjax.data.text import TextTokenizer
-    from cogjax.families import cogview
+    from cogjax.families.cogview import presets as cogview
     from cogjax.model_folder import ImageTokenizer, Parts
     from cogjax.models.image_lm import ImageLM
     from cogjax.models.vqvae import VQVAE
-    from cogjax.pipeline import TextToImage
+    from cogjax.pipelines.tokens import TextToImage
 
     rng = np.random.default_rng(0)
 

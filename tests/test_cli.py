@@ -245,7 +245,7 @@ def test_tokenizer_train_from_text(tmp_path, capsys):
 
 
 def test_train_reads_overrides_wherever_they_stand(tmp_path, monkeypatch, capsys):
-    from cogjax import launch
+    from cogjax.stages import run as launch
 
     config = tmp_path / "run.py"
     config.write_text("def get_config(arg=''): return {'optim': {'lr': 1.0}}")

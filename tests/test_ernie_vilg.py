@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import cogjax
-from cogjax import cli, config, launch, model_folder
+from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
-from cogjax.families import ernie_vilg
+from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import load_tree
-from cogjax.pipeline import TextToImage
-from cogjax.reader import Search
+from cogjax.pipelines.reader import Search
+from cogjax.pipelines.tokens import TextToImage
+from cogjax.stages import run as launch
 
 PROMPTS = ("a red apple", "一只猫的线稿")
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from cogjax import cli
-from cogjax.evaluate import runner
-from cogjax.evaluate.coco_suite import CocoSuite
-from cogjax.evaluate.emoji_suite import EmojiSuite
-from cogjax.evaluate.reading_suite import ReadingSuite
-from cogjax.evaluate.shapes_suite import ShapesSuite
+from cogjax.evaluate.suites import run as runner
+from cogjax.evaluate.suites.coco import CocoSuite
+from cogjax.evaluate.suites.emoji import EmojiSuite
+from cogjax.evaluate.suites.reading import ReadingSuite
+from cogjax.evaluate.suites.shapes import ShapesSuite
 from tests.conftest import make_nano_model
 
 
@@ -74,7 +74,7 @@ def test_shapes_with_a_real_model(folder, tmp_path, capsys, monkeypatch):
     config = json.loads((tmp_path / "copy" / "config.json").read_text())
     config["card"] = {"name": "renamed"}
     (tmp_path / "copy" / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr("cogjax.pipeline.TextToImage.generate", None)
+    monkeypatch.setattr("cogjax.pipelines.tokens.TextToImage.generate", None)
     assert evaluate(tmp_path / "copy", *words[1:]) == 0
     again = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert {**again, "model": None} == {**report, "model": None}
@@ -98,12 +98,12 @@ def test_coco_with_a_real_model(folder, photographs, monkeypatch, capsys):
         def outputs(self, images):
             return self(images), None
 
-    features = ModuleType("cogjax.evaluate.features")
+    features = ModuleType("cogjax.evaluate.judges.features")
     calls = []
     features.make_extractor = lambda name, weights: (
         calls.append((name, weights)) or (Extractor())
     )
-    monkeypatch.setitem(sys.modules, "cogjax.evaluate.features", features)
+    monkeypatch.setitem(sys.modules, "cogjax.evaluate.judges.features", features)
     words = [folder, "--suite", "coco", "--data", photographs, "--n", 4, "--out"]
     words += [photographs / "out", "--distractors", 2, "--extractor", "fake"]
     assert evaluate(*words, "--weights-file", "w.npz", "--best-of", 2) == 0
@@ -145,9 +145,9 @@ def test_options_reach_the_suite(suites, folder, photographs, tmp_path, capsys):
 
 
 def test_oracle_is_a_target_of_its_own(monkeypatch, tmp_path, capsys):
-    report = ModuleType("cogjax.evaluate.oracle_report")
+    report = ModuleType("cogjax.evaluate.suites.oracle")
     report.evaluate_oracle = lambda n, seed, progress: {"n": n, "seed": seed}
-    monkeypatch.setitem(sys.modules, "cogjax.evaluate.oracle_report", report)
+    monkeypatch.setitem(sys.modules, "cogjax.evaluate.suites.oracle", report)
     assert evaluate("oracle", "--n", 7, "--json", tmp_path / "o.json") == 0
     assert json.loads((tmp_path / "o.json").read_text()) == {"n": 7, "seed": 0}
     assert json.loads(capsys.readouterr().out) == {"n": 7, "seed": 0}

@@ -16,12 +16,12 @@ from cogjax import config as configs
 from cogjax.cli import main
 from cogjax.errors import UserError
 from cogjax.ops.masks import image_mask
-from cogjax.parallel.flops import count_flops
 from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh
 from cogjax.plan import sampling, topology
 from cogjax.plan import training as planning
+from cogjax.plan.flops import count_flops
 from cogjax.plan.sampling import plan_sampling
-from cogjax.plan.work import Work
+from cogjax.plan.workload import Work
 
 SMALL = (
     "--config.model.depth=4",

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 import cogjax
-from cogjax import cli, config, launch, model_folder
+from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
-from cogjax.families import ernie_vilg
+from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import load_tree
 from cogjax.models.image_lm import ImageLM, param_shapes, reading
-from cogjax.pipeline import TextToImage
-from cogjax.runs.transformer import Transformer, make_run
+from cogjax.pipelines.tokens import TextToImage
+from cogjax.stages import run as launch
+from cogjax.stages.transformer import Transformer, make_run
 
 COLOURS = {"red": (250, 20, 20), "blue": (20, 20, 250)}
 

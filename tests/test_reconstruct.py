@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 import cogjax
-from cogjax import cli, config, encode, launch
+from cogjax import cli, config
 from cogjax.errors import UserError
-from cogjax.evaluate.kept import model_digest
-from cogjax.image_codes import encode as encode_images
+from cogjax.evaluate.suites.cache import model_digest
 from cogjax.interop.safetensors import load_tree
-from cogjax.runs.transformer import Transformer, _start
-from cogjax.sampling.autoregressive import image_keys, prefill
-from cogjax.sampling.reconstruct import image_states
+from cogjax.pipelines.tokenize import encode as encode_images
+from cogjax.sampling.tokens.autoregressive import image_keys, prefill
+from cogjax.sampling.tokens.reconstruct import image_states
+from cogjax.stages import encode
+from cogjax.stages import run as launch
+from cogjax.stages.transformer import Transformer, _start
 
 PROMPTS = ("a red apple", "一只猫的线稿")
 
@@ -230,7 +232,7 @@ def test_a_softmax_starts_at_what_the_head_expects(nano_data, nano_folder):
 
 def test_pictures_go_with_their_codes(nano_data, nano_folder, model):
     """A batch's image is the one whose codes are beside it."""
-    from cogjax.runs import transformer
+    from cogjax.stages import transformer
 
     found = settings(nano_data, nano_folder)
     sections = launch.sections_of(found)

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 import cogjax
-from cogjax.data import shapes
-from cogjax.data.shape_questions import same_answer
-from cogjax.data.shape_scenes import Scene
-from cogjax.evaluate.compositional import judge, make_prompts
-from cogjax.evaluate.reading import is_true
+from cogjax.evaluate.judges.compositional import judge, make_prompts
+from cogjax.evaluate.judges.reading import is_true
+from cogjax.worlds.shapes import dataset as shapes
+from cogjax.worlds.shapes.questions import same_answer
+from cogjax.worlds.shapes.scenes import Scene
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import cogjax
-from cogjax import cli, config, launch, model_folder
+from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
-from cogjax.image_codes import decode, encode
 from cogjax.interop.tree import flatten
 from cogjax.models.vqgan import VQGAN, VQGANConfig
+from cogjax.pipelines.tokenize import decode, encode
+from cogjax.stages import run as launch
 
 TINY = VQGANConfig(
     image_size=8,
@@ -195,7 +196,7 @@ def test_unknown_data_set():
 
 def test_missing_weights_are_said_before_any_work(nano_data, tmp_path, monkeypatch):
     found = load(SHAPES, data__path=nano_data, data__weights="")
-    monkeypatch.setattr("cogjax.evaluate.lpips.packaged", missing)
+    monkeypatch.setattr("cogjax.interop.lpips.packaged", missing)
     with pytest.raises(UserError, match="needs VGG16: .*install.*; or set it to 0"):
         launch.train(found, tmp_path / "run")
     assert not (tmp_path / "run").exists()

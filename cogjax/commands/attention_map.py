@@ -42,8 +42,8 @@ def _attention_map(args: argparse.Namespace) -> None:
     kinds = _kinds(args.kinds)
     import numpy as np
 
+    from cogjax.data.contact_sheet import grid
     from cogjax.data.images import encode_png
-    from cogjax.data.show import grid
 
     start = args.text if args.direction == "text-to-image" else 0
     panels, captions = [], []

@@ -75,7 +75,7 @@ def add_parser(commands) -> None:
 
 def _emoji(args: argparse.Namespace) -> None:
     check_folder(args.out)
-    from cogjax.data.emoji import build_emoji
+    from cogjax.worlds.emoji.dataset import build_emoji
 
     with Progress() as progress:
         report = build_emoji(
@@ -94,7 +94,7 @@ def _emoji(args: argparse.Namespace) -> None:
 
 def _shapes(args: argparse.Namespace) -> None:
     check_folder(args.out)
-    from cogjax.data.shapes import build_shapes
+    from cogjax.worlds.shapes.dataset import build_shapes
 
     with Progress() as progress:
         manifest = build_shapes(
@@ -158,6 +158,6 @@ def _report(out: str, manifest, skipped: list[str]) -> None:
 def _show(args: argparse.Namespace) -> None:
     if not args.out.lower().endswith((".png", ".jpg", ".webp")):
         raise UserError(f"--out expects a .png, .jpg or .webp file, got {args.out}")
-    from cogjax.data.show import show
+    from cogjax.data.contact_sheet import show
 
     show(args.folder, split=args.split, n=args.n, out=args.out)

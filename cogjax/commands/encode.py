@@ -55,7 +55,7 @@ def _encode(args: argparse.Namespace) -> None:
     join(args, patience=_WEEK)  # Shards differ, and none is lost by waiting.
     import jax
 
-    from cogjax.encode import encode_dataset
+    from cogjax.stages.encode import encode_dataset
 
     with Progress() as progress:
         report = encode_dataset(

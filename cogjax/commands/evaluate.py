@@ -125,7 +125,7 @@ def _take_options(args: argparse.Namespace, suite: str) -> None:
 
 
 def _oracle(args: argparse.Namespace) -> dict:
-    from cogjax.evaluate.oracle_report import evaluate_oracle
+    from cogjax.evaluate.suites.oracle import evaluate_oracle
 
     with Progress() as progress:
         return evaluate_oracle(args.n, args.seed, progress)
@@ -133,7 +133,7 @@ def _oracle(args: argparse.Namespace) -> dict:
 
 def _model(args: argparse.Namespace, suite: str) -> dict:
     """The report of a model."""
-    from cogjax.evaluate.kept import check_free, model_digest
+    from cogjax.evaluate.suites.cache import check_free, model_digest
 
     if args.out:
         check_free(args.out)
@@ -142,7 +142,7 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     chosen = _SUITES[suite](args)
     import cogjax
     from cogjax import model_folder
-    from cogjax.evaluate.runner import run
+    from cogjax.evaluate.suites.run import run
 
     model = cogjax.load(source, weights=args.weights)
     model.batch_size = args.batch_size
@@ -175,7 +175,7 @@ def _source(name: str) -> str:
 
 
 def _shapes_suite(args: argparse.Namespace):
-    from cogjax.evaluate.shapes_suite import ShapesSuite
+    from cogjax.evaluate.suites.shapes import ShapesSuite
 
     names = ("n", "num_images", "best_of", "seed", "guidance", "temperature")
     fields = {name: getattr(args, name) for name in names}
@@ -183,17 +183,17 @@ def _shapes_suite(args: argparse.Namespace):
 
 
 def _emoji_suite(args: argparse.Namespace):
-    from cogjax.evaluate.emoji_suite import EmojiSuite
+    from cogjax.evaluate.suites.emoji import EmojiSuite
 
     names = ("data", "n", "best_of", "seed", "gallery", "sheet")
     return EmojiSuite(**{name: getattr(args, name) for name in names})
 
 
 def _coco_suite(args: argparse.Namespace):
-    from cogjax.data.coco import sample_captions
+    from cogjax.worlds.coco import sample_captions
 
     file, captions = sample_captions(args.data, args.n, args.seed)
-    from cogjax.evaluate.coco_suite import CocoSuite, read_extractor
+    from cogjax.evaluate.suites.coco import CocoSuite, read_extractor
 
     extractor = None
     if args.extractor:
@@ -213,7 +213,7 @@ def _coco_suite(args: argparse.Namespace):
 
 
 def _reading_suite(args: argparse.Namespace):
-    from cogjax.evaluate.reading_suite import ReadingSuite
+    from cogjax.evaluate.suites.reading import ReadingSuite
 
     names = ("data", "n", "seed", "beams", "best_of")
     return ReadingSuite(**{name: getattr(args, name) for name in names})

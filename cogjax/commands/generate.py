@@ -124,8 +124,8 @@ def _write(out: Path, prompts: list[str], result, record: dict) -> None:
     """Writes the pictures, the grid, and last the record that names them."""
     import numpy as np
 
+    from cogjax.data.contact_sheet import grid
     from cogjax.data.images import encode_png
-    from cogjax.data.show import grid
 
     num_images = record["settings"]["num_images"]
     images = []

@@ -57,9 +57,9 @@ def _add_compare(actions) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     out = check_folder(args.out)
-    from cogjax.evaluate.features import make_extractor
-    from cogjax.evaluate.lpips import load_lpips
-    from cogjax.evaluate.reconstruction import compare
+    from cogjax.evaluate.judges.features import make_extractor
+    from cogjax.evaluate.judges.lpips import load_lpips
+    from cogjax.evaluate.suites.reconstruction import compare
 
     with Progress() as progress:
         found = compare(

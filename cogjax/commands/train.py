@@ -50,7 +50,7 @@ def _train(args: argparse.Namespace) -> None:
     if args.workdir:
         check_folder(args.workdir)
     join(args)
-    from cogjax import launch
+    from cogjax.stages import run as launch
 
     if args.dry_run:
         print(json.dumps(config, indent=2, ensure_ascii=False, default=str))
@@ -64,6 +64,6 @@ def _train(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     check_folder(args.out)
-    from cogjax import launch
+    from cogjax.stages import run as launch
 
     print(f"exported to {launch.export(args.workdir, args.out, args.dtype)}")

@@ -1,1 +1,1 @@
-"""Figures of a trained model, by judges that are not the model."""
+"""How good a model is: metrics, judges, suites and reports."""

@@ -1,1 +1,1 @@
-"""What each paper is: sizes, vocabularies and layouts, one family per file."""
+"""What each paper is: presets, layouts and objectives, one folder a family."""

@@ -19,13 +19,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.nn.blocks import Block, LayerInput, branch_of
+from cogjax.nn.block import Block, LayerInput, branch_of
 from cogjax.nn.layers import RelaxedNorm
 from cogjax.nn.stack import Stack
-from cogjax.ops import matmul
+from cogjax.ops import packed as matmul
 from cogjax.ops.cache import Cache, cache_plan, empty_cache
+from cogjax.ops.fused_attention import Implementation
 from cogjax.ops.gradient_scale import scale_gradient
-from cogjax.ops.kernels import Implementation
 from cogjax.ops.masks import Pattern, layer_kinds
 from cogjax.ops.precision import shrink_gradient
 from cogjax.parallel.axes import constrain
@@ -60,10 +60,10 @@ class DecoderConfig:
     0.1). dtype: of the activations; parameters are float32. gradient_scale: what keeps
     float16 gradients in range: "loss" is one factor on the loss, "resblock" DALL-E's on
     each residual branch, and float32 between them and in the head. remat, unroll: see
-    `nn/stack.py`. implementation: of attention, see `ops/kernels.py`. window: above 0
-    training attends to `window_times` blocks of so many positions and to `num_pivots`
-    others (`ops/three_region.py`, for long sequences); scoring and drawing attend to
-    all, as CogView's scripts do.
+    `nn/stack.py`. implementation: of attention, see `ops/fused_attention.py`. window:
+    above 0 training attends to `window_times` blocks of so many positions and to
+    `num_pivots` others (`ops/pivot_attention.py`, for long sequences); scoring and
+    sampling attend to all, as CogView's scripts do.
     """
 
     width: int = 2560

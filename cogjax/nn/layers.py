@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.ops import matmul
+from cogjax.ops import packed as matmul
 from cogjax.ops.precision import relaxed_layer_norm
 
 

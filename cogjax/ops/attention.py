@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.ops.kernels import Implementation, choose, cudnn_causal, splash_causal
+from cogjax.ops.fused_attention import (
+    Implementation,
+    choose,
+    cudnn_causal,
+    splash_causal,
+)
 from cogjax.ops.precision import relaxed_softmax, scale_query
 
 
@@ -48,7 +53,7 @@ def causal_attention(
 
     Args:
       query, key, value: [b, t, n, h].
-      implementation: see `ops/kernels.py`.
+      implementation: see `ops/fused_attention.py`.
 
     Returns:
       [b, t, n, h] in the dtype of `query`.

@@ -20,9 +20,9 @@ import numpy as np
 from jax import Array
 
 from cogjax.ops.attention import attention, hide
-from cogjax.ops.blocks import Far, attend_blocks, exponentials
+from cogjax.ops.block_attention import Far, attend_blocks, exponentials
 from cogjax.ops.cache import Cache, CachePlan, insert, read
-from cogjax.ops.kernels import Implementation, choose, splash_sparse
+from cogjax.ops.fused_attention import Implementation, choose, splash_sparse
 from cogjax.ops.masks import Pattern, image_mask, text_mask
 from cogjax.ops.platform import platform
 from cogjax.ops.precision import scale_query
@@ -58,7 +58,8 @@ def sparse_attention(
         turn, num_text / num_asked positions each, none sees another.
       text_visible: bool [b, num_text]; False for text that no other position may see.
       alpha: relaxation constant, see `attention`.
-      implementation: see `ops/kernels.py`; "auto" is "xla" with hidden text, questions.
+      implementation: see `ops/fused_attention.py`; "auto" is "xla" with hidden
+        text, questions.
 
     Returns:
       [b, s, n, h] in the dtype of `query`.

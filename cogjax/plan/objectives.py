@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from cogjax.data.two_way import TwoWayLayout
+from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
+from cogjax.families.ernie_vilg.end_to_end import EndToEndConfig, EndToEndTask
+from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.models.image_lm import ImageLMConfig, reading
 from cogjax.ops.masks import Pattern, image_to_text_mask, text_to_image_mask
-from cogjax.parallel.flops import count_flops, product_bytes
-from cogjax.tasks.end_to_end import EndToEndConfig, EndToEndTask
+from cogjax.plan.flops import count_flops, product_bytes
 from cogjax.tasks.lm import LMTask
-from cogjax.tasks.two_way import TwoWayTask
 
 Shapes = dict[str, tuple[tuple[int, ...], Any]]
 

@@ -18,15 +18,15 @@ import jax.numpy as jnp
 from cogjax.errors import UserError
 from cogjax.models.image_lm import ImageLM, for_inference, param_shapes
 from cogjax.ops.masks import Pattern
-from cogjax.parallel.chips import Chip, parse_topology
-from cogjax.parallel.flops import count_flops
-from cogjax.parallel.hlo import traffic
 from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh, make_mesh
+from cogjax.plan.chips import Chip, parse_topology
+from cogjax.plan.flops import count_flops
+from cogjax.plan.hlo import traffic
 from cogjax.plan.topology import can_compile, compile_or_size, tpus
 from cogjax.plan.training import local_bytes
-from cogjax.plan.work import Work
-from cogjax.sampling.autoregressive import Decoding, advance, image_keys, prefill
-from cogjax.sampling.sharding import packed_shardings, state_shardings
+from cogjax.plan.workload import Work
+from cogjax.sampling.tokens.autoregressive import Decoding, advance, image_keys, prefill
+from cogjax.sampling.tokens.sharding import packed_shardings, state_shardings
 
 WEIGHTS = "bfloat16"
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from cogjax.errors import UserError
-from cogjax.parallel.chips import Chip
+from cogjax.plan.chips import Chip
 
 # What is said of a program that was laid out, and of one that was given up before.
 _TOO_LARGE = re.compile(

@@ -2,7 +2,7 @@
 
 The real step is compiled ahead of time for the topology by `libtpu`, without a TPU.
 The compiler says what memory a chip needs; what is moved is read from the program
-(`parallel/hlo.py`), what is computed from the trace (`parallel/flops.py`), and the time
+(`plan/hlo.py`), what is computed from the trace (`plan/flops.py`), and the time
 is the longest of computing, reading memory and sending, each at the chip's full rate.
 """
 
@@ -18,9 +18,6 @@ import jax
 
 from cogjax.errors import UserError
 from cogjax.models.image_lm import ImageLMConfig
-from cogjax.parallel.chips import Chip, parse_topology
-from cogjax.parallel.flops import count_flops
-from cogjax.parallel.hlo import traffic
 from cogjax.parallel.mesh import (
     MeshConfig,
     batch_sharding,
@@ -29,9 +26,12 @@ from cogjax.parallel.mesh import (
     make_mesh,
 )
 from cogjax.parallel.rules import tree_shardings
+from cogjax.plan.chips import Chip, parse_topology
+from cogjax.plan.flops import count_flops
+from cogjax.plan.hlo import traffic
 from cogjax.plan.objectives import Objective, batch_shapes
 from cogjax.plan.topology import can_compile, compile_or_size, tpus
-from cogjax.plan.work import Work
+from cogjax.plan.workload import Work
 from cogjax.train.loop import make_step
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state

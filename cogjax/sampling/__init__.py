@@ -1,1 +1,1 @@
-"""Drawing images and captions from trained networks."""
+"""Sampling from trained networks."""

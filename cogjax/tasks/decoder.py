@@ -2,8 +2,8 @@
 
 CogView's pictures are blurry because its decoder is trained by the squared error alone
 (Ding et al. 2021, section 2.2). With encoder and codebook held fixed, a decoder that is
-also judged by LPIPS and a discriminator (`tasks/pictures.py`) serves all that was ever
-trained on the codes. Ours.
+also judged by LPIPS and a discriminator (`tasks/image_loss.py`) serves all that was
+ever trained on the codes. Ours.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from cogjax.models.reconstructor import (
 )
 from cogjax.models.tokenizers import TokenizerConfig, kind_of, network_of
 from cogjax.ops import losses
-from cogjax.tasks.pictures import PictureConfig, PictureLoss
+from cogjax.tasks.image_loss import PictureConfig, PictureLoss
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Training a VQGAN (Esser et al. 2021, arXiv 2012.09841, sections 3.1 and A).
 
-    tokenizer:      terms of `tasks/pictures.py` + codebook_weight * codebook
+    tokenizer:      terms of `tasks/image_loss.py` + codebook_weight * codebook
     discriminator:  hinge of D(x) and D(x^)
 
 Both are updated at once from one backward pass: the gradient of the first line stops at
@@ -19,7 +19,7 @@ from jax import Array
 from cogjax.errors import UserError
 from cogjax.models.vqgan import VQGAN, VQGANConfig
 from cogjax.tasks.codebook import Codebook, CodebookConfig
-from cogjax.tasks.pictures import PictureConfig, PictureLoss
+from cogjax.tasks.image_loss import PictureConfig, PictureLoss
 
 
 @dataclass(frozen=True)

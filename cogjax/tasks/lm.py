@@ -13,8 +13,8 @@ from cogjax.models.image_lm import (
     matrix_axes,
 )
 from cogjax.ops import losses
-from cogjax.ops.three_region import draw_pivots
-from cogjax.tasks import branches
+from cogjax.ops.pivot_attention import draw_pivots
+from cogjax.tasks import resblock_scales as branches
 
 
 class LMTask:
@@ -46,7 +46,7 @@ class LMTask:
         text competes with text only, codes with codes (DALL-E's objective): the same
         loss as with the other ids hidden, at about half the arithmetic of the head.
         image_start: above 0 the position of each sequence's first code; the other
-        tokens are then counted without the codes (`data/layout.py`).
+        tokens are then counted without the codes (`families/cogview/layout.py`).
         """
         self.config = model
         self.model = ImageLM(model)

@@ -20,7 +20,7 @@ from cogjax.train.lock import lock_workdir
 from cogjax.train.metrics import Logger
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.processes import StopSignal, check_agreement, say
-from cogjax.train.run import Hook, Run
+from cogjax.train.session import Hook, Run
 from cogjax.train.state import TrainState
 from cogjax.train.step import init_state, make_train_step
 from cogjax.train.watchdog import Watchdog

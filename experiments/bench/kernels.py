@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.ops.attention import causal_attention
-from cogjax.ops.kernels import IMPLEMENTATIONS, choose
+from cogjax.ops.fused_attention import IMPLEMENTATIONS, choose
 from cogjax.ops.masks import Pattern
 from cogjax.ops.sparse_attention import sparse_attention
 

@@ -1,4 +1,4 @@
-"""Weight gradient of a dense layer: `ops/matmul.py` against autodiff, on this machine.
+"""Weight gradient of a dense layer: `ops/packed.py` against autodiff, on this machine.
 
     python experiments/bench/matmul_gradient.py
 
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cogjax.bench import seconds
-from cogjax.ops.matmul import dense
+from cogjax.ops.packed import dense
 
 TOKENS = (2, 1088)
 SHAPES = ((512, 1536), (512, 512), (512, 2048), (2048, 512))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.ops.attention import attention, causal_attention
-from cogjax.ops.three_region import draw_pivots, three_region_attention
+from cogjax.ops.pivot_attention import draw_pivots, three_region_attention
 
 
 def dense(query, key, value, pivots):

@@ -20,7 +20,7 @@ import dataclasses
 
 import ml_collections
 
-from cogjax.families import cogview
+from cogjax.families.cogview import presets as cogview
 
 PROMPTS = (
     "a red apple, 3D",

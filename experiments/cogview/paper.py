@@ -12,7 +12,7 @@ import dataclasses
 
 import ml_collections
 
-from cogjax.families import cogview
+from cogjax.families.cogview import presets as cogview
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -15,7 +15,7 @@ import dataclasses
 
 import ml_collections
 
-from cogjax.families import cogview
+from cogjax.families.cogview import presets as cogview
 from cogjax.models.vqvae import VQVAEConfig
 
 PROMPTS = (

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import ml_collections
 
-from cogjax.families.cogview import TOKENIZERS
+from cogjax.families.cogview.presets import TOKENIZERS
 from cogjax.tasks.codebook import METHODS
 
 MODEL = dataclasses.replace(
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
     parser.add_argument("--steps", type=int, default=2000, help="of each method")
     args = parser.parse_args(argv)
-    from cogjax import launch
+    from cogjax.stages import run as launch
 
     curves = {}
     for method in METHODS:

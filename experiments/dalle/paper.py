@@ -9,7 +9,7 @@ import dataclasses
 
 import ml_collections
 
-from cogjax.families import dalle
+from cogjax.families.dalle import presets as dalle
 
 
 def get_config() -> ml_collections.ConfigDict:

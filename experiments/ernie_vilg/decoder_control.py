@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from end_to_end import get_config, make_parser, train, train_and_judge
 
-from cogjax import image_codes, model_folder
+from cogjax import model_folder
 from cogjax.data import records
-from cogjax.data.pipeline import batches
+from cogjax.data.batches import batches
+from cogjax.families.ernie_vilg.end_to_end import pixel_error
 from cogjax.model_folder import ImageTokenizer
 from cogjax.models.image_lm import matrix_axes
 from cogjax.models.reconstructor import KINDS, VQVAEDecoder, decoder_of
-from cogjax.tasks.end_to_end import pixel_error
+from cogjax.pipelines import tokenize as image_codes
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step
 

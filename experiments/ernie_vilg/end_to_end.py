@@ -29,7 +29,7 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from cogjax.families import ernie_vilg
+from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.files import write_atomic
 
 VARIANTS = {
@@ -116,7 +116,7 @@ def get_config(arg: str = "end_to_end") -> ml_collections.ConfigDict:
 
 def train(variant: str, seed: int, args: argparse.Namespace) -> Path:
     """The model folder of a run, trained now or before."""
-    from cogjax import launch
+    from cogjax.stages import run as launch
 
     workdir = args.out / f"{variant}-{seed}"
     export = workdir / "export"
@@ -143,9 +143,9 @@ class Judges:
     def __init__(self, images: np.ndarray):
         """images: uint8 [n, y, x, 3], the reference."""
         from cogjax.errors import UserError
-        from cogjax.evaluate.features import make_extractor
-        from cogjax.evaluate.frechet import Moments
-        from cogjax.evaluate.lpips import load_lpips
+        from cogjax.evaluate.judges.features import make_extractor
+        from cogjax.evaluate.judges.lpips import load_lpips
+        from cogjax.evaluate.metrics.frechet import Moments
 
         self.extract = self.lpips = None
         try:
@@ -162,7 +162,7 @@ class Judges:
         """{"fd": Frechet distance to the reference}, of EfficientNet-Lite0."""
         if not self.extract:
             return {}
-        from cogjax.evaluate.frechet import Moments, frechet_distance
+        from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
 
         moments = (self.reference, Moments.of(self.extract(images)))
         first, second = ((m.mean, m.covariance) for m in moments)
@@ -170,7 +170,7 @@ class Judges:
 
     def fidelity(self, images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         """Of reconstructions: PSNR in dB, LPIPS and Frechet distance."""
-        from cogjax.evaluate.pictures import psnr
+        from cogjax.evaluate.metrics.psnr_ssim import psnr
 
         found = {"psnr": float(psnr(images, truth).mean())}
         if self.lpips:
@@ -181,7 +181,7 @@ class Judges:
 def judge_run(folder: Path, seed: int, judges: Judges, truth) -> dict:
     """Figures of a run's pictures, decoded both ways, and what to show of them."""
     import cogjax
-    from cogjax.evaluate.compositional import judge, make_prompts
+    from cogjax.evaluate.judges.compositional import judge, make_prompts
 
     model = cogjax.load(folder)
     prompts = make_prompts(PROMPTS)
@@ -268,8 +268,8 @@ def train_and_judge(variants, train, args: argparse.Namespace) -> None:
 
 def _save_grid(path: Path, shown: np.ndarray) -> None:
     """Rows: drawn by codes, by states; truth by codes, by states."""
+    from cogjax.data.contact_sheet import grid
     from cogjax.data.images import encode_png
-    from cogjax.data.show import grid
 
     flat = shown.reshape(-1, *shown.shape[2:])
     write_atomic(path, encode_png(np.asarray(grid(flat, shown.shape[1]))))

@@ -16,7 +16,7 @@ import dataclasses
 
 import ml_collections
 
-from cogjax.families import ernie_vilg
+from cogjax.families.ernie_vilg import presets as ernie_vilg
 
 # As experiments/ernie_vilg/shapes.py, with room for questions of up to 22 pieces.
 TRANSFORMER = ernie_vilg.TransformerConfig(

@@ -17,7 +17,7 @@ import dataclasses
 
 import ml_collections
 
-from cogjax.families import ernie_vilg
+from cogjax.families.ernie_vilg import presets as ernie_vilg
 
 PROMPTS = (
     "a red circle",

@@ -33,23 +33,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax import config as configs
-from cogjax import launch
-from cogjax.data.two_way import TwoWayLayout
 from cogjax.data.vocab import Vocab
-from cogjax.families import ernie_vilg
+from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
+from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.files import write_atomic
 from cogjax.models.image_lm import ImageLM, for_inference
 from cogjax.plan import training as planning
-from cogjax.runs import transformer as runs
-from cogjax.runs.common import sections_of
-from cogjax.sampling.autoregressive import (
+from cogjax.sampling.tokens.autoregressive import (
     Sampler,
     advance,
     compiler_options,
     image_keys,
     prefill,
 )
-from cogjax.tasks.two_way import TwoWayTask
+from cogjax.stages import run as launch
+from cogjax.stages import transformer as runs
+from cogjax.stages.sections import sections_of
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step

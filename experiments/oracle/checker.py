@@ -18,9 +18,7 @@ import numpy as np
 import optax
 from scipy import ndimage
 
-from cogjax.data.shape_scenes import render
-from cogjax.data.shapes import draw_scene
-from cogjax.evaluate.checker import (
+from cogjax.evaluate.judges.checker import (
     NET,
     SIDE,
     logits,
@@ -29,6 +27,8 @@ from cogjax.evaluate.checker import (
     targets,
 )
 from cogjax.interop.safetensors import save_tree
+from cogjax.worlds.shapes.dataset import draw_scene
+from cogjax.worlds.shapes.scenes import render
 
 BATCH, LR, POOL = 64, 4e-3, 24_000
 

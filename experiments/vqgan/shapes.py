@@ -20,7 +20,7 @@ import dataclasses
 
 import ml_collections
 
-from cogjax.families import vqgan
+from cogjax.families.vqgan import presets as vqgan
 
 DATA = {"shapes": "data/shapes", "emoji": "data/all"}
 

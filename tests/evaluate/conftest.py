@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cogjax.data.shape_captions import read
-from cogjax.data.shape_scenes import Scene, render
-from cogjax.data.shapes import draw_scene_for
-from cogjax.pipeline import Generation
+from cogjax.pipelines.tokens import Generation
+from cogjax.worlds.shapes.captions import read
+from cogjax.worlds.shapes.dataset import draw_scene_for
+from cogjax.worlds.shapes.scenes import Scene, render
 
 
 class Painter:

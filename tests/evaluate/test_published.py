@@ -6,12 +6,14 @@ pip install torch torchvision torch-fidelity pycocoevalcap scikit-image scipy
 import numpy as np
 import pytest
 
-from cogjax.evaluate import captions, cider, frechet, kernels, pictures
-from cogjax.evaluate import inception_score as scores
-from cogjax.evaluate import precision_recall as pr
-from cogjax.evaluate.blur import gaussian_blur
-from cogjax.evaluate.figure import Source
-from cogjax.evaluate.resize import resize
+from cogjax.evaluate.metrics import captions, cider, frechet
+from cogjax.evaluate.metrics import inception_score as scores
+from cogjax.evaluate.metrics import mmd as kernels
+from cogjax.evaluate.metrics import precision_recall as pr
+from cogjax.evaluate.metrics import psnr_ssim as pictures
+from cogjax.evaluate.metrics.blur import gaussian_blur
+from cogjax.evaluate.metrics.resize import resize
+from cogjax.evaluate.metrics.result import Source
 
 RNG = np.random.default_rng(0)
 SOURCE = Source("inception-2015-12-05", "tf1_bilinear")

@@ -8,7 +8,7 @@ import pytest
 from cogjax import config
 from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example
-from cogjax.train.run import EXIT_INTERRUPTED
+from cogjax.train.session import EXIT_INTERRUPTED
 from tests.faults.launcher import (
     TABLE,
     Run,

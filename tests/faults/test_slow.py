@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from cogjax.train.manifest import verify_run
-from cogjax.train.run import EXIT_INTERRUPTED
+from cogjax.train.session import EXIT_INTERRUPTED
 from cogjax.train.watchdog import EXIT_STUCK
 from tests.faults.launcher import (
     LIMIT,

@@ -15,11 +15,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cogjax import launch
 from cogjax.config import load_json
-from cogjax.data import pipeline as data_pipeline
+from cogjax.data import batches as data_pipeline
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import MeshConfig, make_mesh
+from cogjax.stages import run as launch
 from cogjax.train.loop import TrainConfig, fit
 from cogjax.train.optim import OptimConfig
 from tests.train.toy import Line, digest, make_batches
@@ -34,7 +34,7 @@ class Options:
     pause: seconds of sleep a batch. poison: steps whose batch is NaN; a negative one
     poisons only the last process. stuck: step before which this process sleeps for
     ever. max_file: bytes that a file may have, as on a full disk. config: JSON file of
-    a run that `cogjax.launch` trains instead of the toy; of the others only `pause`
+    a run that `cogjax.stages.run` trains instead of the toy; of the others only `pause`
     and `steps` are for it, the latter to wait for.
     """
 

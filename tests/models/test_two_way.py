@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cogjax.models.image_lm import ImageLM, ImageLMConfig, make_cache, reading
-from cogjax.nn.blocks import Block, LayerInput
+from cogjax.nn.block import Block, LayerInput
 from cogjax.ops.attention import attention
 from cogjax.ops.masks import (
     Pattern,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.families.vqgan import TOKENIZERS
+from cogjax.families.vqgan.presets import TOKENIZERS
 from cogjax.interop.tree import flatten
 from cogjax.models.vqgan import VQGAN, Attention, Block, Norm, VQGANConfig
 from cogjax.ops.quantize import nearest_code

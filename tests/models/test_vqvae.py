@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.families.cogview import TOKENIZERS
+from cogjax.families.cogview.presets import TOKENIZERS
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cogjax.nn.layers import Dense
-from cogjax.ops.matmul import pack
+from cogjax.ops.packed import pack
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from cogjax.errors import UserError
-from cogjax.families import cogview
+from cogjax.families.cogview import presets as cogview
 from cogjax.models.image_lm import PARAM_AXES
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.parallel.rules import SMALL, path_name, tree_shardings

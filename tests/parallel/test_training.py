@@ -13,9 +13,9 @@ from jax.sharding import PartitionSpec
 
 from cogjax.models.image_lm import ImageLMConfig
 from cogjax.ops.masks import Pattern
-from cogjax.parallel.hlo import traffic
 from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
 from cogjax.parallel.rules import tree_shardings
+from cogjax.plan.hlo import traffic
 from cogjax.tasks.lm import LMTask
 from cogjax.train.checkpoint import Checkpoints
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule

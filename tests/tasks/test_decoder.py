@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.families import cogview, vqgan
+from cogjax.families.cogview import presets as cogview
+from cogjax.families.vqgan import presets as vqgan
 from cogjax.models.tokenizers import network_of
 from cogjax.tasks.decoder import DecoderConfig, DecoderTask
 

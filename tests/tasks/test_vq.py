@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from cogjax.families.cogview import TOKENIZERS
+from cogjax.families.cogview.presets import TOKENIZERS
 from cogjax.tasks.codebook import METHODS
 from cogjax.tasks.vq import VQConfig, VQTask
 

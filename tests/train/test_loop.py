@@ -16,7 +16,7 @@ from cogjax.train.checkpoint import restore_params
 from cogjax.train.lock import lock_workdir
 from cogjax.train.loop import TrainConfig, fit
 from cogjax.train.optim import OptimConfig
-from cogjax.train.run import EXIT_INTERRUPTED
+from cogjax.train.session import EXIT_INTERRUPTED
 from tests.train.toy import Line, digest, make_batches
 
 OPTIM = OptimConfig(lr=0.1, warmup=1, schedule="constant")

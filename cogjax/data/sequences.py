@@ -1,0 +1,29 @@
+"""Token sequences that share a batch: prompts of different lengths, padded."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Prompts(NamedTuple):
+    """Sequences to be continued, int32; padding is on the left.
+
+    ids, positions: [b, t]. num_padding: [b]. following: [b], the position of the first
+    token that comes next.
+    """
+
+    ids: np.ndarray
+    num_padding: np.ndarray
+    positions: np.ndarray
+    following: np.ndarray
+
+
+def left_pad(
+    sequences: Sequence[Sequence[int]], length: int, pad: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Aligns prompts at their ends: (ids int32 [b, length], num_padding int32 [b])."""
+    ids = np.full((len(sequences), length), pad, np.int32)
+    for row, tokens in zip(ids, sequences, strict=True):
+        row[length - len(tokens) :] = tokens
+    return ids, np.array([length - len(s) for s in sequences], np.int32)

@@ -1,0 +1,1 @@
+"""Judges of images and texts: networks, rules, and scores that combine them."""

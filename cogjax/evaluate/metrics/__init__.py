@@ -1,0 +1,1 @@
+"""Metrics of feature matrices, pixels and token lists: numpy in, numbers out."""

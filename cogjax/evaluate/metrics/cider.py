@@ -1,0 +1,103 @@
+"""CIDEr and CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726): n-grams that matter.
+
+Each caption is four vectors, of its n-grams for n = 1 to 4, by tf-idf; the score is 10
+times the mean cosine with its references. An n-gram's document frequency is the number
+of pictures whose references have it. CIDEr-D clips a candidate's counts at the
+reference's and has a Gaussian penalty of sigma 6 on lengths, against gaming.
+
+COCO's tool prints CIDEr-D under the name CIDEr, and takes for a length the number of
+bigrams, which changes no difference of captions with a word in them. Neither it nor we
+reduce words to stems, as the paper does.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from cogjax.errors import UserError
+from cogjax.evaluate.metrics.captions import Tokens, check_corpus, ngrams
+
+_ORDERS = (1, 2, 3, 4)
+_SIGMA = 6.0
+
+
+def cider(
+    candidates: Sequence[Tokens],
+    references: Sequence[Sequence[Tokens]],
+    corpus: Sequence[Sequence[Tokens]] | None = None,
+) -> np.ndarray:
+    """CIDEr of each picture, float64 [n] in [0, 10]; the figure is their mean.
+
+    corpus: references of the pictures that document frequencies are counted in, such as
+    all of COCO's validation set; None: `references`. UserError where that is one
+    picture: every n-gram is then in all pictures, and weighs nothing.
+    """
+    return _scores(candidates, references, corpus, clipped=False)
+
+
+def cider_d(
+    candidates: Sequence[Tokens],
+    references: Sequence[Sequence[Tokens]],
+    corpus: Sequence[Sequence[Tokens]] | None = None,
+) -> np.ndarray:
+    """CIDEr-D of each picture, float64 [n] in [0, 10]: what COCO's tool calls CIDEr.
+
+    As `cider` otherwise.
+    """
+    return _scores(candidates, references, corpus, clipped=True)
+
+
+def _scores(candidates, references, corpus, clipped: bool) -> np.ndarray:
+    check_corpus(candidates, references)
+    corpus = references if corpus is None else corpus
+    if len(corpus) < 2:
+        raise UserError("CIDEr weighs words by how rare they are: 2 pictures at least")
+    frequencies = Counter()
+    for own in corpus:
+        frequencies.update(set().union(*(_grams(reference) for reference in own)))
+    most = np.log(len(corpus))
+    rarity = {gram: most - np.log(count) for gram, count in frequencies.items()}
+
+    scores = []
+    for candidate, own in zip(candidates, references, strict=True):
+        # A gram that no reference has weighs as if one had it.
+        weighted = _weigh(candidate, rarity, most)
+        each = []
+        for reference in own:
+            cosine = _cosine(weighted, _weigh(reference, rarity, most), clipped)
+            step = _length(candidate) - _length(reference)
+            penalty = np.exp(-(step**2) / (2 * _SIGMA**2)) if clipped else 1.0
+            each.append(cosine * penalty)
+        scores.append(10 * np.mean(each))
+    return np.array(scores)
+
+
+def _grams(tokens: Tokens) -> Counter:
+    """Counts of the n-grams of all orders together."""
+    return sum((ngrams(tokens, n) for n in _ORDERS), Counter())
+
+
+def _weigh(tokens: Tokens, rarity: dict, most: float) -> list[dict]:
+    """tf-idf vectors, one an order."""
+    return [
+        {gram: n * rarity.get(gram, most) for gram, n in ngrams(tokens, order).items()}
+        for order in _ORDERS
+    ]
+
+
+def _cosine(left: list[dict], right: list[dict], clipped: bool) -> float:
+    """Mean over orders of the cosine, 0 where a vector is; clipped at the right's."""
+    total = 0.0
+    for x, y in zip(left, right, strict=True):
+        norm = np.sqrt(sum(v * v for v in x.values()) * sum(v * v for v in y.values()))
+        if norm:
+            shared = x.keys() & y.keys()
+            dot = sum((min(x[g], y[g]) if clipped else x[g]) * y[g] for g in shared)
+            total += dot / norm
+    return total / len(_ORDERS)
+
+
+def _length(tokens: Tokens) -> int:
+    """Bigrams, as COCO's tool counts."""
+    return max(len(tokens) - 1, 0)

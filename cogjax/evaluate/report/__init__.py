@@ -1,0 +1,1 @@
+"""Pages that suites write: HTML, inline SVG, one page a suite."""

@@ -1,0 +1,195 @@
+"""An evaluation's folder, and a model whose work is kept there to go on with.
+
+settings.json         all that the figures depend on; another model or setting is
+                      refused here, so that two never mix
+kept/*.safetensors    what the network has drawn and scored, by what it was asked
+report.json, report.html
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cogjax.config import load_json
+from cogjax.errors import UserError
+from cogjax.files import check_folder, write_atomic
+from cogjax.interop.safetensors import load_tree, save_tree
+from cogjax.pipelines.reader import Search
+from cogjax.pipelines.tokens import Generation
+
+SETTINGS = "settings.json"
+
+
+def model_digest(folder: str | os.PathLike) -> str:
+    """sha256 of a model folder: weights, texts and config, not its card."""
+    folder = Path(folder)
+    found = hashlib.sha256()
+    config = load_json(folder / "config.json")
+    config.pop("card", None)
+    found.update(json.dumps(config, sort_keys=True).encode())
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.model")]):
+        found.update(f"\n{path.name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
+
+
+def open_folder(out: str | os.PathLike, settings: Mapping[str, Any]) -> Path:
+    """Makes the folder of an evaluation, or returns the one that was begun.
+
+    UserError if `out` holds other files, or an evaluation with other settings, with the
+    names of those that differ.
+    """
+    out, path = check_folder(out), Path(out) / SETTINGS
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        check_free(out)
+        write_atomic(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        return out
+    found = load_json(path)
+    differ = [
+        f"{name} is {_short(found.get(name))} there, {_short(settings.get(name))} here"
+        for name in dict.fromkeys([*settings, *found])
+        if found.get(name) != settings.get(name)
+    ]
+    # Other prompts follow from other settings, which say more than a digest.
+    differ = [text for text in differ if not text.startswith("prompts_")] or differ
+    if differ:
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise UserError(
+            f"{out} holds an evaluation of something else: {', '.join(differ[:3])}"
+            f"{more}; choose another --out"
+        )
+    return out
+
+
+def check_free(out: str | os.PathLike) -> None:
+    """UserError if `out` holds something that is no evaluation."""
+    out = check_folder(out)
+    if out.is_dir() and any(out.iterdir()) and not (out / SETTINGS).is_file():
+        raise UserError(
+            f"{out} is not empty and holds no evaluation to go on with: choose "
+            f"another --out"
+        )
+
+
+class Kept:
+    """A model that looks up what it has drawn and scored before.
+
+    As `TextToImage` for `generate`, what reads or scores codes, `encode` and `decode`.
+    Files are named by a digest of what was asked for. The folder must be of one model
+    and one format of its weights: `open_folder` sees to that. folder: None keeps
+    nothing.
+    """
+
+    def __init__(self, model, folder: Path | None):
+        self.model = model
+        self.folder = folder
+        self.image_size, self.num_codes = model.image_size, model.num_codes
+        self.encode, self.decode = model.encode, model.decode
+
+    @property
+    def answers_questions(self) -> bool:
+        """As of the model."""
+        return self.model.answers_questions
+
+    @property
+    def batch_size(self) -> int:
+        """Most rows in one call of the network."""
+        return self.model.batch_size
+
+    def generate(
+        self, prompts: Sequence[str], num_images: int = 1, seed: int = 0, **settings
+    ) -> Generation:
+        """As `TextToImage.generate`, for settings that are numbers or None."""
+        prompts = tuple(prompts)
+
+        def draw() -> np.ndarray:
+            drawn = self.model.generate(prompts, num_images, seed, **settings)
+            return drawn.codes
+
+        asked = ["codes", prompts, num_images, seed, settings]
+        codes = self._look_up(asked, b"", draw, (len(prompts), num_images))
+        pixels = self.decode(codes.reshape(-1, *codes.shape[2:]))
+        return Generation(
+            prompts, pixels.reshape(*codes.shape[:2], *pixels.shape[1:]), codes, None
+        )
+
+    def score_codes(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """As `TextToImage.score_codes`."""
+        data = np.ascontiguousarray(codes, np.int32).tobytes()
+
+        def score() -> np.ndarray:
+            return self.model.score_codes(codes, texts)
+
+        asked = ["losses", *np.shape(codes), *texts]
+        return self._look_up(asked, data, score, (len(texts),))
+
+    def score_drawn(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """As `TextToImage.score_drawn`."""
+        data = np.ascontiguousarray(codes, np.int32).tobytes()
+
+        def score() -> np.ndarray:
+            return self.model.score_drawn(codes, texts)
+
+        asked = ["drawn", *np.shape(codes), *texts]
+        return self._look_up(asked, data, score, (len(texts),))
+
+    def caption_codes(
+        self, codes: np.ndarray, language: str | None, search: Search
+    ) -> list[str]:
+        """As `TextToImage.caption_codes`."""
+        return self._texts(
+            ["captions", *np.shape(codes), language, asdict(search)],
+            codes,
+            lambda: self.model.caption_codes(codes, language, search),
+        )
+
+    def ask_codes(
+        self, codes: np.ndarray, questions: Sequence[str], search: Search
+    ) -> list[str]:
+        """As `TextToImage.ask_codes`."""
+        return self._texts(
+            ["answers", *np.shape(codes), *questions, asdict(search)],
+            codes,
+            lambda: self.model.ask_codes(codes, questions, search),
+        )
+
+    def _texts(self, asked: list, codes: np.ndarray, work) -> list[str]:
+        """Texts about codes, kept as the bytes of their JSON."""
+        data = np.ascontiguousarray(codes, np.int32).tobytes()
+
+        def write() -> np.ndarray:
+            return np.frombuffer(json.dumps(work()).encode(), np.uint8)
+
+        return json.loads(self._look_up(asked, data, write, ()).tobytes())
+
+    def _look_up(
+        self, asked: list, data: bytes, work: Callable[[], np.ndarray], lead: tuple
+    ) -> np.ndarray:
+        """The array that was kept for this, or else `work()`; [*lead, ...]."""
+        if self.folder is None:
+            return np.asarray(work())
+        key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + b"\n" + data)
+        path = self.folder / "kept" / f"{asked[0]}-{key.hexdigest()[:24]}.safetensors"
+        if path.exists():
+            try:
+                found = load_tree(path).get("values")
+            except UserError:
+                found = None  # Damaged: it is made again.
+            if found is not None and found.shape[: len(lead)] == lead:
+                return found
+        values = np.asarray(work())
+        save_tree(path, {"values": values}, None)
+        return values
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 24 else text[:20] + "..."

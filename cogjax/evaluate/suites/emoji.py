@@ -1,0 +1,100 @@
+"""`--suite emoji`: the figures of `evaluate/judges/emoji.py` as a report."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cogjax.data.records import read_manifest
+from cogjax.errors import UserError
+from cogjax.evaluate.judges import emoji
+from cogjax.evaluate.report.html import Markup, image, note, section, share, table
+from cogjax.evaluate.suites.cache import Kept
+from cogjax.evaluate.suites.run import Progress
+from cogjax.files import write_atomic
+
+
+@dataclass(frozen=True)
+class EmojiSuite:
+    """Settings of the suite; as `emoji.evaluate_emoji`'s arguments."""
+
+    data: str
+    n: int = 200
+    best_of: int = 8
+    seed: int = 0
+    gallery: str | None = None
+    sheet: str | None = None
+    name = "emoji"
+
+    def check(self, model) -> None:
+        """UserError if `data` is no emoji set."""
+        if read_manifest(self.data).kind != "emoji":
+            raise UserError(f"{self.data} is no emoji set: give one of `data emoji`")
+
+    def settings(self) -> dict[str, Any]:
+        """The numbers, and digests of the sets' manifests."""
+        sets = {"data_digest": self.data, "gallery_digest": self.gallery or self.data}
+        digests = {name: _manifest_digest(folder) for name, folder in sets.items()}
+        return {"n": self.n, "best_of": self.best_of, "seed": self.seed, **digests}
+
+    def run(
+        self, model: Kept, progress: Progress
+    ) -> tuple[dict[str, Any], list[Markup]]:
+        """As `runner.Suite`; the sheet of pictures is drawn in any case."""
+        with tempfile.TemporaryDirectory() as folder:
+            sheet = Path(folder) / "sheet.png"
+            figures = emoji.evaluate_emoji(
+                model,
+                self.data,
+                n=self.n,
+                best_of=self.best_of,
+                seed=self.seed,
+                gallery=self.gallery,
+                sheet=str(sheet),
+                progress=progress,
+            )
+            png = sheet.read_bytes()
+        if self.sheet:
+            write_atomic(self.sheet, png)
+        return figures, _page(figures, png)
+
+
+def _page(figures: Mapping, png: bytes) -> list[Markup]:
+    parts = []
+    for name, title in (("train", "Seen pairs"), ("pairs", "Held-out pairs")):
+        found = figures[f"generation_{name}"]
+        rows = [
+            [f"{judge.replace('_', ' ')}, {which}", *_columns(found, judge, which)]
+            for judge in found["best_of_1"]
+            for which in found["best_of_1"][judge]
+        ]
+        columns = [key.replace("_", " ") for key in found if key != "prompts"]
+        head = ["share [95 %]", *columns]
+        caption = f"{found['prompts']} prompts"
+        parts.append(section(f"{title}: concept and style", table(head, rows, caption)))
+    rows = [
+        [split, *map(share, figures[f"captions_{split}"]["right_of_20"].values())]
+        for split in emoji.SPLITS
+    ]
+    head = ["split", *figures["captions_train"]["right_of_20"]]
+    parts.append(section("Own label has the lowest loss of 20", table(head, rows)))
+    rows = [
+        [name.replace("_", " "), value] for name, value in figures["tokenizer"].items()
+    ]
+    rows.append(["style judge on real pictures", figures["style_judge_on_real"]])
+    parts.append(section("Tokenizer and judge", table(["figure", "value"], rows)))
+    text = "A row holds three prompts; of each: real, best of N, the first three drawn."
+    parts.append(section("Pictures", note(text), image(png, "pictures", "sheet")))
+    return parts
+
+
+def _columns(found: Mapping, judge: str, which: str) -> list[str]:
+    return [share(found[key][judge][which]) for key in found if key != "prompts"]
+
+
+def _manifest_digest(folder: str | os.PathLike) -> str:
+    data = (Path(folder) / "manifest.json").read_bytes()
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,310 @@
+"""`--suite reading`: captions, answers and round trips on held-out pictures.
+
+Of each split that nothing was trained on: captions in each language, chosen greedily,
+by beams, reranked and drawn, beside captions of the grammar itself; answers by kind
+of question and language, beside those about another picture. On shapes all are judged
+exactly; other data sets have the figures of words, and answers that must be the same
+words.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cogjax.data.records import Example, decode_image, open_split, read_manifest
+from cogjax.errors import UserError
+from cogjax.evaluate.judges.compositional import make_prompts
+from cogjax.evaluate.judges.reading import Asked, answer_figures, caption_figures, share
+from cogjax.evaluate.judges.round_trip import DRAWN, caption_choice, text_round_trip
+from cogjax.evaluate.report.html import Markup
+from cogjax.evaluate.report.reading import reading_page
+from cogjax.evaluate.suites.cache import Kept
+from cogjax.evaluate.suites.run import Progress, draw
+from cogjax.evaluate.suites.shapes import LEAST_SIDE, judge_codes
+from cogjax.pipelines.reader import Search
+from cogjax.worlds.shapes import dataset as shapes
+from cogjax.worlds.shapes.captions import LANGUAGES, read, write
+from cogjax.worlds.shapes.oracle import items_of, look
+from cogjax.worlds.shapes.questions import ask_all
+from cogjax.worlds.shapes.scenes import Scene
+
+SPLITS = ("val", "unseen")
+_PART = 64  # rows of the network between two savings
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures of a split. codes: int32 [n, grid, grid]. scenes: None if unknown."""
+
+    items: Sequence[Example]
+    codes: np.ndarray
+    scenes: Sequence[Scene] | None
+
+
+@dataclass(frozen=True)
+class ReadingSuite:
+    """Settings of the suite.
+
+    data: data set folder; n: pictures of each held-out split. beams: of beam search.
+    best_of: candidates of the round trips, on shapes alone, with `trips` prompts and
+    as many pictures; 0 is off.
+    """
+
+    data: str
+    n: int = 200
+    seed: int = 0
+    beams: int = 8
+    best_of: int = 8
+    trips: int = 64
+    name = "reading"
+
+    def check(self, model) -> None:
+        """UserError for a data set without held-out pictures, or too small ones."""
+        if not self._splits():
+            raise UserError(
+                f"{self.data} has no held-out pictures: its splits are "
+                f"{', '.join(read_manifest(self.data).counts)}, val is needed"
+            )
+        if self._is_shapes and model.image_size < LEAST_SIDE:
+            raise UserError(
+                f"round trips are judged on pictures of {LEAST_SIDE} px or more, the "
+                f"model draws {model.image_size}: train one with larger pictures"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """The numbers, and a digest of the data set's manifest."""
+        manifest = (Path(self.data) / "manifest.json").read_bytes()
+        digest = hashlib.sha256(manifest).hexdigest()
+        return asdict(self) | {"data": None, "data_digest": digest}
+
+    def run(
+        self, model: Kept, progress: Progress
+    ) -> tuple[dict[str, Any], list[Markup]]:
+        """As `runner.Suite`."""
+        report, shown = {}, []
+        for split in self._splits():
+            pictures = self._read(model, split)
+            work = _Work(model, progress, split)
+            report[split] = {"pictures": len(pictures.items)}
+            found = _captions(work, pictures, self.beams, self.seed)
+            report[split] |= {"captions": found} if found else {}
+            if model.answers_questions:
+                found, examples = _questions(work, pictures, self.seed)
+                report[split] |= {"questions": found} if found else {}
+                shown += examples
+        if self.best_of and self._is_shapes:
+            work = _Work(model, progress, "round trip")
+            pictures = self._read(model, "val", self.trips)
+            report["text_round_trip"] = self._text_trip(work)
+            report["picture_round_trip"] = _picture_trip(
+                work, pictures, self.best_of, self.seed
+            )
+        return report, reading_page(report, shown)
+
+    @property
+    def _is_shapes(self) -> bool:
+        return read_manifest(self.data).kind == "shapes"
+
+    def _splits(self) -> list[str]:
+        counts = read_manifest(self.data).counts
+        return [split for split in SPLITS if counts.get(split)]
+
+    def _read(self, model: Kept, split: str, count: int | None = None) -> _Pictures:
+        source = open_split(self.data, split)
+        count = min(count or self.n, len(source))
+        items = [source[i * len(source) // count] for i in range(count)]
+        pixels = [decode_image(item.image, model.image_size) for item in items]
+        scenes = None
+        if self._is_shapes:
+            scenes = [Scene.from_json(item.meta["scene"]) for item in items]
+        return _Pictures(items, model.encode(np.stack(pixels)), scenes)
+
+    def _text_trip(self, work: "_Work") -> dict:
+        prompts = make_prompts(self.trips, self.seed)
+        codes, losses = draw(
+            work.model,
+            [prompt.caption for prompt in prompts],
+            self.best_of,
+            self.seed,
+            score=True,
+            label="drawing for round trips",
+            progress=work.progress,
+        )
+        judged = judge_codes(
+            work.model, prompts, codes, "judging drawings", work.progress
+        )
+        return text_round_trip(judged, codes, losses, work.captions)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A model that reads in parts, which are kept."""
+
+    model: Kept
+    progress: Progress
+    title: str
+
+    def captions(
+        self, codes: np.ndarray, language: str, search: Search, label: str
+    ) -> list[str]:
+        """As `Kept.caption_codes`; language "" is the model's own."""
+
+        def work(which: np.ndarray) -> list[str]:
+            return self.model.caption_codes(codes[which], language or None, search)
+
+        return self._in_parts(work, len(codes), label)
+
+    def answers(
+        self, codes: np.ndarray, questions: Sequence[str], label: str
+    ) -> list[str]:
+        """As `Kept.ask_codes`, greedily."""
+
+        def work(which: np.ndarray) -> list[str]:
+            asked = [questions[i] for i in which]
+            return self.model.ask_codes(codes[which], asked, Search())
+
+        return self._in_parts(work, len(codes), label)
+
+    def losses(self, codes, texts, label: str, drawn: bool) -> np.ndarray:
+        """As `Kept.score_drawn` or `score_codes`."""
+        score = self.model.score_drawn if drawn else self.model.score_codes
+
+        def work(which: np.ndarray) -> np.ndarray:
+            return score(codes[which], [texts[i] for i in which])
+
+        return np.array(self._in_parts(work, len(codes), label), np.float64)
+
+    def _in_parts(self, work: Callable, total: int, label: str) -> list:
+        """Of rows [k]; a last part is filled up, or it would be compiled anew."""
+        found, label = [], f"{self.title}: {label}"
+        for start in range(0, total, _PART):
+            self.progress(start, total, label)
+            which = np.arange(start, start + _PART)
+            found += list(work(np.where(which < total, which, start)))
+        self.progress(total, total, label)
+        return found[:total]
+
+
+def _captions(work: _Work, pictures: _Pictures, beams: int, seed: int) -> dict:
+    """{language: {"greedy", "beams", "reranked", "drawn", "grammar": figures}}."""
+    searches = {
+        "greedy": Search(),
+        f"{beams} beams": Search(beams=beams),
+        f"{beams} beams, reranked": Search(beams=beams, rerank=True),
+        "drawn": Search(temperature=DRAWN, seed=seed),
+    }
+    languages = {name for item in pictures.items for name, _ in item.captions}
+    report = {}
+    for language in sorted(languages):
+        known, others = (
+            [
+                [text for name, text in item.captions if (name == language) == same]
+                for item in pictures.items
+            ]
+            for same in (True, False)
+        )
+        if not all(known):
+            continue
+        made = {
+            name: work.captions(pictures.codes, language, search, f"{name} {language}")
+            for name, search in searches.items()
+        }
+        if pictures.scenes is not None:
+            rng = np.random.default_rng([seed, LANGUAGES.index(language)])
+            made["the grammar"] = [
+                write(shapes.describe(scene, rng), language, rng)
+                for scene in pictures.scenes
+            ]
+        report[language] = {
+            name: caption_figures(texts, known, pictures.scenes, others)
+            for name, texts in made.items()
+        }
+    return report
+
+
+def _questions(work: _Work, pictures: _Pictures, seed: int):
+    """({"right", "another picture": figures}, examples to show)."""
+    asked = _asked(pictures, seed)
+    if not asked:
+        return {}, []
+    texts = [question.question for question in asked]
+    which = np.array([question.index for question in asked])
+    found = {}
+    # What is known without looking: answers about the next picture.
+    for name, shift in (("right", 0), ("another picture", 1)):
+        codes = pictures.codes[(which + shift) % len(pictures.codes)]
+        answers = work.answers(codes, texts, f"questions, {name}")
+        found[name] = answer_figures(asked, answers)
+        if not shift:
+            pixels = work.model.decode(pictures.codes[which[::7][:24]])
+            shown = zip(pixels, asked[::7], answers[::7], strict=False)
+    return found, list(shown)
+
+
+def _asked(pictures: _Pictures, seed: int) -> list[Asked]:
+    """Questions about all pictures: of the grammar on shapes, else of the data set."""
+    asked = []
+    for index, item in enumerate(pictures.items):
+        if pictures.scenes is None:
+            asked += [Asked(index, kind, "", q, a) for kind, q, a in item.questions]
+            continue
+        rng = np.random.default_rng([seed, index])
+        asked += [
+            Asked(index, each.kind, each.language, each.text, each.answer)
+            for each in ask_all(pictures.scenes[index], rng)
+        ]
+    return asked
+
+
+def _picture_trip(work: _Work, pictures: _Pictures, count: int, seed: int) -> dict:
+    """picture -> text -> picture of captions in both languages in turn."""
+    report = {}
+    for language in LANGUAGES:
+        own = pictures.codes
+        caption = work.captions(own, language, Search(), f"greedy {language}")
+        drawn = work.model.generate(_prompts(caption), 1, seed)
+        seen = [items_of(look(image)) for image in drawn.pixels[:, 0]]
+        stated = [read(text) for text in caption]
+        drawing = [
+            request is not None and shapes.satisfied(request, items)
+            for request, items in zip(stated, seen, strict=True)
+        ]
+        again = [
+            _kinds(scene.items) == _kinds(items)
+            for scene, items in zip(pictures.scenes, seen, strict=True)
+        ]
+        some, losses, image_losses = [], [], []
+        for i in range(count):
+            search = Search(temperature=DRAWN, seed=seed + i)
+            texts = work.captions(own, language, search, f"drawn {language} {i + 1}")
+            some.append(texts)
+            texts = _prompts(texts)
+            losses.append(work.losses(own, texts, f"losses {i + 1}", drawn=False))
+            image_losses.append(
+                work.losses(own, texts, f"picture losses {i + 1}", drawn=True)
+            )
+        chosen = caption_choice(
+            pictures.scenes,
+            list(zip(*some, strict=True)),
+            np.stack(losses, axis=1),
+            np.stack(image_losses, axis=1),
+        )
+        report[language] = {
+            "drawing is what the caption says": share(drawing),
+            "drawing has the shapes and colours of the picture": share(again),
+            "chosen": chosen,
+        }
+    return report
+
+
+def _prompts(captions: Sequence[str]) -> list[str]:
+    """Captions as prompts, which are not empty."""
+    return [text if text.strip() else "-" for text in captions]
+
+
+def _kinds(items) -> list[tuple[str, str]]:
+    return sorted((item.shape, item.colour) for item in items)

@@ -1,0 +1,159 @@
+"""Image tokenizers beside each other: how near a picture comes back, and from what.
+
+PSNR says how near pixel by pixel, and prefers blur; LPIPS how near for people; rFD how
+far the set of reconstructions is from the set of pictures, whichever belongs to which.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cogjax.data import records
+from cogjax.data.contact_sheet import grid
+from cogjax.errors import UserError
+from cogjax.evaluate.judges.features import FeatureExtractor
+from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
+from cogjax.evaluate.metrics.psnr_ssim import psnr
+from cogjax.interop.tree import flatten
+from cogjax.model_folder import ImageTokenizer, find, load_tokenizer
+from cogjax.models.tokenizers import kind_of
+from cogjax.pipelines.tokenize import decode, encode
+
+_COLUMNS = ("tokenizer", "kind", "weights", "codes", "used", "perplexity")
+_COLUMNS += ("PSNR", "LPIPS", "rFD")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one tokenizer does to a set of pictures.
+
+    weights: without the codebook. grid: codes a side. used: share of the codebook that
+    the set uses at all; perplexity: exp of the entropy of its codes. psnr: mean over
+    pictures, dB. lpips: mean, of all five levels. rfd: Frechet distance of features.
+    """
+
+    name: str
+    kind: str
+    weights: int
+    grid: int
+    used: float
+    perplexity: float
+    psnr: float
+    lpips: float
+    rfd: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """n: pictures. extractor: id of rFD's. sheet: originals and what became of them."""
+
+    n: int
+    data: str
+    split: str
+    extractor: str
+    rows: tuple[Row, ...]
+    sheet: Image.Image
+
+    def table(self) -> str:
+        """The figures, in columns, a line a tokenizer."""
+        lines = [_COLUMNS]
+        for row in self.rows:
+            lines.append(
+                (
+                    row.name,
+                    row.kind,
+                    f"{row.weights:,}",
+                    f"{row.grid} x {row.grid}",
+                    f"{100 * row.used:.1f} %",
+                    f"{row.perplexity:.0f}",
+                    f"{row.psnr:.2f}",
+                    f"{row.lpips:.4f}",
+                    f"{row.rfd:.3f}",
+                )
+            )
+        sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        padded = [
+            [word.ljust(size) for word, size in zip(line, sizes, strict=True)]
+            for line in lines
+        ]
+        return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def compare(
+    folders: Sequence[str],
+    data: str,
+    split: str,
+    n: int,
+    *,
+    distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    extractor: FeatureExtractor,
+    columns: int = 8,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Comparison:
+    """Encodes and decodes the first n pictures of a split with each tokenizer.
+
+    Args:
+      folders: tokenizer or model folders, or names of shipped models.
+      distance: LPIPS, as `load_lpips`. extractor: for rFD.
+      columns: pictures a row of the sheet; a row of originals, then one a tokenizer.
+      progress: called as progress(tokenizers done, of so many, label).
+
+    Raises:
+      UserError: tokenizers of different sizes, no tokenizer, or too few pictures.
+    """
+    tokenizers = {name: load_tokenizer(find(name)) for name in folders}
+    sizes = {name: found.config.image_size for name, found in tokenizers.items()}
+    if len(set(sizes.values())) > 1:
+        said = ", ".join(f"{name} has {size} px" for name, size in sizes.items())
+        raise UserError(f"tokenizers of one size can be compared: {said}")
+    images = _pictures(data, split, n, next(iter(sizes.values())))
+    wanted = Moments.of(extractor(images))
+    rows, shown = [], [images[:columns]]
+    progress = progress or (lambda done, total, label: None)
+    for done, (name, tokenizer) in enumerate(tokenizers.items()):
+        progress(done, len(tokenizers), f"comparing {name}")
+        codes = encode(tokenizer, images)
+        drawn = decode(tokenizer, codes)
+        got = Moments.of(extractor(drawn))
+        figures = {
+            "psnr": float(psnr(images, drawn).mean()),
+            "lpips": float(distance(images, drawn).mean()),
+            "rfd": frechet_distance(
+                wanted.mean, wanted.covariance, got.mean, got.covariance
+            ),
+        }
+        rows.append(_row(name, tokenizer, codes, figures))
+        shown.append(drawn[:columns])
+    progress(len(tokenizers), len(tokenizers), "compared")
+    sheet = grid(np.concatenate(shown), columns)
+    return Comparison(len(images), data, split, extractor.id, tuple(rows), sheet)
+
+
+def _pictures(data: str, split: str, n: int, size: int) -> np.ndarray:
+    source = records.open_split(data, split)
+    if len(source) < 2:
+        raise UserError(f"split '{split}' of {data} has fewer than 2 pictures")
+    count = min(n, len(source))
+    found = [records.decode_image(source[i].image, size) for i in range(count)]
+    return np.stack(found)
+
+
+def _row(name: str, tokenizer: ImageTokenizer, codes: np.ndarray, figures) -> Row:
+    config = tokenizer.config
+    counts = np.bincount(codes.reshape(-1), minlength=config.codebook_size)
+    shares = counts[counts > 0] / counts.sum()
+    return Row(
+        # `runs/vq/export` and `runs/vqgan/export` are called vq and vqgan.
+        name=next(
+            (part for part in reversed(Path(name).parts) if part != "export"), name
+        ),
+        kind=kind_of(config),
+        weights=sum(leaf.size for leaf in flatten(tokenizer.params).values()),
+        grid=config.grid,
+        used=float(np.mean(counts > 0)),
+        perplexity=float(np.exp(-np.sum(shares * np.log(shares)))),
+        **figures,
+    )

@@ -1,0 +1,1 @@
+"""CogView (Ding et al. 2021)."""

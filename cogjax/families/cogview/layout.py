@@ -1,0 +1,159 @@
+"""Token sequences of CogView in both directions (section 2.1 and 3 of the paper).
+
+    text to image   [ROI1] text [BASE] [BOI1] image [EOI1]           [PAD]...
+    image to text   [BASE] [BOI1] image [EOI1] [ROI1] text [SEP]     [PAD]...
+
+[SEP] after a caption is ours: CogView's captions have no end, so a model trained here
+learns one. Padding comes last, so the causal mask alone hides it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cogjax.data.sequences import Prompts, left_pad
+from cogjax.data.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Fixed-length sequences over a vocabulary.
+
+    text_len: longest text in pieces, longer text is cut. image_len: codes an image.
+    fixed: codes have positions of their own, behind those of the longest text, in both
+    directions, and the other tokens are counted without them. Otherwise all tokens are
+    counted as they come, and a code's position depends on the length of the text.
+    """
+
+    vocab: Vocab
+    text_len: int
+    image_len: int
+    fixed: bool = False
+
+    @property
+    def length(self) -> int:
+        """Tokens of a training sequence, the longer direction filled up."""
+        return self.text_len + self.image_len + 5
+
+    @property
+    def image_start(self) -> int:
+        """Position of the first code where they are fixed, else 0."""
+        return self.text_len + 4 if self.fixed else 0
+
+    @property
+    def reading_positions(self) -> np.ndarray:
+        """Positions of an image-to-text sequence: int32 [length]."""
+        positions = np.arange(self.length, dtype=np.int32)
+        if self.fixed:
+            # The end of the text is only ever a target.
+            positions = np.minimum(positions - self.image_len, self.image_start - 1)
+            positions[:2] = 0, 1
+            codes = np.arange(self.image_len)
+            positions[2 : 2 + self.image_len] = self.image_start + codes
+        return positions
+
+    def prompts(self, texts: Sequence[Sequence[int]]) -> Prompts:
+        """`prompt` of each text, all of one length."""
+        rows = [self.prompt(text) for text in texts]
+        pad = self.vocab.command("[PAD]")
+        ids, num_padding = left_pad(rows, self.text_len + 3, pad)
+        positions = np.arange(ids.shape[1]) - num_padding[:, None]
+        following = ids.shape[1] - num_padding
+        if self.fixed:
+            following = np.full_like(following, self.image_start)
+        return Prompts(ids, num_padding, np.maximum(positions, 0), following)
+
+    def caption_prompts(self, codes: np.ndarray) -> Prompts:
+        """`caption_prompt` of each row of codes int [b, image_len]."""
+        ids = np.array([self.caption_prompt(row) for row in codes], np.int32)
+        positions = self.reading_positions[: ids.shape[1] + 1]
+        following = np.full(len(ids), positions[-1])
+        positions = np.broadcast_to(positions[:-1], ids.shape)
+        return Prompts(ids, np.zeros(len(ids), np.int32), positions, following)
+
+    def prompt(self, text_ids: Sequence[int]) -> list[int]:
+        """`[ROI1] text [BASE] [BOI1]`: what comes before the image."""
+        command = self.vocab.command
+        text = self._text(text_ids)
+        return [command("[ROI1]"), *text, command("[BASE]"), command("[BOI1]")]
+
+    def caption_prompt(self, codes: Sequence[int]) -> list[int]:
+        """`[BASE] [BOI1] image [EOI1] [ROI1]`: what comes before a caption."""
+        command = self.vocab.command
+        start = [command("[BASE]"), command("[BOI1]")]
+        return [*start, *map(int, codes), command("[EOI1]"), command("[ROI1]")]
+
+    def text_to_image(
+        self, text_ids: Sequence[int], codes: Sequence[int], text_weight: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (ids int32 [length], loss weights float32 [length]).
+
+        weights[i] is the weight of predicting ids[i].
+        Parity: the weight follows the *input* token, so the first code counts as text
+        and [EOI1] as image (CogView).
+        tests/families/cogview/test_layout.py::test_text_weight
+        """
+        tokens = [*self.prompt(text_ids), *map(int, codes)]
+        tokens.append(self.vocab.command("[EOI1]"))
+        weights = [
+            text_weight if token >= self.vocab.text_start else 1.0
+            for token in tokens[:-1]
+        ]
+        return self._pad(tokens, [0.0, *weights])
+
+    def image_to_text(
+        self, text_ids: Sequence[int], codes: Sequence[int], caption_weight: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (ids int32 [length], loss weights float32 [length]).
+
+        Only the caption and its end carry loss: the image is the condition.
+        """
+        source = self.caption_prompt(codes)
+        target = [*self._text(text_ids), self.vocab.command("[SEP]")]
+        weights = [0.0] * len(source) + [caption_weight] * len(target)
+        return self._pad([*source, *target], weights)
+
+    def _text(self, text_ids: Sequence[int]) -> list[int]:
+        return [self.vocab.text_start + int(i) for i in text_ids[: self.text_len]]
+
+    def _pad(self, tokens, weights):
+        missing = self.length - len(tokens)
+        ids = tokens + [self.vocab.command("[PAD]")] * missing
+        weights = weights + [0.0] * missing
+        return np.array(ids, np.int32), np.array(weights, np.float32)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How training examples are drawn from captioned code grids.
+
+    image_to_text: share of examples in that direction, in [0, 1]. caption_dropout:
+    share of text-to-image examples with an empty text, for classifier-free guidance.
+    text_weight: loss weight of text in text to image. caption_weight: of a caption in
+    image to text; a batch holds few caption tokens among many codes. code_noise: see
+    `tasks/lm.py`.
+    """
+
+    image_to_text: float = 0.25
+    caption_dropout: float = 0.1
+    text_weight: float = 1.0
+    caption_weight: float = 1.0
+    code_noise: float = 0.0
+
+    def example(
+        self,
+        layout: Layout,
+        texts: Sequence[Sequence[int]],
+        codes: np.ndarray,
+        rng: np.random.Generator,
+    ) -> dict[str, np.ndarray]:
+        """Draws a caption and a direction: {"ids": [length], "weights": [length]}."""
+        text = texts[rng.integers(len(texts))]
+        if rng.random() < self.image_to_text:
+            ids, weights = layout.image_to_text(text, codes, self.caption_weight)
+        else:
+            if rng.random() < self.caption_dropout:
+                text = ()
+            ids, weights = layout.text_to_image(text, codes, self.text_weight)
+        return {"ids": ids, "weights": weights}

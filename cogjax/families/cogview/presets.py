@@ -1,0 +1,113 @@
+"""CogView (Ding et al. 2021): sizes of tokenizer and transformer, and how they join.
+
+`paper` is the released 4B system. The other presets are ours: `nano` for tests,
+`px64`, `px72` and `px128` for real use on one machine.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from cogjax.data.vocab import Vocab
+from cogjax.families.cogview.layout import Layout
+from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.tokenizers import TokenizerConfig
+from cogjax.models.vqvae import VQVAEConfig
+
+_HALF = {"pixel_mean": (0.5, 0.5, 0.5), "pixel_std": (0.5, 0.5, 0.5)}
+
+TOKENIZERS = {
+    # Section 2.2 and the release: 256 px -> 32 x 32 of 8192 codes, 19,034,883 weights.
+    "paper": VQVAEConfig(),
+    "px128": VQVAEConfig(
+        image_size=128,
+        widths=(32, 128, 256),
+        code_dim=64,
+        codebook_size=4096,
+        strides=(2, 2, 2),
+        res_blocks=2,
+        res_width=96,
+        **_HALF,
+    ),
+    "px72": VQVAEConfig(
+        image_size=72,
+        widths=(24, 160),
+        code_dim=32,
+        codebook_size=1024,
+        strides=(3, 2),
+        res_blocks=2,
+        res_width=64,
+        **_HALF,
+    ),
+    "px64": VQVAEConfig(
+        image_size=64,
+        widths=(32, 128),
+        code_dim=32,
+        codebook_size=1024,
+        strides=(2, 2),
+        res_blocks=2,
+        res_width=64,
+        **_HALF,
+    ),
+    "nano": VQVAEConfig(
+        image_size=16,
+        widths=(8, 16),
+        code_dim=8,
+        codebook_size=32,
+        strides=(2, 2),
+        res_blocks=1,
+        res_width=8,
+        **_HALF,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TransformerConfig(DecoderConfig):
+    """The transformer apart from what the two tokenizers decide.
+
+    text_len: longest text in pieces. positions: "running" counts tokens as they come,
+    as CogView does; with "fixed" a code has the same position behind any text, so that
+    its row and column need not be worked out, which is learnt sooner.
+    """
+
+    text_len: int = 61
+    positions: Literal["running", "fixed"] = "running"
+
+
+TRANSFORMERS = {
+    # Section 2.3: 48 layers, 2560 wide, 40 heads; PB-Relax with the paper's constants.
+    "paper": TransformerConfig(
+        embedding_gradient=0.1, dtype="bfloat16", remat="nothing_saveable"
+    ),
+    "small": TransformerConfig(
+        width=256, depth=5, heads=4, text_len=16, dropout=0.0, unroll=5
+    ),
+    "nano": TransformerConfig(
+        width=32, depth=2, heads=2, text_len=8, dropout=0.0, unroll=1
+    ),
+}
+
+
+def make_layout(
+    tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
+) -> Layout:
+    """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
+    vocab, fixed = Vocab(tokenizer.codebook_size, num_text), transformer.positions
+    return Layout(vocab, transformer.text_len, tokenizer.grid**2, fixed == "fixed")
+
+
+def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig:
+    """Network config for a layout; the position table holds one training sequence.
+
+    Parity: CogView's table of 1089 rows is text 61 + image 1024 + 4 commands; the
+    extra caption end of our layout is only ever a target.
+    tests/families/cogview/test_presets.py
+    """
+    shared = asdict(config)
+    del shared["text_len"], shared["positions"]
+    return ImageLMConfig(
+        vocab_size=layout.vocab.padded_size,
+        mlp_dim=4 * config.width,
+        max_positions=layout.length - 1,
+        **shared,
+    )

@@ -1,0 +1,1 @@
+"""DALL-E (Ramesh et al. 2021)."""

@@ -1,0 +1,1 @@
+"""ERNIE-ViLG (Zhang et al. 2021)."""

@@ -1,0 +1,205 @@
+"""ERNIE-ViLG's objective: text to image and image to text in one step (section 3.1).
+
+    L = L_text_to_image + L_image_to_text (+ L_answers, generative question answering)
+
+and weights of the last two beside the first, which the paper does not have.
+
+Each is the sum of the target's negative log-likelihoods; the source has no loss. The
+sums are divided by the number of examples and nothing else, so a direction weighs by
+its number of targets, the image most. Codes compete with codes, text with text and
+commands: the paper does not say, and nothing else is ever drawn there.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.data.vocab import Vocab
+from cogjax.models.image_lm import (
+    PARAM_AXES,
+    ImageLM,
+    ImageLMConfig,
+    matrix_axes,
+    reading,
+)
+from cogjax.ops import losses
+from cogjax.parallel.axes import constrain
+from cogjax.tasks import resblock_scales as branches
+
+
+class TwoWayTask:
+    """Task over {"to_image": [b, m + n], "to_text": [b, n + k (m + 1)]} of int32.
+
+    m text positions, n codes and k captions, laid out by `layout.py` beside this file.
+    With questions also "asked": [b, n], pictures, and "answers": [b, q, m + a + 1], q
+    questions about each.
+    """
+
+    matrix_axes = staticmethod(matrix_axes)
+    param_axes = PARAM_AXES
+    rescale = staticmethod(branches.rescale)
+
+    def __init__(
+        self,
+        model: ImageLMConfig,
+        vocab: Vocab,
+        text_weight: float = 1.0,
+        answer_weight: float = 1.0,
+    ):
+        """model: the network of text to image, with patterns and a grid."""
+        self.config = model
+        self.model = ImageLM(model)
+        self.text_weight, self.answer_weight = text_weight, answer_weight
+        self.vocab = vocab
+        self.loss_scale = branches.needs_loss_scale(model)
+
+    def init(self, key: Array):
+        """Returns (params, state); the state holds the resblocks' gradient scales."""
+        return branches.init(self.model, key)
+
+    def loss(self, params, state, batch, key: Array):
+        """One training forward pass in each direction: (loss, (state, metrics))."""
+        # The loss is a sum over tokens: M counts examples (`ops/gradient_scale`).
+        params, scales = branches.scale(params, state, len(batch["to_text"]))
+        loss, metrics, _ = self.both(params, batch, key, scales)
+        metrics |= branches.metrics(state)
+        return loss, (state, metrics)
+
+    def eval_metrics(self, params, state, batch, key: Array):
+        """Losses without dropout: of an example, of a code and of a text token."""
+        del state, key
+        loss, metrics, _ = self.both(params, batch)
+        return {"loss": loss, **metrics}
+
+    def both(self, params, batch, key=None, scales=None, at_codes=False):
+        """(loss, metrics in nats, states [b, n, d] of `image_outputs`).
+
+        Metrics of a direction are sums over an example. The loss has the answers too,
+        if there are any.
+        """
+        keys = (None,) * 3
+        if key is not None:
+            keys = jax.random.split(key, 3 if "answers" in batch else 2)
+        image, states = self.image_outputs(
+            params, batch["to_image"], keys[0], scales, at_codes
+        )
+        text, weights = self.text_losses(params, batch["to_text"], keys[1], scales)
+        to_image = jnp.sum(image, 1).mean()
+        to_text = jnp.sum(text * weights, (1, 2)).mean() / text.shape[1]
+        metrics = {
+            "text_to_image": to_image,
+            "image_to_text": to_text,
+            "image_loss": jnp.mean(image),
+            "text_loss": losses.weighted_mean(text, weights),
+        }
+        loss = to_image + self.text_weight * to_text
+        if "answers" not in batch:
+            return loss, metrics, states
+        asked = batch["asked"], batch["answers"]
+        found = self.answer_losses(params, *asked, keys[2], scales)
+        values, weights, picked = found
+        answers = jnp.sum(values * weights) / len(values)
+        metrics |= {
+            "answers": answers,
+            "answer_loss": losses.weighted_mean(values, weights),
+            "answer_right": jnp.mean(jnp.all(picked | (weights == 0), axis=-1)),
+        }
+        return loss + self.answer_weight * answers, metrics, states
+
+    def image_losses(self, params, ids: Array, key=None, scales=None) -> Array:
+        """Text to image: int [b, m + n] -> loss of each code, float32 [b, n]."""
+        return self.image_outputs(params, ids, key, scales)[0]
+
+    def image_outputs(
+        self, params, ids: Array, key=None, scales=None, at_codes: bool = False
+    ):
+        """As `image_losses`, and states of the last layer, [b, n, d].
+
+        They are those that predict the codes, from [BOI1] to the last code but one. Or
+        with `at_codes` those at the codes' own places, for which the last is read too.
+        """
+        num_text, num_codes = self.config.num_text, ids.shape[1] - self.config.num_text
+        inputs = ids if at_codes else ids[:, :-1]
+        visible = ids[:, :num_text] != self.vocab.command("[PAD]")
+        text = jnp.cumsum(visible, axis=1).at[:, -1].set(0)
+        codes = jnp.arange(num_text, inputs.shape[1])
+        codes = jnp.broadcast_to(codes, (len(ids), len(codes)))
+        positions = jnp.concatenate([text, codes], axis=1)
+        # As whole as the ids are: XLA would work out a part of them on each device.
+        positions = constrain(positions, "batch", None)
+        predicting = slice(num_text - 1, num_text - 1 + num_codes)
+        wanted = slice(num_text, None) if at_codes else predicting
+        (logits, states), _ = self.model.apply(
+            {"params": params},
+            inputs,
+            positions,
+            key=key,
+            scales=scales,
+            parts=((predicting, slice(0, self.vocab.num_codes)), (wanted, None)),
+            visible=visible,
+        )
+        return losses.token_losses(logits, ids[:, num_text:]), states
+
+    def text_losses(self, params, ids: Array, key=None, scales=None):
+        """Image to text: int [b, n + k (m + 1)] -> (losses, weights), [b, k, m] floats.
+
+        The captions share their picture's sequence, and see nothing of each other. The
+        padding behind one is seen by no token of it, and weighs nothing.
+        """
+        num_text, num_codes = self.config.num_text, self.config.patterns[0].length
+        codes = ids[:, :num_codes]
+        texts = ids[:, num_codes:].reshape(len(ids), -1, num_text + 1)
+        inputs, targets = texts[..., :-1], texts[..., 1:]
+        places = jnp.broadcast_to(jnp.arange(num_text), inputs.shape)
+        logits = self._logits_behind(params, codes, inputs, places, key, scales)
+        weights = targets != self.vocab.command("[PAD]")
+        values = losses.token_losses(logits, targets - self.vocab.text_start)
+        return values, weights.astype(jnp.float32)
+
+    def answer_losses(self, params, codes, ids: Array, key=None, scales=None):
+        """Pictures [b, n] and questions [b, q, t] -> (losses, weights, right).
+
+        Each [b, q, answer and its end]; right: the most probable token is the answer's.
+        The questions share their picture's sequence, and see nothing of each other.
+        """
+        num_text, pad = self.config.num_text, self.vocab.command("[PAD]")
+        inputs, targets = ids[..., :-1], ids[..., num_text:]
+        real = inputs != pad
+        question = jnp.cumsum(real[..., :num_text], axis=-1).at[..., -1].set(0)
+        answer = 1 + jnp.arange(inputs.shape[-1] - num_text)
+        answer = jnp.broadcast_to(answer, (*ids.shape[:2], len(answer)))
+        places = jnp.concatenate([question, answer], axis=-1)
+        logits = self._logits_behind(
+            params, codes, inputs, places, key, scales, num_text, real
+        )
+        weights = (targets != pad).astype(jnp.float32)
+        targets -= self.vocab.text_start
+        values = losses.token_losses(logits, targets)
+        return values, weights, jnp.argmax(logits, axis=-1) == targets
+
+    def _logits_behind(
+        self, params, codes, texts, places, key, scales, num_question=0, visible=None
+    ) -> Array:
+        """Of text and commands, after each token of texts behind one picture.
+
+        codes: [b, n]; texts, their positions `places`, visible: [b, k, t] -> [b, k, m,
+        v] of the last m places, from the end of a question on. The k texts see the
+        picture and nothing of each other, see `reading`.
+        """
+        batch, num_texts, length = texts.shape
+        ends = [codes.shape[1] + length * (i + 1) for i in range(num_texts)]
+        count = length - max(num_question - 1, 0)
+        vocab = slice(self.vocab.text_start, self.vocab.size)
+        image = jnp.arange(codes.shape[1]) + self.config.num_text
+        image = jnp.broadcast_to(image, codes.shape)
+        network = ImageLM(reading(self.config, num_question, num_texts))
+        logits, _ = network.apply(
+            {"params": params},
+            jnp.concatenate([codes, texts.reshape(batch, -1)], axis=1),
+            jnp.concatenate([image, places.reshape(batch, -1)], axis=1),
+            key=key,
+            scales=scales,
+            parts=tuple((slice(end - count, end), vocab) for end in ends),
+            visible=None if visible is None else visible.reshape(batch, -1),
+        )
+        return jnp.stack(logits, axis=1)

@@ -1,0 +1,125 @@
+"""ERNIE-ViLG (Zhang et al. 2021): one transformer that draws and describes.
+
+`paper` is the 10B transformer of section 3.1; the other presets are ours. What the
+paper does not state is a setting here, with the default that docs/ernie_vilg.md lists.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from cogjax.data.vocab import Vocab
+from cogjax.families.ernie_vilg.layout import TwoWayLayout
+from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.tokenizers import TokenizerConfig
+from cogjax.ops.masks import Pattern, layer_kinds
+
+# The longest text and its command, and a vocabulary: not stated in the paper.
+TEXT_LEN, NUM_PIECES = 128, 32_000
+GRID, NUM_CODES = 32, 8192
+# Not stated in the paper: as CogView's.
+BATCH_SIZE, STEPS = 6144, 144_000
+
+
+@dataclass(frozen=True)
+class TransformerConfig(DecoderConfig):
+    """The transformer apart from what the two tokenizers decide.
+
+    text_len: longest text in pieces. attention: "sparse" layers by rows, columns and
+    windows of `kernel` x `kernel` in turn (`layer_kinds`), or all "full". row_extent:
+    "own" is a row as a block of its own, "raster" DALL-E's last `grid + 1` codes.
+    """
+
+    width: int = 4096
+    depth: int = 48
+    heads: int = 64
+    norm_scope: Literal["token", "sample", "tensor", "none"] = "none"
+    sandwich: bool = False
+    text_len: int = TEXT_LEN - 1
+    attention: Literal["sparse", "full"] = "sparse"
+    row_extent: Literal["own", "raster"] = "own"
+    kernel: int = 11
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}, expected an odd number")
+        if self.implementation not in ("auto", "xla"):
+            raise ValueError(
+                f"implementation {self.implementation!r} cannot hide text: choose "
+                "'auto' or 'xla'"
+            )
+        if self.window:
+            raise ValueError("window is for layers without a pattern: set it to 0")
+
+
+TRANSFORMERS = {
+    "paper": TransformerConfig(dtype="bfloat16", remat="nothing_saveable"),
+    "small": TransformerConfig(
+        width=256, depth=6, heads=4, text_len=16, dropout=0.0, unroll=6
+    ),
+    "nano": TransformerConfig(width=32, depth=2, heads=2, text_len=8, dropout=0.0),
+}
+
+
+def make_layout(
+    tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
+) -> TwoWayLayout:
+    """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
+    vocab = Vocab(tokenizer.codebook_size, num_text)
+    return TwoWayLayout(vocab, transformer.text_len, tokenizer.grid**2)
+
+
+def paper_layout(transformer: TransformerConfig) -> TwoWayLayout:
+    """The paper's 32 x 32 codes and a vocabulary, where there are no tokenizers."""
+    vocab = Vocab(NUM_CODES, NUM_PIECES)
+    return TwoWayLayout(vocab, transformer.text_len, GRID**2)
+
+
+def make_transformer(
+    config: TransformerConfig, layout: TwoWayLayout | None = None
+) -> ImageLMConfig:
+    """Network of text to image; `reading` of it is that of image to text.
+
+    layout: None is `paper_layout`.
+    """
+    shared = {
+        field.name: getattr(config, field.name) for field in fields(DecoderConfig)
+    }
+    layout = layout or paper_layout(config)
+    grid = round(layout.image_len**0.5)
+    kinds = layer_kinds(config.depth, "dalle")
+    if config.attention == "full":
+        kinds = ("full",) * config.depth
+    patterns = tuple(
+        Pattern(kind, grid, grid, kernel=config.kernel, row_extent=config.row_extent)
+        for kind in kinds
+    )
+    return ImageLMConfig(
+        **shared,
+        vocab_size=layout.vocab.padded_size,
+        mlp_dim=4 * config.width,
+        max_positions=layout.num_text + layout.image_len,
+        patterns=patterns,
+        num_text=layout.num_text,
+        grid=grid,
+        text_causal=False,
+    )
+
+
+def from_cogview(params: dict[str, Any], text_len: int, grid: int) -> dict[str, Any]:
+    """CogView's parameters as a start for a network of its sizes, in both directions.
+
+    params: of a CogView with `positions` "fixed" and texts of `text_len`, before
+    `grid` x `grid` codes. What its table of positions says of a code's row and of its
+    column is kept, what it says of the two together is not.
+    """
+    table = np.asarray(params["position_embedding"])
+    codes = table[-(grid**2) :].reshape(grid, grid, -1)
+    return {
+        **params,
+        "position_embedding": table[: text_len + 1],
+        "row_embedding": codes.mean(axis=1),
+        "column_embedding": codes.mean(axis=0) - codes.mean(axis=(0, 1)),
+    }

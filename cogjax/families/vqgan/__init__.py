@@ -1,0 +1,1 @@
+"""VQGAN (Esser et al. 2021)."""

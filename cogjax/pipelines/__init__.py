@@ -1,0 +1,1 @@
+"""Trained models as objects: generate, edit, caption, answer, score."""

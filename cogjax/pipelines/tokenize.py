@@ -1,0 +1,113 @@
+"""Pictures to codes and back, batch by batch; or back from what predicts the codes."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cogjax.data.sequences import Prompts
+from cogjax.model_folder import ImageTokenizer, Parts
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.reconstructor import Reconstructor
+from cogjax.models.tokenizers import network_of
+from cogjax.sampling.tokens import reconstruct as sampling
+
+
+def encode(
+    tokenizer: ImageTokenizer, images: np.ndarray, batch_size: int = 64
+) -> np.ndarray:
+    """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, grid, grid]."""
+    return _batched(_encode, tokenizer, images, batch_size)
+
+
+def make_encoder(
+    tokenizer: ImageTokenizer, devices: Sequence[jax.Device]
+) -> Callable[[np.ndarray], jax.Array]:
+    """`encode` for many batches of one size, each split over this process's devices.
+
+    The weights are put there once; the codes are returned before they are computed.
+    The batch must be a multiple of the number of devices.
+    """
+    mesh = Mesh(np.array(devices), ("data",))
+    weights = jax.device_put(
+        (tokenizer.params, tokenizer.codebook), NamedSharding(mesh, PartitionSpec())
+    )
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    network = network_of(tokenizer.config)
+    return lambda images: _encode(network, *weights, jax.device_put(images, split))
+
+
+def decode(
+    tokenizer: ImageTokenizer, codes: np.ndarray, batch_size: int = 64
+) -> np.ndarray:
+    """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
+    return _batched(_decode, tokenizer, codes, batch_size)
+
+
+def reconstruct(
+    parts: Parts,
+    network: ImageLM,
+    params: Any,
+    prompts: Prompts,
+    codes: np.ndarray,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Codes int [b, grid, grid] of a prompt each -> pixels uint8 [b, y, x, 3].
+
+    By the reconstructor of `parts`, from the states of the network (its parameters
+    `params`) that predict the codes (`tokens/reconstruct.py`). UserError without one.
+    """
+    parts.decoding("hidden")
+    found = parts.reconstructor
+    decoder = Reconstructor(found.config, parts.tokenizer.config)
+    rows = (*prompts, np.reshape(codes, (len(codes), -1)))
+    batches = zip(*(chunks(row, batch_size) for row in rows), strict=True)
+    weights = jax.device_put(found.params)
+    done = [
+        np.asarray(_reconstruct(network, decoder, params, weights, *batch))
+        for batch in batches
+    ]
+    return np.concatenate(done)[: len(codes)]
+
+
+def _batched(function, tokenizer: ImageTokenizer, rows, batch_size) -> np.ndarray:
+    network = network_of(tokenizer.config)
+    weights = jax.device_put((tokenizer.params, tokenizer.codebook))
+    done = [
+        np.asarray(function(network, *weights, chunk))
+        for chunk in chunks(rows, batch_size)
+    ]
+    return np.concatenate(done)[: len(rows)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(model, params, codebook, images):
+    pixels = images.astype(jnp.float32) / 255
+    z = model.apply({"params": params}, pixels, method="encode")
+    logits = model.apply({"params": params}, z, codebook, method="code_logits")
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(model, params, codebook, codes):
+    pixels = model.apply({"params": params}, codebook[codes], method="decode")
+    return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
+
+
+_reconstruct = jax.jit(sampling.reconstruct, static_argnums=(0, 1))
+
+
+def chunks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Cuts rows into equal batches; a last short one is filled with its first row.
+
+    Fewer rows than `size` stay one batch of their own size: one compiled shape a call.
+    """
+    size = min(size, len(rows))
+    for start in range(0, len(rows), size):
+        chunk = rows[start : start + size]
+        missing = size - len(chunk)
+        yield np.concatenate([chunk, np.repeat(chunk[:1], missing, 0)])

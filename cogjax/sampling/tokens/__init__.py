@@ -1,0 +1,1 @@
+"""Sampling tokens from a transformer: images by their codes, and texts."""

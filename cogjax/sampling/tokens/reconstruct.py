@@ -1,0 +1,60 @@
+"""Pictures from the last layer's states of their codes: ERNIE-ViLG section 3.2.
+
+Codes are drawn one by one; then one pass over all of them gives the states that each
+was drawn from, as training saw them, and the reconstructor draws the picture. With
+guidance the states are those with the text.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.reconstructor import Reconstructor
+
+
+def image_states(
+    model: ImageLM,
+    params: Any,
+    prompt: Array,
+    num_padding: Array,
+    positions: Array,
+    following: Array,
+    codes: Array,
+    *,
+    at_codes: bool = False,
+) -> Array:
+    """States of the last layer of codes int [b, n]: [b, n, d].
+
+    Those that predict the codes, equal to those of their drawing, or those `at_codes`,
+    that have read them. prompt, num_padding, positions, following: of the two-way
+    layout, a row a picture (`families/ernie_vilg/layout.py`).
+    """
+    num_text = prompt.shape[1]
+    codes = codes if at_codes else codes[:, :-1]
+    after = following[:, None] + jnp.arange(codes.shape[1])
+    first = num_text if at_codes else num_text - 1
+    (states,), _ = model.apply(
+        {"params": params},
+        jnp.concatenate([prompt, codes], axis=1),
+        jnp.concatenate([positions, after], axis=1),
+        visible=jnp.arange(num_text) >= num_padding[:, None],
+        parts=((slice(first, None), None),),
+    )
+    return states
+
+
+def reconstruct(
+    model: ImageLM,
+    reconstructor: Reconstructor,
+    params: Any,
+    reconstructor_params: Any,
+    *prompts_and_codes: Array,
+) -> Array:
+    """As `image_states`, decoded: pixels uint8 [b, y, x, 3]."""
+    at_codes = reconstructor.config.states == "at"
+    states = image_states(model, params, *prompts_and_codes, at_codes=at_codes)
+    _, maps = reconstructor.apply({"params": reconstructor_params}, states)
+    pixels = jnp.clip(reconstructor.pixels(maps), 0, 1)
+    return jnp.round(pixels * 255).astype(jnp.uint8)

@@ -1,0 +1,57 @@
+"""Where packed weights and a decode state live on a mesh.
+
+Weights are read at every token, so they are split over `tensor` and gathered nowhere;
+sequences are split over `data` and `fsdp`, heads of the caches as those of the weights.
+"""
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+
+from cogjax.ops.cache import Cache
+from cogjax.parallel.axes import partition
+from cogjax.parallel.rules import tree_shardings
+from cogjax.sampling.tokens.autoregressive import Decoding
+
+# Of `for_inference`: names of the last axes of each leaf, by its path.
+PACKED_AXES = (
+    ("qkv/kernel/rows", ("heads", None)),
+    ("qkv/kernel/scale", ("heads",)),
+    ("qkv/bias", (None, "heads", None)),
+    ("attn_out/kernel/rows", (None, "heads")),
+    ("mlp_in/kernel/rows", ("mlp", None)),
+    ("mlp_in/(kernel/scale|bias)", ("mlp",)),
+    ("mlp_out/kernel/rows", (None, "mlp")),
+    ("token_embedding/rows", ("vocab", None)),
+    ("token_embedding/scale", ("vocab",)),
+    (".*", ()),
+)
+
+
+def packed_shardings(params: Any, mesh: Mesh) -> Any:
+    """One sharding a leaf of `for_inference`; UserError if the mesh does not divide."""
+    return tree_shardings(params, mesh, PACKED_AXES)
+
+
+def state_shardings(state: Decoding, mesh: Mesh) -> Decoding:
+    """One sharding a leaf of a decode state, or of its shapes.
+
+    The data and fsdp axes must divide sequences and prompts, the tensor axis heads.
+    """
+
+    def place(*axes: str | None) -> NamedSharding:
+        return NamedSharding(mesh, partition(axes))
+
+    def of_cache(cache: Cache) -> Cache:
+        # Columns have banks before the sequences; a sequence alone has no axis.
+        rows = ("batch",) if len(state.logits) > 1 else ()
+        lead = (None,) * (cache.key.ndim - len(rows) - 3) + rows
+        prefix, image = (place(*x, "heads", None, None) for x in (("batch",), lead))
+        return Cache(prefix, prefix, image, image)
+
+    rest = state._replace(cache=[])
+    shardings = jax.tree.map(
+        lambda leaf: place(*("batch", *(None,) * leaf.ndim)[: leaf.ndim]), rest
+    )
+    return shardings._replace(cache=[of_cache(layer) for layer in state.cache])

@@ -1,0 +1,1 @@
+"""One kind of training run a file: from a config to a trained model."""

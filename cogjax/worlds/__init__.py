@@ -1,0 +1,1 @@
+"""Data sets with known content: shapes, emoji, COCO captions."""

@@ -1,0 +1,1 @@
+"""Emoji drawings in several styles with bilingual captions."""

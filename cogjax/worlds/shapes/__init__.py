@@ -1,0 +1,1 @@
+"""Scenes of coloured shapes: exact captions, questions, and an oracle."""

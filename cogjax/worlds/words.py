@@ -1,0 +1,6 @@
+"""Words that the captions of all worlds need."""
+
+
+def article(noun: str) -> str:
+    """Returns "a" or "an" by the first letter."""
+    return "an" if noun[:1].lower() in "aeiou" else "a"

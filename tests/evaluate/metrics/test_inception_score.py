@@ -1,0 +1,79 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cogjax.errors import UserError
+from cogjax.evaluate.metrics.inception_score import (
+    VARIANTS,
+    inception_score,
+    split_scores,
+)
+from cogjax.evaluate.metrics.result import Source
+
+RNG = np.random.default_rng(0)
+SOURCE = Source("inception-2015-12-05", "tf1_bilinear")
+ONE = dataclasses.replace(VARIANTS["dmgan"], splits=1)
+
+
+def test_bounds():
+    """1 where all pictures are alike, the number of classes where all are certain."""
+    alike = np.tile(RNG.normal(size=7), (20, 1))
+    np.testing.assert_allclose(split_scores(alike, ONE), [1], 1e-12)
+    # Of probabilities that underflow to 0: no NaN.
+    certain = 1e4 * np.eye(8)[np.arange(80) % 8]
+    np.testing.assert_allclose(split_scores(certain, ONE), [8], 1e-12)
+
+
+def test_against_the_definition():
+    logits = RNG.normal(0, 2, (30, 5))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    divergences = np.sum(p * np.log(p / p.mean(0)), axis=1)
+    np.testing.assert_allclose(
+        split_scores(logits, ONE), [np.exp(divergences.mean())], 1e-12
+    )
+    shifted = split_scores(logits + 1000, ONE)
+    np.testing.assert_allclose(shifted, split_scores(logits, ONE), 1e-9)
+
+
+def test_splits():
+    logits = RNG.normal(size=(23, 4))
+    tenth = split_scores(logits, VARIANTS["dmgan"])
+    assert len(tenth) == 10
+    # Split i is of pictures i n / 10 to (i + 1) n / 10, rounded down.
+    np.testing.assert_allclose(tenth[1], split_scores(logits[2:4], ONE)[0])
+    np.testing.assert_allclose(tenth[9], split_scores(logits[20:23], ONE)[0])
+
+    by_size = dataclasses.replace(VARIANTS["guided"], split_size=10)
+    np.testing.assert_allclose(
+        split_scores(logits, by_size)[2], split_scores(logits[20:], ONE)[0]
+    )
+    order = np.random.RandomState(2020).permutation(23)
+    np.testing.assert_array_equal(
+        split_scores(logits, VARIANTS["torch-fidelity"]),
+        split_scores(logits[order], VARIANTS["dmgan"]),
+    )
+
+
+def test_variants_differ_in_the_bias():
+    features, weight = RNG.normal(size=(40, 6)), RNG.normal(size=(6, 5))
+    bias = 5 * RNG.normal(size=5)
+    without = inception_score(features, weight, bias, SOURCE, "dmgan")
+    again = inception_score(features, weight, 0 * bias, SOURCE, "dmgan")
+    assert without.value == again.value and without.spread > 0
+    assert without.name == "IS[dmgan]" and without.n == 40
+    assert "10 splits, logits without bias" in str(without)
+    own = inception_score(features, weight, bias, SOURCE, "cogview")
+    # Published with torchvision's network, so that is a foreign one here.
+    assert own.name == "IS-inception-2015-12-05[cogview]" and own.spread == 0
+    expected = split_scores(features @ weight + bias, VARIANTS["cogview"])
+    np.testing.assert_allclose(own.value, expected[0])
+    other = inception_score(features, weight, bias, Source("efflite0:1", "none"))
+    assert other.name == "IS-efflite0[dmgan]"
+
+
+def test_mistakes():
+    with pytest.raises(UserError, match="expected dmgan, guided"):
+        inception_score(np.zeros((9, 2)), np.zeros((2, 2)), np.zeros(2), SOURCE, "tf")
+    with pytest.raises(UserError, match="9 pictures cannot be split into 10"):
+        split_scores(np.zeros((9, 2)), VARIANTS["dmgan"])

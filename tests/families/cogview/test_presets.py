@@ -1,0 +1,21 @@
+import jax
+import jax.numpy as jnp
+
+from cogjax.families.cogview import presets as cogview
+from cogjax.models.image_lm import ImageLM
+
+
+def test_paper_transformer_has_3_93_billion_parameters():
+    preset = cogview.TRANSFORMERS["paper"]
+    tokenizer = cogview.TOKENIZERS["paper"]
+    layout = cogview.make_layout(tokenizer, 50_000, preset)
+    config = cogview.make_transformer(preset, layout)
+    ids = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    params = jax.eval_shape(ImageLM(config).init, jax.random.key(0), ids, ids)
+    width = 2560
+    block = 12 * width**2 + 9 * width + 8 * width
+    expected = (58240 + 1089) * width + 48 * block + 2 * width
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert count == expected == 3_928_849_920
+    assert (config.max_positions, config.vocab_size) == (1089, 58240)
+    assert (config.heads, config.head_dim, config.depth) == (40, 64, 48)

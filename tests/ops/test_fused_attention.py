@@ -1,0 +1,99 @@
+"""The fused forms, interpreted, against the XLA forms; which one "auto" takes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cogjax.ops.attention import causal_attention
+from cogjax.ops.fused_attention import choose, splash_causal, splash_sparse
+from cogjax.ops.masks import Pattern
+from cogjax.ops.sparse_attention import sparse_attention
+
+
+def inputs(length, dtype=jnp.float32):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.normal(size=(2, length, 2, 4)), dtype) for _ in range(4)]
+
+
+def with_gradients(function):
+    """Jitted: the output and the gradients by query, key and value."""
+
+    def loss(query, key, value, weights):
+        out = function(query, key, value)
+        return jnp.sum(out * weights), out
+
+    return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))
+
+
+def agree(got, want, atol):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, atol=atol)
+
+
+def test_splash_causal():
+    # Not a multiple of any block.
+    arrays = inputs(150)
+    got = with_gradients(lambda *x: splash_causal(*x, interpret=True))(*arrays)
+    agree(got, with_gradients(causal_attention)(*arrays), 5e-6)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "missing"),
+    [
+        # Over two blocks of keys; the others fit in one.
+        (Pattern("row", 20, 13), 1),
+        # By columns, of a grid that is not square, and back.
+        (Pattern("column", 5, 7), 1),
+        (Pattern("conv", 6, 6, kernel=3, edge="torus"), 0),
+    ],
+    ids=str,
+)
+def test_splash_sparse(pattern, missing):
+    arrays = inputs(9 + pattern.length - missing)
+    got = with_gradients(lambda *x: splash_sparse(*x, pattern, 9, interpret=True))
+    want = with_gradients(lambda *x: sparse_attention(*x, pattern, 9))
+    agree(got(*arrays), want(*arrays), 5e-6)
+
+
+@pytest.mark.parametrize(
+    "form", [{"text_causal": False}, {"image_first": True}], ids=str
+)
+def test_splash_sparse_both_ways(form):
+    pattern = Pattern("column", 4, 6, causal="image_first" not in form)
+    arrays = inputs(7 + pattern.length)[:3]
+    fused = jax.jit(lambda *x: splash_sparse(*x, pattern, 7, **form, interpret=True))
+    plain = jax.jit(lambda *x: sparse_attention(*x, pattern, 7, **form))
+    agree(fused(*arrays), plain(*arrays), 2e-6)
+
+
+def test_auto(monkeypatch):
+    def auto(dtype="bfloat16", sparse=False):
+        return choose("auto", dtype, sparse=sparse)
+
+    assert auto() == auto(sparse=True) == "xla"
+    monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "tpu")
+    assert auto() == auto(sparse=True) == auto("float32") == "splash"
+    monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "gpu")
+    assert (auto(), auto("float32"), auto(sparse=True)) == ("cudnn", "xla", "xla")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("flash", "expected one of"),
+        ("splash", "runs on a tpu, this is a cpu"),
+        ("cudnn", "runs on a gpu, this is a cpu"),
+    ],
+)
+def test_what_does_not_run_here(asked, message):
+    arrays = inputs(8)[:3]
+    with pytest.raises(ValueError, match=message):
+        causal_attention(*arrays, implementation=asked)
+
+
+def test_cudnn_does_not_take_what_it_cannot(monkeypatch):
+    monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "gpu")
+    for dtype, sparse in (("float32", False), ("bfloat16", True)):
+        with pytest.raises(ValueError, match="full attention in bfloat16 or float16"):
+            choose("cudnn", dtype, sparse=sparse)

@@ -1,0 +1,279 @@
+"""The Python API on a nano model with random weights."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cogjax
+from cogjax.errors import UserError
+from cogjax.pipelines.tokens import TextToImage
+from cogjax.sampling.tokens import compiled
+
+PROMPTS = ("a red apple", "一只猫的线稿", "line drawing of a whale")
+
+
+@pytest.fixture(scope="module")
+def drawn(nano_model):
+    return nano_model.generate(PROMPTS, num_images=2, seed=3)
+
+
+@pytest.fixture(scope="module")
+def pictures(drawn):
+    return drawn.pixels[:, 0]
+
+
+def test_shapes_and_ranges(nano_model, drawn):
+    side, grid = nano_model.image_size, nano_model.grid
+    assert drawn.prompts == PROMPTS
+    assert drawn.pixels.shape == (3, 2, side, side, 3)
+    assert drawn.pixels.dtype == np.uint8
+    assert drawn.codes.shape == (3, 2, grid, grid)
+    assert 0 <= drawn.codes.min() <= drawn.codes.max() < nano_model.num_codes
+    assert drawn.scores is None
+    assert [image.size for image in drawn.images] == [(side, side)] * 6
+    np.testing.assert_array_equal(np.asarray(drawn.images[3]), drawn.pixels[1, 1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_picture_does_not_depend_on_its_company(nano_model, drawn, batch_size):
+    other = TextToImage(nano_model.parts, batch_size)
+    alone = other.generate(PROMPTS[1], num_images=2, seed=3)
+    np.testing.assert_array_equal(alone.codes[0], drawn.codes[1])
+    np.testing.assert_array_equal(alone.pixels[0], drawn.pixels[1])
+
+
+def test_seed_prompt_and_image_number_change_the_picture(nano_model, drawn):
+    again = nano_model.generate(PROMPTS, num_images=2, seed=4)
+    assert (again.codes[0, 0] != drawn.codes[0, 0]).any()
+    assert (drawn.codes[0, 0] != drawn.codes[0, 1]).any()
+    # Random weights hardly listen to the text unless guidance makes them.
+    loud = nano_model.generate(PROMPTS, seed=3, guidance=4.0).codes.reshape(3, -1)
+    assert len(np.unique(loud, axis=0)) == 3
+
+
+def test_guidance_and_temperature_reach_the_sampler(nano_model, drawn):
+    other = nano_model.generate(PROMPTS, num_images=2, seed=3, top_p=0.01)
+    assert (other.codes != drawn.codes).any()
+    greedy = [
+        nano_model.generate(PROMPTS, seed=seed, temperature=0).codes for seed in (0, 1)
+    ]
+    np.testing.assert_array_equal(*greedy)
+
+
+def test_rerank_keeps_the_lowest_caption_losses(nano_model):
+    prompt = PROMPTS[0]
+    candidates = nano_model.generate(prompt, num_images=6, seed=1)
+    losses = nano_model.score_codes(candidates.codes[0], [prompt] * 6)
+    best = nano_model.generate(prompt, num_images=2, seed=1, rerank=6)
+    order = np.argsort(losses)[:2]
+    np.testing.assert_allclose(best.scores[0], losses[order], rtol=1e-6)
+    np.testing.assert_array_equal(best.codes[0], candidates.codes[0][order])
+
+
+def test_image_prompt_keeps_its_rows(nano_model, pictures):
+    given = nano_model.encode(pictures)[0]
+    done = nano_model.generate(PROMPTS[0], image_prompt=pictures[0], rows=2, seed=9)
+    np.testing.assert_array_equal(done.codes[0, 0, :2], given[:2])
+    other = nano_model.generate(PROMPTS[0], image_prompt=pictures[0], rows=2, seed=10)
+    assert (done.codes[0, 0, 2:] != other.codes[0, 0, 2:]).any()
+
+
+def test_decode_is_what_generate_shows(nano_model, drawn):
+    decoded = nano_model.decode(drawn.codes[:, 0])
+    np.testing.assert_array_equal(decoded, drawn.pixels[:, 0])
+
+
+def test_encode_takes_one_picture_or_many(nano_model, pictures):
+    many = nano_model.encode(pictures)
+    np.testing.assert_array_equal(nano_model.encode(pictures[1]), many[1:2])
+
+
+def test_caption_is_text_in_the_language(nano_model, pictures):
+    english = nano_model.caption(pictures, "en", temperature=1.0, seed=5)
+    chinese = nano_model.caption(pictures, "zh", temperature=1.0, seed=5)
+    assert len(english) == len(chinese) == 3
+    assert not any("\u4e00" <= c <= "\u9fff" for text in english for c in text)
+    assert not any(c.isascii() and c.islower() for text in chinese for c in text)
+    assert nano_model.caption(Image.fromarray(pictures[0])) == nano_model.caption(
+        pictures[:1]
+    )
+
+
+def test_score_is_per_pair(nano_model, pictures):
+    scores = nano_model.score(pictures, PROMPTS)
+    alone = nano_model.score(pictures[2:], PROMPTS[2:])
+    np.testing.assert_allclose(scores[2:], alone, rtol=1e-5)
+    assert len(set(nano_model.score(pictures[[0, 0]], PROMPTS[:2]))) == 2
+
+
+def test_score_is_the_mean_over_text_tokens(nano_model, pictures):
+    pieces = nano_model.parts.text.encode(PROMPTS[0])
+    codes = nano_model.encode(pictures[:1])[0].reshape(-1)
+    prompt = nano_model.layout.caption_prompt(codes)
+    ids, _ = nano_model.layout.image_to_text(pieces, codes)
+    network = {"params": nano_model.parts.params}
+    places = np.arange(len(ids))[None]
+    logits, _ = nano_model._lm.apply(network, ids[None, :-1], places[:, :-1])
+    start, stop = nano_model._reader.id_range
+    logits = np.asarray(logits, np.float64)[0, len(prompt) - 1 :, start:stop]
+    values = np.log(np.exp(logits).sum(-1)) - [
+        row[i] for row, i in zip(logits, ids[len(prompt) :] - start, strict=True)
+    ]
+    expected = values[: min(len(pieces), nano_model.layout.text_len)].mean()
+    got = nano_model.score(pictures[:1], PROMPTS[:1])
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_score_drawn_is_the_mean_over_codes(nano_model, drawn):
+    """Of prompts of different length, each alone and without padding."""
+    got = nano_model.score_drawn(drawn.codes[:, 0], PROMPTS)
+    network = {"params": nano_model.parts.params}
+    for prompt, grid, value in zip(PROMPTS, drawn.codes[:, 0], got, strict=True):
+        start = nano_model.layout.prompt(nano_model.parts.text.encode(prompt))
+        codes = grid.reshape(-1)
+        ids = np.array([[*start, *codes[:-1]]])
+        logits, _ = nano_model._lm.apply(network, ids, np.arange(ids.shape[1])[None])
+        logits = np.asarray(logits, np.float64)[0, len(start) - 1 :]
+        logits = logits[:, : nano_model.num_codes]
+        losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(codes)), codes]
+        np.testing.assert_allclose(value, losses.mean(), rtol=1e-5)
+    with pytest.raises(UserError, match="3 images but 1 texts"):
+        nano_model.score_drawn(drawn.codes[:, 0], ["a"])
+
+
+def test_progress_counts_up_to_the_total(nano_model):
+    seen = []
+    nano_model.generate(
+        PROMPTS,
+        rerank=2,
+        progress=lambda done, total, label: seen.append((done, total)),
+    )
+    assert seen[-1] == (6, 6)
+    assert all(0 <= done <= total for done, total in seen)
+
+
+def test_save_and_load_draw_the_same(nano_model, nano_folder, drawn):
+    loaded = cogjax.load(nano_folder)
+    assert loaded.card == nano_model.card
+    again = loaded.generate(PROMPTS, num_images=2, seed=3)
+    np.testing.assert_array_equal(again.pixels, drawn.pixels)
+    names = {path.name for path in nano_folder.iterdir()}
+    assert names == {
+        "config.json",
+        "text.model",
+        "tokenizer.safetensors",
+        "transformer.safetensors",
+    }
+
+
+def test_half_precision_folder_is_close(nano_model, tmp_path, pictures):
+    loaded = cogjax.load(nano_model.save(tmp_path / "half", "float16"))
+    want = nano_model.score(pictures, PROMPTS)
+    np.testing.assert_allclose(loaded.score(pictures, PROMPTS), want, rtol=1e-2)
+    size = [
+        sum(p.stat().st_size for p in folder.glob("*.safetensors"))
+        for folder in (tmp_path / "half", nano_model.save(tmp_path / "full"))
+    ]
+    assert size[0] < 0.6 * size[1]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"prompts": ()}, "no prompt"),
+        ({"prompts": " "}, "prompt is empty"),
+        ({"num_images": 0}, "num_images is 0"),
+        ({"num_images": 4, "rerank": 2}, "at least num_images"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"guidance": float("inf")}, "guidance is inf"),
+        ({"rows": 2}, "give both or neither"),
+    ],
+)
+def test_bad_values(nano_model, settings, message):
+    with pytest.raises(UserError, match=message):
+        nano_model.generate(**{"prompts": "a cat"} | settings)
+
+
+def test_bad_arrays(nano_model):
+    with pytest.raises(UserError, match="encode expects uint8"):
+        nano_model.encode(np.zeros((1, 16, 16, 3)))
+    with pytest.raises(UserError, match="b > 0"):
+        nano_model.encode(np.zeros((0, 16, 16, 3), np.uint8))
+    with pytest.raises(UserError, match="decode expects codes"):
+        nano_model.decode(np.zeros((1, 3, 3), np.int32))
+    with pytest.raises(UserError, match="1 images but 2 texts"):
+        nano_model.score(np.zeros((1, 16, 16, 3), np.uint8), ["a", "b"])
+    with pytest.raises(UserError, match="no image"):
+        nano_model.caption([])
+
+
+def test_unknown_model():
+    with pytest.raises(UserError, match="one of: emoji"):
+        cogjax.load("emojo")
+
+
+def test_preview_shows_each_finished_row(nano_model, drawn):
+    seen = []
+    again = nano_model.generate(
+        PROMPTS, 2, seed=3, preview=lambda pairs, codes: seen.append((pairs, codes))
+    )
+    np.testing.assert_array_equal(again.codes, drawn.codes)
+    grid = nano_model.grid
+    assert len(seen) == grid
+    for row, (pairs, codes) in enumerate(seen):
+        assert pairs == [(p, i) for p in range(3) for i in range(2)]
+        want = drawn.codes.reshape(6, grid, grid).copy()
+        want[:, row + 1 :] = -1
+        np.testing.assert_array_equal(codes, want)
+
+
+def test_another_prompt_compiles_nothing(nano_model):
+    nano_model.generate(PROMPTS[0], seed=0)
+    functions = compiled.compiled_prefill, compiled.compiled_advance()
+    sizes = [function._cache_size() for function in functions]
+    for prompt in ("x", "a much longer prompt of many words, line drawing", "一只猫"):
+        nano_model.generate(prompt, seed=1)
+    assert sizes == [function._cache_size() for function in functions]
+
+
+def test_many_prompts_and_images_share_batches(nano_model):
+    """5 images of 3 prompts in batches of 4: all drawn, each as it would be alone."""
+    other = TextToImage(nano_model.parts, batch_size=4)
+    got = other.generate(PROMPTS, num_images=5, seed=3).codes
+    for p, prompt in enumerate(PROMPTS):
+        alone = nano_model.generate(prompt, num_images=5, seed=3).codes[0]
+        np.testing.assert_array_equal(got[p], alone)
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_weights_in_few_bits_draw_nearly_the_same(nano_folder, drawn, weights):
+    model = cogjax.load(nano_folder, weights=weights)
+    codes = model.generate(PROMPTS, num_images=2, seed=3).codes
+    assert (codes == drawn.codes).mean() > 0.9
+
+
+def test_unknown_weights(nano_folder):
+    with pytest.raises(UserError, match="weights is 'int4', expected one of: float32"):
+        cogjax.load(nano_folder, weights="int4")
+
+
+def test_speculation_draws_pictures(nano_model):
+    one, many = (
+        nano_model.generate(PROMPTS[:n], seed=3, speculate=4, guidance=2.0).codes
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one[0], many[0])
+    greedy = nano_model.generate(PROMPTS[:1], temperature=0)
+    faster = nano_model.generate(PROMPTS[:1], temperature=0, speculate=4)
+    np.testing.assert_array_equal(faster.codes, greedy.codes)
+
+
+@pytest.mark.parametrize("size", [1, -2, 1000])
+def test_bad_speculation(nano_model, size):
+    with pytest.raises(UserError, match=f"speculate is {size}, expected 0 or 2 to"):
+        nano_model.generate("a", speculate=size)
+    with pytest.raises(UserError, match="speculate has no preview"):
+        nano_model.generate("a", speculate=4, preview=print)

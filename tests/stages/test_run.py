@@ -1,0 +1,220 @@
+"""The experiments' configs, and runs of the nano ones on a handful of pictures."""
+
+import dataclasses
+import functools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import config
+from cogjax.data.codes import captions_of
+from cogjax.data.records import DatasetBuilder, open_split
+from cogjax.errors import UserError
+from cogjax.interop.safetensors import load_tree
+from cogjax.model_folder import load_tokenizer, save_tokenizer
+from cogjax.stages import run as launch
+from cogjax.stages.transformer import CodedSource
+
+EMOJI = "experiments/cogview/emoji.py:"
+SHAPES = "experiments/cogview/shapes.py:"
+ERNIE = "experiments/ernie_vilg/shapes.py:"
+QUESTIONS = "experiments/ernie_vilg/questions.py:"
+END_TO_END = "experiments/ernie_vilg/end_to_end.py:"
+
+
+def nano(stage, data, folder, **overrides):
+    """A resolved nano config; overrides name keys with `__` for dots."""
+    values = {"data.path": data, "train.steps": 2, "train.batch_size": 8}
+    if stage != "tokenizer":
+        values |= {"data.tokenizer": folder, "data.text": folder / "text.model"}
+        values |= {"sample.num_images": 1}
+    values |= {key.replace("__", "."): value for key, value in overrides.items()}
+    words = [f"--config.{key}={value}" for key, value in values.items()]
+    return config.load(f"{EMOJI}{stage},nano", words)
+
+
+def metrics(workdir):
+    return [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("implementation", "splash", "'splash' runs on a tpu, this is a cpu"),
+        ("window", "8", "num_pivots is 768, more than the"),
+    ],
+)
+def test_a_model_that_cannot_run_is_refused_first(
+    key, value, message, nano_data, nano_folder
+):
+    found = nano("transformer", nano_data, nano_folder, **{f"model__{key}": value})
+    with pytest.raises(UserError, match=f"config section 'model': .*{message}"):
+        launch.describe(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [
+        *((file, s) for file in (EMOJI, SHAPES) for s in ("tokenizer", "transformer")),
+        (ERNIE, "transformer"),
+        (ERNIE, "full"),
+        (QUESTIONS, "shapes"),
+        *((END_TO_END, s) for s in ("two_stage", "end_to_end", "adversarial", "mlp")),
+    ],
+)
+@pytest.mark.parametrize("size", ["", ",nano"])
+def test_every_key_of_the_experiments_is_known(file, stage, size, nano_folder):
+    words = []
+    if stage != "tokenizer":
+        words = [
+            f"--config.data.tokenizer={nano_folder}",
+            f"--config.data.text={nano_folder / 'text.model'}",
+        ]
+    found = launch.describe(config.load(f"{file}{stage}{size}", words))
+    assert found["parameters"] > (500_000 if size == "" else 1_000)
+
+
+@pytest.mark.parametrize("file", [EMOJI, SHAPES])
+def test_unknown_stage(file):
+    with pytest.raises(UserError, match="expected tokenizer, transformer"):
+        config.load(f"{file}transfomer")
+
+
+@pytest.fixture(scope="module")
+def vq(nano_data, nano_folder, tmp_path_factory):
+    """Config and work folder of a tokenizer; no picture is there to evaluate on."""
+    folder = tmp_path_factory.mktemp("vq")
+    with DatasetBuilder(folder / "set", "folder", 16, {"train": 1, "val": 1}) as to:
+        examples = open_split(nano_data, "train")
+        for i in range(len(examples)):
+            to.write("train", examples[i])
+        to.finish({})
+    run = nano("tokenizer", folder / "set", nano_folder)
+    launch.train(run, folder / "run")
+    return run, folder / "run"
+
+
+def test_tokenizer_run_exports_what_the_transformer_reads(vq, nano_data, nano_folder):
+    out = vq[1] / "export"
+    # The tokenizer alone, without the text model or the transformer.
+    assert {p.name for p in out.iterdir()} == {"config.json", "tokenizer.safetensors"}
+    run = nano("transformer", nano_data, nano_folder, data__tokenizer=out)
+    assert launch.describe(run)["parameters"] > 0
+
+
+def test_a_refused_start_changes_nothing(vq, tmp_path):
+    run, workdir = vq[0], shutil.copytree(vq[1], tmp_path / "run")
+    before = (workdir / "config.json").read_bytes()
+    other = {**run, "model": {**run["model"], "codebook_size": 5}}
+    with pytest.raises(UserError, match="codebook|shape|counts"):
+        launch.train(other, workdir)
+    assert (workdir / "config.json").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def tuned(nano_data, nano_folder, tmp_path_factory):
+    """Work folder of a fine-tuning with steps of next to no size."""
+    still = {"optim__lr": 1e-9, "optim__adam_lr": 1e-9}
+    run = nano(
+        "transformer", nano_data, nano_folder, data__weights=nano_folder, **still
+    )
+    workdir = tmp_path_factory.mktemp("tuned") / "lm"
+    launch.train(run, workdir)
+    return workdir
+
+
+def test_fine_tuning_starts_from_the_given_weights(tuned, nano_folder):
+    out = tuned / "export"
+    start, end = (load_tree(p / "transformer.safetensors") for p in (nano_folder, out))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, start)
+    # The exported folder is a whole model, and the run drew with it and evaluated.
+    assert cogjax.load(out).generate("a red apple").pixels.shape[-1] == 3
+    assert any("eval/loss" in row for row in metrics(tuned))
+    assert list((tuned / "samples").iterdir())
+
+
+def test_an_export_with_another_tokenizer_is_refused(tuned, nano_folder, tmp_path):
+    workdir = shutil.copytree(tuned, tmp_path / "lm")
+    there = load_tokenizer(nano_folder)
+    other = dataclasses.replace(there, codebook=there.codebook + 1)
+    run = json.loads((workdir / "config.json").read_text())
+    run["data"]["tokenizer"] = str(save_tokenizer(other, tmp_path / "tokenizer"))
+    (workdir / "config.json").write_text(json.dumps(run))
+    with pytest.raises(UserError, match="is another one now than it was trained with"):
+        launch.export(workdir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["ema", "fixed"])
+def test_a_tokenizer_starts_from_the_given_weights(
+    method, nano_data, nano_folder, tmp_path
+):
+    run = nano("tokenizer", nano_data, nano_folder, data__weights=nano_folder)
+    run["optim"] |= {"lr": 1e-9, "clip": 1e-9}
+    run["task"] |= {"method": method, "decay": 1 - 1e-6}
+    out = launch.train(run, tmp_path / "vq")
+    start, end = (load_tokenizer(folder) for folder in (nano_folder, out))
+    close = functools.partial(np.testing.assert_allclose, atol=1e-5)
+    jax.tree.map(close, end.params, start.params)
+    close(end.codebook, start.codebook, rtol=1e-4)
+    assert end.config == start.config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model", {"code_dim": 5}, "another shape than the config section 'model'"),
+        ("data", {"weights": "nothing"}, "no model 'nothing'"),
+        ("data", {"tokenizer": "emoji"}, "starts from data.weights: leave out"),
+    ],
+)
+def test_tokenizers_that_cannot_start(
+    key, value, message, nano_data, nano_folder, tmp_path
+):
+    run = nano("tokenizer", nano_data, nano_folder, data__weights=nano_folder)
+    run[key] |= value
+    with pytest.raises(UserError, match=message):
+        launch.train(run, tmp_path / "vq")
+
+
+def test_weights_of_another_size_are_refused(nano_data, nano_folder, tmp_path):
+    run = nano("transformer", nano_data, nano_folder, data__weights=nano_folder)
+    run["model"] |= {"width": 64}
+    with pytest.raises(UserError, match=r"transformer\.safetensors"):
+        launch.train(run, tmp_path / "lm")
+
+
+@pytest.mark.parametrize("key", ["tokenizer", "text"])
+def test_a_transformer_needs_both_tokenizers(nano_data, nano_folder, key):
+    run = nano("transformer", nano_data, nano_folder)
+    run["data"][key] = ""
+    with pytest.raises(UserError, match=f"'data.{key}' is required"):
+        launch.describe(run)
+
+
+def test_unknown_task(nano_data, nano_folder):
+    run = nano("tokenizer", nano_data, nano_folder)
+    run["task"]["name"] = "gan"
+    names = "vq, vqgan, decoder, lm, ernie_vilg, end_to_end"
+    with pytest.raises(UserError, match=f"expects {names}, got 'gan'"):
+        launch.describe(run)
+
+
+def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
+    from cogjax.data.records import open_split
+    from cogjax.model_folder import load
+
+    parts = load(nano_folder)
+    source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
+    texts = functools.partial(captions_of, parts.text)
+    made = CodedSource.make(source, parts.tokenizer, texts, cache)
+    assert made.codes.shape == (10, 16)
+    again = CodedSource.make(source, None, texts, cache)
+    np.testing.assert_array_equal(made.codes, again.codes)
+    pieces, codes = again[3]
+    assert pieces[0] == tuple(parts.text.encode("a red apple 3"))
+    np.testing.assert_array_equal(codes, made.codes[3])
