@@ -34,8 +34,9 @@ def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
                     f"{image.width} x {image.height} pixels, at most {MAX_PIXELS}"
                 )
             image.load()
-            image = ImageOps.exif_transpose(_shrunk(image, size) if size else image)
-            return to_square(image, size) if size else np.asarray(on_white(image))
+            if size:
+                return to_square(_shrunk(image, size), size)
+            return np.asarray(on_white(image))
         except Image.DecompressionBombError as error:
             raise UserError(f"too many pixels, at most {MAX_PIXELS}") from error
         except UserError:
@@ -66,7 +67,8 @@ def _shrunk(image: Image.Image, size: int) -> Image.Image:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """RGB copy of a picture in any mode, transparency composited on white."""
+    """RGB copy of a picture in any mode, turned as its EXIF says, alpha on white."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode == "I":
         # Pillow would clip 16-bit grey at 255 instead of scaling it.
         grey = np.asarray(image) // 257

@@ -199,41 +199,43 @@ class TextToImage:
         """
         search = Search(temperature, seed, beams, length_penalty)
         codes = self.encode(stack_squares(images, self.image_size))
-        if isinstance(questions, str):
-            questions = [questions] * len(codes)
         return self.ask_codes(codes, questions, search)
 
     def ask_codes(
-        self, codes: np.ndarray, questions: Sequence[str], search: Search
+        self, codes: np.ndarray, questions: str | Sequence[str], search: Search
     ) -> list[str]:
         """As `ask`, for code grids int [n, grid, grid]."""
+        questions = _for_each(codes, questions)
         flat = codes.reshape(len(codes), -1)
         return self._reader.answers(flat, questions, search, self.batch_size)
 
     def score(
         self,
         images: Sequence[Image.Image | np.ndarray] | np.ndarray,
-        texts: Sequence[str],
+        texts: str | Sequence[str],
     ) -> np.ndarray:
         """Caption loss of text i given image i: float32 [n], nats a text token.
 
-        Lower is better (CogView section 3.4). UserError for an empty text.
+        One text is scored for each image. Lower is better (CogView section 3.4).
+        UserError for an empty text.
         """
         codes = self.encode(stack_squares(images, self.image_size))
         return self.score_codes(codes, texts)
 
-    def score_codes(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    def score_codes(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
         """As `score`, for code grids int [n, grid, grid]."""
+        texts = _for_each(codes, texts)
         if len(codes) != len(texts):
             raise UserError(f"{len(codes)} images but {len(texts)} texts to score")
         flat = codes.reshape(len(codes), -1)
         return self._reader.losses(flat, texts, self.batch_size)
 
-    def score_drawn(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    def score_drawn(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
         """Loss of code grids [n, grid, grid] as drawings of text i: float32 [n].
 
         In nats a code, lower is better: the other direction of `score_codes`.
         """
+        texts = _for_each(codes, texts)
         if len(codes) != len(texts):
             raise UserError(f"{len(codes)} images but {len(texts)} texts to score")
         flat = codes.reshape(len(codes), -1)
@@ -267,11 +269,12 @@ class TextToImage:
             )
         return decode(self._tokenizer, codes, self.batch_size)
 
-    def reconstruct(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    def reconstruct(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
         """`decode` from the states that predict the codes of a text each, "" for none.
 
         UserError for a model without a reconstructor.
         """
+        texts = _for_each(codes, texts)
         prompts = self.layout.prompts([self.parts.text.encode(text) for text in texts])
         network = self._lm, self._lm_params
         return reconstruct(self.parts, *network, prompts, codes, self.batch_size)
@@ -431,6 +434,11 @@ def load(
         )
     parts = model_folder.load(model_folder.find(source))
     return TextToImage(parts, weights=weights)
+
+
+def _for_each(codes: np.ndarray, texts: str | Sequence[str]) -> Sequence[str]:
+    """A text for each of some code grids: a single one is for all."""
+    return [texts] * len(codes) if isinstance(texts, str) else texts
 
 
 _speculate = jax.jit(

@@ -63,30 +63,40 @@ class LMTask:
     def loss(self, params, state, batch, key: Array):
         """One training forward pass: (loss, (state, metrics))."""
         params, scales = branches.scale(params, state, batch["ids"].size)
-        values, weights, metrics = self._losses(params, batch, key, scales)
-        metrics |= branches.metrics(state)
-        return losses.weighted_mean(values, weights), (state, metrics)
+        metrics = self._losses(params, batch, key, scales)
+        loss = metrics.pop("loss")
+        return loss, (state, metrics | branches.metrics(state))
 
     def eval_metrics(self, params, state, batch, key: Array):
         """Losses without dropout, in nats a token."""
         del state, key
-        values, weights, metrics = self._losses(params, batch, None)
-        return {"loss": losses.weighted_mean(values, weights), **metrics}
+        return self._losses(params, batch, None)
 
-    def _losses(self, params, batch, key, scales=None):
-        ids, weights = batch["ids"], batch["weights"][:, 1:]
-        inputs, targets = ids[:, :-1], ids[:, 1:]
+    def weights(self, batch) -> dict[str, Array]:
+        """What loss and metrics are means over: the weights of their tokens in all."""
+        return {name: jnp.sum(each) for name, each in self._weights(batch).items()}
+
+    def _weights(self, batch) -> dict[str, Array]:
+        """Of each token in each mean: float32 [b, t]."""
+        weights = batch["weights"][:, 1:]
+        of_image = weights * (batch["ids"][:, 1:] < self.num_codes)
+        return {
+            "loss": weights,
+            "image_loss": of_image,
+            "text_loss": weights - of_image,
+        }
+
+    def _losses(self, params, batch, key, scales=None) -> dict[str, Array]:
+        inputs, targets = batch["ids"][:, :-1], batch["ids"][:, 1:]
         if key is not None and self.code_noise:
             key, noise_key = jax.random.split(key)
             inputs = self._mix_codes(inputs, noise_key)
         positions = self._positions(inputs)
         values = self._values(params, inputs, positions, targets, key, scales)
-        of_image = weights * (targets < self.num_codes)
-        metrics = {
-            "image_loss": losses.weighted_mean(values, of_image),
-            "text_loss": losses.weighted_mean(values, weights - of_image),
+        return {
+            name: losses.weighted_mean(values, weights)
+            for name, weights in self._weights(batch).items()
         }
-        return values, weights, metrics
 
     def _positions(self, inputs: Array) -> Array:
         """int [b, t] -> int [b, t]."""

@@ -22,7 +22,7 @@ from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.processes import StopSignal, check_agreement, say
 from cogjax.train.session import Hook, Run
 from cogjax.train.state import TrainState
-from cogjax.train.step import init_state, make_train_step
+from cogjax.train.step import init_state, make_train_step, mean_metrics, weights_of
 from cogjax.train.watchdog import Watchdog
 
 Batch = Mapping[str, np.ndarray]
@@ -187,19 +187,22 @@ def make_step(
 
 
 def _make_eval(task, batches: Iterable[Batch] | None, mesh: Mesh):
-    """A periodic action: mean of the task's eval metrics with the EMA weights."""
+    """A periodic action: the task's metrics of all batches, with the EMA weights."""
     if batches is None:
         return lambda step, train_state, logger: None
-    evaluate = jax.jit(task.eval_metrics)
     key = jax.random.key(0)
+
+    @jax.jit
+    def evaluate(params, state, batch):
+        metrics = task.eval_metrics(params, state, batch, key)
+        return metrics, weights_of(task, batch)
 
     def action(step, train_state, logger):
         state = train_state.ema, train_state.state
         with jax.set_mesh(mesh):
-            rows = [
-                evaluate(*state, place_batch(batch, mesh), key) for batch in batches
-            ]
-        means = {name: np.mean([float(row[name]) for row in rows]) for name in rows[0]}
+            found = [evaluate(*state, place_batch(batch, mesh)) for batch in batches]
+        found = jax.tree.map(lambda *each: np.stack(each), *jax.device_get(found))
+        means = mean_metrics(*found)
         logger.scalars(step, {f"eval/{name}": v for name, v in means.items()})
 
     return action

@@ -1,6 +1,7 @@
 """One training step, pure and jitted once."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from cogjax.ops import losses
 from cogjax.train.loss_scale import SMALLEST, next_loss_scale, start_loss_scale
 from cogjax.train.state import TrainState
 
@@ -39,10 +41,15 @@ def make_train_step(
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """Returns `step(train_state, batch) -> (train_state, scalar metrics)`.
 
-    A batch is cut into `accumulate` parts whose gradients are averaged. If the loss or
-    a gradient is not finite the whole update is dropped, task state and EMA included,
-    and only the counters and scales advance. Finiteness is decided on global values, so
-    all processes agree.
+    A batch is cut into `accumulate` parts. Loss, gradients and metrics are means over
+    them. A task with `weights(batch) -> {name: sum of what it is a mean over}` says how
+    much a part counts in "loss" and in each metric, else parts count alike: what is a
+    mean over the batch is then the same in parts. Usage of codes is none, nor a
+    discriminator's adaptive weight.
+
+    If the loss or a gradient is not finite the whole update is dropped, task state and
+    EMA included, and only the counters and scales advance. Finiteness is decided on
+    global values, so all processes agree.
 
     A task with `loss_scale` True has its loss scaled. One with scales in its own state
     has `rescale(state, grads) -> (state, searching)`. While the loss is finite and a
@@ -53,7 +60,7 @@ def make_train_step(
         key = jax.random.fold_in(
             jax.random.wrap_key_data(train_state.key), train_state.step
         )
-        grads, state, metrics = _gradients(task, train_state, batch, key, accumulate)
+        state, grads, metrics = _gradients(task, train_state, batch, key, accumulate)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
         kept = jax.lax.cond(
@@ -109,8 +116,24 @@ def _rescale(task, state, grads):
     return task.rescale(state, grads)
 
 
+def mean_metrics(rows: Any, weights: dict[str, Array]) -> dict[str, Array]:
+    """Means over n parts or batches: {name: [n]} -> {name: scalar}.
+
+    weights: of a name in each part, [n], as `task.weights` gives them; others are even.
+    """
+    return {
+        name: losses.weighted_mean(values, weights.get(name, jnp.ones(len(values))))
+        for name, values in rows.items()
+    }
+
+
+def weights_of(task: Any, batch: Any) -> dict[str, Array]:
+    """Weights of a batch in `mean_metrics`, scalars; none if all batches are even."""
+    return task.weights(batch) if hasattr(task, "weights") else {}
+
+
 def _gradients(task, train_state, batch, key, accumulate):
-    """Mean gradients and metrics over parts of a batch; task state threads through."""
+    """(state through all parts, mean gradients, mean metrics) of a batch in parts."""
     scale = train_state.loss_scale["scale"] if train_state.loss_scale else 1.0
 
     def scaled_loss(*args):
@@ -128,18 +151,27 @@ def _gradients(task, train_state, batch, key, accumulate):
             train_state.params, state, part_batch, jax.random.fold_in(key, index)
         )
         grads = jax.tree.map(lambda g: g / scale, grads)
-        return state, (grads, {"loss": loss, **metrics})
+        return state, grads, {"loss": loss, **metrics}
 
     if accumulate == 1:
-        state, (grads, metrics) = part(train_state.state, (0, batch))
-        return grads, state, metrics
+        return part(train_state.state, (0, batch))
     # Part i takes every accumulate-th example: each device keeps its own examples.
     parts = jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0),
         batch,
     )
-    state, results = jax.lax.scan(
-        part, train_state.state, (jnp.arange(accumulate), parts)
+    weights = jax.vmap(partial(weights_of, task))(parts)
+    shares = weights.get("loss", jnp.ones(accumulate))
+    shares /= jnp.maximum(jnp.sum(shares), 1e-9)
+
+    def add(carry, inputs):
+        state, total = carry
+        share, *inputs = inputs
+        state, grads, metrics = part(state, inputs)
+        return (state, jax.tree.map(lambda t, g: t + share * g, total, grads)), metrics
+
+    zeros = jax.tree.map(jnp.zeros_like, train_state.params)
+    (state, grads), rows = jax.lax.scan(
+        add, (train_state.state, zeros), (shares, jnp.arange(accumulate), parts)
     )
-    grads, metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), results)
-    return grads, state, metrics
+    return state, grads, mean_metrics(rows, weights)

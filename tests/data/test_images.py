@@ -100,6 +100,17 @@ def test_exif_turns_the_picture(side):
     assert pixels[1].max() < 30 and pixels[6].min() > 225
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_an_opened_picture_is_turned_as_its_file(kind, orientation):
+    image = Image.effect_noise((12, 8), 50).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, kind, exif=exif)
+    opened = as_square(Image.open(io.BytesIO(data)), 8)
+    np.testing.assert_array_equal(opened, decode_image(data, 8))
+
+
 def test_huge_pictures_shrink_to_the_same():
     y, x = np.mgrid[:4200, :4200] / 4200
     huge = Image.fromarray((np.stack([y, x, y * x], -1) * 255).astype(np.uint8))

@@ -106,6 +106,14 @@ def test_score_is_per_pair(nano_model, pictures):
     assert len(set(nano_model.score(pictures[[0, 0]], PROMPTS[:2]))) == 2
 
 
+def test_one_text_is_scored_for_each_image(nano_model, pictures):
+    want = nano_model.score(pictures, PROMPTS[:1] * 3)
+    np.testing.assert_array_equal(nano_model.score(pictures, PROMPTS[0]), want)
+    codes = nano_model.encode(pictures)
+    want = nano_model.score_drawn(codes, PROMPTS[:1] * 3)
+    np.testing.assert_array_equal(nano_model.score_drawn(codes, PROMPTS[0]), want)
+
+
 def test_score_is_the_mean_over_text_tokens(nano_model, pictures):
     pieces = nano_model.parts.text.encode(PROMPTS[0])
     codes = nano_model.encode(pictures[:1])[0].reshape(-1)

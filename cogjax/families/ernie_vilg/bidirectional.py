@@ -71,6 +71,14 @@ class TwoWayTask:
         loss, metrics, _ = self.both(params, batch)
         return {"loss": loss, **metrics}
 
+    def weights(self, batch) -> dict[str, Array]:
+        """What the metrics a token are means over; all else is of an example each."""
+        counted = {"text_loss": self._counted(self._texts(batch["to_text"])[..., 1:])}
+        if "answers" in batch:
+            answers = batch["answers"][..., self.config.num_text :]
+            counted["answer_loss"] = self._counted(answers)
+        return {name: jnp.sum(each) for name, each in counted.items()}
+
     def both(self, params, batch, key=None, scales=None, at_codes=False):
         """(loss, metrics in nats, states [b, n, d] of `image_outputs`).
 
@@ -148,13 +156,21 @@ class TwoWayTask:
         """
         num_text, num_codes = self.config.num_text, self.config.patterns[0].length
         codes = ids[:, :num_codes]
-        texts = ids[:, num_codes:].reshape(len(ids), -1, num_text + 1)
+        texts = self._texts(ids)
         inputs, targets = texts[..., :-1], texts[..., 1:]
         places = jnp.broadcast_to(jnp.arange(num_text), inputs.shape)
         logits = self._logits_behind(params, codes, inputs, places, key, scales)
-        weights = targets != self.vocab.command("[PAD]")
         values = losses.token_losses(logits, targets - self.vocab.text_start)
-        return values, weights.astype(jnp.float32)
+        return values, self._counted(targets)
+
+    def _texts(self, ids: Array) -> Array:
+        """The k captions of image to text: int [b, n + k (m + 1)] -> [b, k, m + 1]."""
+        num_codes = self.config.patterns[0].length
+        return ids[:, num_codes:].reshape(len(ids), -1, self.config.num_text + 1)
+
+    def _counted(self, targets: Array) -> Array:
+        """1 where a target is no padding, of the shape of the targets: float32."""
+        return (targets != self.vocab.command("[PAD]")).astype(jnp.float32)
 
     def answer_losses(self, params, codes, ids: Array, key=None, scales=None):
         """Pictures [b, n] and questions [b, q, t] -> (losses, weights, right).
@@ -172,8 +188,7 @@ class TwoWayTask:
         logits = self._logits_behind(
             params, codes, inputs, places, key, scales, num_text, real
         )
-        weights = (targets != pad).astype(jnp.float32)
-        targets -= self.vocab.text_start
+        weights, targets = self._counted(targets), targets - self.vocab.text_start
         values = losses.token_losses(logits, targets)
         return values, weights, jnp.argmax(logits, axis=-1) == targets
 

@@ -168,6 +168,10 @@ class EndToEndTask:
         loss, metrics = self._all(params, batch, None, None, step)
         return {"loss": loss, **metrics}
 
+    def weights(self, batch) -> dict[str, Array]:
+        """As of `TwoWayTask`; the pictures' means are over pictures of one size."""
+        return self.generation.weights(batch)
+
     @staticmethod
     def rescale(state, grads):
         """As `branches.rescale`, of the transformer's gradients."""
