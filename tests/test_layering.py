@@ -13,6 +13,7 @@ PACKAGE = ROOT / "cogjax"
 FILES = sorted(p.relative_to(ROOT) for p in PACKAGE.rglob("*.py"))
 EXPERIMENTS = sorted(p.relative_to(ROOT) for p in ROOT.glob("experiments/**/*.py"))
 TESTS = sorted(p.relative_to(ROOT) for p in ROOT.glob("tests/**/*.py"))
+REFERENCES = [path for path in TESTS if path.parts[1] == "reference"]
 
 # A layer may import from itself and from the groups above its own.
 ORDER = (
@@ -202,6 +203,14 @@ def test_files_and_functions_stay_small(path):
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=str)
 def test_experiments_import_no_sibling_package(path):
     assert not [name for name in imports(path) if name.split(".")[0] == "experiments"]
+
+
+@pytest.mark.parametrize("path", REFERENCES, ids=str)
+def test_references_are_independent(path):
+    """What they are compared with has no say in them."""
+    own = ("numpy", "math", "dataclasses", "typing", "collections.abc")
+    for name in imports(path):
+        assert name.startswith(("tests.reference.", *own)), name
 
 
 @pytest.mark.parametrize("code", ["import cogjax", "import cogjax.cli"])
