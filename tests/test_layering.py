@@ -14,6 +14,7 @@ PACKAGE = ROOT / "cogjax"
 FILES = sorted(p.relative_to(ROOT) for p in PACKAGE.rglob("*.py"))
 EXPERIMENTS = sorted(p.relative_to(ROOT) for p in ROOT.glob("experiments/**/*.py"))
 TESTS = sorted(p.relative_to(ROOT) for p in ROOT.glob("tests/**/*.py"))
+REFERENCES = [path for path in TESTS if path.parts[1] == "reference"]
 
 # A layer may import from itself and from the groups above its own.
 ORDER = (
@@ -264,6 +265,14 @@ def test_experiments_import_no_sibling_package():
         path: {name.split(".")[0] for name in imports(path)} for path in EXPERIMENTS
     }
     assert not [p for p, roots in imported_roots.items() if "experiments" in roots]
+
+
+@pytest.mark.parametrize("path", REFERENCES, ids=str)
+def test_references_are_independent(path):
+    """What they are compared with has no say in them."""
+    own = ("numpy", "math", "dataclasses", "typing", "collections.abc")
+    for name in imports(path):
+        assert name.startswith(("tests.reference.", *own)), name
 
 
 @pytest.mark.parametrize("code", ["import cogjax", "import cogjax.cli"])
