@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.nn.conv import Conv
+from cogjax.nn.layers import weight
 from cogjax.nn.stack import Stack
 from cogjax.ops.attention import attention, causal_mask
 
@@ -57,7 +59,7 @@ class Clip(nn.Module):
         config = self.config
         self.visual = _Vision(config)
         self.text = _Text(config)
-        self.logit_scale = self.param("logit_scale", nn.initializers.zeros, ())
+        self.logit_scale = _zeros(self, "logit_scale")
 
     def encode_image(self, x_byxc: Array) -> Array:
         """Normalised pixels [b, image_size, image_size, 3] -> [b, embed_dim]."""
@@ -85,20 +87,18 @@ class _Vision(nn.Module):
     def __call__(self, x_byxc: Array) -> Array:
         c = self.config
         patch = (c.patch, c.patch)
-        conv = nn.Conv(c.width, patch, patch, "VALID", use_bias=False, name="conv1")
+        conv = Conv(c.width, patch, patch, "VALID", use_bias=False, name="conv1")
         x = conv(x_byxc).reshape(len(x_byxc), -1, c.width)
-        first = self.param("class_embedding", nn.initializers.zeros, (c.width,))
+        first = _zeros(self, "class_embedding", c.width)
         first = jnp.broadcast_to(first, (len(x), 1, c.width))
-        x = jnp.concatenate([first, x], axis=1) + self.param(
-            "positional_embedding",
-            nn.initializers.zeros,
-            (c.num_patches + 1, c.width),
+        x = jnp.concatenate([first, x], axis=1) + _zeros(
+            self, "positional_embedding", c.num_patches + 1, c.width
         )
         everything = jnp.ones((1, 1, 1), bool)
         blocks = Stack(_Block(c.width, parent=None), c.depth, name="blocks")
         x, _ = blocks(_norm("ln_pre")(x), None, everything)
         x = _norm("ln_post")(x[:, 0])
-        return x @ _projection(self, "proj", c.width, c.embed_dim)
+        return x @ _zeros(self, "proj", c.width, c.embed_dim)
 
 
 class _Text(nn.Module):
@@ -109,14 +109,12 @@ class _Text(nn.Module):
         c = self.config
         slots = jnp.arange(ids.shape[1])
         x = nn.Embed(c.vocab_size, c.text_width, name="token_embedding")(ids)
-        places = self.param(
-            "positional_embedding", nn.initializers.zeros, (TEXT_LEN, c.text_width)
-        )
+        places = _zeros(self, "positional_embedding", TEXT_LEN, c.text_width)
         before = causal_mask(slots[None], slots)
         blocks = Stack(_Block(c.text_width, parent=None), c.text_depth, name="blocks")
         x, _ = blocks(x + places[: len(slots)], None, before)
         x = _norm("ln_final")(x[jnp.arange(len(x)), jnp.argmax(ids, axis=-1)])
-        return x @ _projection(self, "text_projection", c.text_width, c.embed_dim)
+        return x @ _zeros(self, "text_projection", c.text_width, c.embed_dim)
 
 
 class _Block(nn.Module):
@@ -141,5 +139,5 @@ def _norm(name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
 
 
-def _projection(module: nn.Module, name: str, inputs: int, outputs: int) -> Array:
-    return module.param(name, nn.initializers.zeros, (inputs, outputs))
+def _zeros(module: nn.Module, name: str, *shape: int) -> Array:
+    return weight(module, name, nn.initializers.zeros, shape)

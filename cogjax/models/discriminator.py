@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.nn.conv import Down
+from cogjax.nn.conv import Conv, Down
+from cogjax.nn.layers import weight
 
 _MOST = 8
 _START = nn.initializers.normal(0.02)
@@ -41,8 +42,8 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
         size = (x_byxc.shape[-1],)
-        scale = self.param("scale", _near_one, size)
-        bias = self.param("bias", nn.initializers.zeros, size)
+        scale = weight(self, "scale", _near_one, size)
+        bias = weight(self, "bias", nn.initializers.zeros, size)
         x = x_byxc - jnp.mean(x_byxc, axis=(0, 1, 2))
         variance = jnp.mean(jnp.square(x), axis=(0, 1, 2))
         return x * jax.lax.rsqrt(variance + 1e-5) * scale + bias
@@ -71,11 +72,9 @@ class Discriminator(nn.Module):
         return _conv(1, "out", use_bias=True)(x)
 
 
-def _conv(width: int, name: str, *, use_bias: bool) -> nn.Conv:
+def _conv(width: int, name: str, *, use_bias: bool) -> Conv:
     pad = ((1, 1), (1, 1))
-    return nn.Conv(
-        width, (4, 4), 1, pad, use_bias=use_bias, kernel_init=_START, name=name
-    )
+    return Conv(width, (4, 4), 1, pad, use_bias=use_bias, kernel_init=_START, name=name)
 
 
 def _near_one(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.nn.conv import Conv
+
 _START = 128
 
 
@@ -60,7 +62,7 @@ class DVAEDecoder(nn.Module):
     def __call__(self, z_byxc: Array) -> Array:
         cfg = self.config
         gain = 1 / (cfg.levels * cfg.blocks) ** 2
-        x = nn.Conv(_START, (1, 1), name="in")(z_byxc)
+        x = Conv(_START, (1, 1), name="in")(z_byxc)
         for level in reversed(range(cfg.levels)):
             width = cfg.width * 2**level
             for i in range(cfg.blocks):
@@ -68,7 +70,7 @@ class DVAEDecoder(nn.Module):
             if level:
                 shape = (len(x), 2 * x.shape[1], 2 * x.shape[2], width)
                 x = jax.image.resize(x, shape, "nearest")
-        return nn.Conv(6, (1, 1), name="out")(nn.relu(x))
+        return Conv(6, (1, 1), name="out")(nn.relu(x))
 
 
 class DVAEBlock(nn.Module):
@@ -81,10 +83,10 @@ class DVAEBlock(nn.Module):
     def __call__(self, x_byxc: Array) -> Array:
         x = h = x_byxc
         if x.shape[-1] != self.width:
-            x = nn.Conv(self.width, (1, 1), name="id")(x)
+            x = Conv(self.width, (1, 1), name="id")(x)
         inner = self.width // 4
         for i, (width, side) in enumerate(
             ((inner, 1), (inner, 3), (inner, 3), (self.width, 3))
         ):
-            h = nn.Conv(width, (side, side), name=f"conv_{i}")(nn.relu(h))
+            h = Conv(width, (side, side), name=f"conv_{i}")(nn.relu(h))
         return x + jnp.asarray(self.gain, h.dtype) * h

@@ -9,6 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cogjax.nn.conv import Conv
+from cogjax.nn.layers import weight
+
 IMAGE_SIZE = 224
 NUM_CLASSES = 1000
 
@@ -70,8 +73,8 @@ class _Depthwise(nn.Module):
     def __call__(self, x_byxc: Array) -> Array:
         width = x_byxc.shape[-1]
         shape = (self.kernel, self.kernel, 1, width)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (width,))
+        kernel = weight(self, "kernel", nn.initializers.lecun_normal(), shape)
+        bias = weight(self, "bias", nn.initializers.zeros, (width,))
         padding = lax.padtype_to_pads(
             x_byxc.shape[1:3], shape[:2], (self.stride, self.stride), "SAME"
         )
@@ -89,6 +92,6 @@ class _Depthwise(nn.Module):
         return total
 
 
-def _conv(name: str, width: int, kernel: int, stride: int = 1) -> nn.Conv:
+def _conv(name: str, width: int, kernel: int, stride: int = 1) -> Conv:
     strides = (stride, stride)
-    return nn.Conv(width, (kernel, kernel), strides, padding="SAME", name=name)
+    return Conv(width, (kernel, kernel), strides, padding="SAME", name=name)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.nn.block import Block, LayerInput, branch_of
-from cogjax.nn.layers import RelaxedNorm
+from cogjax.nn.layers import RelaxedNorm, weight
 from cogjax.nn.stack import Stack
 from cogjax.ops import packed as matmul
 from cogjax.ops.cache import Cache, cache_plan, empty_cache
@@ -252,7 +252,7 @@ class ImageLM(nn.Module):
         if isinstance(table, matmul.Packed):
             return table
         init = nn.initializers.normal(0.02)
-        return self.param(name, init, (size, self.config.width))
+        return weight(self, name, init, (size, self.config.width))
 
 
 def _look_up(table: Array | matmul.Packed, ids: Array, axis: str | None) -> Array:

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.nn.conv import Conv
+
 IMAGE_SIZE = 299
 
 
@@ -175,5 +177,5 @@ def _conv(prefix: str, x: Array, conv: _Conv) -> Array:
     padding = "VALID" if conv.stride == 2 else conv.padding
     strides = (conv.stride, conv.stride)
     name = prefix + conv.name
-    layer = nn.Conv(conv.width, conv.kernel, strides, padding=padding, name=name)
+    layer = Conv(conv.width, conv.kernel, strides, padding=padding, name=name)
     return jax.nn.relu(layer(x))

@@ -25,6 +25,7 @@ from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqgan import Decoder as VQGANOnly
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import Decoder, VQVAEConfig
+from cogjax.nn.conv import Conv
 from cogjax.ops import losses
 from cogjax.parallel.axes import constrain
 
@@ -85,7 +86,7 @@ class VQGANDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z_byxc: Array) -> tuple[Array, Array]:
-        x = nn.Conv(self.config.z_dim, (1, 1), name="post_quant_conv")(z_byxc)
+        x = Conv(self.config.z_dim, (1, 1), name="post_quant_conv")(z_byxc)
         return VQGANOnly(self.config, name="decoder")(x)
 
 

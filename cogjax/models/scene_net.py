@@ -8,7 +8,7 @@ Ours, for `evaluate/judges/checker.py`: a judge that shares nothing with the ora
 import flax.linen as nn
 from jax import Array
 
-from cogjax.nn.conv import Down, ResBlock
+from cogjax.nn.conv import Conv, Down, ResBlock
 
 WIDTH = 48
 NUM_BLOCKS = 3
@@ -25,4 +25,4 @@ class SceneNet(nn.Module):
         x = nn.relu(Down(WIDTH, name="down_1")(x))
         for i in range(NUM_BLOCKS):
             x = ResBlock(WIDTH, name=f"res_{i}")(x)
-        return nn.Conv(self.num_logits, (1, 1), name="out")(nn.relu(x))
+        return Conv(self.num_logits, (1, 1), name="out")(nn.relu(x))

@@ -10,6 +10,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.nn.conv import Conv
+from cogjax.nn.layers import weight
+
 # The index of each convolution in torchvision's list of layers, by level.
 _LEVELS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -37,9 +40,9 @@ class Vgg16Lpips(nn.Module):
             if level:
                 x = nn.max_pool(x, (2, 2), (2, 2))
             for index in indices:
-                x = nn.relu(nn.Conv(width, (3, 3), name=f"features.{index}")(x))
+                x = nn.relu(Conv(width, (3, 3), name=f"features.{index}")(x))
             levels.append(x)
-            head = self.param(f"lin{level}", nn.initializers.ones, (width,))
+            head = weight(self, f"lin{level}", nn.initializers.ones, (width,))
             weights.append(head)
         return levels, weights
 
@@ -61,9 +64,9 @@ def lpips_distance(
     averaged over places and added over levels.
     """
     total = jnp.zeros(levels_a[0].shape[0])
-    for a_byxc, b_byxc, weight in zip(levels_a, levels_b, weights, strict=True):
+    for a_byxc, b_byxc, head in zip(levels_a, levels_b, weights, strict=True):
         squares = jnp.square(_unit(a_byxc) - _unit(b_byxc))
-        total += jnp.mean(squares @ weight, axis=(1, 2))
+        total += jnp.mean(squares @ head, axis=(1, 2))
     return total
 
 

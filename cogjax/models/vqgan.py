@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
 
-from cogjax.nn.conv import Halve
+from cogjax.nn.conv import Conv, Halve
+from cogjax.nn.layers import weight
 from cogjax.ops.quantize import code_logits
 
 
@@ -80,8 +81,8 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
         size = (x_byxc.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, size)
-        bias = self.param("bias", nn.initializers.zeros, size)
+        scale = weight(self, "scale", nn.initializers.ones, size)
+        bias = weight(self, "bias", nn.initializers.zeros, size)
         # Two passes: the variance as a difference of squares cancels in float32.
         x = rearrange(x_byxc, "b y x (g c) -> b y x g c", g=self.groups)
         x = x - jnp.mean(x, axis=(1, 2, 4), keepdims=True)
@@ -99,11 +100,11 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
         h = nn.swish(Norm(self.groups, name="norm1")(x_byxc))
-        h = nn.Conv(self.width, (3, 3), name="conv1")(h)
+        h = Conv(self.width, (3, 3), name="conv1")(h)
         h = nn.swish(Norm(self.groups, name="norm2")(h))
-        h = nn.Conv(self.width, (3, 3), name="conv2")(h)
+        h = Conv(self.width, (3, 3), name="conv2")(h)
         if x_byxc.shape[-1] != self.width:
-            x_byxc = nn.Conv(self.width, (1, 1), name="nin_shortcut")(x_byxc)
+            x_byxc = Conv(self.width, (1, 1), name="nin_shortcut")(x_byxc)
         return x_byxc + h
 
 
@@ -117,13 +118,13 @@ class Attention(nn.Module):
         side, width = x_byxd.shape[2], x_byxd.shape[-1]
         h = Norm(self.groups, name="norm")(x_byxd)
         q, k, v = (
-            rearrange(nn.Conv(width, (1, 1), name=name)(h), "b y x d -> b (y x) d")
+            rearrange(Conv(width, (1, 1), name=name)(h), "b y x d -> b (y x) d")
             for name in ("q", "k", "v")
         )
         weights = nn.softmax(jnp.einsum("btd,bsd->bts", q, k) * width**-0.5)
         h = jnp.einsum("bts,bsd->btd", weights, v)
         h = rearrange(h, "b (y x) d -> b y x d", x=side)
-        return x_byxd + nn.Conv(width, (1, 1), name="proj_out")(h)
+        return x_byxd + Conv(width, (1, 1), name="proj_out")(h)
 
 
 def _middle(x: Array, groups: int) -> Array:
@@ -141,7 +142,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         cfg = self.config
-        x = nn.Conv(cfg.width, (3, 3), name="conv_in")(x)
+        x = Conv(cfg.width, (3, 3), name="conv_in")(x)
         for level, width in enumerate(cfg.widths):
             name = f"down.{level}"
             for i in range(cfg.res_blocks):
@@ -151,7 +152,7 @@ class Encoder(nn.Module):
             if level < len(cfg.widths) - 1:
                 x = Halve(width, name=f"{name}.downsample.conv")(x)
         x = nn.swish(Norm(cfg.groups, name="norm_out")(_middle(x, cfg.groups)))
-        return nn.Conv(cfg.z_dim, (3, 3), name="conv_out")(x)
+        return Conv(cfg.z_dim, (3, 3), name="conv_out")(x)
 
 
 class Decoder(nn.Module):
@@ -166,7 +167,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z_byxc: Array) -> tuple[Array, Array]:
         cfg = self.config
-        x = nn.Conv(cfg.widths[-1], (3, 3), name="conv_in")(z_byxc)
+        x = Conv(cfg.widths[-1], (3, 3), name="conv_in")(z_byxc)
         x = _middle(x, cfg.groups)
         for level, width in reversed(list(enumerate(cfg.widths))):
             name = f"up.{level}"
@@ -176,9 +177,9 @@ class Decoder(nn.Module):
                     x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
             if level:
                 x = x.repeat(2, axis=1).repeat(2, axis=2)
-                x = nn.Conv(width, (3, 3), name=f"{name}.upsample.conv")(x)
+                x = Conv(width, (3, 3), name=f"{name}.upsample.conv")(x)
         hidden = nn.swish(Norm(cfg.groups, name="norm_out")(x))
-        return hidden, nn.Conv(3, (3, 3), name="conv_out")(hidden)
+        return hidden, Conv(3, (3, 3), name="conv_out")(hidden)
 
 
 class VQGAN(nn.Module):
@@ -190,10 +191,10 @@ class VQGAN(nn.Module):
         cfg = self.config
         self.encoder = Encoder(cfg, name="encoder")
         self.decoder = Decoder(cfg, name="decoder")
-        self.quant_conv = nn.Conv(cfg.code_dim, (1, 1), name="quant_conv")
-        self.post_quant_conv = nn.Conv(cfg.z_dim, (1, 1), name="post_quant_conv")
+        self.quant_conv = Conv(cfg.code_dim, (1, 1), name="quant_conv")
+        self.post_quant_conv = Conv(cfg.z_dim, (1, 1), name="post_quant_conv")
         if cfg.form == "gumbel":
-            self.proj = nn.Conv(cfg.codebook_size, (1, 1), name="quantize.proj")
+            self.proj = Conv(cfg.codebook_size, (1, 1), name="quantize.proj")
 
     def __call__(self, images: Array) -> Array:
         """Reconstruction without quantisation; touches every parameter (for `init`)."""

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.nn.conv import Down, ResBlock, Up
+from cogjax.nn.conv import Conv, Down, ResBlock, Up
 from cogjax.ops.quantize import code_logits
 
 
@@ -71,7 +71,7 @@ class Encoder(nn.Module):
             x = nn.relu(Down(width, stride, name=f"down_{level}")(x))
         for i in range(cfg.res_blocks):
             x = ResBlock(cfg.res_width, name=f"res_{i}")(x)
-        return nn.Conv(cfg.code_dim, (1, 1), name="out")(x)
+        return Conv(cfg.code_dim, (1, 1), name="out")(x)
 
 
 class Decoder(nn.Module):
@@ -87,13 +87,13 @@ class Decoder(nn.Module):
         cfg = self.config
         x = z_byxc
         if cfg.res_blocks:
-            x = nn.Conv(cfg.widths[-1], (3, 3), name="in")(x)
+            x = Conv(cfg.widths[-1], (3, 3), name="in")(x)
         for i in range(cfg.res_blocks):
             x = ResBlock(cfg.res_width, name=f"res_{i}")(x)
         levels = list(zip(cfg.widths, cfg.strides, strict=True))
         for level, (width, stride) in reversed(list(enumerate(levels))):
             x = nn.relu(Up(width, stride, name=f"up_{level}")(x))
-        pixels = nn.Conv(3, (1, 1), name="out")(x)
+        pixels = Conv(3, (1, 1), name="out")(x)
         return x, pixels * jnp.array(cfg.pixel_std) + jnp.array(cfg.pixel_mean)
 
 

@@ -3,7 +3,18 @@
 import flax.linen as nn
 from jax import Array
 
+from cogjax.nn.layers import stored, weight
 from cogjax.ops.image import halving_conv, strided_conv, strided_conv_transpose
+
+
+class Conv(nn.Conv):
+    """Flax's convolution, which takes its stored parameters as `weight` does."""
+
+    @nn.nowrap
+    def param(self, name, init, shape, dtype):
+        """Of `kernel` and `bias`, as `nn.Conv` asks for them."""
+        found = stored(self, name, shape)
+        return super().param(name, init, shape, dtype) if found is None else found
 
 
 class ResBlock(nn.Module):
@@ -13,8 +24,8 @@ class ResBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
-        h = nn.Conv(self.inner, (3, 3), name="conv3")(nn.relu(x_byxc))
-        h = nn.Conv(x_byxc.shape[-1], (1, 1), name="conv1")(nn.relu(h))
+        h = Conv(self.inner, (3, 3), name="conv3")(nn.relu(x_byxc))
+        h = Conv(x_byxc.shape[-1], (1, 1), name="conv1")(nn.relu(h))
         return x_byxc + h
 
 
@@ -33,10 +44,10 @@ class Down(nn.Module):
     def __call__(self, x_byxc: Array) -> Array:
         side = 2 * self.stride
         shape = (side, side, x_byxc.shape[-1], self.width)
-        kernel = self.param("kernel", self.kernel_init, shape)
+        kernel = weight(self, "kernel", self.kernel_init, shape)
         x = strided_conv(x_byxc, kernel, self.stride)
         if self.use_bias:
-            x += self.param("bias", nn.initializers.zeros, (self.width,))
+            x += weight(self, "bias", nn.initializers.zeros, (self.width,))
         return x
 
 
@@ -51,8 +62,8 @@ class Halve(nn.Module):
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
         shape = (3, 3, x_byxc.shape[-1], self.width)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        kernel = weight(self, "kernel", nn.initializers.lecun_normal(), shape)
+        bias = weight(self, "bias", nn.initializers.zeros, (self.width,))
         return halving_conv(x_byxc, kernel) + bias
 
 
@@ -66,6 +77,6 @@ class Up(nn.Module):
     def __call__(self, x_byxc: Array) -> Array:
         side = 2 * self.stride
         shape = (side, side, x_byxc.shape[-1], self.width)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        kernel = weight(self, "kernel", nn.initializers.lecun_normal(), shape)
+        bias = weight(self, "bias", nn.initializers.zeros, (self.width,))
         return strided_conv_transpose(x_byxc, kernel, self.stride) + bias

@@ -4,10 +4,37 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.errors import ScopeParamShapeError
 from jax import Array
 
 from cogjax.ops import packed as matmul
 from cogjax.ops.precision import relaxed_layer_norm
+
+
+def weight(
+    module: nn.Module,
+    name: str,
+    init: nn.initializers.Initializer,
+    shape: tuple[int, ...],
+) -> Array:
+    """A parameter of `module`: as stored, or `init(key, shape)` where there is none.
+
+    ScopeParamShapeError if what is stored has another shape.
+    """
+    found = stored(module, name, shape)
+    return module.param(name, init, shape) if found is None else found
+
+
+def stored(module: nn.Module, name: str, shape: tuple[int, ...]) -> Array | None:
+    """The parameter that `module` is applied with, None where there is none.
+
+    Flax's own `param` traces the initialiser whenever a module is applied, only to
+    compare shapes: half of the time that tracing a network takes.
+    """
+    found = module.get_variable("params", name)
+    if found is not None and found.shape != shape:
+        raise ScopeParamShapeError(name, "/".join(module.path), found.shape, shape)
+    return found
 
 
 class RelaxedNorm(nn.Module):
@@ -19,8 +46,8 @@ class RelaxedNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         width = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (width,))
-        bias = self.param("bias", nn.initializers.zeros, (width,))
+        scale = weight(self, "scale", nn.initializers.ones, (width,))
+        bias = weight(self, "bias", nn.initializers.zeros, (width,))
         return relaxed_layer_norm(
             x, scale, bias, epsilon=self.epsilon, scope=self.norm_scope
         )
@@ -42,13 +69,13 @@ class Dense(nn.Module):
     def __call__(self, x: Array) -> Array:
         lead, inputs = x.shape[: -self.num_axes], x.shape[-self.num_axes :]
         x = x.astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, self.features)
+        bias = weight(self, "bias", nn.initializers.zeros, self.features)
         kernel = self.get_variable("params", "kernel")
         if isinstance(kernel, matmul.Packed):
             flat = x.reshape(*lead, math.prod(inputs))
             out = matmul.product(flat, kernel).reshape(*lead, *self.features)
         else:
             init = nn.initializers.normal(self.std)
-            kernel = self.param("kernel", init, (*inputs, *self.features))
+            kernel = weight(self, "kernel", init, (*inputs, *self.features))
             out = matmul.dense(x, kernel.astype(self.dtype), self.num_axes)
         return out + bias.astype(self.dtype)

@@ -1,6 +1,7 @@
 """The only place where layers are repeated: `lax.scan` over stacked parameters."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -43,11 +44,12 @@ class Stack(nn.Module):
             return jax.vmap(lambda k: block.init(k, x, first, *shared)["params"])(keys)
 
         params = self.get_variable("params", "layers")
-        if not isinstance(params, list):
+        if params is None:
             params = self.param("layers", init)
         if self.is_initializing():
             # Only the parameters are asked for: the layers need not run.
             return x, None
+        self._check_depth(params)
 
         def apply(kind, carry, layer):
             layer_params, layer_xs = layer
@@ -81,6 +83,12 @@ class Stack(nn.Module):
         x, more = _in_turn(self._again(apply, prevent_cse=True), rest, x, left)
         return x, jax.tree.map(lambda *both: jnp.concatenate(both), ys, more)
 
+    def _check_depth(self, params: Any) -> None:
+        """ValueError for parameters of another number of layers; shapes are theirs."""
+        each = params if isinstance(params, list) else jax.tree.leaves(params)[0]
+        if len(each) != self.depth:
+            raise ValueError(f"parameters of {len(each)} layers for {self.depth}")
+
     def _again(self, apply, prevent_cse: bool):
         """A layer that is computed again for its gradient, if `remat` says so."""
         if self.remat == "none":
@@ -103,9 +111,11 @@ def _in_turn(apply, kinds, x, layers):
 
 def _each(apply, kinds, x, params, xs):
     """Layers one after the other: (x, list of ys)."""
+    # Layers of one kind and one shape are traced once, and written out for each.
+    traced = {kind: jax.jit(partial(apply, kind), inline=True) for kind in set(kinds)}
     found = []
     for i, kind in enumerate(kinds):
-        x, y = apply(kind, x, (_layer(params, i), _layer(xs, i)))
+        x, y = traced[kind](x, (_layer(params, i), _layer(xs, i)))
         found.append(y)
     return x, found
 

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.data.layout import Layout
-from cogjax.data.two_way import TwoWayLayout
 from cogjax.data.vocab import Vocab
-from cogjax.families import cogview, ernie_vilg
+from cogjax.families.cogview import presets as cogview
+from cogjax.families.cogview.layout import Layout
+from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
+from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.models.image_lm import ImageLM, reading
 from cogjax.ops.masks import Pattern
 from cogjax.tasks.lm import LMTask
-from cogjax.tasks.two_way import TwoWayTask
 from tests.reference import transformer as reference
 from tests.reference.numeric import double, slope, with_leaf
 
@@ -133,7 +134,7 @@ NUM_SOURCE = (1, 1, GRID**2 + 4)
 
 
 def cogview_batch():
-    """Of `data/layout.py`: ids and weights."""
+    """Of `families/cogview/layout.py`: ids and weights."""
     rows = [LAYOUT.text_to_image(TEXTS[i], CODES[i]) for i in (0, 1)]
     rows.append(LAYOUT.image_to_text(TEXTS[2], CODES[2]))
     ids, weights = map(np.stack, zip(*rows, strict=True))
@@ -218,7 +219,7 @@ def ernie_example(task, attention, row):
 
 
 def ernie_batch(task):
-    """Padded, of `data/two_way.py`: (ids, positions, visible)."""
+    """Padded, of `families/ernie_vilg/layout.py`: (ids, positions, visible)."""
     pad = IDS.command("PAD")
     if task == "draw":
         text, _, places, _ = TWO_WAY.prompts(TEXTS)

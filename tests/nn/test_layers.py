@@ -3,8 +3,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
-from cogjax.nn.layers import Dense
+from cogjax.nn.conv import Conv
+from cogjax.nn.layers import Dense, weight
 from cogjax.ops.packed import pack
 
 
@@ -48,3 +50,35 @@ def test_dense_starts_at_its_deviation():
     kernel = Dense((400,), 0.02).init(jax.random.key(0), jnp.ones((1, 300)))
     assert abs(float(kernel["params"]["kernel"].std()) - 0.02) < 0.001
     assert not kernel["params"]["bias"].any()
+
+
+def test_stored_parameters_are_not_initialised_again():
+    """Applying traces no initialiser, which Flax's own modules do."""
+    calls = []
+
+    def init(key, shape, dtype=jnp.float32):
+        calls.append(shape)
+        return jnp.ones(shape, dtype)
+
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = Conv(4, (1, 1), kernel_init=init, name="conv")(x)
+            return x * weight(self, "scale", init, (4,))
+
+    x = jnp.ones((1, 2, 2, 3))
+    params = Layer().init(jax.random.key(0), x)
+    assert set(calls) == {(1, 1, 3, 4), (4,)}
+    calls.clear()
+    np.testing.assert_allclose(Layer().apply(params, x), 3)
+    assert calls == []
+
+
+@pytest.mark.parametrize("layer", [Dense((4,), 0.1), Conv(4, (1, 1))], ids=repr)
+def test_parameters_that_do_not_fit(layer):
+    x = jnp.ones((1, 2, 2, 3))
+    params = layer.init(jax.random.key(0), x)
+    with pytest.raises(ScopeParamShapeError, match="kernel"):
+        layer.apply(params, x[..., :2])
+    with pytest.raises(ScopeParamNotFoundError, match="bias"):
+        layer.apply({"params": {"kernel": params["params"]["kernel"]}}, x)

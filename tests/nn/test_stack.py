@@ -111,3 +111,32 @@ def test_layers_outside_a_loop_are_kept_apart_to_be_computed_again(
     gradient = jax.jit(jax.grad(lambda p: jnp.sum(stack.apply(p, X, own)[0] ** 2)))
     text = gradient.lower(params).as_text()
     assert ("optimization_barrier" in text) == apart
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_parameters_of_another_depth(listed):
+    params = Stack(Layer(parent=None), 4).init(jax.random.key(0), X, jnp.zeros(4), 0.5)
+    if listed:
+        layers = params["params"]["layers"]
+        rows = [jax.tree.map(lambda leaf, i=i: leaf[i], layers) for i in range(4)]
+        params = {"params": {"layers": rows}}
+    with pytest.raises(ValueError, match="parameters of 4 layers for 3"):
+        Stack(Layer(parent=None), 3).apply(params, X, XS, 0.5)
+
+
+def test_layers_of_one_kind_are_traced_once():
+    """Also where they are written out one by one."""
+    traced = []
+
+    class Counted(Kinded):
+        @nn.compact
+        def __call__(self, x, own):
+            traced.append(self.kind)
+            return super().__call__(x, own)
+
+    kinds = (1, 2, 1, 1, 2)
+    stack, xs = Stack(Counted(parent=None), 5, kinds=kinds), [jnp.ones(4)] * 5
+    params = stack.init(jax.random.key(0), X, xs)
+    traced.clear()
+    jax.eval_shape(stack.apply, params, X, xs)
+    assert sorted(traced) == [1, 2]

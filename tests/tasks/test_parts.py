@@ -8,14 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from cogjax.data.layout import Layout
-from cogjax.data.two_way import TwoWayLayout
 from cogjax.data.vocab import Vocab
-from cogjax.families import ernie_vilg
+from cogjax.families.cogview.layout import Layout
+from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
+from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.models.image_lm import ImageLMConfig
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.tasks.lm import LMTask
-from cogjax.tasks.two_way import TwoWayTask
 from cogjax.train import loop
 from cogjax.train.step import init_state, make_train_step
 

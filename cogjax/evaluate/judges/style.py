@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cogjax.nn.conv import Conv
+
 _WIDTHS = (32, 64, 128, 128)
 _BATCH = 64
 
@@ -31,7 +33,7 @@ class StyleNet(nn.Module):
     def __call__(self, x):
         levels = []
         for level, width in enumerate(_WIDTHS):
-            x = nn.relu(nn.Conv(width, (3, 3), (2, 2), name=f"conv_{level}")(x))
+            x = nn.relu(Conv(width, (3, 3), (2, 2), name=f"conv_{level}")(x))
             levels += [pool(x, axis=(1, 2)) for pool in (jnp.mean, jnp.max, _deviation)]
         pooled = jnp.concatenate(levels, axis=-1)
         return nn.Dense(self.num_styles, name="out")(pooled)

@@ -1,0 +1,106 @@
+"""Processor time of tracing, here and in another checkout, by turns.
+
+Each run is a process of its own: sampling (the prompt and the decode loop) at two
+depths and a VQGAN, traced and lowered, not compiled. Prints medians, and how much less
+they are than in the other checkout.
+
+    git worktree add ../before COMMIT
+    python experiments/bench/tracing.py --before ../before
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[2]
+PARTS = ("sample depth 2", "sample depth 8", "vqgan")
+
+
+def sample(depth: int):
+    """The jitted sampling of a small transformer and its arguments, as shapes."""
+    import jax
+    import jax.numpy as jnp
+
+    from cogjax.models.image_lm import ImageLM, ImageLMConfig, param_shapes
+    from cogjax.sampling.tokens.autoregressive import Sampler, image_keys, sample_tokens
+
+    config = ImageLMConfig(
+        width=32, depth=depth, heads=2, vocab_size=64, mlp_dim=64, max_positions=32
+    )
+    sampler = Sampler()
+    # Older checkouts compile the sampler in.
+    if hasattr(sampler, "numbers"):
+        sampler = sampler.numbers()
+
+    def draw(params, prompt, keys):
+        return sample_tokens(
+            ImageLM(config),
+            params,
+            prompt,
+            jnp.zeros(len(prompt), jnp.int32),
+            keys,
+            forced=jnp.full((len(keys), 16), -1, jnp.int32),
+            allowed=jnp.ones(32, bool),
+            id_range=(0, 32),
+            sampler=sampler,
+        )
+
+    keys = jax.eval_shape(lambda: image_keys(0, 0, 2))
+    prompt = jax.ShapeDtypeStruct((2, 4), jnp.int32)
+    return jax.jit(draw), (param_shapes(config), prompt, keys)
+
+
+def vqgan():
+    """A jitted VQGAN and its arguments, as shapes."""
+    import jax
+    import jax.numpy as jnp
+
+    from cogjax.models.vqgan import VQGAN, VQGANConfig
+
+    model = VQGAN(VQGANConfig())
+    size = model.config.image_size
+    pixels = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), pixels)
+    return jax.jit(model.apply), (shapes, pixels)
+
+
+def traced(part: str) -> float:
+    """Processor seconds of one part, after JAX has warmed up on another."""
+    sample(1)[0].lower(*sample(1)[1])
+    function, args = vqgan() if part == "vqgan" else sample(int(part.split()[-1]))
+    start = time.process_time()
+    function.lower(*args)
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Alternates the checkouts and prints the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--before", metavar="CHECKOUT", required=True)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", choices=PARTS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        print(traced(args.only))
+        return
+    for part in PARTS:
+        found = {args.before: [], str(HERE): []}
+        for _ in range(args.runs):
+            for checkout, seconds in found.items():
+                words = [sys.executable, __file__, "--before", "", "--only", part]
+                where = os.environ | {"PYTHONPATH": checkout, "JAX_PLATFORMS": "cpu"}
+                run = subprocess.run(
+                    words, check=True, env=where, capture_output=True, text=True
+                )
+                seconds.append(float(run.stdout.split()[-1]))
+        before, now = map(statistics.median, found.values())
+        less = 1 - now / before
+        print(f"{part}: {before:.3f} s before, {now:.3f} s now, {less:.0%} less")
+
+
+if __name__ == "__main__":
+    main()
