@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "UserError": "cogjax.errors",
-    "load": "cogjax.pipeline",
+    "load": "cogjax.loading",
 }
 __all__ = ["UserError", "load"]
 

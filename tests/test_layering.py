@@ -17,7 +17,7 @@ TESTS = sorted(p.relative_to(ROOT) for p in ROOT.glob("tests/**/*.py"))
 # A layer may import from itself and from the groups above its own.
 ORDER = (
     ("errors",),
-    ("files",),
+    ("files", "catalogue"),
     ("config",),
     ("ops", "parallel"),
     ("nn",),
@@ -25,10 +25,13 @@ ORDER = (
     ("data",),
     ("families",),
     ("tasks", "sampling", "interop", "train"),
+    ("model",),
+    ("model_format_1",),
     ("model_folder",),
     ("image_codes",),
     ("reader",),
     ("pipeline",),
+    ("loading",),
     ("evaluate",),
     ("runs",),
     ("launch", "bench", "encode"),

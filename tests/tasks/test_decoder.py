@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cogjax.families import cogview, vqgan
-from cogjax.models.tokenizers import network_of
+from cogjax.models.registry import network_of
 from cogjax.tasks.decoder import DecoderConfig, DecoderTask
 
 CONFIG = DecoderConfig(
