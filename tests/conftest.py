@@ -58,7 +58,7 @@ def make_nano_model(image_size=16):
 
     from cogjax.data.text import TextTokenizer
     from cogjax.families.cogview import presets as cogview
-    from cogjax.model_folder import ImageTokenizer, Parts
+    from cogjax.model import Component, Model
     from cogjax.models.image_lm import ImageLM
     from cogjax.models.vqvae import VQVAE
     from cogjax.pipelines.tokens import TextToImage
@@ -82,22 +82,17 @@ def make_nano_model(image_size=16):
     )
     transformer = cogview.TRANSFORMERS["nano"]
     layout = cogview.make_layout(tokenizer, text.size, transformer)
-    lm = ImageLM(cogview.make_transformer(transformer, layout))
+    network = cogview.make_transformer(transformer, layout)
     ids = jnp.zeros((1, 2), jnp.int32)
     images = jnp.zeros((1, tokenizer.image_size, tokenizer.image_size, 3))
-    return TextToImage(
-        Parts(
-            ImageTokenizer(
-                tokenizer,
-                weights(VQVAE(tokenizer), images),
-                normal((tokenizer.codebook_size, tokenizer.code_dim), 1.0),
-            ),
-            transformer,
-            weights(lm, ids, ids),
-            text,
-            card={"name": "nano", "version": "0"},
-        )
-    )
+    codes = weights(VQVAE(tokenizer), images)
+    codebook = normal((tokenizer.codebook_size, tokenizer.code_dim), 1.0)
+    components = {
+        "tokenizer": Component(tokenizer, codes, {"codebook": codebook}),
+        "transformer": Component(network, weights(ImageLM(network), ids, ids)),
+    }
+    card = {"name": "nano", "version": "0"}
+    return TextToImage(Model("cogview", components, layout, text, card=card))
 
 
 @pytest.fixture(scope="session")

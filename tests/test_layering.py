@@ -19,7 +19,7 @@ REFERENCES = [path for path in TESTS if path.parts[1] == "reference"]
 # A layer may import from itself and from the groups above its own.
 ORDER = (
     ("errors",),
-    ("files",),
+    ("files", "catalogue"),
     ("config",),
     ("ops", "parallel"),
     ("nn",),
@@ -28,6 +28,8 @@ ORDER = (
     ("worlds",),
     ("tasks", "sampling", "interop", "train"),
     ("families",),
+    ("model",),
+    ("model_format_1",),
     ("model_folder",),
     ("pipelines",),
     ("evaluate",),

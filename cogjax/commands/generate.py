@@ -109,9 +109,9 @@ def _record(args: argparse.Namespace, model) -> dict:
     """What the JSON file says besides the pictures; settings as they took effect."""
     from cogjax import __version__
 
-    settings = asdict(model.parts.sampler) | _given(args)
+    settings = asdict(model.model.sampler) | _given(args)
     settings |= {"image_prompt": args.image_prompt, "rows": args.rows}
-    settings["decode"] = model.parts.decoding(args.decode)
+    settings["decode"] = model.decoding(args.decode)
     return {
         "cogjax": __version__,
         "model": {"name": args.model, "weights": args.weights, "card": model.card},

@@ -10,7 +10,7 @@ import numpy as np
 
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
-from cogjax.model_folder import Parts
+from cogjax.model import Model
 from cogjax.models.image_lm import ImageLM, ImageLMConfig, reading, scoring
 from cogjax.pipelines.tokenize import chunks
 from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
@@ -52,9 +52,9 @@ class Reader:
     Codes are int [n, image_len]; batch_size: most rows in one call of the network.
     """
 
-    def __init__(self, parts: Parts, params: Any, network: ImageLMConfig):
+    def __init__(self, model: Model, params: Any, network: ImageLMConfig):
         """params: trained, or those of `for_inference`; network: that which draws."""
-        self.text, self.layout = parts.text, parts.layout
+        self.text, self.layout = model.text, model.layout
         self.params = params
         self.drawer = ImageLM(network)
         self.network = ImageLM(reading(network))

@@ -112,7 +112,7 @@ def _ernie_vilg(config: Mapping[str, Any]) -> Parts:
 def _end_to_end(config: Mapping[str, Any]) -> Parts:
     if _has_tokenizer(config):
         task, layout = lm_task(config)
-        network, tokenizer = task.model.config, task.reconstructor.tokenizer
+        network, tokenizer = task.model.config, task.reconstructor.config.tokenizer
     else:
         # The paper's is a VQGAN of as many codes and pixels.
         tokenizer = cogview.TOKENIZERS["paper"]

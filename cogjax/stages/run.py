@@ -74,8 +74,8 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     sections = sections_of(config)
     digest = transformer.sources_digest(sections["data"])
     _check_sources(workdir, digest, fingerprint)
-    parts = Transformer.of(config, sections).parts(params, sections["sample"].sampler)
-    return model_folder.save(parts, out, dtype)
+    model = Transformer.of(config, sections).model(params, sections["sample"].sampler)
+    return model_folder.save(model, out, dtype)
 
 
 def _check_sources(workdir: Path, digest: str, fingerprint: str) -> None:

@@ -13,8 +13,7 @@ from cogjax.data import records
 from cogjax.data.contact_sheet import grid
 from cogjax.errors import UserError
 from cogjax.interop.lpips import lpips_params
-from cogjax.model_folder import ImageTokenizer
-from cogjax.models.tokenizers import kind_of
+from cogjax.model import Component, Model, digest
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.pipelines.tokenize import decode, encode
@@ -51,13 +50,14 @@ def make_task(config: Mapping[str, Any], lpips: Any = None) -> Task:
             "section 'model'"
         )
     source = _source(config)
-    if (source / "reconstructor.safetensors").exists():
+    if "reconstructor" in model_folder.read_config(source).components:
         raise UserError(
             f"{source} draws by a reconstructor, not by its tokenizer's decoder: train "
             "that further by task end_to_end, from data.weights"
         )
-    there = model_folder.load_tokenizer(source)
-    return DecoderTask(there.config, there.params, there.codebook, settings, lpips)
+    there = model_folder.load_component(source, "tokenizer")
+    trained = there.config, there.params, there.state["codebook"]
+    return DecoderTask(*trained, settings, lpips)
 
 
 def make_trained_task(config: Mapping[str, Any]) -> Task:
@@ -97,29 +97,28 @@ def sources_digest(task: Task) -> str:
     """Part of a run's fingerprint: of the tokenizer whose decoder is trained, or ""."""
     if not isinstance(task, DecoderTask):
         return ""
-    return model_folder.digest(ImageTokenizer(task.model.config, *task.start))
+    params, codebook = task.start
+    return digest(Component(task.model.config, params, {"codebook": codebook}))
 
 
-def image_tokenizer(task: Task, params, state) -> ImageTokenizer:
+def image_tokenizer(task: Task, params, state) -> Component:
     """The tokenizer of a task's parameters and state."""
-    codebook = np.asarray(task.codebook(params, state))
-    return ImageTokenizer(task.model.config, task.network(params, state), codebook)
+    codebook = {"codebook": np.asarray(task.codebook(params, state))}
+    return Component(task.model.config, task.network(params, state), codebook)
 
 
 def save(
     task: Task, config: Mapping[str, Any], params, state, out: Path, dtype=None
 ) -> Path:
     """Writes a run's tokenizer; with the decoder of a model, all of that model."""
-    trained = image_tokenizer(task, params, state)
+    model = Model("", {})
     if isinstance(task, DecoderTask):
-        source = _source(config)
-        if (source / "transformer.safetensors").exists():
-            parts = model_folder.load(source)
-            # Figures of the card are of the model with its first decoder.
-            card = {**parts.card, "decoder": "trained anew by the task decoder"}
-            parts = dataclasses.replace(parts, tokenizer=trained, card=card)
-            return model_folder.save(parts, out, dtype)
-    return model_folder.save_tokenizer(trained, out, dtype)
+        model = model_folder.load(_source(config))
+        # Figures of the card are of the model with its first decoder.
+        card = {**model.card, "decoder": "trained anew by the task decoder"}
+        model = dataclasses.replace(model, card=card)
+    trained = image_tokenizer(task, params, state)
+    return model_folder.save(model.with_component("tokenizer", trained), out, dtype)
 
 
 def make_run(task: Task, sections: Mapping[str, Any]) -> Run:
@@ -167,11 +166,11 @@ def _start(task: Task, sections: Mapping[str, Any]) -> tuple[Any, Any]:
         raise UserError(f"this task starts from data.{source}: leave out data.{other}")
     if decoder or not data.weights:
         return None, None
-    there = model_folder.load_tokenizer(model_folder.find(data.weights))
+    there = model_folder.load_component(data.weights, "tokenizer")
     if there.config != task.model.config:
         raise UserError(
-            f"data.weights, {data.weights}, is a {kind_of(there.config)} of another "
+            f"data.weights, {data.weights}, is a {there.kind} of another "
             f"shape than the config section 'model': set that to {there.config}"
         )
     part = train.batch_size // train.accumulate
-    return task.start_at(there.params, there.codebook, part)
+    return task.start_at(there.params, there.state["codebook"], part)

@@ -1,10 +1,12 @@
 """Runs that train a transformer on images, with both tokenizers: -> model folder."""
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,15 +24,22 @@ from cogjax.data.codes import (
 from cogjax.data.contact_sheet import grid
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
+from cogjax.families.cogview import presets as cogview
 from cogjax.families.cogview.layout import Layout, Mixture
+from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.end_to_end import EndToEndConfig, EndToEndTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout, TwoWayMixture
 from cogjax.interop.lpips import lpips_params
 from cogjax.interop.safetensors import load_tree, save_tree
-from cogjax.model_folder import FAMILIES, ImageTokenizer, Parts, Reconstruction
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
-from cogjax.models.reconstructor import decoder_of, expected_codes
+from cogjax.interop.tree import check_leaves, flatten
+from cogjax.model import Component, Model, digest
+from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, param_shapes
+from cogjax.models.reconstructor import (
+    ReconstructorNetworkConfig,
+    decoder_of,
+    expected_codes,
+)
 from cogjax.ops.fused_attention import choose
 from cogjax.pipelines.tokenize import encode
 from cogjax.pipelines.tokens import TextToImage
@@ -45,6 +54,9 @@ Task = LMTask | TwoWayTask | EndToEndTask
 class Kind(NamedTuple):
     """How a family is trained.
 
+    family: its name, presets: its module, with the class `TransformerConfig`,
+    `make_layout` and `make_transformer`. start: makes of (parameters, layout) of a
+    trained model those that a network starts from.
     mixture: settings of the task, which draw examples by `example(layout, texts, codes,
     rng)`, with the picture before `rng` if the kind is of `pictures`, and where it has
     `questions` these by `answers(layout, asked, rng)`. task: the objective of a
@@ -52,6 +64,8 @@ class Kind(NamedTuple):
     """
 
     family: str
+    presets: ModuleType
+    start: Callable[[Any, Any, ImageLMConfig], Any]
     mixture: type
     task: Callable[[ImageLMConfig, "Transformer"], Task]
     pictures: bool = False
@@ -60,6 +74,8 @@ class Kind(NamedTuple):
 KINDS = {
     "lm": Kind(
         "cogview",
+        cogview,
+        lambda params, layout, network: params,
         Mixture,
         lambda network, lm: LMTask(
             network,
@@ -70,6 +86,8 @@ KINDS = {
     ),
     "ernie_vilg": Kind(
         "ernie_vilg",
+        ernie_vilg,
+        ernie_vilg.start_from,
         TwoWayMixture,
         lambda network, lm: TwoWayTask(
             network,
@@ -80,6 +98,8 @@ KINDS = {
     ),
     "end_to_end": Kind(
         "ernie_vilg",
+        ernie_vilg,
+        ernie_vilg.start_from,
         EndToEndConfig,
         lambda network, lm: EndToEndTask(
             network,
@@ -98,7 +118,7 @@ class Transformer:
     """A transformer run before its data: both tokenizers, network and objective."""
 
     kind: Kind
-    tokenizer: ImageTokenizer
+    tokenizer: Component
     text: TextTokenizer
     transformer: DecoderConfig
     mixture: Mixture | TwoWayMixture | EndToEndConfig
@@ -110,7 +130,7 @@ class Transformer:
         """Reads both tokenizers; UserError for what does not fit."""
         data, name = sections["data"], config["task"]["name"]
         kind = KINDS[name]
-        settings = FAMILIES[kind.family].TransformerConfig
+        settings = kind.presets.TransformerConfig
         transformer = section(settings, config.get("model", {}), "model")
         mixture = task_section(kind.mixture, config)
         asks = getattr(mixture, "questions", 0)
@@ -122,20 +142,32 @@ class Transformer:
         for key in ("tokenizer", "text", *(["questions"] if asks else [])):
             if not getattr(data, key):
                 raise UserError(f"config key 'data.{key}' is required for task {name}")
-        tokenizer = model_folder.load_tokenizer(model_folder.find(data.tokenizer))
+        tokenizer = model_folder.load_component(data.tokenizer, "tokenizer")
         text = TextTokenizer.load(model_folder.find_text(data.text))
         return cls(kind, tokenizer, text, transformer, mixture)
 
     @property
     def layout(self) -> Layout | TwoWayLayout:
         """Of the sequences."""
-        return self.parts({}, Sampler()).layout
+        sizes = self.tokenizer.config, self.text.size
+        return self.kind.presets.make_layout(*sizes, self.transformer)
+
+    @property
+    def network(self) -> ImageLMConfig:
+        """Of the transformer."""
+        return self.kind.presets.make_transformer(self.transformer, self.layout)
+
+    @property
+    def reconstructor(self) -> ReconstructorNetworkConfig:
+        """Of an end-to-end run."""
+        sizes = self.tokenizer.config, self.transformer.width
+        return ReconstructorNetworkConfig(self.mixture.reconstructor, *sizes)
 
     @property
     def task(self) -> Task:
         """The objective; UserError for a network that cannot be."""
         try:
-            network = self.parts({}, Sampler()).network
+            network = self.network
             choose(network.implementation, network.dtype, sparse=False)
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error
@@ -144,30 +176,25 @@ class Transformer:
         except ValueError as error:
             raise UserError(f"config section 'task': {error}") from error
 
-    def parts(self, params: Any, sampler: Sampler) -> Parts:
+    def model(self, params: Any, sampler: Sampler) -> Model:
         """The model of trained parameters."""
-        reconstruction = None
+        components = {"tokenizer": self.tokenizer}
         if isinstance(self.mixture, EndToEndConfig):
-            found = params.get("reconstructor", {})
-            reconstruction = Reconstruction(self.mixture.reconstructor, found)
-            params = params.get("transformer", {})
-        return Parts(
-            self.tokenizer,
-            self.transformer,
-            params,
-            self.text,
-            sampler,
-            family=self.kind.family,
-            reconstructor=reconstruction,
-        )
+            found = params["reconstructor"]
+            components["reconstructor"] = Component(self.reconstructor, found)
+            params = params["transformer"]
+        # The kernel chosen for the training machine is not a property of the model.
+        network = dataclasses.replace(self.network, implementation="auto")
+        components["transformer"] = Component(network, params)
+        return Model(self.kind.family, components, self.layout, self.text, sampler)
 
 
 def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run:
     """The run of a transformer over the data of the sections; codes are kept."""
     data, sampling, task = sections["data"], sections["sample"], lm.task
     manifest = records.read_manifest(data.path)
-    digest = sources_digest(data)
-    layout, fingerprint = lm.layout, f"{manifest.fingerprint}/{data.split}/{digest}"
+    sources = sources_digest(data)
+    layout, fingerprint = lm.layout, f"{manifest.fingerprint}/{data.split}/{sources}"
     asks = getattr(lm.mixture, "questions", 0)
     if asks:
         _check_answers(lm)
@@ -179,13 +206,13 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
         )
 
     def coded(split, path=data.path, what="captions"):
-        return _coded(lm, sections, workdir / "codes", path, split, digest, what)
+        return _coded(lm, sections, workdir / "codes", path, split, sources, what)
 
     def example(asked, item, rng):
         drawn = lm.mixture.example(layout, *item, rng)
         return drawn | (lm.mixture.answers(layout, asked, rng) if asked else {})
 
-    def sources(split):
+    def pairs(split):
         """(pairs, how an example is drawn from one) of a split."""
         asked = coded(split, data.questions, "questions") if asks else None
         if asked:
@@ -195,7 +222,7 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
     def sample(step, train_state, logger):
         if not sampling.prompts:
             return
-        model = TextToImage(lm.parts(train_state.ema, sampling.sampler))
+        model = TextToImage(lm.model(train_state.ema, sampling.sampler))
         drawn = model.generate(
             sampling.prompts, sampling.num_images, sampling.seed
         ).pixels
@@ -205,8 +232,8 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
 
     return Run(
         task,
-        batches(*sources(data.split), sections["train"]),
-        eval_batches(*sources(data.eval_split), sections),
+        batches(*pairs(data.split), sections["train"]),
+        eval_batches(*pairs(data.eval_split), sections),
         sample,
         fingerprint,
         _start(lm, task, sections),
@@ -214,7 +241,7 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
 
 
 def _coded(
-    lm: Transformer, sections, codes: Path, path: str, split: str, digest: str, what
+    lm: Transformer, sections, codes: Path, path: str, split: str, sources: str, what
 ):
     """Pictures of a split as (texts, codes), with pixels where a kind needs them.
 
@@ -232,13 +259,13 @@ def _coded(
     texts_of = {"captions": captions_of, "questions": questions_of}[what]
     texts_of = functools.partial(texts_of, lm.text)
     if manifest.kind != records.CODES:
-        name = f"{split}-{manifest.fingerprint[:12]}-{digest}.safetensors"
+        name = f"{split}-{manifest.fingerprint[:12]}-{sources}.safetensors"
         source = records.open_split(path, split)
         found = CodedSource.make(source, lm.tokenizer, texts_of, codes / name)
         if what == "questions" or not lm.kind.pictures:
             return found
         return PicturedSource(found, source, lm.tokenizer.config.image_size)
-    if manifest.info["tokenizer"] != model_folder.digest(lm.tokenizer):
+    if manifest.info["tokenizer"] != digest(lm.tokenizer):
         raise UserError(
             f"{path} was encoded with another tokenizer than {data.tokenizer}: "
             f"set data.tokenizer to that one, or encode again with `cogjax encode`"
@@ -280,11 +307,10 @@ def _say_what_is_cut(lm: Transformer, asked: Sequence, split: str) -> None:
 def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
     """Parameters to start from; None is at random."""
     weights = sections["data"].weights
-    found = None
+    found = there = None
     if weights:
-        weights = model_folder.find(weights)
-        network = task.model.config
-        found = model_folder.load_transformer(weights, network, to_train=True)
+        there = model_folder.load(weights)
+        found = _transformer(lm, there, task.model.config, str(weights))
     if not isinstance(lm.mixture, EndToEndConfig):
         return found
     decoder = lm.mixture.start == "tokenizer"
@@ -292,16 +318,15 @@ def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
         return None
     params = jax.jit(task.init)(jax.random.key(sections["train"].seed))[0]
     if weights:
-        parts = lm.parts({}, Sampler())
-        there = model_folder.load_reconstructor(weights, parts)
         params["transformer"] = found
-        if there and there.config != lm.mixture.reconstructor:
+        own = there.components.get("reconstructor")
+        if own and own.config != lm.reconstructor:
             raise UserError(
                 f"data.weights, {weights}, has another reconstructor than the config "
-                f"section 'task': set task.reconstructor to that, {there.config}"
+                f"section 'task': set task.reconstructor to that, {own.config.settings}"
             )
-        if there:
-            params["reconstructor"] = there.params
+        if own:
+            params["reconstructor"] = own.params
             return params
     if decoder:
         own = decoder_of(lm.tokenizer.config, lm.tokenizer.params)
@@ -309,7 +334,16 @@ def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
         if lm.mixture.reconstructor.activation == "softmax":
             head = params["transformer"]["token_embedding"]
             head = head[: lm.layout.vocab.num_codes]
-            params["reconstructor"] |= expected_codes(head, lm.tokenizer.codebook)
+            params["reconstructor"] |= expected_codes(
+                head, lm.tokenizer.state["codebook"]
+            )
+    return params
+
+
+def _transformer(lm: Transformer, there: Model, network: ImageLMConfig, what: str):
+    """Parameters to start from; UserError for a model that does not fit."""
+    params = lm.kind.start(there["transformer"].params, there.layout, network)
+    check_leaves(flatten(params), flatten(param_shapes(network)), what)
     return params
 
 
@@ -333,7 +367,7 @@ class CodedSource:
     def make(
         cls,
         source: Sequence[records.Example],
-        tokenizer: ImageTokenizer,
+        tokenizer: Component,
         texts_of: Callable[[records.Example], tuple],
         cache: Path,
     ):
@@ -366,13 +400,13 @@ class PicturedSource:
 
 
 def _encode_items(
-    tokenizer: ImageTokenizer, items: Sequence[records.Example], batch_size: int = 64
+    tokenizer: Component, items: Sequence[records.Example], batch_size: int = 64
 ) -> np.ndarray:
     """Codes int32 [n, grid * grid]; holds the pixels of one batch at a time."""
     size, grid_size = tokenizer.config.image_size, tokenizer.config.grid
     codes = [np.zeros((0, grid_size, grid_size), np.int32)]
-    weights = jax.device_put((tokenizer.params, tokenizer.codebook))
-    tokenizer = ImageTokenizer(tokenizer.config, *weights)
+    arrays = jax.device_put((tokenizer.params, tokenizer.state))
+    tokenizer = Component(tokenizer.config, *arrays)
     for start in range(0, len(items), batch_size):
         chunk = items[start : start + batch_size]
         images = np.stack([records.decode_image(item.image, size) for item in chunk])
@@ -382,8 +416,8 @@ def _encode_items(
 
 def sources_digest(data: DataConfig) -> str:
     """Part of a run's fingerprint: of both tokenizers."""
-    digest = hashlib.sha256()
-    tokenizer = model_folder.find(data.tokenizer) / "tokenizer.safetensors"
+    found = hashlib.sha256()
+    tokenizer = model_folder.find_file(data.tokenizer, "tokenizer.safetensors")
     for path in (tokenizer, model_folder.find_text(data.text)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+        found.update(path.read_bytes())
+    return found.hexdigest()[:12]

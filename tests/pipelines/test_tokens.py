@@ -36,7 +36,7 @@ def test_shapes_and_ranges(nano_model, drawn):
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_picture_does_not_depend_on_its_company(nano_model, drawn, batch_size):
-    other = TextToImage(nano_model.parts, batch_size)
+    other = TextToImage(nano_model.model, batch_size)
     alone = other.generate(PROMPTS[1], num_images=2, seed=3)
     np.testing.assert_array_equal(alone.codes[0], drawn.codes[1])
     np.testing.assert_array_equal(alone.pixels[0], drawn.pixels[1])
@@ -115,11 +115,11 @@ def test_one_text_is_scored_for_each_image(nano_model, pictures):
 
 
 def test_score_is_the_mean_over_text_tokens(nano_model, pictures):
-    pieces = nano_model.parts.text.encode(PROMPTS[0])
+    pieces = nano_model.model.text.encode(PROMPTS[0])
     codes = nano_model.encode(pictures[:1])[0].reshape(-1)
     prompt = nano_model.layout.caption_prompt(codes)
     ids, _ = nano_model.layout.image_to_text(pieces, codes)
-    network = {"params": nano_model.parts.params}
+    network = {"params": nano_model.model["transformer"].params}
     places = np.arange(len(ids))[None]
     logits, _ = nano_model._lm.apply(network, ids[None, :-1], places[:, :-1])
     start, stop = nano_model._reader.id_range
@@ -135,9 +135,9 @@ def test_score_is_the_mean_over_text_tokens(nano_model, pictures):
 def test_score_drawn_is_the_mean_over_codes(nano_model, drawn):
     """Of prompts of different length, each alone and without padding."""
     got = nano_model.score_drawn(drawn.codes[:, 0], PROMPTS)
-    network = {"params": nano_model.parts.params}
+    network = {"params": nano_model.model["transformer"].params}
     for prompt, grid, value in zip(PROMPTS, drawn.codes[:, 0], got, strict=True):
-        start = nano_model.layout.prompt(nano_model.parts.text.encode(prompt))
+        start = nano_model.layout.prompt(nano_model.model.text.encode(prompt))
         codes = grid.reshape(-1)
         ids = np.array([[*start, *codes[:-1]]])
         logits, _ = nano_model._lm.apply(network, ids, np.arange(ids.shape[1])[None])
@@ -249,7 +249,7 @@ def test_another_prompt_compiles_nothing(nano_model):
 
 def test_many_prompts_and_images_share_batches(nano_model):
     """5 images of 3 prompts in batches of 4: all drawn, each as it would be alone."""
-    other = TextToImage(nano_model.parts, batch_size=4)
+    other = TextToImage(nano_model.model, batch_size=4)
     got = other.generate(PROMPTS, num_images=5, seed=3).codes
     for p, prompt in enumerate(PROMPTS):
         alone = nano_model.generate(prompt, num_images=5, seed=3).codes[0]

@@ -30,8 +30,13 @@ from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout, TwoWayMixture
 from cogjax.models import image_lm, reconstructor
 from cogjax.models.image_lm import ImageLMConfig
-from cogjax.models.reconstructor import Reconstructor, ReconstructorConfig
-from cogjax.models.tokenizers import TokenizerConfig, kind_of
+from cogjax.models.reconstructor import (
+    Reconstructor,
+    ReconstructorConfig,
+    ReconstructorNetworkConfig,
+)
+from cogjax.models.registry import kind_of
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vgg import mean_lpips
 from cogjax.ops import adversarial, losses
 from cogjax.tasks import resblock_scales as branches
@@ -121,7 +126,10 @@ class EndToEndTask:
         weights = config.text_weight, config.answer_weight
         self.generation = TwoWayTask(model, vocab, *weights)
         self.model, self.config = self.generation.model, config
-        self.reconstructor = Reconstructor(config.reconstructor, tokenizer)
+        network = ReconstructorNetworkConfig(
+            config.reconstructor, tokenizer, model.width
+        )
+        self.reconstructor = Reconstructor(network)
         kind = config.reconstructor.kind
         if config.start == "tokenizer" and kind != kind_of(tokenizer):
             raise ValueError(
@@ -135,14 +143,14 @@ class EndToEndTask:
             self._judge = Judge(config, tokenizer.image_size, side)
         self.loss_scale = self.generation.loss_scale
         # Fails here for a decoder that cannot be.
-        reconstructor.param_shapes(config.reconstructor, tokenizer, model.width)
+        reconstructor.param_shapes(network)
 
     def init(self, key: Array):
         """Returns (params, state); the state holds the resblocks' gradient scales."""
         lm_key, reconstructor_key, judge_key = jax.random.split(key, 3)
         transformer, state = self.generation.init(lm_key)
-        tokenizer = self.reconstructor.tokenizer
-        states = jnp.zeros((1, tokenizer.grid**2, self.model.config.width))
+        network = self.reconstructor.config
+        states = jnp.zeros((1, network.tokenizer.grid**2, network.states_width))
         decoder = self.reconstructor.init(reconstructor_key, states)["params"]
         params = {"transformer": transformer, "reconstructor": decoder}
         if self._judge:

@@ -4,12 +4,15 @@
 paper does not state is a setting here, with the default that docs/ernie_vilg.md lists.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 
+from cogjax.config import section
 from cogjax.data.vocab import Vocab
+from cogjax.errors import UserError
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
@@ -106,6 +109,40 @@ def make_transformer(
         grid=grid,
         text_causal=False,
     )
+
+
+def format_1(
+    settings: Mapping[str, Any], tokenizer: TokenizerConfig, num_text: int
+) -> tuple[TwoWayLayout, ImageLMConfig]:
+    """What the settings of a `TransformerConfig` in folders of format 1 mean."""
+    config = section(TransformerConfig, settings, "transformer")
+    layout = make_layout(tokenizer, num_text, config)
+    return layout, make_transformer(config, layout)
+
+
+def start_from(
+    params: dict[str, Any], layout: Any, network: ImageLMConfig
+) -> dict[str, Any]:
+    """A trained transformer's parameters as a start for `network`.
+
+    params, layout: of an ERNIE-ViLG, or of a model whose table of positions has a fixed
+    place for each code: a CogView with `positions` "fixed". Positions behind its texts,
+    if they were shorter, are drawn as for a new network.
+
+    Raises UserError for a CogView without such places or with another grid.
+    """
+    if "row_embedding" not in params:
+        if not getattr(layout, "fixed", False) or layout.image_len != network.grid**2:
+            raise UserError(
+                "ERNIE-ViLG cannot start from these weights: expected a CogView with "
+                f"positions 'fixed' and codes of {network.grid} x {network.grid}"
+            )
+        params = from_cogview(params, layout.text_len, network.grid)
+    held = params["position_embedding"]
+    missing = max(0, network.num_text - len(held))
+    drawn = np.random.default_rng(0).normal(0, 0.02, (missing, *held.shape[1:]))
+    drawn = drawn.astype(held.dtype)
+    return {**params, "position_embedding": np.concatenate([held, drawn])}
 
 
 def from_cogview(params: dict[str, Any], text_len: int, grid: int) -> dict[str, Any]:
