@@ -22,7 +22,7 @@ from cogjax.data.text import TextTokenizer
 from cogjax.data.two_way import TwoWayLayout
 from cogjax.errors import UserError
 from cogjax.families import cogview, ernie_vilg
-from cogjax.files import write_atomic
+from cogjax.files import FolderKind, partial_folder, write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
 from cogjax.models import reconstructor
@@ -36,6 +36,21 @@ FORMAT = 1
 # What a family says of its transformer: the class `TransformerConfig` of its settings,
 # `make_layout(tokenizer, num_text, config)` and `make_transformer(config, layout)`.
 FAMILIES = {"cogview": cogview, "ernie_vilg": ernie_vilg}
+
+
+def _files(config: dict[str, Any]) -> list[str] | None:
+    """Files that a config.json names; None if it is not of a model or tokenizer."""
+    if config.get("format") != FORMAT or config.get("family") not in FAMILIES:
+        return None
+    names = ["tokenizer.safetensors"]
+    if "transformer" in config:
+        names += ["transformer.safetensors", "text.model"]
+    if "reconstructor" in config:
+        names += ["reconstructor.safetensors"]
+    return names
+
+
+MODEL = FolderKind("model folder", "config.json", _files)
 
 
 @dataclass(frozen=True)
@@ -254,9 +269,11 @@ def digest(tokenizer: ImageTokenizer) -> str:
 
 
 def save(parts: Parts, folder: Path, dtype: str | None = None) -> Path:
-    """Writes the model folder; `dtype` "float16" halves its size."""
-    save_tree(folder / "transformer.safetensors", parts.params, dtype)
-    write_atomic(folder / "text.model", parts.text.serialized)
+    """Writes the model folder; `dtype` "float16" halves its size.
+
+    Another model in it is replaced, with all its files; UserError if it holds anything
+    else.
+    """
     # The kernel chosen for the training machine is not a property of the model.
     transformer = dataclasses.replace(parts.transformer, implementation="auto")
     config = {
@@ -265,23 +282,22 @@ def save(parts: Parts, folder: Path, dtype: str | None = None) -> Path:
         "sampler": dataclasses.asdict(parts.sampler),
         "card": parts.card,
     }
+    trees = {"transformer": parts.params}
     if parts.reconstructor:
-        save_tree(
-            folder / "reconstructor.safetensors", parts.reconstructor.params, dtype
-        )
+        trees["reconstructor"] = parts.reconstructor.params
         config["reconstructor"] = dataclasses.asdict(parts.reconstructor.config)
-    return save_tokenizer(parts.tokenizer, folder, dtype, config)
+    return _write(folder, parts.tokenizer, trees, dtype, config, parts.text)
 
 
 def save_tokenizer(
-    tokenizer: ImageTokenizer,
-    folder: Path,
-    dtype: str | None = None,
-    config: dict[str, Any] | None = None,
+    tokenizer: ImageTokenizer, folder: Path, dtype: str | None = None
 ) -> Path:
-    """Writes the tokenizer folder; `config` adds sections to its config.json."""
-    tree = {**tokenizer.params, "codebook": tokenizer.codebook}
-    save_tree(folder / "tokenizer.safetensors", tree, dtype)
+    """As `save`, of an image tokenizer alone."""
+    return _write(folder, tokenizer, {}, dtype, {}, None)
+
+
+def _write(folder, tokenizer, trees, dtype, config, text) -> Path:
+    """Replaces the folder. trees: parameters beside the tokenizer's, by file name."""
     config = {
         "format": FORMAT,
         "family": "cogview",
@@ -289,11 +305,18 @@ def save_tokenizer(
             "kind": kind_of(tokenizer.config),
             **dataclasses.asdict(tokenizer.config),
         },
-        **(config or {}),
+        **config,
     }
-    # Last: a folder without config.json is not yet a model.
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / "config.json", text)
+    codes = {**tokenizer.params, "codebook": tokenizer.codebook}
+    MODEL.check(folder, overwrite=True)
+    with partial_folder(folder) as partial:
+        for name, tree in {"tokenizer": codes, **trees}.items():
+            save_tree(partial / f"{name}.safetensors", tree, dtype)
+        if text:
+            write_atomic(partial / "text.model", text.serialized)
+        lines = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        write_atomic(partial / "config.json", lines)
+        MODEL.publish(partial, folder, overwrite=True)
     return folder
 
 
@@ -301,6 +324,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a model folder: it has no config.json")
     config = load_json(folder / "config.json")
+    if "unfinished" in config:
+        raise UserError(f"{folder} is only half written: save or export it again")
     if config.get("format") != FORMAT or config.get("family") not in FAMILIES:
         raise UserError(
             f"{folder}/config.json is format {config.get('format')!r} of family "
