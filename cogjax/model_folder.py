@@ -21,7 +21,7 @@ from cogjax.catalogue import families, resolve
 from cogjax.config import load_json, section
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
-from cogjax.files import write_atomic
+from cogjax.files import FolderKind, partial_folder, write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
 from cogjax.model import Component, Model
@@ -30,6 +30,20 @@ from cogjax.models.registry import config_class, shapes_of
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 FORMAT = 2
+
+
+def _files(config: dict[str, Any]) -> list[str] | None:
+    """Files that a config.json names; None if it is not of a model or tokenizer."""
+    if config.get("format") == FORMAT:
+        names = config["components"]
+    elif config.get("format") == 1:
+        names = {"tokenizer", "transformer", "reconstructor"} & config.keys()
+    else:
+        return None
+    return [*(f"{name}.safetensors" for name in names), "text.model"]
+
+
+MODEL = FolderKind("model folder", "config.json", _files)
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,8 @@ def read_config(folder: Path) -> StoredModel:
     if not path.is_file():
         raise UserError(f"{folder} is not a model folder: it has no config.json")
     config = load_json(path)
+    if "unfinished" in config:
+        raise UserError(f"{folder} is only half written: save or export it again")
     version, family = config.get("format"), config.get("family")
     known = {1: (*families(),), FORMAT: ("", *families())}
     if family not in (known[version] if version in tuple(known) else ()):
@@ -195,7 +211,23 @@ def file_sha256(path: Path) -> str:
 
 
 def save(model: Model, folder: Path, dtype: str | None = None) -> Path:
-    """Writes the model folder; `dtype` "float16" halves its size."""
+    """Writes the model folder; `dtype` "float16" halves its size.
+
+    Another model in it is replaced, with all its files; UserError if it holds anything
+    else.
+    """
+    MODEL.check(folder, overwrite=True)
+    with partial_folder(folder) as partial:
+        stored = _write_parts(model, partial, dtype)
+        config = dataclasses.asdict(stored)
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        write_atomic(partial / "config.json", text)
+        MODEL.publish(partial, folder, overwrite=True)
+    return folder
+
+
+def _write_parts(model: Model, folder: Path, dtype: str | None) -> StoredModel:
+    """All files but config.json; returns what that says."""
     components = {}
     for name, part in model.components.items():
         path = folder / f"{name}.safetensors"
@@ -208,8 +240,4 @@ def save(model: Model, folder: Path, dtype: str | None = None) -> Path:
     if model.layout is not None:
         layout = dataclasses.asdict(model.layout)
     found = model.family, components, text or "", layout, model.sampler, model.card
-    config = dataclasses.asdict(StoredModel(FORMAT, *found))
-    # Last: a folder without config.json is not yet a model.
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / "config.json", text)
-    return folder
+    return StoredModel(FORMAT, *found)

@@ -300,7 +300,10 @@ class TextToImage:
         return decode or ("hidden" if there else "codes")
 
     def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
-        """Writes the model folder; `dtype` "float16" halves its size."""
+        """Writes the model folder; `dtype` "float16" halves its size.
+
+        A model there is replaced; UserError if the folder holds anything else.
+        """
         return model_folder.save(self.model, Path(folder), dtype)
 
     def _check_generate(self, prompts, num_images, rerank, image_prompt, rows):

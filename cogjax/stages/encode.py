@@ -32,7 +32,7 @@ from cogjax.data import records
 from cogjax.data.codes import MAX_CODEBOOK, CodedExample
 from cogjax.data.folder import MAX_LISTED, check_budget, printable
 from cogjax.errors import UserError
-from cogjax.files import write_atomic
+from cogjax.files import write_atomic, write_new
 from cogjax.model import Component, digest
 from cogjax.pipelines.tokenize import make_encoder
 
@@ -192,7 +192,7 @@ class _Job:
         path = self.out / "encoding.json"
         names = {p.name for p in self.out.iterdir()} if self.out.is_dir() else set()
         if not any(not name.startswith(".") for name in names):
-            write_atomic(path, json.dumps(mark, indent=2) + "\n")
+            write_new(path, json.dumps(mark, indent=2) + "\n")
         elif path.name not in names:
             raise UserError(
                 f"{self.out} is not empty and no encoding: choose another folder"
@@ -359,6 +359,7 @@ def _finish(job: _Job, parts: Mapping[_Shard, _Part]) -> records.Manifest:
         records.fingerprint(checksums),
         info,
         {split: found.counts() for split, found in contents.items()},
+        ["encoding.json", *(f"{shard.stem}.json" for shard in parts)],
     )
     records.write_manifest(job.out, manifest)
     return manifest

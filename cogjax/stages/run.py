@@ -39,6 +39,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     not fit, before any compilation.
     """
     workdir = Path(workdir)
+    model_folder.MODEL.check(workdir / "export", overwrite=True)
     sections = sections_of(config)
     mesh = make_mesh(sections["mesh"])
     if _task_name(config) in tokenizer.KINDS:
@@ -63,8 +64,11 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
 
 
 def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Path:
-    """Writes the latest checkpoint's EMA weights of a run as a tokenizer or model."""
-    workdir, out = Path(workdir), Path(out)
+    """Writes the latest checkpoint's EMA weights of a run as a tokenizer or model.
+
+    An earlier one in `out` is replaced; UserError if `out` holds anything else.
+    """
+    workdir, out = Path(workdir), model_folder.MODEL.check(out, overwrite=True)
     config = load_json(workdir / "config.json")
     params, state, fingerprint = restore_params(workdir, "ema")
     if _task_name(config) in tokenizer.KINDS:

@@ -1,4 +1,11 @@
-"""One training step, pure and jitted once."""
+"""One training step, pure and jitted once.
+
+A batch may be cut into parts, and an evaluation into batches. Loss, gradients and
+metrics are means over them. A task with `weights(batch) -> {name: sum of what it is a
+mean over}` says how much each counts in "loss" and in a metric, else all count alike:
+what is a mean over the whole is then the same in parts. Usage of codes is no such mean,
+nor is a discriminator's adaptive weight.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +16,6 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from cogjax.ops import losses
 from cogjax.train.loss_scale import SMALLEST, next_loss_scale, start_loss_scale
 from cogjax.train.state import TrainState
 
@@ -41,15 +47,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """Returns `step(train_state, batch) -> (train_state, scalar metrics)`.
 
-    A batch is cut into `accumulate` parts. Loss, gradients and metrics are means over
-    them. A task with `weights(batch) -> {name: sum of what it is a mean over}` says how
-    much a part counts in "loss" and in each metric, else parts count alike: what is a
-    mean over the batch is then the same in parts. Usage of codes is none, nor a
-    discriminator's adaptive weight.
-
-    If the loss or a gradient is not finite the whole update is dropped, task state and
-    EMA included, and only the counters and scales advance. Finiteness is decided on
-    global values, so all processes agree.
+    A batch is cut into `accumulate` parts. If the loss or a gradient is not finite the
+    whole update is dropped, task state and EMA included, and only the counters and
+    scales advance. Finiteness is decided on global values, so all processes agree.
 
     A task with `loss_scale` True has its loss scaled. One with scales in its own state
     has `rescale(state, grads) -> (state, searching)`. While the loss is finite and a
@@ -122,9 +122,15 @@ def mean_metrics(rows: Any, weights: dict[str, Array]) -> dict[str, Array]:
     weights: of a name in each part, [n], as `task.weights` gives them; others are even.
     """
     return {
-        name: losses.weighted_mean(values, weights.get(name, jnp.ones(len(values))))
+        name: jnp.sum(values * _shares(weights.get(name, jnp.ones(len(values)))))
         for name, values in rows.items()
     }
+
+
+def _shares(weights: Array) -> Array:
+    """[n] -> [n] of sum 1, or all 0."""
+    total = jnp.sum(weights)
+    return weights / jnp.where(total > 0, total, 1)
 
 
 def weights_of(task: Any, batch: Any) -> dict[str, Array]:
@@ -161,8 +167,7 @@ def _gradients(task, train_state, batch, key, accumulate):
         batch,
     )
     weights = jax.vmap(partial(weights_of, task))(parts)
-    shares = weights.get("loss", jnp.ones(accumulate))
-    shares /= jnp.maximum(jnp.sum(shares), 1e-9)
+    shares = _shares(weights.get("loss", jnp.ones(accumulate)))
 
     def add(carry, inputs):
         state, total = carry

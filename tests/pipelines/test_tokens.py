@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 import cogjax
+from cogjax import model_folder
 from cogjax.errors import UserError
+from cogjax.model import Model
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.sampling.tokens import compiled
 
@@ -172,6 +174,28 @@ def test_save_and_load_draw_the_same(nano_model, nano_folder, drawn):
         "tokenizer.safetensors",
         "transformer.safetensors",
     }
+
+
+def test_saving_replaces_a_model_whole(nano_model, tmp_path):
+    """What only the old one had goes, all that is no model's stays."""
+    nano_model.save(tmp_path)
+    (tmp_path / "card.md").write_text("mine")
+    tokenizer = {"tokenizer": nano_model.model["tokenizer"]}
+    model_folder.save(Model("cogview", tokenizer), tmp_path)
+    names = ["card.md", "config.json", "tokenizer.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "card.md").read_text() == "mine"
+    nano_model.save(tmp_path)
+    assert cogjax.load(tmp_path).card == nano_model.card
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "thesis.txt"])
+def test_a_model_is_saved_over_nothing_else(nano_model, tmp_path, name):
+    (tmp_path / name).write_text('{"format": 1, "name": "my app"}')
+    with pytest.raises(UserError, match="not empty and not a model folder"):
+        nano_model.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"format": 1, "name": "my app"}'
 
 
 def test_half_precision_folder_is_close(nano_model, tmp_path, pictures):
