@@ -28,7 +28,7 @@ from cogjax.models.image_lm import ImageLM, for_inference
 from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
 from cogjax.reader import Reader, Search
 from cogjax.sampling import speculative
-from cogjax.sampling.autoregressive import Sampler, image_keys
+from cogjax.sampling.autoregressive import SamplerNumbers, image_keys
 from cogjax.sampling.compiled import go_on, start
 
 Progress = Callable[[int, int, str], None]
@@ -311,7 +311,7 @@ class TextToImage:
             forced[: rows * self.grid] = codes[0, :rows].reshape(-1)
         return forced
 
-    def _sampler(self, temperature, top_k, top_p, guidance) -> Sampler:
+    def _sampler(self, temperature, top_k, top_p, guidance) -> SamplerNumbers:
         given = {
             "temperature": temperature,
             "top_k": top_k,
@@ -320,7 +320,7 @@ class TextToImage:
         }
         given = {name: value for name, value in given.items() if value is not None}
         try:
-            return dataclasses.replace(self.parts.sampler, **given)
+            return dataclasses.replace(self.parts.sampler, **given).numbers()
         except ValueError as error:
             raise UserError(str(error)) from error
 
@@ -356,7 +356,7 @@ class TextToImage:
         self, texts, keys, *, report, forced, sampler, speculate
     ) -> np.ndarray:
         """Tokens int32 [b, m] of b images, b / q for each text."""
-        guided = sampler.guidance != 1
+        guided = sampler.guidance is not None
         state = start(
             self._lm,
             self._lm_params,
@@ -436,5 +436,5 @@ def load(
 _speculate = jax.jit(
     speculative.speculate,
     static_argnums=0,
-    static_argnames=("id_range", "sampler", "window"),
+    static_argnames=("id_range", "window"),
 )

@@ -48,6 +48,22 @@ def compiled_text():
     return text
 
 
+@pytest.fixture
+def compilations():
+    """List that grows by one for every program that XLA compiles or loads."""
+    from jax import monitoring
+
+    found = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(duration)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    monitoring.unregister_event_duration_listener(listen)
+
+
 def make_nano_model(image_size=16):
     """A TextToImage of the nano presets with random weights and 285 text pieces."""
     import dataclasses
