@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from cogjax import model_folder
+from cogjax import compilation_cache, model_folder
 from cogjax.data.images import as_square, stack_squares
 from cogjax.errors import UserError
 from cogjax.image_codes import chunks, decode, encode, reconstruct
@@ -423,12 +423,15 @@ def load(
 
     weights: how the transformer's are kept in memory, "float32", "bfloat16" or "int8".
 
+    What is compiled is kept on disk (`compilation_cache.py`).
+
     Raises UserError for an unknown name and for a missing, damaged or unfitting file.
     """
     if weights not in WEIGHT_FORMATS:
         raise UserError(
             f"weights is {weights!r}, expected one of: {', '.join(WEIGHT_FORMATS)}"
         )
+    compilation_cache.enable()
     parts = model_folder.load(model_folder.find(source))
     return TextToImage(parts, weights=weights)
 

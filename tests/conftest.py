@@ -30,6 +30,8 @@ def pytest_configure(config):
     load, in this run and the next. The slow tests compile as users do.
     """
     if config.option.markexpr != "not slow":
+        # Nor do they load from, or add to, what users have compiled.
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
         return
     _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
     if hasattr(config, "cache"):

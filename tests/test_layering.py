@@ -16,7 +16,7 @@ TESTS = sorted(p.relative_to(ROOT) for p in ROOT.glob("tests/**/*.py"))
 
 # A layer may import from itself and from the groups above its own.
 ORDER = (
-    ("errors",),
+    ("errors", "compilation_cache"),
     ("files",),
     ("config",),
     ("ops", "parallel"),
