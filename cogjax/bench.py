@@ -301,9 +301,10 @@ def _sample(
         jnp.asarray(prompt, jnp.int32),
         jnp.zeros(prompts, jnp.int32),
         image_keys(0, 0, batch),
+        Sampler().numbers(),
     )
 
-    def draw(params, prompt, num_padding, keys):
+    def draw(params, prompt, num_padding, keys, sampler):
         return sample_tokens(
             ImageLM(network),
             params,
@@ -313,7 +314,7 @@ def _sample(
             forced=jnp.full((batch, num_tokens), -1, jnp.int32),
             allowed=jnp.ones(size.num_codes, bool),
             id_range=(0, size.num_codes),
-            sampler=Sampler(),
+            sampler=sampler,
         )
 
     compiled = jax.jit(draw, compiler_options=compiler_options()).lower(*args).compile()

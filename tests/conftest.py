@@ -30,6 +30,8 @@ def pytest_configure(config):
     load, in this run and the next. The slow tests compile as users do.
     """
     if config.option.markexpr != "not slow":
+        # Nor do they load from, or add to, what users have compiled.
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
         return
     _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
     if hasattr(config, "cache"):
@@ -46,6 +48,22 @@ def compiled_text():
         return function.lower(*args).compile(compiler_options=USUAL).as_text()
 
     return text
+
+
+@pytest.fixture
+def compilations():
+    """List that grows by one for every program that XLA compiles or loads."""
+    from jax import monitoring
+
+    found = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(duration)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    monitoring.unregister_event_duration_listener(listen)
 
 
 def make_nano_model(image_size=16):

@@ -18,7 +18,7 @@ REFERENCES = [path for path in TESTS if path.parts[1] == "reference"]
 
 # A layer may import from itself and from the groups above its own.
 ORDER = (
-    ("errors",),
+    ("errors", "compilation_cache"),
     ("files", "catalogue"),
     ("config",),
     ("ops", "parallel"),

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from cogjax import model_folder
+from cogjax import compilation_cache, model_folder
 from cogjax.catalogue import families, resolve
 from cogjax.errors import UserError
 from cogjax.ops.packed import WEIGHT_FORMATS, WeightFormat
@@ -16,13 +16,16 @@ def load(
 
     weights: how the transformer's are kept in memory, "float32", "bfloat16" or "int8".
 
-    Returns what the family's pipeline is, for all of today a `pipeline.TextToImage`.
+    Compiled programs are kept on disk (`compilation_cache.py`). Returns the pipeline of
+    the model's family.
+
     Raises UserError for an unknown name and for a missing, damaged or unfitting file.
     """
     if weights not in WEIGHT_FORMATS:
         raise UserError(
             f"weights is {weights!r}, expected one of: {', '.join(WEIGHT_FORMATS)}"
         )
+    compilation_cache.enable()
     model = model_folder.load(source)
     named = families()[model.family].pipeline if model.family else ""
     if not named:

@@ -208,13 +208,13 @@ class Reader:
                     self.params,
                     state,
                     beams=search.beams,
-                    length_penalty=search.length_penalty,
+                    length_penalty=np.float32(search.length_penalty),
                     wanted=search.beams if search.rerank else 1,
                     **settings,
                 )
                 drawn = np.asarray(drawn)
             else:
-                sampler = Sampler(temperature=search.temperature)
+                sampler = Sampler(search.temperature).numbers()
                 until = forced.shape[1]
                 _, drawn = go_on(
                     network, self.params, state, until, sampler=sampler, **settings

@@ -28,7 +28,7 @@ from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.reader import Reader, Search
 from cogjax.pipelines.tokenize import chunks, decode, encode, reconstruct
 from cogjax.sampling.tokens import speculative
-from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
+from cogjax.sampling.tokens.autoregressive import SamplerNumbers, image_keys
 from cogjax.sampling.tokens.compiled import go_on, start
 
 Progress = Callable[[int, int, str], None]
@@ -337,7 +337,7 @@ class TextToImage:
             forced[: rows * self.grid] = codes[0, :rows].reshape(-1)
         return forced
 
-    def _sampler(self, temperature, top_k, top_p, guidance) -> Sampler:
+    def _sampler(self, temperature, top_k, top_p, guidance) -> SamplerNumbers:
         given = {
             "temperature": temperature,
             "top_k": top_k,
@@ -346,7 +346,7 @@ class TextToImage:
         }
         given = {name: value for name, value in given.items() if value is not None}
         try:
-            return dataclasses.replace(self.model.sampler, **given)
+            return dataclasses.replace(self.model.sampler, **given).numbers()
         except ValueError as error:
             raise UserError(str(error)) from error
 
@@ -382,7 +382,7 @@ class TextToImage:
         self, texts, keys, *, report, forced, sampler, speculate
     ) -> np.ndarray:
         """Tokens int32 [b, m] of b images, b / q for each text."""
-        guided = sampler.guidance != 1
+        guided = sampler.guidance is not None
         state = start(
             self._lm,
             self._lm_params,
@@ -470,5 +470,5 @@ def _for_each(codes: np.ndarray, texts: str | Sequence[str]) -> Sequence[str]:
 _speculate = jax.jit(
     speculative.speculate,
     static_argnums=0,
-    static_argnames=("id_range", "sampler", "window"),
+    static_argnames=("id_range", "window"),
 )

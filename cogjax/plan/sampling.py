@@ -90,7 +90,7 @@ class _Drawing:
             until,
             allowed=jnp.ones(codes, bool),
             id_range=(0, codes),
-            sampler=self.work.sampler,
+            sampler=self.work.sampler.numbers(),
         )
 
 

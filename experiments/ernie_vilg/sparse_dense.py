@@ -133,7 +133,7 @@ def draw(form: str, **sizes: Any) -> tuple[Callable, int]:
     keys, zeros = image_keys(0, 0, IMAGES), jnp.zeros(IMAGES, jnp.int32)
     state = start(params, prompt, zeros, keys, forced)
     settings = {"allowed": jnp.ones(ids[1], bool), "id_range": ids}
-    go = functools.partial(advance, model, sampler=Sampler(), **settings)
+    go = functools.partial(advance, model, sampler=Sampler().numbers(), **settings)
     jitted = jax.jit(go, compiler_options=compiler_options())
     compiled = jitted.lower(params, state, jnp.int32(DRAWN)).compile()
     run = functools.partial(compiled, params, state, jnp.int32(DRAWN))

@@ -8,6 +8,7 @@ import cogjax
 from cogjax import model_folder
 from cogjax.errors import UserError
 from cogjax.model import Model
+from cogjax.pipelines.reader import Search
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.sampling.tokens import compiled
 
@@ -269,6 +270,48 @@ def test_another_prompt_compiles_nothing(nano_model):
     for prompt in ("x", "a much longer prompt of many words, line drawing", "一只猫"):
         nano_model.generate(prompt, seed=1)
     assert sizes == [function._cache_size() for function in functions]
+
+
+@pytest.mark.parametrize(
+    ("first", "others"),
+    [
+        (
+            {"temperature": 1, "guidance": 2},
+            [{"temperature": 0.7, "guidance": 1.5}, {"temperature": 1.0}],
+        ),
+        (
+            {"top_k": 5, "top_p": 0.9, "guidance": 1},
+            [{"top_k": 7}, {"top_p": 0.5}, {"top_k": 10**6}],
+        ),
+        ({"temperature": 0}, [{"temperature": 0.0, "top_k": 3, "top_p": 0.5}]),
+        ({"speculate": 2}, [{"temperature": 0.7}, {"temperature": 2}]),
+    ],
+    ids=("guided", "cut", "greedy", "speculating"),
+)
+def test_another_number_compiles_nothing(nano_model, compilations, first, others):
+    nano_model.generate("x", **first)
+    before = len(compilations)
+    assert before
+    for numbers in others:
+        nano_model.generate("x", **first | numbers)
+    assert len(compilations) == before
+
+
+def test_another_search_compiles_nothing(nano_model, compilations):
+    codes = np.zeros((1, nano_model.grid, nano_model.grid), np.int32)
+
+    def captions(*searches):
+        for search in searches:
+            nano_model.caption_codes(codes, None, search)
+        return len(compilations)
+
+    before = captions(Search(temperature=1), Search(beams=2, length_penalty=1))
+    assert before
+    assert before == captions(
+        Search(temperature=0.5, seed=2),
+        Search(temperature=2.0),
+        Search(beams=2, length_penalty=0.5),
+    )
 
 
 def test_many_prompts_and_images_share_batches(nano_model):

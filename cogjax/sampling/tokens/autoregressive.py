@@ -21,12 +21,43 @@ from cogjax.ops import logits as logits_ops
 from cogjax.ops.attention import padded_causal_mask
 from cogjax.ops.cache import Cache
 
+_MAX_INT32 = 2**31 - 1
+
+
+class SamplerNumbers(NamedTuple):
+    """How a token is drawn: one compiled loop serves all numbers of one structure.
+
+    The structure is which of them are there; one that is None is not used. Without a
+    temperature the most probable token is taken.
+    """
+
+    temperature: Array | None = None  # float32, above 0
+    top_k: Array | None = None  # int32, above 0
+    top_p: Array | None = None  # float32, between 0 and 1
+    guidance: Array | None = None  # float32; then the network reads two rows a sequence
+
+    def guide(self, logits: Array) -> Array:
+        """[r, ..., v] -> [b, ..., v]: with guidance the second half has no prompt."""
+        if self.guidance is None:
+            return logits
+        return logits_ops.guide(*jnp.split(logits, 2), self.guidance)
+
+    def draw(self, uniforms: Array, logits: Array) -> Array:
+        """One token for each row: uniforms [b], logits [b, v] -> int32 [b]."""
+        if self.temperature is None:
+            return jnp.argmax(logits.T, axis=0).astype(jnp.int32)
+        return logits_ops.sample(uniforms, logits, *self[:3])
+
+    def probs(self, logits: Array) -> Array:
+        """Probabilities that `draw` draws from: [b, v] float32."""
+        if self.temperature is None:
+            return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
+        return logits_ops.token_probs(logits, *self[:3])
+
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a token is drawn: static, so that one compiled loop serves one choice.
-
-    ValueError for a value out of range.
+    """How a token is drawn, as people say it; ValueError for a value out of range.
 
     temperature: > 0, or 0 for the most probable token. top_k: 0 keeps all. top_p: 1
     keeps all. guidance: classifier-free scale, 1 is off.
@@ -49,24 +80,16 @@ class Sampler:
                     f"{name} is {getattr(self, name)}, expected {expected}"
                 )
 
-    def draw(self, uniforms: Array, logits: Array) -> Array:
-        """One token for each row: uniforms [b], logits [b, v] -> int32 [b]."""
+    def numbers(self) -> SamplerNumbers:
+        """The numbers that matter, of one dtype each: 1 and 1.0 are one program."""
+        guidance = None if self.guidance == 1 else np.float32(self.guidance)
         if self.temperature == 0:
-            return jnp.argmax(logits.T, axis=0).astype(jnp.int32)
-        return logits_ops.sample(
-            uniforms,
-            logits,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-        )
-
-    def probs(self, logits: Array) -> Array:
-        """Probabilities that `draw` draws from: [b, v] float32."""
-        if self.temperature == 0:
-            return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
-        return logits_ops.token_probs(
-            logits, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p
+            return SamplerNumbers(guidance=guidance)
+        return SamplerNumbers(
+            np.float32(self.temperature),
+            np.int32(min(self.top_k, _MAX_INT32)) if self.top_k else None,
+            np.float32(self.top_p) if self.top_p < 1 else None,
+            guidance,
         )
 
 
@@ -174,14 +197,15 @@ def advance(
     *,
     allowed: Array,
     id_range: tuple[int, int],
-    sampler: Sampler,
+    sampler: SamplerNumbers,
     stop: int | None = None,
 ) -> Decoding:
     """Draws tokens one by one until there are `until`, a traced number.
 
     Args:
       allowed: bool [stop - start], which ids of `id_range` may be drawn.
-      id_range, sampler: as given to `prefill`; guidance needs `guided` there.
+      id_range: as given to `prefill`. sampler: of `Sampler.numbers`; guidance needs
+        `guided` there.
       stop: an id that ends a sequence: what follows it is `stop` too, and the loop is
         over when all have ended.
     """
@@ -190,10 +214,8 @@ def advance(
     last = jnp.minimum(until, state.tokens.shape[1])
 
     def step(state):
-        logits, i = state.logits, state.step
-        if sampler.guidance != 1:
-            logits = logits_ops.guide(*jnp.split(logits, 2), sampler.guidance)
-        logits = jnp.where(allowed, logits, -jnp.inf)
+        i = state.step
+        logits = jnp.where(allowed, sampler.guide(state.logits), -jnp.inf)
         forced, uniforms = state.tokens[:, i], state.uniforms[:, i]
         drawn = sampler.draw(uniforms, logits) + id_range[0]
         token = jnp.where(forced >= 0, forced, drawn)
@@ -237,11 +259,10 @@ def sample_tokens(
     forced: Array,
     allowed: Array,
     id_range: tuple[int, int],
-    sampler: Sampler,
+    sampler: SamplerNumbers,
     stop: int | None = None,
 ) -> Array:
     """`prefill` and `advance` in one: int32 [b, m], ids of the unified vocabulary."""
-    guided = sampler.guidance != 1
     state = prefill(
         model,
         params,
@@ -250,7 +271,7 @@ def sample_tokens(
         keys,
         forced,
         id_range=id_range,
-        guided=guided,
+        guided=sampler.guidance is not None,
     )
     state = advance(
         model,

@@ -35,7 +35,7 @@ PLAIN = Sampler()
 # Compiled once for all tests that differ in values only.
 PREFILL = jax.jit(prefill, static_argnums=0, static_argnames="id_range")
 SAMPLE, ADVANCE = (
-    jax.jit(function, static_argnums=0, static_argnames=("id_range", "sampler", "stop"))
+    jax.jit(function, static_argnums=0, static_argnames=("id_range", "stop"))
     for function in (sample_tokens, advance)
 )
 
@@ -74,7 +74,7 @@ def draw(
         forced=jnp.asarray(forced),
         allowed=jnp.ones(40, bool),
         id_range=(0, 40),
-        sampler=sampler,
+        sampler=sampler.numbers(),
         stop=stop,
     )
     return np.asarray(drawn)
@@ -127,6 +127,15 @@ def test_tokens_are_the_same_in_every_batch_size(params):
     assert len({tuple(row) for row in whole}) == 8
 
 
+def test_numbers_say_what_is_used_and_how():
+    """Values that are off are no part of the program, and each has one dtype."""
+    assert Sampler(1, 0, 1, 1).numbers() == Sampler(1.0).numbers()
+    assert Sampler(0, 5, 0.5, 2).numbers() == (None, None, None, 2)
+    numbers = Sampler(1, 10**12, 0.5, 2).numbers()
+    assert numbers == (1, 2**31 - 1, 0.5, 2)
+    assert [x.dtype.name for x in numbers] == ["float32", "int32", "float32", "float32"]
+
+
 def test_guidance_equals_two_forwards(params):
     sampler = Sampler(temperature=0, guidance=3.0)
     drawn = draw(params, PROMPTS[:2], sampler, empty=[110, 111])
@@ -173,7 +182,7 @@ def pieces(params, prompts, **settings):
         ADVANCE,
         allowed=jnp.ones(40, bool),
         id_range=(0, 40),
-        sampler=PLAIN,
+        sampler=PLAIN.numbers(),
         **settings,
     )
     return state, step

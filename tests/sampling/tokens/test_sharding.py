@@ -48,7 +48,8 @@ def start(images, weights="float32"):
 
 def draw(params, state):
     allowed = jnp.ones(64, bool)
-    return advance(LM, params, state, 9, allowed=allowed, sampler=Sampler(), **SETTINGS)
+    sampler = Sampler().numbers()
+    return advance(LM, params, state, 9, allowed=allowed, sampler=sampler, **SETTINGS)
 
 
 @functools.cache
