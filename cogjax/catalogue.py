@@ -16,11 +16,12 @@ from cogjax.errors import UserError
 
 @dataclass(frozen=True)
 class Network:
-    """A kind of network; all but `kind`s of configs are "module:name".
+    """A kind of network; names are "module:name".
 
-    config: frozen dataclass that says all of the network. network: makes the network of
-    a config. params: gives the nested shapes of its parameters, state: those of what
-    it has besides, such as a codebook; both of a config, without computing any.
+    config: frozen dataclass that describes the network completely. network: makes a
+    network from a config. params: gives the nested shapes of the parameters for a
+    config, without computing any; state: those of what is stored beside them, such as a
+    codebook, empty for nothing.
     """
 
     config: str
@@ -33,8 +34,8 @@ class Network:
 class Family:
     """A paper; names are "module:name", empty for what it does not have.
 
-    layout: class of the sequences of its models. pipeline: makes of a `Model` what
-    `cogjax.load` returns. format_1: turns the settings in folders of format 1 into
+    layout: dataclass of its sequence layout. pipeline: called with a `Model`, gives
+    what `cogjax.load` returns. format_1: turns the settings in folders of format 1 into
     (layout, config of the transformer). networks: kinds of networks that only this
     family has. stages: kinds of training runs, by the name of the task.
     """
@@ -72,7 +73,7 @@ FAMILIES = {
 def families() -> dict[str, Family]:
     """All families by name, with those of installed packages.
 
-    Raises UserError for an entry point that gives none, or one that is there already.
+    Raises UserError for an entry point that is no Family or whose name is taken.
     """
     found = dict(FAMILIES)
     for point in importlib.metadata.entry_points(group="cogjax.families"):

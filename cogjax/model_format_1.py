@@ -48,11 +48,8 @@ def upgrade(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         name: {"kind": kind_of(one), "config": dataclasses.asdict(one)}
         for name, one in configs.items()
     }
-    return {"format": 1, "components": components, **found, **_same(config)}
-
-
-def _same(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: config[key] for key in ("sampler", "card") if key in config}
+    same = {key: config[key] for key in ("sampler", "card") if key in config}
+    return {"format": 1, "components": components, **found, **same}
 
 
 def _tokenizer(values: Mapping[str, Any]) -> Any:

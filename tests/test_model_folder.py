@@ -23,6 +23,7 @@ from cogjax.models.reconstructor import (
     ReconstructorNetworkConfig,
 )
 from cogjax.models.registry import shapes_of
+from cogjax.pipelines.tokens import TextToImage
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 SHIPPED = ("emoji", "shapes", "shapes-ernie")
@@ -93,6 +94,15 @@ def test_a_tokenizer_is_a_model_of_one_component(nano_model, nano_folder, tmp_pa
         assert digest(found) == digest(tokenizer)
 
 
+def test_a_reconstructor_of_another_model_is_refused(nano_model):
+    model = ernie(nano_model)
+    own = model["reconstructor"].config
+    other = dataclasses.replace(own, states_width=16)
+    other = Component(other, numbers(shapes_of(other)[0]))
+    with pytest.raises(UserError, match="each other: 16 and 32 values of a state"):
+        TextToImage(model.with_component("reconstructor", other))
+
+
 @pytest.fixture
 def copy(nano_folder, tmp_path):
     return shutil.copytree(nano_folder, tmp_path / "copy")
@@ -150,8 +160,11 @@ def drop_layout(config):
             "a model with a transformer is needed, this one has tokenizer",
         ),
         (drop_layout, "has no text.model or no layout"),
-        (lambda c: c["layout"].update(image_len=25), "16 codes an image, .* has 25"),
-        (lambda c: c["layout"]["vocab"].update(num_text=284), "285 pieces of text"),
+        (lambda c: c["layout"].update(image_len=25), "16 and 25 codes an image"),
+        (
+            lambda c: c["layout"]["vocab"].update(num_text=284),
+            "285 and 284 pieces of text",
+        ),
         (lambda c: c.update(family=""), "has a layout, which family '' has not"),
         (lambda c: c.update(format=3), "is format 3 .* reads 1 and 2"),
         (lambda c: c.update(family=[]), r"of family \[\]: this version reads 1 and 2"),

@@ -225,7 +225,7 @@ def test_beams_and_temperature_reach_the_search(model, pictures, answers):
     assert again != answers
     assert again == model.ask(pictures, QUESTIONS, temperature=2.0, seed=1)
     beams = model.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
-    other = TextToImage(model.parts, batch_size=4)
+    other = TextToImage(model.model, batch_size=4)
     assert beams == other.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
     assert len(model.caption(pictures, "en", beams=2)) == 3
 

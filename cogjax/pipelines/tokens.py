@@ -443,7 +443,7 @@ class TextToImage:
 
 
 def _check_parts(model: Model) -> None:
-    """UserError unless both tokenizers, the layout and the transformer agree."""
+    """UserError unless tokenizers, layout, transformer and reconstructor agree."""
     layout, codes = model.layout, model["tokenizer"].config
     if layout is None or model.text is None:
         raise UserError("the model has no text.model or no layout: export it again")
@@ -454,11 +454,15 @@ def _check_parts(model: Model) -> None:
         "pieces of text": (model.text.size, layout.vocab.num_text),
         "ids": (transformer.vocab_size, layout.vocab.padded_size),
     }
-    for what, (found, wanted) in sizes.items():
-        if found != wanted:
+    if "reconstructor" in model.components:
+        own = model["reconstructor"].config
+        sizes["pixels a side"] = own.tokenizer.image_size, codes.image_size
+        sizes["values of a state"] = own.states_width, transformer.width
+    for what, (one, other) in sizes.items():
+        if one != other:
             raise UserError(
-                f"the model's parts do not go together: {found} {what}, and its layout "
-                f"has {wanted}"
+                f"the model's parts do not fit each other: {one} and {other} {what}; "
+                "export it again"
             )
 
 

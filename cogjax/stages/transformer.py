@@ -310,7 +310,8 @@ def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
     found = there = None
     if weights:
         there = model_folder.load(weights)
-        found = _transformer(lm, there, task.model.config, str(weights))
+        path = model_folder.find_file(weights, "transformer.safetensors")
+        found = _transformer(lm, there, task.model.config, path)
     if not isinstance(lm.mixture, EndToEndConfig):
         return found
     decoder = lm.mixture.start == "tokenizer"
@@ -340,10 +341,12 @@ def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
     return params
 
 
-def _transformer(lm: Transformer, there: Model, network: ImageLMConfig, what: str):
+def _transformer(
+    lm: Transformer, there: Model, network: ImageLMConfig, path: Path
+) -> Any:
     """Parameters to start from; UserError for a model that does not fit."""
     params = lm.kind.start(there["transformer"].params, there.layout, network)
-    check_leaves(flatten(params), flatten(param_shapes(network)), what)
+    check_leaves(flatten(params), flatten(param_shapes(network)), str(path))
     return params
 
 
