@@ -26,9 +26,11 @@ from cogjax.files import write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
 from cogjax.models import reconstructor
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, param_shapes
+from cogjax.models.image_lm import param_shapes
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.reconstructor import ReconstructorConfig
 from cogjax.models.tokenizers import KINDS, TokenizerConfig, kind_of, network_of
+from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.sampling.autoregressive import Sampler
 
 FORMAT = 1
@@ -165,7 +167,7 @@ def load_transformer(
         if config["family"] == "cogview":
             params = _from_cogview(folder, config, params, network.grid)
         held = params["position_embedding"]
-        missing = max(0, network.num_text - len(held))
+        missing = max(0, network.table_positions - len(held))
         drawn = np.random.default_rng(0).normal(0, 0.02, (missing, *held.shape[1:]))
         drawn = drawn.astype(held.dtype)
         params = {**params, "position_embedding": np.concatenate([held, drawn])}

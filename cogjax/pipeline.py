@@ -24,7 +24,8 @@ from cogjax.data.images import as_square, stack_squares
 from cogjax.errors import UserError
 from cogjax.image_codes import chunks, decode, encode, reconstruct
 from cogjax.model_folder import ImageTokenizer, Parts
-from cogjax.models.image_lm import ImageLM, for_inference
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import for_inference
 from cogjax.ops.matmul import WEIGHT_FORMATS, WeightFormat
 from cogjax.reader import Reader, Search
 from cogjax.sampling import speculative

@@ -12,7 +12,9 @@ from cogjax.data.layout import Prompts
 from cogjax.errors import UserError
 from cogjax.image_codes import chunks
 from cogjax.model_folder import Parts
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, reading, scoring
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
+from cogjax.models.inference import scoring
 from cogjax.sampling.autoregressive import Sampler, image_keys
 from cogjax.sampling.compiled import compiled_beams, go_on, start
 from cogjax.sampling.rerank import caption_losses, image_losses
@@ -57,11 +59,12 @@ class Reader:
         self.text, self.layout = parts.text, parts.layout
         self.params = params
         self.drawer = ImageLM(network)
-        self.network = ImageLM(reading(network))
+        self.network = ImageLM(image_to_text(network))
         # A family whose question has no place answers none.
         self.answerer = None
         if hasattr(self.layout, "question_prompts"):
-            self.answerer = ImageLM(reading(network, self.layout.num_text))
+            question = self.layout.num_text
+            self.answerer = ImageLM(image_to_text(network, question=question))
 
     @property
     def id_range(self) -> tuple[int, int]:

@@ -11,9 +11,11 @@ import numpy as np
 
 from cogjax.data.two_way import TwoWayLayout
 from cogjax.data.vocab import Vocab
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
-from cogjax.ops.masks import Pattern, layer_kinds
+from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.ops.masks import sparse_kinds
+from cogjax.ops.sequence import Sequence
 
 # The longest text and its command, and a vocabulary: not stated in the paper.
 TEXT_LEN, NUM_PIECES = 128, 32_000
@@ -27,7 +29,7 @@ class TransformerConfig(DecoderConfig):
     """The transformer apart from what the two tokenizers decide.
 
     text_len: longest text in pieces. attention: "sparse" layers by rows, columns and
-    windows of `kernel` x `kernel` in turn (`layer_kinds`), or all "full". row_extent:
+    windows of `kernel` x `kernel` in turn (`sparse_kinds`), or all "full". row_extent:
     "own" is a row as a block of its own, "raster" DALL-E's last `grid + 1` codes.
     """
 
@@ -51,7 +53,7 @@ class TransformerConfig(DecoderConfig):
                 "'auto' or 'xla'"
             )
         if self.window:
-            raise ValueError("window is for layers without a pattern: set it to 0")
+            raise ValueError("window is for a causal sequence: set it to 0")
 
 
 TRANSFORMERS = {
@@ -80,7 +82,7 @@ def paper_layout(transformer: TransformerConfig) -> TwoWayLayout:
 def make_transformer(
     config: TransformerConfig, layout: TwoWayLayout | None = None
 ) -> ImageLMConfig:
-    """Network of text to image; `reading` of it is that of image to text.
+    """Network of text to image; `image_to_text` of it is its reverse.
 
     layout: None is `paper_layout`.
     """
@@ -89,22 +91,17 @@ def make_transformer(
     }
     layout = layout or paper_layout(config)
     grid = round(layout.image_len**0.5)
-    kinds = layer_kinds(config.depth, "dalle")
-    if config.attention == "full":
-        kinds = ("full",) * config.depth
-    patterns = tuple(
-        Pattern(kind, grid, grid, kernel=config.kernel, row_extent=config.row_extent)
-        for kind in kinds
-    )
+    kinds = ()
+    if config.attention == "sparse":
+        kinds = sparse_kinds(config.depth, config.kernel, config.row_extent)
     return ImageLMConfig(
         **shared,
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
         max_positions=layout.num_text + layout.image_len,
-        patterns=patterns,
-        num_text=layout.num_text,
         grid=grid,
-        text_causal=False,
+        sequence=Sequence.text_to_image(layout.num_text, (grid, grid), "all"),
+        kinds=kinds,
     )
 
 

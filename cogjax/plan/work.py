@@ -9,7 +9,8 @@ from cogjax.data.two_way import TwoWayLayout
 from cogjax.errors import UserError
 from cogjax.families import cogview, dalle, ernie_vilg
 from cogjax.launch import lm_task
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.parallel.mesh import MeshConfig
 from cogjax.plan.objectives import EndToEnd, NextToken, Objective, TwoWay
 from cogjax.runs.common import SampleConfig, task_section

@@ -28,8 +28,9 @@ from cogjax.evaluate.lpips import lpips_params
 from cogjax.image_codes import encode
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.model_folder import FAMILIES, ImageTokenizer, Parts, Reconstruction
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.reconstructor import decoder_of, expected_codes
+from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.kernels import choose
 from cogjax.pipeline import TextToImage
 from cogjax.runs.common import DataConfig, Run, batches, eval_batches, task_section

@@ -28,7 +28,7 @@ from jax import Array
 from cogjax.data.two_way import TwoWayLayout, TwoWayMixture
 from cogjax.data.vocab import Vocab
 from cogjax.models import image_lm, reconstructor
-from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.reconstructor import Reconstructor, ReconstructorConfig
 from cogjax.models.tokenizers import TokenizerConfig, kind_of
 from cogjax.models.vgg import mean_lpips

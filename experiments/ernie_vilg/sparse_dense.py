@@ -38,7 +38,8 @@ from cogjax.data.two_way import TwoWayLayout
 from cogjax.data.vocab import Vocab
 from cogjax.families import ernie_vilg
 from cogjax.files import write_atomic
-from cogjax.models.image_lm import ImageLM, for_inference
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import for_inference
 from cogjax.plan import training as planning
 from cogjax.runs import transformer as runs
 from cogjax.runs.common import sections_of
