@@ -14,7 +14,8 @@ from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import load_tree
 from cogjax.model import Component, Model
-from cogjax.models.image_lm import ImageLM, param_shapes, reading
+from cogjax.models.image_lm import ImageLM, param_shapes
+from cogjax.models.image_lm_config import image_to_text
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.stages import run as launch
 from cogjax.stages.transformer import Transformer, _start, make_run
@@ -198,7 +199,8 @@ def test_questions_of_different_length_share_a_batch(model, pictures, answers):
         assert model.ask([picture], question) == [answer]
         codes = model.encode(picture)[0].reshape(-1)
         asked = [start + i for i in model.model.text.encode(question)]
-        network = ImageLM(reading(model._lm.config, len(asked) + 1))
+        sizes = layout.text_len, len(asked) + 1
+        network = ImageLM(image_to_text(model._lm.config, *sizes))
         apply, tokens = jax.jit(network.apply), []
         for _ in range(layout.text_len):
             ids = [*codes, *asked, vocab.command("[ROI1]"), *tokens]

@@ -23,7 +23,7 @@ NETWORKS = {
         "cogjax.models.vqgan:VQGANConfig", "cogjax.models.vqgan:VQGAN", **_TOKENIZER
     ),
     "image_lm": Network(
-        "cogjax.models.image_lm:ImageLMConfig",
+        "cogjax.models.image_lm_config:ImageLMConfig",
         "cogjax.models.image_lm:ImageLM",
         "cogjax.models.image_lm:param_shapes",
     ),

@@ -11,7 +11,9 @@ import numpy as np
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.model import Model
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, reading, scoring
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
+from cogjax.models.inference import scoring
 from cogjax.pipelines.tokenize import chunks
 from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
 from cogjax.sampling.tokens.compiled import compiled_beams, go_on, start
@@ -57,11 +59,12 @@ class Reader:
         self.text, self.layout = model.text, model.layout
         self.params = params
         self.drawer = ImageLM(network)
-        self.network = ImageLM(reading(network))
+        self.network = ImageLM(image_to_text(network))
         # A family whose question has no place answers none.
         self.answerer = None
         if hasattr(self.layout, "question_prompts"):
-            self.answerer = ImageLM(reading(network, self.layout.num_text))
+            question = self.layout.num_text
+            self.answerer = ImageLM(image_to_text(network, question=question))
 
     @property
     def id_range(self) -> tuple[int, int]:

@@ -23,7 +23,8 @@ from cogjax import model_folder
 from cogjax.data.images import as_square, stack_squares
 from cogjax.errors import UserError
 from cogjax.model import Component, Model
-from cogjax.models.image_lm import ImageLM, for_inference
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import for_inference
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.reader import Reader, Search
 from cogjax.pipelines.tokenize import chunks, decode, encode, reconstruct

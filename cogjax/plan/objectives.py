@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.end_to_end import EndToEndConfig, EndToEndTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm import ImageLMConfig, reading
-from cogjax.ops.masks import Pattern, image_to_text_mask, text_to_image_mask
+from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.plan.flops import count_flops, product_bytes
 from cogjax.tasks.lm import LMTask
 
@@ -37,10 +38,8 @@ class Pass(NamedTuple):
     @property
     def pairs(self) -> int:
         """Pairs of a query and a key that it sees, over all layers."""
-        network = self.network
-        form = network.num_text, self.length, network.text_causal, network.image_first
-        patterns = network.patterns or (None,) * network.depth
-        return sum(_pairs(pattern, *form) for pattern in patterns)
+        sequence = self.network.sequence.first(self.length)
+        return sum(_pairs(sequence, kind) for kind in self.network.layer_kinds)
 
 
 class Beside(NamedTuple):
@@ -144,7 +143,7 @@ class TwoWay:
         length = layout.num_text + layout.image_len
         return (
             Pass(network, length - 1, codes, codes),
-            Pass(reading(network), length, text, text),
+            Pass(image_to_text(network), length, text, text),
         )
 
     def beside(self, network: ImageLMConfig) -> Beside:
@@ -215,17 +214,5 @@ def _reconstruction(objective: EndToEnd, network: ImageLMConfig) -> Beside:
 
 
 @functools.lru_cache(maxsize=16)
-def _pairs(
-    pattern: Pattern | None,
-    num_text: int,
-    length: int,
-    text_causal: bool,
-    image_first: bool,
-) -> int:
-    if pattern is None:
-        return length * (length + 1) // 2
-    if image_first:
-        mask = image_to_text_mask(pattern, num_text)
-    else:
-        mask = text_to_image_mask(pattern, num_text, text_causal=text_causal)
-    return int(mask[:length, :length].sum())
+def _pairs(sequence: Sequence, kind: LayerKind) -> int:
+    return int(sequence.mask(kind).sum())

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from cogjax.errors import UserError
-from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.parallel.mesh import (
     MeshConfig,
     batch_sharding,

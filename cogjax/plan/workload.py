@@ -11,7 +11,8 @@ from cogjax.families.dalle import presets as dalle
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.end_to_end import EndToEndConfig
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.parallel.mesh import MeshConfig
 from cogjax.plan.objectives import EndToEnd, NextToken, Objective, TwoWay
 from cogjax.sampling.tokens.autoregressive import Sampler

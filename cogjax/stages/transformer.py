@@ -34,12 +34,14 @@ from cogjax.interop.lpips import lpips_params
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
 from cogjax.model import Component, Model, digest
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, param_shapes
+from cogjax.models.image_lm import param_shapes
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.reconstructor import (
     ReconstructorNetworkConfig,
     decoder_of,
     expected_codes,
 )
+from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.fused_attention import choose
 from cogjax.pipelines.tokenize import encode
 from cogjax.pipelines.tokens import TextToImage

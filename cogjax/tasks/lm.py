@@ -9,9 +9,10 @@ from jax import Array
 from cogjax.models.image_lm import (
     PARAM_AXES,
     ImageLM,
-    ImageLMConfig,
+    Training,
     matrix_axes,
 )
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops import losses
 from cogjax.ops.pivot_attention import draw_pivots
 from cogjax.tasks import resblock_scales as branches
@@ -116,9 +117,7 @@ class LMTask:
             {"params": params},
             inputs,
             positions,
-            key=key,
-            pivots=pivots,
-            scales=scales,
+            training=Training(key, pivots, scales),
         )
         if not self.num_text:
             logits, _ = apply()

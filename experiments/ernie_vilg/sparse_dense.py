@@ -38,7 +38,8 @@ from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.files import write_atomic
-from cogjax.models.image_lm import ImageLM, for_inference
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import for_inference
 from cogjax.plan import training as planning
 from cogjax.sampling.tokens.autoregressive import (
     Sampler,

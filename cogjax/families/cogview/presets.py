@@ -11,9 +11,11 @@ from typing import Any, Literal
 from cogjax.config import section
 from cogjax.data.vocab import Vocab
 from cogjax.families.cogview.layout import Layout
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqvae import VQVAEConfig
+from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.ops.sequence import Sequence
 
 _HALF = {"pixel_mean": (0.5, 0.5, 0.5), "pixel_std": (0.5, 0.5, 0.5)}
 
@@ -111,6 +113,7 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
         max_positions=layout.length - 1,
+        sequence=Sequence.causal(layout.length - 1),
         **shared,
     )
 

@@ -29,7 +29,7 @@ from cogjax.data.vocab import Vocab
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout, TwoWayMixture
 from cogjax.models import image_lm, reconstructor
-from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.reconstructor import (
     Reconstructor,
     ReconstructorConfig,

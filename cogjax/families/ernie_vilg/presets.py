@@ -14,9 +14,11 @@ from cogjax.config import section
 from cogjax.data.vocab import Vocab
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
-from cogjax.ops.masks import Pattern, layer_kinds
+from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.ops.masks import sparse_kinds
+from cogjax.ops.sequence import Sequence
 
 # The longest text and its command, and a vocabulary: not stated in the paper.
 TEXT_LEN, NUM_PIECES = 128, 32_000
@@ -30,7 +32,7 @@ class TransformerConfig(DecoderConfig):
     """The transformer apart from what the two tokenizers decide.
 
     text_len: longest text in pieces. attention: "sparse" layers by rows, columns and
-    windows of `kernel` x `kernel` in turn (`layer_kinds`), or all "full". row_extent:
+    windows of `kernel` x `kernel` in turn (`sparse_kinds`), or all "full". row_extent:
     "own" is a row as a block of its own, "raster" DALL-E's last `grid + 1` codes.
     """
 
@@ -54,7 +56,7 @@ class TransformerConfig(DecoderConfig):
                 "'auto' or 'xla'"
             )
         if self.window:
-            raise ValueError("window is for layers without a pattern: set it to 0")
+            raise ValueError("window is for a causal sequence: set it to 0")
 
 
 TRANSFORMERS = {
@@ -83,7 +85,7 @@ def paper_layout(transformer: TransformerConfig) -> TwoWayLayout:
 def make_transformer(
     config: TransformerConfig, layout: TwoWayLayout | None = None
 ) -> ImageLMConfig:
-    """Network of text to image; `reading` of it is that of image to text.
+    """Network of text to image; `image_to_text` of it is its reverse.
 
     layout: None is `paper_layout`.
     """
@@ -92,22 +94,17 @@ def make_transformer(
     }
     layout = layout or paper_layout(config)
     grid = round(layout.image_len**0.5)
-    kinds = layer_kinds(config.depth, "dalle")
-    if config.attention == "full":
-        kinds = ("full",) * config.depth
-    patterns = tuple(
-        Pattern(kind, grid, grid, kernel=config.kernel, row_extent=config.row_extent)
-        for kind in kinds
-    )
+    kinds = ()
+    if config.attention == "sparse":
+        kinds = sparse_kinds(config.depth, config.kernel, config.row_extent)
     return ImageLMConfig(
         **shared,
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
         max_positions=layout.num_text + layout.image_len,
-        patterns=patterns,
-        num_text=layout.num_text,
         grid=grid,
-        text_causal=False,
+        sequence=Sequence.text_to_image(layout.num_text, (grid, grid), "all"),
+        kinds=kinds,
     )
 
 
@@ -139,7 +136,7 @@ def start_from(
             )
         params = from_cogview(params, layout.text_len, network.grid)
     held = params["position_embedding"]
-    missing = max(0, network.num_text - len(held))
+    missing = max(0, network.table_positions - len(held))
     drawn = np.random.default_rng(0).normal(0, 0.02, (missing, *held.shape[1:]))
     drawn = drawn.astype(held.dtype)
     return {**params, "position_embedding": np.concatenate([held, drawn])}

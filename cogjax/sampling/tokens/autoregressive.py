@@ -8,7 +8,7 @@ are the same for all rows, positions are counted from each row's first real toke
 a padded row computes what it would compute alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, make_cache, scoring
+from cogjax.models.image_lm import LAST, ImageLM
+from cogjax.models.inference import make_cache, scoring
 from cogjax.ops import logits as logits_ops
-from cogjax.ops.attention import padded_causal_mask
 from cogjax.ops.cache import Cache
+from cogjax.ops.sequence import Sequence
 
 _MAX_INT32 = 2**31 - 1
 
@@ -156,25 +157,21 @@ def prefill(
         from each prompt's first token.
 
     Raises:
-      ValueError: the prompts do not fit the number of keys or the patterns.
+      ValueError: the prompts do not fit the number of keys or the sequence.
     """
     config, length = model.config, prompt.shape[1]
     num_prompts, batch = len(prompt) - guided, len(keys)
-    _check(config, length, num_prompts, batch)
-    slots, real = _slots(config, prompt, num_padding)
+    if num_prompts < 1 or batch % num_prompts:
+        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
+    _check(config.sequence, length)
+    real = _real(config.sequence, length, num_padding)  # [q, t]
     if positions is None:
-        positions = jnp.maximum(slots - num_padding[:, None], 0)
+        positions = jnp.maximum(jnp.arange(length) - num_padding[:, None], 0)
         following = length - num_padding
     rows = batch * (1 + guided)
     cache = make_cache(config, len(prompt), length, rows, forced.shape[1], window)
-    logits, cache = model.apply(
-        {"params": scoring(params, id_range)},
-        prompt,
-        positions,
-        cache=cache,
-        only_last=True,
-        **_prompt_masks(config, slots, num_padding, real),
-    )
+    weights = {"params": scoring(params, id_range)}
+    (logits,), cache = model.apply(weights, prompt, positions, real, cache, parts=LAST)
     groups = _groups(num_prompts, guided)
     of_row = np.repeat(groups, batch // num_prompts)
     return Decoding(
@@ -228,7 +225,7 @@ def advance(
             {"params": scored},
             ids,
             state.first[:, None] + i,
-            state.visible[:, None],
+            state.visible,
             state.cache,
             place=i,
         )
@@ -286,36 +283,20 @@ def sample_tokens(
     return state.tokens
 
 
-def _check(config: ImageLMConfig, length: int, num_prompts: int, batch: int) -> None:
-    if num_prompts < 1 or batch % num_prompts:
-        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
-    if not config.patterns:
-        return
-    image = config.patterns[0].length
-    expected = config.num_text
-    if config.image_first:
-        expected = image + max(1, config.num_question)
-    if length != expected:
-        raise ValueError(f"a prompt of {length}, expected {expected} tokens")
+def _check(sequence: Sequence, length: int) -> None:
+    """A prompt ends where the last segment starts, or, of a text, behind that."""
+    start, last = sequence.starts[-1], sequence.segments[-1]
+    if length < start or (last.grid is not None and length > start):
+        raise ValueError(f"a prompt of {length}, expected {start} tokens")
 
 
-def _prompt_masks(config: ImageLMConfig, slots, num_padding, real: Array) -> dict:
-    """mask bool [q, t, t]; behind an image, whose layers mask themselves, visible."""
-    if config.image_first:
-        question = real[:, config.patterns[0].length :]
-        return {"visible": question if config.num_question else None}
-    if config.text_causal:
-        return {"mask": padded_causal_mask(slots, slots[0], num_padding)}
-    return {"mask": real[:, None] | jnp.eye(slots.shape[1], dtype=bool)}
-
-
-def _slots(config: ImageLMConfig, prompt: Array, num_padding: Array):
-    """Slots int [q, t], and which hold no padding, which is behind an image if any."""
-    slots = jnp.broadcast_to(jnp.arange(prompt.shape[1]), prompt.shape)
-    if not config.image_first:
-        return slots, slots >= num_padding[:, None]
-    image = config.patterns[0].length
-    return slots, (slots < image) | (slots >= image + num_padding[:, None])
+def _real(sequence: Sequence, length: int, num_padding: Array) -> Array:
+    """bool [q, t]: which tokens of the prompts are no padding, which is text's."""
+    slots = jnp.arange(length)
+    if not sequence.starts_with_image:
+        return slots >= num_padding[:, None]
+    image = sequence.segments[0].length
+    return (slots < image) | (slots >= image + num_padding[:, None])
 
 
 def _groups(num_prompts: int, guided: bool) -> np.ndarray:
@@ -325,8 +306,10 @@ def _groups(num_prompts: int, guided: bool) -> np.ndarray:
 
 
 def _of_groups(cache: Cache, groups: np.ndarray) -> Cache:
-    return cache._replace(
-        prefix_key=cache.prefix_key[groups], prefix_value=cache.prefix_value[groups]
+    return replace(
+        cache,
+        prefix_key=cache.prefix_key[groups],
+        prefix_value=cache.prefix_value[groups],
     )
 
 

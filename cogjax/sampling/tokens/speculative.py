@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, scoring
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import scoring
 from cogjax.ops import logits as logits_ops
 from cogjax.ops.cache import Cache
 from cogjax.sampling.tokens.autoregressive import Decoding, SamplerNumbers
@@ -113,7 +114,7 @@ class _Run(NamedTuple):
             {"params": self.params},
             jnp.tile(ids, (copies, 1)),
             self.state.first[:, None] + place[:, None] + jnp.arange(window),
-            self.state.visible[:, None],
+            self.state.visible,
             drafts.cache,
             place=place,
         )

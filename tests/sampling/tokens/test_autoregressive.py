@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from cogjax.data.sequences import left_pad
-from cogjax.models.image_lm import ImageLM, ImageLMConfig
-from cogjax.ops.masks import Pattern
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import (
     Sampler,
     advance,
@@ -103,8 +105,9 @@ def test_greedy_decoding_follows_the_full_forward(params):
 
 
 def test_sparse_layers_draw_what_the_full_forward_says(params):
-    patterns = (Pattern("row", 2, 3), Pattern("conv", 2, 3, kernel=3))
-    model = ImageLM(dataclasses.replace(CONFIG, patterns=patterns, num_text=5))
+    kinds = (LayerKind("row"), LayerKind("conv", kernel=3))
+    sequence = Sequence.text_to_image(5, (2, 3))
+    model = ImageLM(dataclasses.replace(CONFIG, sequence=sequence, kinds=kinds))
     prompts = [[100, 101, 102, 103, 104], [110, 111, 112, 113, 114]]
     drawn = draw(params, prompts, Sampler(temperature=0), model=model)
     for prompt, row in zip(prompts, drawn, strict=True):
@@ -207,14 +210,15 @@ def test_all_stopped_ends_the_loop(params):
 
 
 @pytest.mark.parametrize(
-    ("prompts", "sequences", "patterns", "message"),
+    ("prompts", "sequences", "form", "message"),
     [
-        (2, 3, (), "2 prompts cannot share 3 sequences"),
-        (1, 1, (Pattern("row", 2, 3),) * 2, "a prompt of 5, expected 4 tokens"),
+        (2, 3, CONFIG.sequence, "2 prompts cannot share 3 sequences"),
+        (1, 1, Sequence.text_to_image(4, (2, 3)), "a prompt of 5, expected 4 tokens"),
+        (1, 1, Sequence.image_to_text((2, 3), 2), "a prompt of 5, expected 6 tokens"),
     ],
 )
-def test_prompts_must_fit(params, prompts, sequences, patterns, message):
-    model = ImageLM(dataclasses.replace(CONFIG, patterns=patterns, num_text=4))
+def test_prompts_must_fit(params, prompts, sequences, form, message):
+    model = ImageLM(dataclasses.replace(CONFIG, sequence=form))
     with pytest.raises(ValueError, match=message):
         prefill(
             model,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cogjax.data.sequences import left_pad
-from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.sampling.tokens.autoregressive import Sampler, advance, image_keys, prefill
 from cogjax.sampling.tokens.beam import beam_search
 

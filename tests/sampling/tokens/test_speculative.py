@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.models.image_lm import ImageLM, ImageLMConfig
-from cogjax.ops.masks import Pattern
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import (
     Sampler,
     image_keys,
@@ -132,10 +134,11 @@ def test_calls_are_fewer(params):
     assert calls < 8
 
 
-@pytest.mark.parametrize("patterns", [(), ("row", "conv")])
-def test_greedy_equals_one_by_one(params, patterns):
-    kinds = tuple(Pattern(kind, 3, 3, kernel=3) for kind in patterns)
-    config = dataclasses.replace(CONFIG, patterns=kinds, num_text=len(PROMPT))
+@pytest.mark.parametrize("names", [(), ("row", "conv")])
+def test_greedy_equals_one_by_one(params, names):
+    kinds = tuple(LayerKind(name, kernel=3) for name in names)
+    sequence = Sequence.text_to_image(len(PROMPT), (3, 3))
+    config = dataclasses.replace(CONFIG, sequence=sequence, kinds=kinds)
     settings = {"sampler": Sampler(temperature=0), "model": ImageLM(config)}
     one_by_one, _ = run(params, 2, 9, window=0, **settings)
     tokens, calls = run(params, 2, 9, window=5, **settings)
