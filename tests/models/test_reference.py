@@ -238,7 +238,8 @@ def ernie_batch(task):
     _, _, places, _ = TWO_WAY.question_prompts(TEXTS, np.array(CODES))
     answers_at = np.broadcast_to([1, 2, 3], (4, 3))
     ids, places = np.hstack([CODES, text]), np.hstack([places, answers_at])
-    return ids, places, text != pad
+    visible = np.hstack([np.ones_like(CODES, bool), text != pad])
+    return ids, places, visible
 
 
 @pytest.mark.parametrize("task", ["draw", "read", "ask"])
