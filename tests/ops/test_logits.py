@@ -34,6 +34,11 @@ def test_top_p_cuts_each_row_on_its_own():
         np.testing.assert_array_equal(alone[0], found[row])
 
 
+def test_top_p_stops_where_its_share_is_reached():
+    kept = np.isfinite(keep_top_p(jnp.array([[0.0, -1000.0, 0.0]]), 1.0))
+    np.testing.assert_array_equal(kept, [[True, False, True]])
+
+
 def test_guidance():
     c, u = jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0])
     np.testing.assert_allclose(guide(c, u, 1.0), c)

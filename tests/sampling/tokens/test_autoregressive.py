@@ -200,6 +200,11 @@ def test_in_pieces_as_in_one(params):
     np.testing.assert_array_equal(state.tokens, draw(params, PROMPTS[:2]))
 
 
+def test_each_token_is_drawn_by_its_own_number(params):
+    state, _ = pieces(params, PROMPTS[:2])
+    assert len(np.unique(state.uniforms)) == state.uniforms.size == 2 * NUM_TOKENS
+
+
 def test_all_stopped_ends_the_loop(params):
     free = draw(params, PROMPTS[:1])
     stop = int(free[0, 1])
