@@ -33,8 +33,8 @@ def self_attention(
 
     Args:
       query, key, value: [b, s, n, h], s the length of the sequence.
-      visible: bool [b, v] of the first v positions, False for padding, which no other
-        position sees; None is none.
+      visible: bool [b, v] of the first v positions, False for padding of the text,
+        which no other position sees; None is none.
 
     Returns:
       [b, s, n, h] in the dtype of `query`.

@@ -154,7 +154,13 @@ def without_padding(mask: Array, visible: Array | None) -> Array:
     """
     if visible is None:
         return jnp.asarray(mask[None])
-    rest = len(mask) - visible.shape[1]
-    if rest:
-        visible = jnp.pad(visible, ((0, 0), (0, rest)), constant_values=True)
+    visible = of_length(visible, len(mask))
     return (jnp.asarray(mask) & visible[:, None]) | jnp.eye(len(mask), dtype=bool)
+
+
+def of_length(visible: Array, length: int) -> Array:
+    """bool [b, length] from [b, v]: what is behind the first v is visible."""
+    rest = length - visible.shape[1]
+    if rest <= 0:
+        return visible[:, :length]
+    return jnp.pad(visible, ((0, 0), (0, rest)), constant_values=True)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.ops.attention import attention, hide, without_padding
+from cogjax.ops.attention import attention, hide, of_length, without_padding
 from cogjax.ops.block_attention import Far, attend_blocks, exponentials
 from cogjax.ops.cache import Cache, CachePlan, insert, read
 from cogjax.ops.masks import Grid, LayerKind, image_mask
@@ -73,12 +73,13 @@ def sparse_attention(
     behind = [x[:, cut:] for x in (query, key, value)]
     if sequence.starts_with_image:
         form = _texts_of(sequence)
-        hidden = None if visible is None else visible[:, cut:]
-        text_out = _texts(behind, before[1:], form, hidden, alpha)
+        if visible is not None:
+            visible = of_length(visible, sequence.length)[:, cut:]
+        text_out = _texts(behind, before[1:], form, visible, alpha)
         image_out = _image(before, None, first, kind, alpha)
         return jnp.concatenate([image_out, text_out], axis=1)
     if visible is not None:
-        visible = visible[:, :cut]
+        visible = of_length(visible, cut)  # of the text
     text_out = attention(*before, without_padding(first.mask(), visible), alpha=alpha)
     missing = last.grid[0] * last.grid[1] - last.length
     padded = [jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0))) for x in behind]
