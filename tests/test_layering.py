@@ -19,19 +19,21 @@ REFERENCES = [path for path in TESTS if path.parts[1] == "reference"]
 # A layer may import from itself and from the groups above its own.
 ORDER = (
     ("errors",),
-    ("files",),
+    ("files", "catalogue"),
     ("config",),
     ("ops", "parallel"),
     ("nn",),
     ("models",),
     ("data",),
     ("worlds",),
-    ("tasks", "sampling", "interop", "train"),
+    ("sampling", "interop", "train"),
+    ("tasks",),
     ("families",),
     ("model_folder",),
     ("pipelines",),
     ("evaluate",),
     ("stages",),
+    ("family stages",),
     ("bench",),
     ("plan",),
     ("commands",),
@@ -75,10 +77,16 @@ def nodes(path: Path) -> list[ast.AST]:
 
 
 def layer_of(module: str) -> str:
-    """ "cogjax.ops.masks" -> "ops"; the package itself is the last layer."""
+    """ "cogjax.ops.masks" -> "ops"; the package itself is the last layer.
+
+    A family's `stage` is high and the rest of its folder low: only the catalogue names
+    it, so that importing a family does not import training.
+    """
     parts = module.split(".")
     if parts[0] == "experiments":
         return "experiments"
+    if parts[1:2] == ["families"] and parts[3:] == ["stage"]:
+        return "family stages"
     return parts[1] if len(parts) > 1 else "cogjax"
 
 

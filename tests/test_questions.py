@@ -17,7 +17,7 @@ from cogjax.interop.safetensors import load_tree
 from cogjax.models.image_lm import ImageLM, param_shapes, reading
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.stages import run as launch
-from cogjax.stages.transformer import Transformer, make_run
+from cogjax.stages.sections import RunConfig
 
 COLOURS = {"red": (250, 20, 20), "blue": (20, 20, 250)}
 
@@ -151,11 +151,11 @@ def test_mistakes_are_found_first(
 def test_what_is_cut_is_said(nano_data, nano_folder, start, asked, capsys):
     found = settings(nano_data, nano_folder, start, asked, task__answer_len=1)
     found["data"]["weights"] = ""
-    sections = launch.sections_of(found)
-    lm = Transformer.of(found, sections)
-    short, long = (len(lm.text.encode(q)) for q in ("a flat?", "apple of a house?"))
-    assert short <= lm.layout.text_len < long
-    make_run(lm, sections, start / "unused").batches(0)
+    stage, run = launch.find_stage(found), RunConfig.of(found)
+    setup = stage.setup(run)
+    short, long = (len(setup.text.encode(q)) for q in ("a flat?", "apple of a house?"))
+    assert short <= setup.layout.text_len < long
+    stage.job(run, start / "unused").batches(0)
     said = " ".join(capsys.readouterr().out.split())
     assert "2 of 4 questions of split 'train' are cut to 8 pieces" in said
     assert f"needs model.text_len {long}" in said

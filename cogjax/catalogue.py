@@ -1,0 +1,132 @@
+"""The families: what each paper brings, named by strings so that nothing is imported.
+
+A package outside adds a family by an entry point of the group `cogjax.families` that
+loads to a `Family`; `families` finds it.
+"""
+
+import functools
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cogjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Network:
+    """A kind of network; names are "module:name".
+
+    config: frozen dataclass that describes the network completely. network: makes a
+    network from a config. params: gives the nested shapes of the parameters for a
+    config, without computing any; state: those of what is stored beside them, such as a
+    codebook, empty for nothing.
+    """
+
+    config: str
+    network: str
+    params: str
+    state: str = ""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A paper; names are "module:name", empty for what it does not have.
+
+    layout: dataclass of its sequence layout. pipeline: called with a `Model`, gives
+    what `cogjax.load` returns. format_1: turns the settings in folders of format 1 into
+    (layout, config of the transformer). networks: kinds of networks that only this
+    family has. stages: kinds of training runs, by the name of the task.
+    """
+
+    name: str
+    about: str
+    layout: str = ""
+    pipeline: str = ""
+    format_1: str = ""
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    stages: Mapping[str, str] = field(default_factory=dict)
+
+
+FAMILIES = {
+    "cogview": Family(
+        "cogview",
+        "CogView (Ding et al. 2021, arXiv 2105.13290)",
+        layout="cogjax.families.cogview.layout:Layout",
+        pipeline="cogjax.pipelines.tokens:TextToImage",
+        format_1="cogjax.families.cogview.presets:format_1",
+        stages={
+            "vq": "cogjax.families.cogview.stage:VQ",
+            "lm": "cogjax.families.cogview.stage:LM",
+        },
+    ),
+    "dalle": Family(
+        "dalle",
+        "DALL-E (Ramesh et al. 2021, arXiv 2102.12092)",
+        stages={"dalle": "cogjax.families.dalle.stage:TRANSFORMER"},
+    ),
+    "ernie_vilg": Family(
+        "ernie_vilg",
+        "ERNIE-ViLG (Zhang et al. 2021, arXiv 2112.15283)",
+        layout="cogjax.families.ernie_vilg.layout:TwoWayLayout",
+        pipeline="cogjax.pipelines.tokens:TextToImage",
+        format_1="cogjax.families.ernie_vilg.presets:format_1",
+        stages={
+            "ernie_vilg": "cogjax.families.ernie_vilg.stage:BIDIRECTIONAL",
+            "end_to_end": "cogjax.families.ernie_vilg.stage:END_TO_END",
+        },
+    ),
+    "vqgan": Family(
+        "vqgan",
+        "VQGAN (Esser et al. 2021, arXiv 2012.09841)",
+        stages={
+            "vqgan": "cogjax.families.vqgan.stage:VQGAN",
+            "decoder": "cogjax.stages.tokenizer:DECODER",
+        },
+    ),
+}
+
+
+@functools.cache
+def families() -> dict[str, Family]:
+    """All families by name, with those of installed packages.
+
+    Raises UserError for an entry point that is no Family or whose name is taken.
+    """
+    found = dict(FAMILIES)
+    for point in importlib.metadata.entry_points(group="cogjax.families"):
+        family = resolve(point.value)
+        if not isinstance(family, Family) or family.name in found:
+            raise UserError(
+                f"the entry point {point.name!r} = {point.value!r} of cogjax.families "
+                "gives no Family with a name of its own: remove or mend its package"
+            )
+        found[family.name] = family
+    return found
+
+
+def stages() -> dict[str, str]:
+    """The kinds of training runs of all families: {task: "module:name"}.
+
+    Raises UserError for a task that two families have.
+    """
+    found: dict[str, str] = {}
+    for family in families().values():
+        for task, spec in family.stages.items():
+            if task in found:
+                raise UserError(
+                    f"family {family.name!r} has a task {task!r}, which another has "
+                    "too: give it another name"
+                )
+            found[task] = spec
+    return found
+
+
+def resolve(spec: str) -> Any:
+    """What "module:name" names; UserError if there is no such thing."""
+    module, _, name = spec.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"cannot import {spec!r}: {error}") from error
