@@ -1,5 +1,6 @@
 """Stages that train an image tokenizer, or its decoder: images -> tokenizer folder."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -24,23 +25,23 @@ from cogjax.tasks.tokenizer import TokenizerTask
 from cogjax.train.session import Job
 
 
-class _ImagesStage(Stage):
+class ImagesStage(Stage):
     """A task over images alone, which has the network of a tokenizer."""
 
+    @abc.abstractmethod
     def make_task(self, run: RunConfig, lpips: Any = None) -> Any:
-        """lpips: weights of the perceptual distance, None not to train but look."""
-        raise NotImplementedError
+        """The objective; lpips: of `lpips`, None not to train but look."""
+
+    @abc.abstractmethod
+    def start(self, task: Any, run: RunConfig) -> tuple[Any, Any]:
+        """Entries of (params, state) to start from; None is at random."""
 
     def lpips(self, run: RunConfig) -> Any:
         """Weights of the perceptual distance, None if the loss has none.
 
-        UserError if there are none to be had.
+        UserError if they are needed and not there.
         """
         del run
-
-    def start(self, task: Any, run: RunConfig) -> tuple[Any, Any]:
-        """Entries of (params, state) to start from; None is at random."""
-        raise NotImplementedError
 
     def task(self, run: RunConfig) -> Any:
         """The objective, without the weights of the perceptual distance."""
@@ -86,25 +87,20 @@ class _ImagesStage(Stage):
         return model_folder.save_tokenizer(tokenizer, out, dtype)
 
 
-class TokenizerStage(_ImagesStage):
+class TokenizerStage(ImagesStage):
     """Network and codebook of a tokenizer.
 
     model: class of the config section 'model'. objective: (network's config, settings,
-    lpips) -> task.
+    weights of LPIPS or None) -> task.
     """
 
-    def __init__(
-        self,
-        model: type,
-        settings: type,
-        objective: Callable[[Any, Any, Any], TokenizerTask],
-    ):
+    def __init__(self, model: type, settings: type, objective: Callable[..., Any]):
         self.model, self.settings, self._objective = model, settings, objective
 
     def make_task(self, run: RunConfig, lpips: Any = None) -> TokenizerTask:
-        """See `_ImagesStage`."""
-        settings = self.settings_of(run)
-        return self._objective(section(self.model, run.model, "model"), settings, lpips)
+        """Of the sections 'model' and 'task'."""
+        model = section(self.model, run.model, "model")
+        return self._objective(model, self.settings_of(run), lpips)
 
     def start(self, task: TokenizerTask, run: RunConfig) -> tuple[Any, Any]:
         """That of data.weights; UserError for a tokenizer of another shape."""
@@ -127,24 +123,24 @@ class TokenizerStage(_ImagesStage):
 
 
 class AdversarialTokenizerStage(TokenizerStage):
-    """One whose settings are also an `ImageLossConfig`."""
+    """One whose settings are an `ImageLossConfig` too."""
 
     def lpips(self, run: RunConfig) -> Any:
-        """See `_ImagesStage`."""
+        """Weights of `task.perceptual_weight`."""
         return perceptual_weights(self.settings_of(run))
 
 
-class DecoderStage(_ImagesStage):
+class DecoderStage(ImagesStage):
     """The decoder of data.tokenizer, its codes as they are."""
 
     settings = DecoderConfig
 
     def lpips(self, run: RunConfig) -> Any:
-        """See `_ImagesStage`."""
+        """Weights of `task.perceptual_weight`."""
         return perceptual_weights(self.settings_of(run))
 
     def make_task(self, run: RunConfig, lpips: Any = None) -> DecoderTask:
-        """See `_ImagesStage`."""
+        """Over the tokenizer of data.tokenizer."""
         settings = self.settings_of(run)
         if run.model:
             raise UserError(

@@ -118,8 +118,10 @@ class TransformerStage(Stage):
                 "data.questions is read only where task.questions is above 0: set that "
                 "too, in a task that has it, or leave both out"
             )
-        for key in ("tokenizer", "text", *(["questions"] if asks else [])):
-            if not getattr(data, key):
+        needed = {"tokenizer": data.tokenizer, "text": data.text}
+        needed |= {"questions": data.questions} if asks else {}
+        for key, value in needed.items():
+            if not value:
                 raise UserError(
                     f"config key 'data.{key}' is required for task {run.name}"
                 )
