@@ -56,16 +56,35 @@ FAMILIES = {
         layout="cogjax.families.cogview.layout:Layout",
         pipeline="cogjax.pipelines.tokens:TextToImage",
         format_1="cogjax.families.cogview.presets:format_1",
+        stages={
+            "vq": "cogjax.families.cogview.stage:VQ",
+            "lm": "cogjax.families.cogview.stage:LM",
+        },
     ),
-    "dalle": Family("dalle", "DALL-E (Ramesh et al. 2021, arXiv 2102.12092)"),
+    "dalle": Family(
+        "dalle",
+        "DALL-E (Ramesh et al. 2021, arXiv 2102.12092)",
+        stages={"dalle": "cogjax.families.dalle.stage:TRANSFORMER"},
+    ),
     "ernie_vilg": Family(
         "ernie_vilg",
         "ERNIE-ViLG (Zhang et al. 2021, arXiv 2112.15283)",
         layout="cogjax.families.ernie_vilg.layout:TwoWayLayout",
         pipeline="cogjax.pipelines.tokens:TextToImage",
         format_1="cogjax.families.ernie_vilg.presets:format_1",
+        stages={
+            "ernie_vilg": "cogjax.families.ernie_vilg.stage:BIDIRECTIONAL",
+            "end_to_end": "cogjax.families.ernie_vilg.stage:END_TO_END",
+        },
     ),
-    "vqgan": Family("vqgan", "VQGAN (Esser et al. 2021, arXiv 2012.09841)"),
+    "vqgan": Family(
+        "vqgan",
+        "VQGAN (Esser et al. 2021, arXiv 2012.09841)",
+        stages={
+            "vqgan": "cogjax.families.vqgan.stage:VQGAN",
+            "decoder": "cogjax.stages.tokenizer:DECODER",
+        },
+    ),
 }
 
 
@@ -84,6 +103,23 @@ def families() -> dict[str, Family]:
                 "gives no Family with a name of its own: remove or mend its package"
             )
         found[family.name] = family
+    return found
+
+
+def stages() -> dict[str, str]:
+    """The kinds of training runs of all families: {task: "module:name"}.
+
+    Raises UserError for a task that two families have.
+    """
+    found: dict[str, str] = {}
+    for family in families().values():
+        for task, spec in family.stages.items():
+            if task in found:
+                raise UserError(
+                    f"family {family.name!r} has a task {task!r}, which another has "
+                    "too: give it another name"
+                )
+            found[task] = spec
     return found
 
 

@@ -32,11 +32,19 @@ _OVERRIDE = "--config."
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises UserError instead of printing usage; accepts no abbreviated flags."""
+    """Raises UserError instead of printing usage; accepts no abbreviated flags.
+
+    epilog may be a function, called when the help is asked for.
+    """
 
     def __init__(self, **kwargs):
         kwargs["allow_abbrev"] = False
         super().__init__(**kwargs)
+
+    def format_help(self) -> str:
+        if callable(self.epilog):
+            self.epilog = self.epilog()
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):

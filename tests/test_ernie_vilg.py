@@ -13,11 +13,12 @@ import cogjax
 from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.families.ernie_vilg.stage import BIDIRECTIONAL
 from cogjax.interop.safetensors import load_tree
 from cogjax.pipelines.reader import Search
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.stages import run as launch
-from cogjax.stages.transformer import Transformer, _start
+from cogjax.stages.sections import RunConfig
 
 PROMPTS = ("a red apple", "一只猫的线稿")
 
@@ -250,9 +251,8 @@ def test_a_run_starts_from_the_shipped_cogview(experiment, text_len):
     """With no other folder: what it names is in the package, and fits its network."""
     found = config.load(f"experiments/ernie_vilg/{experiment}.py:from_cogview", [])
     assert launch.describe(found)["parameters"] > 2_900_000
-    sections = launch.sections_of(found)
-    lm = Transformer.of(found, sections)
-    start = _start(lm, lm.task, sections)
+    run = RunConfig.of(found)
+    start = BIDIRECTIONAL.given_weights(BIDIRECTIONAL.setup(run), run)
     assert start["position_embedding"].shape == (text_len + 1, 192)
     folder = model_folder.find(found["data"]["weights"])
     shipped = load_tree(folder / "transformer.safetensors")

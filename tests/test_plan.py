@@ -19,8 +19,9 @@ from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh
 from cogjax.plan import sampling, topology
 from cogjax.plan import training as planning
 from cogjax.plan.flops import count_flops
+from cogjax.plan.pairs import count_pairs
 from cogjax.plan.sampling import plan_sampling
-from cogjax.plan.workload import Work
+from cogjax.plan.workload import Workload
 
 SMALL = (
     "--config.model.depth=4",
@@ -90,8 +91,8 @@ def test_both_directions_are_counted():
     128 positions of text and 32 x 32 codes. In its row or column a code sees 16.5 codes
     on average, and 32 on both sides; the last layer's window is counted by its mask.
     """
-    work = Work.of(load("ernie_vilg"))
-    to_image, to_text = work.objective.passes(work.network)
+    work = Workload.of(load("ernie_vilg"))
+    to_image, to_text = work.cost.passes
     assert (to_image.length, to_text.length) == (1151, 1152)
     assert work.tokens == 6144 * (1151 + 1152)
     assert to_image.scored == 1024 * 8192
@@ -101,10 +102,11 @@ def test_both_directions_are_counted():
     # The last code is only a target, and would have seen 32.
     whole = sources + 1024 * 33 // 2 - 32
     last = sources + image_mask(window, grid)[:-1].sum()
-    assert to_image.pairs == 47 * whole + last
+    assert count_pairs(to_image.network, to_image.length) == 47 * whole + last
     targets = 128 * 1024 + 128 * 129 // 2
     last = targets + image_mask(window, grid, causal=False).sum()
-    assert to_text.pairs == 47 * (1024 * 32 + targets) + last
+    pairs = count_pairs(to_text.network, to_text.length)
+    assert pairs == 47 * (1024 * 32 + targets) + last
 
 
 @pytest.mark.parametrize(
@@ -112,35 +114,35 @@ def test_both_directions_are_counted():
 )
 def test_a_reconstructor_is_counted_beside_the_transformer(words, more):
     """The map of two layers, three transposed convolutions as products, and 1 x 1."""
-    work = Work.of(load("ernie_vilg:end_to_end", *words))
-    both = work.objective.passes(work.network)
+    work = Workload.of(load("ernie_vilg:end_to_end", *words))
+    both = work.cost.passes
     assert both[0].length == 1151 + more and both[1].length == 1152
     forward = 2 * 1024 * (4096 * 4096 + 4096 * 256) + 2 * 256**2 * 512 * 3
     for side, width in ((32, 256), (64, 512), (128, 512)):
         forward += 2 * (side + 1) ** 2 * (4 * width) * (4 * 512)
-    beside = work.objective.beside(work.network)
-    assert beside.flops == 3 * forward
+    extra = work.extra
+    assert extra.flops == 3 * forward
     # 4 of the maps that are 512 wide, or nearly: two of products, two of gradients.
-    assert beside.held == pytest.approx(2 * 4 * 512 * 256**2 * 1.4, rel=0.1)
-    assert work.objective.example()["image"][0] == (256, 256, 3)
+    assert extra.live_bytes == pytest.approx(2 * 4 * 512 * 256**2 * 1.4, rel=0.1)
+    assert work.task.batch_spec(2)["image"].shape == (2, 256, 256, 3)
 
 
 def test_an_ablation_has_dalles_decoder():
-    work = Work.of(load("ernie_vilg:ablation"))
+    work = Workload.of(load("ernie_vilg:ablation"))
     sizes = work.network.depth, work.network.width, work.network.heads
     assert sizes == (24, 1024, 16)
-    assert work.objective.settings.reconstructor.kind == "dvae"
+    assert work.task.config.reconstructor.kind == "dvae"
     config = load("ernie_vilg:end_to_end", "--config.task.pixels=logit_laplace")
     with pytest.raises(UserError, match="section 'task': pixels 'logit_laplace'"):
-        Work.of(config)
+        Workload.of(config)
 
 
 def test_settings_of_a_family_are_planned():
     words = ["--config.model.attention=full", "--config.model.text_len=63"]
     config = load("ernie_vilg", *words)
-    work = Work.of(config)
+    work = Workload.of(config)
     assert {kind.name for kind in work.network.layer_kinds} == {"full"}
-    assert work.prompt_len == 64 and work.image_len == 1024
+    assert work.planned.prompt_len == 64 and work.planned.image_len == 1024
     report = planning.plan(config, "v5p:4x4x8", estimate=True)
     # Dense attention computes what the mask of a causal image then hides.
     assert report.flops < report.counted_flops < 1.08 * report.flops
@@ -194,7 +196,7 @@ def test_search_finds_what_fits_fastest_first():
             ("--config.mesh.fsdp=1", "--config.mesh.tensor=16"),
             "does not divide 40 of",
         ),
-        ("v5e:4x4", ("--config.task.name=vq",), "expects lm, dalle, ernie_vilg, e"),
+        ("v5e:4x4", ("--config.task.name=vq",), "task 'vq' trains no transformer"),
     ],
 )
 def test_what_cannot_be_planned(topology, words, message):
@@ -237,7 +239,7 @@ def test_drawing_reads_weights_and_caches():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_flops_of_drawing_agree_with_the_trace(family):
-    work = Work.of(load(family, *SMALL[:3]))
+    work = Workload.of(load(family, *SMALL[:3]))
     drawing = sampling._drawing(work, 2)
     until = jax.ShapeDtypeStruct((), "int32")
     counted = count_flops(drawing.draw, drawing.params, drawing.state, until)
@@ -352,8 +354,8 @@ def test_compiled_for_a_pod(tmp_path, step, depth, tensor):
 @pytest.mark.parametrize("words", [(), ("--config.mesh.tensor=2",)])
 def test_nothing_large_is_whole_on_every_chip(family, words):
     """Of weights, moments and averages: above 1 MB all are split over fsdp."""
-    work = Work.of(load(family, *words))
-    mesh = make_abstract_mesh(work.mesh, 128)
+    work = Workload.of(load(family, *words))
+    mesh = make_abstract_mesh(work.run.mesh, 128)
     state, shardings = planning._state(work, mesh)
     for leaf, where in zip(
         jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True

@@ -12,13 +12,14 @@ from PIL import Image
 from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.families.ernie_vilg.stage import BIDIRECTIONAL
 from cogjax.interop.safetensors import load_tree
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM, param_shapes
 from cogjax.models.image_lm_config import image_to_text
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.stages import run as launch
-from cogjax.stages.transformer import Transformer, _start, make_run
+from cogjax.stages.sections import RunConfig
 
 COLOURS = {"red": (250, 20, 20), "blue": (20, 20, 250)}
 
@@ -120,10 +121,9 @@ def test_longer_texts_than_before_keep_the_weights(run, start):
 def test_shorter_texts_than_before_are_refused(nano_data, nano_folder, start, asked):
     found = settings(nano_data, nano_folder, start, asked, model__text_len=2)
     found["task"]["answer_len"] = 2
-    sections = launch.sections_of(found)
-    lm = Transformer.of(found, sections)
+    run = RunConfig.of(found)
     with pytest.raises(UserError, match="position_embedding is"):
-        _start(lm, lm.task, sections)
+        BIDIRECTIONAL.given_weights(BIDIRECTIONAL.setup(run), run)
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_mistakes_are_found_first(
 def test_what_is_cut_is_said(nano_data, nano_folder, start, asked, capsys):
     found = settings(nano_data, nano_folder, start, asked, task__answer_len=1)
     found["data"]["weights"] = ""
-    sections = launch.sections_of(found)
-    lm = Transformer.of(found, sections)
-    short, long = (len(lm.text.encode(q)) for q in ("a flat?", "apple of a house?"))
-    assert short <= lm.layout.text_len < long
-    make_run(lm, sections, start / "unused").batches(0)
+    stage, run = launch.find_stage(found), RunConfig.of(found)
+    setup = stage.setup(run)
+    short, long = (len(setup.text.encode(q)) for q in ("a flat?", "apple of a house?"))
+    assert short <= setup.layout.text_len < long
+    stage.job(run, start / "unused").batches(0)
     said = " ".join(capsys.readouterr().out.split())
     assert "2 of 4 questions of split 'train' are cut to 8 pieces" in said
     assert f"needs model.text_len {long}" in said

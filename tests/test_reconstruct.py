@@ -12,13 +12,14 @@ import cogjax
 from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
 from cogjax.evaluate.suites.cache import model_digest
+from cogjax.families.ernie_vilg.stage import END_TO_END
 from cogjax.interop.safetensors import load_tree
 from cogjax.pipelines.tokenize import encode as encode_images
 from cogjax.sampling.tokens.autoregressive import image_keys, prefill
 from cogjax.sampling.tokens.reconstruct import image_states
 from cogjax.stages import encode
 from cogjax.stages import run as launch
-from cogjax.stages.transformer import Transformer, _start
+from cogjax.stages.sections import RunConfig
 
 PROMPTS = ("a red apple", "一只猫的线稿")
 
@@ -168,11 +169,11 @@ def test_codes_without_pictures_are_refused(nano_data, nano_folder, tmp_path):
 
 
 def run_of(nano_data, nano_folder, **values):
-    """(run, the parameters that it starts from)."""
+    """(what is trained, the parameters that it starts from)."""
     found = settings(nano_data, nano_folder, **values)
-    sections = launch.sections_of(found)
-    lm = Transformer.of(found, sections)
-    return lm, _start(lm, lm.task, sections)
+    run = RunConfig.of(found)
+    setup = END_TO_END.setup(run)
+    return setup, END_TO_END.start(setup, END_TO_END.make_task(setup), run)
 
 
 def test_starts(nano_data, nano_folder, folder):
@@ -212,11 +213,11 @@ def test_a_decoder_that_nobody_sees_is_not_trained(nano_data, folder, tmp_path):
 
 
 def test_a_softmax_starts_at_what_the_head_expects(nano_data, nano_folder):
-    lm, params = run_of(nano_data, nano_folder)
-    num_codes = lm.layout.vocab.num_codes
+    setup, params = run_of(nano_data, nano_folder)
+    num_codes = setup.layout.vocab.num_codes
     codes = np.random.default_rng(0).integers(0, num_codes, (2, 16))
-    ids = np.stack([lm.layout.text_to_image([3, 1], row) for row in codes])
-    run = jax.jit(lm.task.generation.image_outputs)
+    ids = np.stack([setup.layout.text_to_image([3, 1], row) for row in codes])
+    run = jax.jit(END_TO_END.make_task(setup).generation.image_outputs)
     nats, states = run(params["transformer"], ids)
     logits = states @ params["reconstructor"]["project_in"]["kernel"]
     # The same odds as the loss has.
@@ -224,19 +225,16 @@ def test_a_softmax_starts_at_what_the_head_expects(nano_data, nano_folder):
     want = jax.nn.logsumexp(logits, axis=-1) - picked
     np.testing.assert_allclose(nats, want, rtol=1e-4, atol=1e-4)
     book = params["reconstructor"]["project_out"]["kernel"]
-    np.testing.assert_array_equal(book, lm.tokenizer.state["codebook"])
+    np.testing.assert_array_equal(book, setup.tokenizer.state["codebook"])
 
 
 def test_pictures_go_with_their_codes(nano_data, nano_folder, model):
     """A batch's image is the one whose codes are beside it."""
-    from cogjax.stages import transformer
-
-    found = settings(nano_data, nano_folder)
-    sections = launch.sections_of(found)
-    lm = Transformer.of(found, sections)
-    run = transformer.make_run(lm, sections, folder_of(nano_data))
-    batch = next(run.batches(0))
-    codes = encode_images(lm.tokenizer, batch["image"]).reshape(len(batch["image"]), -1)
+    run = RunConfig.of(settings(nano_data, nano_folder))
+    job = END_TO_END.job(run, folder_of(nano_data))
+    batch = next(job.batches(0))
+    tokenizer = END_TO_END.setup(run).tokenizer
+    codes = encode_images(tokenizer, batch["image"]).reshape(len(batch["image"]), -1)
     np.testing.assert_array_equal(batch["to_image"][:, -codes.shape[1] :], codes)
 
 

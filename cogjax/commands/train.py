@@ -17,7 +17,7 @@ def add_parser(commands) -> None:
         _train,
         summary,
         usage="cogjax train --config FILE.py[:ARG] --workdir DIR [--config.KEY=V ...]",
-        epilog="A config file is a Python program: run only your own.",
+        epilog=_epilog,
     )
     parser.set_defaults(overrides=[])
     add = parser.add_argument
@@ -38,6 +38,19 @@ def add_parser(commands) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--dtype", choices=("float16", "float32"), help="of the weights on disk"
+    )
+
+
+def _epilog() -> str:
+    """The tasks of all families, those of installed packages too."""
+    from cogjax.catalogue import families
+
+    tasks = [
+        f"{f.name}: {', '.join(f.stages)}" for f in families().values() if f.stages
+    ]
+    return (
+        f"Tasks of the families, for the config key task.name: {'; '.join(tasks)}. "
+        "A config file is a Python program: run only your own."
     )
 
 

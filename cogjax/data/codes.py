@@ -1,18 +1,22 @@
 """Codes instead of pictures: the records that `cogjax encode` writes.
 
 What a transformer's training needs of a picture, in a twentieth of the bytes: its codes
-and its captions. The captions stay text, so that the text model may change.
+and its captions. The captions stay text, so that the text model may change. And the
+sources that a transformer is trained on, of such records or of pictures.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
+import safetensors.numpy
 
-from cogjax.data.records import Split, pack, texts_of
+from cogjax.data.records import Example, Split, decode_image, pack, texts_of
 from cogjax.data.text import TextTokenizer
+from cogjax.files import write_atomic
 
 MAX_CODEBOOK = 2**16  # Codes are stored in 16 bits.
 
@@ -58,6 +62,71 @@ class CodedRecords:
     def __getitem__(self, index: int):
         item = self.records[index]
         return self.texts(item), item.codes
+
+
+@dataclass(frozen=True)
+class CodedSource:
+    """Random access to (texts of an image, its codes), all in memory.
+
+    texts: piece ids, as `captions_of` or `questions_of` gives them. codes: int [n, t].
+    """
+
+    texts: tuple[tuple, ...]
+    codes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, index: int):
+        return self.texts[index], self.codes[index]
+
+    @classmethod
+    def make(
+        cls,
+        source: Sequence[Example],
+        encode: Callable[[np.ndarray], np.ndarray],
+        image_size: int,
+        texts: Callable[[Example], tuple],
+        cache: Path,
+    ) -> "CodedSource":
+        """Encodes a split of images, or reads an earlier encoding from `cache`.
+
+        encode: uint8 [b, y, x, 3] -> codes int32 [b, ...].
+        """
+        items = [source[i] for i in range(len(source))]
+        found = tuple(map(texts, items))
+        if cache.exists():
+            codes = safetensors.numpy.load_file(cache)["codes"]
+            if len(codes) == len(items):
+                return cls(found, codes)
+        codes = _encode(encode, items, image_size)
+        write_atomic(cache, safetensors.numpy.save({"codes": codes}))
+        return cls(found, codes)
+
+
+@dataclass(frozen=True)
+class ImagedSource:
+    """As a source of codes, and the pixels uint8 [size, size, 3], read when asked."""
+
+    coded: CodedSource
+    source: Sequence[Example]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.coded)
+
+    def __getitem__(self, index: int):
+        return *self.coded[index], decode_image(self.source[index].image, self.size)
+
+
+def _encode(encode, items: Sequence[Example], size: int, batch: int = 64) -> np.ndarray:
+    """Codes int32 [n, t]; holds the pixels of one batch at a time."""
+    codes = []
+    for start in range(0, len(items), batch):
+        chunk = items[start : start + batch]
+        found = encode(np.stack([decode_image(item.image, size) for item in chunk]))
+        codes.append(found.reshape(len(chunk), -1))
+    return np.concatenate(codes) if codes else np.zeros((0, 0), np.int32)
 
 
 def captions_of(text: TextTokenizer, item: Any) -> tuple:

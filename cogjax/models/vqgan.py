@@ -9,7 +9,7 @@
 Children are named as in the release, with "/" for its dots where modules nest, so that
 `encoder/down.0.block.0/conv1/kernel` is its `encoder.down.0.block.0.conv1.weight`.
 Levels count from the highest resolution, in the decoder too. The codebook [k, z] is no
-part of the network (`tasks/gan.py`). No dropout: all published models have none.
+part of the network (`tasks/tokenizer.py`). No dropout: all published models have none.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@
 With `res_blocks = 0` this is the released network (19,034,883 parameters, all widths
 512, CogView section 2.2). Residual blocks are ours, for the small presets.
 The codebook [k, z] is not part of the network: how it is trained differs by method
-(`tasks/vq.py`), and a trained tokenizer is a network and one array.
+(`tasks/tokenizer.py`), and a trained tokenizer is a network and one array.
 """
 
 import math

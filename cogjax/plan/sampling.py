@@ -25,7 +25,7 @@ from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
 from cogjax.plan.topology import can_compile, compile_or_size, tpus
 from cogjax.plan.training import local_bytes
-from cogjax.plan.workload import Work
+from cogjax.plan.workload import Workload
 from cogjax.sampling.tokens.autoregressive import Decoding, advance, image_keys, prefill
 from cogjax.sampling.tokens.sharding import packed_shardings, state_shardings
 
@@ -71,7 +71,7 @@ class _Drawing:
     """Shapes of what is drawn with. params: packed; state: after the prompts."""
 
     model: ImageLM
-    work: Work
+    work: Workload
     images: int
     params: Any
     state: Decoding
@@ -83,7 +83,7 @@ class _Drawing:
 
     def draw(self, params: Any, state: Decoding, until: Any) -> Decoding:
         """What is compiled: the real loop up to `until` tokens."""
-        codes = self.work.objective.num_codes
+        codes = self.work.planned.num_codes
         return advance(
             self.model,
             params,
@@ -112,7 +112,7 @@ def plan_sampling(
       UserError: for an unknown topology, or if no mesh divides images and network.
     """
     chip, count = parse_topology(topology)
-    drawing = _drawing(Work.of(config), images)
+    drawing = _drawing(Workload.of(config), images)
     meshes = [mesh] if mesh else _meshes(count)
     guesses = []
     for sizes in meshes:
@@ -136,21 +136,21 @@ def _meshes(count: int) -> list[MeshConfig]:
     return [MeshConfig(count // tensor, 1, tensor) for tensor in divisors]
 
 
-def _drawing(work: Work, images: int) -> _Drawing:
+def _drawing(work: Workload, images: int) -> _Drawing:
     network = replace(work.network, remat="none", dropout=0.0)
     model, guided = ImageLM(network), work.sampler.guidance != 1
     shapes = param_shapes(network)
     keys = jax.eval_shape(lambda: image_keys(0, 0, images))
-    prompt = jax.ShapeDtypeStruct((images + guided, work.prompt_len), jnp.int32)
+    prompt = jax.ShapeDtypeStruct((images + guided, work.planned.prompt_len), jnp.int32)
     state = jax.eval_shape(
         functools.partial(
-            prefill, model, id_range=(0, work.objective.num_codes), guided=guided
+            prefill, model, id_range=(0, work.planned.num_codes), guided=guided
         ),
         shapes,
         prompt,
         jax.ShapeDtypeStruct(prompt.shape[:1], jnp.int32),
         keys,
-        jax.ShapeDtypeStruct((images, work.image_len), jnp.int32),
+        jax.ShapeDtypeStruct((images, work.planned.image_len), jnp.int32),
     )
     pack = functools.partial(for_inference, weights=WEIGHTS)
     return _Drawing(model, work, images, jax.eval_shape(pack, shapes), state)
@@ -183,7 +183,7 @@ def _compile(drawing: _Drawing, mesh, chip: Chip, guess) -> SamplingReport:
         if isinstance(compiled, float):
             return replace(guess, fits=False, hbm_bytes=compiled)
         flops = count_flops(drawing.draw, drawing.params, drawing.state, until)
-    tokens = drawing.work.image_len
+    tokens = drawing.work.planned.image_len
     # What is done once is shared by the tokens of an image.
     total = traffic(compiled.as_text(), unknown=tokens)
     sent = {kind: size / tokens for kind, size in total.network.items()}
@@ -197,7 +197,7 @@ def _compile(drawing: _Drawing, mesh, chip: Chip, guess) -> SamplingReport:
 
 def _estimate(drawing: _Drawing, mesh, chip: Chip, topology: str) -> SamplingReport:
     """The report from shapes alone: weights and caches read once, sums of branches."""
-    network, codes = drawing.model.config, drawing.work.objective.num_codes
+    network, codes = drawing.model.config, drawing.work.planned.num_codes
     params, state = _placed(drawing, mesh)
     tensor, ways = mesh.shape["tensor"], mesh.shape["data"] * mesh.shape["fsdp"]
     rows = drawing.rows / ways
@@ -247,8 +247,9 @@ def _model_flops(drawing: _Drawing) -> float:
     """2 x parameters of products and attention to what is read, a token of all."""
     network, work = drawing.model.config, drawing.work
     per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
-    products = network.depth * per_layer + network.width * work.objective.num_codes
-    keys = sum(layer.key.shape[-1] + work.prompt_len for layer in drawing.state.cache)
+    num_codes, prompt_len = work.planned.num_codes, work.planned.prompt_len
+    products = network.depth * per_layer + network.width * num_codes
+    keys = sum(layer.key.shape[-1] + prompt_len for layer in drawing.state.cache)
     return 2.0 * drawing.rows * (products + 2 * keys * network.width)
 
 
@@ -259,7 +260,7 @@ def _report(drawing, mesh, chip, topology, flops, peak, memory, sent) -> Samplin
         memory / chip.bandwidth,
         sum(sent.values()) / chip.link,
     )
-    tokens = drawing.work.image_len
+    tokens = drawing.work.planned.image_len
     return SamplingReport(
         how="estimated",
         topology=topology,

@@ -7,7 +7,6 @@ is the longest of computing, reading memory and sending, each at the chip's full
 """
 
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Mapping
@@ -17,7 +16,6 @@ from typing import Any
 import jax
 
 from cogjax.errors import UserError
-from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.parallel.mesh import (
     MeshConfig,
     batch_sharding,
@@ -29,12 +27,11 @@ from cogjax.parallel.rules import tree_shardings
 from cogjax.plan.chips import Chip, parse_topology
 from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
-from cogjax.plan.objectives import Objective, batch_shapes
+from cogjax.plan.pairs import count_pairs
 from cogjax.plan.topology import can_compile, compile_or_size, tpus
-from cogjax.plan.workload import Work
+from cogjax.plan.workload import Workload, gradient_flops, state_shapes
 from cogjax.train.loop import make_step
-from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
-from cogjax.train.step import init_state
+from cogjax.train.optim import make_optimizer, make_schedule
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def plan(config: Mapping[str, Any], topology: str, *, estimate: bool = False) ->
       UserError: for an unknown topology, or a mesh or batch that does not fit it.
     """
     chip, count = parse_topology(topology)
-    work = Work.of(config)
+    work = Workload.of(config)
     mesh = _mesh(work, topology, chip, count, estimate)
     if isinstance(mesh, jax.sharding.AbstractMesh):
         return _estimate(work, mesh, chip, topology)
@@ -102,7 +99,7 @@ def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Repo
     UserError if none fits.
     """
     chip, count = parse_topology(topology)
-    start, found = Work.of(config), []
+    start, found = Workload.of(config), []
     for tensor in (1, 2, 4, 8, 16):
         if count % tensor or start.network.heads % tensor:
             continue
@@ -111,10 +108,9 @@ def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Repo
             for accumulate in (1, 2, 4, 8, 16, 32):
                 for data in (d for d in (1, 2, 4, 8, 16) if count // tensor % d == 0):
                     sizes = MeshConfig(data, count // tensor // data, tensor)
-                    if start.train.batch_size % (accumulate * count // tensor):
+                    if start.run.train.batch_size % (accumulate * count // tensor):
                         continue
-                    train = replace(work.train, accumulate=accumulate)
-                    tried = replace(work, train=train, mesh=sizes)
+                    tried = work.split(sizes, accumulate)
                     mesh = make_abstract_mesh(sizes, count)
                     # A mesh may not divide an axis of a parameter.
                     with contextlib.suppress(UserError):
@@ -129,43 +125,35 @@ def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Repo
     return fitting[:best]
 
 
-def _mesh(work: Work, topology: str, chip: Chip, count: int, estimate: bool):
+def _mesh(work: Workload, topology: str, chip: Chip, count: int, estimate: bool):
     """Mesh of described TPUs, or of nothing where there is only an estimate."""
     if estimate or not can_compile(chip):
-        mesh = make_abstract_mesh(work.mesh, count)
+        mesh = make_abstract_mesh(work.run.mesh, count)
     else:
-        mesh = make_mesh(work.mesh, tpus(topology))
-    check_batch(mesh, work.train.batch_size // work.train.accumulate)
+        mesh = make_mesh(work.run.mesh, tpus(topology))
+    check_batch(mesh, work.run.train.batch_size // work.run.train.accumulate)
     return mesh
 
 
-def _state(work: Work, mesh):
+def _state(work: Workload, mesh):
     """(shapes of the training state, where they live on a mesh)."""
-    # What is kept for the gradient changes no shape: one trace for all of a search.
-    network = replace(work.network, remat="none")
-    state = _state_shapes(work.objective, network, work.optim)
+    state = state_shapes(work.plain, work.run.optim)
     return state, tree_shardings(state, mesh, work.task.param_axes)
 
 
-@functools.lru_cache(maxsize=8)
-def _state_shapes(
-    objective: Objective, network: ImageLMConfig, optim: OptimConfig
-) -> Any:
-    task = objective.task(network)
-    tx = make_optimizer(optim, make_schedule(optim, 1), task.matrix_axes)
-    return jax.eval_shape(lambda key: init_state(task, tx, key), jax.random.key(0))
-
-
-def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
+def _compile(work: Workload, mesh, chip: Chip, topology: str) -> Report:
     """The report of the compiled step; of what the compiler said if it does not fit."""
     state, shardings = _state(work, mesh)
-    schedule = make_schedule(work.optim, work.train.steps)
-    tx = make_optimizer(work.optim, schedule, work.task.matrix_axes)
-    step = make_step(work.task, tx, schedule, work.train, shardings, mesh)
+    schedule = make_schedule(work.run.optim, work.run.train.steps)
+    tx = make_optimizer(work.run.optim, schedule, work.task.matrix_axes)
+    step = make_step(work.task, tx, schedule, work.run.train, shardings, mesh)
     start = time.monotonic()
     with jax.set_mesh(mesh):
-        size = work.train.batch_size
-        batch = batch_shapes(work.objective, size, batch_sharding(mesh))
+        where = batch_sharding(mesh)
+        batch = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+            work.task.batch_spec(work.run.train.batch_size),
+        )
         lowered = step.trace(state, batch).lower(lowering_platforms=("tpu",))
         compiled = compile_or_size(lowered)
         executed = count_flops(step, state, batch)
@@ -182,10 +170,10 @@ def _compile(work: Work, mesh, chip: Chip, topology: str) -> Report:
     )
 
 
-def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
+def _estimate(work: Workload, mesh, chip: Chip, topology: str) -> Report:
     """The report from shapes alone: usual kernels, everything split as named."""
     network, sizes = work.network, dict(mesh.shape)
-    runs = work.objective.passes(network)
+    passes = work.cost.passes
     state, shardings = _state(work, mesh)
     ways, tensor = sizes["data"] * sizes["fsdp"], sizes["tensor"]
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -194,30 +182,29 @@ def _estimate(work: Work, mesh, chip: Chip, topology: str) -> Report:
     # In 16 bit and a layer: the residual, or also what its products read and write.
     kept = {"none": 34, "nothing_saveable": 1}.get(network.remat, 10)
     stream = network.depth * network.width * 2 * local / tensor
-    activations = (kept * stream + 30 * stream / network.depth) / work.train.accumulate
-    held = sum(one.held for one in runs) * work.train.batch_size / ways
-    logits = 10 * held / work.train.accumulate / tensor
+    parts = work.run.train.accumulate
+    activations = (kept * stream + 30 * stream / network.depth) / parts
+    live = sum(one.live for one in passes) * work.run.train.batch_size / ways
+    logits = 10 * live / parts / tensor
     gradients = 4 * count / (sizes["fsdp"] * tensor)
     kept_state = local_bytes(state, shardings)
     weights = 2 * count / tensor
-    times = work.train.accumulate * len(runs)
-    passes = (3 if again else 2) * times
+    times = parts * len(passes)
+    reads = (3 if again else 2) * times
     # Shards that do not fill a TPU's tiles are gathered by sums, at twice the cost.
     odd = 2 if network.width // sizes["fsdp"] % 16 else 1
     network_bytes = {
-        "all-gather": odd * passes * weights * (1 - 1 / sizes["fsdp"])
-        + (2 * passes + 2) * stream * tensor * (1 - 1 / tensor),
+        "all-gather": odd * reads * weights * (1 - 1 / sizes["fsdp"])
+        + (2 * reads + 2) * stream * tensor * (1 - 1 / tensor),
         "reduce-scatter": times * weights * (1 - 1 / sizes["fsdp"]),
         "all-reduce": 2 * gradients * (1 - 1 / sizes["data"]),
     }
-    memory = (
-        2 * kept_state + passes * weights + 60 * stream + logits * work.train.accumulate
-    )
+    memory = 2 * kept_state + reads * weights + 60 * stream + logits * parts
     moved = memory, {k: v for k, v in network_bytes.items() if v}, {}
     model = _model_flops(work)
     executed = model * (4 / 3 if again else 1)
-    beside = work.objective.beside(network).held * work.train.batch_size / ways
-    activations += beside / work.train.accumulate
+    extra = work.extra.live_bytes * work.run.train.batch_size / ways
+    activations += extra / parts
     peak = kept_state + gradients + activations + logits + weights / network.depth
     return _report(work, mesh, chip, topology, shardings, state, executed, peak, moved)
 
@@ -241,15 +228,15 @@ def _report(
         chips=chips,
         mesh=dict(mesh.shape),
         remat=work.network.remat,
-        batch_size=work.train.batch_size,
-        accumulate=work.train.accumulate,
+        batch_size=work.run.train.batch_size,
+        accumulate=work.run.train.accumulate,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         fits=bool(peak <= chip.hbm),
         hbm_bytes=float(peak),
         hbm_limit=float(chip.hbm),
         state_bytes=local_bytes(state, shardings),
         flops=model,
-        counted_flops=_counted_flops(work),
+        counted_flops=gradient_flops(work.plain) * work.run.train.batch_size,
         executed_flops=float(executed),
         memory_bytes=float(memory),
         network_bytes=dict(network_bytes),
@@ -261,7 +248,7 @@ def _report(
         step_seconds_serial=sum(seconds),
         mfu=model / chips / chip.flops / longest,
         tokens_per_day=work.tokens / longest * 86400,
-        days=work.train.steps * longest / 86400,
+        days=work.run.train.steps * longest / 86400,
     )
 
 
@@ -276,30 +263,13 @@ def local_bytes(tree: Any, shardings: Any) -> float:
     )
 
 
-def _model_flops(work: Work) -> float:
-    """6 x parameters of products x tokens, attention to seen keys, what is beside."""
+def _model_flops(work: Workload) -> float:
+    """6 x parameters of products x tokens, attention to seen keys, and the extra."""
     network = work.network
     per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
     total = 0
-    for one in work.objective.passes(network):
+    for one in work.cost.passes:
         total += one.length * network.depth * per_layer
-        total += (one.scored + 2 * one.pairs) * network.width
-    beside = work.objective.beside(network).flops
-    return work.train.batch_size * (6.0 * total + beside)
-
-
-def _counted_flops(work: Work) -> float:
-    """Of the traced gradients, one example, nothing computed again."""
-    network = replace(work.network, remat="none", implementation="xla", dropout=0.0)
-    return _example_flops(work.objective, network) * work.train.batch_size
-
-
-@functools.lru_cache(maxsize=8)
-def _example_flops(objective: Objective, network: ImageLMConfig) -> float:
-    task = objective.task(network)
-    params = jax.eval_shape(task.init, jax.random.key(0))[0]
-
-    def loss(params, batch):
-        return task.loss(params, {}, batch, jax.random.key(0))[0]
-
-    return count_flops(jax.grad(loss), params, batch_shapes(objective, 1))
+        pairs = count_pairs(one.network, one.length)
+        total += (one.scored + 2 * pairs) * network.width
+    return work.run.train.batch_size * (6.0 * total + work.extra.flops)

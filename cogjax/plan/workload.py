@@ -1,141 +1,142 @@
-"""What a config asks for, without its data: network, objective, lengths and sizes."""
+"""What a config asks for, without its data: objective, lengths and sizes."""
 
+import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cogjax.config import section
-from cogjax.errors import UserError
-from cogjax.families.cogview import presets as cogview
-from cogjax.families.dalle import presets as dalle
-from cogjax.families.ernie_vilg import presets as ernie_vilg
-from cogjax.families.ernie_vilg.end_to_end import EndToEndConfig
-from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.nn.decoder_config import DecoderConfig
-from cogjax.parallel.mesh import MeshConfig
-from cogjax.plan.objectives import EndToEnd, NextToken, Objective, TwoWay
+import jax
+
+from cogjax.models.image_lm import ImageLMConfig
+from cogjax.plan.flops import count_flops, product_bytes
 from cogjax.sampling.tokens.autoregressive import Sampler
-from cogjax.stages.run import lm_task
-from cogjax.stages.sections import SampleConfig, task_section
-from cogjax.train.loop import TrainConfig
-from cogjax.train.optim import OptimConfig
+from cogjax.stages.run import find_stage
+from cogjax.stages.sections import RunConfig
+from cogjax.stages.stage import Planned, Stage
+from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.step import init_state
+from cogjax.train.task import Cost, Task
 
 
 @dataclass(frozen=True)
-class Work:
-    """A run to plan. prompt_len: of what an image is drawn after. image_len: codes."""
+class Workload:
+    """A run to plan.
 
-    network: ImageLMConfig
-    objective: Objective
-    prompt_len: int
-    image_len: int
-    train: TrainConfig
-    optim: OptimConfig
-    mesh: MeshConfig
-    sampler: Sampler
+    planned: what is compiled. plain: the same network without what changes neither the
+    state nor what is needed: nothing computed again or dropped out, no kernels. It is
+    what is traced and counted, once for all of a search.
+    """
+
+    stage: Stage
+    run: RunConfig
+    planned: Planned
+    plain: Task
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Work":
+    def of(cls, config: Mapping[str, Any]) -> "Workload":
         """From a resolved config; UserError for a task without a transformer."""
-        name = config.get("task", {}).get("name")
-        if name not in KINDS:
-            raise UserError(
-                f"config key 'task.name' expects {', '.join(KINDS)}, got {name!r}"
-            )
-        sample = section(SampleConfig, config.get("sample", {}), "sample")
-        return cls(
-            *KINDS[name](config),
-            train=section(TrainConfig, config.get("train", {}), "train"),
-            optim=section(OptimConfig, config.get("optim", {}), "optim"),
-            mesh=section(MeshConfig, config.get("mesh", {}), "mesh"),
-            sampler=sample.sampler,
-        )
+        data = {"path": "", **config.get("data", {})}
+        run, stage = RunConfig.of({**config, "data": data}), find_stage(config)
+        plain = {"remat": "none", "implementation": "xla", "dropout": 0.0}
+        counted = {
+            "task": config["task"],
+            "model": {**run.model, **plain},
+            "data": data,
+        }
+        task = _plain_task(json.dumps(counted, sort_keys=True))
+        return cls(stage, run, stage.plan(run), task)
 
     @property
-    def task(self) -> Any:
+    def task(self) -> Task:
         """What is trained."""
-        return self.objective.task(self.network)
+        return self.planned.task
 
-    def with_remat(self, remat: str) -> "Work":
-        """The same with another `model.remat`."""
-        return replace(self, network=replace(self.network, remat=remat))
+    @property
+    def network(self) -> ImageLMConfig:
+        """The transformer."""
+        return self.task.model.config
+
+    @property
+    def sampler(self) -> Sampler:
+        """Of the sample grids."""
+        return self.run.sample.sampler
+
+    @property
+    def cost(self) -> Cost:
+        """Of an example."""
+        return cost_of(self.plain)
+
+    @property
+    def extra(self) -> "ExtraCost":
+        """What an example takes outside of the transformer."""
+        return extra_of(self.plain)
 
     @property
     def tokens(self) -> int:
         """Inputs of an update, of all passes."""
-        lengths = (one.length for one in self.objective.passes(self.network))
-        return self.train.batch_size * sum(lengths)
+        lengths = (one.length for one in self.cost.passes)
+        return self.run.train.batch_size * sum(lengths)
+
+    def with_remat(self, remat: str) -> "Workload":
+        """The same with another `model.remat`."""
+        run = replace(self.run, model={**self.run.model, "remat": remat})
+        return replace(self, run=run, planned=self.stage.plan(run))
+
+    def split(self, mesh: Any, accumulate: int) -> "Workload":
+        """The same on a mesh of other sizes, in so many parts."""
+        train = replace(self.run.train, accumulate=accumulate)
+        return replace(self, run=replace(self.run, mesh=mesh, train=train))
 
 
-Parts = tuple[ImageLMConfig, Objective, int, int]
+@dataclass(frozen=True)
+class ExtraCost:
+    """flops: of an example's gradients, each needed product once. live_bytes: memory
+    that an estimate finds room for."""
+
+    flops: float = 0.0
+    live_bytes: float = 0.0
 
 
-def _has_tokenizer(config: Mapping[str, Any]) -> bool:
-    """Otherwise the paper's sizes are taken."""
-    return bool(config.get("data", {}).get("tokenizer"))
+@functools.lru_cache(maxsize=8)
+def _plain_task(config: str) -> Task:
+    """The task of sections as JSON: one object, so that it is traced once."""
+    sections = json.loads(config)
+    return find_stage(sections).plan(RunConfig.of(sections)).task
 
 
-def _cogview(config: Mapping[str, Any]) -> Parts:
-    if _has_tokenizer(config):
-        task, layout = lm_task(config)
-        network, noise = task.config, task.code_noise
-    else:
-        model = section(cogview.TransformerConfig, config.get("model", {}), "model")
-        layout = cogview.make_layout(cogview.TOKENIZERS["paper"], 50_000, model)
-        network, noise = cogview.make_transformer(model, layout), 0.0
-    objective = NextToken(
-        layout.vocab.num_codes,
-        layout.length,
-        code_noise=noise,
-        image_start=layout.image_start,
-    )
-    # [ROI1] text [BASE] [BOI1]
-    return network, objective, layout.text_len + 3, layout.image_len
+@functools.lru_cache(maxsize=8)
+def cost_of(task: Task) -> Cost:
+    """Of an example of a task."""
+    return task.cost()
 
 
-def _dalle(config: Mapping[str, Any]) -> Parts:
-    model = section(DecoderConfig, config.get("model", {}), "model")
-    network = dalle.make_transformer(model)
-    sizes = dalle.NUM_CODES, network.max_positions, dalle.TEXT_LEN
-    return network, NextToken(*sizes), dalle.TEXT_LEN, dalle.GRID**2
+@functools.lru_cache(maxsize=8)
+def extra_of(task: Task) -> ExtraCost:
+    """As traced: such parts have no closed form in common.
+
+    What its products give is held twice: the values and their gradients.
+    """
+    part = cost_of(task).extra
+    if part is None:
+        return ExtraCost()
+    flops = count_flops(jax.grad(part.loss, part.argnums), *part.args)
+    return ExtraCost(flops, 2 * product_bytes(part.loss, *part.args))
 
 
-def _ernie_vilg(config: Mapping[str, Any]) -> Parts:
-    if _has_tokenizer(config):
-        task, layout = lm_task(config)
-        network = task.config
-    else:
-        network, layout = _paper_ernie_vilg(config)
-    return network, TwoWay(layout), layout.num_text, layout.image_len
+@functools.lru_cache(maxsize=8)
+def state_shapes(task: Task, optim: OptimConfig) -> Any:
+    """Shapes of the training state."""
+    tx = make_optimizer(optim, make_schedule(optim, 1), task.matrix_axes)
+    return jax.eval_shape(lambda key: init_state(task, tx, key), jax.random.key(0))
 
 
-def _end_to_end(config: Mapping[str, Any]) -> Parts:
-    if _has_tokenizer(config):
-        task, layout = lm_task(config)
-        network, tokenizer = task.model.config, task.reconstructor.config.tokenizer
-    else:
-        # The paper's is a VQGAN of as many codes and pixels.
-        tokenizer = cogview.TOKENIZERS["paper"]
-        network, layout = _paper_ernie_vilg(config)
-    objective = EndToEnd(layout, tokenizer, task_section(EndToEndConfig, config))
-    try:
-        objective.task(network)
-    except ValueError as error:
-        raise UserError(f"config section 'task': {error}") from error
-    return network, objective, layout.num_text, layout.image_len
+@functools.lru_cache(maxsize=8)
+def gradient_flops(task: Task) -> float:
+    """Of the traced gradients of one example."""
+    params, state = jax.eval_shape(task.init, jax.random.key(0))
 
+    def loss(params, state, batch):
+        return task.loss(params, state, batch, jax.random.key(0))[0]
 
-def _paper_ernie_vilg(config: Mapping[str, Any]) -> tuple[ImageLMConfig, TwoWayLayout]:
-    model = section(ernie_vilg.TransformerConfig, config.get("model", {}), "model")
-    layout = ernie_vilg.paper_layout(model)
-    return ernie_vilg.make_transformer(model, layout), layout
-
-
-# Sizes and objective of each task, from its config.
-KINDS = {
-    "lm": _cogview,
-    "dalle": _dalle,
-    "ernie_vilg": _ernie_vilg,
-    "end_to_end": _end_to_end,
-}
+    return count_flops(jax.grad(loss), params, state, task.batch_spec(1))

@@ -1,17 +1,10 @@
-"""From a config to a training run: builds task, data and hooks, then calls `fit`.
+"""From a config to a training run: finds the stage, builds its job, then calls `fit`.
 
-The one place that knows both the networks and the training loop. Its tasks:
-
-    vq           images -> tokenizer folder (config.json, tokenizer.safetensors)
-    vqgan        the same, with a discriminator
-    decoder      images + tokenizer or model folder -> the same with another decoder
-    lm           images + tokenizer folder + text.model -> model folder (`cogjax.load`)
-    ernie_vilg   the same in both directions at once
-    end_to_end   the same, and a reconstructor of the pictures
-
-Either folder is written to WORKDIR/export when the run ends.
+The task of the config names the stage (`cogjax/catalogue.py`). What a run has learnt is
+written to WORKDIR/export when it ends.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +13,12 @@ from typing import Any
 import jax
 
 from cogjax import model_folder
-from cogjax.config import load_json
+from cogjax.catalogue import resolve, stages
+from cogjax.config import did_you_mean, load_json
 from cogjax.errors import UserError
-from cogjax.families.cogview.layout import Layout
-from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.parallel.mesh import make_mesh
-from cogjax.stages import tokenizer, transformer
-from cogjax.stages.sections import sections_of
-from cogjax.stages.transformer import KINDS, Task, Transformer
+from cogjax.stages.sections import RunConfig
+from cogjax.stages.stage import Stage
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.loop import fit
 
@@ -38,28 +29,11 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     Returns the export folder. UserError for anything in the config or data that does
     not fit, before any compilation.
     """
-    workdir = Path(workdir)
+    workdir, stage, run = Path(workdir), find_stage(config), RunConfig.of(config)
     model_folder.MODEL.check(workdir / "export", overwrite=True)
-    sections = sections_of(config)
-    mesh = make_mesh(sections["mesh"])
-    if _task_name(config) in tokenizer.KINDS:
-        run = tokenizer.make_run(tokenizer.make_trained_task(config), sections)
-    else:
-        run = transformer.make_run(Transformer.of(config, sections), sections, workdir)
-    fit(
-        run.task,
-        run.batches,
-        sections["train"],
-        sections["optim"],
-        mesh,
-        workdir,
-        hooks=((sections["train"].sample_every, run.sample),),
-        eval_batches=run.eval_batches,
-        fingerprint=run.fingerprint,
-        run_config=dict(config),
-        start_params=run.start_params,
-        start_state=run.start_state,
-    )
+    mesh = make_mesh(run.mesh)
+    job = dataclasses.replace(stage.job(run, workdir), config=dict(config))
+    fit(job, run.train, run.optim, mesh, workdir)
     return export(workdir, workdir / "export")
 
 
@@ -71,48 +45,27 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
     workdir, out = Path(workdir), model_folder.MODEL.check(out, overwrite=True)
     config = load_json(workdir / "config.json")
     params, state, fingerprint = restore_params(workdir, "ema")
-    if _task_name(config) in tokenizer.KINDS:
-        task = tokenizer.make_task(config)
-        _check_sources(workdir, tokenizer.sources_digest(task), fingerprint)
-        return tokenizer.save(task, config, params, state, out, dtype)
-    sections = sections_of(config)
-    digest = transformer.sources_digest(sections["data"])
-    _check_sources(workdir, digest, fingerprint)
-    model = Transformer.of(config, sections).model(params, sections["sample"].sampler)
-    return model_folder.save(model, out, dtype)
-
-
-def _check_sources(workdir: Path, digest: str, fingerprint: str) -> None:
-    """UserError if the digest of a run's tokenizers is no part of its fingerprint."""
+    stage, run = find_stage(config), RunConfig.of(config)
+    digest = stage.sources_digest(run)
     if digest and digest not in fingerprint.split("/"):
         raise UserError(
             f"the tokenizer of {workdir} is another one now than it was trained with: "
             "put that back where the config's section 'data' says, and export again"
         )
-
-
-def lm_task(config: Mapping[str, Any]) -> tuple[Task, Layout | TwoWayLayout]:
-    """Objective of a transformer run and the layout of its sequences, without data."""
-    lm = Transformer.of(config, sections_of(config))
-    return lm.task, lm.layout
+    return stage.export(run, (params, state), out, dtype)
 
 
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Parameter counts and sizes of a config, without data or compilation."""
-    sections = sections_of(config)
-    if _task_name(config) in tokenizer.KINDS:
-        task = tokenizer.make_task(config)
-    else:
-        task = Transformer.of(config, sections).task
+    task = find_stage(config).task(RunConfig.of(config))
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     return {"parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}
 
 
-def _task_name(config: Mapping[str, Any]) -> str:
-    name = config.get("task", {}).get("name")
-    names = (*tokenizer.KINDS, *KINDS)
-    if name not in names:
-        raise UserError(
-            f"config key 'task.name' expects {', '.join(names)}, got {name!r}"
-        )
-    return name
+def find_stage(config: Mapping[str, Any]) -> Stage:
+    """The stage of a config's task; UserError for a task that no family has."""
+    name, known = config.get("task", {}).get("name"), stages()
+    if name not in known:
+        hint = did_you_mean(str(name), known)
+        raise UserError(f"config key 'task.name': unknown task {name!r}{hint}")
+    return resolve(known[name])

@@ -1,7 +1,7 @@
-"""What all kinds of runs share: sections of a config, batches, and what `fit` needs."""
+"""What all kinds of runs share: the typed sections of a config, and batches of data."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,10 @@ class DataConfig:
     path: data set folder, for a transformer also one of `cogjax encode`. Folders of
     models may be names of shipped ones. weights: folder of the model, or of the image
     tokenizer, to start from instead of at random; where a model's texts were shorter,
-    the positions behind them start at random; ERNIE-ViLG may start from a CogView.
-    The rest is for a transformer. tokenizer, text: image tokenizer folder, and text
-    model file or folder of a model with one. questions: data set whose questions are
-    learnt beside the captions of `path`, for `task.questions`.
+    the positions behind them start at random. The rest is for a transformer. tokenizer,
+    text: image tokenizer folder, and text model file or folder of a model with one.
+    questions: data set whose questions are learnt beside the captions of `path`, for
+    `task.questions`.
     """
 
     path: str
@@ -45,7 +45,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What the sample grids of a run draw: prompts, images a prompt, sampler."""
+    """What the sample grids of a run show: prompts, images a prompt, sampler."""
 
     prompts: tuple[str, ...] = ()
     num_images: int = 4
@@ -60,61 +60,64 @@ class SampleConfig:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What `fit` needs of a task; `sample` is its hook that draws pictures.
+class RunConfig:
+    """A resolved config, its sections typed but for those that a stage types itself.
 
-    start_params, start_state: entries that replace the task's random start.
+    task, model: these, as written, the former without the task's name.
     """
 
-    task: Any
-    batches: Any
-    eval_batches: Any
-    sample: Any
-    fingerprint: str
-    start_params: Any = None
-    start_state: Any = None
+    name: str
+    task: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: DataConfig
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "RunConfig":
+        """Reads the sections; a wrong key is a UserError here, before any work."""
+        classes = {
+            "data": DataConfig,
+            "optim": OptimConfig,
+            "mesh": MeshConfig,
+            "train": TrainConfig,
+            "eval": EvalConfig,
+            "sample": SampleConfig,
+        }
+        task = dict(config.get("task", {}))
+        return cls(
+            task.pop("name", ""),
+            task,
+            config.get("model", {}),
+            **{
+                name: section(kind, config.get(name, {}), name)
+                for name, kind in classes.items()
+            },
+        )
 
 
-def sections_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections that all tasks share; a wrong key fails here, before any work."""
-    classes = {
-        "data": DataConfig,
-        "optim": OptimConfig,
-        "mesh": MeshConfig,
-        "train": TrainConfig,
-        "eval": EvalConfig,
-        "sample": SampleConfig,
-    }
-    return {
-        name: section(cls, config.get(name, {}), name) for name, cls in classes.items()
-    }
-
-
-def task_section(cls: type, config: Mapping[str, Any]) -> Any:
-    """The task's settings, a `cls`; UserError for a wrong key."""
-    values = {k: v for k, v in config["task"].items() if k != "name"}
-    return section(cls, values, "task")
-
-
-def batches(source, example, train_config: TrainConfig):
+def batches(source, example, config: TrainConfig) -> Callable[[int], Iterator]:
     """Function of the first step that gives the batches from there on."""
 
     def make(start_step: int) -> Iterator[dict[str, np.ndarray]]:
         return data_pipeline.batches(
             source,
             example,
-            batch_size=train_config.batch_size,
-            seed=train_config.seed,
+            batch_size=config.batch_size,
+            seed=config.seed,
             start_step=start_step,
         )
 
     return make
 
 
-def eval_batches(source, example, sections: Mapping[str, Any]):
+def eval_batches(source, example, run: RunConfig) -> list[dict[str, np.ndarray]] | None:
     """The first batches of the split, the same at every evaluation."""
-    count, batch_size = sections["eval"].batches, sections["train"].batch_size
-    if not count or not len(source):
+    if not run.eval.batches or not len(source):
         return None
-    found = data_pipeline.batches(source, example, batch_size=batch_size, seed=0)
-    return [next(found) for _ in range(count)]
+    size = run.train.batch_size
+    found = data_pipeline.batches(source, example, batch_size=size, seed=0)
+    return [next(found) for _ in range(run.eval.batches)]

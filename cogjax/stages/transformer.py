@@ -1,428 +1,239 @@
-"""Runs that train a transformer on images, with both tokenizers: -> model folder."""
+"""Stages that train a transformer on codes of images and text: -> model folder."""
 
+import abc
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 
 from cogjax import model_folder
 from cogjax.config import section
 from cogjax.data import records
-from cogjax.data.codes import (
-    CodedExample,
-    CodedRecords,
-    captions_of,
-    questions_of,
-)
 from cogjax.data.contact_sheet import grid
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
-from cogjax.families.cogview import presets as cogview
-from cogjax.families.cogview.layout import Layout, Mixture
-from cogjax.families.ernie_vilg import presets as ernie_vilg
-from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
-from cogjax.families.ernie_vilg.end_to_end import EndToEndConfig, EndToEndTask
-from cogjax.families.ernie_vilg.layout import TwoWayLayout, TwoWayMixture
-from cogjax.interop.lpips import lpips_params
-from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
-from cogjax.model import Component, Model, digest
+from cogjax.model import Component, Model
 from cogjax.models.image_lm import param_shapes
 from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.models.reconstructor import (
-    ReconstructorNetworkConfig,
-    decoder_of,
-    expected_codes,
-)
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.fused_attention import choose
-from cogjax.pipelines.tokenize import encode
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.sampling.tokens.autoregressive import Sampler
-from cogjax.stages.sections import DataConfig, Run, batches, eval_batches, task_section
-from cogjax.tasks.lm import LMTask
-from cogjax.train.processes import say
+from cogjax.stages.coded import CodedSplits
+from cogjax.stages.sections import RunConfig, batches, eval_batches
+from cogjax.stages.stage import Planned, Stage
+from cogjax.tasks.transformer import TransformerTask
+from cogjax.train.session import Job
 
-Task = LMTask | TwoWayTask | EndToEndTask
+
+@dataclass(frozen=True)
+class Setup:
+    """A transformer and its objective before there is data.
+
+    settings: section 'task'. transformer: section 'model'. tokenizer: of images,
+    without weights in a plan of the paper's sizes; text is None there.
+    """
+
+    settings: Any
+    transformer: DecoderConfig
+    tokenizer: Component
+    text: TextTokenizer | None
+    layout: Any
+    network: ImageLMConfig
 
 
-class Kind(NamedTuple):
-    """How a family is trained.
+class TransformerStage(Stage):
+    """What the families' transformers have in common: data, samples, export.
 
-    family: its name, presets: its module, with the class `TransformerConfig`,
-    `make_layout` and `make_transformer`. start: makes of (parameters, layout) of a
-    trained model those that a network starts from.
-    mixture: settings of the task, which draw examples by `example(layout, texts, codes,
-    rng)`, with the picture before `rng` if the kind is of `pictures`, and where it has
-    `questions` these by `answers(layout, asked, rng)`. task: the objective of a
-    network, with what else the run is made of.
+    family: name in the catalogue. transformer: class of the config section 'model'.
+    paper: (config of the image tokenizer, number of text pieces) of the paper.
     """
 
     family: str
-    presets: ModuleType
-    start: Callable[[Any, Any, ImageLMConfig], Any]
-    mixture: type
-    task: Callable[[ImageLMConfig, "Transformer"], Task]
-    pictures: bool = False
+    transformer: type
+    paper: tuple[TokenizerConfig, int]
 
+    @abc.abstractmethod
+    def make_layout(
+        self, tokenizer: TokenizerConfig, num_text: int, transformer: Any
+    ) -> Any:
+        """Sequences of the codes of a tokenizer and so many text pieces."""
 
-KINDS = {
-    "lm": Kind(
-        "cogview",
-        cogview,
-        lambda params, layout, network: params,
-        Mixture,
-        lambda network, lm: LMTask(
-            network,
-            lm.layout.vocab.num_codes,
-            lm.mixture.code_noise,
-            image_start=lm.layout.image_start,
-        ),
-    ),
-    "ernie_vilg": Kind(
-        "ernie_vilg",
-        ernie_vilg,
-        ernie_vilg.start_from,
-        TwoWayMixture,
-        lambda network, lm: TwoWayTask(
-            network,
-            lm.layout.vocab,
-            lm.mixture.text_weight,
-            lm.mixture.answer_weight,
-        ),
-    ),
-    "end_to_end": Kind(
-        "ernie_vilg",
-        ernie_vilg,
-        ernie_vilg.start_from,
-        EndToEndConfig,
-        lambda network, lm: EndToEndTask(
-            network,
-            lm.layout.vocab,
-            lm.tokenizer.config,
-            lm.mixture,
-            lpips_params() if lm.mixture.perceptual else None,
-        ),
-        pictures=True,
-    ),
-}
+    @abc.abstractmethod
+    def make_network(self, transformer: Any, layout: Any) -> ImageLMConfig:
+        """The network of the section 'model' over these sequences."""
 
+    @abc.abstractmethod
+    def make_task(self, setup: Setup, lpips: Any = None) -> TransformerTask:
+        """The objective; ValueError for settings that do not fit each other.
 
-@dataclass(frozen=True)
-class Transformer:
-    """A transformer run before its data: both tokenizers, network and objective."""
+        lpips: of `lpips`, None not to train but look.
+        """
 
-    kind: Kind
-    tokenizer: Component
-    text: TextTokenizer
-    transformer: DecoderConfig
-    mixture: Mixture | TwoWayMixture | EndToEndConfig
+    def lpips(self, setup: Setup) -> Any:
+        """Weights of the perceptual distance, None if the objective has none."""
+        del setup
 
-    @classmethod
-    def of(
-        cls, config: Mapping[str, Any], sections: Mapping[str, Any]
-    ) -> "Transformer":
+    def examples(self, setup: Setup, splits: CodedSplits, split: str):
+        """(source of a split, function of its item and a generator -> example)."""
+        example = functools.partial(_example, setup.settings, setup.layout)
+        return splits.captions(split), example
+
+    def asks(self, settings: Any) -> bool:
+        """Whether the questions of data.questions are learnt."""
+        del settings
+        return False
+
+    def start(self, setup: Setup, task: Any, run: RunConfig) -> Any:
+        """Parameters to start from, those of data.weights; None is at random."""
+        del task
+        return self.given_weights(setup, run)
+
+    def given_weights(self, setup: Setup, run: RunConfig) -> Any:
+        """Parameters of the transformer in data.weights; None without."""
+        if not run.data.weights:
+            return None
+        weights = run.data.weights
+        params = self.adapt(model_folder.load(weights), setup.network)
+        path = model_folder.find_file(weights, "transformer.safetensors")
+        shapes = flatten(param_shapes(setup.network))
+        check_leaves(flatten(params), shapes, str(path))
+        return params
+
+    def adapt(self, there: Model, network: ImageLMConfig) -> Any:
+        """Parameters of a trained model as a start for `network`."""
+        del network
+        return there["transformer"].params
+
+    def model(self, setup: Setup, params: Any, sampler: Sampler) -> Model:
+        """The model of trained parameters."""
+        # The kernel chosen for the training machine is not a property of the model.
+        network = dataclasses.replace(setup.network, implementation="auto")
+        components = {
+            "tokenizer": setup.tokenizer,
+            "transformer": Component(network, params),
+        }
+        return Model(self.family, components, setup.layout, setup.text, sampler)
+
+    def setup(self, run: RunConfig) -> Setup:
         """Reads both tokenizers; UserError for what does not fit."""
-        data, name = sections["data"], config["task"]["name"]
-        kind = KINDS[name]
-        settings = kind.presets.TransformerConfig
-        transformer = section(settings, config.get("model", {}), "model")
-        mixture = task_section(kind.mixture, config)
-        asks = getattr(mixture, "questions", 0)
+        data, asks = run.data, self.asks(self.settings_of(run))
         if data.questions and not asks:
             raise UserError(
-                "data.questions is read only where task.questions, of task ernie_vilg "
-                "or end_to_end, is above 0: set that too, or leave both out"
+                "data.questions is read only where task.questions is above 0: set that "
+                "too, in a task that has it, or leave both out"
             )
-        for key in ("tokenizer", "text", *(["questions"] if asks else [])):
-            if not getattr(data, key):
-                raise UserError(f"config key 'data.{key}' is required for task {name}")
+        needed = {"tokenizer": data.tokenizer, "text": data.text}
+        needed |= {"questions": data.questions} if asks else {}
+        for key, value in needed.items():
+            if not value:
+                raise UserError(
+                    f"config key 'data.{key}' is required for task {run.name}"
+                )
         tokenizer = model_folder.load_component(data.tokenizer, "tokenizer")
         text = TextTokenizer.load(model_folder.find_text(data.text))
-        return cls(kind, tokenizer, text, transformer, mixture)
-
-    @property
-    def layout(self) -> Layout | TwoWayLayout:
-        """Of the sequences."""
-        sizes = self.tokenizer.config, self.text.size
-        return self.kind.presets.make_layout(*sizes, self.transformer)
-
-    @property
-    def network(self) -> ImageLMConfig:
-        """Of the transformer."""
-        return self.kind.presets.make_transformer(self.transformer, self.layout)
-
-    @property
-    def reconstructor(self) -> ReconstructorNetworkConfig:
-        """Of an end-to-end run."""
-        sizes = self.tokenizer.config, self.transformer.width
-        return ReconstructorNetworkConfig(self.mixture.reconstructor, *sizes)
-
-    @property
-    def task(self) -> Task:
-        """The objective; UserError for a network that cannot be."""
+        found = self._setup(run, tokenizer, text, text.size)
         try:
-            network = self.network
-            choose(network.implementation, network.dtype, sparse=False)
+            choose(found.network.implementation, found.network.dtype, sparse=False)
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error
+        return found
+
+    def _setup(self, run: RunConfig, tokenizer, text, num_text: int) -> Setup:
+        settings = self.settings_of(run)
+        transformer = section(self.transformer, run.model, "model")
         try:
-            return self.kind.task(network, self)
+            layout = self.make_layout(tokenizer.config, num_text, transformer)
+            network = self.make_network(transformer, layout)
+        except ValueError as error:
+            raise UserError(f"config section 'model': {error}") from error
+        return Setup(settings, transformer, tokenizer, text, layout, network)
+
+    def _task(self, setup: Setup, lpips: Any = None) -> TransformerTask:
+        try:
+            return self.make_task(setup, lpips)
         except ValueError as error:
             raise UserError(f"config section 'task': {error}") from error
 
-    def model(self, params: Any, sampler: Sampler) -> Model:
-        """The model of trained parameters."""
-        components = {"tokenizer": self.tokenizer}
-        if isinstance(self.mixture, EndToEndConfig):
-            found = params["reconstructor"]
-            components["reconstructor"] = Component(self.reconstructor, found)
-            params = params["transformer"]
-        # The kernel chosen for the training machine is not a property of the model.
-        network = dataclasses.replace(self.network, implementation="auto")
-        components["transformer"] = Component(network, params)
-        return Model(self.kind.family, components, self.layout, self.text, sampler)
+    def task(self, run: RunConfig) -> TransformerTask:
+        """The objective, without the weights of the perceptual distance."""
+        return self._task(self.setup(run))
 
+    def plan(self, run: RunConfig) -> Planned:
+        """Of the tokenizers in the section 'data', or of the paper's."""
+        if run.data.tokenizer:
+            setup = self.setup(run)
+        else:
+            config, num_text = self.paper
+            tokenizer = Component(config, {})
+            setup = self._setup(run, tokenizer, None, num_text)
+        layout = setup.layout
+        prompt_len = layout.prompts([()]).ids.shape[1]
+        num_codes = layout.vocab.num_codes
+        return Planned(self._task(setup), num_codes, prompt_len, layout.image_len)
 
-def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run:
-    """The run of a transformer over the data of the sections; codes are kept."""
-    data, sampling, task = sections["data"], sections["sample"], lm.task
-    manifest = records.read_manifest(data.path)
-    sources = sources_digest(data)
-    layout, fingerprint = lm.layout, f"{manifest.fingerprint}/{data.split}/{sources}"
-    asks = getattr(lm.mixture, "questions", 0)
-    if asks:
-        _check_answers(lm)
-        fingerprint += f"/{records.read_manifest(data.questions).fingerprint}"
-    if lm.kind.pictures and manifest.kind == records.CODES:
-        raise UserError(
-            f"{data.path} holds codes and no pictures, which an end-to-end run needs: "
-            "set data.path to the data set that was encoded"
+    def job(self, run: RunConfig, workdir: Path) -> Job:
+        """The objective over the codes of the splits, which are kept in `workdir`."""
+        setup = self.setup(run)
+        task = self._task(setup, self.lpips(setup))
+        digest = self.sources_digest(run)
+        splits = CodedSplits(
+            setup.tokenizer, setup.text, run.data, workdir / "codes", digest
+        )
+        return Job(
+            task,
+            batches(*self.examples(setup, splits, run.data.split), run.train),
+            eval_batches(*self.examples(setup, splits, run.data.eval_split), run),
+            ((run.train.sample_every, self._sampling(setup, run)),),
+            self._fingerprint(run, digest),
+            start_params=self.start(setup, task, run),
         )
 
-    def coded(split, path=data.path, what="captions"):
-        return _coded(lm, sections, workdir / "codes", path, split, sources, what)
+    def _fingerprint(self, run: RunConfig, digest: str) -> str:
+        data = run.data
+        parts = [records.read_manifest(data.path).fingerprint, data.split, digest]
+        if data.questions:
+            parts.append(records.read_manifest(data.questions).fingerprint)
+        return "/".join(parts)
 
-    def example(asked, item, rng):
-        drawn = lm.mixture.example(layout, *item, rng)
-        return drawn | (lm.mixture.answers(layout, asked, rng) if asked else {})
+    def _sampling(self, setup: Setup, run: RunConfig) -> Callable:
+        """The hook that shows images of the config's prompts."""
+        sample = run.sample
 
-    def pairs(split):
-        """(pairs, how an example is drawn from one) of a split."""
-        asked = coded(split, data.questions, "questions") if asks else None
-        if asked:
-            _say_what_is_cut(lm, asked, split)
-        return coded(split), functools.partial(example, asked)
-
-    def sample(step, train_state, logger):
-        if not sampling.prompts:
-            return
-        model = TextToImage(lm.model(train_state.ema, sampling.sampler))
-        drawn = model.generate(
-            sampling.prompts, sampling.num_images, sampling.seed
-        ).pixels
-        flat = drawn.reshape(-1, *drawn.shape[2:])
-        picture = grid(flat, sampling.num_images * 2)
-        logger.images(step, {"generated": np.asarray(picture)})
-
-    return Run(
-        task,
-        batches(*pairs(data.split), sections["train"]),
-        eval_batches(*pairs(data.eval_split), sections),
-        sample,
-        fingerprint,
-        _start(lm, task, sections),
-    )
-
-
-def _coded(
-    lm: Transformer, sections, codes: Path, path: str, split: str, sources: str, what
-):
-    """Pictures of a split as (texts, codes), with pixels where a kind needs them.
-
-    what: "captions" or "questions".
-    """
-    manifest, data = records.read_manifest(path), sections["data"]
-    held = manifest.contents.get(split)
-    # A split to evaluate on may be empty.
-    needed = split == data.split or manifest.counts.get(split)
-    if held is not None and needed and not held.get(what):
-        raise UserError(
-            f"split '{split}' of {path} has no {what}: set "
-            f"data.{'path' if what == 'captions' else what} to a data set with some"
-        )
-    texts_of = {"captions": captions_of, "questions": questions_of}[what]
-    texts_of = functools.partial(texts_of, lm.text)
-    if manifest.kind != records.CODES:
-        name = f"{split}-{manifest.fingerprint[:12]}-{sources}.safetensors"
-        source = records.open_split(path, split)
-        found = CodedSource.make(source, lm.tokenizer, texts_of, codes / name)
-        if what == "questions" or not lm.kind.pictures:
-            return found
-        return PicturedSource(found, source, lm.tokenizer.config.image_size)
-    if manifest.info["tokenizer"] != digest(lm.tokenizer):
-        raise UserError(
-            f"{path} was encoded with another tokenizer than {data.tokenizer}: "
-            f"set data.tokenizer to that one, or encode again with `cogjax encode`"
-        )
-    return CodedRecords(records.open_split(path, split, CodedExample), texts_of)
-
-
-def _check_answers(lm: Transformer) -> None:
-    """UserError for answers that have no positions."""
-    if lm.mixture.answer_len > lm.transformer.text_len:
-        raise UserError(
-            f"task.answer_len is {lm.mixture.answer_len}, more than model.text_len, "
-            f"{lm.transformer.text_len}: lower it or raise that"
-        )
-
-
-def _say_what_is_cut(lm: Transformer, asked: Sequence, split: str) -> None:
-    """Counts questions and answers that are longer than what is learnt of them."""
-    lengths = [
-        (len(question), len(answer))
-        for i in range(len(asked))
-        for question, answer in asked[i][0]
-    ]
-    limits = {
-        "model.text_len": lm.layout.text_len,
-        "task.answer_len": lm.mixture.answer_len,
-    }
-    for which, (setting, most) in enumerate(limits.items()):
-        of = [each[which] for each in lengths]
-        long = sum(length > most for length in of)
-        if long:
-            what = ("questions", "answers")[which]
-            say(
-                f"{long} of {len(of)} {what} of split '{split}' are cut to {most} "
-                f"pieces: all of the longest needs {setting} {max(of)}"
+        def hook(step, train_state, logger):
+            if not sample.prompts:
+                return
+            model = self.model(setup, train_state.ema, sample.sampler)
+            found = TextToImage(model).generate(
+                sample.prompts, sample.num_images, sample.seed
             )
+            pixels = found.pixels  # [prompts, images, y, x, 3]
+            flat = pixels.reshape(-1, *pixels.shape[2:])
+            sheet = grid(flat, sample.num_images * 2)
+            logger.images(step, {"generated": np.asarray(sheet)})
+
+        return hook
+
+    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> Path:
+        """Writes a model folder."""
+        model = self.model(self.setup(run), trained[0], run.sample.sampler)
+        return model_folder.save(model, out, dtype)
+
+    def sources_digest(self, run: RunConfig) -> str:
+        """Of both tokenizers."""
+        digest = hashlib.sha256()
+        tokenizer = model_folder.find_file(run.data.tokenizer, "tokenizer.safetensors")
+        for path in (tokenizer, model_folder.find_text(run.data.text)):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
 
 
-def _start(lm: Transformer, task: Task, sections: Mapping[str, Any]) -> Any:
-    """Parameters to start from; None is at random."""
-    weights = sections["data"].weights
-    found = there = None
-    if weights:
-        there = model_folder.load(weights)
-        path = model_folder.find_file(weights, "transformer.safetensors")
-        found = _transformer(lm, there, task.model.config, path)
-    if not isinstance(lm.mixture, EndToEndConfig):
-        return found
-    decoder = lm.mixture.start == "tokenizer"
-    if not weights and not decoder:
-        return None
-    params = jax.jit(task.init)(jax.random.key(sections["train"].seed))[0]
-    if weights:
-        params["transformer"] = found
-        own = there.components.get("reconstructor")
-        if own and own.config != lm.reconstructor:
-            raise UserError(
-                f"data.weights, {weights}, has another reconstructor than the config "
-                f"section 'task': set task.reconstructor to that, {own.config.settings}"
-            )
-        if own:
-            params["reconstructor"] = own.params
-            return params
-    if decoder:
-        own = decoder_of(lm.tokenizer.config, lm.tokenizer.params)
-        params["reconstructor"]["decoder"] = own
-        if lm.mixture.reconstructor.activation == "softmax":
-            head = params["transformer"]["token_embedding"]
-            head = head[: lm.layout.vocab.num_codes]
-            params["reconstructor"] |= expected_codes(
-                head, lm.tokenizer.state["codebook"]
-            )
-    return params
-
-
-def _transformer(
-    lm: Transformer, there: Model, network: ImageLMConfig, path: Path
-) -> Any:
-    """Parameters to start from; UserError for a model that does not fit."""
-    params = lm.kind.start(there["transformer"].params, there.layout, network)
-    check_leaves(flatten(params), flatten(param_shapes(network)), str(path))
-    return params
-
-
-@dataclass(frozen=True)
-class CodedSource:
-    """Random access to (texts of an image, its codes), all in memory.
-
-    texts: piece ids, as `captions_of` or `questions_of` gives them.
-    """
-
-    texts: tuple[tuple, ...]
-    codes: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def __getitem__(self, index: int):
-        return self.texts[index], self.codes[index]
-
-    @classmethod
-    def make(
-        cls,
-        source: Sequence[records.Example],
-        tokenizer: Component,
-        texts_of: Callable[[records.Example], tuple],
-        cache: Path,
-    ):
-        """Encodes a split with the image tokenizer, or reads an earlier encoding."""
-        items = [source[i] for i in range(len(source))]
-        texts = tuple(map(texts_of, items))
-        if cache.exists():
-            codes = load_tree(cache)["codes"]
-            if len(codes) == len(items):
-                return cls(texts, codes)
-        codes = _encode_items(tokenizer, items)
-        save_tree(cache, {"codes": codes}, None)
-        return cls(texts, codes)
-
-
-@dataclass(frozen=True)
-class PicturedSource:
-    """As `CodedSource`, and the pixels uint8 [size, size, 3], read when asked."""
-
-    coded: CodedSource
-    source: Sequence[records.Example]
-    size: int
-
-    def __len__(self) -> int:
-        return len(self.coded)
-
-    def __getitem__(self, index: int):
-        image = records.decode_image(self.source[index].image, self.size)
-        return *self.coded[index], image
-
-
-def _encode_items(
-    tokenizer: Component, items: Sequence[records.Example], batch_size: int = 64
-) -> np.ndarray:
-    """Codes int32 [n, grid * grid]; holds the pixels of one batch at a time."""
-    size, grid_size = tokenizer.config.image_size, tokenizer.config.grid
-    codes = [np.zeros((0, grid_size, grid_size), np.int32)]
-    arrays = jax.device_put((tokenizer.params, tokenizer.state))
-    tokenizer = Component(tokenizer.config, *arrays)
-    for start in range(0, len(items), batch_size):
-        chunk = items[start : start + batch_size]
-        images = np.stack([records.decode_image(item.image, size) for item in chunk])
-        codes.append(encode(tokenizer, images, batch_size))
-    return np.concatenate(codes).reshape(len(items), grid_size**2)
-
-
-def sources_digest(data: DataConfig) -> str:
-    """Part of a run's fingerprint: of both tokenizers."""
-    found = hashlib.sha256()
-    tokenizer = model_folder.find_file(data.tokenizer, "tokenizer.safetensors")
-    for path in (tokenizer, model_folder.find_text(data.text)):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:12]
+def _example(mixture: Any, layout: Any, item: Sequence, rng: np.random.Generator):
+    return mixture.example(layout, *item, rng)

@@ -6,28 +6,21 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.image_lm import (
-    PARAM_AXES,
-    ImageLM,
-    Training,
-    matrix_axes,
-)
+from cogjax.models.image_lm import Training
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops import losses
 from cogjax.ops.pivot_attention import draw_pivots
-from cogjax.tasks import resblock_scales as branches
+from cogjax.tasks import resblock_scales
+from cogjax.tasks.transformer import TransformerTask
+from cogjax.train.task import Cost, Pass
 
 
-class LMTask:
+class LMTask(TransformerTask):
     """Task over batches {"ids": int32 [b, t], "weights": float32 [b, t]}.
 
     weights[:, i] weighs the prediction of ids[:, i]; the loss is the weighted mean
     over the batch, over the whole padded vocabulary, in float32 (CogView's release).
     """
-
-    matrix_axes = staticmethod(matrix_axes)
-    param_axes = PARAM_AXES
-    rescale = staticmethod(branches.rescale)
 
     def __init__(
         self,
@@ -36,6 +29,7 @@ class LMTask:
         code_noise: float = 0.0,
         num_text: int = 0,
         image_start: int = 0,
+        length: int = 0,
     ):
         """Sets the network and the objective.
 
@@ -47,26 +41,23 @@ class LMTask:
         text competes with text only, codes with codes (DALL-E's objective): the same
         loss as with the other ids hidden, at about half the arithmetic of the head.
         image_start: above 0 the position of each sequence's first code; the other
-        tokens are then counted without the codes (`families/cogview/layout.py`).
+        tokens are then counted without the codes.
+        length: tokens of a training sequence, the last only a target; 0 is one more
+        than the network has positions.
         """
-        self.config = model
-        self.model = ImageLM(model)
+        super().__init__(model)
         self.num_codes = num_codes
         self.code_noise = code_noise
         self.num_text = num_text
         self.image_start = image_start
-        self.loss_scale = branches.needs_loss_scale(model)
-
-    def init(self, key: Array):
-        """Returns (params, state); the state holds the resblocks' gradient scales."""
-        return branches.init(self.model, key)
+        self.length = length or model.max_positions + 1
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass: (loss, (state, metrics))."""
-        params, scales = branches.scale(params, state, batch["ids"].size)
+        params, scales = resblock_scales.scale(params, state, batch["ids"].size)
         metrics = self._losses(params, batch, key, scales)
         loss = metrics.pop("loss")
-        return loss, (state, metrics | branches.metrics(state))
+        return loss, (state, metrics | resblock_scales.metrics(state))
 
     def eval_metrics(self, params, state, batch, key: Array):
         """Losses without dropout, in nats a token."""
@@ -76,6 +67,24 @@ class LMTask:
     def weights(self, batch) -> dict[str, Array]:
         """What loss and metrics are means over: the weights of their tokens in all."""
         return {name: jnp.sum(each) for name, each in self._weights(batch).items()}
+
+    def batch_spec(self, size: int):
+        """Ids and weights of whole sequences."""
+        shape = size, self.length
+        return {
+            "ids": jax.ShapeDtypeStruct(shape, jnp.int32),
+            "weights": jax.ShapeDtypeStruct(shape, jnp.float32),
+        }
+
+    def cost(self) -> Cost:
+        """One pass; with `num_text` text is scored among text, codes among codes."""
+        length = self.length - 1
+        live = scored = length * self.config.vocab_size
+        if self.num_text:
+            text = self.num_text - 1
+            scored = text * (self.config.vocab_size - self.num_codes)
+            scored += (length - text) * self.num_codes
+        return Cost((Pass(self.config, length, scored, live),))
 
     def _weights(self, batch) -> dict[str, Array]:
         """Of each token in each mean: float32 [b, t]."""

@@ -1,12 +1,13 @@
 """`fit`: restore or start, step, and do every periodic thing from one list."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -20,12 +21,11 @@ from cogjax.train.lock import lock_workdir
 from cogjax.train.metrics import Logger
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.processes import StopSignal, check_agreement, say
-from cogjax.train.session import Hook, Run
+from cogjax.train.session import Batch, Job, Session
 from cogjax.train.state import TrainState
-from cogjax.train.step import init_state, make_train_step, mean_metrics, weights_of
+from cogjax.train.step import init_state, make_train_step, mean_metrics
+from cogjax.train.task import Task
 from cogjax.train.watchdog import Watchdog
-
-Batch = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -82,92 +82,86 @@ class TrainConfig:
 
 
 def fit(
-    task: Any,
-    make_batches: Callable[[int], Iterator[Batch]],
-    config: TrainConfig,
-    optim: OptimConfig,
-    mesh: Mesh,
-    workdir: Path,
-    *,
-    hooks: Sequence[Hook] = (),
-    eval_batches: Iterable[Batch] | None = None,
-    fingerprint: str = "",
-    run_config: Mapping[str, Any] | None = None,
-    start_params: Any = None,
-    start_state: Any = None,
+    job: Job, config: TrainConfig, optim: OptimConfig, mesh: Mesh, workdir: Path
 ) -> TrainState:
-    """Trains `task` to `config.steps`, resuming whatever `workdir` holds.
+    """Trains `job.task` to `config.steps`, resuming whatever `workdir` holds.
 
-    `make_batches(k)` yields the batches from step k on. SIGTERM and SIGINT, to any
-    process, make all save the same step and exit with status 17; the same call then
-    continues bitwise. The entries of `start_params` and `start_state`, dicts, replace
-    those of a new run's random start (fine-tuning).
+    SIGTERM and SIGINT, to any process, make all save the same step and exit with status
+    17; the same call then continues bitwise.
     Raises UserError if the updates stay non-finite, if a checkpoint cannot be saved, if
     another trainer has the workdir, or if the processes differ in what they train.
     """
     check_batch(mesh, config.batch_size // config.accumulate)
-    check_agreement(run_config, fingerprint, config)
+    check_agreement(job.config, job.fingerprint, config)
     workdir.mkdir(parents=True, exist_ok=True)
     schedule = make_schedule(optim, config.steps)
-    tx = make_optimizer(optim, schedule, getattr(task, "matrix_axes", None))
+    tx = make_optimizer(optim, schedule, job.task.matrix_axes)
     with (
         StopSignal() as stop,
         lock_workdir(workdir),
         Watchdog(workdir, config.step_timeout) as watchdog,
     ):
-        given = {"params": start_params, "ema": start_params, "state": start_state}
         checkpoints, goodput = Checkpoints(workdir, config.keep), Goodput()
         with goodput.time("restore"):
             train_state, shardings, example_index = _start(
-                task, tx, config, mesh, checkpoints, fingerprint, given
+                job, tx, config, mesh, checkpoints
             )
-        # Of a run that goes on only here: what is refused leaves the earlier one's.
-        if run_config is not None and jax.process_index() == 0:
-            save_json(run_config, workdir / "config.json")
+        # After the restore: a start that is refused keeps the earlier config.json.
+        if job.config is not None and jax.process_index() == 0:
+            save_json(job.config, workdir / "config.json")
         logger = Logger(workdir, int(train_state.step))
         goodput.add("lost", logger.lost_seconds)
-        evaluate = (config.eval_every, _make_eval(task, eval_batches, mesh))
+        evaluate = (config.eval_every, _make_eval(job.task, job.eval_batches, mesh))
+        job = dataclasses.replace(job, hooks=(evaluate, *job.hooks))
         # Rounded up: with another batch size no example is seen twice.
         position = -(-example_index // config.batch_size)
         tools = checkpoints, logger, goodput, watchdog, stop
-        run = Run(config, mesh, fingerprint, (evaluate, *hooks), *tools, position)
-        step = make_step(task, tx, schedule, config, shardings, mesh)
+        session = Session(job, config, mesh, *tools, position)
+        step = make_step(job.task, tx, schedule, config, shardings, mesh)
         try:
-            return run.steps(step, train_state, make_batches(position))
+            return session.steps(step, train_state)
         finally:
-            run.close()
+            session.close()
 
 
-def _start(task, tx, config, mesh, checkpoints, fingerprint, given):
-    """(restored or fresh state on the mesh, its shardings, example index).
-
-    given: entries of a fresh state's fields, else they are those of `task.init`.
-    """
+def _start(job: Job, tx, config: TrainConfig, mesh: Mesh, checkpoints: Checkpoints):
+    """(restored or fresh state on the mesh, its shardings, example index)."""
 
     def init(key):
-        return init_state(task, tx, key)
+        return init_state(job.task, tx, key)
 
     key = jax.random.key(config.seed)
     abstract = jax.eval_shape(init, key)
-    shardings = tree_shardings(abstract, mesh, getattr(task, "param_axes", ()))
-    restored = checkpoints.restore(abstract, shardings, fingerprint)
+    shardings = tree_shardings(abstract, mesh, job.task.param_axes)
+    restored = checkpoints.restore(abstract, shardings, job.fingerprint)
     if restored is None:
         fresh = jax.jit(init, out_shardings=shardings)(key)
-        for name, entries in given.items():
-            field, places = getattr(fresh, name), getattr(shardings, name)
-            for key, value in (entries or {}).items():
-                value = jax.device_put(value, places[key])
-                # A copy: the step donates its arguments, each buffer once.
-                field = {**field, key: jax.tree.map(jax.numpy.copy, value)}
-            fresh = dataclasses.replace(fresh, **{name: field})
-        return fresh, shardings, 0
+        return _with_start(job, fresh, shardings), shardings, 0
     train_state, example_index = restored
     say(f"resuming at step {int(train_state.step)}")
     return train_state, shardings, example_index
 
 
+def _with_start(job: Job, fresh: TrainState, shardings: TrainState) -> TrainState:
+    """A fresh state with the entries that the job starts from."""
+
+    def replaced(entries, field, places):
+        # Copies: the step donates its arguments, each buffer once.
+        return field | {
+            name: jax.tree.map(jnp.copy, jax.device_put(value, places[name]))
+            for name, value in (entries or {}).items()
+        }
+
+    return dataclasses.replace(
+        fresh,
+        params=replaced(job.start_params, fresh.params, shardings.params),
+        ema=replaced(job.start_params, fresh.ema, shardings.ema),
+        state=replaced(job.start_state, fresh.state, shardings.state),
+    )
+
+
 def make_step(
-    task: Any,
+    task: Task,
     tx: Any,
     schedule: Any,
     config: TrainConfig,
@@ -186,7 +180,7 @@ def make_step(
     )
 
 
-def _make_eval(task, batches: Iterable[Batch] | None, mesh: Mesh):
+def _make_eval(task: Task, batches: Iterable[Batch] | None, mesh: Mesh):
     """A periodic action: the task's metrics of all batches, with the EMA weights."""
     if batches is None:
         return lambda step, train_state, logger: None
@@ -195,7 +189,7 @@ def _make_eval(task, batches: Iterable[Batch] | None, mesh: Mesh):
     @jax.jit
     def evaluate(params, state, batch):
         metrics = task.eval_metrics(params, state, batch, key)
-        return metrics, weights_of(task, batch)
+        return metrics, task.weights(batch)
 
     def action(step, train_state, logger):
         state = train_state.ema, train_state.state

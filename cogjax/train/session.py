@@ -1,10 +1,11 @@
 """The loop over steps, and all that happens between them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from cogjax.errors import UserError
@@ -15,24 +16,48 @@ from cogjax.train.metrics import Logger
 from cogjax.train.processes import StopSignal, say
 from cogjax.train.report import Report
 from cogjax.train.state import TrainState
+from cogjax.train.task import Task
 from cogjax.train.watchdog import Watchdog
 
 EXIT_INTERRUPTED = 17
 Hook = tuple[int, Callable[[int, TrainState, Logger], None]]
+Batch = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run trains, and on what.
+
+    batches: function of a step that yields the batches from that step on. eval_batches:
+    all of one evaluation. hooks: (every so many steps, what is then called with step,
+    state and logger). fingerprint: of the data and of whatever else the batches come
+    from; a run does not go on with another. config: resolved, saved beside the
+    checkpoints. start_params, start_state: entries that replace those of a new run's
+    random start (fine-tuning).
+    """
+
+    task: Task
+    batches: Callable[[int], Iterator[Batch]]
+    eval_batches: Iterable[Batch] | None = None
+    hooks: Sequence[Hook] = ()
+    fingerprint: str = ""
+    config: Mapping[str, Any] | None = None
+    start_params: Mapping[str, Any] | None = None
+    start_state: Mapping[str, Any] | None = None
 
 
 @dataclass
-class Run:
+class Session:
     """One call of `fit`, from the restored state on.
 
-    position: batches of the data that were used so far. It is what is saved of the
-    data, as the index of the next example; it is ahead of the step after a roll-back.
+    config: the `TrainConfig`. position: batches of the data that were used so far. It
+    is what is saved of the data, as the index of the next example; it is ahead of the
+    step after a roll-back.
     """
 
+    job: Job
     config: Any
     mesh: Mesh
-    fingerprint: str
-    hooks: Sequence[Hook]
     checkpoints: Checkpoints
     logger: Logger
     goodput: Goodput
@@ -42,8 +67,9 @@ class Run:
     number: int = field(default=0, init=False)
     rollbacks: int = field(default=0, init=False)
 
-    def steps(self, step, train_state: TrainState, batches: Iterator) -> TrainState:
+    def steps(self, step, train_state: TrainState) -> TrainState:
         """Steps to the end of the run; returns the last state."""
+        batches = self.job.batches(self.position)
         self.number, kind = int(train_state.step), "compile"
         with Report(self.config, self.number, self.logger) as report:
             while self.number < self.config.steps:
@@ -79,7 +105,7 @@ class Run:
         # First: what a hook stumbles over must not cost the steps before it.
         if self._due(self.config.save_every):
             self._save(train_state)
-        for every, action in self.hooks:
+        for every, action in self.job.hooks:
             if self._due(every):
                 self.watchdog.expect_long()
                 with self.goodput.time("eval"):
@@ -93,7 +119,7 @@ class Run:
         self.watchdog.expect_long()
         example_index = self.position * self.config.batch_size
         with self.goodput.time("save"):
-            self.checkpoints.save(train_state, example_index, self.fingerprint)
+            self.checkpoints.save(train_state, example_index, self.job.fingerprint)
         self.logger.scalars(self.number, self.goodput.take())
 
     def _stop(self, bad_steps: int, train_state: TrainState) -> None:
@@ -141,7 +167,7 @@ class Run:
             restored, _ = self.checkpoints.restore(
                 shapes,
                 jax.tree.map(lambda leaf: leaf.sharding, shapes),
-                self.fingerprint,
+                self.job.fingerprint,
                 before=spike,
             )
         self.number = int(restored.step)

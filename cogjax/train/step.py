@@ -1,14 +1,7 @@
-"""One training step, pure and jitted once.
+"""One training step, pure and jitted once."""
 
-A batch may be cut into parts, and an evaluation into batches. Loss, gradients and
-metrics are means over them. A task with `weights(batch) -> {name: sum of what it is a
-mean over}` says how much each counts in "loss" and in a metric, else all count alike:
-what is a mean over the whole is then the same in parts. Usage of codes is no such mean,
-nor is a discriminator's adaptive weight.
-"""
-
+import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -18,9 +11,10 @@ from jax import Array
 
 from cogjax.train.loss_scale import SMALLEST, next_loss_scale, start_loss_scale
 from cogjax.train.state import TrainState
+from cogjax.train.task import Task
 
 
-def init_state(task: Any, tx: optax.GradientTransformation, key: Array) -> TrainState:
+def init_state(task: Task, tx: optax.GradientTransformation, key: Array) -> TrainState:
     """The state before the first step."""
     init_key, run_key = jax.random.split(key)
     params, state = task.init(init_key)
@@ -33,12 +27,12 @@ def init_state(task: Any, tx: optax.GradientTransformation, key: Array) -> Train
         ema=jax.tree.map(jnp.copy, params),
         key=jax.random.key_data(run_key),
         bad_steps=jnp.zeros((), jnp.int32),
-        loss_scale=start_loss_scale() if getattr(task, "loss_scale", False) else {},
+        loss_scale=start_loss_scale() if task.loss_scale else {},
     )
 
 
 def make_train_step(
-    task: Any,
+    task: Task,
     tx: optax.GradientTransformation,
     schedule: optax.Schedule,
     *,
@@ -47,13 +41,14 @@ def make_train_step(
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """Returns `step(train_state, batch) -> (train_state, scalar metrics)`.
 
-    A batch is cut into `accumulate` parts. If the loss or a gradient is not finite the
-    whole update is dropped, task state and EMA included, and only the counters and
-    scales advance. Finiteness is decided on global values, so all processes agree.
+    A batch is cut into `accumulate` parts. Loss, gradients and metrics are means over
+    them, weighed by `task.weights`: what is a mean over the batch is then the same in
+    parts. Usage of codes is none, nor a discriminator's adaptive weight.
 
-    A task with `loss_scale` True has its loss scaled. One with scales in its own state
-    has `rescale(state, grads) -> (state, searching)`. While the loss is finite and a
-    scale can fall further, a dropped update does not count among the `bad_steps`.
+    If the loss or a gradient is not finite the whole update is dropped, task state and
+    EMA included, and only the counters and scales advance. Finiteness is decided on
+    global values, so all processes agree. While the loss is finite and a scale can fall
+    further, a dropped update does not count among the `bad_steps`.
     """
 
     def step(train_state: TrainState, batch):
@@ -63,14 +58,13 @@ def make_train_step(
         state, grads, metrics = _gradients(task, train_state, batch, key, accumulate)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        kept = jax.lax.cond(
+        params, opt_state, ema, state = jax.lax.cond(
             finite,
             lambda old: (*_update(tx, grads, old, train_state.step, ema_decay), state),
             lambda old: (*old, train_state.state),
             (train_state.params, train_state.opt_state, train_state.ema),
         )
-        params, opt_state, ema, state = kept
-        state, searching = _rescale(task, state, grads)
+        state, searching = task.after_gradients(state, grads)
         loss_scale = train_state.loss_scale
         if loss_scale:
             searching |= loss_scale["scale"] > SMALLEST
@@ -78,22 +72,18 @@ def make_train_step(
             loss_scale = next_loss_scale(loss_scale, finite)
         searching &= jnp.isfinite(metrics["loss"])
         bad_steps = jnp.where(finite, 0, train_state.bad_steps + ~searching)
-        metrics |= {
-            "grad_norm": norm,
-            "lr": schedule(train_state.step),
-            "bad_steps": bad_steps,
-        }
-        new = TrainState(
+        metrics |= {"grad_norm": norm, "lr": schedule(train_state.step)}
+        new = dataclasses.replace(
+            train_state,
             step=train_state.step + 1,
             params=params,
             opt_state=opt_state,
             state=state,
             ema=ema,
-            key=train_state.key,
             bad_steps=bad_steps,
             loss_scale=loss_scale,
         )
-        return new, metrics
+        return new, metrics | {"bad_steps": bad_steps}
 
     return step
 
@@ -109,33 +99,21 @@ def _update(tx, grads, old, step: Array, ema_decay: float):
     return params, opt_state, ema
 
 
-def _rescale(task, state, grads):
-    """(task state with its next gradient scales, whether one may fall further)."""
-    if not hasattr(task, "rescale"):
-        return state, jnp.zeros((), bool)
-    return task.rescale(state, grads)
-
-
 def mean_metrics(rows: Any, weights: dict[str, Array]) -> dict[str, Array]:
     """Means over n parts or batches: {name: [n]} -> {name: scalar}.
 
     weights: of a name in each part, [n], as `task.weights` gives them; others are even.
     """
     return {
-        name: jnp.sum(values * _shares(weights.get(name, jnp.ones(len(values)))))
+        name: jnp.sum(values * _shares(weights.get(name), len(values)))
         for name, values in rows.items()
     }
 
 
-def _shares(weights: Array) -> Array:
-    """[n] -> [n] of sum 1, or all 0."""
-    total = jnp.sum(weights)
-    return weights / jnp.where(total > 0, total, 1)
-
-
-def weights_of(task: Any, batch: Any) -> dict[str, Array]:
-    """Weights of a batch in `mean_metrics`, scalars; none if all batches are even."""
-    return task.weights(batch) if hasattr(task, "weights") else {}
+def _shares(weights: Array | None, count: int) -> Array:
+    """Weights [n] that add up to 1, or to 0 if all are 0; None are even ones."""
+    weights = jnp.ones(count) if weights is None else weights
+    return weights / jnp.maximum(jnp.sum(weights), 1e-9)
 
 
 def _gradients(task, train_state, batch, key, accumulate):
@@ -150,9 +128,8 @@ def _gradients(task, train_state, batch, key, accumulate):
 
     def part(state, inputs):
         index, part_batch = inputs
-        if "step" in state:
-            # What a task counts are updates, not parts of one.
-            state = {**state, "step": train_state.state["step"]}
+        # What a task counts are updates, not parts of one.
+        state = {**state, **{name: train_state.state[name] for name in task.counters}}
         (_, (loss, (state, metrics))), grads = grad_fn(
             train_state.params, state, part_batch, jax.random.fold_in(key, index)
         )
@@ -166,8 +143,8 @@ def _gradients(task, train_state, batch, key, accumulate):
         lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0),
         batch,
     )
-    weights = jax.vmap(partial(weights_of, task))(parts)
-    shares = _shares(weights.get("loss", jnp.ones(accumulate)))
+    weights = jax.vmap(task.weights)(parts)
+    shares = _shares(weights.get("loss"), accumulate)
 
     def add(carry, inputs):
         state, total = carry

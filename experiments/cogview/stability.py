@@ -30,6 +30,7 @@ from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.tasks.lm import LMTask
 from cogjax.train.loop import TrainConfig, fit
 from cogjax.train.optim import OptimConfig
+from cogjax.train.session import Job
 
 RECIPES = {
     "pre-LN, plain": {"sandwich": False, "alpha": 1.0, "norm_scope": "none"},
@@ -196,14 +197,15 @@ def run(recipe: str, dtype: str, seed: int, folder: Path, steps: int) -> dict:
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     held_out = list(itertools.islice(batches(seed, 10**6), EVAL_BATCHES))
     task = LMTask(config, NUM_CODES)
-    settings = {
-        "hooks": ((PROBE_EVERY, probe),),
-        "eval_batches": held_out,
-        "start_params": start_params(task, seed),
-    }
+    job = Job(
+        task,
+        functools.partial(batches, seed),
+        held_out,
+        hooks=((PROBE_EVERY, probe),),
+        start_params=start_params(task, seed),
+    )
     try:
-        source = functools.partial(batches, seed)
-        fit(task, source, train, optim, mesh, folder, **settings)
+        fit(job, train, optim, mesh, folder)
     except UserError as error:
         stopped = str(error)
     found = {

@@ -28,9 +28,10 @@ from cogjax.models.reconstructor import KINDS, VQVAEDecoder, decoder_of
 from cogjax.pipelines import tokenize as image_codes
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step
+from cogjax.train.task import Task
 
 
-class DecoderTask:
+class DecoderTask(Task):
     """Task over {"codes": int32 [b, grid, grid], "image": uint8 [b, y, x, 3]}."""
 
     def __init__(self, tokenizer: Component):

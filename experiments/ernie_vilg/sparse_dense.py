@@ -49,8 +49,7 @@ from cogjax.sampling.tokens.autoregressive import (
     prefill,
 )
 from cogjax.stages import run as launch
-from cogjax.stages import transformer as runs
-from cogjax.stages.sections import sections_of
+from cogjax.stages.sections import RunConfig
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step
@@ -197,10 +196,9 @@ def train(form: str, seed: int, args: argparse.Namespace, folder: Path) -> dict:
 
 def held_out(config: dict[str, Any], folder: Path) -> list[float]:
     """Loss of both directions of each held-out picture, by the averaged weights."""
-    sections = sections_of(config)
-    lm = runs.Transformer.of(config, sections)
-    task = lm.task
-    params, _ = restore_params(folder, "ema")
+    job = launch.find_stage(config).job(RunConfig.of(config), folder)
+    task = job.task
+    params, *_ = restore_params(folder, "ema")
 
     @jax.jit
     def losses(params, batch):
@@ -208,8 +206,8 @@ def held_out(config: dict[str, Any], folder: Path) -> list[float]:
         text, weights = task.text_losses(params, batch["to_text"])
         return jnp.sum(image, 1) + jnp.sum(text * weights, 1)
 
-    batches = runs.make_run(lm, sections, folder).eval_batches
-    return np.concatenate([losses(params, batch) for batch in batches]).tolist()
+    found = [losses(params, batch) for batch in job.eval_batches]
+    return np.concatenate(found).tolist()
 
 
 def once(path: Path, make: Callable[[], Any]) -> Any:

@@ -22,6 +22,7 @@ from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.stages import run as launch
 from cogjax.train.loop import TrainConfig, fit
 from cogjax.train.optim import OptimConfig
+from cogjax.train.session import Job
 from tests.train.toy import Line, digest, make_batches
 
 BATCH = 8
@@ -110,16 +111,13 @@ def train(workdir: Path, options: Options):
     optim = OptimConfig(lr=options.lr, warmup=1, schedule="constant")
     devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:1]
     mesh = make_mesh(MeshConfig(), devices)
-    return fit(
+    job = Job(
         Line(),
         lambda start: batches(start, options),
-        config,
-        optim,
-        mesh,
-        workdir,
         fingerprint=options.fingerprint,
-        run_config={"optim": {"lr": options.lr}},
+        config={"optim": {"lr": options.lr}},
     )
+    return fit(job, config, optim, mesh, workdir)
 
 
 def train_config(workdir: Path, options: Options):

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from cogjax import config, model_folder
-from cogjax.data.codes import CodedExample, CodedRecords, captions_of
+from cogjax.data.codes import CodedExample, CodedRecords, CodedSource, captions_of
 from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example, open_split, read_manifest
 from cogjax.errors import UserError
 from cogjax.model import Model, digest
-from cogjax.stages import encode, transformer
+from cogjax.pipelines import tokenize
+from cogjax.stages import coded as coding
+from cogjax.stages import encode
 from cogjax.stages import run as launch
-from cogjax.stages.transformer import CodedSource
 
 ROOT = Path(__file__).parents[1]
 COUNTS = {"train": 22, "val": 6, "empty": 0}
@@ -73,7 +74,8 @@ def test_the_same_as_codes_in_memory(coded, data, nano_folder, tmp_path, split):
     pictures = open_split(data, split)
     cache = tmp_path / "codes.safetensors"
     texts = functools.partial(captions_of, model.text)
-    wanted = CodedSource.make(pictures, model["tokenizer"], texts, cache)
+    make = functools.partial(tokenize.encode, model["tokenizer"])
+    wanted = CodedSource.make(pictures, make, 16, texts, cache)
     found = CodedRecords(open_split(coded, split, CodedExample), texts)
     assert len(found) == len(wanted) == COUNTS[split]
     for i in range(len(wanted)):
@@ -257,7 +259,7 @@ def sources(coded, data, monkeypatch):
 
     def both():
         yield "pictures", data
-        monkeypatch.setattr(transformer, "encode", None)
+        monkeypatch.setattr(coding, "encode", None)
         yield "codes", coded
 
     return both()
@@ -268,9 +270,9 @@ def test_batches_of_codes_are_those_of_pictures(
 ):
     seen = {}
 
-    def fit(task, batches, *_, eval_batches, **__):
-        stream = batches(0)
-        seen[name] = [next(stream) for _ in range(5)] + eval_batches
+    def fit(job, *_):
+        stream = job.batches(0)
+        seen[name] = [next(stream) for _ in range(5)] + job.eval_batches
 
     monkeypatch.setattr(launch, "fit", fit)
     monkeypatch.setattr(launch, "export", lambda *_: None)

@@ -11,18 +11,14 @@ import pytest
 
 import cogjax
 from cogjax import config
-from cogjax.data.codes import captions_of
+from cogjax.data.codes import CodedSource, captions_of
 from cogjax.data.records import DatasetBuilder, open_split
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
 from cogjax.model import Model
-from cogjax.model_folder import (
-    load,
-    load_component,
-    save,
-)
+from cogjax.model_folder import load_component, save
+from cogjax.pipelines import tokenize
 from cogjax.stages import run as launch
-from cogjax.stages.transformer import CodedSource
 
 EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
@@ -205,21 +201,32 @@ def test_a_transformer_needs_both_tokenizers(nano_data, nano_folder, key):
 def test_unknown_task(nano_data, nano_folder):
     run = nano("tokenizer", nano_data, nano_folder)
     run["task"]["name"] = "gan"
-    names = "vq, vqgan, decoder, lm, ernie_vilg, end_to_end"
-    with pytest.raises(UserError, match=f"expects {names}, got 'gan'"):
+    with pytest.raises(UserError, match="unknown task 'gan': did you mean 'vqgan'"):
         launch.describe(run)
+    run["task"]["name"] = "magic"
+    with pytest.raises(UserError, match="known are vq, lm, dalle, ernie_vilg, end_to"):
+        launch.describe(run)
+
+
+def test_what_is_only_planned_cannot_be_trained(tmp_path):
+    run = config.load("experiments/dalle/paper.py") | {"data": {"path": "here"}}
+    with pytest.raises(UserError, match="task 'dalle' cannot be trained yet"):
+        launch.train(run, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
     from cogjax.data.records import open_split
+    from cogjax.model_folder import load
 
-    model = load(nano_folder)
+    parts = load(nano_folder)
     source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
-    texts = functools.partial(captions_of, model.text)
-    made = CodedSource.make(source, model["tokenizer"], texts, cache)
+    texts = functools.partial(captions_of, parts.text)
+    encode = functools.partial(tokenize.encode, parts.tokenizer)
+    made = CodedSource.make(source, encode, 16, texts, cache)
     assert made.codes.shape == (10, 16)
-    again = CodedSource.make(source, None, texts, cache)
+    again = CodedSource.make(source, None, 16, texts, cache)
     np.testing.assert_array_equal(made.codes, again.codes)
     pieces, codes = again[3]
-    assert pieces[0] == tuple(model.text.encode("a red apple 3"))
+    assert pieces[0] == tuple(parts.text.encode("a red apple 3"))
     np.testing.assert_array_equal(codes, made.codes[3])

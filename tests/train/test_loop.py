@@ -16,10 +16,11 @@ from cogjax.train.checkpoint import restore_params
 from cogjax.train.lock import lock_workdir
 from cogjax.train.loop import TrainConfig, fit
 from cogjax.train.optim import OptimConfig
-from cogjax.train.session import EXIT_INTERRUPTED
+from cogjax.train.session import EXIT_INTERRUPTED, Job
 from tests.train.toy import Line, digest, make_batches
 
 OPTIM = OptimConfig(lr=0.1, warmup=1, schedule="constant")
+JOB = Job(Line(), make_batches)
 
 
 def train(workdir, steps, batches=make_batches, devices=1, **kwargs):
@@ -35,7 +36,7 @@ def train(workdir, steps, batches=make_batches, devices=1, **kwargs):
         max_rollbacks=kwargs.pop("max_rollbacks", 0),
     )
     mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
-    return fit(Line(), batches, config, OPTIM, mesh, workdir, **kwargs)
+    return fit(Job(Line(), batches, **kwargs), config, OPTIM, mesh, workdir)
 
 
 def read_rows(workdir):
@@ -98,7 +99,7 @@ def test_changed_shape_is_named(uninterrupted):
     config = TrainConfig(steps=14, batch_size=8)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     with pytest.raises(UserError, match=r"\(8, 2\).*\(8, 4\)"):
-        fit(Wider(), make_batches, config, OPTIM, mesh, uninterrupted[0])
+        fit(Job(Wider(), make_batches), config, OPTIM, mesh, uninterrupted[0])
 
 
 def test_restore_on_more_devices(uninterrupted, tmp_path):
@@ -131,7 +132,7 @@ def test_persistent_nan_stops_with_the_last_good_weights(tmp_path):
 def test_batch_must_divide_over_devices(tmp_path):
     with pytest.raises(UserError, match="multiple of data x fsdp devices, 8"):
         config = TrainConfig(steps=1, batch_size=12)
-        fit(Line(), make_batches, config, OPTIM, make_mesh(MeshConfig()), tmp_path)
+        fit(JOB, config, OPTIM, make_mesh(MeshConfig()), tmp_path)
 
 
 def spiking(start):
@@ -202,7 +203,7 @@ def test_another_batch_size_goes_on_at_the_same_example(tmp_path):
     train(tmp_path, 6, noted)
     config = TrainConfig(steps=8, batch_size=16, eval_every=0)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    fit(Line(), noted, config, OPTIM, mesh, tmp_path)
+    fit(Job(Line(), noted), config, OPTIM, mesh, tmp_path)
     assert starts == [0, 3]
 
 

@@ -7,9 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cogjax.train.task import Task
 
-class Line:
-    """Fits y = x @ w; the state counts examples and calls, noise comes from the key."""
+
+class Line(Task):
+    """Fits y = x @ w; the state counts examples and updates, noise is of the key."""
+
+    counters = ("step",)
 
     def init(self, key):
         params = {"w": jax.random.normal(key, (8, 2)), "bias": jnp.zeros(2)}
@@ -25,10 +29,6 @@ class Line:
         seen, step = state["seen"] + batch["x"].shape[0], state["step"] + 1
         state = {"seen": seen, "step": step}
         return loss, (state, {"error": jnp.mean(jnp.abs(error))})
-
-    def eval_metrics(self, params, state, batch, key):
-        loss, _ = self.loss(params, state, batch, key)
-        return {"loss": loss}
 
 
 def make_batches(start_step, poison=()):

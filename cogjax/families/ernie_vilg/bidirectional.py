@@ -16,28 +16,24 @@ from jax import Array
 
 from cogjax.data.vocab import Vocab
 from cogjax.models.image_lm import (
-    PARAM_AXES,
     ImageLM,
     Training,
-    matrix_axes,
 )
 from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
 from cogjax.ops import losses
 from cogjax.parallel.axes import constrain
-from cogjax.tasks import resblock_scales as branches
+from cogjax.tasks import resblock_scales
+from cogjax.tasks.transformer import TransformerTask
+from cogjax.train.task import Cost, Pass
 
 
-class TwoWayTask:
+class TwoWayTask(TransformerTask):
     """Task over {"to_image": [b, m + n], "to_text": [b, n + k (m + 1)]} of int32.
 
     m text positions, n codes and k captions, laid out by `layout.py` beside this file.
     With questions also "asked": [b, n], pictures, and "answers": [b, q, m + a + 1], q
     questions about each.
     """
-
-    matrix_axes = staticmethod(matrix_axes)
-    param_axes = PARAM_AXES
-    rescale = staticmethod(branches.rescale)
 
     def __init__(
         self,
@@ -47,24 +43,18 @@ class TwoWayTask:
         answer_weight: float = 1.0,
     ):
         """model: the network of text to image; its codes have rows and columns."""
-        self.config = model
-        self.model = ImageLM(model)
+        super().__init__(model)
         text, image = model.sequence.segments
         self.num_text, self.num_codes = text.length, image.length
         self.text_weight, self.answer_weight = text_weight, answer_weight
         self.vocab = vocab
-        self.loss_scale = branches.needs_loss_scale(model)
-
-    def init(self, key: Array):
-        """Returns (params, state); the state holds the resblocks' gradient scales."""
-        return branches.init(self.model, key)
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass in each direction: (loss, (state, metrics))."""
         # The loss is a sum over tokens: M counts examples (`ops/gradient_scale`).
-        params, scales = branches.scale(params, state, len(batch["to_text"]))
+        params, scales = resblock_scales.scale(params, state, len(batch["to_text"]))
         loss, metrics, _ = self.both(params, batch, key, scales)
-        metrics |= branches.metrics(state)
+        metrics |= resblock_scales.metrics(state)
         return loss, (state, metrics)
 
     def eval_metrics(self, params, state, batch, key: Array):
@@ -80,6 +70,26 @@ class TwoWayTask:
             answers = batch["answers"][..., self.num_text :]
             counted["answer_loss"] = self._counted(answers)
         return {name: jnp.sum(each) for name, each in counted.items()}
+
+    def batch_spec(self, size: int):
+        """Both directions, one caption an image and no questions."""
+        length = self.num_text + self.num_codes
+        return {
+            "to_image": jax.ShapeDtypeStruct((size, length), jnp.int32),
+            "to_text": jax.ShapeDtypeStruct((size, length + 1), jnp.int32),
+        }
+
+    def cost(self, read_last: bool = False) -> Cost:
+        """Two passes, of one caption and no questions.
+
+        All codes are scored among codes, all text among text and commands. read_last:
+        whether the last code, of which nothing is predicted, is read too.
+        """
+        codes = self.num_codes * self.vocab.num_codes
+        text = self.num_text * (self.vocab.size - self.vocab.text_start)
+        length = self.num_text + self.num_codes
+        to_image = Pass(self.config, length - 1 + read_last, codes, codes)
+        return Cost((to_image, Pass(image_to_text(self.config), length, text, text)))
 
     def both(self, params, batch, key=None, scales=None, at_codes=False):
         """(loss, metrics in nats, states [b, n, d] of `image_outputs`).

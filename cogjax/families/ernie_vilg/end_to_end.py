@@ -13,7 +13,7 @@ log-likelihood. factor: with `reduction` "code" the number of codes, so that the
 a picture that a code stands for weighs as the loss of that code does at any size;
 "sum" the number of values, which makes logit-Laplace the likelihood of the picture; or
 "mean", 1. The discriminator D, whose own loss is added too, and its weight w are those
-of VQGAN, `tasks/gan.py`: the paper left it out for fear of instability.
+of `tasks/adversarial.py`: the paper left it out for fear of instability.
 """
 
 from collections.abc import Sequence
@@ -39,12 +39,14 @@ from cogjax.models.registry import kind_of
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vgg import mean_lpips
 from cogjax.ops import adversarial, losses
-from cogjax.tasks import resblock_scales as branches
-from cogjax.tasks.adversarial import Judge
+from cogjax.tasks import resblock_scales
+from cogjax.tasks.adversarial import AdversarialConfig, AdversarialLoss
+from cogjax.tasks.tokenizer import image_spec
+from cogjax.train.task import Cost, Extra, Task
 
 
 @dataclass(frozen=True)
-class EndToEndConfig(TwoWayMixture):
+class EndToEndConfig(TwoWayMixture, AdversarialConfig):
     """Objective, and how examples are drawn.
 
     end_to_end: False stops the gradient at the states: two stages in one run, of a
@@ -52,8 +54,8 @@ class EndToEndConfig(TwoWayMixture):
     of the reconstruction. pixels: its norm; "logit_laplace" is that of the kind "dvae".
     perceptual: weight of LPIPS in it, 0 is off. start: of the reconstructor, at random;
     or the decoder from the image tokenizer's, and a map with a softmax from the
-    transformer's head and the codebook. disc_weight: of a discriminator from step
-    `disc_start` on, 0 is off; it and the rest of `disc_` are as in `GANConfig`.
+    transformer's head and the codebook. There is no discriminator unless `disc_weight`
+    is above 0.
     """
 
     reconstructor: ReconstructorConfig = ReconstructorConfig()
@@ -65,12 +67,10 @@ class EndToEndConfig(TwoWayMixture):
     start: Literal["random", "tokenizer"] = "random"
     disc_weight: float = 0.0
     disc_start: int = 0
-    disc_layers: int = 3
-    disc_width: int = 64
-    adaptive: bool = True
 
     def __post_init__(self):
-        super().__post_init__()
+        TwoWayMixture.__post_init__(self)
+        AdversarialConfig.__post_init__(self)
         kind = self.reconstructor.kind
         if self.pixels == "logit_laplace" and kind != "dvae":
             raise ValueError(
@@ -83,10 +83,8 @@ class EndToEndConfig(TwoWayMixture):
                 "disc_weight needs reconstructor.kind "
                 f"{' or '.join(map(repr, kinds))}, got {kind!r}"
             )
-        if min(self.weight, self.perceptual, self.disc_weight, self.disc_start) < 0:
+        if min(self.weight, self.perceptual) < 0:
             raise ValueError("weights and disc_start must not be negative")
-        if min(self.disc_layers, self.disc_width) < 1:
-            raise ValueError("disc_layers and disc_width must be above 0")
 
     def example(
         self,
@@ -100,7 +98,7 @@ class EndToEndConfig(TwoWayMixture):
         return {**super().example(layout, texts, codes, rng), "image": image}
 
 
-class EndToEndTask:
+class EndToEndTask(Task):
     """Task over batches of `TwoWayTask` and {"image": uint8 [b, y, x, 3]}.
 
     Parameters are {"transformer": ..., "reconstructor": ...}, with a discriminator
@@ -137,37 +135,38 @@ class EndToEndTask:
                 f"which the image tokenizer is, got {kind!r}"
             )
         self._lpips = lpips if config.perceptual else None
-        self._judge = None
+        self._adversary = None
         if config.disc_weight:
             side = reconstructor.KINDS[kind].side
-            self._judge = Judge(config, tokenizer.image_size, side)
+            self._adversary = AdversarialLoss(config, tokenizer.image_size, side)
+            self.counters = ("step",)
         self.loss_scale = self.generation.loss_scale
         # Fails here for a decoder that cannot be.
         reconstructor.param_shapes(network)
 
     def init(self, key: Array):
         """Returns (params, state); the state holds the resblocks' gradient scales."""
-        lm_key, reconstructor_key, judge_key = jax.random.split(key, 3)
+        lm_key, reconstructor_key, disc_key = jax.random.split(key, 3)
         transformer, state = self.generation.init(lm_key)
         network = self.reconstructor.config
         states = jnp.zeros((1, network.tokenizer.grid**2, network.states_width))
         decoder = self.reconstructor.init(reconstructor_key, states)["params"]
         params = {"transformer": transformer, "reconstructor": decoder}
-        if self._judge:
-            params["discriminator"] = self._judge.init(judge_key)
+        if self._adversary:
+            params["discriminator"] = self._adversary.init(disc_key)
             state = {**state, "step": jnp.zeros((), jnp.int32)}
         return params, state
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass of all three: (loss, (state, metrics))."""
-        steps, of_branches = _parted(state)
-        transformer, scales = branches.scale(
-            params["transformer"], of_branches, len(batch["image"])
+        steps, held = _parted(state)
+        transformer, scales = resblock_scales.scale(
+            params["transformer"], held, len(batch["image"])
         )
         params = {**params, "transformer": transformer}
         loss, metrics = self._all(params, batch, key, scales, steps.get("step"))
         steps = {name: count + 1 for name, count in steps.items()}
-        return loss, ({**state, **steps}, metrics | branches.metrics(of_branches))
+        return loss, ({**state, **steps}, metrics | resblock_scales.metrics(held))
 
     def eval_metrics(self, params, state, batch, key: Array):
         """As of `TwoWayTask`; of the pictures the mean error and the PSNR in dB."""
@@ -180,12 +179,39 @@ class EndToEndTask:
         """As of `TwoWayTask`; the pictures' means are over pictures of one size."""
         return self.generation.weights(batch)
 
-    @staticmethod
-    def rescale(state, grads):
-        """As `branches.rescale`, of the transformer's gradients."""
-        steps, of_branches = _parted(state)
-        of_branches, searching = branches.rescale(of_branches, grads["transformer"])
-        return {**of_branches, **steps}, searching
+    def after_gradients(self, state, grads):
+        """As of `TwoWayTask`, by the transformer's gradients."""
+        steps, scales = _parted(state)
+        scales, searching = self.generation.after_gradients(
+            scales, grads["transformer"]
+        )
+        return {**scales, **steps}, searching
+
+    def batch_spec(self, size: int):
+        """As of `TwoWayTask`, and the images."""
+        images = image_spec(size, self.reconstructor.tokenizer.image_size)
+        return self.generation.batch_spec(size) | images
+
+    def cost(self) -> Cost:
+        """As of `TwoWayTask`, and the reconstructor beside the transformer."""
+        read_last = self.config.reconstructor.states == "at"
+        passes = self.generation.cost(read_last).passes
+        params, state = jax.eval_shape(self.init, jax.random.key(0))
+        params = {name: part for name, part in params.items() if name != "transformer"}
+        states = jax.ShapeDtypeStruct(
+            (1, self.generation.num_codes, self.model.config.width),
+            self.model.config.dtype,
+        )
+        image = self.batch_spec(1)["image"]
+
+        def loss(params, states, image, step):
+            total, disc_loss, _ = self.reconstruction(params, states, image, step)
+            return total + disc_loss
+
+        args = params, states, image, state.get("step")
+        # Stopped at the states, it needs no gradient of them.
+        argnums = (0, 1) if self.config.end_to_end else (0,)
+        return Cost(passes, Extra(loss, args, argnums))
 
     def _all(self, params, batch, key, scales, step):
         """(loss, metrics)."""
@@ -196,10 +222,10 @@ class EndToEndTask:
             scales,
             at_codes=self.config.reconstructor.states == "at",
         )
-        reconstruction, critic, more = self.reconstruction(
+        reconstruction, disc_loss, more = self.reconstruction(
             params, states, batch["image"], step
         )
-        loss = generation + self.config.weight * reconstruction + critic
+        loss = generation + self.config.weight * reconstruction + disc_loss
         return loss, {**metrics, "generation": generation, **more}
 
     def reconstruction(self, params, states: Array, images: Array, step=None):
@@ -213,23 +239,26 @@ class EndToEndTask:
         images = images.astype(jnp.float32) / 255
         last, maps = self._decode(params["reconstructor"], states)
         factor = {"code": states.shape[1], "sum": images[0].size, "mean": 1}
-        (total, metrics), critic = self._distance(maps, images), jnp.zeros(())
-        if self._judge:
-            total, critic, judged = self._judged(
+        (total, metrics), disc_loss = self._distance(maps, images), jnp.zeros(())
+        if self._adversary:
+            total, disc_loss, more = self._adversarial(
                 params["discriminator"], step, images, last, maps
             )
-            metrics |= judged
+            metrics |= more
         total *= factor[cfg.reduction]
-        return total, critic, {**metrics, "reconstruction": total}
+        return total, disc_loss, {**metrics, "reconstruction": total}
 
-    def _judged(self, critic, step, images, last, maps):
+    def _adversarial(self, disc, step, images, last, maps):
         """(all terms of the reconstructor, the discriminator's loss, metrics)."""
         real, fake = 2 * images - 1, jax.lax.stop_gradient(maps)
-        distance, pull = jax.value_and_grad(lambda x: self._distance(x, images)[0])(
-            fake
+        distance, recon_grad = jax.value_and_grad(
+            lambda x: self._distance(x, images)[0]
+        )(fake)
+        term, disc_loss, grad, metrics = self._adversary(
+            disc, step, real, fake, last, recon_grad
         )
-        term, loss, pull, metrics = self._judge(critic, step, real, fake, last, pull)
-        return adversarial.with_gradient(distance + term, maps, pull), loss, metrics
+        total = adversarial.with_gradient(distance + term, maps, grad)
+        return total, disc_loss, metrics
 
     def _distance(self, maps: Array, images: Array):
         """(mean error and weighted LPIPS, metrics)."""

@@ -268,5 +268,5 @@ def test_sixteen_bits_stay_close(dtype, scale):
     want = float(values_and_gradients()[0]["loss"])
     assert abs(float(got) - want) < 0.02 * want
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
-    after, _ = found.rescale(state, grads)
+    after, _ = found.after_gradients(state, grads)
     assert after.keys() == state.keys()

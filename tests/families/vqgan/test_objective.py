@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from cogjax.errors import UserError
+from cogjax.families.vqgan.objective import GANConfig, make_task
 from cogjax.models.vgg import Vgg16Lpips, lpips_distance
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh
 from cogjax.tasks.codebook import Codebook, CodebookConfig
-from cogjax.tasks.gan import GANConfig, GANTask
 
 MODEL = VQGANConfig(
     image_size=8,
@@ -41,7 +41,7 @@ KEY = jax.random.key(5)
 @pytest.fixture(scope="module")
 def start():
     """(task, params, state) at the random start, every leaf moved a little."""
-    task = GANTask(MODEL, CONFIG)
+    task = make_task(MODEL, CONFIG)
     shapes = jax.eval_shape(task.init, jax.random.key(0))
     params = jax.tree.map(
         lambda x: RNG.normal(0, 0.3, x.shape).astype(np.float32), shapes[0]
@@ -83,11 +83,11 @@ def plain(start):
         images = BATCH["image"].astype(np.float32) / 255
         net = {"params": params["net"]}
         z = task.model.apply(net, images, method="encode")
-        quantized, _, metrics = task._codes.quantize(params, state, z, KEY)
+        quantized, _, metrics = task.codes.quantize(params, state, z, KEY)
         fake = task.model.apply(net, quantized, method="decode") * 2 - 1
         disc = {"params": params["discriminator"]}
-        on_real = task._pictures._judge.network.apply(disc, 2 * images - 1)
-        on_fake = task._pictures._judge.network.apply(disc, fake)
+        on_real = task.image_loss.adversary.network.apply(disc, 2 * images - 1)
+        on_fake = task.image_loss.adversary.network.apply(disc, fake)
         return {
             "l1": jnp.mean(jnp.abs(fake - (2 * images - 1))),
             "codebook": metrics["codebook_loss"],
@@ -169,7 +169,7 @@ def test_the_perceptual_distance_is_in_the_loss_and_not_in_the_params(start):
         lambda x: np.abs(RNG.normal(0, 0.3, x.shape)).astype(np.float32), shapes
     )
     config = dataclasses.replace(CONFIG, perceptual_weight=2.0, lpips_levels=1)
-    task = GANTask(MODEL, config, lpips)
+    task = make_task(MODEL, config, lpips)
     tree = jax.eval_shape(task.init, KEY)
     assert jax.tree.structure(tree) == jax.tree.structure((params, state))
     images = BATCH["image"].astype(np.float32) / 255
@@ -179,7 +179,7 @@ def test_the_perceptual_distance_is_in_the_loss_and_not_in_the_params(start):
         value, (_, metrics) = task.loss(params, state, BATCH, KEY)
         net = {"params": params["net"]}
         z = task.model.apply(net, images, method="encode")
-        codes = task._codes.quantize(params, state, z, KEY)[0]
+        codes = task.codes.quantize(params, state, z, KEY)[0]
         drawn = task.model.apply(net, codes, method="decode") * 2 - 1
         levels, weights = network.apply({"params": lpips}, drawn)
         others, _ = network.apply({"params": lpips}, 2 * images - 1)
@@ -234,7 +234,7 @@ def test_beta_stands_where_it_is_said():
 def test_gumbel_trains_the_projection():
     model = dataclasses.replace(MODEL, form="gumbel")
     config = dataclasses.replace(CONFIG, method="gumbel", kl_weight=0.5)
-    task = GANTask(model, config)
+    task = make_task(model, config)
     shapes = jax.eval_shape(task.init, KEY)
     params = jax.tree.map(
         lambda x: RNG.normal(0, 0.3, x.shape).astype(np.float32), shapes[0]
@@ -248,8 +248,8 @@ def test_gumbel_trains_the_projection():
 
 def test_the_temperature_falls_along_a_cosine():
     config = dataclasses.replace(CONFIG, method="gumbel")
-    task = GANTask(dataclasses.replace(MODEL, form="gumbel"), config)
-    temperatures = [float(task._codes._temperature(s)) for s in (0, 500_000, 2e6)]
+    task = make_task(dataclasses.replace(MODEL, form="gumbel"), config)
+    temperatures = [float(task.codes._temperature(s)) for s in (0, 500_000, 2e6)]
     np.testing.assert_allclose(temperatures, [0.9, 0.45, 1e-6], rtol=1e-3)
 
 
@@ -263,7 +263,7 @@ def test_the_temperature_falls_along_a_cosine():
 )
 def test_what_does_not_fit_is_refused(model, config, message):
     with pytest.raises(UserError, match=message):
-        GANTask(
+        make_task(
             dataclasses.replace(MODEL, **model), dataclasses.replace(CONFIG, **config)
         )
 

@@ -5,8 +5,8 @@ import optax
 import pytest
 
 from cogjax.families.cogview.presets import TOKENIZERS
-from cogjax.tasks.codebook import METHODS
-from cogjax.tasks.vq import VQConfig, VQTask
+from cogjax.tasks.codebook import METHODS, CodebookConfig
+from cogjax.tasks.tokenizer import TokenizerTask
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (16, 4, 4, 3)).astype(np.uint8)
 BATCH = {"image": IMAGES.repeat(4, 1).repeat(4, 2)}
@@ -14,7 +14,9 @@ BATCH = {"image": IMAGES.repeat(4, 1).repeat(4, 2)}
 
 def train(method, steps):
     """Returns (task, codebook after the first step, end, metrics of all steps)."""
-    task = VQTask(TOKENIZERS["nano"], VQConfig(method=method, anneal_steps=steps))
+    task = TokenizerTask(
+        TOKENIZERS["nano"], CodebookConfig(method=method, anneal_steps=steps)
+    )
     params, state = jax.jit(task.init)(jax.random.key(0))
     tx = optax.adam(1e-2)
     opt_state = tx.init(params)
@@ -65,7 +67,7 @@ def test_codebook_moves_by_gradient_only_where_it_should(trained):
 
 def test_unknown_method_is_refused():
     with pytest.raises(ValueError, match="expected one of"):
-        VQTask(TOKENIZERS["nano"], VQConfig(method="magic"))
+        TokenizerTask(TOKENIZERS["nano"], CodebookConfig(method="magic"))
 
 
 @pytest.mark.parametrize(
@@ -73,11 +75,11 @@ def test_unknown_method_is_refused():
 )
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is .*, expected"):
-        VQConfig(**settings)
+        CodebookConfig(**settings)
 
 
 def test_psnr_is_that_of_the_clipped_reconstruction():
-    task = VQTask(TOKENIZERS["nano"], VQConfig(method="fixed"))
+    task = TokenizerTask(TOKENIZERS["nano"], CodebookConfig(method="fixed"))
     shapes, state = jax.eval_shape(task.init, jax.random.key(0))
     params, state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, state))
     # Zero weights draw the mean grey, 0.5.

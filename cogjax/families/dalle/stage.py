@@ -1,0 +1,47 @@
+"""DALL-E's stage, for `cogjax plan` alone: there is no dVAE and no such text layout."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cogjax.config import section
+from cogjax.errors import UserError
+from cogjax.families.dalle import presets
+from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.stages.sections import RunConfig
+from cogjax.stages.stage import Planned, Stage
+from cogjax.tasks.lm import LMTask
+
+
+class TransformerStage(Stage):
+    """The transformer, whose text competes with text and codes with codes."""
+
+    def task(self, run: RunConfig) -> NoReturn:
+        """UserError: it cannot be trained."""
+        raise UserError(
+            f"task {run.name!r} cannot be trained yet: `cogjax plan` says what it needs"
+        )
+
+    def job(self, run: RunConfig, workdir: Path) -> NoReturn:
+        """UserError: it cannot be trained."""
+        del workdir
+        self.task(run)
+
+    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> NoReturn:
+        """UserError: it cannot be trained."""
+        del trained, out, dtype
+        self.task(run)
+
+    def plan(self, run: RunConfig) -> Planned:
+        """Of the paper's sizes."""
+        model = section(DecoderConfig, run.model, "model")
+        network, num_text = presets.make_transformer(model), presets.TEXT_LEN
+        task = LMTask(
+            network,
+            presets.NUM_CODES,
+            num_text=num_text,
+            length=network.max_positions,
+        )
+        return Planned(task, presets.NUM_CODES, num_text, presets.GRID**2)
+
+
+TRANSFORMER = TransformerStage()

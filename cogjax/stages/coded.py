@@ -1,0 +1,91 @@
+"""The splits of a data set as codes of their images and piece ids of their texts."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cogjax.data import records
+from cogjax.data.codes import (
+    CodedExample,
+    CodedRecords,
+    CodedSource,
+    ImagedSource,
+    captions_of,
+    questions_of,
+)
+from cogjax.data.text import TextTokenizer
+from cogjax.errors import UserError
+from cogjax.model import Component, digest
+from cogjax.pipelines.tokenize import encode
+from cogjax.stages.sections import DataConfig
+
+
+@dataclass(frozen=True)
+class CodedSplits:
+    """What a run reads: images that it encodes once, or codes as they are.
+
+    folder: where codes are kept. digest: of both tokenizers, in the names of its files.
+    """
+
+    tokenizer: Component
+    text: TextTokenizer
+    data: DataConfig
+    folder: Path
+    digest: str
+
+    def captions(self, split: str, images: bool = False) -> Sequence[Any]:
+        """(piece ids of the captions, codes int32 [t]) of each image of data.path.
+
+        images: also the pixels, uint8 [y, x, 3]. UserError for a data set of codes.
+        """
+        path, texts = self.data.path, functools.partial(captions_of, self.text)
+        if images and records.read_manifest(path).kind == records.CODES:
+            raise UserError(
+                f"{path} holds codes and no pictures, which this task needs: set "
+                "data.path to the data set that was encoded"
+            )
+        coded = self._open(path, split, "captions", texts)
+        if not images:
+            return coded
+        size = self.tokenizer.config.image_size
+        return ImagedSource(coded, records.open_split(path, split), size)
+
+    def questions(self, split: str) -> Sequence[Any]:
+        """((question, answer) pairs of piece ids, codes) of each of data.questions."""
+        texts = functools.partial(questions_of, self.text)
+        return self._open(self.data.questions, split, "questions", texts)
+
+    def _open(self, path: str, split: str, what: str, texts) -> Sequence[Any]:
+        manifest = records.read_manifest(path)
+        held = manifest.contents.get(split)
+        # A split to evaluate on may be empty.
+        needed = split == self.data.split or manifest.counts.get(split)
+        if held is not None and needed and not held.get(what):
+            key = {"captions": "path"}.get(what, what)
+            raise UserError(
+                f"split '{split}' of {path} has no {what}: set data.{key} to a data "
+                "set with some"
+            )
+        if manifest.kind == records.CODES:
+            self._check_tokenizer(path, manifest)
+            return CodedRecords(records.open_split(path, split, CodedExample), texts)
+        name = f"{split}-{manifest.fingerprint[:12]}-{self.digest}.safetensors"
+        source, size = records.open_split(path, split), self.tokenizer.config.image_size
+        cache = self.folder / name
+        return CodedSource.make(source, self._encode, size, texts, cache)
+
+    def _check_tokenizer(self, path: str, manifest: records.Manifest) -> None:
+        if manifest.info["tokenizer"] != digest(self.tokenizer):
+            raise UserError(
+                f"{path} was encoded with another tokenizer than {self.data.tokenizer}:"
+                " set data.tokenizer to that one, or encode again with `cogjax encode`"
+            )
+
+    @functools.cached_property
+    def _encode(self):
+        weights = jax.device_put((self.tokenizer.params, self.tokenizer.state))
+        return functools.partial(encode, Component(self.tokenizer.config, *weights))

@@ -1,0 +1,66 @@
+"""The contract of a stage: one kind of training run, from its config to a model folder.
+
+A family names its stages in the catalogue (`cogjax/catalogue.py`), by task.
+"""
+
+import abc
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cogjax.config import section
+from cogjax.errors import UserError
+from cogjax.stages.sections import RunConfig
+from cogjax.train.session import Job
+from cogjax.train.task import Task
+
+
+class Planned(NamedTuple):
+    """What `cogjax plan` asks of a stage.
+
+    num_codes: ids below are image codes. prompt_len: tokens before an image. image_len:
+    codes of an image.
+    """
+
+    task: Task
+    num_codes: int
+    prompt_len: int
+    image_len: int
+
+
+class Stage(abc.ABC):
+    """One kind of training run.
+
+    settings: class of the config section 'task', a frozen dataclass.
+    """
+
+    settings: type
+
+    def settings_of(self, run: RunConfig) -> Any:
+        """The section 'task'; UserError for a wrong key."""
+        return section(self.settings, run.task, "task")
+
+    @abc.abstractmethod
+    def task(self, run: RunConfig) -> Task:
+        """The objective without its data; UserError for what does not fit."""
+
+    @abc.abstractmethod
+    def job(self, run: RunConfig, workdir: Path) -> Job:
+        """The objective with its data; UserError for what does not fit.
+
+        workdir: folder of the run, where what is worked out once may be kept.
+        """
+
+    @abc.abstractmethod
+    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> Path:
+        """Writes the model of `trained`, (params, state); returns its folder `out`."""
+
+    def sources_digest(self, run: RunConfig) -> str:
+        """Part of the fingerprint: of the models that the run reads, or ""."""
+        del run
+        return ""
+
+    def plan(self, run: RunConfig) -> Planned:
+        """What to plan, of the paper's sizes where data.tokenizer names none."""
+        raise UserError(
+            f"task {run.name!r} trains no transformer, and only those are planned"
+        )
