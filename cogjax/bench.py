@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.families.cogview import presets as cogview
 from cogjax.models.image_lm import (
@@ -23,11 +24,13 @@ from cogjax.models.image_lm import (
     ImageLMConfig,
     for_inference,
     param_shapes,
+    scoring,
 )
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
 from cogjax.ops.masks import Pattern, image_mask, layer_kinds, text_to_image_mask
 from cogjax.ops.packed import WeightFormat
 from cogjax.sampling.tokens.autoregressive import (
+    OutputIds,
     Sampler,
     compiler_options,
     image_keys,
@@ -298,25 +301,24 @@ def _sample(
     prompt = rng.integers(size.num_codes, network.vocab_size, (prompts, size.num_text))
     args = (
         params,
-        jnp.asarray(prompt, jnp.int32),
-        jnp.zeros(prompts, jnp.int32),
+        Prompts(jnp.asarray(prompt, jnp.int32), jnp.zeros(prompts, jnp.int32)),
         image_keys(0, 0, batch),
     )
 
-    def draw(params, prompt, num_padding, keys):
+    def sample(params, prompts, keys):
         return sample_tokens(
             ImageLM(network),
-            params,
-            prompt,
-            num_padding,
+            scoring(params, (0, size.num_codes)),
+            prompts,
             keys,
-            forced=jnp.full((batch, num_tokens), -1, jnp.int32),
-            allowed=jnp.ones(size.num_codes, bool),
-            id_range=(0, size.num_codes),
+            jnp.full((batch, num_tokens), -1, jnp.int32),
+            ids=OutputIds(jnp.ones(size.num_codes, bool)),
             sampler=Sampler(),
         )
 
-    compiled = jax.jit(draw, compiler_options=compiler_options()).lower(*args).compile()
+    compiled = (
+        jax.jit(sample, compiler_options=compiler_options()).lower(*args).compile()
+    )
     length = size.num_text + num_tokens
     # The text is scored at its last position only.
     flops = _forward_flops(size, network, batch, length)

@@ -15,7 +15,7 @@ from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import load_tree
 from cogjax.pipelines.reader import Search
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.stages import run as launch
 from cogjax.stages.transformer import Transformer, _start
 
@@ -53,7 +53,7 @@ def model(run):
         transformer.params,
     )
     moved = dataclasses.replace(transformer, params=moved)
-    return TextToImage(trained.with_component("transformer", moved))
+    return TokensPipeline(trained.with_component("transformer", moved))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import load_tree
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM, param_shapes, reading
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.stages import run as launch
 from cogjax.stages.transformer import Transformer, _start, make_run
 
@@ -175,7 +175,7 @@ def model(run):
         transformer.params,
     )
     moved = dataclasses.replace(transformer, params=moved)
-    return TextToImage(trained.with_component("transformer", moved))
+    return TokensPipeline(trained.with_component("transformer", moved))
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_beams_and_temperature_reach_the_search(model, pictures, answers):
     assert again != answers
     assert again == model.ask(pictures, QUESTIONS, temperature=2.0, seed=1)
     beams = model.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
-    other = TextToImage(model.parts, batch_size=4)
+    other = TokensPipeline(model.parts, batch_size=4)
     assert beams == other.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
     assert len(model.caption(pictures, "en", beams=2)) == 3
 

@@ -42,7 +42,7 @@ from cogjax.models.reconstructor import (
 )
 from cogjax.ops.fused_attention import choose
 from cogjax.pipelines.tokenize import encode
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.sections import DataConfig, Run, batches, eval_batches, task_section
 from cogjax.tasks.lm import LMTask
@@ -222,7 +222,7 @@ def make_run(lm: Transformer, sections: Mapping[str, Any], workdir: Path) -> Run
     def sample(step, train_state, logger):
         if not sampling.prompts:
             return
-        model = TextToImage(lm.model(train_state.ema, sampling.sampler))
+        model = TokensPipeline(lm.model(train_state.ema, sampling.sampler))
         drawn = model.generate(
             sampling.prompts, sampling.num_images, sampling.seed
         ).pixels

@@ -6,7 +6,7 @@ from PIL import Image
 
 import cogjax
 from cogjax.errors import UserError
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens import compiled
 
 PROMPTS = ("a red apple", "一只猫的线稿", "line drawing of a whale")
@@ -36,7 +36,7 @@ def test_shapes_and_ranges(nano_model, drawn):
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_picture_does_not_depend_on_its_company(nano_model, drawn, batch_size):
-    other = TextToImage(nano_model.model, batch_size)
+    other = TokensPipeline(nano_model.model, batch_size)
     alone = other.generate(PROMPTS[1], num_images=2, seed=3)
     np.testing.assert_array_equal(alone.codes[0], drawn.codes[1])
     np.testing.assert_array_equal(alone.pixels[0], drawn.pixels[1])
@@ -249,7 +249,7 @@ def test_another_prompt_compiles_nothing(nano_model):
 
 def test_many_prompts_and_images_share_batches(nano_model):
     """5 images of 3 prompts in batches of 4: all drawn, each as it would be alone."""
-    other = TextToImage(nano_model.model, batch_size=4)
+    other = TokensPipeline(nano_model.model, batch_size=4)
     got = other.generate(PROMPTS, num_images=5, seed=3).codes
     for p, prompt in enumerate(PROMPTS):
         alone = nano_model.generate(prompt, num_images=5, seed=3).codes[0]

@@ -8,11 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, for_inference
+from cogjax.models.image_lm import ImageLM, ImageLMConfig, for_inference, scoring
 from cogjax.ops.masks import Pattern
 from cogjax.parallel.mesh import MeshConfig, make_mesh
-from cogjax.sampling.tokens.autoregressive import Sampler, advance, image_keys, prefill
+from cogjax.sampling.tokens.autoregressive import (
+    OutputIds,
+    Sampler,
+    advance,
+    image_keys,
+    prefill,
+)
 from cogjax.sampling.tokens.sharding import packed_shardings, state_shardings
 
 KINDS = ("row", "column")
@@ -28,7 +35,6 @@ CONFIG = ImageLMConfig(
     num_text=6,
 )
 LM = ImageLM(CONFIG)
-SETTINGS = {"id_range": (0, 64)}
 
 
 @functools.cache
@@ -41,14 +47,14 @@ def start(images, weights="float32"):
     params = for_inference(params, weights)
     prompts = jnp.asarray(rng.integers(64, 128, (images, 6)), jnp.int32)
     forced = jnp.full((images, 9), -1)
-    keys, padding = image_keys(0, 0, images), jnp.zeros(images, jnp.int32)
-    run = jax.jit(functools.partial(prefill, LM, **SETTINGS))
-    return params, run(params, prompts, padding, keys, forced)
+    prompts = Prompts(prompts, jnp.zeros(images, jnp.int32))
+    run = jax.jit(lambda params, *args: prefill(LM, scoring(params, (0, 64)), *args))
+    return params, run(params, prompts, image_keys(0, 0, images), forced)
 
 
 def draw(params, state):
-    allowed = jnp.ones(64, bool)
-    return advance(LM, params, state, 9, allowed=allowed, sampler=Sampler(), **SETTINGS)
+    params, ids = scoring(params, (0, 64)), OutputIds(jnp.ones(64, bool))
+    return advance(LM, params, state, 9, ids=ids, sampler=Sampler())
 
 
 @functools.cache
