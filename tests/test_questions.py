@@ -193,12 +193,12 @@ def test_questions_of_different_length_share_a_batch(model, pictures, answers):
     assert len({len(model.model.text.encode(question)) for question in QUESTIONS}) > 1
     assert len(set(answers)) > 1
     layout, vocab = model.layout, model.layout.vocab
-    allowed, start = model._reader.allowed(None), vocab.text_start
+    allowed, start = np.asarray(model.text_ids(None).allowed), vocab.text_start
     for picture, question, answer in zip(pictures, QUESTIONS, answers, strict=True):
         assert model.ask([picture], question) == [answer]
         codes = model.encode(picture)[0].reshape(-1)
         asked = [start + i for i in model.model.text.encode(question)]
-        network = ImageLM(reading(model._lm.config, len(asked) + 1))
+        network = ImageLM(reading(model._generator.config, len(asked) + 1))
         apply, tokens = jax.jit(network.apply), []
         for _ in range(layout.text_len):
             ids = [*codes, *asked, vocab.command("[ROI1]"), *tokens]
@@ -225,7 +225,7 @@ def test_beams_and_temperature_reach_the_search(model, pictures, answers):
     assert again != answers
     assert again == model.ask(pictures, QUESTIONS, temperature=2.0, seed=1)
     beams = model.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
-    other = TokensPipeline(model.parts, batch_size=4)
+    other = TokensPipeline(model.model, batch_size=4)
     assert beams == other.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
     assert len(model.caption(pictures, "en", beams=2)) == 3
 

@@ -102,8 +102,8 @@ def as_image(image: Image.Image | np.ndarray) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
     pixels = np.asarray(image)
-    channels = pixels.shape[2:]
-    if pixels.dtype != np.uint8 or channels not in ((), (3,), (4,)) or not pixels.size:
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if pixels.dtype != np.uint8 or not is_image or not pixels.size:
         raise UserError(
             f"an image is {type(image).__name__} {pixels.dtype} {list(pixels.shape)}, "
             "expected a PIL image or pixels uint8 [y, x, 3]"
