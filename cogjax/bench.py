@@ -8,7 +8,7 @@ product once: what a form of attention computes in vain does not count.
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -117,31 +117,47 @@ class Work:
         return self.compiled.memory_analysis().temp_size_in_bytes
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What is measured.
+
+    part: of `PARTS`. size: of `SIZES`. batch: images. attention: "sparse", "causal" or
+    "dense". dtype: of computing. weights: of sampling, in memory. one_prompt: whether
+    all images share theirs.
+    """
+
+    part: str
+    size: str = "reference"
+    batch: int = 2
+    attention: str = "sparse"
+    dtype: str = "float32"
+    weights: WeightFormat = "float32"
+    one_prompt: bool = False
+
+    def work(self, attention: str) -> Work:
+        """The part, compiled, with another attention."""
+        settings = self.batch, self.dtype, self.weights, self.one_prompt
+        return _work(self.part, SIZES[self.size], attention, *settings)
+
+
 def bench(
-    part: str,
-    size: str = "reference",
+    setup: Setup,
     *,
-    batch: int = 2,
-    attention: str = "sparse",
-    dtype: str = "float32",
-    weights: WeightFormat = "float32",
-    one_prompt: bool = False,
     compare: str | None = None,
     runs: int = 5,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Measures one part; medians of `runs`, alternating with `compare` if given.
+    """Measures one part; medians of `runs`, alternating with the attention `compare`.
 
-    Returns tokens_per_second (images for a tokenizer), seconds, useful_gflop, read_mb,
-    temp_mb, roofline_fraction, the machine's rates; with compare also
-    speedup_over_dense and temp_memory_ratio (below 1 is less than dense).
+    Returns the setup, tokens_per_second (images for a tokenizer), seconds,
+    useful_gflop, read_mb, temp_mb, roofline_fraction, the machine's rates; with compare
+    also speedup_over_dense and temp_memory_ratio (below 1 is less than dense).
     """
     progress = progress or (lambda done, total, label: None)
     progress(0, runs, "compiling")
-    forms = [attention] if compare is None else [attention, compare]
-    settings = batch, dtype, weights, one_prompt
-    works = [_work(part, SIZES[size], form, *settings) for form in forms]
-    probe, machines = MachineProbe(dtype), []
+    forms = [setup.attention] if compare is None else [setup.attention, compare]
+    works = [setup.work(form) for form in forms]
+    probe, machines = MachineProbe(setup.dtype), []
     times = [[] for _ in works]
     for run in range(runs + 1):
         progress(run, runs + 1, "measuring")
@@ -154,14 +170,7 @@ def bench(
         *(statistics.median(rate) for rate in zip(*machines[1:], strict=True))
     )
     work = works[0]
-    report = {
-        "part": part,
-        "size": size,
-        "batch": batch,
-        "attention": attention,
-        "dtype": dtype,
-        "weights": weights,
-        "one_prompt": one_prompt,
+    report = asdict(setup) | {
         "device": jax.devices()[0].device_kind,
         "tokens_per_second": work.tokens / medians[0],
         "seconds": medians[0],

@@ -63,7 +63,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling (defaults: the model's own)")
     add = sampling.add_argument
     temperature, guidance = checks.MAX_TEMPERATURE, checks.MAX_GUIDANCE
-    top_k, top_p = whole(0, checks.MAX_TOP_K), number(0, 1, open_low=True)
+    top_k, top_p = whole(0), number(0, 1, open_low=True)
     add("--temperature", type=number(0, temperature), metavar="T", help="0: likeliest")
     add("--top-k", type=top_k, metavar="K", help="0 keeps all codes")
     add("--top-p", type=top_p, metavar="P", help="1 keeps all")
