@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from cogjax import cli
-from cogjax.bench import PARTS, SIZES, Machine, _cached, _forward_flops, _work, bench
+from cogjax.bench import (
+    PARTS,
+    SIZES,
+    Machine,
+    Setup,
+    _cached,
+    _forward_flops,
+    _work,
+    bench,
+)
 from cogjax.errors import UserError
 from cogjax.models.image_lm import param_shapes
 
@@ -83,7 +92,7 @@ def test_command_writes_the_figures(tmp_path, capsys):
 
 def test_unknown_part():
     with pytest.raises(UserError, match="unknown part 'dance'"):
-        bench("dance", "nano")
+        bench(Setup("dance", "nano"))
 
 
 def test_forms_of_full_attention_compute_the_same_loss():

@@ -23,7 +23,7 @@ from cogjax.models.reconstructor import (
     ReconstructorNetworkConfig,
 )
 from cogjax.models.registry import shapes_of
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 SHIPPED = ("emoji", "shapes", "shapes-ernie")
@@ -100,7 +100,7 @@ def test_a_reconstructor_of_another_model_is_refused(nano_model):
     other = dataclasses.replace(own, states_width=16)
     other = Component(other, numbers(shapes_of(other)[0]))
     with pytest.raises(UserError, match="each other: 16 and 32 values of a state"):
-        TextToImage(model.with_component("reconstructor", other))
+        TokensPipeline(model.with_component("reconstructor", other))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from cogjax.evaluate.judges.neighbours import concept_ranks, embed
 from cogjax.evaluate.judges.style import StyleJudge, train_judge
 from cogjax.evaluate.metrics import psnr_ssim as pictures
 from cogjax.evaluate.metrics.intervals import wilson
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 
 Progress = Callable[[int, int, str], None]
 LANGUAGES = ("en", "zh")
@@ -49,7 +49,7 @@ class Gallery:
 
 
 def evaluate_emoji(
-    model: TextToImage,
+    model: TokensPipeline,
     data: str,
     *,
     n: int = 200,

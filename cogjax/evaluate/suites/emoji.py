@@ -12,7 +12,7 @@ from cogjax.data.records import read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges import emoji
 from cogjax.evaluate.report.html import Markup, image, note, section, share, table
-from cogjax.evaluate.suites.cache import Kept
+from cogjax.evaluate.suites.cache import CachedModel
 from cogjax.evaluate.suites.run import Progress
 from cogjax.files import write_atomic
 
@@ -41,7 +41,7 @@ class EmojiSuite:
         return {"n": self.n, "best_of": self.best_of, "seed": self.seed, **digests}
 
     def run(
-        self, model: Kept, progress: Progress
+        self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
         """As `runner.Suite`; the sheet of pictures is drawn in any case."""
         with tempfile.TemporaryDirectory() as folder:

@@ -13,10 +13,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.models.image_lm import ImageLM
-from cogjax.models.inference import scoring
 from cogjax.ops import logits as logits_ops
 from cogjax.ops.cache import Cache
-from cogjax.sampling.tokens.autoregressive import Decoding, SamplerNumbers
+from cogjax.sampling.tokens.autoregressive import (
+    DecodeState,
+    OutputIds,
+    SamplerNumbers,
+)
 
 
 class _Drafts(NamedTuple):
@@ -24,7 +27,7 @@ class _Drafts(NamedTuple):
 
     calls: Array  # int32
     count: Array
-    tokens: Array  # int32 [b, m + window], ids of `id_range` from 0
+    tokens: Array  # int32 [b, m + window], ids counted from `first`
     probs: Array  # float32 [b, window, v]
     cache: list[Cache]
 
@@ -32,15 +35,14 @@ class _Drafts(NamedTuple):
 def speculate(
     model: ImageLM,
     params: Any,
-    state: Decoding,
+    state: DecodeState,
     keys: Array,
     *,
-    allowed: Array,
-    id_range: tuple[int, int],
+    ids: OutputIds,
     sampler: SamplerNumbers,
     window: int,
 ) -> tuple[Array, Array]:
-    """Draws all tokens of a state that was prefilled with the same `window`.
+    """Samples all tokens of a state that was prefilled with the same `window`.
 
     Args:
       keys: [b], one a sequence; other arguments as those of `advance`.
@@ -49,14 +51,12 @@ def speculate(
     Returns:
       (int32 [b, m] ids, int32 calls of the network after the prompt).
     """
-    run = _Run(
-        model, scoring(params, id_range), state, keys, allowed, id_range[0], sampler
-    )
+    run = _Run(model, params, state, keys, ids, sampler)
     num_tokens = state.tokens.shape[1]
     end = jax.lax.while_loop(
         lambda drafts: jnp.any(drafts.count < num_tokens), run.step, run.start(window)
     )
-    return end.tokens[:, :num_tokens] + id_range[0], end.calls - 1
+    return end.tokens[:, :num_tokens] + ids.first, end.calls - 1
 
 
 class _Run(NamedTuple):
@@ -64,10 +64,9 @@ class _Run(NamedTuple):
 
     model: ImageLM
     params: Any
-    state: Decoding
+    state: DecodeState
     keys: Array
-    allowed: Array
-    first_id: int
+    ids: OutputIds
     sampler: SamplerNumbers
 
     def start(self, window: int) -> _Drafts:
@@ -107,21 +106,21 @@ class _Run(NamedTuple):
     def _network(self, drafts: _Drafts, window: int):
         """Logits [r, w, v] of the drafts: each from the tokens before it."""
         before = drafts.count - 1
-        ids = _look(drafts.tokens, before, window) + self.first_id
+        ids = _look(drafts.tokens, before, window) + self.ids.first
         copies = len(self.state.logits) // len(before)
-        place = jnp.tile(before, copies)
+        position = jnp.tile(before, copies)
         return self.model.apply(
             {"params": self.params},
             jnp.tile(ids, (copies, 1)),
-            self.state.first[:, None] + place[:, None] + jnp.arange(window),
+            self.state.first_position[:, None] + position[:, None] + jnp.arange(window),
             self.state.visible,
             drafts.cache,
-            place=place,
+            place=position,
         )
 
     def _probs(self, logits: Array) -> Array:
         """[r, w, v] -> probabilities [b, w, v]."""
-        logits = jnp.where(self.allowed, self.sampler.guide(logits), -jnp.inf)
+        logits = jnp.where(self.ids.allowed, self.sampler.guide(logits), -jnp.inf)
         flat = logits.reshape(-1, logits.shape[-1])
         return self.sampler.probs(flat).reshape(logits.shape)
 
@@ -131,7 +130,7 @@ class _Run(NamedTuple):
             self.state.tokens, ((0, 0), (0, tokens.shape[1])), constant_values=-1
         )
         wanted = _look(wanted, start, tokens.shape[1])
-        return jnp.where(wanted >= 0, wanted - self.first_id, tokens), wanted >= 0
+        return jnp.where(wanted >= 0, wanted - self.ids.first, tokens), wanted >= 0
 
 
 def _look(tokens: Array, start: Array, count: int) -> Array:
@@ -176,3 +175,6 @@ def _uniforms(keys: Array, call: Array, shape: tuple[int, ...]) -> Array:
             jax.random.fold_in(jax.random.fold_in(key, 0x5D), call), shape
         )
     )(keys)
+
+
+compiled_speculate = jax.jit(speculate, static_argnums=0, static_argnames="window")

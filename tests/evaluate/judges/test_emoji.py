@@ -6,7 +6,7 @@ from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.emoji import evaluate_emoji
 from cogjax.evaluate.judges.style import train_judge
-from cogjax.pipelines.tokens import Generation
+from cogjax.pipelines.contracts import Generation
 
 STYLES = ("flat", "grey")
 SIZE = 16
