@@ -36,7 +36,7 @@ def _files(config: dict[str, Any]) -> list[str] | None:
     """Files that a config.json names; None if it is not of a model or tokenizer."""
     if config.get("format") == FORMAT:
         names = config["components"]
-    elif config.get("format") == 1:
+    elif config.get("format") == 1 and "tokenizer" in config:
         names = {"tokenizer", "transformer", "reconstructor"} & config.keys()
     else:
         return None

@@ -74,8 +74,6 @@ WIDE = {
     "cogjax/plan/training.py: _report": 9,
     "cogjax/stages/encode.py: encode_dataset": 9,
     "cogjax/train/loop.py: fit": 12,
-    "cogjax/worlds/emoji/dataset.py: build_emoji": 9,
-    "cogjax/worlds/shapes/dataset.py: build_shapes": 8,
 }
 LIFTED = {"scan", "remat", "vmap", "jit", "cond", "while_loop", "switch"}
 BANNED_NAMES = {
