@@ -150,7 +150,7 @@ def prefill(
     weights = {"params": scoring(params, id_range)}
     (logits,), cache = model.apply(weights, prompt, positions, real, cache, parts=LAST)
     groups = _groups(num_prompts, guided)
-    of_row = np.repeat(groups, batch // num_prompts)
+    of_row = np.repeat(groups, batch // num_prompts)  # [r], the prompt of each row
     return Decoding(
         step=jnp.int32(0),
         tokens=forced.astype(jnp.int32),

@@ -33,12 +33,12 @@ def caption_losses(
     Returns:
       float32 [b], nats a text token.
     """
-    inputs, targets = ids[:, :-1], ids[:, 1:]
+    inputs, targets = ids[:, :-1], ids[:, 1:]  # [b, t - 1]
     positions = jnp.arange(inputs.shape[1]) if positions is None else positions[:-1]
     positions = jnp.broadcast_to(positions, inputs.shape)
     logits, _ = model.apply({"params": scoring(params, id_range)}, inputs, positions)
     in_range = jnp.clip(targets - id_range[0], 0, id_range[1] - id_range[0] - 1)
-    values = losses.token_losses(logits, in_range)
+    values = losses.token_losses(logits, in_range)  # [b, t - 1]
     weights = weights[:, 1:]
     return jnp.sum(values * weights, 1) / jnp.maximum(jnp.sum(weights, 1), 1)
 
@@ -60,7 +60,8 @@ def image_losses(
       codes: int [b, n]; all codes of the vocabulary compete, and nothing else.
     """
     length, count = ids.shape[1], codes.shape[1]
-    places = following[:, None] + jnp.arange(count - 1)
+    # The last code is only a target.
+    places = following[:, None] + jnp.arange(count - 1)  # [b, n - 1]
     inputs = jnp.concatenate([ids, codes[:, :-1]], axis=1)
     logits, _ = model.apply(
         {"params": params},
