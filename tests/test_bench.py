@@ -50,15 +50,15 @@ def test_flops_by_hand():
     pairs = 8 * tokens * (tokens + 1) / 2
     dense = REFERENCE.network("dense")
     want = 2 * 2 * (tokens * products + 2 * width * pairs)
-    assert _forward_flops(REFERENCE, dense, 2, tokens) == want
+    assert _forward_flops(dense, 2, tokens) == want
     sparse = REFERENCE.network("sparse")
-    assert _forward_flops(REFERENCE, sparse, 2, tokens) < want
+    assert _forward_flops(sparse, 2, tokens) < want
 
 
 def test_cache_reads_by_hand():
     # Full attention: the image so far with the query.
     dense = NANO.network("dense")
-    assert _cached(NANO, dense, 16) == 2 * 16 * 17 // 2
+    assert _cached(dense, 16) == 2 * 16 * 17 // 2
     # The text of two prompts, or of one, is all that differs.
     apart, shared = (
         _work("decode", NANO, "dense", 2, "float32", one_prompt=one).read

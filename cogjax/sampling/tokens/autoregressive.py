@@ -197,7 +197,7 @@ def prefill(
     weights = {"params": params}
     (logits,), cache = model.apply(weights, prompt, positions, real, cache, parts=LAST)
     groups = _groups(num_prompts, guided)
-    of_row = np.repeat(groups, batch // num_prompts)
+    of_row = np.repeat(groups, batch // num_prompts)  # [r], the prompt of each row
     return DecodeState(
         step=jnp.int32(0),
         tokens=forced.astype(jnp.int32),

@@ -34,12 +34,12 @@ def caption_losses(
     Returns:
       float32 [b], nats a text token.
     """
-    inputs, targets = ids[:, :-1], ids[:, 1:]
+    inputs, targets = ids[:, :-1], ids[:, 1:]  # [b, t - 1]
     positions = jnp.arange(inputs.shape[1]) if positions is None else positions[:-1]
     positions = jnp.broadcast_to(positions, inputs.shape)
     logits, _ = model.apply({"params": params}, inputs, positions)  # [b, t - 1, v]
     in_range = jnp.clip(targets - first_id, 0, logits.shape[-1] - 1)
-    values = losses.token_losses(logits, in_range)
+    values = losses.token_losses(logits, in_range)  # [b, t - 1]
     weights = weights[:, 1:]
     return jnp.sum(values * weights, 1) / jnp.maximum(jnp.sum(weights, 1), 1)
 
@@ -54,7 +54,8 @@ def image_losses(model: ImageLM, params, prompts: Prompts, codes: Array) -> Arra
     """
     ids, num_padding, positions, next_position = prompts
     length, count = ids.shape[1], codes.shape[1]
-    of_codes = next_position[:, None] + jnp.arange(count - 1)
+    # The last code is only a target.
+    of_codes = next_position[:, None] + jnp.arange(count - 1)  # [b, n - 1]
     inputs = jnp.concatenate([ids, codes[:, :-1]], axis=1)
     logits, _ = model.apply(
         {"params": params},
