@@ -50,12 +50,13 @@ class FakeModel:
     """Draws one grey level an image and remembers what it was asked for."""
 
     card = {"name": "fake", "version": "1"}
-    parts = SimpleNamespace(
-        sampler=FakeSampler(), decoding=lambda decode: decode or "codes"
-    )
+    model = SimpleNamespace(sampler=FakeSampler())
 
     def __init__(self):
         self.calls = []
+
+    def decoding(self, decode):
+        return decode or "codes"
 
     def generate(self, prompts, num_images, seed, rerank, progress, **settings):
         self.calls.append((list(prompts), num_images, seed, rerank, settings))

@@ -165,6 +165,10 @@ def drop_layout(config):
             "285 and 284 pieces of text",
         ),
         (lambda c: c.update(family=""), "has a layout, which family '' has not"),
+        (
+            lambda c: c["components"].update({"../x": {"kind": "vqvae", "config": {}}}),
+            "'../x' cannot be the name of a component",
+        ),
         (lambda c: c.update(format=3), "is format 3 .* reads 1 and 2"),
         (lambda c: c.update(family=[]), r"of family \[\]: this version reads 1 and 2"),
     ],
