@@ -128,6 +128,21 @@ def test_files_of_another_model_are_refused(copy, nano_model, name):
         model_folder.load(copy)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "size"),
+    [
+        ("transformer", "vocab_size", 0),
+        ("transformer", "mlp_dim", -1),
+        ("tokenizer", "code_dim", 0),
+        ("tokenizer", "res_width", -1),
+    ],
+)
+def test_sizes_that_make_no_network(copy, name, key, size):
+    rewrite(copy, lambda c: c["components"][name]["config"].update({key: size}))
+    with pytest.raises(UserError, match=f"{name}: these sizes make no network"):
+        model_folder.load(copy)
+
+
 def drop_layout(config):
     config["layout"] = None
 
