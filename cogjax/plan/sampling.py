@@ -21,10 +21,10 @@ from cogjax.models.image_lm import ImageLM, param_shapes
 from cogjax.models.inference import for_inference, scoring
 from cogjax.ops.cache import Cache
 from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh, make_mesh
-from cogjax.plan.chips import Chip, parse_topology
+from cogjax.plan.chips import parse_topology
 from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
-from cogjax.plan.topology import can_compile, compile_or_size, tpus
+from cogjax.plan.topology import Pod, can_compile, compile_or_size, tpus
 from cogjax.plan.training import local_bytes
 from cogjax.plan.workload import Workload
 from cogjax.sampling.tokens.autoregressive import (
@@ -125,7 +125,8 @@ def plan_sampling(
         # One that was asked for says why it does not divide; of many, some do.
         with contextlib.suppress(*(() if mesh else (UserError,))):
             where = make_abstract_mesh(sizes, count)
-            guesses.append((sizes, _estimate(drawing, where, chip, topology)))
+            guess = _estimate(drawing, Pod(where, chip, topology))
+            guesses.append((sizes, guess))
     if not guesses:
         raise UserError(
             f"{images} images cannot be split over the {count} chips of {topology}: "
@@ -134,7 +135,8 @@ def plan_sampling(
     best, guess = min(guesses, key=lambda x: (not x[1].fits, x[1].token_seconds_serial))
     if estimate or not can_compile(chip):
         return guess
-    return _compile(drawing, make_mesh(best, tpus(topology)), chip, guess)
+    pod = Pod(make_mesh(best, tpus(topology)), chip, topology)
+    return _compile(drawing, pod, guess)
 
 
 def _meshes(count: int) -> list[MeshConfig]:
@@ -172,9 +174,9 @@ def _placed(drawing: _Drawing, mesh) -> tuple[Any, DecodeState]:
     return params, state_shardings(drawing.state, mesh)
 
 
-def _compile(drawing: _Drawing, mesh, chip: Chip, guess) -> SamplingReport:
+def _compile(drawing: _Drawing, pod: Pod, guess) -> SamplingReport:
     """The report of the compiled loop; of what the compiler said if it does not fit."""
-    placed, start = _placed(drawing, mesh), time.monotonic()
+    placed, start = _placed(drawing, pod.mesh), time.monotonic()
     stop_at = jax.ShapeDtypeStruct((), jnp.int32)
     run = jax.jit(
         drawing.draw,
@@ -182,7 +184,7 @@ def _compile(drawing: _Drawing, mesh, chip: Chip, guess) -> SamplingReport:
         out_shardings=placed[1],
         donate_argnums=1,
     )
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(pod.mesh):
         traced = run.trace(drawing.params, drawing.state, stop_at)
         compiled = compile_or_size(traced.lower(lowering_platforms=("tpu",)))
         if isinstance(compiled, float):
@@ -193,16 +195,15 @@ def _compile(drawing: _Drawing, mesh, chip: Chip, guess) -> SamplingReport:
     total = traffic(compiled.as_text(), unknown=tokens)
     sent = {kind: size / tokens for kind, size in total.network.items()}
     peak = compiled.memory_analysis().peak_memory_in_bytes
-    found = _report(
-        drawing, mesh, chip, guess.topology, flops, peak, total.memory / tokens, sent
-    )
+    found = _report(drawing, pod, flops, peak, total.memory / tokens, sent)
     seconds = time.monotonic() - start
     return replace(found, how="compiled", compile_seconds=seconds)
 
 
-def _estimate(drawing: _Drawing, mesh, chip: Chip, topology: str) -> SamplingReport:
+def _estimate(drawing: _Drawing, pod: Pod) -> SamplingReport:
     """The report from shapes alone: weights and caches read once, sums of branches."""
     network, codes = drawing.model.config, drawing.work.planned.num_codes
+    mesh, is_tpu = pod.mesh, pod.chip.is_tpu
     params, state = _placed(drawing, mesh)
     tensor, ways = mesh.shape["tensor"], mesh.shape["data"] * mesh.shape["fsdp"]
     rows = drawing.rows / ways
@@ -211,7 +212,7 @@ def _estimate(drawing: _Drawing, mesh, chip: Chip, topology: str) -> SamplingRep
     logits = rows * codes * 4
     # In and out of the products, norms and sums of a layer, in 16 bit.
     passed = network.depth * rows * network.width * 2
-    padding = _padding(network, tensor) if chip.is_tpu else 1.0
+    padding = _padding(network, tensor) if is_tpu else 1.0
     memory = blocks + head + 3 * logits + 30 * passed
     memory += padding * sum(
         _read(layer, where)
@@ -225,11 +226,11 @@ def _estimate(drawing: _Drawing, mesh, chip: Chip, topology: str) -> SamplingRep
     sent = {kind: size for kind, size in sent.items() if size}
     held = local_bytes(drawing.params, params) + local_bytes(drawing.state, state)
     peak = held + head + 4 * logits
-    if chip.is_tpu:
+    if is_tpu:
         # The loop has caches of its own, in tiles.
         peak += padding * local_bytes(drawing.state.cache, state.cache)
     flops = _model_flops(drawing)
-    return _report(drawing, mesh, chip, topology, flops, peak, memory, sent)
+    return _report(drawing, pod, flops, peak, memory, sent)
 
 
 def _padding(network, tensor: int) -> float:
@@ -258,7 +259,9 @@ def _model_flops(drawing: _Drawing) -> float:
     return 2.0 * drawing.rows * (products + 2 * keys * network.width)
 
 
-def _report(drawing, mesh, chip, topology, flops, peak, memory, sent) -> SamplingReport:
+def _report(drawing: _Drawing, pod: Pod, flops, peak, memory, sent) -> SamplingReport:
+    """sent: bytes by collective; all of a token."""
+    mesh, chip, topology = pod
     params, state = _placed(drawing, mesh)
     seconds = (
         flops / mesh.size / chip.flops,

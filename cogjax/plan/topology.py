@@ -4,7 +4,7 @@ import glob
 import importlib.util
 import os
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -16,6 +16,14 @@ _TOO_LARGE = re.compile(
     r"(?:Used |required for HLO temporaries \()(?P<size>[\d.]+)(?P<unit>[KMG])"
     r"(?: of [\d.]+[KMG] hbm|\) exceeds available HBM)"
 )
+
+
+class Pod(NamedTuple):
+    """Chips of a topology such as "v5p:4x4x8", and a mesh over them."""
+
+    mesh: Any
+    chip: Chip
+    topology: str
 
 
 def can_compile(chip: Chip) -> bool:

@@ -28,7 +28,7 @@ from cogjax.plan.chips import Chip, parse_topology
 from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
 from cogjax.plan.pairs import count_pairs
-from cogjax.plan.topology import can_compile, compile_or_size, tpus
+from cogjax.plan.topology import Pod, can_compile, compile_or_size, tpus
 from cogjax.plan.workload import Workload, gradient_flops, state_shapes
 from cogjax.train.loop import make_step
 from cogjax.train.optim import make_optimizer, make_schedule
@@ -88,9 +88,10 @@ def plan(config: Mapping[str, Any], topology: str, *, estimate: bool = False) ->
     chip, count = parse_topology(topology)
     work = Workload.of(config)
     mesh = _mesh(work, topology, chip, count, estimate)
+    pod = Pod(mesh, chip, topology)
     if isinstance(mesh, jax.sharding.AbstractMesh):
-        return _estimate(work, mesh, chip, topology)
-    return _compile(work, mesh, chip, topology)
+        return _estimate(work, pod)
+    return _compile(work, pod)
 
 
 def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Report]:
@@ -111,10 +112,10 @@ def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Repo
                     if start.run.train.batch_size % (accumulate * count // tensor):
                         continue
                     tried = work.split(sizes, accumulate)
-                    mesh = make_abstract_mesh(sizes, count)
+                    pod = Pod(make_abstract_mesh(sizes, count), chip, topology)
                     # A mesh may not divide an axis of a parameter.
                     with contextlib.suppress(UserError):
-                        found.append(_estimate(tried, mesh, chip, topology))
+                        found.append(_estimate(tried, pod))
     fitting = sorted((r for r in found if r.fits), key=lambda r: r.step_seconds_serial)
     if not fitting:
         least = min((r.hbm_bytes for r in found), default=math.inf)
@@ -141,8 +142,9 @@ def _state(work: Workload, mesh):
     return state, tree_shardings(state, mesh, work.task.param_axes)
 
 
-def _compile(work: Workload, mesh, chip: Chip, topology: str) -> Report:
+def _compile(work: Workload, pod: Pod) -> Report:
     """The report of the compiled step; of what the compiler said if it does not fit."""
+    mesh = pod.mesh
     state, shardings = _state(work, mesh)
     schedule = make_schedule(work.run.optim, work.run.train.steps)
     tx = make_optimizer(work.run.optim, schedule, work.task.matrix_axes)
@@ -159,22 +161,22 @@ def _compile(work: Workload, mesh, chip: Chip, topology: str) -> Report:
         executed = count_flops(step, state, batch)
     seconds = time.monotonic() - start
     if isinstance(compiled, float):
-        report = _estimate(work, mesh, chip, topology)
+        report = _estimate(work, pod)
         return replace(report, fits=False, hbm_bytes=compiled)
     moved = traffic(compiled.as_text())
     peak = compiled.memory_analysis().peak_memory_in_bytes
     return replace(
-        _report(work, mesh, chip, topology, shardings, state, executed, peak, moved),
+        _report(work, pod, (state, shardings), executed, peak, moved),
         how="compiled",
         compile_seconds=seconds,
     )
 
 
-def _estimate(work: Workload, mesh, chip: Chip, topology: str) -> Report:
+def _estimate(work: Workload, pod: Pod) -> Report:
     """The report from shapes alone: usual kernels, everything split as named."""
-    network, sizes = work.network, dict(mesh.shape)
+    network, sizes = work.network, dict(pod.mesh.shape)
     passes = work.cost.passes
-    state, shardings = _state(work, mesh)
+    state, shardings = _state(work, pod.mesh)
     ways, tensor = sizes["data"] * sizes["fsdp"], sizes["tensor"]
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     local = work.tokens / ways
@@ -206,12 +208,12 @@ def _estimate(work: Workload, mesh, chip: Chip, topology: str) -> Report:
     extra = work.extra.live_bytes * work.run.train.batch_size / ways
     activations += extra / parts
     peak = kept_state + gradients + activations + logits + weights / network.depth
-    return _report(work, mesh, chip, topology, shardings, state, executed, peak, moved)
+    return _report(work, pod, (state, shardings), executed, peak, moved)
 
 
-def _report(
-    work, mesh, chip, topology, shardings, state, executed, peak, moved
-) -> Report:
+def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
+    """state: (shapes, shardings). moved: (bytes of memory, of the network, calls)."""
+    (mesh, chip, topology), (state, shardings) = pod, state
     memory, network_bytes, calls = moved
     chips = mesh.size
     model = _model_flops(work)

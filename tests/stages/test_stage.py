@@ -1,0 +1,50 @@
+"""What every stage keeps of its contract."""
+
+import jax
+import pytest
+
+from cogjax import catalogue, config
+from cogjax.catalogue import Family, resolve, stages
+from cogjax.errors import UserError
+from cogjax.stages.run import find_stage
+from cogjax.stages.sections import RunConfig
+from cogjax.stages.stage import Stage
+
+CONFIGS = {
+    "vq": "experiments/cogview/emoji.py:tokenizer,nano",
+    "lm": "experiments/cogview/emoji.py:transformer,nano",
+    "ernie_vilg": "experiments/ernie_vilg/shapes.py:transformer,nano",
+    "end_to_end": "experiments/ernie_vilg/end_to_end.py:end_to_end,nano",
+    "vqgan": "experiments/vqgan/shapes.py:shapes,nano",
+    "decoder": "experiments/vqgan/decoder.py:shapes,nano",
+}
+ONLY_PLANNED = {"dalle"}
+
+
+def test_every_task_names_a_stage():
+    assert stages().keys() == CONFIGS.keys() | ONLY_PLANNED
+    assert all(isinstance(resolve(spec), Stage) for spec in stages().values())
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_batches_are_what_the_task_says(task, nano_data, nano_folder, tmp_path):
+    values = {"data.path": nano_data, "train.batch_size": 4, "eval.batches": 1}
+    if task not in ("vq", "vqgan"):
+        values["data.tokenizer"] = nano_folder
+    if task in ("lm", "ernie_vilg", "end_to_end"):
+        values["data.text"] = nano_folder / "text.model"
+    words = [f"--config.{key}={value}" for key, value in values.items()]
+    found = config.load(CONFIGS[task], words)
+    assert found["task"]["name"] == task
+    job = find_stage(found).job(RunConfig.of(found), tmp_path)
+    spec = job.task.batch_spec(4)
+    for batch in (next(job.batches(0)), *job.eval_batches):
+        got = jax.tree.map(lambda x: (x.shape, x.dtype), dict(batch))
+        assert got == jax.tree.map(lambda x: (x.shape, x.dtype), spec)
+
+
+def test_two_families_have_no_task_of_one_name(monkeypatch):
+    both = {name: Family(name, "", stages={"same": "x:y"}) for name in ("one", "two")}
+    monkeypatch.setattr(catalogue, "families", lambda: both)
+    with pytest.raises(UserError, match="family 'two' has a task 'same', which"):
+        stages()
