@@ -16,8 +16,8 @@ def load(
 
     weights: how the transformer's are kept in memory, "float32", "bfloat16" or "int8".
 
-    Returns what the family's pipeline is, a `Generator`, `Reader` or
-    `Codec` (`contracts.py`) or several of these; of today all are a `TokensPipeline`.
+    Returns the family's pipeline: a `Generator`, `Reader` or `Codec` of `contracts.py`,
+    or several of these, as a `TokensPipeline` is.
     Raises UserError for an unknown name and for a missing, damaged or unfitting file.
     """
     if weights not in WEIGHT_FORMATS:
