@@ -57,8 +57,6 @@ THIRD_PARTY_BANS = {
 MOST_PARAMETERS = 7
 # Functions with more of them, and how many: this list only ever gets shorter.
 WIDE = {
-    "cogjax/evaluate/judges/emoji.py: evaluate_emoji": 8,
-    "cogjax/evaluate/suites/reconstruction.py: compare": 8,
     "cogjax/families/ernie_vilg/bidirectional.py: _logits_behind": 8,
     "cogjax/models/image_lm.py: __call__": 11,
     "cogjax/ops/fused_attention.py: splash_sparse": 8,
