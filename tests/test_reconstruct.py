@@ -89,7 +89,7 @@ def test_states_are_those_of_the_drawing(model, drawn):
         (found,), cache = network.apply(
             {"params": params},
             code[:, None],
-            state.first[:, None] + i,
+            state.first_position[:, None] + i,
             state.visible[:, None],
             cache,
             place=i,

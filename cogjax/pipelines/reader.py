@@ -163,10 +163,7 @@ class TokensReader(TokensModel):
                 "this model answers no questions: one trained with questions is needed "
                 "(docs/questions.md)"
             )
-        if isinstance(questions, str):
-            questions = [questions] * len(flat)
-        if len(flat) != len(questions):
-            raise UserError(f"{len(flat)} images but {len(questions)} questions")
+        questions = self.one_for_each(flat, questions, "questions")
         pieces = [self._question(question) for question in questions]
 
         def prompts(which: np.ndarray) -> Prompts:
@@ -188,7 +185,8 @@ class TokensReader(TokensModel):
     def score_codes(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
         """As `score`, for code grids int [n, grid, grid]."""
         flat = self._flat(codes)
-        return self._caption_losses(flat, self.pieces_of_each(flat, texts))
+        texts = self.one_for_each(flat, texts)
+        return self._caption_losses(flat, [self.pieces(text) for text in texts])
 
     def image_losses(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
         """Loss of code grids [n, grid, grid] as images of text i: float32 [n].
@@ -196,7 +194,8 @@ class TokensReader(TokensModel):
         In nats a code, lower is better: the other direction of `score_codes`.
         """
         flat = self._flat(codes)
-        return self._image_losses(flat, self.pieces_of_each(flat, texts))
+        texts = self.one_for_each(flat, texts)
+        return self._image_losses(flat, [self.pieces(text) for text in texts])
 
     def text_ids(self, language: str | None) -> OutputIds:
         """Ids of a text: pieces in the language, and [SEP], its end."""

@@ -116,7 +116,9 @@ class Request:
         """The pipeline knows the number of codes."""
         size = self.speculate
         if size != 0 and not (isinstance(size, numbers.Integral) and size > 1):
-            raise UserError(f"speculate is {size!r}, expected 0 or 2 to all codes")
+            raise UserError(
+                f"speculate is {size!r}, expected 0 or 2 to an image's codes"
+            )
 
     def _check_image(self) -> None:
         if (self.image is None) != (self.keep is None):
@@ -146,5 +148,5 @@ def _prompts(given: Any) -> tuple[str, ...]:
 
 
 def _set(request: Request, name: str, value: Any) -> None:
-    """Of a frozen dataclass, while it is made."""
+    """Sets a field of the frozen request while it is made."""
     object.__setattr__(request, name, value)

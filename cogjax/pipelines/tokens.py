@@ -86,10 +86,9 @@ class TokensPipeline(TokensReader):
         """
         self.decoding("hidden")
         codes = self.check_codes(codes)
-        texts = [texts] * len(codes) if isinstance(texts, str) else texts
-        return self._reconstruct(
-            codes, [self.model.text.encode(text) for text in texts]
-        )
+        texts = self.one_for_each(codes, texts)
+        encode = self.model.text.encode
+        return self._reconstruct(codes, [encode(text) for text in texts])
 
     def decoding(self, decode: str | None = None) -> str:
         """What images are made from, "codes" or "hidden" states; None: as trained.
@@ -139,9 +138,7 @@ class TokensPipeline(TokensReader):
             state = self._prefill([pieces[p] for p in which], own_keys, forced, request)
             for tokens, count_done in self._sample(state, own_keys, request, preview):
                 if preview is not None:
-                    there = np.arange(tokens.shape[1]) < count_done
-                    seen = np.where(there, tokens, -1)
-                    preview(pairs, seen.reshape(-1, self.grid, self.grid))
+                    preview(pairs, self._so_far(tokens, count_done))
             codes[np.ix_(which, images)] = tokens.reshape(
                 len(which), len(images), self.grid, self.grid
             )
@@ -211,6 +208,11 @@ class TokensPipeline(TokensReader):
             yield np.asarray(tokens), stop_at - step
             tokens = ahead
         yield np.asarray(tokens), length
+
+    def _so_far(self, tokens: np.ndarray, count: int) -> np.ndarray:
+        """Codes [b, grid, grid] of which the first `count` are there, then -1."""
+        codes = np.where(np.arange(tokens.shape[1]) < count, tokens, -1)
+        return codes.reshape(-1, self.grid, self.grid)
 
     def _scores(
         self, request: Request, pieces, codes: np.ndarray, reranker, progress

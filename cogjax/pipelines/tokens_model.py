@@ -105,15 +105,17 @@ class TokensModel:
             raise UserError(f"{what} has nothing that the model can read")
         return ids
 
-    def pieces_of_each(self, codes: np.ndarray, texts: str | Sequence[str]) -> list:
-        """`pieces` of a text for each of some code grids; a single one is for all.
+    def one_for_each(
+        self, codes: np.ndarray, texts: str | Sequence[str], what: str = "texts"
+    ) -> list[str]:
+        """A text for each of some code grids; a single one is for all.
 
         UserError for another number of texts.
         """
         texts = [texts] * len(codes) if isinstance(texts, str) else list(texts)
         if len(codes) != len(texts):
-            raise UserError(f"{len(codes)} images but {len(texts)} texts")
-        return [self.pieces(text) for text in texts]
+            raise UserError(f"{len(codes)} images but {len(texts)} {what}")
+        return texts
 
     def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
         """Writes the model folder; `dtype` "float16" halves its size."""

@@ -1,9 +1,9 @@
 """Speculative Jacobi decoding: several image tokens a call, the same distribution.
 
 A window of drafts is scored in one call. Each draft is kept with probability
-min(1, p / q): p is the model's given the drafts before it, q what it was drawn from.
-The first that is refused is drawn again from max(0, p - q), all behind it from their p,
-as the drafts of the next call. Teng et al. 2024, arXiv 2410.01699.
+min(1, p / q): p is the model's given the drafts before it, q what it was sampled from.
+The first that is refused is sampled again from max(0, p - q), all behind it from their
+p, as the drafts of the next call. Teng et al. 2024, arXiv 2410.01699.
 """
 
 from typing import Any, NamedTuple
@@ -76,11 +76,11 @@ class _Run(NamedTuple):
         probs = self._probs(self.state.logits[:, None])
         probs = jnp.broadcast_to(probs, (batch, window, probs.shape[-1]))
         numbers = _uniforms(self.keys, jnp.int32(0), (2, window))
-        first, _ = self._fixed(_draw(numbers[:, 0], probs), zero)
-        ahead, _ = self._fixed(_draw(numbers[:, 1], probs), zero + 1)
-        drawn = jnp.zeros((batch, tokens.shape[1] + window), jnp.int32)
-        drawn = drawn.at[:, 1 : window + 1].set(ahead).at[:, 0].set(first[:, 0])
-        return _Drafts(jnp.int32(1), zero + 1, drawn, probs, self.state.cache)
+        first, _ = self._fixed(_sample(numbers[:, 0], probs), zero)
+        ahead, _ = self._fixed(_sample(numbers[:, 1], probs), zero + 1)
+        drafts = jnp.zeros((batch, tokens.shape[1] + window), jnp.int32)
+        drafts = drafts.at[:, 1 : window + 1].set(ahead).at[:, 0].set(first[:, 0])
+        return _Drafts(jnp.int32(1), zero + 1, drafts, probs, self.state.cache)
 
     def step(self, drafts: _Drafts) -> _Drafts:
         """One call of the network."""
@@ -98,7 +98,7 @@ class _Run(NamedTuple):
         index = jnp.minimum(ahead, window - 1)
         probs = jnp.take_along_axis(probs, index[:, :, None], axis=1)
         moved = jnp.take_along_axis(tokens, index, axis=1)
-        new = jnp.where(ahead < window, moved, _draw(numbers[:, 2], probs))
+        new = jnp.where(ahead < window, moved, _sample(numbers[:, 2], probs))
         new, _ = self._fixed(new, count)
         tokens = _put(_put(drafts.tokens, tokens, start), new, count)
         return _Drafts(drafts.calls + 1, count, tokens, probs, cache)
@@ -145,24 +145,24 @@ def _put(tokens: Array, new: Array, start: Array) -> Array:
     return jax.vmap(lambda row, x, i: update(row, x, (i,)))(tokens, new, start)
 
 
-def _verify(guesses, drawn_from, probs, is_forced, numbers) -> tuple[Array, Array]:
+def _verify(guesses, sampled_from, probs, is_forced, numbers) -> tuple[Array, Array]:
     """(tokens [b, w], how many of them are final, at least 1)."""
     p, q = (
         jnp.take_along_axis(x, guesses[..., None], axis=-1)[..., 0]
-        for x in (probs, drawn_from)
+        for x in (probs, sampled_from)
     )
     accepted = is_forced | (numbers[:, 0] * q < p)
     run = jnp.sum(jnp.cumprod(accepted, axis=1), axis=1, dtype=jnp.int32)
     refused = jnp.arange(guesses.shape[1]) == run[:, None]
-    rest = jnp.maximum(probs - drawn_from, 0)
+    rest = jnp.maximum(probs - sampled_from, 0)
     # Where p = q nothing is refused, save by rounding.
     rest = jnp.where(jnp.sum(rest, axis=-1, keepdims=True) > 0, rest, probs)
-    again = _draw(numbers[:, 1], jnp.where(refused[..., None], rest, probs))
+    again = _sample(numbers[:, 1], jnp.where(refused[..., None], rest, probs))
     before = jnp.arange(guesses.shape[1]) < run[:, None]
     return jnp.where(before, guesses, again), jnp.minimum(run + 1, guesses.shape[1])
 
 
-def _draw(numbers: Array, probs: Array) -> Array:
+def _sample(numbers: Array, probs: Array) -> Array:
     """numbers [b, w], probs [b, w, v] -> int32 [b, w]."""
     flat = probs.reshape(-1, probs.shape[-1])
     return logits_ops.sample_probs(numbers.reshape(-1), flat).reshape(numbers.shape)
