@@ -44,6 +44,7 @@ def test_a_request_is_taken_as_it_is():
     [
         ({"prompts": ()}, "no prompt"),
         ({"prompts": " "}, "prompt 1 is empty"),
+        ({"prompts": ["a", "\u200b"]}, "prompt 2 is empty"),
         ({"prompts": 5}, "prompts is 5, expected a text or a list of texts"),
         ({"prompts": ["a", 5]}, "prompt 2 is 5, expected a text"),
         ({"prompts": ["a"] * 10_001}, "10001 prompts, at most 10000"),
