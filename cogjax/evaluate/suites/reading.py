@@ -25,6 +25,7 @@ from cogjax.evaluate.report.reading import reading_page
 from cogjax.evaluate.suites.cache import CachedModel
 from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
 from cogjax.evaluate.suites.shapes import LEAST_SIDE, judge_codes
+from cogjax.pipelines.checks import is_blank
 from cogjax.pipelines.reader import Search
 from cogjax.worlds.shapes import dataset as shapes
 from cogjax.worlds.shapes.captions import LANGUAGES, read, write
@@ -304,8 +305,8 @@ def _picture_trip(work: _Work, pictures: _Pictures, count: int, seed: int) -> di
 
 
 def _prompts(captions: Sequence[str]) -> list[str]:
-    """Captions as prompts, which are not empty."""
-    return [text if text.strip() else "-" for text in captions]
+    """Captions as prompts, which are not blank."""
+    return ["-" if is_blank(text) else text for text in captions]
 
 
 def _kinds(items) -> list[tuple[str, str]]:
