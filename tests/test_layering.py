@@ -64,16 +64,9 @@ WIDE = {
     "cogjax/worlds/shapes/dataset.py: build_shapes": 9,
     "cogjax/evaluate/judges/emoji.py: evaluate_emoji": 8,
     "cogjax/evaluate/suites/reconstruction.py: compare": 8,
-    "cogjax/families/ernie_vilg/bidirectional.py: _logits_behind": 8,
-    "cogjax/models/image_lm.py: __call__": 11,
-    "cogjax/ops/fused_attention.py: splash_sparse": 8,
-    "cogjax/ops/sparse_attention.py: sparse_attention": 12,
-    "cogjax/ops/sparse_attention.py: _structured": 11,
-    "cogjax/ops/sparse_attention.py: cached_attention": 8,
     "cogjax/plan/sampling.py: _report": 8,
     "cogjax/plan/training.py: _report": 9,
     "cogjax/stages/encode.py: encode_dataset": 9,
-    "cogjax/train/loop.py: fit": 12,
 }
 LIFTED = {"scan", "remat", "vmap", "jit", "cond", "while_loop", "switch"}
 BANNED_NAMES = {

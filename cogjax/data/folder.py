@@ -1,4 +1,4 @@
-"""Your own pictures and captions to a data set.
+"""Your own images and captions to a data set.
 
 Sources, alone or mixed in one folder:
 
@@ -44,7 +44,7 @@ def import_folder(
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> ImportReport:
-    """Writes splits train and val of all usable pictures, resized and centre-cropped.
+    """Writes splits train and val of all usable images, resized and centre-cropped.
 
     A broken entry is skipped with its reason while the skipped stay within `budget`, a
     share of all entries. The split follows a hash of the name.
@@ -66,7 +66,7 @@ def import_folder(
     entries = list(list_entries(Path(source), text_keys))
     if not entries:
         raise UserError(
-            f"{source} has no captioned pictures: expected pictures with .txt files, "
+            f"{source} has no captioned images: expected images with .txt files, "
             f"metadata.jsonl, a CSV or .tar shards"
         )
     skipped: list[tuple[str, str]] = []
@@ -93,11 +93,11 @@ def import_folder(
 def clean_caption(text: str) -> str:
     """Control and private characters become spaces; at most 2,000 characters."""
     # Unassigned code points stay: emoji newer than this Python's tables are among them.
-    kept = "".join(
+    text = "".join(
         " " if unicodedata.category(c) in ("Cc", "Cs", "Co") else c
         for c in text[: 4 * MAX_CAPTION]
     )
-    return " ".join(kept.split())[:MAX_CAPTION].rstrip()
+    return " ".join(text.split())[:MAX_CAPTION].rstrip()
 
 
 def _read(entry: Entry, name: str, size: int) -> Example:

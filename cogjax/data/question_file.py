@@ -1,4 +1,4 @@
-"""Your own questions about pictures to a data set.
+"""Your own questions about images to a data set.
 
     {"image": "cat.jpg", "question": "what is it?", "answer": "a cat"}    a line, UTF-8
 
@@ -31,14 +31,14 @@ def import_questions(
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Manifest:
-    """Writes splits train and val of the pictures of a .jsonl file, with its questions.
+    """Writes splits train and val of the images of a .jsonl file, with its questions.
 
-    A picture is one example, with all questions about it; the split follows a hash of
-    its name. Pictures are resized and centre-cropped to `size` pixels a side.
+    An image is one example, with all questions about it; the split follows a hash of
+    its name. Images are resized and centre-cropped to `size` pixels a side.
     overwrite: replace a data set in `out`.
 
     Raises:
-      UserError: a line that is no question, with its number, or a picture that is
+      UserError: a line that is no question, with its number, or an image that is
         missing, outside the folder or unreadable; an `out` in the way. Nothing is
         written then.
     """
@@ -55,7 +55,7 @@ def import_questions(
             try:
                 pixels = decode_image(file_reader(path)(), size)
             except UserError as error:
-                raise UserError(f"{place}: picture {name}: {error}") from error
+                raise UserError(f"{place}: image {name}: {error}") from error
             example = Example(name, encode_png(pixels), (), questions=tuple(questions))
             held_out = zlib.crc32(name.encode()) < val_fraction * 2**32
             builder.write("val" if held_out else "train", example)
@@ -65,7 +65,7 @@ def import_questions(
 
 
 def _read(source: Path) -> dict[str, tuple[Path, str, list[Triple]]]:
-    """(file, place of the first line, questions) of each picture by its name."""
+    """(file, place of the first line, questions) of each image by its name."""
     asked: dict[str, tuple[Path, str, list[Triple]]] = {}
     try:
         data = file_reader(source, MAX_TABLE_BYTES)()
@@ -74,15 +74,15 @@ def _read(source: Path) -> dict[str, tuple[Path, str, list[Triple]]]:
     for place, image, triple in _lines(source, data):
         path, name = inside(source.parent, image), printable(image)
         if path is None:
-            raise UserError(f"{place}: picture {name} is outside {source.parent}")
-        # One picture has one name, however a line spells it: no split shares it.
+            raise UserError(f"{place}: image {name} is outside {source.parent}")
+        # One image has one name, however a line spells it: no split shares it.
         name = printable(path.relative_to(source.parent.resolve()).as_posix())
         try:
             there = path.is_file()
         except OSError as error:
-            raise UserError(f"{place}: picture {name}: {error.strerror}") from error
+            raise UserError(f"{place}: image {name}: {error.strerror}") from error
         if not there:
-            raise UserError(f"{place}: picture {name} is missing")
+            raise UserError(f"{place}: image {name} is missing")
         asked.setdefault(name, (path, place, []))[2].append(triple)
     if not asked:
         raise UserError(f"{source} holds no questions: write one JSON object a line")
@@ -90,7 +90,7 @@ def _read(source: Path) -> dict[str, tuple[Path, str, list[Triple]]]:
 
 
 def _lines(source: Path, data: bytes) -> Iterator[tuple[str, str, Triple]]:
-    """(place, name of the picture, (kind, question, answer)) of each line."""
+    """(place, name of the image, (kind, question, answer)) of each line."""
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
             continue

@@ -277,7 +277,7 @@ def test_archives_with_strange_members(src):
     before = {p for p in src.parent.rglob("*")}
     found, skipped = imported(src)
     assert skipped == {
-        "evil.tar/l": "no picture among its members",
+        "evil.tar/l": "no image among its members",
         "evil.tar/bomb": "the file is empty",
     }
     names = {f"evil.tar/{n}" for n in (*climbing, "twice", "TWICE")}
@@ -319,7 +319,7 @@ def test_sources_that_are_none(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.zip").write_bytes(b"PK")
     for name, message in (
-        ("empty", "no captioned pictures"),
+        ("empty", "no captioned images"),
         ("x.zip", "no folder, .tar"),
         ("nowhere", "no folder, .tar"),
     ):

@@ -82,10 +82,10 @@ def test_a_picture_by_two_names_is_one(folder):
         ),
         (
             {**GOOD, "image": "x" * 300},
-            "asked.jsonl:2: picture x+: File name too long",
+            "asked.jsonl:2: image x+: File name too long",
         ),
-        ({**GOOD, "image": "lost.png"}, "asked.jsonl:2: picture lost.png is missing"),
-        ({**GOOD, "image": "broken.png"}, "asked.jsonl:2: picture broken.png: not a"),
+        ({**GOOD, "image": "lost.png"}, "asked.jsonl:2: image lost.png is missing"),
+        ({**GOOD, "image": "broken.png"}, "asked.jsonl:2: image broken.png: not a"),
     ],
 )
 def test_a_bad_line_is_named(folder, row, message):

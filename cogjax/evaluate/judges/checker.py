@@ -1,4 +1,4 @@
-"""A second judge of pictures of shapes: a network, trained on renders only.
+"""A second judge of images of shapes: a network, trained on renders only.
 
 It shares no code and no threshold with the oracle, so that a model which learnt to
 please one of them is found out by the other. `experiments/oracle/checker.py` trains it.
@@ -18,7 +18,7 @@ from cogjax.models.scene_net import SceneNet
 from cogjax.worlds.shapes.scenes import COLOURS, LATTICE, RADII, SHAPES, Item, Scene
 
 SIDE = 4 * LATTICE  # pixels
-WEIGHTS = Path(__file__).parents[1] / "assets" / "oracle" / "checker.safetensors"
+WEIGHTS = Path(__file__).parents[2] / "assets" / "oracle" / "checker.safetensors"
 # Logits of a cell: whether a shape is centred there, and which.
 _PARTS = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "size": tuple(RADII)}
 NUM_LOGITS = 1 + sum(len(names) for names in _PARTS.values())
@@ -27,7 +27,7 @@ _BATCH = 64
 
 
 def check(images: np.ndarray) -> list[list[Item]]:
-    """The items of pictures uint8 [n, 64, 64, 3]: of each a list, none in doubt."""
+    """The items of images uint8 [n, 64, 64, 3]: of each a list, none in doubt."""
     params, found = _shipped(), []
     for start in range(0, len(images), _BATCH):
         chunk = images[start : start + _BATCH]

@@ -1,4 +1,4 @@
-"""`--suite emoji`: the figures of `evaluate/judges/emoji.py` as a report."""
+"""`--suite emoji`: the metrics of `evaluate/judges/emoji.py` as a report."""
 
 import hashlib
 import os
@@ -43,10 +43,10 @@ class EmojiSuite:
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """As `runner.Suite`; the sheet of pictures is drawn in any case."""
+        """As `runner.Suite`; the sheet of images is made in any case."""
         with tempfile.TemporaryDirectory() as folder:
             sheet = Path(folder) / "sheet.png"
-            figures = emoji.evaluate_emoji(
+            metrics = emoji.evaluate_emoji(
                 model,
                 self.data,
                 n=self.n,
@@ -59,13 +59,13 @@ class EmojiSuite:
             png = sheet.read_bytes()
         if self.sheet:
             write_atomic(self.sheet, png)
-        return figures, _page(figures, png)
+        return metrics, _page(metrics, png)
 
 
-def _page(figures: Mapping, png: bytes) -> list[Markup]:
+def _page(metrics: Mapping, png: bytes) -> list[Markup]:
     parts = []
     for name, title in (("train", "Seen pairs"), ("pairs", "Held-out pairs")):
-        found = figures[f"generation_{name}"]
+        found = metrics[f"generation_{name}"]
         rows = [
             [f"{judge.replace('_', ' ')}, {which}", *_columns(found, judge, which)]
             for judge in found["best_of_1"]
@@ -76,18 +76,18 @@ def _page(figures: Mapping, png: bytes) -> list[Markup]:
         caption = f"{found['prompts']} prompts"
         parts.append(section(f"{title}: concept and style", table(head, rows, caption)))
     rows = [
-        [split, *map(share, figures[f"captions_{split}"]["right_of_20"].values())]
+        [split, *map(share, metrics[f"captions_{split}"]["right_of_20"].values())]
         for split in emoji.SPLITS
     ]
-    head = ["split", *figures["captions_train"]["right_of_20"]]
+    head = ["split", *metrics["captions_train"]["right_of_20"]]
     parts.append(section("Own label has the lowest loss of 20", table(head, rows)))
     rows = [
-        [name.replace("_", " "), value] for name, value in figures["tokenizer"].items()
+        [name.replace("_", " "), value] for name, value in metrics["tokenizer"].items()
     ]
-    rows.append(["style judge on real pictures", figures["style_judge_on_real"]])
-    parts.append(section("Tokenizer and judge", table(["figure", "value"], rows)))
-    text = "A row holds three prompts; of each: real, best of N, the first three drawn."
-    parts.append(section("Pictures", note(text), image(png, "pictures", "sheet")))
+    rows.append(["style judge on real images", metrics["style_judge_on_real"]])
+    parts.append(section("Tokenizer and judge", table(["metric", "value"], rows)))
+    text = "A row holds three prompts; of each: real, best of N, three others."
+    parts.append(section("Images", note(text), image(png, "images", "sheet")))
     return parts
 
 

@@ -84,17 +84,17 @@ def test_the_report(reader, data, tmp_path):
     assert questions["kinds"]["shape"]["share"] == 0
     assert questions["overall"]["count"] >= 6 * 8
     # The same words whatever the picture.
-    assert report["val"]["questions"]["another picture"] == questions
+    assert report["val"]["questions"]["another image"] == questions
     trip = report["text_round_trip"]
     # Two drawings a prompt, both right where the oracle can read them.
     assert trip["chosen"]["mean of all"]["share"] > 0.8
     assert trip["when right"]["share"] > trip["when wrong"]["share"]
-    for figures in report["picture_round_trip"].values():
-        by_picture = figures["chosen"]["round trip, loss of the picture"]
+    for figures in report["image_round_trip"].values():
+        by_picture = figures["chosen"]["round trip, loss of the image"]
         assert by_picture["share"] == pytest.approx(2 / 3)
-        assert figures["drawing is what the caption says"]["share"] > 0.5
+        assert figures["image is what the caption says"]["share"] > 0.5
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
-    assert "text -&gt; picture" in (tmp_path / "out" / "report.html").read_text()
+    assert "text -&gt; image" in (tmp_path / "out" / "report.html").read_text()
     # What was read before is not read again.
     calls = len(reader.calls)
     again = run(suite, reader, out=tmp_path / "out", identity=IDENTITY, about={})
@@ -124,7 +124,7 @@ def test_a_family_without_questions_has_captions_alone(reader, data):
     reader.answers_questions = False
     suite = ReadingSuite(str(data), n=3, best_of=0)
     report = run(suite, reader, out=None, identity=IDENTITY, about={})
-    assert set(report["val"]) == {"pictures", "captions"}
+    assert set(report["val"]) == {"images", "captions"}
 
 
 def test_nothing_is_held_out(reader, nano_data, tmp_path):
@@ -133,10 +133,10 @@ def test_nothing_is_held_out(reader, nano_data, tmp_path):
     (tmp_path / "asked.jsonl").write_text(json.dumps(row))
     import_questions(tmp_path / "asked.jsonl", tmp_path / "set", val_fraction=0)
     suite = ReadingSuite(str(tmp_path / "set"))
-    with pytest.raises(UserError, match="has no held-out pictures"):
+    with pytest.raises(UserError, match="has no held-out images"):
         suite.check(reader)
 
 
 def test_too_small_pictures(painter, data):
-    with pytest.raises(UserError, match="pictures of 32 px or more"):
+    with pytest.raises(UserError, match="images of 32 px or more"):
         ReadingSuite(str(data)).check(painter(image_size=16))

@@ -81,7 +81,7 @@ def test_the_command_writes_a_report(
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["rows"][0]["kind"] == "vqvae"
     assert report["n"] == 2
-    assert (tmp_path / "out" / "pictures.png").stat().st_size > 100
+    assert (tmp_path / "out" / "images.png").stat().st_size > 100
     said = capsys.readouterr()
-    assert "2 pictures of val, rFD by means" in said.out
+    assert "2 images of val, rFD by means" in said.out
     assert "compared: 1 of 1" in said.err

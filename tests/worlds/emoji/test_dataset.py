@@ -190,7 +190,7 @@ def test_a_set_from_archives(tmp_path, archives):
     seen = []
     report = build(tmp_path, archives, progress=lambda *step: seen.append(step))
     assert report.styles == {"fluent-3d": 2, "noto": 3} and report.failed == []
-    assert seen[0] == (0, 5, "drawing") and seen[-1] == (5, 5, "drawing")
+    assert seen[0] == (0, 5, "rendering") and seen[-1] == (5, 5, "rendering")
     info = report.manifest.info
     assert set(info["licenses"]) == {"noto", "fluent-3d"}
     assert "Apache-2.0" in (tmp_path / "out" / "LICENSES.md").read_text()
@@ -214,7 +214,7 @@ def test_groups_choose_concepts(tmp_path, archives):
     pytest.importorskip("pyvips")
     report = build(tmp_path, archives, groups=("food-drink",))
     assert report.styles == {"fluent-3d": 1, "noto": 1}
-    with pytest.raises(UserError, match="no picture is left"):
+    with pytest.raises(UserError, match="no image is left"):
         build(tmp_path, archives, groups=("flags",), overwrite=True)
 
 
@@ -222,7 +222,7 @@ def test_too_many_failed_drawings_stop_the_build(tmp_path, archives):
     pytest.importorskip("pyvips")
     bad = {"assets/1f408.webp": b"no picture"}
     pack(archives, emoji_sources._ARCHIVES["fluent-3d"], bad)
-    with pytest.raises(UserError, match=r"1 of 4 pictures failed: fluent-3d/1f408"):
+    with pytest.raises(UserError, match=r"1 of 4 images failed: fluent-3d/1f408"):
         build(tmp_path, archives)
     assert {p.name for p in tmp_path.iterdir()} == {"npm"}
 

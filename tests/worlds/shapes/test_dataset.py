@@ -137,13 +137,13 @@ def test_tasks_ask_for_what_can_be_drawn(task):
         for _ in range(10):
             request = shapes.ask(task, rng, unseen)
             assert shapes.held_out(request) == unseen
-            drawn = shapes.draw_scene_for(request, rng)
+            drawn = shapes.sample_scene_for(request, rng)
             assert shapes.satisfied(request, drawn.items)
 
 
 def test_describe_says_something_of_every_kind():
     rng = np.random.default_rng(0)
-    said = [shapes.describe(shapes.draw_scene(rng), rng) for _ in range(400)]
+    said = [shapes.describe(shapes.sample_scene(rng), rng) for _ in range(400)]
     phrases = [phrase for request in said for phrase in request.phrases]
     assert {"left", "above", "larger", None} == {request.relation for request in said}
     assert {phrase.count for phrase in phrases} == set(range(1, splits.MOST + 1))
