@@ -59,11 +59,6 @@ THIRD_PARTY_BANS = {
 MOST_PARAMETERS = 7
 # Functions with more of them, and how many: this list only ever gets shorter.
 WIDE = {
-    "cogjax/data/folder.py: import_folder": 8,
-    "cogjax/worlds/emoji/dataset.py: build_emoji": 10,
-    "cogjax/worlds/shapes/dataset.py: build_shapes": 9,
-    "cogjax/evaluate/judges/emoji.py: evaluate_emoji": 8,
-    "cogjax/evaluate/suites/reconstruction.py: compare": 8,
     "cogjax/plan/sampling.py: _report": 8,
     "cogjax/plan/training.py: _report": 9,
     "cogjax/stages/encode.py: encode_dataset": 9,

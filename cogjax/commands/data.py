@@ -83,15 +83,12 @@ def _emoji(args: argparse.Namespace) -> None:
 
     with Progress() as progress:
         report = build_emoji(
-            args.out,
-            size=args.size,
+            _output(args, progress),
             tier=args.tier,
             styles=_names(args.styles),
             groups=_names(args.groups),
             npm_dir=args.npm_dir,
             flags=not args.no_flags,
-            overwrite=args.overwrite,
-            progress=progress,
         )
     _report(args.out, report.manifest, report.failed)
     print(", ".join(f"{style} {count}" for style, count in report.styles.items()))
@@ -102,16 +99,19 @@ def _shapes(args: argparse.Namespace) -> None:
 
     with Progress() as progress:
         manifest = build_shapes(
-            args.out,
+            _output(args, progress),
             num=args.n,
-            size=args.size,
             seed=args.seed,
             easy=args.easy,
             questions=args.questions,
-            overwrite=args.overwrite,
-            progress=progress,
         )
     _report(args.out, manifest, [])
+
+
+def _output(args: argparse.Namespace, progress: Progress):
+    from cogjax.data.output import Output
+
+    return Output(args.out, args.size, args.overwrite, progress)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -124,13 +124,10 @@ def _folder(args: argparse.Namespace) -> None:
     with Progress() as progress:
         report = import_folder(
             args.source,
-            args.out,
-            size=args.size,
+            _output(args, progress),
             budget=args.budget,
             val_fraction=args.val,
             caption_field=args.caption_field,
-            overwrite=args.overwrite,
-            progress=progress,
         )
     skipped = [f"{name}: {reason}" for name, reason in report.skipped]
     _report(args.out, report.manifest, skipped)
@@ -142,11 +139,8 @@ def _import_questions(args: argparse.Namespace) -> None:
     with Progress() as progress:
         manifest = import_questions(
             args.source,
-            args.out,
-            size=args.size,
+            _output(args, progress),
             val_fraction=args.val,
-            overwrite=args.overwrite,
-            progress=progress,
         )
     _report(args.out, manifest, [])
     print(f"questions {manifest.info['num_questions']}")

@@ -9,13 +9,14 @@ names the kind of the question, by which accuracies are told apart.
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from cogjax.data.folder import clean_caption, printable
 from cogjax.data.folder_entries import MAX_TABLE_BYTES, file_reader, inside
 from cogjax.data.images import decode_image, encode_png
-from cogjax.data.records import DatasetBuilder, Example, Manifest
+from cogjax.data.output import Output
+from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
 from cogjax.files import check_apart
 
@@ -24,42 +25,37 @@ Triple = tuple[str, str, str]
 
 def import_questions(
     source: str | os.PathLike,
-    out: str | os.PathLike,
+    output: Output,
     *,
-    size: int = 256,
     val_fraction: float = 0.02,
-    overwrite: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
 ) -> Manifest:
     """Writes splits train and val of the images of a .jsonl file, with its questions.
 
     An image is one example, with all questions about it; the split follows a hash of
-    its name. Images are resized and centre-cropped to `size` pixels a side.
-    overwrite: replace a data set in `out`.
+    its name. Images are resized and centre-cropped.
 
     Raises:
       UserError: a line that is no question, with its number, or an image that is
-        missing, outside the folder or unreadable; an `out` in the way. Nothing is
+        missing, outside the folder or unreadable; a folder in the way. Nothing is
         written then.
     """
     source = Path(source)
-    progress = progress or (lambda done, total, label: None)
-    check_apart(out, source)
+    check_apart(output.folder, source)
     shards = {"train": 4, "val": 1}
-    builder = DatasetBuilder(out, "questions", size, shards, overwrite)
+    builder = output.builder("questions", shards)
     asked = _read(source)
     with builder:
         for index, (name, (path, place, questions)) in enumerate(asked.items()):
             if index % 32 == 0:
-                progress(index, len(asked), "importing")
+                output.progress(index, len(asked), "importing")
             try:
-                pixels = decode_image(file_reader(path)(), size)
+                pixels = decode_image(file_reader(path)(), output.size)
             except UserError as error:
                 raise UserError(f"{place}: image {name}: {error}") from error
             example = Example(name, encode_png(pixels), (), questions=tuple(questions))
             held_out = zlib.crc32(name.encode()) < val_fraction * 2**32
             builder.write("val" if held_out else "train", example)
-        progress(len(asked), len(asked), "importing")
+        output.progress(len(asked), len(asked), "importing")
         total = sum(len(questions) for *_, questions in asked.values())
         return builder.finish({"num_questions": total})
 

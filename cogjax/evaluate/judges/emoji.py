@@ -56,16 +56,18 @@ def evaluate_emoji(
     best_of: int = 8,
     seed: int = 0,
     gallery: str | None = None,
-    sheet: str | None = None,
     progress: Progress | None = None,
-) -> dict:
-    """All metrics of a model as one JSON-able dict.
+) -> tuple[dict, list[np.ndarray]]:
+    """All metrics of a model as one JSON-able dict, and images to show.
 
     Args:
       data: the emoji set that the model was trained on. n: most prompts of a split.
       gallery: emoji set whose concepts compete for the nearest image, of which
         `data` may be a part; None takes `data`.
-      sheet: PNG to write, a row a prompt: real, best of N, the first three images.
+
+    Returns:
+      The metrics, and of up to 18 prompts uint8 [5, y, x, 3]: the real image, the best
+      of N, and images 0 to 2 of the seed.
 
     Raises:
       UserError: `data` is not an emoji set.
@@ -98,9 +100,7 @@ def evaluate_emoji(
     for name, examples in splits.items():
         picked = _pick(examples, n, rng)
         report[f"captions_{name}"] = _captions(model, picked, splits, seed, progress)
-    if sheet:
-        _write_sheet(sheet, rows[:12] + rows[-6:])
-    return report
+    return report, rows[:12] + rows[-6:]
 
 
 @dataclass(frozen=True)
@@ -245,10 +245,3 @@ def _by_language(hits: np.ndarray, languages: Sequence[str]) -> dict:
 
 def _share(hits) -> float:
     return round(float(np.mean(hits)), 4) if len(hits) else math.nan
-
-
-def _write_sheet(path: str, rows: Sequence[np.ndarray]) -> None:
-    from cogjax.data.contact_sheet import grid
-
-    images = np.concatenate(rows)
-    grid(images, 3 * len(rows[0])).save(path)

@@ -2,12 +2,15 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cogjax.data.contact_sheet import grid
+from cogjax.data.images import encode_png
 from cogjax.data.records import read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges import emoji
@@ -16,10 +19,15 @@ from cogjax.evaluate.suites.cache import CachedModel
 from cogjax.evaluate.suites.run import Progress
 from cogjax.files import write_atomic
 
+_PROMPTS_A_ROW = 3  # of the sheet
+
 
 @dataclass(frozen=True)
 class EmojiSuite:
-    """Settings of the suite; as `emoji.evaluate_emoji`'s arguments."""
+    """Settings of the suite, the arguments of `emoji.evaluate_emoji`.
+
+    sheet: PNG file for the images that the page shows, if any.
+    """
 
     data: str
     n: int = 200
@@ -44,19 +52,17 @@ class EmojiSuite:
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
         """As `runner.Suite`; the sheet of images is made in any case."""
-        with tempfile.TemporaryDirectory() as folder:
-            sheet = Path(folder) / "sheet.png"
-            metrics = emoji.evaluate_emoji(
-                model,
-                self.data,
-                n=self.n,
-                best_of=self.best_of,
-                seed=self.seed,
-                gallery=self.gallery,
-                sheet=str(sheet),
-                progress=progress,
-            )
-            png = sheet.read_bytes()
+        metrics, rows = emoji.evaluate_emoji(
+            model,
+            self.data,
+            n=self.n,
+            best_of=self.best_of,
+            seed=self.seed,
+            gallery=self.gallery,
+            progress=progress,
+        )
+        sheet = grid(np.concatenate(rows), _PROMPTS_A_ROW * len(rows[0]))
+        png = encode_png(np.asarray(sheet))
         if self.sheet:
             write_atomic(self.sheet, png)
         return metrics, _page(metrics, png)

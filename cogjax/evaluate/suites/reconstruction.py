@@ -22,6 +22,7 @@ from cogjax.model import Component
 from cogjax.model_folder import load_component
 from cogjax.pipelines.tokenize import decode, encode
 
+_SHOWN = 8  # images of the sheet, a row of originals and a row a tokenizer
 _COLUMNS = ("tokenizer", "kind", "weights", "codes", "used", "perplexity")
 _COLUMNS += ("PSNR", "LPIPS", "rFD")
 
@@ -90,7 +91,6 @@ def compare(
     *,
     distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
     extractor: FeatureExtractor,
-    columns: int = 8,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Comparison:
     """Encodes and decodes the first n images of a split with each tokenizer.
@@ -98,7 +98,6 @@ def compare(
     Args:
       folders: tokenizer or model folders, or names of shipped models.
       distance: LPIPS, as `load_lpips`. extractor: for rFD.
-      columns: images a row of the sheet; a row of originals, then one a tokenizer.
       progress: called as progress(tokenizers done, of so many, label).
 
     Raises:
@@ -111,7 +110,7 @@ def compare(
         raise UserError(f"tokenizers of one size can be compared: {said}")
     images = _images(data, split, n, next(iter(sizes.values())))
     wanted = Moments.of(extractor(images))
-    rows, shown = [], [images[:columns]]
+    rows, shown = [], [images[:_SHOWN]]
     progress = progress or (lambda done, total, label: None)
     for done, (name, tokenizer) in enumerate(tokenizers.items()):
         progress(done, len(tokenizers), f"comparing {name}")
@@ -126,9 +125,9 @@ def compare(
             ),
         }
         rows.append(_row(name, tokenizer, codes, metrics))
-        shown.append(decoded[:columns])
+        shown.append(decoded[:_SHOWN])
     progress(len(tokenizers), len(tokenizers), "compared")
-    sheet = grid(np.concatenate(shown), columns)
+    sheet = grid(np.concatenate(shown), len(shown[0]))
     return Comparison(len(images), data, split, extractor.id, tuple(rows), sheet)
 
 

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -19,12 +19,11 @@ import numpy as np
 from PIL import Image
 
 from cogjax.data.images import encode_png, to_square
-from cogjax.data.records import DatasetBuilder, Example, Manifest
+from cogjax.data.output import Output
+from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
 from cogjax.worlds.emoji import sources as emoji_sources
 from cogjax.worlds.emoji.captions import Concept, captions
-
-Progress = Callable[[int, int, str], None]
 
 LICENSES = {
     "noto": "Noto Emoji, Google, Apache-2.0",
@@ -51,17 +50,14 @@ class Report:
 
 
 def build_emoji(
-    out: str | os.PathLike,
+    output: Output,
     *,
-    size: int = 64,
     tier: str = "auto",
     styles: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     npm_dir: str | os.PathLike | None = None,
     flags: bool = True,
     workers: int = 2,
-    overwrite: bool = False,
-    progress: Progress | None = None,
 ) -> Report:
     """Renders the styles and writes splits train, val and pairs.
 
@@ -70,17 +66,15 @@ def build_emoji(
     styles moves no image, except a held-out pair without two others back to train.
 
     Args:
-      size: pixels a side. tier: "pip", "npm", or "auto" (npm if it is installed).
+      tier: "pip", "npm", or "auto" (npm if it is installed).
       styles, groups: None takes all; groups are Unicode's, such as "food-drink".
       npm_dir: folder of npm archives (.tgz) to use instead of calling npm.
-      overwrite: replace a data set in `out`.
 
     Raises:
-      UserError: a missing package, an unknown name, an `out` that is in the way.
+      UserError: a missing package, an unknown name, or a folder that is in the way.
     """
     shards = {"train": 4, "val": 1, "pairs": 1}
-    builder = DatasetBuilder(out, "emoji", size, shards, overwrite)
-    progress = progress or (lambda done, total, label: None)
+    builder = output.builder("emoji", shards)
     tier = emoji_sources.resolve_tier(tier, npm_dir)
     _check_names(tier, styles, groups)
     concepts, images = emoji_sources.collect(tier, styles, npm_dir)
@@ -93,7 +87,7 @@ def build_emoji(
     jobs = [p for p in images if p.key in wanted]
     if not jobs:
         raise UserError("no image is left: choose other styles or groups")
-    rendered, failed = _render(jobs, size, workers, progress)
+    rendered, failed = _render(jobs, output.size, workers, output.progress)
     with builder:
         manifest = _write(builder, rendered, wanted, tier, failed)
     counts = Counter(style for style, _, _ in rendered)

@@ -8,7 +8,6 @@ of shapes are held out: `train` and `val` never show or state them. Each image o
 
 import functools
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 
 from cogjax.data.images import encode_png
-from cogjax.data.records import DatasetBuilder, Example, Manifest
+from cogjax.data.output import Output
+from cogjax.data.records import Example, Manifest
 from cogjax.worlds.shapes.captions import LANGUAGES, Phrase, Request, pick, write
 from cogjax.worlds.shapes.scenes import (
     COLOURS,
@@ -162,39 +162,34 @@ def example(
 
 
 def build_shapes(
-    out: str | os.PathLike,
+    output: Output,
     *,
     num: int,
-    size: int = 64,
     seed: int = 0,
     easy: bool = False,
     questions: bool = False,
     workers: int = 2,
-    overwrite: bool = False,
-    progress: Progress | None = None,
 ) -> Manifest:
     """Writes `num` images of `train` and a twentieth as many of the other splits.
 
     Args:
-      num: 20 or more. size: pixels a side, 32 to 256. easy: as `sample_scene`.
-      questions: also what may be asked of each image, see `shape_questions.py`.
-      overwrite: replace a data set in `out`.
+      output: of images of 32 to 256 px. num: 20 or more. easy: as `sample_scene`.
+      questions: also what may be asked of each image, see `questions.py`.
 
     Raises:
-      UserError: an `out` that is in the way.
+      UserError: a folder that is in the way.
     """
-    progress = progress or (lambda done, total, label: None)
     counts = {"train": num, "val": num // 20, "unseen": num // 20}
     shards = {"train": max(4, num // 25_000), "val": 1, "unseen": 1}
     done, total = 0, sum(counts.values())
-    with DatasetBuilder(out, "shapes", size, shards, overwrite) as builder:
-        settings = {"size": size, "easy": easy, "questions": questions}
+    with output.builder("shapes", shards) as builder:
+        settings = {"size": output.size, "easy": easy, "questions": questions}
         make = functools.partial(example, seed, **settings)
         for split, made in _examples(make, counts, workers):
             builder.write(split, made)
             done += 1
             if done % 256 == 0 or done == total:
-                progress(done, total, "rendering")
+                output.progress(done, total, "rendering")
         info = {"seed": seed, "easy": easy, "licence": "made here, Apache-2.0"}
         return builder.finish(info)
 

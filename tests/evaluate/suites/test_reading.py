@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from cogjax.data.output import Output
 from cogjax.data.question_file import import_questions
+from cogjax.data.records import DatasetBuilder
 from cogjax.errors import UserError
 from cogjax.evaluate.suites.reading import ReadingSuite
 from cogjax.evaluate.suites.run import run
@@ -20,7 +22,7 @@ IDENTITY = {"model_digest": "abc", "weights": "float32"}
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     out = tmp_path_factory.mktemp("world") / "set"
-    with shapes.DatasetBuilder(out, "shapes", 64, {"train": 1, "val": 1}) as builder:
+    with DatasetBuilder(out, "shapes", 64, {"train": 1, "val": 1}) as builder:
         for i in range(6):
             builder.write("val", shapes.example(0, "val", i, 64, easy=True))
         builder.finish({})
@@ -111,7 +113,7 @@ def test_questions_of_the_users_own(reader, tmp_path):
     rows[0]["type"] = "being"
     (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "set"
-    import_questions(tmp_path / "asked.jsonl", out, size=64, val_fraction=1)
+    import_questions(tmp_path / "asked.jsonl", Output(out, 64), val_fraction=1)
     suite = ReadingSuite(str(out), n=10)
     report = run(suite, reader, out=None, identity=IDENTITY, about={})
     found = report["val"]["questions"]["right"]
@@ -131,7 +133,9 @@ def test_nothing_is_held_out(reader, nano_data, tmp_path):
     (tmp_path / "a.png").write_bytes(shapes.example(0, "val", 0, 64).image)
     row = {"image": "a.png", "question": "is it?", "answer": "yes"}
     (tmp_path / "asked.jsonl").write_text(json.dumps(row))
-    import_questions(tmp_path / "asked.jsonl", tmp_path / "set", val_fraction=0)
+    import_questions(
+        tmp_path / "asked.jsonl", Output(tmp_path / "set", 64), val_fraction=0
+    )
     suite = ReadingSuite(str(tmp_path / "set"))
     with pytest.raises(UserError, match="has no held-out images"):
         suite.check(reader)
