@@ -149,7 +149,7 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
     assert record["images"][3]["codes"] == [[12, 13], [14, 15]]
     assert record["images"][3]["score"] is None
     shown = capsys.readouterr()
-    assert "4 pictures, grid.png and generation.json" in shown.out
+    assert "4 images, grid.png and generation.json" in shown.out
     assert "generating: 1 of 1" in shown.err
 
 

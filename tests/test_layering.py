@@ -59,10 +59,7 @@ THIRD_PARTY_BANS = {
 MOST_PARAMETERS = 7
 # Functions with more of them, and how many: this list only ever gets shorter.
 WIDE = {
-    "cogjax/data/folder.py: import_folder": 8,
     "cogjax/stages/encode.py: encode_dataset": 9,
-    "cogjax/worlds/emoji/dataset.py: build_emoji": 10,
-    "cogjax/worlds/shapes/dataset.py: build_shapes": 9,
 }
 LIFTED = {"scan", "remat", "vmap", "jit", "cond", "while_loop", "switch"}
 BANNED_NAMES = {

@@ -105,7 +105,7 @@ def read_lines(path: str, what: str) -> list[str]:
 
 
 def read_image(path: str, size: int | None = None):
-    """Returns the picture as uint8 [y, x, 3]; UserError naming the file."""
+    """Returns the image as uint8 [y, x, 3]; UserError naming the file."""
     from cogjax.data.images import decode_image
 
     try:

@@ -1,4 +1,4 @@
-"""`cogjax encode`: pictures to codes once, before training reads them many times."""
+"""`cogjax encode`: images to codes once, before training reads them many times."""
 
 import argparse
 import re
@@ -15,9 +15,9 @@ from cogjax.commands.progress import Progress
 from cogjax.files import check_folder
 
 _SPLITS = "default: all"
-_BATCH = "pictures a device and step (%(default)s)"
-_SHARD = "pictures a file, the unit of work and of loss (%(default)s)"
-_BUDGET = "of bad pictures to skip before stopping (%(default)s)"
+_BATCH = "images a device and step (%(default)s)"
+_SHARD = "images a file, the unit of work and of loss (%(default)s)"
+_BUDGET = "of bad images to skip before stopping (%(default)s)"
 _PROCESS = "this is process I of N, which share --out; default: as --distributed says"
 
 _WEEK = 7 * 24 * 3600
@@ -25,7 +25,7 @@ _WEEK = 7 * 24 * 3600
 
 def add_parser(commands) -> None:
     """Adds `encode`."""
-    summary = "Encode a data set's pictures as codes; the same command goes on."
+    summary = "Encode a data set's images as codes; the same command goes on."
     parser = add_command(commands, "encode", _encode, summary)
     add = parser.add_argument
     add("--data", required=True, metavar="DIR", help="data set folder")
@@ -73,7 +73,7 @@ def _encode(args: argparse.Namespace) -> None:
         print(f"skipped {name}: {reason}", file=sys.stderr)
     rate = report.encoded / max(report.seconds, 1e-9)
     print(
-        f"encoded {report.encoded} pictures in {report.seconds:.1f} s, "
+        f"encoded {report.encoded} images in {report.seconds:.1f} s, "
         f"{rate:.0f} images/s, skipped {len(report.skipped)}"
     )
     print(f"{args.out}: {_state(report)}")

@@ -1,4 +1,4 @@
-"""`cogjax evaluate`: figures of a model by outside judges, as JSON and as a page.
+"""`cogjax evaluate`: metrics of a model by outside judges, as JSON and as a page.
 
 `cogjax evaluate oracle` measures the judge of the shapes suite itself.
 """
@@ -32,10 +32,10 @@ SUITES = ("shapes", "emoji", "coco", "reading")
 
 _MODEL = "shipped name, model folder or training run; or oracle, the judge of shapes"
 _OUT = "report.json, report.html and what goes on after a stop; needed but for emoji"
-_N = "prompts (500 in shapes and coco, 200 in emoji) or pictures to read (200)"
+_N = "prompts (500 in shapes and coco, 200 in emoji) or images to read (200)"
 _BEST = "candidates a prompt, of which one is chosen (emoji and reading 8, else off)"
-_BATCH = "most pictures in one call of the network (16)"
-_VALUES = "one: draw with it; several, with commas: also the score against it (shapes)"
+_BATCH = "most images in one call of the network (16)"
+_VALUES = "one value, or several with commas for a sweep of the score (shapes)"
 
 
 def add_parser(commands) -> None:
@@ -54,22 +54,22 @@ def add_parser(commands) -> None:
     add("--temperature", type=_numbers(0, 100), metavar="T", help=_VALUES)
     add("--batch-size", type=whole(1, 65536), metavar="N", help=_BATCH)
     add_weights(parser)
-    add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--json", metavar="FILE", help="also write the metrics as JSON")
     _add_suites(parser)
 
 
 def _add_suites(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("shapes").add_argument
-    add("--num-images", type=whole(1, 64), metavar="N", help="pictures a prompt (4)")
+    add("--num-images", type=whole(1, 64), metavar="N", help="images a prompt (4)")
     text = "prompts for the score against guidance and temperature (96)"
     add("--sweep-prompts", type=whole(8, 100_000), metavar="N", help=text)
     add = parser.add_argument_group("emoji").add_argument
     add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
-    add("--sheet", metavar="FILE", help="also draw pictures beside the real ones, PNG")
+    add("--sheet", metavar="FILE", help="also write images beside the real ones, PNG")
     add = parser.add_argument_group("reading").add_argument
     add("--beams", type=whole(2, 64), metavar="N", help="of beam search (8)")
     add = parser.add_argument_group("coco").add_argument
-    text = "captions set against each picture's own, 0 is off (9)"
+    text = "captions set against each image's own, 0 is off (9)"
     add("--distractors", type=whole(0, 1000), metavar="N", help=text)
     add("--extractor", metavar="NAME", help="feature network of FID-k, if any")
     add("--weights-file", metavar="FILE", help="its weights, if no package has them")

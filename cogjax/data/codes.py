@@ -1,8 +1,8 @@
-"""Codes instead of pictures: the records that `cogjax encode` writes.
+"""Codes instead of images: the records that `cogjax encode` writes.
 
-What a transformer's training needs of a picture, in a twentieth of the bytes: its codes
+What a transformer's training needs of an image, in a twentieth of the bytes: its codes
 and its captions. The captions stay text, so that the text model may change. And the
-sources that a transformer is trained on, of such records or of pictures.
+sources that a transformer is trained on, of such records or of images.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ MAX_CODEBOOK = 2**16  # Codes are stored in 16 bits.
 
 @dataclass(frozen=True)
 class CodedExample:
-    """One picture as codes int [n], row by row; the rest is as in `Example`."""
+    """One image as codes int [n], row by row; the rest is as in `Example`."""
 
     id: str
     codes: np.ndarray
@@ -48,7 +48,7 @@ class CodedExample:
 
 @dataclass(frozen=True)
 class CodedRecords:
-    """Random access to (texts of a picture, its codes), read when asked for.
+    """Random access to (texts of an image, its codes), read when asked for.
 
     texts: `captions_of` or `questions_of`, with a text tokenizer.
     """

@@ -1,4 +1,4 @@
-"""Picture files to pixels, on guard against files that are not what they seem."""
+"""Image files to pixels, on guard against files that are not what they seem."""
 
 import io
 import warnings
@@ -16,11 +16,11 @@ _HUGE = 1 << 24
 
 
 def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
-    """Encoded picture -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
+    """Encoded image -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
 
     The first frame, turned as its EXIF says, transparency on white. The pixel count is
     read from the header before anything is decoded. UserError with the reason if the
-    picture is broken, empty or too large.
+    image is broken, empty or too large.
     """
     if not data:
         raise UserError("the file is empty")
@@ -43,7 +43,7 @@ def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
             raise
         except Exception as error:  # Pillow's plugins raise nearly every type.
             reason = _reason(data, error)
-            raise UserError(f"not a readable picture: {reason}"[:200]) from error
+            raise UserError(f"not a readable image: {reason}"[:200]) from error
 
 
 def _reason(data: bytes, error: Exception) -> str:
@@ -58,7 +58,7 @@ def _reason(data: bytes, error: Exception) -> str:
 
 
 def _shrunk(image: Image.Image, size: int) -> Image.Image:
-    """A huge picture nearer to its final size: every copy costs 4 bytes a pixel."""
+    """A huge image nearer to its final size: every copy costs 4 bytes a pixel."""
     factor = min(image.size) // (4 * size)
     averages = image.mode in ("L", "LA", "RGB", "RGBA", "CMYK")
     if image.width * image.height < _HUGE or factor < 2 or not averages:
@@ -67,7 +67,7 @@ def _shrunk(image: Image.Image, size: int) -> Image.Image:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """RGB copy of a picture in any mode, turned as its EXIF says, alpha on white."""
+    """RGB copy of an image in any mode, turned as its EXIF says, alpha on white."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode == "I":
         # Pillow would clip 16-bit grey at 255 instead of scaling it.

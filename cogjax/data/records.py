@@ -40,12 +40,12 @@ __all__ = [
 ]
 
 FORMAT = 1
-CODES = "codes"  # The kind of a data set that holds codes instead of pictures.
+CODES = "codes"  # The kind of a data set that holds codes instead of images.
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture with its captions, and what is asked about it.
+    """One image with its captions, and what is asked about it.
 
     image: encoded (PNG) bytes. captions: (language, text) pairs, the language "en",
     "zh" or "" if unknown. meta: free text fields such as the style. questions: (kind,
@@ -131,7 +131,7 @@ class Contents:
         self._found = {name: Counter() for name in ("style", "captions", "questions")}
 
     def add(self, example: Any) -> None:
-        """Counts an `Example`, or one with codes in place of the picture."""
+        """Counts an `Example`, or one with codes in place of the image."""
         style = example.meta.get("style")
         self._found["style"].update([] if style is None else [style])
         self._found["captions"].update(language for language, _ in example.captions)
@@ -339,7 +339,7 @@ def open_split(folder: str | os.PathLike, split: str, record: type = Example) ->
     manifest, folder = read_manifest(folder), Path(folder)
     if manifest.kind == CODES and record is Example:
         raise UserError(
-            f"{folder} holds codes, not pictures: give the data set it was encoded from"
+            f"{folder} holds codes, not images: give the data set it was encoded from"
         )
     if split not in manifest.counts:
         raise UserError(

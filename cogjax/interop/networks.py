@@ -69,12 +69,12 @@ def load_weights(network: nn.Module, weights: Weights) -> dict[str, Any]:
             raise UserError(f"weights {what} both hold {min(both)}: give only one")
         tensors |= more
     rules, ignored = _rules(network, wanted, tensors)
-    kept = {k: v for k, v in tensors.items() if not re.fullmatch(ignored, k)}
+    used = {k: v for k, v in tensors.items() if not re.fullmatch(ignored, k)}
     sources = {k: _Shape(s) for rule in rules for k, s in rule.sources.items()}
-    check_leaves(kept, sources, f"weights {what} ({type(network).__name__})")
+    check_leaves(used, sources, f"weights {what} ({type(network).__name__})")
     leaves: dict[str, np.ndarray] = {}
     for rule in rules:
-        leaves |= rule.make(kept)
+        leaves |= rule.make(used)
     leaves = {k: np.asarray(v, np.float32, order="C") for k, v in leaves.items()}
     check_leaves(leaves, wanted, "the converted network")
     return unflatten(leaves)

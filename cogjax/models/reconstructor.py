@@ -3,7 +3,7 @@
     z = Dense(f(Dense(states)))         the paper: a non-linear map to z_emb
     pixels = decoder(z)                 z laid out as the grid of codes
 
-In place of looking the drawn codes up in a codebook. The paper does not say how deep
+In place of looking the sampled codes up in a codebook. The paper does not say how deep
 the map is: two layers here. Nor which function f is: GELU, or a softmax over as many
 values as there are codes, which may start as the transformer's head before the codebook
 (`expected_codes`): z is then the vector to be expected of the code. The decoder is of a
@@ -45,7 +45,7 @@ class ReconstructorConfig:
     sizes if that is of this kind ("vqvae" must be); "dvae" is DALL-E's. hidden: width
     of the map's inner layer, 0 is the transformer's. width: channels at full size of a
     decoder whose sizes are not the tokenizer's.
-    states: of a code the one that predicts it, before it is drawn, or the one "at" its
+    states: of a code the one that predicts it, before it is sampled, or that "at" its
     place, which has read it. activation: of the inner layer; "softmax" is over as many
     values as there are codes, of states that predict them.
     """
@@ -185,7 +185,7 @@ def expected_codes(head: Array, codebook: Array) -> dict[str, dict[str, Array]]:
 
 
 class Reconstructor(nn.Module):
-    """States [b, n, d] of the n codes of pictures -> (last, maps [b, y, x, c]).
+    """States [b, n, d] of the n codes of images -> (last, maps [b, y, x, c]).
 
     Maps are what `pixels` reads: with "dvae" the six of `losses.logit_laplace`, and
     `last` is None; else about [-1, 1], and `last` is what the last convolution reads.

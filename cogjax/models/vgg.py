@@ -50,9 +50,9 @@ class Vgg16Lpips(nn.Module):
 def mean_lpips(params: Any, fake: Array, real: Array, levels: int = 5) -> Array:
     """Mean LPIPS of pairs of pixels in [-1, 1] [b, y, x, 3], by `Vgg16Lpips`."""
     network = Vgg16Lpips(levels)
-    drawn, weights = network.apply({"params": params}, fake)
+    got, weights = network.apply({"params": params}, fake)
     wanted, _ = network.apply({"params": params}, real)
-    return jnp.mean(lpips_distance(drawn, wanted, weights))
+    return jnp.mean(lpips_distance(got, wanted, weights))
 
 
 def lpips_distance(

@@ -35,7 +35,7 @@ def constrain(x: Array, *axes: str | None) -> Array:
     """`x` split as its axes are named; as it is without a mesh, or on each device.
 
     An axis with fewer places than devices stays whole, such as the one position that
-    is drawn: one device would have it, and the others wait.
+    is generated: one device would have it, and the others wait.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or AxisType.Manual in mesh.axis_types:

@@ -11,7 +11,7 @@ class Goodput:
     """Seconds of each kind, as the main thread saw them.
 
     compile: the first step's call. data: waiting for a batch. save: what saving held
-    up training. eval: evaluations and pictures. lost: steps that a crash or a roll-back
+    up training. eval: evaluations and images. lost: steps that a crash or a roll-back
     made the run do again.
     """
 

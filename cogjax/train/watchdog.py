@@ -24,7 +24,7 @@ class Watchdog:
     """A thread that exits the process with status 18 when no step ends in time.
 
     A step may take `timeout` seconds or 10 median steps, whichever is more; compiling,
-    restoring, evaluating, drawing and saving 30 x `timeout`. 0 is off.
+    restoring, evaluating, sampling and saving 30 x `timeout`. 0 is off.
     """
 
     def __init__(self, workdir: Path, timeout: float):

@@ -3,8 +3,8 @@
     python experiments/ernie_vilg/decoder_control.py --out runs/e2e --data data/few
 
 A reconstructor of `end_to_end.py` has 200 updates more than the tokenizer's decoder.
-Here that decoder has as many, on the same pictures, by the same optimiser and error,
-and goes on reading the codebook, which does not move. What is then between pictures
+Here that decoder has as many, on the same images, by the same optimiser and error,
+and goes on reading the codebook, which does not move. What is then between images
 from states and from codes is what reading states gives. Each seed takes the two-stage
 generator of that seed, trained now or before; the rows are `codes: ...` of table.md.
 """

@@ -6,12 +6,12 @@
 The paper (section 3.1) finds its rows, columns and windows 25 % faster to train, in
 half the memory, and of the same convergence. Measured here, the same network both ways:
 
-1. An update, a forward pass and the drawing of codes, 6 layers of 512 over 32 x 32
+1. An update, a forward pass and the sampling of codes, 6 layers of 512 over 32 x 32
    codes, in turns in one process; processor seconds too, which other work on the
    machine does not lengthen. Scratch memory is what XLA plans for the same programs.
 2. A chip's memory for the paper's 10B step, compiled for a TPU pod (needs libtpu).
 3. Held-out losses of short trainings on the world of shapes, of the same start, data
-   and order for both, a seed each; differences are of the same pictures.
+   and order for both, a seed each; differences are of the same images.
 
 Writes sparse_dense.json, sparse_dense.png and prints a table. What is there already is
 not measured again. Time and results: docs/ernie_vilg.md.
@@ -59,14 +59,14 @@ from cogjax.train.step import init_state, make_train_step
 FORMS = ("sparse", "full")
 HERE = Path(__file__).parent
 LAYOUT = TwoWayLayout(Vocab(8192, 8000), text_len=63, image_len=1024)
-DRAWN, IMAGES = 64, 4
+SAMPLED, IMAGES = 64, 4
 # Of the trained network; the rest is experiments/ernie_vilg/shapes.py.
 SHAPES = ("--config.model.width=96", "--config.eval.batches=64")
 STEP_TIMES = {
     "step_seconds": "time of the 10B step, if all overlaps",
     "step_seconds_serial": "the same if nothing does",
 }
-PARTS = {"update": "an update", "forward": "a forward pass", "draw": "drawing codes"}
+PARTS = {"update": "an update", "forward": "a forward pass", "sample": "sampling codes"}
 
 
 def network(form: str, **sizes: Any):
@@ -121,8 +121,8 @@ def forward(form: str, **sizes: Any) -> tuple[Callable, int]:
     return run, compiled.memory_analysis().temp_size_in_bytes
 
 
-def draw(form: str, **sizes: Any) -> tuple[Callable, int]:
-    """The same of drawing the first codes of images of a text each.
+def sample(form: str, **sizes: Any) -> tuple[Callable, int]:
+    """The same of sampling the first codes of images of a text each.
 
     A code costs as much wherever it is: the caches are there from the start.
     """
@@ -138,14 +138,14 @@ def draw(form: str, **sizes: Any) -> tuple[Callable, int]:
     ids, sampler = OutputIds(jnp.ones(num_codes, bool)), Sampler().numbers()
     step = functools.partial(advance, model, ids=ids, sampler=sampler)
     jitted = jax.jit(step, compiler_options=compiler_options())
-    compiled = jitted.lower(params, state, jnp.int32(DRAWN)).compile()
-    run = functools.partial(compiled, params, state, jnp.int32(DRAWN))
+    compiled = jitted.lower(params, state, jnp.int32(SAMPLED)).compile()
+    run = functools.partial(compiled, params, state, jnp.int32(SAMPLED))
     return run, compiled.memory_analysis().temp_size_in_bytes
 
 
 def timed(part: str, rounds: int) -> dict[str, Any]:
     """Both forms in turns: seconds of each run by clock and by processor, memory."""
-    made = {"update": update, "forward": forward, "draw": draw}[part]
+    made = {"update": update, "forward": forward, "sample": sample}[part]
     works = {form: made(form) for form in FORMS}
     found = {
         form: {"wall": [], "processor": [], "temp_bytes": temp}
@@ -171,7 +171,7 @@ def pod(form: str, topology: str) -> dict[str, Any]:
 
 
 def train(form: str, seed: int, args: argparse.Namespace, folder: Path) -> dict:
-    """Trains; {"curve": [step, held-out loss], "losses": of each held-out picture}."""
+    """Trains; {"curve": [step, held-out loss], "losses": of each held-out image}."""
     argument = {"sparse": "transformer", "full": "full"}[form]
     settings = {
         "data.path": args.data,
@@ -198,7 +198,7 @@ def train(form: str, seed: int, args: argparse.Namespace, folder: Path) -> dict:
 
 
 def held_out(config: dict[str, Any], folder: Path) -> list[float]:
-    """Loss of both directions of each held-out picture, by the averaged weights."""
+    """Loss of both directions of each held-out image, by the averaged weights."""
     job = launch.find_stage(config).job(RunConfig.of(config), folder)
     task = job.task
     params, *_ = restore_params(folder, "ema")
@@ -228,7 +228,7 @@ def ratios(found: dict[str, Any], clock: str = "processor") -> list[float]:
 
 
 def difference(sparse: dict, full: dict) -> tuple[float, float]:
-    """Held-out loss of sparse minus full on the same pictures: (mean, 95 % half)."""
+    """Held-out loss of sparse minus full on the same images: (mean, 95 % half)."""
     values = np.subtract(sparse["losses"], full["losses"])
     return float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5)
 

@@ -40,7 +40,7 @@ def get_config(arg: str = "shapes") -> ml_collections.ConfigDict:
         config.data.weights = ""
         config.optim.update({"lr": 2e-3, "warmup": 100, "clip": 1.0})
         config.optim.update({"b1": 0.9, "b2": 0.99})
-        # 33,600 pictures; the VQ-VAE beside it has seen 43,200.
+        # 33,600 images; the VQ-VAE beside it has seen 43,200.
         config.train.update({"steps": 4200, "eval_every": 200, "ema_decay": 0.99})
     if size == "nano":
         config.model = dataclasses.asdict(vqgan.TOKENIZERS["nano"])

@@ -1,4 +1,4 @@
-"""A second judge of pictures of shapes: a network, trained on renders only.
+"""A second judge of images of shapes: a network, trained on renders only.
 
 It shares no code and no threshold with the oracle, so that a model which learnt to
 please one of them is found out by the other. `experiments/oracle/checker.py` trains it.
@@ -27,7 +27,7 @@ _BATCH = 64
 
 
 def check(images: np.ndarray) -> list[list[Item]]:
-    """The items of pictures uint8 [n, 64, 64, 3]: of each a list, none in doubt."""
+    """The items of images uint8 [n, 64, 64, 3]: of each a list, none in doubt."""
     params, found = _shipped(), []
     for start in range(0, len(images), _BATCH):
         chunk = images[start : start + _BATCH]

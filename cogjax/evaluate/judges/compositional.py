@@ -1,6 +1,6 @@
-"""Does it draw what was said? GenEval's tasks, size and negation, judged by the oracle.
+"""Does it show what was asked? GenEval's tasks, size, negation, by the oracle.
 
-A picture is right if everything that its caption states is there, and nothing else:
+An image is right if everything that its caption states is there, and nothing else:
 all or nothing. The score of a model is the unweighted mean over the tasks.
 """
 
@@ -44,9 +44,9 @@ def make_prompts(n: int, seed: int = 0, unseen: bool = False) -> list[Prompt]:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the oracle says of g pictures of each of p prompts.
+    """What the oracle says of g images of each of p prompts.
 
-    found: the pieces of each picture. right, abstained: bool [p, g]; a picture with a
+    found: the pieces of each image. right, abstained: bool [p, g]; an image with a
     piece that cannot be named is not right.
     """
 
@@ -57,7 +57,7 @@ class Judged:
 
 
 def judge(prompts: Sequence[Prompt], images: np.ndarray) -> Judged:
-    """Judges pictures uint8 [p, g, side, side, 3], 32 px or more a side."""
+    """Judges images uint8 [p, g, side, side, 3], 32 px or more a side."""
     found = [[look(image) for image in row] for row in images]
     right = [
         [shapes.satisfied(prompt.request, items_of(pieces)) for pieces in row]
@@ -70,11 +70,11 @@ def judge(prompts: Sequence[Prompt], images: np.ndarray) -> Judged:
     return Judged(prompts, found, np.array(right, bool), np.array(unnamed, bool))
 
 
-def figures(judged: Judged, which: np.ndarray | None = None) -> dict:
-    """Scores of all pictures, or of one picture a prompt: which int [p].
+def summary(judged: Judged, which: np.ndarray | None = None) -> dict:
+    """Scores of all images, or of one image a prompt: which int [p].
 
     JSON-able: "overall", "tasks" and "languages" with their Wilson 95 % intervals (by
-    pictures), "any" (a share of prompts of which some picture is right), "abstained".
+    images), "any" (a share of prompts of which some image is right), "abstained".
     """
     right, abstained = judged.right, judged.abstained
     if which is not None:
@@ -98,10 +98,10 @@ def figures(judged: Judged, which: np.ndarray | None = None) -> dict:
 
 
 def confusion(judged: Judged) -> dict[str, dict[str, dict[str, int]]]:
-    """What was drawn for what was asked, of all pictures for requests of one kind.
+    """What was generated for what was asked, over the images of requests of one kind.
 
-    {"shape" | "colour" | "count": {asked: {drawn: pictures}}}; shape and colour of
-    pictures with a single piece, count of all.
+    {"shape" | "colour" | "count": {asked: {generated: images}}}; shape and colour of
+    images with a single piece, count of all.
     """
     tables = {name: {} for name in ("shape", "colour", "count")}
     for prompt, row in zip(judged.prompts, judged.found, strict=True):
@@ -116,7 +116,8 @@ def confusion(judged: Judged) -> dict[str, dict[str, dict[str, int]]]:
                     _tally(tables["colour"], phrase.colour, pieces[0].item.colour)
     return {
         name: {
-            asked: dict(sorted(drawn.items())) for asked, drawn in sorted(table.items())
+            asked: dict(sorted(counts.items()))
+            for asked, counts in sorted(table.items())
         }
         for name, table in tables.items()
     }
@@ -125,7 +126,7 @@ def confusion(judged: Judged) -> dict[str, dict[str, dict[str, int]]]:
 def shuffled(judged: Judged, seed: int = 0) -> dict[str, float]:
     """Scores against captions of other prompts, which must be no better than chance.
 
-    "share": first pictures against a random other prompt each; "chance": the mean over
+    "share": first images against a random other prompt each; "chance": the mean over
     all other prompts, which is what that is expected to be; "interval" of the share.
     """
     count = len(judged.prompts)
@@ -138,7 +139,7 @@ def shuffled(judged: Judged, seed: int = 0) -> dict[str, float]:
     )
     np.fill_diagonal(holds, False)
     rng = np.random.default_rng(seed)
-    # A prompt's own picture is never drawn: the shift is 1 to count - 1.
+    # A prompt's own image is never picked: the shift is 1 to count - 1.
     order = rng.permutation(count)
     hits = holds[order, np.roll(order, rng.integers(1, count))]
     return {
@@ -158,5 +159,5 @@ def _share(right: np.ndarray) -> dict:
     }
 
 
-def _tally(table: dict, asked: str, drawn: str) -> None:
-    table.setdefault(asked, Counter())[drawn] += 1
+def _tally(table: dict, asked: str, generated: str) -> None:
+    table.setdefault(asked, Counter())[generated] += 1

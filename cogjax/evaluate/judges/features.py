@@ -1,6 +1,6 @@
-"""Pictures to feature vectors: what FID and its kin are computed from.
+"""Images to feature vectors: what FID and its kin are computed from.
 
-A figure depends on the network, its weights, the layer, the rule that resizes and the
+A metric depends on the network, its weights, the layer, the rule that resizes and the
 way pixels are scaled, and is comparable only where all five are equal. An extractor
 carries a hash of them in its `id`, which goes with every number.
 """
@@ -53,9 +53,9 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """A network, its layer, and how pictures come to it.
+    """A network, its layer, and how images come to it.
 
-    label: the name in ids and figures; "inception-2015" alone is entitled to "FID".
+    label: the name in ids and metrics; "inception-2015" alone is entitled to "FID".
     run: (network, params, pixels) -> (features, logits or None).
     mean, std: pixels in 0..255 become (pixels - mean) / std, per channel or alike.
     crop: the shorter side is resized, then the middle cut out; else both are resized.
@@ -162,7 +162,7 @@ class NetworkExtractor:
 
     @property
     def resize(self) -> str:
-        """The rule of `metrics/resize.py` that pictures go through."""
+        """The rule of `metrics/resize.py` that images go through."""
         return self.spec.resize
 
     @property
@@ -179,11 +179,11 @@ class NetworkExtractor:
         return self.outputs(images).features
 
     def outputs(self, images: np.ndarray) -> Outputs:
-        """Features and logits in one pass; UserError for other than uint8 pictures."""
+        """Features and logits in one pass; UserError for other than uint8 images."""
         check_images(images)
         if images.dtype != np.uint8 or images.shape[-1] != 3:
             raise UserError(
-                f"pictures must be uint8 [n, y, x, 3], got {images.dtype} "
+                f"images must be uint8 [n, y, x, 3], got {images.dtype} "
                 f"{images.shape}: round them with evaluate.resize.to_uint8"
             )
         found = []
@@ -240,7 +240,7 @@ def make_extractor(
       weights: file or files for `load_weights`; None takes those of an installed
         package, which "efflite0" and "vgg16-lpips" have.
       resize: rule of `metrics/resize.py` instead of the usual one; it is in the id.
-      batch_size: pictures that the network sees at a time; no figure depends on it.
+      batch_size: images that the network sees at a time; no metric depends on it.
       merges: CLIP's bpe_simple_vocab_16e6.txt.gz, for `text`.
 
     Raises:
@@ -310,7 +310,7 @@ def run_padded(function: Callable, network: nn.Module, params: Any, batch, size:
     So one shape is compiled for all. Results as float32 arrays of the host.
     """
     short = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
-    # Figures on a GPU or TPU would differ in the third digit by default.
+    # Metrics on a GPU or TPU would differ in the third digit by default.
     with jax.default_matmul_precision("float32"):
         found = function(network, params, np.pad(batch, short))
     return jax.tree.map(lambda x: np.asarray(x, np.float32)[: len(batch)], found)

@@ -1,6 +1,6 @@
-"""LPIPS, how far two pictures are for people (Zhang et al. 2018, arXiv 1801.03924).
+"""LPIPS, how far two images are for people (Zhang et al. 2018, arXiv 1801.03924).
 
-With VGG16's trunk and version 0.1 of the heads, on pictures of their own size.
+With VGG16's trunk and version 0.1 of the heads, on images of their own size.
 """
 
 import functools
@@ -68,7 +68,7 @@ def load_lpips(weights: Weights | None = None, batch_size: int = 16) -> Lpips:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _distance(network: Vgg16Lpips, params: Any, pairs):
-    # One pass for both: equal pictures then differ by 0 and not by a rounding.
+    # One pass for both: equal images then differ by 0 and not by a rounding.
     pixels = pairs.reshape(-1, *pairs.shape[2:]).astype(np.float32) / 127.5 - 1
     levels, weights = network.apply({"params": params}, pixels)
     levels = [level.reshape(len(pairs), 2, *level.shape[1:]) for level in levels]

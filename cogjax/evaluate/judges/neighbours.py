@@ -1,4 +1,4 @@
-"""Is it the right thing? The nearest real picture in a simple pixel space.
+"""Is it the right thing? The nearest real image in a simple pixel space.
 
 The space is 16 x 16 colour, blurred: it has no parameters, was trained on nothing and
 sees only where which colour is.
@@ -33,7 +33,7 @@ def concept_ranks(
 ) -> np.ndarray:
     """Rank of each query's own concept among those of the gallery, int [n], 0 is first.
 
-    queries [n, 768], gallery [m, 768]: one style, one picture a concept. Every concept
+    queries [n, 768], gallery [m, 768]: one style, one image a concept. Every concept
     of `concepts` must be in the gallery.
     """
     place = {concept: i for i, concept in enumerate(gallery_concepts)}

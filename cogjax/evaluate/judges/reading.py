@@ -1,7 +1,7 @@
-"""Is what a model writes about pictures of shapes true? Captions and answers, exactly.
+"""Is what a model writes about images of shapes true? Captions and answers, exactly.
 
 A caption is right if it is one of the grammar's (`shapes/captions.py`), in either
-language, and the scene satisfies the request that it states, by the rule that pictures
+language, and the scene satisfies the request that it states, by the rule that images
 are judged by (`shapes.satisfied`): it names every kind of shape with its number, what
 it says of colour, size and place holds, and nothing else is there.
 """
@@ -35,7 +35,7 @@ def is_true(caption: str, scene: Scene) -> bool:
     return request is not None and shapes.satisfied(request, scene.items)
 
 
-def caption_figures(
+def caption_metrics(
     captions: Sequence[str],
     references: Sequence[Sequence[str]],
     scenes: Sequence[Scene] | None = None,
@@ -49,17 +49,17 @@ def caption_figures(
     saying little.
 
     Args:
-      references: of each picture, in the language of its caption.
+      references: of each image, in the language of its caption.
     """
     words = [tokenise(caption) for caption in captions]
     known = [[tokenise(text) for text in own] for own in references]
-    figures = {
+    metrics = {
         "bleu_4": bleu(words, known),
         "rouge_l": float(rouge_l(words, known).mean()),
         "cider_d": float(cider_d(words, known).mean()),
     }
     if scenes is None:
-        return figures
+        return metrics
     stated = [read(caption) for caption in captions]
     true = [is_true(*pair) for pair in zip(captions, scenes, strict=True)]
     others = others or [()] * len(captions)
@@ -72,13 +72,13 @@ def caption_figures(
         "true": share(true),
         "graph": share(np.array(true) & np.array(same)),
         "details": float(np.mean(details)) if details else 0.0,
-        **figures,
+        **metrics,
     }
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question about picture `index`; kind and language may be unknown, ""."""
+    """A question about image `index`; kind and language may be unknown, ""."""
 
     index: int
     kind: str
@@ -92,7 +92,7 @@ def right_answer(given: str, wanted: str) -> bool:
     return same_answer(given, wanted) or _words(given) == _words(wanted)
 
 
-def answer_figures(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
+def answer_metrics(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
     """Shares of right answers: over all, by kind, by language, and by both."""
     hits = np.array(
         [
@@ -101,7 +101,7 @@ def answer_figures(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
         ],
         bool,
     )
-    figures = {"overall": share(hits)}
+    metrics = {"overall": share(hits)}
     groups = {
         "kinds": [question.kind for question in asked],
         "languages": [question.language for question in asked],
@@ -109,8 +109,8 @@ def answer_figures(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
     }
     for name, of in groups.items():
         names = sorted(set(of))
-        figures[name] = {key: share(hits[np.array(of) == key]) for key in names}
-    return figures
+        metrics[name] = {key: share(hits[np.array(of) == key]) for key in names}
+    return metrics
 
 
 def agreement(a: Request | None, b: Request | None) -> float:

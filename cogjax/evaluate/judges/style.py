@@ -1,10 +1,10 @@
-"""Is it the right style? A small convolutional classifier of real pictures.
+"""Is it the right style? A small convolutional classifier of real images.
 
     [conv 3x3 stride 2, relu] * 4 -> mean, maximum, deviation of each level -> linear
 
-Half of its training pictures are real ones as the model's image tokenizer gives them
+Half of its training images are real ones as the model's image tokenizer gives them
 back, a little soft, because all that the model draws goes through it. It never sees a
-drawn picture; its accuracy on held-out real ones, straight and through the tokenizer,
+drawn image; its accuracy on held-out real ones, straight and through the tokenizer,
 is reported beside every score, as the ceiling.
 """
 
@@ -41,7 +41,7 @@ class StyleNet(nn.Module):
 
 @dataclass(frozen=True)
 class StyleJudge:
-    """A trained classifier: `judge(images)` names the style of each picture."""
+    """A trained classifier: `judge(images)` names the style of each image."""
 
     styles: tuple[str, ...]
     params: Any
@@ -65,9 +65,9 @@ def train_judge(
     epochs: int = 12,
     seed: int = 0,
 ) -> StyleJudge:
-    """Trains on real pictures uint8 [n, y, x, 3] with their style names.
+    """Trains on real images uint8 [n, y, x, 3] with their style names.
 
-    decoded: the same pictures after the image tokenizer.
+    decoded: the same images after the image tokenizer.
     """
     names = tuple(sorted(set(styles)))
     labels = np.array([names.index(style) for style in styles])

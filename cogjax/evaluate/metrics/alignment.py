@@ -1,8 +1,8 @@
-"""Does a picture fit its caption? CLIP scores, CapLoss and R-precision.
+"""Does an image fit its caption? CLIP scores, CapLoss and R-precision.
 
-The three are of one shape: a scorer gives each pair of picture and caption a number.
+The three are of one shape: a scorer gives each pair of image and caption a number.
 CLIP scores and CapLoss (CogView, section 3.2) average the true pairs and mean something
-beside the same scorer's other figures only; R-precision asks whether the true caption
+beside the same scorer's other metrics only; R-precision asks whether the true caption
 beats others, and is absolute.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from cogjax.errors import UserError
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.metrics.mmd import normalise
-from cogjax.evaluate.metrics.result import Figure, Source, check_features
+from cogjax.evaluate.metrics.result import MetricValue, Source, check_features
 
 # "clip_cosine": mean cosine (T2I-CompBench). "clipscore_2.5": mean of 2.5 max(cosine,
 # 0) (Hessel et al. 2021, arXiv 2104.08718, whose captions begin "A photo depicts").
@@ -22,7 +22,7 @@ CAPLOSSES = ("with_end", "without_end")
 
 def clip_score(
     images: np.ndarray, texts: np.ndarray, source: Source, variant: str = "clip_cosine"
-) -> Figure:
+) -> MetricValue:
     """Mean score of pairs of embeddings [n, d], of any length; of `CLIP_SCORES`."""
     if variant not in CLIP_SCORES:
         raise UserError(f"CLIP score {variant!r}: expected {' or '.join(CLIP_SCORES)}")
@@ -31,7 +31,7 @@ def clip_score(
     scores = np.sum(normalise(images) * normalise(texts), axis=1)
     if variant == "clipscore_2.5":
         scores = 2.5 * np.clip(scores, 0, None)
-    return Figure(
+    return MetricValue(
         variant, float(scores.mean()), source, len(scores), spread=float(scores.std())
     )
 
@@ -75,9 +75,9 @@ def caption_losses(
 
 def mean_caption_loss(
     losses: np.ndarray, source: Source, variant: str = "with_end"
-) -> Figure:
+) -> MetricValue:
     """Mean over captions [n] of `caption_losses`, named "CapLoss[with_end]"."""
-    return Figure(
+    return MetricValue(
         f"CapLoss[{variant}]",
         float(np.mean(losses)),
         source,
@@ -95,13 +95,13 @@ def r_precision(
     distractors: int | None = None,
     captions: list[str] | None = None,
     seed: int = 0,
-) -> Figure:
+) -> MetricValue:
     """How often the true caption scores above others (AttnGAN, arXiv 1711.10485).
 
     Args:
-      scores: [n, m], higher is better, of each picture with each caption.
-      truth: int [n], which caption is each picture's own.
-      distractors: other captions that it must beat, drawn for each picture by `seed`;
+      scores: [n, m], higher is better, of each image with each caption.
+      truth: int [n], which caption is each image's own.
+      distractors: other captions that it must beat, drawn for each image by `seed`;
         None: all. AttnGAN has 99.
       captions: the m texts; one that reads as the true one is never a distractor.
 
@@ -135,13 +135,13 @@ def r_precision(
     shown = "all" if distractors is None else distractors
     note = f"chance {np.mean(chances):.4g}, 95 % {low:.4g} to {high:.4g}, seed {seed}"
     name = f"R-precision[{shown} distractors]"
-    return Figure(name, float(np.mean(hits)), source, len(hits), note=note)
+    return MetricValue(name, float(np.mean(hits)), source, len(hits), note=note)
 
 
 def check_pairs(left: int, right: int) -> None:
     """UserError unless there are as many of both."""
     if left != right:
-        raise UserError(f"pairs are needed: got {left} pictures and {right} captions")
+        raise UserError(f"pairs are needed: got {left} images and {right} captions")
 
 
 def _distractors(texts: np.ndarray, own: int, count: int | None, rng) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Each caption is four vectors, of its n-grams for n = 1 to 4, by tf-idf; the score is 10
 times the mean cosine with its references. An n-gram's document frequency is the number
-of pictures whose references have it. CIDEr-D clips a candidate's counts at the
+of images whose references have it. CIDEr-D clips a candidate's counts at the
 reference's and has a Gaussian penalty of sigma 6 on lengths, against gaming.
 
 COCO's tool prints CIDEr-D under the name CIDEr, and takes for a length the number of
@@ -27,11 +27,11 @@ def cider(
     references: Sequence[Sequence[Tokens]],
     corpus: Sequence[Sequence[Tokens]] | None = None,
 ) -> np.ndarray:
-    """CIDEr of each picture, float64 [n] in [0, 10]; the figure is their mean.
+    """CIDEr of each image, float64 [n] in [0, 10]; the metric is their mean.
 
-    corpus: references of the pictures that document frequencies are counted in, such as
+    corpus: references of the images that document frequencies are counted in, such as
     all of COCO's validation set; None: `references`. UserError where that is one
-    picture: every n-gram is then in all pictures, and weighs nothing.
+    image: every n-gram is then in all images, and weighs nothing.
     """
     return _scores(candidates, references, corpus, clipped=False)
 
@@ -41,7 +41,7 @@ def cider_d(
     references: Sequence[Sequence[Tokens]],
     corpus: Sequence[Sequence[Tokens]] | None = None,
 ) -> np.ndarray:
-    """CIDEr-D of each picture, float64 [n] in [0, 10]: what COCO's tool calls CIDEr.
+    """CIDEr-D of each image, float64 [n] in [0, 10]: what COCO's tool calls CIDEr.
 
     As `cider` otherwise.
     """
@@ -52,7 +52,7 @@ def _scores(candidates, references, corpus, clipped: bool) -> np.ndarray:
     check_corpus(candidates, references)
     corpus = references if corpus is None else corpus
     if len(corpus) < 2:
-        raise UserError("CIDEr weighs words by how rare they are: 2 pictures at least")
+        raise UserError("CIDEr weighs words by how rare they are: 2 images at least")
     frequencies = Counter()
     for own in corpus:
         frequencies.update(set().union(*(_grams(reference) for reference in own)))

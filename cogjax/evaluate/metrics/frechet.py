@@ -18,7 +18,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.evaluate.metrics.result import INCEPTION, Figure, Source, check_features
+from cogjax.evaluate.metrics.result import (
+    INCEPTION,
+    MetricValue,
+    Source,
+    check_features,
+)
 from cogjax.files import write_atomic
 
 
@@ -76,8 +81,8 @@ class Moments:
         """Unbiased, [d, d]; needs two features."""
         if self.count < 2:
             raise UserError(
-                f"a covariance needs at least 2 pictures, got {self.count}: "
-                f"give more pictures a side"
+                f"a covariance needs at least 2 images, got {self.count}: "
+                f"give more images a side"
             )
         return self.scatter / (self.count - 1)
 
@@ -91,7 +96,7 @@ class Moments:
     def load(cls, path: str | os.PathLike, count: int | None = None) -> "Moments":
         """Reads what `save` wrote, or published statistics of `mu` and `sigma`.
 
-        The published ones do not say of how many pictures they are: give `count`.
+        The published ones do not say of how many images they are: give `count`.
         """
         stored = _read_arrays(path)
         mean, covariance = stored.get("mu"), stored.get("sigma")
@@ -99,9 +104,7 @@ class Moments:
             raise UserError(f"{path} must hold mu [d] and sigma [d, d]")
         count = stored.get("count") if count is None else count
         if count is None:
-            raise UserError(
-                f"{path} does not say of how many pictures it is: give count"
-            )
+            raise UserError(f"{path} does not say of how many images it is: give count")
         scatter = np.asarray(covariance, np.float64) * (int(count) - 1)
         return cls(int(count), np.asarray(mean, np.float64), scatter)
 
@@ -127,17 +130,17 @@ def frechet_distance(
     return float(max(step @ step + traces - 2 * cross, 0.0))
 
 
-def fid(reference: Moments, generated: Moments, source: Source) -> Figure:
+def fid(reference: Moments, generated: Moments, source: Source) -> MetricValue:
     """FID, or "FD-extractor" where the features are not of the official Inception.
 
-    source: of the generated pictures. UserError for fewer than 2 pictures a side.
+    source: of the generated images. UserError for fewer than 2 images a side.
     """
     if reference.mean.shape != generated.mean.shape:
         raise UserError(
             f"features of two extractors cannot be compared: {len(reference.mean)} and "
             f"{len(generated.mean)} numbers"
         )
-    return Figure(
+    return MetricValue(
         source.label("FID", INCEPTION, "FD"),
         _distance(reference, generated),
         source,
@@ -155,8 +158,8 @@ def fid_infinity(
     points: int = 15,
     smallest: int | None = None,
     seed: int = 0,
-) -> Figure:
-    """FID of infinitely many generated pictures, extrapolated along 1 / n.
+) -> MetricValue:
+    """FID of infinitely many generated images, extrapolated along 1 / n.
 
     A line through FIDs of random subsets of `features` [n, d] (Chong and Forsyth 2020,
     arXiv 1911.07023); the bias that the reference's own number gives stays.
@@ -176,13 +179,13 @@ def fid_infinity(
     picks = [rng.choice(len(features), size, replace=False) for size in sizes]
     distances = [_distance(reference, Moments.of(features[pick])) for pick in picks]
     slope, intercept = np.polyfit(1 / sizes, distances, 1)
-    figure = fid(reference, Moments.of(features), source)
+    metric = fid(reference, Moments.of(features), source)
     note = (
         f"line in 1/n through {points} subsets of {smallest} and more, seed {seed}, "
-        f"slope {slope:.4g}; {figure.value:.5g} at n"
+        f"slope {slope:.4g}; {metric.value:.5g} at n"
     )
-    name = figure.name.replace("FID", "FID-inf", 1).replace("FD-", "FD-inf-", 1)
-    return replace(figure, name=name, value=float(intercept), note=note)
+    name = metric.name.replace("FID", "FID-inf", 1).replace("FD-", "FD-inf-", 1)
+    return replace(metric, name=name, value=float(intercept), note=note)
 
 
 def _read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

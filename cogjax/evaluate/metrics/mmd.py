@@ -4,7 +4,7 @@
 
 KID (Binkowski et al. 2018, arXiv 1801.01401) has the cubic kernel (x.y / d + 1)^3 and
 no diagonal, so that its mean is 0 for equal distributions, at any n: the choice for few
-pictures. CMMD (Jayasumana et al. 2024, arXiv 2401.09603) has a Gaussian of sigma 10 on
+images. CMMD (Jayasumana et al. 2024, arXiv 2401.09603) has a Gaussian of sigma 10 on
 CLIP embeddings of length 1, and the diagonal. Those are so close that the kernel is a
 parabola: 1000 CMMD is 10 |mean x - mean y|^2 to a percent, blind to lack of variety.
 """
@@ -17,7 +17,7 @@ from cogjax.errors import UserError
 from cogjax.evaluate.metrics.result import (
     CLIP,
     INCEPTION,
-    Figure,
+    MetricValue,
     Source,
     check_features,
 )
@@ -35,19 +35,19 @@ def kid(
     subsets: int | None = 100,
     subset_size: int = 1000,
     seed: int = 2020,
-) -> Figure:
+) -> MetricValue:
     """KID of features [n, d] and [m, d], not scaled.
 
     The mean over random subsets of both sides, at most as large as the smaller side;
     the defaults and the seed are torch-fidelity's, whose values are met. subsets=None:
-    one estimate over all pictures, which has the least variance.
+    one estimate over all images, which has the least variance.
     """
     reference, generated = check_features(reference, generated, least=2)
     name = source.label("KID", INCEPTION)
     sizes = len(generated), len(reference)
     if subsets is None:
         value = mmd2(generated, reference, cubic_kernel)
-        return Figure(name, value, source, *sizes, note="unbiased, all pictures")
+        return MetricValue(name, value, source, *sizes, note="unbiased, all images")
     size = min(subset_size, *sizes)
     if size < 2 or subsets < 1:
         raise UserError(f"KID of {subsets} subsets of {size}: expected 1 of 2 at least")
@@ -62,7 +62,7 @@ def kid(
     ]
     note = f"unbiased, {subsets} subsets of {size}, seed {seed}"
     mean, spread = float(np.mean(values)), float(np.std(values))
-    return Figure(name, mean, source, *sizes, spread=spread, note=note)
+    return MetricValue(name, mean, source, *sizes, spread=spread, note=note)
 
 
 def cmmd(
@@ -72,10 +72,10 @@ def cmmd(
     *,
     sigma: float | str = 10.0,
     biased: bool = True,
-) -> Figure:
+) -> MetricValue:
     """1000 MMD^2 of image embeddings [n, d] and [m, d], which are scaled to length 1.
 
-    sigma: the kernel's width, or "median": that of the distances between pictures of
+    sigma: the kernel's width, or "median": that of the distances between images of
     both sides, which sees variety too. The defaults are the published metric; any other
     choice is in the name.
     """
@@ -92,7 +92,7 @@ def cmmd(
         raise UserError(f"sigma must be above 0, got {shown}")
     options = f"[sigma {shown}, {'biased' if biased else 'unbiased'}]"
     value = mmd2(generated, reference, gaussian_kernel(width), biased=biased)
-    return Figure(
+    return MetricValue(
         name + ("" if published else options),
         _SCALE * value,
         source,

@@ -1,26 +1,26 @@
 """Improved precision and recall (Kynkaanniemi et al. 2019, arXiv 1904.06991).
 
-Precision is the share of generated pictures inside the ball of any real one, recall the
+Precision is the share of generated images inside the ball of any real one, recall the
 share of real ones inside the ball of any generated one; a ball reaches to the k-th
-nearest other picture of its own side. The paper has VGG16 features, guided-diffusion
-Inception's; both fall with fewer pictures, so compare at equal n only.
+nearest other image of its own side. The paper has VGG16 features, guided-diffusion
+Inception's; both fall with fewer images, so compare at equal n only.
 """
 
 import numpy as np
 
 from cogjax.errors import UserError
 from cogjax.evaluate.metrics.mmd import squared_distances
-from cogjax.evaluate.metrics.result import Figure, Source, check_features
+from cogjax.evaluate.metrics.result import MetricValue, Source, check_features
 
 _BLOCK = 1024
 
 
 def precision_recall(
     reference: np.ndarray, generated: np.ndarray, source: Source, k: int = 3
-) -> tuple[Figure, Figure]:
+) -> tuple[MetricValue, MetricValue]:
     """Precision and recall of features [n, d] and [m, d], both in [0, 1].
 
-    UserError unless each side has more than k pictures.
+    UserError unless each side has more than k images.
     """
     if k < 1:
         raise UserError(f"k nearest neighbours: expected 1 or more, got {k}")
@@ -35,8 +35,8 @@ def precision_recall(
     recall = np.mean(in_any_ball(reference, generated, k))
     sizes = len(generated), len(reference)
     return (
-        Figure("precision", float(precision), source, *sizes, note=note),
-        Figure("recall", float(recall), source, *sizes, note=note),
+        MetricValue("precision", float(precision), source, *sizes, note=note),
+        MetricValue("recall", float(recall), source, *sizes, note=note),
     )
 
 
@@ -57,7 +57,7 @@ def squared_radii(centres: np.ndarray, k: int) -> np.ndarray:
     for start in range(0, len(centres), _BLOCK):
         distances = squared_distances(centres[start : start + _BLOCK], centres)
         rows = np.arange(len(distances))
-        # A centre is not its own neighbour; a second picture that equals it is.
+        # A centre is not its own neighbour; a second image that equals it is.
         distances[rows, start + rows] = np.inf
         radii.append(np.partition(distances, k - 1, axis=1)[:, k - 1])
     return np.concatenate(radii)

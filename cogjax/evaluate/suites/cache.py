@@ -1,6 +1,6 @@
 """An evaluation's folder, and a model whose work is kept there to go on with.
 
-settings.json         all that the figures depend on; another model or setting is
+settings.json         all that the metrics depend on; another model or setting is
                       refused here, so that two never mix
 kept/*.safetensors    what the network has generated and scored, by what it was asked
 report.json, report.html

@@ -1,9 +1,9 @@
 """`--suite coco`: captions of photographs, with the published papers' metrics.
 
-One picture a caption (best of N by caption loss), beside the photograph of the caption:
+One image a caption (best of N by caption loss), beside the photograph of the caption:
 CapLoss, R-precision by CapLoss, and with a feature network FID-k (DALL-E's and
 CogView's Table 1) and the Inception Score. The reference of FID is the photographs of
-the sampled captions: as many as there are pictures, cropped to the middle square.
+the sampled captions: as many as there are images, cropped to the middle square.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from cogjax.errors import UserError
 from cogjax.evaluate.metrics.alignment import mean_caption_loss, r_precision
 from cogjax.evaluate.metrics.blur import RADII, blurred_fid
 from cogjax.evaluate.metrics.inception_score import inception_score
-from cogjax.evaluate.metrics.result import Figure, Source
+from cogjax.evaluate.metrics.result import MetricValue, Source
 from cogjax.evaluate.report.coco import coco_page
 from cogjax.evaluate.report.html import Markup
 from cogjax.evaluate.suites.cache import CachedModel
@@ -27,7 +27,7 @@ from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
 from cogjax.worlds.coco import Captioned
 
 _BATCH = 64
-# Pictures that the ten splits of DM-GAN's Inception Score need.
+# Images that the ten splits of DM-GAN's Inception Score need.
 LEAST_FOR_SCORE = 10
 # `TokensPipeline.score_codes` leaves out the end token's term.
 _VARIANT = "without_end"
@@ -62,7 +62,7 @@ class CocoSuite:
 
     captions: of `data.coco.sample_captions`, from the file of that name, by the seed.
     best_of: candidates a caption, of which the lowest caption loss stays; 0 or 1: one.
-    distractors: other captions that R-precision sets against each picture's own; 0 is
+    distractors: other captions that R-precision sets against each image's own; 0 is
     off. guidance, temperature: None is the model's own.
     """
 
@@ -124,29 +124,29 @@ class CocoSuite:
         codes, losses = codes[rows, best], losses[rows, best]
         real = self._real_losses(model, texts, progress)
         source = Source(f"{self.model_name}, its own captioning", "none")
-        figures = {
-            "drawn": [mean_caption_loss(losses, source, _VARIANT)],
+        metrics = {
+            "generated": [mean_caption_loss(losses, source, _VARIANT)],
             "photographs": [mean_caption_loss(real, source, _VARIANT)],
         }
         if self.distractors:
-            figures["drawn"] += [
+            metrics["generated"] += [
                 self._r_precision(model, codes, texts, source, progress)
             ]
         if self.extractor:
-            figures["drawn"] += self._distances(model, codes, progress)
+            metrics["generated"] += self._distances(model, codes, progress)
         report = {
-            name: [figure.as_dict() for figure in each]
-            for name, each in figures.items()
+            name: [metric.as_dict() for metric in each]
+            for name, each in metrics.items()
         }
         pairs = [
             {"caption": c.caption, "file": c.path.name, "caption_loss": float(loss)}
             for c, loss in zip(self.captions, losses, strict=True)
         ]
-        report["pictures"] = pairs
+        report["images"] = pairs
 
         def beside(index: int) -> tuple[np.ndarray, np.ndarray]:
-            drawn = model.decode(codes[index][None])[0]
-            return drawn, self.captions[index].pixels(model.image_size)
+            generated = model.decode(codes[index][None])[0]
+            return generated, self.captions[index].pixels(model.image_size)
 
         return report, coco_page(report, beside, self.seed)
 
@@ -161,8 +161,8 @@ class CocoSuite:
         progress(done, len(texts), "photographs")
         return np.concatenate(losses)
 
-    def _r_precision(self, model, codes, texts, source, progress) -> Figure:
-        """Of each picture: does its own caption have the lowest loss?"""
+    def _r_precision(self, model, codes, texts, source, progress) -> MetricValue:
+        """Of each image: does its own caption have the lowest loss?"""
         rng = np.random.default_rng([self.seed, 1])
         count, rivals = self.distractors, []
         # Numbers for texts: all are compared with all.
@@ -182,23 +182,23 @@ class CocoSuite:
         scores, own = -np.concatenate(losses), np.zeros(len(texts), int)
         return r_precision(scores, own, source, distractors=count, seed=self.seed)
 
-    def _distances(self, model, codes, progress: Progress) -> list[Figure]:
-        """FID-k of the drawn pictures, and Inception Score if there are classes."""
+    def _distances(self, model, codes, progress: Progress) -> list[MetricValue]:
+        """FID-k of the generated images, and Inception Score if there are classes."""
         extract, source = self.extractor, self._source
         counted = _Counted(extract, 2 * len(RADII) * len(codes), progress)
-        drawn = _Decoded(model, codes)
+        generated = _Decoded(model, codes)
         photographs = _Photographs(self.captions, model.image_size)
         mode = self.blur_mode
-        figures = blurred_fid(photographs, drawn, counted, source, mode=mode)
-        logits = [extract.outputs(images)[1] for images in drawn]
+        metrics = blurred_fid(photographs, generated, counted, source, mode=mode)
+        logits = [extract.outputs(images)[1] for images in generated]
         if logits[0] is not None and len(codes) >= LEAST_FOR_SCORE:
             bare = extract.without_bias(np.concatenate(logits))
             # Its classifier has been applied: what is left of it is the identity.
             width = bare.shape[1]
             identity = np.eye(width), np.zeros(width)
-            figures.append(inception_score(bare, *identity, source, "dmgan"))
+            metrics.append(inception_score(bare, *identity, source, "dmgan"))
         progress(counted.total, counted.total, "features")
-        return figures
+        return metrics
 
     @property
     def _source(self) -> Source:
@@ -221,7 +221,7 @@ class _Photographs:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """Batches of pictures uint8 [b, y, x, 3] of codes [n, grid, grid]."""
+    """Batches of images uint8 [b, y, x, 3] of codes [n, grid, grid]."""
 
     model: Any
     codes: np.ndarray
@@ -232,7 +232,7 @@ class _Decoded:
 
 
 class _Counted:
-    """An extractor that reports how many pictures it has been given."""
+    """An extractor that reports how many images it has been given."""
 
     def __init__(self, extract: Callable, total: int, progress: Progress):
         self.extract, self.total, self.progress, self.done = extract, total, progress, 0

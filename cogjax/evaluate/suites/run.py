@@ -1,4 +1,4 @@
-"""A suite, run on a model: figures as JSON and a page to read, in one folder.
+"""A suite, run on a model: metrics as JSON and a page to read, in one folder.
 
 A suite is a frozen dataclass whose fields are its settings; what the network generates
 and scores goes through `CachedModel`, so that a run that was stopped goes on.
@@ -29,12 +29,12 @@ class Suite(Protocol):
         """UserError if the model cannot be evaluated, before any work."""
 
     def settings(self) -> dict[str, Any]:
-        """All that the figures depend on besides the model, JSON-able."""
+        """All that the metrics depend on besides the model, JSON-able."""
 
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """Figures, JSON-able, and the parts of the page."""
+        """Metrics, JSON-able, and the parts of the page."""
 
 
 def run(
@@ -54,7 +54,7 @@ def run(
       about: further fields of the report that may differ when a run goes on.
 
     Returns:
-      The report: about, identity, settings, and the suite's figures.
+      The report: about, identity, settings, and the suite's metrics.
 
     Raises:
       UserError: a model that the suite cannot judge, or an `out` of something else.
@@ -63,8 +63,8 @@ def run(
     settings = {"suite": suite.name, **identity, **suite.settings()}
     folder = open_folder(out, settings) if out else None
     progress = progress or (lambda done, total, label: None)
-    figures, parts = suite.run(CachedModel(model, folder), progress)
-    report = {**about, **settings, **figures}
+    metrics, parts = suite.run(CachedModel(model, folder), progress)
+    report = {**about, **settings, **metrics}
     if folder:
         text = json.dumps(report, indent=2, ensure_ascii=False)
         write_atomic(folder / "report.json", text + "\n")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cogjax.worlds.words import article
 
 # How a style is named: (adjective, noun) in English and in Chinese. Every style has its
-# own words: they are the whole condition that tells two pictures of a concept apart.
+# own words: they are the whole condition that tells two images of a concept apart.
 STYLE_WORDS = {
     "noto": (("Noto style", "Noto emoji"), ("Noto风格", "Noto表情")),
     "twemoji": (("Twitter style", "Twemoji"), ("推特风格", "推特表情")),

@@ -85,7 +85,7 @@ class Question:
 def ask(
     kind: str, scene: Scene, language: str, rng: np.random.Generator
 ) -> Question | None:
-    """A question of a kind, drawn by `rng`; None if the scene decides none."""
+    """A question of a kind, sampled by `rng`; None if the scene decides none."""
     asked = _ASKERS[kind](scene.items, language, rng)
     return asked and Question(kind, language, *asked)
 
@@ -184,7 +184,7 @@ def _ask_shape(items: Sequence[Item], language: str, rng):
 
 
 def _ask_where(items: Sequence[Item], language: str, rng):
-    """From another shape, or in which corner of the picture."""
+    """From another shape, or in which corner of the image."""
     pairs, corners = _sides(items), _corners(items)
     if not pairs and not corners:
         return None

@@ -1,6 +1,6 @@
-"""Scenes of flat coloured shapes: what is in them, and how they are drawn.
+"""Scenes of flat coloured shapes: what is in them, and how they are rendered.
 
-Lengths are shares of the image side, y points down. A scene is all that a picture
+Lengths are shares of the image side, y points down. A scene is all that an image
 shows, so that `oracle.py` can be held to it exactly. Centres lie on a lattice
 and sizes are two, so that a scene looks the same at every resolution.
 """
@@ -164,7 +164,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def render(scene: Scene, size: int = 64) -> np.ndarray:
-    """Draws a scene, four samples a pixel and axis: uint8 [size, size, 3].
+    """Renders a scene, four samples a pixel and axis: uint8 [size, size, 3].
 
     size: 32 to 256.
     """

@@ -96,8 +96,7 @@ class Oracle:
 
 
 def test_a_perfect_model(data):
-    report, sheet = evaluate_emoji(Oracle(0), data, n=20, best_of=3)
-    assert sheet.mode == "RGB" and sheet.width > sheet.height
+    report, rows = evaluate_emoji(Oracle(0), data, n=20, best_of=3)
     seen = report["generation_train"]
     assert seen["best_of_3"]["concept_top5"]["all"]["share"] == 1
     assert seen["best_of_3"]["style"]["all"]["share"] > 0.9
@@ -107,6 +106,7 @@ def test_a_perfect_model(data):
     assert seen["best_of_1"]["style"]["en"]["n"] == 10
     assert report["captions_val"]["right_of_20"]["all"]["share"] == 1
     assert report["tokenizer"]["code_use_with_train"] == 0.5
+    assert len(rows) == 18 and rows[0].shape[0] == 5
 
 
 def test_a_wrong_model(data):

@@ -55,7 +55,7 @@ def test_features_do_not_depend_on_the_batch(small):
 
 def test_other_pictures_than_uint8_are_refused(small):
     for wrong in (IMAGES.astype(np.float32), IMAGES[..., :1], IMAGES[0]):
-        with pytest.raises(UserError, match="pictures must be"):
+        with pytest.raises(UserError, match="images must be"):
             small(wrong)
 
 

@@ -26,7 +26,7 @@ def test_clip_scores_are_two():
     assert "clip-vit-b32:1, n 3, resize pil_bicubic" in str(score)
     with pytest.raises(UserError, match="clip_cosine or clipscore_2.5"):
         clip_score(images, texts, SOURCE, "clip")
-    with pytest.raises(UserError, match="3 pictures and 2 captions"):
+    with pytest.raises(UserError, match="3 images and 2 captions"):
         clip_score(images, texts[:2], SOURCE)
 
 

@@ -56,7 +56,7 @@ def test_the_corpus_says_what_is_rare():
     assert cider(candidates, own, everywhere)[1] != cider(candidates, own)[1]
     # One picture alone needs one.
     np.testing.assert_allclose(cider_d(candidates[:1], own[:1], everywhere), [5])
-    with pytest.raises(UserError, match="2 pictures at least"):
+    with pytest.raises(UserError, match="2 images at least"):
         cider(candidates[:1], own[:1])
 
 

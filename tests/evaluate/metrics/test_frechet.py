@@ -88,7 +88,7 @@ def test_the_figure_is_named_by_its_extractor_and_says_what_biases_it():
 
 def test_one_picture_or_two_extractors_are_refused():
     one, many = Moments.of(RNG.normal(size=(1, 5))), Moments.of(RNG.normal(size=(9, 5)))
-    with pytest.raises(UserError, match="at least 2 pictures, got 1"):
+    with pytest.raises(UserError, match="at least 2 images, got 1"):
         fid(one, many, SOURCE)
     other = Moments.of(RNG.normal(size=(9, 4)))
     with pytest.raises(UserError, match="two extractors"):

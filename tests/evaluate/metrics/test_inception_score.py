@@ -75,5 +75,5 @@ def test_variants_differ_in_the_bias():
 def test_mistakes():
     with pytest.raises(UserError, match="expected dmgan, guided"):
         inception_score(np.zeros((9, 2)), np.zeros((2, 2)), np.zeros(2), SOURCE, "tf")
-    with pytest.raises(UserError, match="9 pictures cannot be split into 10"):
+    with pytest.raises(UserError, match="9 images cannot be split into 10"):
         split_scores(np.zeros((9, 2)), VARIANTS["dmgan"])

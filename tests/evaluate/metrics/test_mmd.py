@@ -115,7 +115,7 @@ def test_distances():
 
 def test_mistakes():
     x = np.ones((3, 2))
-    with pytest.raises(UserError, match="2 pictures a side"):
+    with pytest.raises(UserError, match="2 images a side"):
         kid(x[:1], x, INCEPTION)
     with pytest.raises(UserError, match="0 subsets"):
         kid(x, x, INCEPTION, subsets=0)

@@ -94,7 +94,7 @@ def test_all_levels_survive_the_way_to_floats_and_back():
     ("images", "rule", "message"),
     [
         (IMAGES, "bilinear", "expected one of torch_bilinear"),
-        (IMAGES, "none", "needs pictures of 9 x 9, got 40 x 33"),
+        (IMAGES, "none", "needs images of 9 x 9, got 40 x 33"),
         (IMAGES[0], "tf1_bilinear", "must be"),
         (IMAGES / 2, "pil_bicubic", "is of uint8"),
     ],

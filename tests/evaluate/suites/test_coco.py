@@ -74,7 +74,7 @@ def suite(tmp_path):
 
 def evaluate(model, suite, out=None):
     report = run(suite, model, out=out, identity={}, about={"model": "copier"})
-    figures = [(f["name"], f["value"]) for f in report["drawn"]]
+    figures = [(f["name"], f["value"]) for f in report["generated"]]
     return report, dict(figures)
 
 
@@ -86,9 +86,9 @@ def test_a_model_that_draws_what_was_said(suite):
     names = [name for name in figures if name.startswith("FD")]
     assert names == [f"FD-corners-{k}[both]" for k in (0, 1, 2, 4, 8)]
     assert report["photographs"][0]["value"] == 0
-    assert [p["caption"] for p in report["pictures"]][:2] == ["thing 0", "thing 1"]
+    assert [p["caption"] for p in report["images"]][:2] == ["thing 0", "thing 1"]
     assert report["extractor"] == "corners:1"
-    distance = next(f for f in report["drawn"] if f["name"] == "FD-corners-2[both]")
+    distance = next(f for f in report["generated"] if f["name"] == "FD-corners-2[both]")
     assert distance["blur"] == "both, pil, radius 2"
     assert distance["n"] == distance["reference"] == COUNT
 
