@@ -215,8 +215,7 @@ def get_config(arg=""):
         (["--config.train.steps=1.5"], "'train.steps' expects a whole number, got 1.5"),
         (
             ["--config.task.name=gan"],
-            "'task.name' expects vq, vqgan, decoder, lm, ernie_vilg, end_to_end, "
-            "got 'gan'",
+            "'task.name': unknown task 'gan': did you mean 'vqgan'?",
         ),
         (["--config.model.width=3"], "unknown config key 'model.width': did you mean"),
         (["--config.task.method=em"], "section 'task': method is 'em', expected one"),

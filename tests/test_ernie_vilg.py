@@ -77,8 +77,8 @@ def test_the_folder_names_its_family(run):
     assert written["family"] == "ernie_vilg"
     loaded = cogjax.load(run / "export")
     assert loaded.model.family == "ernie_vilg"
-    patterns = loaded.model["transformer"].config.patterns
-    assert {pattern.row_extent for pattern in patterns} == {"own"}
+    kinds = loaded.model["transformer"].config.kinds
+    assert {kind.row_extent for kind in kinds} == {"own"}
 
 
 @functools.cache

@@ -222,7 +222,7 @@ def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
     parts = load(nano_folder)
     source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
     texts = functools.partial(captions_of, parts.text)
-    encode = functools.partial(tokenize.encode, parts.tokenizer)
+    encode = functools.partial(tokenize.encode, parts["tokenizer"])
     made = CodedSource.make(source, encode, 16, texts, cache)
     assert made.codes.shape == (10, 16)
     again = CodedSource.make(source, None, 16, texts, cache)

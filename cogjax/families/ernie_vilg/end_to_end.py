@@ -189,7 +189,7 @@ class EndToEndTask(Task):
 
     def batch_spec(self, size: int):
         """As of `TwoWayTask`, and the images."""
-        images = image_spec(size, self.reconstructor.tokenizer.image_size)
+        images = image_spec(size, self.reconstructor.config.tokenizer.image_size)
         return self.generation.batch_spec(size) | images
 
     def cost(self) -> Cost:
