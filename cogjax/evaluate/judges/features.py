@@ -183,8 +183,7 @@ class NetworkExtractor:
         check_images(images)
         if images.dtype != np.uint8 or images.shape[-1] != 3:
             raise UserError(
-                f"images must be uint8 [n, y, x, 3], got {images.dtype} "
-                f"{images.shape}: round them with evaluate.resize.to_uint8"
+                f"images must be uint8 [n, y, x, 3], got {images.dtype} {images.shape}"
             )
         found = []
         for start in range(0, len(images), self.batch_size):

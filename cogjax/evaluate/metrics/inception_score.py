@@ -7,7 +7,7 @@
 | dmgan | of 1008 classes, without bias; DALL-E's values | 10 in order |
 | guided | as dmgan; guided-diffusion | of 5000 in order, the last may be short |
 | torch-fidelity | as dmgan | 10, shuffled with seed 2020 |
-| cogview | with bias, torchvision's 1000 classes | 1 |
+| torchvision | with bias, torchvision's 1000 classes; CogView's | 1 |
 
 CogView argues against the score: DM-GAN had the best one and the worst human rating.
 """
@@ -42,38 +42,30 @@ VARIANTS = {
     "dmgan": Variant(bias=False, splits=10),
     "guided": Variant(bias=False, split_size=5000),
     "torch-fidelity": Variant(bias=False, splits=10, shuffle_seed=2020),
-    "cogview": Variant(bias=True, splits=1, official=TORCHVISION),
+    "torchvision": Variant(bias=True, splits=1, official=TORCHVISION),
 }
 
 
-def inception_score(
-    features: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    source: Source,
-    variant: str = "dmgan",
-) -> MetricValue:
+def variants(source: Source) -> list[str]:
+    """Names of the variants that an extractor's logits are for."""
+    own = source.extractor.startswith(TORCHVISION)
+    return [name for name, v in VARIANTS.items() if (v.official == TORCHVISION) == own]
+
+
+def inception_score(logits: np.ndarray, source: Source, variant: str) -> MetricValue:
     """Mean and standard deviation over the splits, named "IS[dmgan]".
 
-    features [n, d] in the order in which they were drawn, the classifier's weight
-    [d, classes] and bias [classes], which the variant may leave out.
+    logits: [n, classes], in the order in which the images were generated; with the last
+      layer's bias or not, as the variant has it.
     """
-    if variant not in VARIANTS:
-        raise UserError(
-            f"Inception Score variant {variant!r}: expected {', '.join(VARIANTS)}"
-        )
     rule = VARIANTS[variant]
-    (features,) = check_features(features)
-    logits = features @ np.asarray(weight, np.float64)
-    if rule.bias:
-        logits += bias
     scores = split_scores(logits, rule)
     name = f"{source.label('IS', rule.official)}[{variant}]"
     return MetricValue(
         name,
         float(np.mean(scores)),
         source,
-        len(features),
+        len(logits),
         spread=float(np.std(scores)),
         note=f"{len(scores)} splits, logits {'with' if rule.bias else 'without'} bias",
     )
