@@ -66,7 +66,7 @@ def _weigh(tokens: Tokens, rarity: dict, most: float) -> list[dict]:
 
 
 def _cosine(left: list[dict], right: list[dict]) -> float:
-    """Mean over orders of the cosine, 0 where a vector is; the left clipped at the right."""
+    """Mean over orders of the cosine, 0 where a vector is; x is clipped at y."""
     total = 0.0
     for x, y in zip(left, right, strict=True):
         norm = np.sqrt(sum(v * v for v in x.values()) * sum(v * v for v in y.values()))
