@@ -102,14 +102,14 @@ def test_coco_with_a_real_model(folder, photographs, monkeypatch, capsys):
 
     features = ModuleType("cogjax.evaluate.judges.features")
     calls = []
-    features.make_extractor = lambda name, weights: (
-        calls.append((name, weights)) or (Extractor())
+    features.make_extractor = lambda *names, **files: (
+        calls.append((*names, files)) or Extractor()
     )
     monkeypatch.setitem(sys.modules, "cogjax.evaluate.judges.features", features)
     words = [folder, "--suite", "coco", "--data", photographs, "--n", 4, "--out"]
     words += [photographs / "out", "--distractors", 2, "--extractor", "fake"]
     assert evaluate(*words, "--weights-file", "w.npz", "--best-of", 2) == 0
-    assert calls == [("fake", "w.npz")]
+    assert calls == [("fake", {"weights": "w.npz", "merges": None})]
     report = json.loads((photographs / "out" / "report.json").read_text())
     names = [figure["name"] for figure in report["generated"]]
     assert names[:3] == (
@@ -179,6 +179,7 @@ def test_oracle_is_a_target_of_its_own(monkeypatch, tmp_path, capsys):
         ("--suite coco --data . --out o --n 9", "of 4 images, 9 are wanted"),
         ("--suite coco --data . --out o --guidance 1,2", "takes one --guidance"),
         ("--suite coco --data . --out o --weights-file x", "add --extractor NAME"),
+        ("--suite coco --data . --out o --clip clip-vit-b-32", "go together: give all"),
         ("--suite shapes --out o", "32 px or more, the model makes 16"),
         ("--suite coco --data . --n 4 --out o", "too few for 9 distractors"),
         ("--data full", "full is not a data set"),

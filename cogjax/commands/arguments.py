@@ -104,7 +104,7 @@ def read_lines(path: str, what: str) -> list[str]:
     return lines
 
 
-def read_image(path: str, size: int | None = None):
+def read_image(path: str):
     """Returns the image as uint8 [y, x, 3]; UserError naming the file."""
     from cogjax.data.images import decode_image
 
@@ -113,6 +113,6 @@ def read_image(path: str, size: int | None = None):
     except OSError as error:
         raise UserError(f"cannot read image {path}: {error.strerror}") from error
     try:
-        return decode_image(data, size)
+        return decode_image(data)
     except UserError as error:
         raise UserError(f"image {path}: {error}") from error

@@ -17,8 +17,9 @@ from cogjax.files import check_folder_for, write_atomic
 _SHAPES = {"out": None, "num_images": 4, "best_of": 0, "batch_size": 16}
 _SHAPES |= {"guidance": (), "temperature": (), "sweep_prompts": 96}
 _COCO = {"data": None, "out": None, "best_of": 0, "batch_size": 16, "distractors": 9}
-_COCO |= {"guidance": (), "temperature": (), "blur_mode": "both"}
+_COCO |= {"guidance": (), "temperature": (), "blur_mode": "both", "blur_rule": "pil"}
 _COCO |= {"extractor": None, "weights_file": None}
+_COCO |= {"clip": None, "clip_weights": None, "clip_merges": None}
 _READING = {"data": None, "out": None, "best_of": 8, "beams": 8, "batch_size": 16}
 _EMOJI = {"data": None, "out": None, "best_of": 8, "gallery": None, "sheet": None}
 _OPTIONS = {
@@ -71,10 +72,17 @@ def _add_suites(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("coco").add_argument
     text = "captions set against each image's own, 0 is off (9)"
     add("--distractors", type=whole(0, 1000), metavar="N", help=text)
-    add("--extractor", metavar="NAME", help="feature network of FID-k, if any")
+    text = "feature network of FID-k, KID, precision and recall, Inception Score"
+    add("--extractor", metavar="NAME", help=text)
     add("--weights-file", metavar="FILE", help="its weights, if no package has them")
     text = "what FID-k blurs (both, as DALL-E; reference, as CogView's Table 1)"
     add("--blur-mode", choices=("both", "reference"), help=text)
+    text = "what a radius of FID-k is (pil); see docs/metrics.md"
+    add("--blur-rule", choices=("pil", "gaussian", "lafite"), help=text)
+    text = "CLIP network of CMMD, CLIP scores and R-precision, as clip-vit-b-32"
+    add("--clip", metavar="NAME", help=text)
+    add("--clip-weights", metavar="FILE", help="its weights")
+    add("--clip-merges", metavar="FILE", help="its bpe_simple_vocab_16e6.txt.gz")
 
 
 def _numbers(low: float, high: float) -> Callable[[str], tuple[float, ...]]:
@@ -122,6 +130,12 @@ def _take_options(args: argparse.Namespace, suite: str) -> None:
         raise UserError("the coco suite takes one --guidance and one --temperature")
     if args.weights_file and not args.extractor:
         raise UserError("--weights-file FILE is of a network: add --extractor NAME")
+    clip = (args.clip, args.clip_weights, args.clip_merges)
+    if any(clip) and not all(clip):
+        raise UserError(
+            "--clip NAME, --clip-weights FILE and --clip-merges FILE go together: "
+            "give all three"
+        )
 
 
 def _oracle(args: argparse.Namespace) -> dict:
@@ -198,11 +212,14 @@ def _coco_suite(args: argparse.Namespace):
     from cogjax.worlds.coco import sample_captions
 
     file, captions = sample_captions(args.data, args.n, args.seed)
-    from cogjax.evaluate.suites.coco import CocoSuite, read_extractor
+    from cogjax.evaluate.suites.coco import CocoSuite
+    from cogjax.evaluate.suites.feature_metrics import read_extractor
 
-    extractor = None
+    extractor = clip = None
     if args.extractor:
         extractor = read_extractor(args.extractor, args.weights_file)
+    if args.clip:
+        clip = read_extractor(args.clip, args.clip_weights, args.clip_merges)
     return CocoSuite(
         captions,
         file,
@@ -211,8 +228,9 @@ def _coco_suite(args: argparse.Namespace):
         next(iter(args.guidance), None),
         next(iter(args.temperature), None),
         args.distractors,
-        args.blur_mode,
+        (args.blur_mode, args.blur_rule),
         extractor,
+        clip,
         Path(args.model).name or "model",
     )
 

@@ -38,7 +38,7 @@ def add_parser(commands) -> None:
 
 
 def _add_compare(actions) -> None:
-    summary = "Image tokenizers beside each other: PSNR, LPIPS, rFD, use of codes."
+    summary = "Image tokenizers compared: PSNR, SSIM, LPIPS, rFD, use of codes."
     parser = add_command(actions, "compare", _compare, summary)
     add = parser.add_argument
     folders = "tokenizer or model folders, or shipped models"

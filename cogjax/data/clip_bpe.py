@@ -57,21 +57,12 @@ class ClipTokenizer:
                 ids += [self._ids[piece] for piece in self._pieces(word)]
         return ids
 
-    def __call__(self, captions: Sequence[str], truncate: bool = True) -> np.ndarray:
-        """int32 [n, 77]: start, ids, end, zeros.
-
-        truncate: a longer caption keeps its first 75 ids and the end; else it raises
-        UserError.
-        """
+    def __call__(self, captions: Sequence[str]) -> np.ndarray:
+        """int32 [n, 77]: start, ids, end, zeros; of a long caption the first 75 ids."""
         rows = np.zeros((len(captions), CONTEXT), np.int32)
         for row, caption in zip(rows, captions, strict=True):
-            ids = self.encode(caption)
-            if len(ids) > CONTEXT - 2 and not truncate:
-                raise UserError(
-                    f"caption {caption[:40]!r}... has {len(ids)} tokens, CLIP reads "
-                    f"{CONTEXT - 2}"
-                )
-            ids = [self._ids[_START], *ids[: CONTEXT - 2], self._ids[_END]]
+            ids = self.encode(caption)[: CONTEXT - 2]
+            ids = [self._ids[_START], *ids, self._ids[_END]]
             row[: len(ids)] = ids
         return rows
 

@@ -95,12 +95,6 @@ def parameter_shapes(network: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
     return flatten(shapes["params"])
 
 
-def expected_tensors(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors that `load_weights` wants, by PyTorch's names."""
-    rules, _ = _rules(network, parameter_shapes(network), {})
-    return {name: shape for rule in rules for name, shape in rule.sources.items()}
-
-
 def packaged(package: str, pattern: str) -> Path:
     """A file of an installed package, which is found but not imported.
 

@@ -86,11 +86,11 @@ def train(steps: int):
     return state[0]
 
 
-def accuracy(params, num: int = 2000) -> float:
+def accuracy(params) -> float:
     """Share of clean renders of other seeds whose items are all found, places too."""
-    scenes, images = scenes_and_images(num, 2, soften=False)
+    scenes, images = scenes_and_images(2000, 2, soften=False)
     found = []
-    for start in range(0, num, BATCH):
+    for start in range(0, len(scenes), BATCH):
         chunk = jnp.asarray(images[start : start + BATCH])
         found += read_logits(np.asarray(logits(params, chunk)))
     pairs = zip(scenes, found, strict=True)

@@ -70,16 +70,13 @@ def judge(prompts: Sequence[Prompt], images: np.ndarray) -> Judged:
     return Judged(prompts, found, np.array(right, bool), np.array(unnamed, bool))
 
 
-def summary(judged: Judged, which: np.ndarray | None = None) -> dict:
-    """Scores of all images, or of one image a prompt: which int [p].
+def summary(judged: Judged) -> dict:
+    """Scores of all images.
 
     JSON-able: "overall", "tasks" and "languages" with their Wilson 95 % intervals (by
     images), "any" (a share of prompts of which some image is right), "abstained".
     """
     right, abstained = judged.right, judged.abstained
-    if which is not None:
-        rows = np.arange(len(right))
-        right, abstained = (x[rows, which][:, None] for x in (right, abstained))
     tasks = np.array([prompt.task for prompt in judged.prompts])
     languages = np.array([prompt.language for prompt in judged.prompts])
     by_task = {t: _share(right[tasks == t]) for t in dict.fromkeys(tasks.tolist())}

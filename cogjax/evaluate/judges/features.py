@@ -19,7 +19,7 @@ import numpy as np
 
 from cogjax.data.clip_bpe import ClipTokenizer
 from cogjax.errors import UserError
-from cogjax.evaluate.metrics.resize import RULES, check_images, resize
+from cogjax.evaluate.metrics.resize import check_images, resize
 from cogjax.evaluate.metrics.result import INCEPTION, TORCHVISION
 from cogjax.interop import lpips
 from cogjax.interop.networks import Weights, load_weights, packaged
@@ -183,8 +183,7 @@ class NetworkExtractor:
         check_images(images)
         if images.dtype != np.uint8 or images.shape[-1] != 3:
             raise UserError(
-                f"images must be uint8 [n, y, x, 3], got {images.dtype} "
-                f"{images.shape}: round them with evaluate.resize.to_uint8"
+                f"images must be uint8 [n, y, x, 3], got {images.dtype} {images.shape}"
             )
         found = []
         for start in range(0, len(images), self.batch_size):
@@ -229,7 +228,6 @@ def make_extractor(
     name: str,
     weights: Weights | None = None,
     *,
-    resize: str | None = None,
     batch_size: int = 32,
     merges: str | None = None,
 ) -> NetworkExtractor:
@@ -239,20 +237,15 @@ def make_extractor(
       name: of `SPECS`.
       weights: file or files for `load_weights`; None takes those of an installed
         package, which "efflite0" and "vgg16-lpips" have.
-      resize: rule of `metrics/resize.py` instead of the usual one; it is in the id.
       batch_size: images that the network sees at a time; no metric depends on it.
       merges: CLIP's bpe_simple_vocab_16e6.txt.gz, for `text`.
 
     Raises:
-      UserError: unknown name or rule, no weights, or such that do not fit.
+      UserError: unknown name, no weights, or such that do not fit.
     """
     if name not in SPECS:
         raise UserError(f"extractor {name!r}: expected one of {', '.join(SPECS)}")
-    if resize is not None and resize not in RULES:
-        raise UserError(f"resize rule {resize!r}: expected one of {', '.join(RULES)}")
     spec = SPECS[name]
-    if resize is not None:
-        spec = _variant(spec, resize=resize)
     if merges is not None and not isinstance(spec.network, Clip):
         raise UserError(f"extractor {name} reads no captions: leave merges out")
     if weights is None:

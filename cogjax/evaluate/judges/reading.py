@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cogjax.evaluate.metrics.captions import bleu, rouge_l, tokenise
+from cogjax.evaluate.metrics.captions import bleu, meteor_exact, rouge_l, tokenise
 from cogjax.evaluate.metrics.cider import cider_d
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.worlds.shapes import dataset as shapes
@@ -41,7 +41,7 @@ def caption_metrics(
     scenes: Sequence[Scene] | None = None,
     others: Sequence[Sequence[str]] | None = None,
 ) -> dict:
-    """BLEU-4, ROUGE-L, CIDEr-D, and with scenes how many captions are true.
+    """BLEU-4, ROUGE-L, METEOR (exact), CIDEr-D; with scenes, which captions are true.
 
     "true": `is_true`. "graph": true, and states just what some reference does, of
     `others` too (those of the other language): the same scene graph. "details": facts a
@@ -56,6 +56,7 @@ def caption_metrics(
     metrics = {
         "bleu_4": bleu(words, known),
         "rouge_l": float(rouge_l(words, known).mean()),
+        "meteor_exact": float(meteor_exact(words, known).mean()),
         "cider_d": float(cider_d(words, known).mean()),
     }
     if scenes is None:

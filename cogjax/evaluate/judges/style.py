@@ -21,7 +21,7 @@ import optax
 from cogjax.nn.conv import Conv
 
 _WIDTHS = (32, 64, 128, 128)
-_BATCH = 64
+_BATCH, _EPOCHS = 64, 12
 
 
 class StyleNet(nn.Module):
@@ -61,9 +61,6 @@ def train_judge(
     images: np.ndarray,
     decoded: np.ndarray,
     styles: list[str],
-    *,
-    epochs: int = 12,
-    seed: int = 0,
 ) -> StyleJudge:
     """Trains on real images uint8 [n, y, x, 3] with their style names.
 
@@ -73,11 +70,11 @@ def train_judge(
     labels = np.array([names.index(style) for style in styles])
     both = np.stack([images, decoded])
     net = StyleNet(len(names))
-    params = net.init(jax.random.key(seed), jnp.zeros((1, *images.shape[1:])))["params"]
-    steps = max(epochs * len(images) // _BATCH, 1)
+    params = net.init(jax.random.key(0), jnp.zeros((1, *images.shape[1:])))["params"]
+    steps = max(_EPOCHS * len(images) // _BATCH, 1)
     tx = optax.adamw(optax.cosine_decay_schedule(2e-3, steps))
     opt_state = tx.init(params)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
 
     @jax.jit
     def step(params, opt_state, batch, batch_labels):

@@ -30,7 +30,7 @@ MODES = ("both", "reference")
 RULES = ("pil", "gaussian", "lafite")
 
 
-def gaussian_blur(images: np.ndarray, radius: int, rule: str = "pil") -> np.ndarray:
+def gaussian_blur(images: np.ndarray, radius: int, rule: str) -> np.ndarray:
     """uint8 [n, y, x, c] -> the same, blurred, rounded to uint8; radius 0: unchanged.
 
     rule: of the docstring above. `pil` and `gaussian`, which is cut at 4 sigma, repeat
@@ -73,18 +73,16 @@ def blurred_fid(
     generated: Iterable[np.ndarray],
     extract: Callable[[np.ndarray], np.ndarray],
     source: Source,
-    *,
-    radii: Iterable[int] = RADII,
-    mode: str = "both",
-    rule: str = "pil",
+    mode: str,
+    rule: str,
 ) -> list[MetricValue]:
-    """FID-k for each radius k, named "FID-2[both]".
+    """FID-k for each k of `RADII`, named "FID-2[both]".
 
     Args:
       reference, generated: batches of uint8 images [n, y, x, c]; gone through once a
         radius, so lists or objects with `__iter__`, not generators.
       extract: images uint8 -> features [n, d], by the network that `source` names.
-      mode: "both" or "reference", the sets that are blurred.
+      mode: "both" or "reference", the sets that are blurred. rule: what a radius is.
     """
     if mode not in MODES:
         raise UserError(f"blur mode {mode!r}: expected {' or '.join(MODES)}")
@@ -102,7 +100,7 @@ def blurred_fid(
         return total
 
     metrics, compared = [], None
-    for radius in radii:
+    for radius in RADII:
         if mode == "both" or compared is None:
             compared = moments(generated, radius if mode == "both" else 0)
         blurred = replace(source, blur=f"{mode}, {rule}, radius {radius}")

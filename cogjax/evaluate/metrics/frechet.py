@@ -9,10 +9,6 @@ float32 errs in the third digit at 2048 features; a batch there is far cheaper t
 features.
 """
 
-import io
-import os
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,15 +20,16 @@ from cogjax.evaluate.metrics.result import (
     Source,
     check_features,
 )
-from cogjax.files import write_atomic
+
+_SUBSETS = 15  # of FID-infinity's line
 
 
 @dataclass(frozen=True)
 class Moments:
     """Count, mean [d] and scatter [d, d], sum of (x - mean)(x - mean)^T, in float64.
 
-    Streams: `moments = moments.add(batch)`; over shards or processes: `a.merge(b)`.
-    Either gives what one pass over all features gives, to rounding.
+    Moments of batches, shards or processes merge in any order: `a.merge(b)` is what
+    one pass over all features gives, to rounding.
     """
 
     count: int
@@ -40,21 +37,12 @@ class Moments:
     scatter: np.ndarray
 
     @classmethod
-    def empty(cls, width: int) -> "Moments":
-        """Of no features of `width` numbers."""
-        return cls(0, np.zeros(width), np.zeros((width, width)))
-
-    @classmethod
     def of(cls, features: np.ndarray) -> "Moments":
-        """Of features [n, d], n >= 1."""
+        """Moments of features [n, d], n >= 1."""
         (x,) = check_features(features)
         mean = x.mean(axis=0)
         centred = x - mean
         return cls(len(x), mean, centred.T @ centred)
-
-    def add(self, features: np.ndarray) -> "Moments":
-        """With the features [n, d] of another batch; nothing changes for n = 0."""
-        return self.merge(Moments.of(features)) if len(features) else self
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both sets together (Chan et al. 1979): no sum of squares is ever
@@ -66,8 +54,6 @@ class Moments:
                 f"merged: they come from two extractors"
             )
         count = self.count + other.count
-        if count == 0:
-            return self
         step = other.mean - self.mean
         between = np.outer(step, step) * (self.count * other.count / count)
         return Moments(
@@ -85,28 +71,6 @@ class Moments:
                 f"give more images a side"
             )
         return self.scatter / (self.count - 1)
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes an npz of `count`, `mu` and `sigma`, the published code's names."""
-        data = io.BytesIO()
-        np.savez(data, count=self.count, mu=self.mean, sigma=self.covariance)
-        write_atomic(path, data.getvalue())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike, count: int | None = None) -> "Moments":
-        """Reads what `save` wrote, or published statistics of `mu` and `sigma`.
-
-        The published ones do not say of how many images they are: give `count`.
-        """
-        stored = _read_arrays(path)
-        mean, covariance = stored.get("mu"), stored.get("sigma")
-        if mean is None or np.shape(covariance) != 2 * mean.shape or mean.ndim != 1:
-            raise UserError(f"{path} must hold mu [d] and sigma [d, d]")
-        count = stored.get("count") if count is None else count
-        if count is None:
-            raise UserError(f"{path} does not say of how many images it is: give count")
-        scatter = np.asarray(covariance, np.float64) * (int(count) - 1)
-        return cls(int(count), np.asarray(mean, np.float64), scatter)
 
 
 def frechet_distance(
@@ -154,54 +118,27 @@ def fid_infinity(
     reference: Moments,
     features: np.ndarray,
     source: Source,
-    *,
-    points: int = 15,
-    smallest: int | None = None,
-    seed: int = 0,
 ) -> MetricValue:
     """FID of infinitely many generated images, extrapolated along 1 / n.
 
     A line through FIDs of random subsets of `features` [n, d] (Chong and Forsyth 2020,
-    arXiv 1911.07023); the bias that the reference's own number gives stays.
-
-    Args:
-      points: subsets, of evenly spaced sizes from `smallest` (a tenth of n) to n.
+    arXiv 1911.07023), of evenly spaced sizes from n / 10 to n. The bias that the
+    reference's own number gives stays. UserError for fewer than 3 images.
     """
-    (features,) = check_features(features, least=2)
-    smallest = max(len(features) // 10, 2) if smallest is None else smallest
-    if not (points >= 2 and 2 <= smallest < len(features)):
-        raise UserError(
-            f"FID-infinity needs 2 points and 2 <= smallest < n, got points {points}, "
-            f"smallest {smallest}, n {len(features)}"
-        )
-    rng = np.random.default_rng(seed)
-    sizes = np.linspace(smallest, len(features), points).astype(int)
+    (features,) = check_features(features, least=3)
+    smallest = max(len(features) // 10, 2)
+    rng = np.random.default_rng(0)
+    sizes = np.linspace(smallest, len(features), _SUBSETS).astype(int)
     picks = [rng.choice(len(features), size, replace=False) for size in sizes]
     distances = [_distance(reference, Moments.of(features[pick])) for pick in picks]
     slope, intercept = np.polyfit(1 / sizes, distances, 1)
     metric = fid(reference, Moments.of(features), source)
     note = (
-        f"line in 1/n through {points} subsets of {smallest} and more, seed {seed}, "
+        f"line in 1/n through {_SUBSETS} subsets of {smallest} and more, "
         f"slope {slope:.4g}; {metric.value:.5g} at n"
     )
     name = metric.name.replace("FID", "FID-inf", 1).replace("FD-", "FD-inf-", 1)
     return replace(metric, name=name, value=float(intercept), note=note)
-
-
-def _read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-            return {
-                name.removesuffix(".npy"): np.lib.format.read_array(
-                    io.BytesIO(archive.read(name)), allow_pickle=False
-                )
-                for name in names
-            }
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            f"cannot read {path}: an npz file of arrays expected"
-        ) from error
 
 
 def _distance(a: Moments, b: Moments) -> float:

@@ -7,7 +7,11 @@
 | dmgan | of 1008 classes, without bias; DALL-E's values | 10 in order |
 | guided | as dmgan; guided-diffusion | of 5000 in order, the last may be short |
 | torch-fidelity | as dmgan | 10, shuffled with seed 2020 |
+<<<<<<< HEAD
 | torchvision | of its 1000 classes, with bias; CogView's figures | 1 |
+=======
+| torchvision | with bias, torchvision's 1000 classes; CogView's | 1 |
+>>>>>>> w-english
 
 CogView argues against the score: DM-GAN had the best one and the worst human rating.
 """
@@ -46,34 +50,26 @@ VARIANTS = {
 }
 
 
-def inception_score(
-    features: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    source: Source,
-    variant: str = "dmgan",
-) -> MetricValue:
+def variants(source: Source) -> list[str]:
+    """Names of the variants that an extractor's logits are for."""
+    own = source.extractor.startswith(TORCHVISION)
+    return [name for name, v in VARIANTS.items() if (v.official == TORCHVISION) == own]
+
+
+def inception_score(logits: np.ndarray, source: Source, variant: str) -> MetricValue:
     """Mean and standard deviation over the splits, named "IS[dmgan]".
 
-    features [n, d] in the order in which they were drawn, the classifier's weight
-    [d, classes] and bias [classes], which the variant may leave out.
+    logits: [n, classes], in the order in which the images were generated; with the last
+      layer's bias or not, as the variant has it.
     """
-    if variant not in VARIANTS:
-        raise UserError(
-            f"Inception Score variant {variant!r}: expected {', '.join(VARIANTS)}"
-        )
     rule = VARIANTS[variant]
-    (features,) = check_features(features)
-    logits = features @ np.asarray(weight, np.float64)
-    if rule.bias:
-        logits += bias
     scores = split_scores(logits, rule)
     name = f"{source.label('IS', rule.official)}[{variant}]"
     return MetricValue(
         name,
         float(np.mean(scores)),
         source,
-        len(features),
+        len(logits),
         spread=float(np.std(scores)),
         note=f"{len(scores)} splits, logits {'with' if rule.bias else 'without'} bias",
     )

@@ -23,7 +23,8 @@ from cogjax.evaluate.metrics.result import (
 )
 
 _BLOCK = 2048
-_SCALE = 1000.0
+_SCALE, _SIGMA = 1000.0, 10.0  # of CMMD
+_SEED = 2020  # of torch-fidelity's KID
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -34,13 +35,12 @@ def kid(
     *,
     subsets: int | None = 100,
     subset_size: int = 1000,
-    seed: int = 2020,
 ) -> MetricValue:
     """KID of features [n, d] and [m, d], not scaled.
 
     The mean over random subsets of both sides, at most as large as the smaller side;
-    the defaults and the seed are torch-fidelity's, whose values are met. subsets=None:
-    one estimate over all images, which has the least variance.
+    numbers and seed are torch-fidelity's, whose values are met. subsets=None: one
+    estimate over all images, which has the least variance.
     """
     reference, generated = check_features(reference, generated, least=2)
     name = source.label("KID", INCEPTION)
@@ -51,7 +51,7 @@ def kid(
     size = min(subset_size, *sizes)
     if size < 2 or subsets < 1:
         raise UserError(f"KID of {subsets} subsets of {size}: expected 1 of 2 at least")
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(_SEED)
     values = [
         mmd2(
             generated[rng.choice(sizes[0], size, replace=False)],
@@ -60,45 +60,22 @@ def kid(
         )
         for _ in range(subsets)
     ]
-    note = f"unbiased, {subsets} subsets of {size}, seed {seed}"
+    note = f"unbiased, {subsets} subsets of {size}, seed {_SEED}"
     mean, spread = float(np.mean(values)), float(np.std(values))
     return MetricValue(name, mean, source, *sizes, spread=spread, note=note)
 
 
-def cmmd(
-    reference: np.ndarray,
-    generated: np.ndarray,
-    source: Source,
-    *,
-    sigma: float | str = 10.0,
-    biased: bool = True,
-) -> MetricValue:
-    """1000 MMD^2 of image embeddings [n, d] and [m, d], which are scaled to length 1.
-
-    sigma: the kernel's width, or "median": that of the distances between images of
-    both sides, which sees variety too. The defaults are the published metric; any other
-    choice is in the name.
-    """
+def cmmd(reference: np.ndarray, generated: np.ndarray, source: Source) -> MetricValue:
+    """1000 MMD^2 of image embeddings [n, d] and [m, d], scaled to length 1 here."""
     reference, generated = check_features(reference, generated, least=2)
-    reference, generated = normalise(reference), normalise(generated)
-    name = source.label("CMMD", CLIP, "MMD")
-    published = biased and sigma == 10
-    if sigma == "median":
-        width = median_distance(np.concatenate([reference, generated]))
-        shown = f"median {width:.4g}"
-    else:
-        width, shown = float(sigma), f"{float(sigma):g}"
-    if not width > 0:
-        raise UserError(f"sigma must be above 0, got {shown}")
-    options = f"[sigma {shown}, {'biased' if biased else 'unbiased'}]"
-    value = mmd2(generated, reference, gaussian_kernel(width), biased=biased)
+    x, y = normalise(generated), normalise(reference)
     return MetricValue(
-        name + ("" if published else options),
-        _SCALE * value,
+        source.label("CMMD", CLIP, "MMD"),
+        _SCALE * mmd2(x, y, gaussian_kernel(_SIGMA), biased=True),
         source,
         len(generated),
         len(reference),
-        note=f"times 1000, {options[1:-1]}",
+        note=f"times 1000, sigma {_SIGMA:g}, biased",
     )
 
 
@@ -124,12 +101,12 @@ def gaussian_kernel(sigma: float) -> Kernel:
     """exp(-|x - y|^2 / (2 sigma^2))."""
 
     def kernel(x, y):
-        return np.exp(-squared_distances(x, y) / (2 * sigma**2))
+        return np.exp(-pairwise_squares(x, y) / (2 * sigma**2))
 
     return kernel
 
 
-def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def pairwise_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """|x - y|^2 of float64 [n, d] and [m, d] -> [n, m].
 
     What rounding leaves of a distance 0 is set to 0.
@@ -137,14 +114,6 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     squares = np.sum(x**2, 1)[:, None] + np.sum(y**2, 1)[None]
     distances = squares - 2 * x @ y.T
     return np.where(distances > 1e-13 * squares, distances, 0.0)
-
-
-def median_distance(x: np.ndarray, most: int = 2000, seed: int = 0) -> float:
-    """Median distance of two different rows of [n, d], of at most `most` of them."""
-    if len(x) > most:
-        x = x[np.random.default_rng(seed).choice(len(x), most, replace=False)]
-    above = np.triu_indices(len(x), 1)
-    return float(np.sqrt(np.median(squared_distances(x, x)[above])))
 
 
 def normalise(x: np.ndarray) -> np.ndarray:

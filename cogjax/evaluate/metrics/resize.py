@@ -32,16 +32,6 @@ RULES = (
 )
 
 
-def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Pixels in [-1, 1], any shape -> uint8 by round-half-even of 127.5 x + 127.5.
-
-    Values beyond are clipped. The one rule for all metrics: FIDs of images that were
-    rounded by two rules differ.
-    """
-    images = np.asarray(images, np.float64)
-    return np.clip(np.rint(images * 127.5 + 127.5), 0, 255).astype(np.uint8)
-
-
 def resize(images: np.ndarray, size: int | tuple[int, int], rule: str) -> np.ndarray:
     """uint8 or float [n, y, x, c] in 0..255 -> float32 [n, *size, c] in 0..255.
 

@@ -46,8 +46,9 @@ def reading_page(
     return parts
 
 
+_WORDS = ("bleu_4", "rouge_l", "meteor_exact", "cider_d")
 _HEAD = ["language, choice", "true [95 %]", "graph of a reference", "details"]
-_HEAD += ["BLEU-4", "ROUGE-L", "CIDEr-D"]
+_HEAD += ["BLEU-4", "ROUGE-L", "METEOR (exact)", "CIDEr-D"]
 
 
 def _captions(found: Mapping) -> list[list]:
@@ -58,7 +59,7 @@ def _captions(found: Mapping) -> list[list]:
             if "true" in metrics:
                 details = f"{metrics['details']:.2f}"
                 judged = [share(metrics["true"]), share(metrics["graph"]), details]
-            words = [metrics[key] for key in ("bleu_4", "rouge_l", "cider_d")]
+            words = [metrics[key] for key in _WORDS]
             rows.append(
                 [
                     f"{language or 'any'}, {name}",

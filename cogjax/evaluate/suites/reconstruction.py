@@ -1,7 +1,8 @@
 """Image tokenizers beside each other: how near an image comes back, and from what.
 
-PSNR says how near pixel by pixel, and prefers blur; LPIPS how near for people; rFD how
-far the set of reconstructions is from the set of images, whichever belongs to which.
+PSNR says how near pixel by pixel, and prefers blur; SSIM how near in local structure;
+LPIPS how near for people; rFD how far the set of reconstructions is from the set of
+images, whichever belongs to which.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from cogjax.data.contact_sheet import grid
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.features import FeatureExtractor
 from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
-from cogjax.evaluate.metrics.psnr_ssim import psnr
+from cogjax.evaluate.metrics.psnr_ssim import psnr, ssim
 from cogjax.interop.tree import flatten
 from cogjax.model import Component
 from cogjax.model_folder import load_component
@@ -24,7 +25,7 @@ from cogjax.pipelines.tokenize import decode, encode
 
 _SHOWN = 8  # images of the sheet, a row of originals and a row a tokenizer
 _COLUMNS = ("tokenizer", "kind", "weights", "codes", "used", "perplexity")
-_COLUMNS += ("PSNR", "LPIPS", "rFD")
+_COLUMNS += ("PSNR", "SSIM", "LPIPS", "rFD")
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Row:
     """What one tokenizer does to a set of images.
 
     weights: without the codebook. grid: codes a side. used: share of the codebook that
-    the set uses at all; perplexity: exp of the entropy of its codes. psnr: mean over
-    images, dB. lpips: mean, of all five levels. rfd: Frechet distance of features.
+    the set uses at all; perplexity: exp of the entropy of its codes. psnr, ssim:
+    means over images, PSNR in dB. lpips: mean, of all five levels. rfd: Frechet
+    distance of features.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Row:
     used: float
     perplexity: float
     psnr: float
+    ssim: float
     lpips: float
     rfd: float
 
@@ -71,6 +74,7 @@ class Comparison:
                     f"{100 * row.used:.1f} %",
                     f"{row.perplexity:.0f}",
                     f"{row.psnr:.2f}",
+                    f"{row.ssim:.4f}",
                     f"{row.lpips:.4f}",
                     f"{row.rfd:.3f}",
                 )
@@ -119,6 +123,7 @@ def compare(
         got = Moments.of(extractor(decoded))
         metrics = {
             "psnr": float(psnr(images, decoded).mean()),
+            "ssim": float(ssim(images, decoded).mean()),
             "lpips": float(distance(images, decoded).mean()),
             "rfd": frechet_distance(
                 wanted.mean, wanted.covariance, got.mean, got.covariance

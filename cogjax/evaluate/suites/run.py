@@ -104,18 +104,17 @@ def caption_losses(
     prompts: Sequence[str],
     codes: np.ndarray,
     *,
-    label: str = "scoring",
     progress: Progress,
 ) -> np.ndarray:
     """Losses float32 [p, count] of the prompts given codes [p, count, grid, grid]."""
     count, losses = codes.shape[1], []
     total = len(prompts) * count
     for which in _chunks(len(prompts), model.batch_size, count):
-        progress(which[0] * count, total, label)
+        progress(which[0] * count, total, "scoring")
         texts = [prompts[i] for i in which for _ in range(count)]
         flat = codes[which].reshape(-1, *codes.shape[2:])
         losses.append(model.score_codes(flat, texts).reshape(-1, count))
-    progress(total, total, label)
+    progress(total, total, "scoring")
     return np.concatenate(losses)[: len(prompts)]
 
 

@@ -1,5 +1,7 @@
 """Scores of the tasks: right renders score 1, captions of others score chance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,9 +38,12 @@ def test_right_and_wrong_pictures(judged):
     half = summary(judged)
     assert half["overall"] == 0.5 and half["images"] == 160
     assert all(entry["any"] == 1 for entry in half["tasks"].values())
-    best = summary(judged, np.zeros(80, int))
-    assert best["overall"] == 1 and best["languages"]["zh"]["share"] == 1
-    assert summary(judged, np.ones(80, int))["overall"] == 0
+    best, worst = (
+        replace(judged, right=x, abstained=x & False)
+        for x in np.split(judged.right, 2, axis=1)
+    )
+    assert summary(best)["overall"] == 1 and summary(worst)["overall"] == 0
+    assert summary(best)["languages"]["zh"]["share"] == 1
 
 
 def test_captions_of_others_are_chance(judged):

@@ -54,6 +54,7 @@ def test_caption_metrics():
     assert set(caption_metrics(captions, references)) == {
         "bleu_4",
         "rouge_l",
+        "meteor_exact",
         "cider_d",
     }
     same = caption_metrics([r[0] for r in references], references)

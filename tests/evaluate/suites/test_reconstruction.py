@@ -6,7 +6,7 @@ import pytest
 from cogjax import cli
 from cogjax.errors import UserError
 from cogjax.evaluate.judges import features, lpips
-from cogjax.evaluate.metrics.psnr_ssim import psnr
+from cogjax.evaluate.metrics.psnr_ssim import psnr, ssim
 from cogjax.evaluate.suites.reconstruction import compare
 from cogjax.model_folder import load_component
 from cogjax.pipelines.tokenize import decode, encode
@@ -44,6 +44,7 @@ def test_figures_are_those_of_the_reconstructions(nano_data, nano_folder, nano_m
     drawn = decode(tokenizer, codes)
     (row,) = found.rows
     assert row.psnr == pytest.approx(psnr(images, drawn).mean(), rel=1e-5)
+    assert row.ssim == pytest.approx(ssim(images, drawn).mean(), rel=1e-6)
     assert row.lpips == pytest.approx(distance(images, drawn).mean(), rel=1e-6)
     assert row.used == len(np.unique(codes)) / 32
     assert 1 <= row.perplexity <= len(np.unique(codes)) + 1e-6
