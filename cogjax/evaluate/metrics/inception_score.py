@@ -7,11 +7,7 @@
 | dmgan | of 1008 classes, without bias; DALL-E's values | 10 in order |
 | guided | as dmgan; guided-diffusion | of 5000 in order, the last may be short |
 | torch-fidelity | as dmgan | 10, shuffled with seed 2020 |
-<<<<<<< HEAD
-| torchvision | of its 1000 classes, with bias; CogView's figures | 1 |
-=======
 | torchvision | with bias, torchvision's 1000 classes; CogView's | 1 |
->>>>>>> w-english
 
 CogView argues against the score: DM-GAN had the best one and the worst human rating.
 """

@@ -56,22 +56,6 @@ def test_splits():
     )
 
 
-<<<<<<< HEAD
-def test_variants_differ_in_the_bias():
-    features, weight = RNG.normal(size=(40, 6)), RNG.normal(size=(6, 5))
-    bias = 5 * RNG.normal(size=5)
-    without = inception_score(features, weight, bias, SOURCE, "dmgan")
-    again = inception_score(features, weight, 0 * bias, SOURCE, "dmgan")
-    assert without.value == again.value and without.spread > 0
-    assert without.name == "IS[dmgan]" and without.n == 40
-    assert "10 splits, logits without bias" in str(without)
-    own = inception_score(features, weight, bias, SOURCE, "torchvision")
-    # Published with torchvision's network, so that is a foreign one here.
-    assert own.name == "IS-inception-2015-12-05[torchvision]" and own.spread == 0
-    expected = split_scores(features @ weight + bias, VARIANTS["torchvision"])
-    np.testing.assert_allclose(own.value, expected[0])
-    other = inception_score(features, weight, bias, Source("efflite0:1", "none"))
-=======
 def test_the_name_says_the_variant_and_the_network():
     logits = RNG.normal(size=(40, 5))
     value = inception_score(logits, SOURCE, "dmgan")
@@ -84,7 +68,6 @@ def test_the_name_says_the_variant_and_the_network():
     own = inception_score(logits, SOURCE, "torchvision")
     assert own.name == "IS-inception-2015-12-05[torchvision]" and own.spread == 0
     other = inception_score(logits, Source("efflite0:1", "none"), "dmgan")
->>>>>>> w-english
     assert other.name == "IS-efflite0[dmgan]"
 
 
