@@ -18,7 +18,6 @@ import numpy as np
 
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
-from cogjax.families.cogview import presets as cogview
 from cogjax.models.image_lm import ImageLM, param_shapes
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.inference import for_inference, scoring
@@ -51,7 +50,7 @@ class Size:
     grid: int
     num_codes: int
     num_pieces: int
-    tokenizer: str
+    tokenizer: VQVAEConfig
 
     def network(self, attention: str, dtype: str = "float32") -> ImageLMConfig:
         """attention: "sparse" is DALL-E's layer kinds, otherwise full in all layers."""
@@ -70,14 +69,32 @@ class Size:
         )
 
 
+_EMOJI = VQVAEConfig(
+    image_size=72,
+    widths=(24, 160),
+    code_dim=32,
+    codebook_size=1024,
+    strides=(3, 2),
+    res_blocks=2,
+    res_width=64,
+)
+_NANO = VQVAEConfig(
+    image_size=16,
+    widths=(8, 16),
+    code_dim=8,
+    codebook_size=32,
+    strides=(2, 2),
+    res_blocks=1,
+    res_width=8,
+)
 SIZES = {
     # The reference of the project's figures.
-    "reference": Size(512, 8, 8, 64, 32, 8192, 8192, "paper"),
+    "reference": Size(512, 8, 8, 64, 32, 8192, 8192, VQVAEConfig()),
     # For accelerators: `--dtype bfloat16`, and `--weights bfloat16` to draw.
-    "1.3b": Size(2048, 24, 32, 256, 32, 8192, 16384, "paper"),
+    "1.3b": Size(2048, 24, 32, 256, 32, 8192, 16384, VQVAEConfig()),
     # The shipped model's.
-    "emoji": Size(256, 5, 4, 19, 12, 1024, 2048, "px72"),
-    "nano": Size(32, 2, 2, 4, 4, 32, 32, "nano"),
+    "emoji": Size(256, 5, 4, 19, 12, 1024, 2048, _EMOJI),
+    "nano": Size(32, 2, 2, 4, 4, 32, 32, _NANO),
 }
 
 
@@ -214,8 +231,7 @@ def _work(
     one_prompt: bool = False,
 ) -> Work:
     if part.startswith("tokenizer"):
-        tokenizer = cogview.TOKENIZERS[size.tokenizer]
-        return _tokenizer(tokenizer, batch, part.removeprefix("tokenizer-"))
+        return _tokenizer(size.tokenizer, batch, part.removeprefix("tokenizer-"))
     network = size.network(attention, dtype)
     if part == "train":
         return _train(size, network, batch, dense=attention == "dense")

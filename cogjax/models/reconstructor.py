@@ -7,7 +7,7 @@ In place of looking the sampled codes up in a codebook. The paper does not say h
 the map is: two layers here. Nor which function f is: GELU, or a softmax over as many
 values as there are codes, which may start as the transformer's head before the codebook
 (`expected_codes`): z is then the vector to be expected of the code. The decoder is of a
-kind of `KINDS`, all of which have as many vectors and pixels as the image tokenizer.
+kind of `DECODERS`, all of which have as many vectors and pixels as the image tokenizer.
 """
 
 import math
@@ -143,7 +143,7 @@ def _vqgan(tokenizer, config):
     return VQGANDecoder(sizes, name="decoder")
 
 
-KINDS = {
+DECODERS = {
     "vqvae": Kind(_vqvae, lambda maps: (maps + 1) / 2, side=1),
     "dvae": Kind(_dvae, lambda maps: losses.from_logit_laplace(maps[..., :3]), side=0),
     "vqgan": Kind(_vqgan, lambda maps: (maps + 1) / 2, side=3),
@@ -196,7 +196,7 @@ class Reconstructor(nn.Module):
     @nn.compact
     def __call__(self, states: Array) -> tuple[Array | None, Array]:
         found = self._decoder(self._vectors(states))
-        return found if KINDS[self.config.settings.kind].side else (None, found)
+        return found if DECODERS[self.config.settings.kind].side else (None, found)
 
     def _vectors(self, states: Array) -> Array:
         """z_emb [b, grid, grid, code_dim], float32."""
@@ -212,11 +212,11 @@ class Reconstructor(nn.Module):
 
     def _decoder(self, z_byxc: Array) -> Array | tuple[Array, Array]:
         settings = self.config.settings
-        return KINDS[settings.kind].make(self.config.tokenizer, settings)(z_byxc)
+        return DECODERS[settings.kind].make(self.config.tokenizer, settings)(z_byxc)
 
     def pixels(self, maps: Array) -> Array:
         """Maps [b, y, x, c] -> pixels [b, y, x, 3], about [0, 1] and not clipped."""
-        return KINDS[self.config.settings.kind].pixels(maps)
+        return DECODERS[self.config.settings.kind].pixels(maps)
 
 
 def param_shapes(config: ReconstructorNetworkConfig) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from cogjax.data.batches import batches
 from cogjax.families.ernie_vilg.end_to_end import pixel_error
 from cogjax.model import Component
 from cogjax.models.image_lm import matrix_axes
-from cogjax.models.reconstructor import KINDS, VQVAEDecoder, decoder_of
+from cogjax.models.reconstructor import DECODERS, VQVAEDecoder, decoder_of
 from cogjax.pipelines import tokenize as image_codes
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step
@@ -49,7 +49,7 @@ class DecoderTask(Task):
         del key
         z = jnp.asarray(self.tokenizer.state["codebook"])[batch["codes"]]
         _, maps = self.decoder.apply({"params": params}, z)
-        pixels = KINDS["vqvae"].pixels(maps)
+        pixels = DECODERS["vqvae"].pixels(maps)
         error = pixel_error("l1", maps, pixels, batch["image"] / 255.0)
         return error * batch["codes"][0].size, (state, {})
 
