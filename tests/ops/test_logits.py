@@ -35,7 +35,8 @@ def test_top_p_cuts_each_row_on_its_own():
 
 
 def test_top_p_stops_where_its_share_is_reached():
-    found = kept(np.array([[0.0, -1000.0, 0.0]]), top_p=1.0)
+    """Beside 1 + 1 what is very rare is rounded away: two have all of the sum."""
+    found = kept(np.array([[0.0, -20.0, 0.0]]), top_p=1.0)
     np.testing.assert_array_equal(found, [[True, False, True]])
 
 
