@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cogjax.data import images
 from cogjax.data.images import as_square, decode_image, encode_png, stack_squares
 from cogjax.errors import UserError
 
@@ -111,8 +112,9 @@ def test_an_opened_picture_is_turned_as_its_file(kind, orientation):
     np.testing.assert_array_equal(opened, decode_image(data, 8))
 
 
-def test_huge_pictures_shrink_to_the_same():
-    y, x = np.mgrid[:4200, :4200] / 4200
+def test_huge_pictures_shrink_to_the_same(monkeypatch):
+    monkeypatch.setattr(images, "_HUGE", 1 << 20)
+    y, x = np.mgrid[:1050, :1050] / 1050
     huge = Image.fromarray((np.stack([y, x, y * x], -1) * 255).astype(np.uint8))
     small = np.asarray(huge.resize((16, 16), Image.Resampling.LANCZOS))
     found = decode_image(encoded(huge, "JPEG", quality=95), 16)

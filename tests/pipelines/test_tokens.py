@@ -16,6 +16,12 @@ IMAGE = np.zeros((16, 16, 3), np.uint8)
 PROMPTS = ("a red apple", "一只猫的线稿", "line drawing of a whale")
 
 
+def greedy(model, prompts=PROMPTS, seed=0, **settings):
+    """Codes of one image of each prompt, with guidance."""
+    settings |= {"temperature": 0, "guidance": 2.0}
+    return model.generate(prompts, 1, seed=seed, **settings).codes
+
+
 def test_shapes_and_ranges(nano_model, drawn):
     side, grid = nano_model.image_size, nano_model.grid
     assert drawn.prompts == PROMPTS
@@ -28,12 +34,18 @@ def test_shapes_and_ranges(nano_model, drawn):
     np.testing.assert_array_equal(np.asarray(drawn.images[3]), drawn.pixels[1, 1])
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_a_picture_does_not_depend_on_its_company(nano_model, drawn, batch_size):
-    other = TokensPipeline(nano_model.model, batch_size)
-    alone = other.generate(PROMPTS[1], num_images=2, seed=3)
-    np.testing.assert_array_equal(alone.codes[0], drawn.codes[1])
-    np.testing.assert_array_equal(alone.pixels[0], drawn.pixels[1])
+@pytest.fixture(scope="module")
+def one_by_one(nano_model):
+    """Five images of each prompt, none beside another."""
+    return TokensPipeline(nano_model.model, 1).generate(PROMPTS, 5, seed=3)
+
+
+def test_a_picture_does_not_depend_on_its_company(nano_model, drawn, one_by_one):
+    """Also where 5 images of 3 prompts share batches of 4."""
+    np.testing.assert_array_equal(one_by_one.codes[:, :2], drawn.codes)
+    np.testing.assert_array_equal(one_by_one.pixels[:, :2], drawn.pixels)
+    many = TokensPipeline(nano_model.model, 4).generate(PROMPTS, 5, seed=3)
+    np.testing.assert_array_equal(many.codes, one_by_one.codes)
 
 
 def test_seed_prompt_and_image_number_change_the_picture(nano_model, drawn):
@@ -48,21 +60,20 @@ def test_seed_prompt_and_image_number_change_the_picture(nano_model, drawn):
 def test_guidance_and_temperature_reach_the_sampler(nano_model, drawn):
     other = nano_model.generate(PROMPTS, num_images=2, seed=3, top_p=0.01)
     assert (other.codes != drawn.codes).any()
-    greedy = [
-        nano_model.generate(PROMPTS, 1, seed=seed, temperature=0).codes
-        for seed in (0, 1)
-    ]
-    np.testing.assert_array_equal(*greedy)
+    np.testing.assert_array_equal(greedy(nano_model, seed=1), greedy(nano_model))
 
 
-def test_rerank_keeps_the_lowest_caption_losses(nano_model):
-    prompt = PROMPTS[0]
-    candidates = nano_model.generate(prompt, num_images=6, seed=1)
-    losses = nano_model.score_codes(candidates.codes[0], [prompt] * 6)
-    best = nano_model.generate(prompt, num_images=2, seed=1, rerank=6)
-    order = np.argsort(losses)[:2]
-    np.testing.assert_allclose(best.scores[0], losses[order], rtol=1e-6)
-    np.testing.assert_array_equal(best.codes[0], candidates.codes[0][order])
+def test_rerank_keeps_the_lowest_caption_losses(nano_model, drawn):
+    each = zip(drawn.codes, PROMPTS, strict=True)
+    losses = np.array([nano_model.score_codes(row, [text] * 2) for row, text in each])
+    order = losses.argsort(1)
+    assert (order[:, 0] == 0).any() and (order[:, 0] == 1).any()
+    for count in (1, 2):
+        best = nano_model.generate(PROMPTS, count, seed=3, rerank=2)
+        want = np.take_along_axis(losses, order[:, :count], 1)
+        np.testing.assert_allclose(best.scores, want, rtol=1e-6)
+        codes = drawn.codes[np.arange(3)[:, None], order[:, :count]]
+        np.testing.assert_array_equal(best.codes, codes)
 
 
 def test_image_prompt_keeps_its_rows(nano_model, pictures):
@@ -204,8 +215,8 @@ def test_texts_are_tokenized_once(nano_model, monkeypatch):
         "encode",
         lambda self, text: texts.append(text) or encode(self, text),
     )
-    nano_model.generate(PROMPTS[:2], 1, rerank=2)
-    assert texts == list(PROMPTS[:2])
+    nano_model.generate(PROMPTS, 1, rerank=2)
+    assert texts == list(PROMPTS)
 
 
 def test_unknown_model():
@@ -254,11 +265,11 @@ def test_another_prompt_compiles_nothing(nano_model):
     ids=("guided", "cut", "greedy", "speculating"),
 )
 def test_another_number_compiles_nothing(nano_model, compilations, first, others):
-    nano_model.generate("x", **first)
+    nano_model.generate("x", 1, **first)
     before = len(compilations)
     assert before
     for numbers in others:
-        nano_model.generate("x", **first | numbers)
+        nano_model.generate("x", 1, **first | numbers)
     assert len(compilations) == before
 
 
@@ -279,15 +290,6 @@ def test_another_search_compiles_nothing(nano_model, compilations):
     )
 
 
-def test_many_prompts_and_images_share_batches(nano_model):
-    """5 images of 3 prompts in batches of 4: all drawn, each as it would be alone."""
-    other = TokensPipeline(nano_model.model, batch_size=4)
-    got = other.generate(PROMPTS, num_images=5, seed=3).codes
-    for p, prompt in enumerate(PROMPTS):
-        alone = nano_model.generate(prompt, num_images=5, seed=3).codes[0]
-        np.testing.assert_array_equal(got[p], alone)
-
-
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])
 def test_weights_in_few_bits_draw_nearly_the_same(nano_folder, drawn, weights):
     model = cogjax.load(nano_folder, weights=weights)
@@ -301,14 +303,11 @@ def test_unknown_weights(nano_folder):
 
 
 def test_speculation_draws_pictures(nano_model):
-    one, many = (
-        nano_model.generate(PROMPTS[:n], 1, seed=3, speculate=4, guidance=2.0).codes
-        for n in (1, 2)
-    )
-    np.testing.assert_array_equal(one[0], many[0])
-    greedy = nano_model.generate(PROMPTS[:1], 1, temperature=0)
-    faster = nano_model.generate(PROMPTS[:1], 1, temperature=0, speculate=4)
-    np.testing.assert_array_equal(faster.codes, greedy.codes)
+    """The likeliest codes, as without it, and in every batch."""
+    want = greedy(nano_model)
+    for n in (1, 2):
+        got = greedy(nano_model, PROMPTS[:n], speculate=4)
+        np.testing.assert_array_equal(got, want[:n])
 
 
 @pytest.mark.parametrize("size", [1, -2, 1000])

@@ -49,6 +49,8 @@ def data(tmp_path_factory):
 def one_judge():
     """The style judge of the data is trained once: it sees nothing of the model."""
     with pytest.MonkeyPatch.context() as patch:
+        # Two styles are told apart by less, which compiles sooner.
+        patch.setattr("cogjax.evaluate.judges.style._WIDTHS", (16, 32, 64))
         trained = []
 
         def train_once(*args, **settings):
