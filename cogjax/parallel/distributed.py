@@ -60,7 +60,7 @@ def initialize(patience: int = 300) -> None:
 
 
 def _numbers(address: str, count: str, index: str) -> tuple[str, int, int]:
-    """The variables as JAX takes them; ValueError for what numbers no process."""
+    """The variables as JAX takes them; ValueError for one that numbers no process."""
     if not 0 <= int(index) < int(count):
         raise ValueError(f"PROCESS_ID is {index}, expected 0 to NUM_PROCESSES - 1")
     return address, int(count), int(index)
