@@ -56,7 +56,7 @@ def _arrange(sizes: Sequence[int], devices: Sequence) -> np.ndarray:
 
 
 def make_abstract_mesh(config: MeshConfig, count: int) -> AbstractMesh:
-    """A mesh of so many abstract devices; UserError as `make_mesh`."""
+    """An abstract mesh of so many devices; UserError as `make_mesh`."""
     types = (AxisType.Auto,) * len(AXES)
     return AbstractMesh(tuple(mesh_sizes(config, count)), AXES, axis_types=types)
 

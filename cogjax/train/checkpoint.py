@@ -212,8 +212,8 @@ def restore_params(
 ) -> tuple[Any, Any, str]:
     """Newest (params, task state, fingerprint) of a run, without building the model.
 
-    Trees of numpy arrays; the fingerprint is that of `Checkpoints.save`. which: "ema" or
-    "params". Damaged steps are reported and skipped. UserError if the run has no
+    Trees of numpy arrays; the fingerprint is that of `Checkpoints.save`. which: "ema"
+    or "params". Damaged steps are reported and skipped. UserError if the run has no
     readable checkpoint.
     """
     folder = Path(workdir) / "checkpoints"

@@ -1,8 +1,8 @@
 """Scenes of flat coloured shapes: their items, and how they are rendered.
 
 Lengths are shares of the image side, y points down. An image shows its scene and
-nothing else, so that `oracle.py` can be held to it exactly. Centres lie on a lattice and
-there are two sizes, so that a scene looks the same at every resolution.
+nothing else, so that `oracle.py` can be held to it exactly. Centres lie on a lattice
+and there are two sizes, so that a scene looks the same at every resolution.
 """
 
 import functools
