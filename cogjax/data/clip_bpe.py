@@ -2,7 +2,7 @@
 
 The merges are OpenAI's file `bpe_simple_vocab_16e6.txt.gz`, which the user brings. The
 original also mends broken encodings with ftfy; here quotes are straightened and
-characters composed and of full width narrowed, which is what ftfy does to sound text.
+characters composed and of full width narrowed, as ftfy does to sound text.
 """
 
 import functools

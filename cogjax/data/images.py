@@ -1,4 +1,4 @@
-"""Image files to pixels, on guard against files that are not what they seem."""
+"""Image files to pixels, on guard against damaged and malicious files."""
 
 import io
 import warnings

@@ -45,7 +45,7 @@ CODES = "codes"  # The kind of a data set that holds codes instead of images.
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its captions, and what is asked about it.
+    """One image with its captions, and questions about it.
 
     image: encoded (PNG) bytes. captions: (language, text) pairs, the language "en",
     "zh" or "" if unknown. meta: free text fields such as the style. questions: (kind,
@@ -93,7 +93,7 @@ def texts_of(fields: Mapping[str, Any]) -> dict[str, tuple]:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data set folder holds.
+    """The manifest of a data set folder.
 
     counts: examples of each split. checksums: sha256 of each shard file. fingerprint:
     sha256 over the checksums, the identity of the data. info: licences, skipped files.
@@ -125,7 +125,7 @@ DATA_SET = FolderKind("data set", "manifest.json", _files)
 
 
 class Contents:
-    """Counts what examples hold, for a manifest."""
+    """Counts the contents of examples, for a manifest."""
 
     def __init__(self):
         self._found = {name: Counter() for name in ("style", "captions", "questions")}

@@ -41,7 +41,7 @@ _MARK = object()
 
 @dataclass(frozen=True)
 class Known:
-    """A name that a pickle asked for: `value` is ours, never what the name means.
+    """A name that a pickle asked for: `value` is ours, never the object of that name.
 
     value: a function of the arguments of a call, or anything else where the name is
     only mentioned.
@@ -195,7 +195,7 @@ class Machine:
     def _reduce(self, _) -> None:
         function, arguments = self._pop_two()
         if type(function) is not Known or type(arguments) is not tuple:
-            self.refuse("it calls what is not one of the known names")
+            self.refuse("it calls something else than the known names")
         if not callable(function.value):
             self.refuse(f"it calls {function.name.replace(' ', '.')}")
         if function.value is dict:

@@ -134,7 +134,7 @@ def _digest(folder: Path, name: str) -> list[int]:
 
 
 def _compare(folder: Path, name: str, files: dict) -> str:
-    """What is wrong with a file, or nothing."""
+    """The fault of a file in words, empty for none."""
     try:
         size, crc = _digest(folder, name)
     except FileNotFoundError:

@@ -74,6 +74,6 @@ class Logger:
             self._tb.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Flushes what TensorBoard holds back."""
+        """Flushes TensorBoard's buffers."""
         if self._tb is not None:
             self._tb.close()

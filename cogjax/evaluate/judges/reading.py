@@ -1,4 +1,4 @@
-"""Is what a model writes about images of shapes true? Captions and answers, exactly.
+"""Exact judges of captions of, and answers about, images of shapes.
 
 A caption is right if the grammar (`shapes/captions.py`) has it, in either language, and
 the scene satisfies the request that it states, by the rule that also judges images

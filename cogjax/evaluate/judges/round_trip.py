@@ -1,7 +1,7 @@
 """Self-checks of a model in both directions, and how well they choose.
 
-    text -> image -> text     is the caption of a generated image what was asked for?
-    image -> text -> image    is the image of a caption what was described?
+    text -> image -> text     does the caption of a generated image say the prompt?
+    image -> text -> image    does the image of a caption show the original?
 
 They serve as scores, and as signals that choose among candidates; the exact rules of
 the world of shapes say which choice was right. For generated images the caption loss

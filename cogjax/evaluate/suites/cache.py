@@ -78,7 +78,7 @@ def check_free(out: str | os.PathLike) -> None:
 
 
 class CachedModel:
-    """A model that looks up what it has generated and scored before.
+    """A model that looks up its earlier results.
 
     It has `TokensPipeline`'s methods that generate, read, score, encode and decode.
     Files are named by a digest of the request. The folder belongs to one model and one

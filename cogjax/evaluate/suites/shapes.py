@@ -1,8 +1,8 @@
 """`--suite shapes`: the compositional world, judged by the oracle.
 
-Each task has as many prompts. The report has the score and any-of-g, beside the scores
-of real renders of the same requests, of these through the model's tokenizer, and of
-images against captions of others; best of k by caption loss; scores against guidance
+All tasks have equally many prompts. The report has the score and any-of-g, beside the
+scores of real renders of the same requests, of these through the model's tokenizer, and
+of images against captions of others; best of k by caption loss; scores against guidance
 and temperature. Held-out combinations have their own section.
 """
 

@@ -85,7 +85,7 @@ def sample_scene(
 
 
 def sample_scene_for(request: Request, rng: np.random.Generator) -> Scene:
-    """A scene that satisfies a request; what it leaves open is sampled."""
+    """A scene that satisfies a request; attributes that it leaves open are sampled."""
     while True:
         groups = []
         for phrase in request.phrases:

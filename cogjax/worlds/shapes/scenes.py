@@ -82,7 +82,7 @@ class Scene:
 
     @classmethod
     def from_json(cls, text: str) -> "Scene":
-        """Reads what `to_json` wrote."""
+        """Reads the text of `to_json`."""
         fields = json.loads(text)
         items = tuple(Item(*item) for item in fields["items"])
         return cls(items, Background(*fields["background"]))
