@@ -25,7 +25,7 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
 def join(args: argparse.Namespace, patience: int = 300) -> None:
     """Joins the other processes if --distributed is given; before any JAX work.
 
-    patience: seconds that a process which is done waits for the others to be.
+    patience: seconds that a finished process waits for the others.
     """
     if args.distributed:
         from cogjax.parallel.distributed import initialize

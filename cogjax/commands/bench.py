@@ -1,4 +1,4 @@
-"""`cogjax bench`: how fast a part is on this machine, and how much of it that uses."""
+"""`cogjax bench`: speed of a part on this machine, as a share of its limits too."""
 
 import argparse
 import json

@@ -24,7 +24,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("data", help="Build a data set, or look at one.")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    summary = "Draw the bilingual emoji-styles set: one concept in up to seven styles."
+    summary = "Render the bilingual emoji styles: one concept in up to seven styles."
     emoji = add_command(actions, "emoji", _emoji, summary)
     add = emoji.add_argument
     _add_out(add)
@@ -35,7 +35,7 @@ def add_parser(commands) -> None:
     add("--groups", metavar="A,B", help="of Unicode, such as food-drink; default: all")
     add("--no-flags", action="store_true", help="leave out the flags of countries")
 
-    summary = "Draw scenes of shapes with captions that are exactly true."
+    summary = "Render scenes of shapes with captions that are exactly true."
     shapes = add_command(actions, "shapes", _shapes, summary)
     add = shapes.add_argument
     _add_out(add)
@@ -147,7 +147,7 @@ def _import_questions(args: argparse.Namespace) -> None:
 
 
 def _report(out: str, manifest, skipped: list[str]) -> None:
-    """Counts on stdout, what was left out on stderr."""
+    """Prints counts on stdout and skipped entries on stderr."""
     for line in skipped[:20]:
         print(f"skipped {line}", file=sys.stderr)
     counts = [f"{split} {count}" for split, count in manifest.counts.items()]

@@ -25,12 +25,17 @@ _WEEK = 7 * 24 * 3600
 
 def add_parser(commands) -> None:
     """Adds `encode`."""
-    summary = "Encode a data set's images as codes; the same command goes on."
+    summary = "Encode a data set's images as codes; the same command resumes."
     parser = add_command(commands, "encode", _encode, summary)
     add = parser.add_argument
     add("--data", required=True, metavar="DIR", help="data set folder")
     add("--tokenizer", required=True, metavar="DIR", help="or a shipped model's name")
-    add("--out", required=True, metavar="DIR", help="a new folder, or to go on in")
+    add(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="new, or of a stopped run",
+    )
     add("--splits", type=_names, metavar="A,B", help=_SPLITS)
     add("--batch-size", type=whole(1, 65536), default=64, help=_BATCH)
     add("--shard-size", type=whole(1), default=8192, help=_SHARD)

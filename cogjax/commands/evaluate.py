@@ -32,7 +32,7 @@ _OPTIONS = {
 SUITES = ("shapes", "emoji", "coco", "reading")
 
 _MODEL = "shipped name, model folder or training run; or oracle, the judge of shapes"
-_OUT = "report.json, report.html and what goes on after a stop; needed but for emoji"
+_OUT = "for report.json, report.html and a cache to resume from; optional for emoji"
 _N = "prompts (500 in shapes and coco, 200 in emoji) or images to read (200)"
 _BEST = "candidates a prompt, of which one is chosen (emoji and reading 8, else off)"
 _BATCH = "most images in one call of the network (16)"
@@ -129,7 +129,7 @@ def _take_options(args: argparse.Namespace, suite: str) -> None:
     if suite == "coco" and max(len(args.guidance), len(args.temperature)) > 1:
         raise UserError("the coco suite takes one --guidance and one --temperature")
     if args.weights_file and not args.extractor:
-        raise UserError("--weights-file FILE is of a network: add --extractor NAME")
+        raise UserError("--weights-file FILE is for a network: add --extractor NAME")
     clip = (args.clip, args.clip_weights, args.clip_merges)
     if any(clip) and not all(clip):
         raise UserError(
@@ -152,7 +152,7 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     if args.out:
         check_free(args.out)
     source = _source(args.model)
-    # Everything that may be a mistake is read before the model is.
+    # Everything that may be a mistake is read before the model.
     chosen = _SUITES[suite](args)
     import cogjax
     from cogjax import model_folder

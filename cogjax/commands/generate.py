@@ -37,7 +37,7 @@ _KEEP = "instead of --rows: an image whose white parts are kept"
 
 def add_parser(commands) -> None:
     """Adds `generate`."""
-    summary = "Make images from prompts in Chinese or English."
+    summary = "Generate images from prompts in Chinese or English."
     parser = add_command(commands, "generate", _generate, summary)
     parser.set_defaults(words="prompts")
     add = parser.add_argument
@@ -91,7 +91,7 @@ def _generate(args: argparse.Namespace) -> None:
 
 
 def _request(args: argparse.Namespace):
-    """The checked request, but for the image to start from."""
+    """The checked request, without the image to start from."""
     from cogjax.pipelines.request import Request
 
     if bool(args.image_prompt) != (bool(args.rows) + bool(args.keep) == 1):
@@ -122,7 +122,7 @@ def _keep(rows: int | None, mask, model):
 
 
 def _record(args: argparse.Namespace, request, model) -> dict:
-    """What the JSON file says besides the images; settings as they took effect."""
+    """The fields of the JSON file besides the images; settings as they took effect."""
     from cogjax import __version__
 
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
@@ -181,7 +181,7 @@ def slug(prompt: str) -> str:
 def write_numbered(
     folder: Path, stem: str, suffix: str, data: bytes | str, first: int = 0
 ) -> Path:
-    """Writes to the first of stem, stem-2, ... (first=1: stem-1, ...) not taken.
+    """Writes to the first free name of stem, stem-2, ... (first=1: stem-1, ...).
 
     Processes that write into one folder at once never take the same.
     """

@@ -37,7 +37,7 @@ def _plan(args: argparse.Namespace) -> None:
         check_folder_for(args.json)
     import os
 
-    # Nothing runs here: a device of this machine would only be in the way.
+    # Nothing runs here: a device of this machine would only be reserved.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from cogjax import config as configs
     from cogjax.plan import sampling, training

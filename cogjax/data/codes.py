@@ -1,8 +1,8 @@
 """Codes instead of images: the records that `cogjax encode` writes.
 
-What a transformer's training needs of an image, in a twentieth of the bytes: its codes
-and its captions. The captions stay text, so that the text model may change. And the
-sources that a transformer is trained on, of such records or of images.
+A record holds the codes of an image and its captions, a twentieth of the image's bytes.
+The captions stay text, so that the text model may change. The sources here read such
+records, or encode images, for the training of a transformer.
 """
 
 from collections.abc import Callable, Sequence
@@ -106,7 +106,7 @@ class CodedSource:
 
 @dataclass(frozen=True)
 class ImagedSource:
-    """As a source of codes, and the pixels uint8 [size, size, 3], read when asked."""
+    """A source of codes that also reads the pixels uint8 [size, size, 3] when asked."""
 
     coded: CodedSource
     source: Sequence[Example]

@@ -1,4 +1,4 @@
-"""Images in a grid, and what a data set holds."""
+"""Images in a grid, and the contents of a data set."""
 
 import io
 import math

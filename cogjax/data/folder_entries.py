@@ -1,7 +1,7 @@
 """Finds images and their captions in folders, tables and archives.
 
-Nothing here trusts what it reads: a broken entry raises UserError with its reason when
-it is read, names stay inside the folder of their table, archives are never unpacked.
+Files are not trusted: a broken entry raises UserError with its reason when it is read,
+names stay inside the folder of their table, and archives are never unpacked.
 """
 
 import csv
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cogjax.errors import UserError
 
-# Formats that cannot be read are listed too, so that they are named and not overlooked.
+# Formats that cannot be read are listed too, so that they are reported, not missed.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 IMAGE_SUFFIXES += (".svg",)
 FILE_KEYS = ("file_name", "file", "image", "path", "filename")

@@ -1,4 +1,4 @@
-"""Image files to pixels, on guard against files that are not what they seem."""
+"""Image files to pixels, on guard against damaged and malicious files."""
 
 import io
 import warnings
@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cogjax.errors import UserError
 
 MAX_PIXELS = 89_478_485
-# Pillow knows others that it hands to outside programs: EPS to Ghostscript.
+# Pillow hands some other formats to outside programs, such as EPS to Ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _HUGE = 1 << 24
 
@@ -25,7 +25,7 @@ def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
     if not data:
         raise UserError("the file is empty")
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata, which does not matter, and of many pixels.
+        # Pillow warns of odd metadata, which is harmless, and of many pixels.
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(data), formats=_FORMATS)

@@ -1,4 +1,4 @@
-"""What every builder of data sets is told: where to, how large, and what to report."""
+"""The arguments that all builders of data sets share: folder, size and progress."""
 
 import os
 from collections.abc import Callable, Mapping

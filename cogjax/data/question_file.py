@@ -3,7 +3,7 @@
     {"image": "cat.jpg", "question": "what is it?", "answer": "a cat"}    a line, UTF-8
 
 `image` is relative to the file's folder and stays inside it. A field "type", if any,
-names the kind of the question, by which accuracies are told apart.
+names the kind of the question; accuracies are reported by kind.
 """
 
 import json
@@ -71,7 +71,7 @@ def _read(source: Path) -> dict[str, tuple[Path, str, list[Triple]]]:
         path, name = inside(source.parent, image), printable(image)
         if path is None:
             raise UserError(f"{place}: image {name} is outside {source.parent}")
-        # One image has one name, however a line spells it: no split shares it.
+        # However lines spell its path, an image has one name and so is in one split.
         name = printable(path.relative_to(source.parent.resolve()).as_posix())
         try:
             there = path.is_file()

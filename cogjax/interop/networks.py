@@ -1,8 +1,8 @@
-"""Weights that others published, as parameters of `models/`.
+"""Published weights as parameters of `models/`.
 
-A network is a list of rules: which tensors of the file, of which shape, make which
+A network has a list of rules: which tensors of the file, of which shape, make which
 leaves. The file is compared with all rules before the first one is followed, so that
-whatever is missing, unknown or of another shape is said at once, in the file's names.
+one message names all tensors that are missing, unknown or of another shape.
 """
 
 import importlib.util
@@ -164,7 +164,7 @@ def _efficientnet(wanted: Mapping[str, Any]) -> list[_Rule]:
 def _vgg(wanted: Mapping[str, Any]) -> list[_Rule]:
     rules = [_conv(wanted, layer, layer) for layer in _layers(wanted)]
     for leaf in (path for path in wanted if "/" not in path):
-        # Behind a dropout, hence the 1; a convolution to one channel.
+        # A convolution to one channel; it stands behind a dropout, hence the 1.
         rules.append(_head(wanted, leaf, f"{leaf}.model.1.weight", (1, -1, 1, 1)))
     return rules
 

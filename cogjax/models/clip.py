@@ -23,8 +23,8 @@ _HEAD_DIM = 64
 class ClipConfig:
     """Sizes of both towers; both have heads of 64.
 
-    image_size, patch: pixels; width, depth: of the tower of images; embed_dim: of
-    what both towers end in.
+    image_size, patch: pixels; width, depth: of the image tower; embed_dim: width of
+    the vectors that both towers give.
     """
 
     image_size: int

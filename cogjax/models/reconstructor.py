@@ -3,11 +3,12 @@
     z = Dense(f(Dense(states)))         the paper: a non-linear map to z_emb
     pixels = decoder(z)                 z laid out as the grid of codes
 
-In place of looking the sampled codes up in a codebook. The paper does not say how deep
-the map is: two layers here. Nor which function f is: GELU, or a softmax over as many
-values as there are codes, which may start as the transformer's head before the codebook
-(`expected_codes`): z is then the vector to be expected of the code. The decoder is of a
-kind of `DECODERS`, all of which have as many vectors and pixels as the image tokenizer.
+The decoder reads z in place of the codebook vectors of sampled codes. The paper does
+not say how deep the map is (two layers here) nor which function f is: GELU, or a
+softmax over as many values as there are codes, which may start as the transformer's
+head before the codebook (`expected_codes`): z is then the expected vector of the code.
+The decoder is of a kind of `DECODERS`, all of which have as many vectors and pixels as the
+image tokenizer.
 """
 
 import math
@@ -39,7 +40,7 @@ PARAM_AXES = (
 
 @dataclass(frozen=True)
 class ReconstructorConfig:
-    """What the tokenizer and the transformer do not decide.
+    """The settings that the tokenizer and the transformer do not decide.
 
     kind: of the decoder, the architecture of a tokenizer, of the image tokenizer's own
     sizes if that is of this kind ("vqvae" must be); "dvae" is DALL-E's. hidden: width
@@ -73,7 +74,7 @@ class ReconstructorConfig:
 
 @dataclass(frozen=True)
 class ReconstructorNetworkConfig:
-    """All of a reconstructor: for an image tokenizer and states of some width."""
+    """The settings, with an image tokenizer and the width of the states."""
 
     settings: ReconstructorConfig
     tokenizer: TokenizerConfig
@@ -158,7 +159,7 @@ def decoder_of(tokenizer: TokenizerConfig, params: Any) -> Any:
 
 
 def without_decoder(tokenizer: TokenizerConfig, params: Any) -> Any:
-    """What an image tokenizer's parameters have beside `decoder_of`."""
+    """The part of an image tokenizer's parameters that `decoder_of` leaves out."""
     decoder = with_decoder(tokenizer, {}, decoder_of(tokenizer, params))
     return {name: leaf for name, leaf in params.items() if name not in decoder}
 
@@ -188,7 +189,8 @@ class Reconstructor(nn.Module):
     """States [b, n, d] of the n codes of images -> (last, maps [b, y, x, c]).
 
     Maps are what `pixels` reads: with "dvae" the six of `losses.logit_laplace`, and
-    `last` is None; else about [-1, 1], and `last` is what the last convolution reads.
+    `last` is None; else about [-1, 1], and `last` is the inputs of the last
+    convolution.
     """
 
     config: ReconstructorNetworkConfig

@@ -158,7 +158,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """[b, grid, grid, z_dim] -> pixels about [-1, 1] [b, y, x, 3].
 
-    Returns (what the last convolution reads [b, y, x, width], pixels): the adaptive
+    Returns (inputs of the last convolution [b, y, x, width], pixels): the adaptive
     weight of training compares gradients at that convolution.
     """
 

@@ -1,4 +1,4 @@
-"""Where a run writes its numbers and images."""
+"""The numbers and images that a run writes."""
 
 import contextlib
 import json
@@ -16,8 +16,8 @@ from cogjax.files import write_atomic
 class Logger:
     """Writes metrics.jsonl, TensorBoard events in tb/ and PNGs in samples/.
 
-    Of several processes only the first writes. lost_seconds: what the rows that a
-    resumed run drops took to come.
+    Only process 0 writes. lost_seconds: the time that the rows took which a resumed
+    run drops.
     """
 
     def __init__(self, workdir: Path, start_step: int = 0):
@@ -74,6 +74,6 @@ class Logger:
             self._tb.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Flushes what TensorBoard holds back."""
+        """Flushes TensorBoard's buffers."""
         if self._tb is not None:
             self._tb.close()

@@ -42,8 +42,8 @@ def make_train_step(
     """Returns `step(train_state, batch) -> (train_state, scalar metrics)`.
 
     A batch is cut into `accumulate` parts. Loss, gradients and metrics are means over
-    them, weighed by `task.weights`: what is a mean over the batch is then the same in
-    parts. Usage of codes is none, nor a discriminator's adaptive weight.
+    them, weighed by `task.weights`, so that a mean over the batch is the same in parts.
+    The usage of codes and a discriminator's adaptive weight are no such means.
 
     If the loss or a gradient is not finite the whole update is dropped, task state and
     EMA included, and only the counters and scales advance. Finiteness is decided on
@@ -128,7 +128,7 @@ def _gradients(task, train_state, batch, key, accumulate):
 
     def part(state, inputs):
         index, part_batch = inputs
-        # What a task counts are updates, not parts of one.
+        # A task's counters count updates, not parts of one.
         state = {**state, **{name: train_state.state[name] for name in task.counters}}
         (_, (loss, (state, metrics))), grads = grad_fn(
             train_state.params, state, part_batch, jax.random.fold_in(key, index)

@@ -48,11 +48,11 @@ class Watchdog:
             self._thread.join()
 
     def expect_long(self) -> None:
-        """What follows may take long; holds until the next `step`."""
+        """Allows more time, until the next `step`."""
         self._deadline = time.monotonic() + _LONG * self._timeout
 
     def step(self) -> None:
-        """A step has ended."""
+        """Notes that a step has ended."""
         now = time.monotonic()
         self._steps.append(now - self._last)
         self._last = now

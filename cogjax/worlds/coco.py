@@ -18,7 +18,7 @@ from cogjax.errors import UserError
 
 @dataclass(frozen=True)
 class Captioned:
-    """A caption and the file of the image that it is of."""
+    """A caption, and the file of its image."""
 
     caption: str
     path: Path
@@ -38,8 +38,8 @@ def sample_captions(
 ) -> tuple[str, list[Captioned]]:
     """The captions file's name, and n of its images with one of their captions each.
 
-    The same for a seed. UserError if the captions or images are not there, or are
-    fewer, before any image is read.
+    A seed gives the same sample. UserError, before any image is read, if captions or
+    images are missing or fewer than n.
     """
     path = _captions_file(Path(folder))
     names, captions = _read(path)
@@ -102,7 +102,7 @@ def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:
 
 
 def _images_folder(folder: Path, captions: Path, names: list[str]) -> Path:
-    """Where the images lie; UserError where some are not."""
+    """The folder of the images; UserError if some are missing."""
     split = captions.stem.removeprefix("captions_")
     places = [folder / split, folder / "images" / split, folder / "images", folder]
     counts = [sum((place / name).is_file() for name in names) for place in places]

@@ -13,7 +13,7 @@
     cogjax generate "a red apple, 3D" --model runs/lm/export --out images
 
 `:tokenizer,nano` and `:transformer,nano` end in a minute and show that all parts work.
-Hardware, time and figures of the shipped run are in cogjax/assets/emoji/card.md.
+Hardware, time and results of the shipped run are in cogjax/assets/emoji/card.md.
 """
 
 import dataclasses

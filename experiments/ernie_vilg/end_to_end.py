@@ -13,10 +13,10 @@ generates nothing worth judging in twelve runs' time. The map from states to vec
 starts as the vector to be expected of each code, by the transformer's own head; of
 `mlp` it is the paper's, at random, which 200 updates do not bring to generate.
 `two_stage` stops the gradient at the states: its generator knows nothing of pixels, and
-its reconstructor reads what that offers. `end_to_end` does not stop it. `adversarial`
-has VQGAN's discriminator on top, which the authors did not dare; without LPIPS, which
-would take longer than all else. A stopped run goes on.
-Time and results: docs/end_to_end.md; its control: decoder_control.py.
+its reconstructor reads the states as they are. `end_to_end` does not stop it.
+`adversarial` has VQGAN's discriminator on top, which the authors did not dare; without
+LPIPS, which would take longer than all else. A stopped run goes on. Time and results:
+docs/end_to_end.md; its control: decoder_control.py.
 """
 
 import argparse
@@ -57,7 +57,7 @@ TRANSFORMER = ernie_vilg.TransformerConfig(
     norm_scope="token",
 )
 STEPS = 200
-# Of the generated images: prompts of each of GenEval's tasks, images of each.
+# Generated images: prompts of each of GenEval's tasks, images of each prompt.
 PROMPTS, IMAGES = 96, 2
 SAMPLER = {"temperature": 0.65, "top_p": 0.95, "guidance": 2.5}
 TRUTH = 96
@@ -169,7 +169,7 @@ class Judges:
         return {"fd": frechet_distance(*first, *second)}
 
     def fidelity(self, images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-        """Of reconstructions: PSNR in dB, LPIPS and Frechet distance."""
+        """PSNR in dB, LPIPS and Frechet distance of reconstructions."""
         from cogjax.evaluate.metrics.psnr_ssim import psnr
 
         found = {"psnr": float(psnr(images, truth).mean())}
@@ -179,7 +179,7 @@ class Judges:
 
 
 def judge_run(folder: Path, seed: int, judges: Judges, truth) -> dict:
-    """Figures of a run's images, decoded both ways, and what to show of them."""
+    """Metrics of a run's images, decoded both ways, and some of them to show."""
     import cogjax
     from cogjax.evaluate.judges.compositional import judge, make_prompts
 
@@ -228,7 +228,7 @@ def held_out(args: argparse.Namespace):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Trains and judges what is not there yet; writes table.json, .md and .png."""
+    """Trains and judges the missing runs; writes table.json, .md and .png."""
     parser = make_parser(__doc__)
     parser.add_argument(
         "--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS)
@@ -238,7 +238,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_parser(doc: str) -> argparse.ArgumentParser:
-    """What this experiment and its control ask for."""
+    """The arguments of this experiment and of its control."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     add = parser.add_argument
     add("--out", required=True, type=Path, help="folder of the runs")

@@ -13,8 +13,8 @@ half the memory, and of the same convergence. Measured here, the same network bo
 3. Held-out losses of short trainings on the world of shapes, of the same start, data
    and order for both, a seed each; differences are of the same images.
 
-Writes sparse_dense.json, sparse_dense.png and prints a table. What is there already is
-not measured again. Time and results: docs/ernie_vilg.md.
+Writes sparse_dense.json, sparse_dense.png and prints a table. Finished measurements are
+not repeated. Time and results: docs/ernie_vilg.md.
 """
 
 import argparse
@@ -60,7 +60,7 @@ FORMS = ("sparse", "full")
 HERE = Path(__file__).parent
 LAYOUT = TwoWayLayout(Vocab(8192, 8000), text_len=63, image_len=1024)
 SAMPLED, IMAGES = 64, 4
-# Of the trained network; the rest is experiments/ernie_vilg/shapes.py.
+# The trained network; the rest is experiments/ernie_vilg/shapes.py.
 SHAPES = ("--config.model.width=96", "--config.eval.batches=64")
 STEP_TIMES = {
     "step_seconds": "time of the 10B step, if all overlaps",
@@ -70,7 +70,7 @@ PARTS = {"update": "an update", "forward": "a forward pass", "sample": "sampling
 
 
 def network(form: str, **sizes: Any):
-    """The network that is timed: paper's kinds of layers, or full attention in all."""
+    """The timed network: the paper's kinds of layers, or full attention in all."""
     sizes = {"width": 512, "depth": 6, "heads": 8, "unroll": 6} | sizes
     config = ernie_vilg.TransformerConfig(
         **sizes, dropout=0.0, text_len=LAYOUT.text_len, attention=form
@@ -214,7 +214,7 @@ def held_out(config: dict[str, Any], folder: Path) -> list[float]:
 
 
 def once(path: Path, make: Callable[[], Any]) -> Any:
-    """What `make` returns, from its file if it was made before."""
+    """The result of `make`, from its file if it was made before."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(make(), indent=1) + "\n")
@@ -234,7 +234,7 @@ def difference(sparse: dict, full: dict) -> tuple[float, float]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measures what is not measured yet, prints the table and draws the figure."""
+    """Makes the missing measurements, prints the table and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--out", required=True, type=Path, help="folder of results and runs")

@@ -2,7 +2,7 @@
 
     python experiments/oracle/checker.py --out cogjax/assets/oracle/checker.safetensors
 
-Renders are blurred and made noisy at random: what a tokenizer gives back is soft.
+Renders are blurred and made noisy at random, since a tokenizer's images are soft.
 Scenes show all combinations, held-out ones too. 20 minutes on a third of a CPU core;
 exact on 2,000 of 2,000 new renders.
 """

@@ -13,7 +13,7 @@ the second goes on from its weights by the published objective (docs/vqgan.md).
 `--config.data.weights=` starts the latter at random, as published. `:emoji` is for the
 data of experiments/cogview/emoji.py; `,nano` behind either ends in a minute, without
 LPIPS. Shapes have as many codes as with the VQ-VAE, emoji 81 in place of 144: a VQGAN
-only halves. What is not as published is in docs/vqgan.md.
+only halves. docs/vqgan.md lists the differences to the publication.
 """
 
 import dataclasses

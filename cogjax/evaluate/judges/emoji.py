@@ -62,8 +62,8 @@ def evaluate_emoji(
 
     Args:
       data: the emoji set that the model was trained on. n: most prompts of a split.
-      gallery: emoji set whose concepts compete for the nearest image, of which
-        `data` may be a part; None takes `data`.
+      gallery: emoji set whose concepts compete for the nearest image; `data` may be a
+        part of it. None takes `data`.
 
     Returns:
       The metrics, and of up to 18 prompts uint8 [5, y, x, 3]: the real image, the best
@@ -188,6 +188,7 @@ def _generation(model, judges, examples, best_of, seed, label, progress):
         flat = generated.codes.reshape(-1, *generated.codes.shape[2:])
         scores.append(model.score_codes(flat, texts).reshape(-1, best_of))
         pixels.append(generated.pixels)
+    # [prompt, image, y, x, 3] and [prompt, image]
     pixels, scores = np.concatenate(pixels), np.concatenate(scores)
     best = pixels[np.arange(len(pixels)), scores.argmin(1)]
     real = _pixels(examples, model.image_size)

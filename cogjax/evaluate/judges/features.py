@@ -1,8 +1,8 @@
-"""Images to feature vectors: what FID and its kin are computed from.
+"""Images to feature vectors, for FID and its kin.
 
 A metric depends on the network, its weights, the layer, the rule that resizes and the
-way pixels are scaled, and is comparable only where all five are equal. An extractor
-carries a hash of them in its `id`, which goes with every number.
+way pixels are scaled; values compare only where all five are equal. The `id` of an
+extractor holds a hash of them and stands beside every value.
 """
 
 import functools
@@ -34,7 +34,7 @@ _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class FeatureExtractor(Protocol):
-    """What the metrics need to know of a network."""
+    """A network as the metrics see it."""
 
     id: str
     resize: str
@@ -45,7 +45,7 @@ class FeatureExtractor(Protocol):
 
 
 class Outputs(NamedTuple):
-    """float32 features [n, d] and logits [n, k], None of a network without classes."""
+    """float32 features [n, d] and logits [n, k], or None without classes."""
 
     features: np.ndarray
     logits: np.ndarray | None
@@ -53,9 +53,9 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """A network, its layer, and how images come to it.
+    """A network, its layer, and its preprocessing of images.
 
-    label: the name in ids and metrics; "inception-2015" alone is entitled to "FID".
+    label: the name in ids and metrics; only "inception-2015" may be called "FID".
     run: (network, params, pixels) -> (features, logits or None).
     mean, std: pixels in 0..255 become (pixels - mean) / std, per channel or alike.
     crop: the shorter side is resized, then the middle cut out; else both are resized.
@@ -112,11 +112,11 @@ def _clip(name: str) -> Spec:
 
 
 SPECS: dict[str, Spec] = {
-    # Of pytorch-fid, of clean-fid, and of TTUR and torch-fidelity: the same weights.
+    # pytorch-fid's, clean-fid's, and TTUR's and torch-fidelity's: the same weights.
     "fid-inception": _FID,
     "fid-inception-clean": _variant(_FID, resize="clean_bicubic", **_BY_128),
     "fid-inception-tf1": _variant(_FID, resize="tf1_bilinear", **_BY_128),
-    # Of CogView's repository.
+    # The one in CogView's repository.
     "torchvision-inception": _variant(
         _FID,
         label=TORCHVISION,
@@ -300,10 +300,10 @@ def _text(network: nn.Module, variables: Any, ids: Any):
 def run_padded(function: Callable, network: nn.Module, params: Any, batch, size: int):
     """`function(network, params, batch)` of a batch filled up to `size`, then cut.
 
-    So one shape is compiled for all. Results as float32 arrays of the host.
+    One shape is compiled for all batches. Results are float32 arrays of the host.
     """
     short = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
-    # Metrics on a GPU or TPU would differ in the third digit by default.
+    # By default a GPU or TPU would change metrics in the third digit.
     with jax.default_matmul_precision("float32"):
         found = function(network, params, np.pad(batch, short))
     return jax.tree.map(lambda x: np.asarray(x, np.float32)[: len(batch)], found)

@@ -1,9 +1,9 @@
-"""Is what a model writes about images of shapes true? Captions and answers, exactly.
+"""Exact judges of captions of, and answers about, images of shapes.
 
-A caption is right if it is one of the grammar's (`shapes/captions.py`), in either
-language, and the scene satisfies the request that it states, by the rule that images
-are judged by (`shapes.satisfied`): it names every kind of shape with its number, what
-it says of colour, size and place holds, and nothing else is there.
+A caption is right if the grammar (`shapes/captions.py`) has it, in either language, and
+the scene satisfies the request that it states, by the rule that also judges images
+(`shapes.satisfied`): the caption names every kind of shape with its number, its
+colours, sizes and places hold, and the scene shows nothing else.
 """
 
 import re
@@ -30,7 +30,7 @@ def share(hits: Sequence[bool] | np.ndarray) -> dict:
 
 
 def is_true(caption: str, scene: Scene) -> bool:
-    """Whether a caption is of the grammar and holds of the scene, see above."""
+    """Whether the grammar has the caption and the scene satisfies it."""
     request = read(caption)
     return request is not None and shapes.satisfied(request, scene.items)
 
@@ -43,13 +43,13 @@ def caption_metrics(
 ) -> dict:
     """BLEU-4, ROUGE-L, METEOR (exact), CIDEr-D; with scenes, which captions are true.
 
-    "true": `is_true`. "graph": true, and states just what some reference does, of
-    `others` too (those of the other language): the same scene graph. "details": facts a
-    caption beyond kinds and numbers, of the readable ones; a caption may be true for
-    saying little.
+    "true": `is_true`. "graph": true, and states the same scene graph as one of the
+    references or `others`. "details": the mean number of facts beyond kinds and numbers
+    in a readable caption; a caption may be true because it says little.
 
     Args:
-      references: of each image, in the language of its caption.
+      references: of each image, in the language of its caption. others: of each image,
+        in the other language.
     """
     words = [tokenise(caption) for caption in captions]
     known = [[tokenise(text) for text in own] for own in references]
@@ -89,7 +89,7 @@ class Asked:
 
 
 def right_answer(given: str, wanted: str) -> bool:
-    """Whether an answer says what was wanted: `same_answer`, or the same words."""
+    """Whether an answer is right: by `same_answer`, or in the same words."""
     return same_answer(given, wanted) or _words(given) == _words(wanted)
 
 
@@ -115,7 +115,7 @@ def answer_metrics(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
 
 
 def agreement(a: Request | None, b: Request | None) -> float:
-    """Of what two requests both speak of, the share that agrees, in [0, 1].
+    """The share of what two requests both state that agrees, in [0, 1].
 
     Every kind of shape that either names, and its number; colour and size where both
     state them; a place where both state one of the same two shapes. 0 for no request.

@@ -1,12 +1,12 @@
-"""Self-checks of a model in both directions, and what they are worth for choosing.
+"""Self-checks of a model in both directions, and how well they choose.
 
-    text -> image -> text     is the caption of a generated image what was asked for?
-    image -> text -> image    is the image of a caption what was described?
+    text -> image -> text     does the caption of a generated image say the prompt?
+    image -> text -> image    does the image of a caption show the original?
 
-As scores, and as signals that choose among candidates; the exact rules of the world of
-shapes say which choice was right. For generated images the caption loss (CogView
-section 3.4) is the same check without a decoded text; for captions it is the loss of
-the image's codes given the caption, in the direction that generates.
+They serve as scores, and as signals that choose among candidates; the exact rules of
+the world of shapes say which choice was right. For generated images the caption loss
+(CogView section 3.4) is the same check without a decoded text; for captions it is the
+loss of the image's codes given the caption, in the direction that generates.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -2,9 +2,9 @@
 
     [conv 3x3 stride 2, relu] * 4 -> mean, maximum, deviation of each level -> linear
 
-Half of its training images are real ones as the model's image tokenizer gives them
-back, a little soft, because all that the model draws goes through it. It never sees a
-drawn image; its accuracy on held-out real ones, straight and through the tokenizer,
+Half of its training images are real ones after the model's image tokenizer, a little
+soft, because every generated image is decoded by it. The classifier never sees a
+generated image; its accuracy on held-out real ones, straight and through the tokenizer,
 is reported beside every score, as the ceiling.
 """
 
@@ -103,7 +103,7 @@ def _logits(net: StyleNet, params, images):
 
 
 def _deviation(x, axis):
-    # The root of zero, of a channel that is constant, would have no gradient.
+    # Without 1e-6 a constant channel would have the root of 0, which has no gradient.
     return jnp.sqrt(jnp.var(x, axis=axis) + 1e-6)
 
 

@@ -1,9 +1,9 @@
 """Does an image fit its caption? CLIP scores, CapLoss and R-precision.
 
-The three are of one shape: a scorer gives each pair of image and caption a number.
-CLIP scores and CapLoss (CogView, section 3.2) average the true pairs and mean something
-beside the same scorer's other metrics only; R-precision asks whether the true caption
-beats others, and is absolute.
+In all three a scorer gives each pair of image and caption a number. CLIP scores and
+CapLoss (CogView, section 3.2) average the true pairs, and compare only with values of
+the same scorer; R-precision asks whether the true caption beats others, and is
+absolute.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Blurred FID-k: FID of images behind a Gaussian filter (DALL-E, section 3.1).
 
-Two things are not in the papers, and each is an option whose value a metric shows.
+The papers leave two things open; each is an option, and the value of a metric names it.
 
 - *What is blurred.* DALL-E writes "both the validation images and the samples":
   `both`. CogView's author says that only the originals were blurred (issue 38 of its

@@ -1,8 +1,8 @@
-"""How like two captions are: BLEU-4, ROUGE-L and METEOR's skeleton, in [0, 1].
+"""Likeness of captions: BLEU-4, ROUGE-L and METEOR's skeleton, in [0, 1].
 
-All take tokens: one list an image, and the list of its references' tokens. `tokenise`
-is for English words and Chinese characters; the published values have the tokens of
-the Penn Treebank, which are the same but for rare ones ("cannot" is two, "&" is one).
+All take tokens: one list an image, and a list for each of its references. `tokenise`
+splits English words and Chinese characters; published values use the tokens of the Penn
+Treebank, which differ in rare cases ("cannot" is two, "&" is one).
 CIDEr is in `cider.py`.
 """
 

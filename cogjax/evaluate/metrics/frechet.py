@@ -146,7 +146,7 @@ def _distance(a: Moments, b: Moments) -> float:
 
 
 def _bias_note(reference: Moments, generated: Moments) -> str:
-    """What makes the value incomparable: the bias falls as 1 / n."""
+    """The reasons why a value does not compare: its bias falls as 1 / n."""
     notes = []
     if reference.count != generated.count:
         notes.append("unequal n")

@@ -109,7 +109,7 @@ def gaussian_kernel(sigma: float) -> Kernel:
 def pairwise_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """|x - y|^2 of float64 [n, d] and [m, d] -> [n, m].
 
-    What rounding leaves of a distance 0 is set to 0.
+    The rounding error of a distance 0 is set to 0.
     """
     squares = np.sum(x**2, 1)[:, None] + np.sum(y**2, 1)[None]
     distances = squares - 2 * x @ y.T

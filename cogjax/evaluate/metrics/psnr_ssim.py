@@ -1,4 +1,4 @@
-"""How like two images are, pixel by pixel: PSNR and SSIM, for image tokenizers."""
+"""Likeness of two images: PSNR and SSIM, for image tokenizers."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ _K1, _K2 = 0.01, 0.03
 def psnr(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     """dB of each pair of uint8 images [n, y, x, c] -> float [n]; 100 where equal.
 
-    Of the image's own squared error. The mean of these is above the value of the mean
-    squared error of a set: say which one a table has.
+    Each is the PSNR of the image's own squared error. Their mean is above the PSNR of
+    the mean squared error of a set: say which one a table has.
     """
     errors = _difference(images, others) / 255
     return np.asarray(losses.psnr(np.mean(errors**2, axis=(1, 2, 3))))

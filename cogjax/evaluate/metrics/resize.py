@@ -1,7 +1,8 @@
 """The published ways to resize images before a feature network.
 
-They differ by up to 2 of 255 grey levels on average, and FIDs by more than models do
-(Parmar et al. 2022, arXiv 2104.11222). Each is linear and separable: two matrices.
+They differ by up to 2 of 255 grey levels on average, and FIDs then differ by more than
+between models (Parmar et al. 2022, arXiv 2104.11222). Each is linear and separable: two
+matrices.
 
 | rule | who | kernel |
 |---|---|---|
@@ -81,7 +82,7 @@ def _down(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=64)
 def resize_matrix(old: int, new: int, rule: str) -> np.ndarray:
     """Weights float32 [new, old] of one axis; rows sum to 1. Not to be written to."""
-    # Both frameworks reckon places in float32: at pixel 500 that shows in the pixels.
+    # Both frameworks compute places in float32: at pixel 500 the pixels show it.
     scale, places = np.float32(old / new), np.arange(new, dtype=np.float32)
     if rule == "tf1_bilinear":
         matrix = _bilinear(places * scale, old)

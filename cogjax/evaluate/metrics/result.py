@@ -1,4 +1,4 @@
-"""A metric and what it was computed from: one never appears without the other."""
+"""The value of a metric and its source, which always appear together."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from cogjax.errors import UserError
 
-# How the ids of the extractors start that metrics were published with.
+# Starts of the ids of the extractors that metrics were published with.
 INCEPTION = "inception-2015"
 TORCHVISION = "inception-torchvision"
 CLIP = "clip-vit-l-14-336"
@@ -15,7 +15,7 @@ CLIP = "clip-vit-l-14-336"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a feature matrix comes from.
+    """The source of a feature matrix.
 
     extractor: id of the network, its weights and its layer, "name" or "name:hash".
     resize: rule that brought the images to the network's size (`metrics/resize.py`).
@@ -42,10 +42,10 @@ class Source:
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A number about images, with all that it depends on.
+    """The value of a metric, with everything that it depends on.
 
-    n: images (or pairs) that are judged; reference: images that they are compared
-    with, None where there are none. spread: standard deviation over splits or subsets.
+    n: judged images (or pairs); reference: images that they are compared with, None
+    without any. spread: standard deviation over splits or subsets.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""A report as one HTML file: no script, nothing that is fetched, text always escaped.
+"""A report as one HTML file without scripts or links; text is always escaped.
 
     page("Title", section("Score", table(head, rows)), section("Best", gallery(...)))
 
-Every function takes text, which it escapes, or `Markup`, which it keeps.
+Every function takes text, which it escapes, or `Markup`, which it does not.
 """
 
 import base64
@@ -39,7 +39,7 @@ svg { max-width: 100%; height: auto; } img.sheet { max-width: 100%; }
 
 
 class Markup(str):
-    """HTML that is kept as it is."""
+    """HTML that is not escaped."""
 
 
 @dataclass(frozen=True)

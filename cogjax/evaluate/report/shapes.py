@@ -46,10 +46,10 @@ def shapes_page(
 def choose(
     judged: Judged, pixels: Callable[[int, int], np.ndarray], seed: int
 ) -> dict[str, list[GalleryImage]]:
-    """Best, worst and random images of what was judged, one of a prompt at most.
+    """Best, worst and random images, at most one of a prompt.
 
-    Best are right ones in which the oracle is surest of all pieces, worst are wrong
-    ones in which it is least sure; both are of as many of each task as there are.
+    The best are right and the oracle is surest of all their pieces; the worst are wrong
+    and it is least sure. Both have equally many of each task.
     pixels: of a prompt and image by index.
     """
     sure = np.array(
@@ -74,7 +74,7 @@ def choose(
 
 
 def describe(pieces: Sequence[Found]) -> str:
-    """What the oracle saw, such as "2 small red circle, 1 unknown"."""
+    """The oracle's reading, such as "2 small red circle, 1 unknown"."""
     if not pieces:
         return "nothing"
     items = [piece.item for piece in pieces]

@@ -39,7 +39,7 @@ _BATCH = 64
 class CocoSuite:
     """Settings of the suite.
 
-    captions: of `data.coco.sample_captions`, from the file of that name, by the seed.
+    captions: from `worlds.coco.sample_captions`, with the name of their file.
     best_of: candidates a caption, of which the lowest caption loss stays; 0 or 1: one.
     distractors: other captions that R-precision sets against each image's own; 0 is
     off. guidance, temperature: None is the model's own. blur: mode and rule of FID-k.
@@ -91,7 +91,7 @@ class CocoSuite:
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """As `runner.Suite`."""
+        """As `run.Suite`."""
         texts = [captioned.caption for captioned in self.captions]
         codes = generate_codes(
             model,

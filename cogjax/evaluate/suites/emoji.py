@@ -51,7 +51,7 @@ class EmojiSuite:
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """As `runner.Suite`; the sheet of images is made in any case."""
+        """As `run.Suite`; the sheet of images is made in any case."""
         metrics, rows = emoji.evaluate_emoji(
             model,
             self.data,

@@ -1,4 +1,4 @@
-"""How far the oracle can be trusted: measured on renders of which all is known."""
+"""Accuracy of the oracle, measured on renders of known scenes."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ def evaluate_oracle(
 ) -> dict:
     """All metrics of the oracle as one JSON-able dict.
 
-    "scene_exact": share of n clean renders of which every shape, colour, size and place
-    is found and nothing else. "caption_exact": share of captions that read back as the
-    request they were written from, by language too. "shuffled": first images against
-    captions of others, beside chance. "checker_agrees": share of renders of which the
-    second judge says the same. "damaged": scene_exact under noise, blur, JPEG and low
-    resolution. Shares come with n and their Wilson 95 % interval.
+    "scene_exact": share of n clean renders in which the oracle finds every shape,
+    colour, size and place, and nothing else. "caption_exact": share of captions that
+    read back as the request they were written from, by language too. "shuffled": first
+    images against captions of others, beside chance. "checker_agrees": share of renders
+    that the second judge reads alike. "damaged": scene_exact under noise, blur, JPEG
+    and low resolution. Shares come with n and their Wilson 95 % interval.
 
     Args:
       n: renders of each metric, 1 or more.
@@ -74,7 +74,10 @@ def evaluate_oracle(
 
 
 def _captions(scenes: Sequence[Scene], rngs) -> dict[str, float]:
-    """Of a caption of each language and scene, and a task's request each."""
+    """Shares of captions that are read back exactly, by language.
+
+    Each scene has a caption of its own and one of a task's request.
+    """
     right: dict[str, list[bool]] = {language: [] for language in LANGUAGES}
     for index, (scene, rng) in enumerate(zip(scenes, rngs, strict=True)):
         asked = shapes.ask(shapes.TASKS[index % len(shapes.TASKS)], rng)
@@ -108,7 +111,7 @@ def _shuffled(n: int, seed: int) -> dict:
 
 
 def _exact(scenes: Sequence[Scene], images: Sequence[np.ndarray]) -> dict:
-    """Shares of scenes found whole, and of those not whole that it abstains from."""
+    """Shares of scenes that are read exactly, and of those with an unknown piece."""
     found = [look(image) for image in images]
     exact = np.array([same_scene(*pair) for pair in zip(scenes, found, strict=True)])
     unsure = np.array(

@@ -1,9 +1,9 @@
 """`--suite reading`: captions, answers and round trips on held-out images.
 
-Of each split that nothing was trained on: captions in each language, chosen greedily,
-by beams, reranked and sampled, beside captions of the grammar itself; answers by kind
-of question and language, beside those about another image. On shapes all are judged
-exactly; other data sets have the metrics of words, and answers that must be the same
+For each held-out split it reports captions in each language, chosen greedily, by beams,
+reranked and sampled, beside captions of the grammar itself; and answers by kind of
+question and language, beside those about another image. On shapes all are judged
+exactly; other data sets have the metrics of words, and an answer must be the same
 words.
 """
 
@@ -34,7 +34,7 @@ from cogjax.worlds.shapes.questions import ask_all
 from cogjax.worlds.shapes.scenes import Scene
 
 SPLITS = ("val", "unseen")
-_PART = 64  # rows of the network between two savings
+_PART = 64  # rows of the network that are cached together
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ReadingSuite:
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """As `runner.Suite`."""
+        """As `run.Suite`."""
         report, shown = {}, []
         for split in self._splits():
             images = self._read(model, split)
@@ -145,7 +145,7 @@ class ReadingSuite:
 
 @dataclass(frozen=True)
 class _Work:
-    """A model that reads in parts, which are kept."""
+    """A model that reads in parts, each of which is cached."""
 
     model: CachedModel
     progress: Progress
@@ -182,7 +182,7 @@ class _Work:
         return np.array(self._in_parts(work, len(codes), label), np.float64)
 
     def _in_parts(self, work: Callable, total: int, label: str) -> list:
-        """Of rows [k]; a last part is filled up, or it would be compiled anew."""
+        """Results of all rows; the last part is padded to the same shape."""
         found, label = [], f"{self.title}: {label}"
         for start in range(0, total, _PART):
             self.progress(start, total, label)
@@ -237,7 +237,7 @@ def _questions(work: _Work, images: _Images, seed: int):
     texts = [question.question for question in asked]
     which = np.array([question.index for question in asked])
     found = {}
-    # What is known without looking: answers about the next image.
+    # Answers about the next image show how much is guessed without looking.
     for name, shift in (("right", 0), ("another image", 1)):
         codes = images.codes[(which + shift) % len(images.codes)]
         answers = work.answers(codes, texts, f"questions, {name}")
@@ -305,7 +305,7 @@ def _image_trip(work: _Work, images: _Images, count: int, seed: int) -> dict:
 
 
 def _prompts(captions: Sequence[str]) -> list[str]:
-    """Captions as prompts, which are not blank."""
+    """Captions as prompts; a blank one becomes "-"."""
     return ["-" if is_blank(text) else text for text in captions]
 
 

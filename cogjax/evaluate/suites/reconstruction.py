@@ -30,7 +30,7 @@ _COLUMNS += ("PSNR", "SSIM", "LPIPS", "rFD")
 
 @dataclass(frozen=True)
 class Row:
-    """What one tokenizer does to a set of images.
+    """The metrics of one tokenizer on a set of images.
 
     weights: without the codebook. grid: codes a side. used: share of the codebook that
     the set uses at all; perplexity: exp of the entropy of its codes. psnr, ssim:
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """n: images. extractor: id of rFD's. sheet: originals and what became of them."""
+    """n: images. extractor: id of rFD's. sheet: originals and reconstructions."""
 
     n: int
     data: str

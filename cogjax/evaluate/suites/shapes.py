@@ -1,9 +1,9 @@
 """`--suite shapes`: the compositional world, judged by the oracle.
 
-Of as many prompts of each task: the score and any-of-g, beside the scores of real
-renders of the same requests, of these through the model's tokenizer, and of images
-against captions of others; best of k by caption loss; scores against guidance and
-temperature. Held-out combinations on their own.
+All tasks have equally many prompts. The report has the score and any-of-g, beside the
+scores of real renders of the same requests, of these through the model's tokenizer, and
+of images against captions of others; best of k by caption loss; scores against guidance
+and temperature. Held-out combinations have their own section.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ class ShapesSuite:
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """As `runner.Suite`."""
+        """As `run.Suite`."""
         report, images = {}, {}
         for name, unseen in (("seen", False), ("unseen", True)):
             report[name], images[name] = self._split(model, name, unseen, progress)

@@ -25,7 +25,7 @@ _ZH += ("{label}的{noun}", "{label}，{noun}")
 
 @dataclass(frozen=True)
 class Concept:
-    """What an emoji shows. key: lower-case code points joined by hyphens."""
+    """A concept that emoji show. key: lower-case code points joined by hyphens."""
 
     key: str
     label_en: str

@@ -42,7 +42,7 @@ _HELD_OUT = 0.04
 
 @dataclass(frozen=True)
 class Report:
-    """What was built: counts by split and by style, and images that failed."""
+    """A built set: counts by split and by style, and the images that failed."""
 
     manifest: Manifest
     styles: dict[str, int]

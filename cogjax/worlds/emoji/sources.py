@@ -1,4 +1,4 @@
-"""Where the emoji come from: PyPI packages and npm archives, read in memory."""
+"""Sources of the emoji: PyPI packages and npm archives, read in memory."""
 
 import importlib.util
 import json
@@ -36,7 +36,7 @@ _MAX_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class EmojiImage:
-    """One drawing: encoded SVG, PNG or WebP bytes."""
+    """One image: encoded SVG, PNG or WebP bytes."""
 
     style: str
     key: str
@@ -59,7 +59,7 @@ def collect(
 ) -> tuple[dict[str, Concept], list[EmojiImage]]:
     """Concepts by key, and the images of the chosen styles, one for each concept.
 
-    Skin tones and what has no group (regional letters) are left out.
+    Skin tones and emoji without a group (regional letters) are left out.
     """
     styles = tuple(styles or STYLES_OF_TIER[tier])
     _check_packages(("pyvips",))

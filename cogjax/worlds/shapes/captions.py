@@ -1,7 +1,7 @@
-"""What an image of shapes is asked to show, in words and back, English and Chinese.
+"""Requests for images of shapes, in words and back, English and Chinese.
 
-A `Request` says all that must be there; a caption is one of many ways to say it. The
-same tables and templates write captions and read them, so reading is exact.
+A `Request` lists everything that must be there; a caption words it in one of many ways.
+The same tables and templates write captions and read them, so reading is exact.
 """
 
 import functools

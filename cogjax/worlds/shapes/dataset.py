@@ -1,7 +1,7 @@
-"""The compositional world: images of shapes, what they may be asked to show, splits.
+"""The compositional world: images of shapes, requests for them, and splits.
 
-Everything is a function of seed, split and index: the set has no end, and what is
-written is the beginning of it. Some colours of shapes, counts of shapes and relations
+Everything is a function of seed, split and index: the set has no end, and a folder
+holds its beginning. Some colours of shapes, counts of shapes and relations
 of shapes are held out: `train` and `val` never show or state them. Each image of
 `unseen` shows a colour or a count that is held out.
 """
@@ -85,7 +85,7 @@ def sample_scene(
 
 
 def sample_scene_for(request: Request, rng: np.random.Generator) -> Scene:
-    """A scene that satisfies a request; what it leaves open is sampled."""
+    """A scene that satisfies a request; attributes that it leaves open are sampled."""
     while True:
         groups = []
         for phrase in request.phrases:
@@ -141,10 +141,10 @@ def example(
 ) -> Example:
     """Example `index` of a split, with 2 x CAPTIONS captions; easy: as `sample_scene`.
 
-    questions: one of each kind and language too; they change nothing else.
+    questions: adds one of each kind and language; they change nothing else.
     meta: "scene", as `Scene.from_json` reads it.
     """
-    # Questions are about what is held out here.
+    # Questions of this split are about the held-out combinations.
     from cogjax.worlds.shapes.questions import ask_all
 
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
@@ -174,7 +174,7 @@ def build_shapes(
 
     Args:
       output: of images of 32 to 256 px. num: 20 or more. easy: as `sample_scene`.
-      questions: also what may be asked of each image, see `questions.py`.
+      questions: adds questions about each image, see `questions.py`.
 
     Raises:
       UserError: a folder that is in the way.

@@ -1,10 +1,10 @@
 """Images of shapes read back: the exact judge of `dataset.py`, without a network.
 
-    background by its light, near-grey colours -> connected pieces of what is left ->
+    background by its light, near-grey colours -> connected pieces of the rest ->
     colour by the vote of each piece's inside -> how much of every pixel it covers ->
     shape, centre and radius by the best of eight templates
 
-A piece whose best template agrees too little is unknown, and so no image with it is
+A piece whose best template agrees too little is unknown, and an image with it is never
 right: the oracle abstains rather than guesses.
 """
 
@@ -93,7 +93,7 @@ def _square_distance(pixels: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def _read(pixels, labels, label: int, box, speck: bool) -> Found:
-    """What a piece is; a speck is something, but nothing that can be named."""
+    """The item of a piece; a speck is UNKNOWN: there, but too small to be named."""
     side = len(pixels)
     top, left = (max(0, part.start - _MARGIN) for part in box)
     window = tuple(
