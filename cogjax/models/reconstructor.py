@@ -7,8 +7,8 @@ The decoder reads z in place of the codebook vectors of sampled codes. The paper
 not say how deep the map is (two layers here) nor which function f is: GELU, or a
 softmax over as many values as there are codes, which may start as the transformer's
 head before the codebook (`expected_codes`): z is then the expected vector of the code.
-The decoder is of a kind of `DECODERS`, all of which have as many vectors and pixels as the
-image tokenizer.
+The decoder is of a kind of `DECODERS`, all of which have as many vectors and pixels as
+the image tokenizer.
 """
 
 import math
