@@ -151,9 +151,8 @@ def test_the_command_line(folder, tmp_path, decode, capsys):
 
 
 def test_codes_without_pictures_are_refused(nano_data, nano_folder, tmp_path):
-    encode.encode_dataset(
-        nano_data, nano_folder, tmp_path / "coded", batch_size=2, shard_size=5
-    )
+    sizes = encode.EncodeSettings(batch_size=2, shard_size=5)
+    encode.encode_dataset(nano_data, nano_folder, tmp_path / "coded", sizes)
     with pytest.raises(UserError, match="holds codes and no pictures"):
         launch.train(settings(tmp_path / "coded", nano_folder), tmp_path / "run")
 

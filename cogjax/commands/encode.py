@@ -60,17 +60,15 @@ def _encode(args: argparse.Namespace) -> None:
     join(args, patience=_WEEK)  # Shards differ, and none is lost by waiting.
     import jax
 
-    from cogjax.stages.encode import encode_dataset
+    from cogjax.stages.encode import EncodeSettings, encode_dataset
 
+    sizes = args.batch_size, args.shard_size, args.budget
     with Progress() as progress:
         report = encode_dataset(
             args.data,
             args.tokenizer,
             args.out,
-            splits=args.splits,
-            batch_size=args.batch_size,
-            shard_size=args.shard_size,
-            budget=args.budget,
+            EncodeSettings(args.splits, *sizes),
             process=args.process or (jax.process_index(), jax.process_count()),
             progress=progress,
         )

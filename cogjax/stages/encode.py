@@ -1,13 +1,13 @@
-"""Offline encoding: a data set of pictures to one of codes, by any number of processes.
+"""Offline encoding: a data set of images to one of codes, by any number of processes.
 
     OUT/encoding.json                        what is encoded, with what, in which shards
     OUT/train-00000-of-00003.arrayrecord     codes of a range of the split
-    OUT/train-00000-of-00003.json            its count, checksum and bad pictures
+    OUT/train-00000-of-00003.json            its count, checksum and bad images
     OUT/manifest.json                        last: now it is a data set
 
 Who encodes a shard changes none of its bytes. A shard is renamed into place when it is
 whole, then described by its .json; one without is encoded again. So a kill at any point
-loses at most the shards at work, and every picture is encoded exactly once.
+loses at most the shards at work, and every image is encoded exactly once.
 """
 
 import contextlib
@@ -40,11 +40,23 @@ _LABEL = "encoding"
 
 
 @dataclass(frozen=True)
+class EncodeSettings:
+    """splits: names, None for all. batch_size: images a device and step. shard_size:
+    images a file. budget: share of all images that may be bad; past it encoding stops.
+    """
+
+    splits: Sequence[str] | None = None
+    batch_size: int = 64
+    shard_size: int = 8192
+    budget: float = 0.05
+
+
+@dataclass(frozen=True)
 class EncodeReport:
     """What one process did. manifest: None while shards of other processes are missing.
 
-    encoded: pictures of this call, in `seconds`. skipped: (name, reason) of the bad
-    pictures in this process's shards, of earlier calls too. done, shards: of all.
+    encoded: images of this call, in `seconds`. skipped: (name, reason) of the bad
+    images in this process's shards, of earlier calls too. done, shards: of all.
     """
 
     manifest: records.Manifest | None
@@ -59,31 +71,25 @@ def encode_dataset(
     data: str | os.PathLike,
     tokenizer: str | os.PathLike,
     out: str | os.PathLike,
+    settings: EncodeSettings = EncodeSettings(),
     *,
-    splits: Sequence[str] | None = None,
-    batch_size: int = 64,
-    shard_size: int = 8192,
-    budget: float = 0.05,
     process: tuple[int, int] = (0, 1),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> EncodeReport:
-    """Encodes this process's shards; whoever finds all shards done writes the manifest.
+    """Encodes this process's shards; the one that finds all done writes the manifest.
 
     The same call goes on where a killed one ended. All processes must see one `out`.
 
     Args:
       tokenizer: tokenizer or model folder, or the name of a shipped model.
-      splits: None for all. batch_size: pictures a device and step.
-      shard_size: pictures a file.
-      budget: share of all pictures that may be bad; past it this stops.
       process: (i, n), this process takes the shards i, i + n, i + 2n, ...
 
     Raises:
-      UserError: too many bad pictures, or `out` holds something else.
+      UserError: too many bad images, or `out` holds something else.
     """
-    job = _Job.of(data, tokenizer, out, splits, shard_size, budget)
+    job = _Job.of(data, tokenizer, out, settings)
     job.claim()
-    step = _Step(job.tokenizer, batch_size)
+    step = _Step(job.tokenizer, settings.batch_size)
     progress = progress or (lambda done, total, label: None)
     mine = job.shards[process[0] :: process[1]]
     total = sum(len(shard) for shard in mine)
@@ -111,7 +117,7 @@ def encode_dataset(
 
 @dataclass(frozen=True)
 class _Shard:
-    """Pictures [start, stop) of a split; `stem` is its file name without suffix."""
+    """Images [start, stop) of a split; `stem` is its file name without suffix."""
 
     split: str
     start: int
@@ -155,9 +161,9 @@ class _Job:
     budget: float
 
     @classmethod
-    def of(cls, data, tokenizer, out, splits, shard_size, budget) -> "_Job":
+    def of(cls, data, tokenizer, out, settings: EncodeSettings) -> "_Job":
         source = records.read_manifest(data)
-        splits = tuple(splits or source.counts)
+        splits = tuple(settings.splits or source.counts)
         for split in splits:
             records.open_split(data, split)  # A wrong name or a lost shard fails now.
         found = model_folder.load_component(tokenizer, "tokenizer")
@@ -167,7 +173,8 @@ class _Job:
                 f"at most {MAX_CODEBOOK} can be stored"
             )
         where = Path(data), Path(out)
-        return cls(*where, source, found, digest(found), splits, shard_size, budget)
+        sizes = splits, settings.shard_size, settings.budget
+        return cls(*where, source, found, digest(found), *sizes)
 
     @property
     def shards(self) -> list[_Shard]:
@@ -218,15 +225,15 @@ class _Job:
         return replace(part, skipped=[(name, reason) for name, reason in part.skipped])
 
     def check(self, skipped: Sequence[tuple[str, str]]) -> None:
-        """UserError if so many bad pictures are over the budget."""
+        """UserError if so many bad images are over the budget."""
         if skipped:
             total = sum(self.source.counts[split] for split in self.splits)
             check_budget(skipped, self.budget, total)
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """A picture as read: a bad one has a reason instead of pixels."""
+class _Image:
+    """An image as read: a bad one has a reason instead of pixels."""
 
     name: str
     item: records.Example | None = None
@@ -235,7 +242,7 @@ class _Picture:
 
 
 class _Step:
-    """Pictures to codes on all devices of this process, in batches of one size."""
+    """Images to codes on all devices of this process, in batches of one size."""
 
     def __init__(self, tokenizer: Component, batch_size: int):
         devices = jax.local_devices()
@@ -243,16 +250,16 @@ class _Step:
         self._size = batch_size * len(devices)
         self._encode = make_encoder(tokenizer, devices)
 
-    def __call__(self, pictures: Iterable[_Picture]):
-        """Yields (pictures, codes int32 [b, grid, grid]); the last codes may be padded.
+    def __call__(self, images: Iterable[_Image]):
+        """Yields (images, codes int32 [b, grid, grid]); the last codes may be padded.
 
         One batch is at work on the devices while the one before is written.
         """
-        pictures, before = iter(pictures), None
-        while group := list(itertools.islice(pictures, self._size)):
-            images = [picture.pixels for picture in group]
-            images += images[:1] * (self._size - len(images))
-            now = group, self._encode(np.stack(images))
+        rest, before = iter(images), None
+        while group := list(itertools.islice(rest, self._size)):
+            pixels = [image.pixels for image in group]
+            pixels += pixels[:1] * (self._size - len(pixels))
+            now = group, self._encode(np.stack(pixels))
             if before:
                 yield before
             before = now
@@ -263,24 +270,24 @@ class _Step:
 def _encode_shard(
     job: _Job, shard: _Shard, step: _Step, progress: Callable[[int], None]
 ) -> _Part:
-    """Writes a shard and its .json; `progress` gets the number of pictures written."""
+    """Writes a shard and its .json; `progress` gets the number of images written."""
     path = job.path(shard)
     for left in job.out.glob(f".{shard.stem}.*"):
         left.unlink(missing_ok=True)  # Of a call that was killed.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     skipped: list[tuple[str, str]] = []
-    good = _good(_pictures(job.data, shard, step.image_size), skipped)
+    good = _good(_images(job.data, shard, step.image_size), skipped)
     count, contents = 0, records.Contents()
     with _writer(partial) as writer:
-        for pictures, codes in step(good):
-            for picture, row in zip(pictures, np.asarray(codes), strict=False):
-                item = picture.item
+        for images, codes in step(good):
+            for image, row in zip(images, np.asarray(codes), strict=False):
+                item = image.item
                 coded = CodedExample(
                     item.id, row.ravel(), item.captions, item.meta, item.questions
                 )
                 writer.write(coded.pack())
                 contents.add(coded)
-            count += len(pictures)
+            count += len(images)
             progress(count)
     part = _Part(count, records.checksum(partial), skipped, **contents.counts())
     os.replace(partial, path)
@@ -302,8 +309,8 @@ def _writer(path: Path):
         writer.close()
 
 
-def _pictures(data: Path, shard: _Shard, size: int) -> Iterator[_Picture]:
-    """The pictures of a shard in order, read and decoded ahead by threads."""
+def _images(data: Path, shard: _Shard, size: int) -> Iterator[_Image]:
+    """The images of a shard in order, read and decoded ahead by threads."""
     if not len(shard):
         return iter(())
     source = records.open_split(data, shard.split)
@@ -314,25 +321,23 @@ def _pictures(data: Path, shard: _Shard, size: int) -> Iterator[_Picture]:
     return iter(dataset.to_iter_dataset(options))
 
 
-def _read(source: records.Split, split: str, size: int, index: int) -> _Picture:
+def _read(source: records.Split, split: str, size: int, index: int) -> _Image:
     name = f"record {index} of {split}"
     try:
         item = source.read(index)
         name = printable(item.id)
-        return _Picture(name, item, records.decode_image(item.image, size))
+        return _Image(name, item, records.decode_image(item.image, size))
     except (ValueError, UserError) as error:
-        return _Picture(name, reason=printable(str(error)))
+        return _Image(name, reason=printable(str(error)))
 
 
-def _good(
-    pictures: Iterable[_Picture], skipped: list[tuple[str, str]]
-) -> Iterator[_Picture]:
-    """The pictures that can be encoded; the others are noted in `skipped`."""
-    for picture in pictures:
-        if picture.reason:
-            skipped.append((picture.name, picture.reason))
+def _good(images: Iterable[_Image], skipped: list[tuple[str, str]]) -> Iterator[_Image]:
+    """The images that can be encoded; the others are noted in `skipped`."""
+    for image in images:
+        if image.reason:
+            skipped.append((image.name, image.reason))
         else:
-            yield picture
+            yield image
 
 
 def _finish(job: _Job, parts: Mapping[_Shard, _Part]) -> records.Manifest:

@@ -47,9 +47,10 @@ def data(tmp_path_factory):
     return write_set(tmp_path_factory.mktemp("data") / "set")
 
 
-def run(data, nano_folder, out, **settings):
+def run(data, nano_folder, out, process=(0, 1), **settings):
     settings = {"batch_size": 1, "shard_size": 5} | settings
-    return encode.encode_dataset(data, nano_folder, out, **settings)
+    settings = encode.EncodeSettings(**settings)
+    return encode.encode_dataset(data, nano_folder, out, settings, process=process)
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +115,15 @@ def test_two_processes_write_what_one_does(coded, data, nano_folder, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from cogjax.stages.encode import encode_dataset
+from cogjax.stages.encode import EncodeSettings, encode_dataset
 
 def progress(done, total, label):
     if done >= 9:
         os.kill(os.getpid(), signal.SIGKILL)
 
 data, tokenizer, out = sys.argv[1:]
-encode_dataset(data, tokenizer, out, batch_size=1, shard_size=5, progress=progress)
+settings = EncodeSettings(batch_size=1, shard_size=5)
+encode_dataset(data, tokenizer, out, settings, progress=progress)
 """
 
 
