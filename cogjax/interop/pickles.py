@@ -61,7 +61,7 @@ class Module(dict):
         self.update(state)
 
 
-class Machine:
+class PickleMachine:
     """Runs the instructions of one pickle after the other on a stack of plain data.
 
     known: what each "module name" of a GLOBAL stands for, or None to refuse it.
@@ -220,20 +220,20 @@ class Machine:
         self._stack.append(self._persistent(self._pop()))
 
 
-_METHODS: dict[str, Callable[[Machine, Any], None]] = {
-    "MARK": Machine._mark,
-    "MEMOIZE": Machine._memoize,
-    "TUPLE": Machine._tuple,
+_METHODS: dict[str, Callable[[PickleMachine, Any], None]] = {
+    "MARK": PickleMachine._mark,
+    "MEMOIZE": PickleMachine._memoize,
+    "TUPLE": PickleMachine._tuple,
     "APPEND": lambda self, _: self._extend([self._pop()]),
     "APPENDS": lambda self, _: self._extend(self._pop_marked()),
     "SETITEM": lambda self, _: self._update(list(self._pop_two())),
     "SETITEMS": lambda self, _: self._update(self._pop_marked()),
-    "GLOBAL": Machine._global,
-    "STACK_GLOBAL": Machine._stack_global,
-    "REDUCE": Machine._reduce,
-    "NEWOBJ": Machine._reduce,
-    "BUILD": Machine._build,
-    "BINPERSID": Machine._persistent_id,
+    "GLOBAL": PickleMachine._global,
+    "STACK_GLOBAL": PickleMachine._stack_global,
+    "REDUCE": PickleMachine._reduce,
+    "NEWOBJ": PickleMachine._reduce,
+    "BUILD": PickleMachine._build,
+    "BINPERSID": PickleMachine._persistent_id,
 }
 
 
@@ -324,7 +324,7 @@ def read_array_pickle(path: str | os.PathLike) -> dict[str, np.ndarray]:
     what = f"weights {Path(path)}"
     try:
         with open(path, "rb") as file:
-            tree = Machine(what, _NUMPY.get).run(file)
+            tree = PickleMachine(what, _NUMPY.get).run(file)
     except OSError as error:
         raise UserError(f"cannot read {what}: {error.strerror}") from error
 

@@ -23,7 +23,13 @@ import ml_dtypes
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.interop.pickles import Known, Machine, Module, check_sizes, flatten_arrays
+from cogjax.interop.pickles import (
+    Known,
+    Module,
+    PickleMachine,
+    check_sizes,
+    flatten_arrays,
+)
 
 # Structure only: the largest network here needs 100 kB.
 _MAX_PICKLE = 1 << 26
@@ -156,7 +162,7 @@ def _read_zip(file: BinaryIO, what: str) -> dict[str, np.ndarray]:
 
 def _read_archive(archive: zipfile.ZipFile, what: str, size: int):
     members = {info.filename: info for info in archive.infolist()}
-    machine = Machine(what, _known, _Storages())
+    machine = PickleMachine(what, _known, _Storages())
     if len(members) != len(archive.infolist()):
         machine.refuse("it has two members of one name")
     roots = [name.removesuffix("data.pkl") for name in members]
@@ -182,7 +188,7 @@ def _read_archive(archive: zipfile.ZipFile, what: str, size: int):
 def _read_legacy(file: BinaryIO, what: str) -> dict[str, np.ndarray]:
     size = os.fstat(file.fileno()).st_size
     dtypes = _Storages()
-    machine = Machine(what, _known, dtypes)
+    machine = PickleMachine(what, _known, dtypes)
     if machine.run(file) != _LEGACY_MAGIC or machine.run(file) != _LEGACY_PROTOCOL:
         machine.refuse("it is a pickle, but not one of PyTorch's")
     system = machine.run(file)
@@ -211,7 +217,7 @@ def _read_legacy(file: BinaryIO, what: str) -> dict[str, np.ndarray]:
 
 
 def _tensors(
-    tree: Any, machine: Machine, read: Callable[[str], bytes], size: int
+    tree: Any, machine: PickleMachine, read: Callable[[str], bytes], size: int
 ) -> dict[str, np.ndarray]:
     """All tensors of a tree as arrays of their own; each storage is read once."""
     read = functools.cache(read)

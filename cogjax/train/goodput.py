@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-KINDS = ("compile", "step", "data", "save", "restore", "eval", "lost")
+ACTIVITIES = ("compile", "step", "data", "save", "restore", "eval", "lost")
 
 
 class Goodput:
@@ -16,7 +16,7 @@ class Goodput:
     """
 
     def __init__(self):
-        self._total = dict.fromkeys(KINDS, 0.0)
+        self._total = dict.fromkeys(ACTIVITIES, 0.0)
         self._taken = dict(self._total)
 
     @contextlib.contextmanager

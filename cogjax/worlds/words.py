@@ -1,4 +1,6 @@
-"""Words that the captions of all worlds need."""
+"""Languages and words that the captions of all worlds need."""
+
+LANGUAGES = ("en", "zh")
 
 
 def article(noun: str) -> str:

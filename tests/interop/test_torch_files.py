@@ -204,7 +204,7 @@ def test_nothing_is_called_and_the_name_is_said(tmp_path, attack, protocol):
         (text("posix") + text("system") + b"\x93", "posix.system"),
         (several(text("torch")) + text("x") + b"\x93", "damaged"),
         (b"(S'touch x'\niposix\nsystem\n", "instruction STRING"),
-        (b"}" + entries(build=b"N") + b"b" + b")R", "calls what is not"),
+        (b"}" + entries(build=b"N") + b"b" + b")R", "calls something else"),
         (name("torch", "FloatStorage") + b")R", "calls torch.FloatStorage"),
         (b")" + entries(x=b"N") + b"b", "sets attributes of a tuple"),
         (b"\x82\x01", "instruction EXT1"),

@@ -12,8 +12,9 @@ import numpy as np
 
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.worlds.shapes import dataset as shapes
-from cogjax.worlds.shapes.captions import LANGUAGES, Request, write
-from cogjax.worlds.shapes.oracle import UNKNOWN, Found, items_of, look
+from cogjax.worlds.shapes.captions import SceneRequest, write_caption
+from cogjax.worlds.shapes.oracle import UNKNOWN, Found, find_shapes, items_of
+from cogjax.worlds.words import LANGUAGES
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Prompt:
     """A caption of a request; task: one of `shapes.TASKS`."""
 
     task: str
-    request: Request
+    request: SceneRequest
     caption: str
     language: str
 
@@ -36,8 +37,11 @@ def make_prompts(n: int, seed: int = 0, unseen: bool = False) -> list[Prompt]:
     prompts = []
     for task in tasks:
         for index in range(max(n // len(tasks), 1)):
-            request, language = shapes.ask(task, rng, unseen), LANGUAGES[index % 2]
-            caption = write(request, language, rng)
+            request, language = (
+                shapes.sample_request(task, rng, unseen),
+                LANGUAGES[index % 2],
+            )
+            caption = write_caption(request, language, rng)
             prompts.append(Prompt(task, request, caption, language))
     return prompts
 
@@ -58,7 +62,7 @@ class Judged:
 
 def judge(prompts: Sequence[Prompt], images: np.ndarray) -> Judged:
     """Judges images uint8 [p, g, side, side, 3], 32 px or more a side."""
-    found = [[look(image) for image in row] for row in images]
+    found = [[find_shapes(image) for image in row] for row in images]
     right = [
         [shapes.satisfied(prompt.request, items_of(pieces)) for pieces in row]
         for prompt, row in zip(prompts, found, strict=True)

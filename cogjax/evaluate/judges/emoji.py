@@ -7,11 +7,12 @@ that name the style, half English, half Chinese.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cogjax.data.output import Progress
 from cogjax.data.records import Example, decode_image, open_split, read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.neighbours import concept_ranks, embed
@@ -19,9 +20,8 @@ from cogjax.evaluate.judges.style import StyleJudge, train_judge
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.metrics.psnr_ssim import psnr
 from cogjax.pipelines.tokens import TokensPipeline
+from cogjax.worlds.words import LANGUAGES
 
-Progress = Callable[[int, int, str], None]
-LANGUAGES = ("en", "zh")
 SPLITS = ("train", "pairs", "val")
 NUM_LABELS = 20
 _CHUNK = 8

@@ -16,12 +16,12 @@ from cogjax.evaluate.metrics.captions import bleu, meteor_exact, rouge_l, tokeni
 from cogjax.evaluate.metrics.cider import cider_d
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.worlds.shapes import dataset as shapes
-from cogjax.worlds.shapes.captions import Phrase, Request, read
+from cogjax.worlds.shapes.captions import Phrase, SceneRequest, read_caption
 from cogjax.worlds.shapes.questions import same_answer
 from cogjax.worlds.shapes.scenes import Scene
 
 
-def share(hits: Sequence[bool] | np.ndarray) -> dict:
+def share_of(hits: Sequence[bool] | np.ndarray) -> dict:
     """{"share", "interval", "count"} of a sequence of right and wrong."""
     hits = np.asarray(hits, bool)
     interval = [round(x, 4) for x in wilson(int(hits.sum()), hits.size)]
@@ -31,7 +31,7 @@ def share(hits: Sequence[bool] | np.ndarray) -> dict:
 
 def is_true(caption: str, scene: Scene) -> bool:
     """Whether the grammar has the caption and the scene satisfies it."""
-    request = read(caption)
+    request = read_caption(caption)
     return request is not None and shapes.satisfied(request, scene.items)
 
 
@@ -61,17 +61,18 @@ def caption_metrics(
     }
     if scenes is None:
         return metrics
-    stated = [read(caption) for caption in captions]
+    stated = [read_caption(caption) for caption in captions]
     true = [is_true(*pair) for pair in zip(captions, scenes, strict=True)]
     others = others or [()] * len(captions)
     same = [
-        request is not None and request in {read(text) for text in (*own, *more)}
+        request is not None
+        and request in {read_caption(text) for text in (*own, *more)}
         for request, own, more in zip(stated, references, others, strict=True)
     ]
     details = [len(_details(request)) for request in stated if request]
     return {
-        "true": share(true),
-        "graph": share(np.array(true) & np.array(same)),
+        "true": share_of(true),
+        "graph": share_of(np.array(true) & np.array(same)),
         "details": float(np.mean(details)) if details else 0.0,
         **metrics,
     }
@@ -102,7 +103,7 @@ def answer_metrics(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
         ],
         bool,
     )
-    metrics = {"overall": share(hits)}
+    metrics = {"overall": share_of(hits)}
     groups = {
         "kinds": [question.kind for question in asked],
         "languages": [question.language for question in asked],
@@ -110,11 +111,11 @@ def answer_metrics(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
     }
     for name, of in groups.items():
         names = sorted(set(of))
-        metrics[name] = {key: share(hits[np.array(of) == key]) for key in names}
+        metrics[name] = {key: share_of(hits[np.array(of) == key]) for key in names}
     return metrics
 
 
-def agreement(a: Request | None, b: Request | None) -> float:
+def agreement(a: SceneRequest | None, b: SceneRequest | None) -> float:
     """The share of what two requests both state that agrees, in [0, 1].
 
     Every kind of shape that either names, and its number; colour and size where both
@@ -144,7 +145,7 @@ def _attributes(one: Phrase, other: Phrase) -> list[bool]:
     return votes
 
 
-def _place(request: Request) -> Mapping:
+def _place(request: SceneRequest) -> Mapping:
     """{(kind of relation, its two shapes): which is first}, empty for none."""
     if request.relation is None:
         return {}
@@ -152,7 +153,7 @@ def _place(request: Request) -> Mapping:
     return {(request.relation, frozenset(order)): order}
 
 
-def _details(request: Request) -> list[str]:
+def _details(request: SceneRequest) -> list[str]:
     stated = [
         value
         for phrase in request.phrases

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from cogjax.evaluate.judges.compositional import Judged
-from cogjax.evaluate.judges.reading import agreement, is_true, share
+from cogjax.evaluate.judges.reading import agreement, is_true, share_of
 from cogjax.evaluate.metrics.captions import rouge_l, tokenise
 from cogjax.pipelines.reader import Search
-from cogjax.worlds.shapes.captions import read
+from cogjax.worlds.shapes.captions import read_caption
 from cogjax.worlds.shapes.scenes import Scene
 
 # Candidate captions are sampled as the model gives them, at temperature 1.
@@ -37,7 +37,10 @@ def image_signals(
     words = rouge_l(
         [tokenise(text) for text in captions], [[tokenise(text)] for text in asked]
     )
-    graph = [agreement(read(a), read(b)) for a, b in zip(asked, captions, strict=True)]
+    graph = [
+        agreement(read_caption(a), read_caption(b))
+        for a, b in zip(asked, captions, strict=True)
+    ]
     graph = np.array(graph).reshape(losses.shape)
     return {
         "caption loss": -losses.astype(np.float64),
@@ -54,10 +57,10 @@ def chosen(signals: Mapping[str, np.ndarray], right: np.ndarray) -> dict[str, di
     signals: [p, k], the first of the best is taken. right: bool [p, k].
     """
     rows = np.arange(len(right))
-    found = {"mean of all": share(right.ravel())}
+    found = {"mean of all": share_of(right.ravel())}
     for name, signal in signals.items():
-        found[name] = share(right[rows, signal.argmax(1)])
-    return found | {"any": share(right.any(1))}
+        found[name] = share_of(right[rows, signal.argmax(1)])
+    return found | {"any": share_of(right.any(1))}
 
 
 def text_round_trip(
@@ -88,9 +91,9 @@ def text_round_trip(
     graph = signals["round trip, graph"]
     return {
         "score": float(graph.mean()),
-        "consistent": share((graph == 1).ravel()),
-        "when right": share((graph == 1)[judged.right]),
-        "when wrong": share((graph == 1)[~judged.right]),
+        "consistent": share_of((graph == 1).ravel()),
+        "when right": share_of((graph == 1)[judged.right]),
+        "when wrong": share_of((graph == 1)[~judged.right]),
         "chosen": chosen(signals, judged.right),
     }
 

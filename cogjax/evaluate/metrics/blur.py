@@ -27,7 +27,7 @@ from cogjax.evaluate.metrics.result import MetricValue, Source
 
 RADII = (0, 1, 2, 4, 8)
 MODES = ("both", "reference")
-RULES = ("pil", "gaussian", "lafite")
+BLUR_RULES = ("pil", "gaussian", "lafite")
 
 
 def gaussian_blur(images: np.ndarray, radius: int, rule: str) -> np.ndarray:
@@ -36,10 +36,10 @@ def gaussian_blur(images: np.ndarray, radius: int, rule: str) -> np.ndarray:
     rule: of the docstring above. `pil` and `gaussian`, which is cut at 4 sigma, repeat
     the edges; `lafite` mirrors them as torchvision does. UserError for another rule.
     """
-    if rule not in RULES or radius < 0:
+    if rule not in BLUR_RULES or radius < 0:
         raise UserError(
             f"blur radius {radius} by rule {rule!r}: expected 0 or more and one of "
-            f"{', '.join(RULES)}"
+            f"{', '.join(BLUR_RULES)}"
         )
     check_images(images)
     if images.dtype != np.uint8:

@@ -99,7 +99,7 @@ def table(
     )
 
 
-def share(entry: Mapping) -> str:
+def share_cell(entry: Mapping) -> str:
     """ "0.812 [0.770, 0.848]" of {"share" or "overall", "interval"}."""
     value = entry["share"] if "share" in entry else entry["overall"]
     low, high = entry["interval"]

@@ -11,7 +11,7 @@ from cogjax.evaluate.report.html import (
     gallery,
     note,
     section,
-    share,
+    share_cell,
     table,
 )
 
@@ -58,7 +58,11 @@ def _captions(found: Mapping) -> list[list]:
             judged = ["", "", ""]
             if "true" in metrics:
                 details = f"{metrics['details']:.2f}"
-                judged = [share(metrics["true"]), share(metrics["graph"]), details]
+                judged = [
+                    share_cell(metrics["true"]),
+                    share_cell(metrics["graph"]),
+                    details,
+                ]
             words = [metrics[key] for key in _WORDS]
             rows.append(
                 [
@@ -72,10 +76,10 @@ def _captions(found: Mapping) -> list[list]:
 
 def _answers(found: Mapping) -> Markup:
     right, other = found["right"], found["another image"]
-    rows = [["all", right["overall"]["count"], *map(share, _pair(right, other))]]
+    rows = [["all", right["overall"]["count"], *map(share_cell, _pair(right, other))]]
     for group in ("kinds", "languages", "both"):
         for name, entry in right[group].items():
-            beside = share(entry), share(other[group][name])
+            beside = share_cell(entry), share_cell(other[group][name])
             rows.append([name or "unknown", entry["count"], *beside])
     head = ["questions", "number", "right [95 %]", "asked of another image"]
     return table(head, rows)
@@ -88,10 +92,11 @@ def _pair(right: Mapping, other: Mapping) -> tuple[Mapping, Mapping]:
 def _text_trip(found: Mapping) -> Markup:
     line = (
         f"Mean agreement of prompt and description {found['score']:.3f}; all that "
-        f"both say agrees: {share(found['consistent'])} of images, of right ones "
-        f"{share(found['when right'])}, of others {share(found['when wrong'])}."
+        f"both say agrees: {share_cell(found['consistent'])} of images, of right ones "
+        f"{share_cell(found['when right'])}, of others "
+        f"{share_cell(found['when wrong'])}."
     )
-    rows = [[name, share(entry)] for name, entry in found["chosen"].items()]
+    rows = [[name, share_cell(entry)] for name, entry in found["chosen"].items()]
     head = ["image chosen by", "right by the oracle [95 %]"]
     return section("text -> image -> text", note(line), table(head, rows))
 
@@ -100,8 +105,12 @@ def _image_trip(found: Mapping) -> Markup:
     parts = []
     for language, metrics in found.items():
         checks = [
-            [name, share(entry)] for name, entry in metrics.items() if name != "chosen"
+            [name, share_cell(entry)]
+            for name, entry in metrics.items()
+            if name != "chosen"
         ]
-        rows = [[f"caption by: {k}", share(v)] for k, v in metrics["chosen"].items()]
+        rows = [
+            [f"caption by: {k}", share_cell(v)] for k, v in metrics["chosen"].items()
+        ]
         parts.append(table([language, "share [95 %]"], checks + rows))
     return section("image -> text -> image", *parts)

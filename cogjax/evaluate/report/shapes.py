@@ -13,7 +13,7 @@ from cogjax.evaluate.report.html import (
     gallery,
     note,
     section,
-    share,
+    share_cell,
     table,
 )
 from cogjax.evaluate.report.plots import line_plot
@@ -43,7 +43,7 @@ def shapes_page(
     return parts
 
 
-def choose(
+def choose_images(
     judged: Judged, pixels: Callable[[int, int], np.ndarray], seed: int
 ) -> dict[str, list[GalleryImage]]:
     """Best, worst and random images, at most one of a prompt.
@@ -73,7 +73,7 @@ def choose(
     }
 
 
-def describe(pieces: Sequence[Found]) -> str:
+def in_words(pieces: Sequence[Found]) -> str:
     """The oracle's reading, such as "2 small red circle, 1 unknown"."""
     if not pieces:
         return "nothing"
@@ -98,7 +98,7 @@ def _spread(keys: np.ndarray, tasks: Sequence[str]) -> list[tuple[int, int]]:
 
 def _image(judged: Judged, p: int, i: int, pixels: np.ndarray) -> GalleryImage:
     right = bool(judged.right[p, i])
-    verdict = "right" if right else f"wrong: {describe(judged.found[p][i])}"
+    verdict = "right" if right else f"wrong: {in_words(judged.found[p][i])}"
     return GalleryImage(pixels, judged.prompts[p].caption, verdict, right)
 
 
@@ -114,10 +114,10 @@ def _scores(found: Mapping) -> Markup:
     columns["real renders"] = found["renders"]
     head = ["task", *columns, f"any of {score['images'] // score['prompts']}"]
     entries = list(columns.values())
-    rows = [["overall", *map(share, entries), f"{score['any']:.3f}"]]
+    rows = [["overall", *map(share_cell, entries), f"{score['any']:.3f}"]]
     for kind in ("tasks", "languages"):
         rows += [
-            [name, *(share(e[kind][name]) for e in entries), f"{entry['any']:.3f}"]
+            [name, *(share_cell(e[kind][name]) for e in entries), f"{entry['any']:.3f}"]
             for name, entry in score[kind].items()
         ]
     abstained = [f"{entry['abstained']:.3f}" for entry in entries]
@@ -137,14 +137,14 @@ def _checks(found: Mapping) -> list[Markup]:
     if second := found.get("second_judge"):
         lines.append(
             f"The same images by the second judge, a network trained on renders: "
-            f"{share(second)}; it agrees on {second['agrees']:.3f} of them."
+            f"{share_cell(second)}; it agrees on {second['agrees']:.3f} of them."
         )
     return [note(line) for line in lines]
 
 
 def _rerank(curve: Sequence[Mapping]) -> list[Markup]:
     rows = [
-        [entry["best_of"], entry["groups"], share(entry), f"{entry['any']:.3f}"]
+        [entry["best_of"], entry["groups"], share_cell(entry), f"{entry['any']:.3f}"]
         for entry in curve
     ]
     head = ["k", "groups a prompt", "lowest caption loss of k", "any of k"]
@@ -166,7 +166,7 @@ def _sweep(name: str, entries: Sequence[Mapping]) -> Markup:
     rows = [
         [
             f"{entry['value']:g}",
-            share(entry["score"]),
+            share_cell(entry["score"]),
             *(f"{entry['score']['tasks'][task]['share']:.3f}" for task in tasks),
         ]
         for entry in entries

@@ -17,7 +17,7 @@ import numpy as np
 
 from cogjax.errors import UserError
 from cogjax.evaluate.metrics.alignment import mean_caption_loss, r_precision
-from cogjax.evaluate.metrics.blur import RULES
+from cogjax.evaluate.metrics.blur import BLUR_RULES
 from cogjax.evaluate.metrics.result import MetricValue, Source
 from cogjax.evaluate.report.coco import coco_page
 from cogjax.evaluate.report.html import Markup
@@ -29,7 +29,7 @@ from cogjax.evaluate.suites.feature_metrics import (
     clip_metrics,
     distances,
 )
-from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
+from cogjax.evaluate.suites.run import Progress, generate_codes, score_captions
 from cogjax.worlds.coco import Captioned
 
 _BATCH = 64
@@ -79,7 +79,7 @@ class CocoSuite:
         names = ("file", "seed", "best_of", "guidance", "temperature", "distractors")
         lines = "\n".join(f"{c.path.name}\t{c.caption}" for c in self.captions)
         # As evaluations were begun that had no choice of the rule and no CLIP.
-        blur = self.blur[0] if self.blur[1] == RULES[0] else ", ".join(self.blur)
+        blur = self.blur[0] if self.blur[1] == BLUR_RULES[0] else ", ".join(self.blur)
         return {"n": len(self.captions), **{n: getattr(self, n) for n in names}} | {
             "blur_mode": blur,
             "extractor": self.extractor.id if self.extractor else None,
@@ -102,7 +102,7 @@ class CocoSuite:
             guidance=self.guidance,
             temperature=self.temperature,
         )
-        losses = caption_losses(model, texts, codes, progress=progress)
+        losses = score_captions(model, texts, codes, progress=progress)
         rows, best = np.arange(len(codes)), losses.argmin(1)
         codes, losses = codes[rows, best], losses[rows, best]
         real = self._real_losses(model, texts, progress)

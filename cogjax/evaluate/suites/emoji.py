@@ -14,7 +14,7 @@ from cogjax.data.images import encode_png
 from cogjax.data.records import read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges import emoji
-from cogjax.evaluate.report.html import Markup, image, note, section, share, table
+from cogjax.evaluate.report.html import Markup, image, note, section, share_cell, table
 from cogjax.evaluate.suites.cache import CachedModel
 from cogjax.evaluate.suites.run import Progress
 from cogjax.files import write_atomic
@@ -82,7 +82,7 @@ def _page(metrics: Mapping, png: bytes) -> list[Markup]:
         caption = f"{found['prompts']} prompts"
         parts.append(section(f"{title}: concept and style", table(head, rows, caption)))
     rows = [
-        [split, *map(share, metrics[f"captions_{split}"]["right_of_20"].values())]
+        [split, *map(share_cell, metrics[f"captions_{split}"]["right_of_20"].values())]
         for split in emoji.SPLITS
     ]
     head = ["split", *metrics["captions_train"]["right_of_20"]]
@@ -98,7 +98,7 @@ def _page(metrics: Mapping, png: bytes) -> list[Markup]:
 
 
 def _columns(found: Mapping, judge: str, which: str) -> list[str]:
-    return [share(found[key][judge][which]) for key in found if key != "prompts"]
+    return [share_cell(found[key][judge][which]) for key in found if key != "prompts"]
 
 
 def _manifest_digest(folder: str | os.PathLike) -> str:

@@ -1,21 +1,22 @@
 """Accuracy of the oracle, measured on renders of known scenes."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from cogjax.data.output import Progress
 from cogjax.evaluate.judges.checker import check
 from cogjax.evaluate.judges.compositional import judge, make_prompts, shuffled
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.worlds.shapes import dataset as shapes
-from cogjax.worlds.shapes.captions import LANGUAGES, read, write
-from cogjax.worlds.shapes.oracle import UNKNOWN, items_of, look, same_scene
+from cogjax.worlds.shapes.captions import read_caption, write_caption
+from cogjax.worlds.shapes.oracle import UNKNOWN, find_shapes, items_of, same_scene
 from cogjax.worlds.shapes.scenes import Item, Scene, render
+from cogjax.worlds.words import LANGUAGES
 
-Progress = Callable[[int, int, str], None]
 SIDE = 64
 SIDES = (32, 48, 128)
 
@@ -42,7 +43,7 @@ def evaluate_oracle(
     images = [render(scene, SIDE) for scene in scenes]
     total, damaged = 4 + len(DAMAGES) + len(SIDES), {}
     progress(0, total, "clean renders")
-    found = [look(image) for image in images]
+    found = [find_shapes(image) for image in images]
     exact = [same_scene(*pair) for pair in zip(scenes, found, strict=True)]
     progress(1, total, "captions")
     captions = _captions(scenes, rngs)
@@ -80,10 +81,12 @@ def _captions(scenes: Sequence[Scene], rngs) -> dict[str, float]:
     """
     right: dict[str, list[bool]] = {language: [] for language in LANGUAGES}
     for index, (scene, rng) in enumerate(zip(scenes, rngs, strict=True)):
-        asked = shapes.ask(shapes.TASKS[index % len(shapes.TASKS)], rng)
+        asked = shapes.sample_request(shapes.TASKS[index % len(shapes.TASKS)], rng)
         for language in LANGUAGES:
-            for request in (shapes.describe(scene, rng), asked):
-                right[language].append(read(write(request, language, rng)) == request)
+            for request in (shapes.request_of(scene, rng), asked):
+                right[language].append(
+                    read_caption(write_caption(request, language, rng)) == request
+                )
     shares = {language: float(np.mean(each)) for language, each in right.items()}
     return shares | {"all": float(np.mean(sum(right.values(), [])))}
 
@@ -112,7 +115,7 @@ def _shuffled(n: int, seed: int) -> dict:
 
 def _exact(scenes: Sequence[Scene], images: Sequence[np.ndarray]) -> dict:
     """Shares of scenes that are read exactly, and of those with an unknown piece."""
-    found = [look(image) for image in images]
+    found = [find_shapes(image) for image in images]
     exact = np.array([same_scene(*pair) for pair in zip(scenes, found, strict=True)])
     unsure = np.array(
         [any(piece.item.shape == UNKNOWN for piece in pieces) for pieces in found]

@@ -18,20 +18,26 @@ import numpy as np
 from cogjax.data.records import Example, decode_image, open_split, read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.compositional import make_prompts
-from cogjax.evaluate.judges.reading import Asked, answer_metrics, caption_metrics, share
+from cogjax.evaluate.judges.reading import (
+    Asked,
+    answer_metrics,
+    caption_metrics,
+    share_of,
+)
 from cogjax.evaluate.judges.round_trip import SAMPLED, caption_choice, text_round_trip
 from cogjax.evaluate.report.html import Markup
 from cogjax.evaluate.report.reading import reading_page
 from cogjax.evaluate.suites.cache import CachedModel
-from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
+from cogjax.evaluate.suites.run import Progress, generate_codes, score_captions
 from cogjax.evaluate.suites.shapes import LEAST_SIDE, judge_codes
 from cogjax.pipelines.checks import is_blank
 from cogjax.pipelines.reader import Search
 from cogjax.worlds.shapes import dataset as shapes
-from cogjax.worlds.shapes.captions import LANGUAGES, read, write
-from cogjax.worlds.shapes.oracle import items_of, look
+from cogjax.worlds.shapes.captions import read_caption, write_caption
+from cogjax.worlds.shapes.oracle import find_shapes, items_of
 from cogjax.worlds.shapes.questions import ask_all
 from cogjax.worlds.shapes.scenes import Scene
+from cogjax.worlds.words import LANGUAGES
 
 SPLITS = ("val", "unseen")
 _PART = 64  # rows of the network that are cached together
@@ -138,7 +144,7 @@ class ReadingSuite:
             label=label,
             progress=progress,
         )
-        losses = caption_losses(work.model, captions, codes, progress=progress)
+        losses = score_captions(work.model, captions, codes, progress=progress)
         judged = judge_codes(work.model, prompts, codes, "judging images", progress)
         return text_round_trip(judged, codes, losses, work.captions)
 
@@ -219,7 +225,7 @@ def _captions(work: _Work, images: _Images, beams: int, seed: int) -> dict:
         if images.scenes is not None:
             rng = np.random.default_rng([seed, LANGUAGES.index(language)])
             made["the grammar"] = [
-                write(shapes.describe(scene, rng), language, rng)
+                write_caption(shapes.request_of(scene, rng), language, rng)
                 for scene in images.scenes
             ]
         report[language] = {
@@ -270,8 +276,8 @@ def _image_trip(work: _Work, images: _Images, count: int, seed: int) -> dict:
         own = images.codes
         caption = work.captions(own, language, Search(), f"greedy {language}")
         again = work.model.generate(_prompts(caption), 1, seed)
-        seen = [items_of(look(image)) for image in again.pixels[:, 0]]
-        stated = [read(text) for text in caption]
+        seen = [items_of(find_shapes(image)) for image in again.pixels[:, 0]]
+        stated = [read_caption(text) for text in caption]
         follows = [
             request is not None and shapes.satisfied(request, items)
             for request, items in zip(stated, seen, strict=True)
@@ -297,8 +303,8 @@ def _image_trip(work: _Work, images: _Images, count: int, seed: int) -> dict:
             np.stack(image_losses, axis=1),
         )
         report[language] = {
-            "image is what the caption says": share(follows),
-            "image has the shapes and colours of the original": share(same),
+            "image is what the caption says": share_of(follows),
+            "image has the shapes and colours of the original": share_of(same),
             "chosen": chosen,
         }
     return report

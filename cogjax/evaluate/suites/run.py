@@ -6,16 +6,16 @@ A suite is a frozen dataclass whose fields are its settings. The model is wrappe
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from cogjax.data.output import Progress
 from cogjax.evaluate.report.html import Markup, page, section, table
 from cogjax.evaluate.suites.cache import CachedModel, open_folder
 from cogjax.files import write_atomic
 
-Progress = Callable[[int, int, str], None]
 # About as many images are cached together.
 _CHUNK = 64
 
@@ -100,7 +100,7 @@ def generate_codes(
     return np.concatenate(codes)[: len(prompts)]
 
 
-def caption_losses(
+def score_captions(
     model: CachedModel,
     prompts: Sequence[str],
     codes: np.ndarray,

@@ -25,9 +25,9 @@ from cogjax.evaluate.judges.compositional import (
 )
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.report.html import Markup
-from cogjax.evaluate.report.shapes import choose, shapes_page
+from cogjax.evaluate.report.shapes import choose_images, shapes_page
 from cogjax.evaluate.suites.cache import CachedModel
-from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
+from cogjax.evaluate.suites.run import Progress, generate_codes, score_captions
 from cogjax.worlds.shapes.dataset import sample_scene_for, satisfied
 from cogjax.worlds.shapes.scenes import render
 
@@ -108,14 +108,14 @@ class ShapesSuite:
             own = codes[:, : self.num_images]
             report["second_judge"] = second_judge(model, first, own, progress)
         if self.best_of:
-            losses = caption_losses(model, captions, codes, progress=progress)
+            losses = score_captions(model, captions, codes, progress=progress)
             report["rerank"] = rerank_curve(judged, losses, self.best_of)
         report |= _ceilings(
             model, prompts, self.seed, unseen, f"ceilings {name}", progress
         )
         report["confusion"] = confusion(first)
         report["prompts"] = _verdicts(first)
-        images = choose(
+        images = choose_images(
             first, lambda p, i: model.decode(codes[p, i][None])[0], self.seed
         )
         return report, images

@@ -41,7 +41,7 @@ _HELD_OUT = 0.04
 
 
 @dataclass(frozen=True)
-class Report:
+class EmojiReport:
     """A built set: counts by split and by style, and the images that failed."""
 
     manifest: Manifest
@@ -58,7 +58,7 @@ def build_emoji(
     npm_dir: str | os.PathLike | None = None,
     flags: bool = True,
     workers: int = 2,
-) -> Report:
+) -> EmojiReport:
     """Renders the styles and writes splits train, val and pairs.
 
     val: concepts held out whole. pairs: (concept, style) pairs held out whose concept
@@ -91,7 +91,7 @@ def build_emoji(
     with builder:
         manifest = _write(builder, rendered, wanted, tier, failed)
     counts = Counter(style for style, _, _ in rendered)
-    return Report(manifest, dict(sorted(counts.items())), failed)
+    return EmojiReport(manifest, dict(sorted(counts.items())), failed)
 
 
 def split_of(key: str, style: str, styles: Iterable[str]) -> str:

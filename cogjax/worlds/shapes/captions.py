@@ -1,7 +1,7 @@
 """Requests for images of shapes, in words and back, English and Chinese.
 
-A `Request` lists everything that must be there; a caption words it in one of many ways.
-The same tables and templates write captions and read them, so reading is exact.
+A `SceneRequest` lists everything that must be there; a caption words it in one of many
+ways. The same tables and templates write captions and read them, so reading is exact.
 """
 
 import functools
@@ -16,7 +16,6 @@ import numpy as np
 from cogjax.worlds.shapes.scenes import COLOURS
 from cogjax.worlds.words import article
 
-LANGUAGES = ("en", "zh")
 # Words for a thing, the first one the usual; English ones have a plural in s or es.
 SHAPE_WORDS = {
     "circle": (("circle", "disc"), ("圆形", "圆")),
@@ -61,7 +60,7 @@ class Phrase:
 
 
 @dataclass(frozen=True)
-class Request:
+class SceneRequest:
     """Phrases of different shapes, and nothing else in the image.
 
     relation: of the first of two single shapes to the second: "left", "above" or
@@ -126,7 +125,9 @@ _TEMPLATES = {
 }
 
 
-def write(request: Request, language: str, rng: np.random.Generator) -> str:
+def write_caption(
+    request: SceneRequest, language: str, rng: np.random.Generator
+) -> str:
     """One of the captions of a request in "en" or "zh", sampled by `rng`."""
     phrases = list(request.phrases)
     if request.relation is None:
@@ -137,7 +138,7 @@ def write(request: Request, language: str, rng: np.random.Generator) -> str:
     return pick(_PREFIXES[language], rng) + pick(templates, rng).format(**dict(named))
 
 
-def read(caption: str) -> Request | None:
+def read_caption(caption: str) -> SceneRequest | None:
     """The request that a caption of either language states, None if it is none.
 
     Wide and narrow punctuation are the same: text models write the latter for both.
@@ -152,7 +153,7 @@ def read(caption: str) -> Request | None:
                 if name in found.re.groupindex
             ]
             if len({phrase.shape for phrase in phrases}) == len(phrases):
-                return Request(tuple(phrases), relation)
+                return SceneRequest(tuple(phrases), relation)
     return None
 
 

@@ -17,7 +17,12 @@ import numpy as np
 from cogjax.data.images import encode_png
 from cogjax.data.output import Output
 from cogjax.data.records import Example, Manifest
-from cogjax.worlds.shapes.captions import LANGUAGES, Phrase, Request, pick, write
+from cogjax.worlds.shapes.captions import (
+    Phrase,
+    SceneRequest,
+    pick,
+    write_caption,
+)
 from cogjax.worlds.shapes.scenes import (
     COLOURS,
     GROUNDS,
@@ -39,6 +44,7 @@ from cogjax.worlds.shapes.splits import (
     MOST,
     held_out,
 )
+from cogjax.worlds.words import LANGUAGES
 
 Progress = Callable[[int, int, str], None]
 SPLITS = ("train", "val", "unseen")
@@ -52,7 +58,7 @@ _CLEAR = 0.55
 _NAMES, _HUES = tuple(SHAPES), tuple(COLOURS)
 
 
-def satisfied(request: Request, items: Sequence[Item]) -> bool:
+def satisfied(request: SceneRequest, items: Sequence[Item]) -> bool:
     """All or nothing: the phrases and the relation hold, and nothing else is there."""
     by_shape = {
         p.shape: [i for i in items if i.shape == p.shape] for p in request.phrases
@@ -84,7 +90,7 @@ def sample_scene(
             return scene
 
 
-def sample_scene_for(request: Request, rng: np.random.Generator) -> Scene:
+def sample_scene_for(request: SceneRequest, rng: np.random.Generator) -> Scene:
     """A scene that satisfies a request; attributes that it leaves open are sampled."""
     while True:
         groups = []
@@ -100,7 +106,7 @@ def sample_scene_for(request: Request, rng: np.random.Generator) -> Scene:
             return scene
 
 
-def describe(scene: Scene, rng: np.random.Generator) -> Request:
+def request_of(scene: Scene, rng: np.random.Generator) -> SceneRequest:
     """One of the requests that a scene satisfies; it states no held-out relation."""
     kinds = {item.shape: item for item in scene.items}
     counts = Counter(item.shape for item in scene.items)
@@ -120,10 +126,12 @@ def describe(scene: Scene, rng: np.random.Generator) -> Request:
         others = [hue for hue in _HUES if hue != item.colour]
         wrong = pick(others, rng)
         phrases = [Phrase(counts[item.shape], item.shape, None, None, wrong)]
-    return Request(tuple(phrases), relation)
+    return SceneRequest(tuple(phrases), relation)
 
 
-def ask(task: str, rng: np.random.Generator, unseen: bool = False) -> Request:
+def sample_request(
+    task: str, rng: np.random.Generator, unseen: bool = False
+) -> SceneRequest:
     """A request of one of TASKS; `unseen` ones, of UNSEEN_TASKS, are held out."""
     while True:
         request = _ASKED[task](rng)
@@ -150,7 +158,7 @@ def example(
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     scene = sample_scene(rng, split == "unseen", easy)
     captions = tuple(
-        (language, write(describe(scene, rng), language, rng))
+        (language, write_caption(request_of(scene, rng), language, rng))
         for language in LANGUAGES
         for _ in range(CAPTIONS)
     )
@@ -283,31 +291,35 @@ def _two(rng) -> list[str]:
     return [str(shape) for shape in rng.permutation(_NAMES)[:2]]
 
 
-def _ask_binding(rng) -> Request:
+def _ask_binding(rng) -> SceneRequest:
     hues = [str(hue) for hue in rng.permutation(_HUES)[:2]]
     named = zip(_two(rng), hues, strict=True)
-    return Request(tuple(Phrase(1, shape, hue) for shape, hue in named))
+    return SceneRequest(tuple(Phrase(1, shape, hue) for shape, hue in named))
 
 
-def _ask_size(rng) -> Request:
+def _ask_size(rng) -> SceneRequest:
     if rng.random() < 0.5:
-        return Request((Phrase(1, pick(_NAMES, rng), None, pick(list(RADII), rng)),))
-    return Request(tuple(Phrase(1, shape) for shape in _two(rng)), "larger")
+        return SceneRequest(
+            (Phrase(1, pick(_NAMES, rng), None, pick(list(RADII), rng)),)
+        )
+    return SceneRequest(tuple(Phrase(1, shape) for shape in _two(rng)), "larger")
 
 
-_ASKED: dict[str, Callable[[np.random.Generator], Request]] = {
-    "single": lambda rng: Request((Phrase(1, pick(_NAMES, rng)),)),
-    "two": lambda rng: Request(tuple(Phrase(1, shape) for shape in _two(rng))),
-    "counting": lambda rng: Request(
+_ASKED: dict[str, Callable[[np.random.Generator], SceneRequest]] = {
+    "single": lambda rng: SceneRequest((Phrase(1, pick(_NAMES, rng)),)),
+    "two": lambda rng: SceneRequest(tuple(Phrase(1, shape) for shape in _two(rng))),
+    "counting": lambda rng: SceneRequest(
         (Phrase(int(rng.integers(2, MOST + 1)), pick(_NAMES, rng)),)
     ),
-    "colour": lambda rng: Request((Phrase(1, pick(_NAMES, rng), pick(_HUES, rng)),)),
-    "position": lambda rng: Request(
+    "colour": lambda rng: SceneRequest(
+        (Phrase(1, pick(_NAMES, rng), pick(_HUES, rng)),)
+    ),
+    "position": lambda rng: SceneRequest(
         tuple(Phrase(1, shape) for shape in _two(rng)), pick(("left", "above"), rng)
     ),
     "binding": _ask_binding,
     "size": _ask_size,
-    "negation": lambda rng: Request(
+    "negation": lambda rng: SceneRequest(
         (Phrase(1, pick(_NAMES, rng), not_colour=pick(_HUES, rng)),)
     ),
 }

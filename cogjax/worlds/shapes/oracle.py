@@ -52,7 +52,7 @@ class Found:
     agreement: float
 
 
-def look(image: np.ndarray) -> list[Found]:
+def find_shapes(image: np.ndarray) -> list[Found]:
     """All shapes of an image uint8 [side, side, 3], 32 px or more a side."""
     pixels = image.astype(float)
     apart = np.sqrt(_square_distance(pixels, _LIGHT).min(-1))

@@ -14,7 +14,6 @@ import numpy as np
 
 from cogjax.worlds.shapes.captions import (
     COLOUR_WORDS,
-    LANGUAGES,
     NUMBER_WORDS,
     SHAPE_WORDS,
     SIZE_WORDS,
@@ -23,9 +22,9 @@ from cogjax.worlds.shapes.captions import (
 )
 from cogjax.worlds.shapes.scenes import COLOURS, SHAPES, Item, Scene, relations
 from cogjax.worlds.shapes.splits import HELD_COLOURS, HELD_COUNTS, HELD_RELATIONS, MOST
-from cogjax.worlds.words import article
+from cogjax.worlds.words import LANGUAGES, article
 
-KINDS = ("count", "colour", "shape", "where", "yes-no")
+QUESTION_KINDS = ("count", "colour", "shape", "where", "yes-no")
 # How far from the middle, in shares of the side, a corner begins.
 CORNER = 0.125
 _PLACES = {
@@ -75,7 +74,7 @@ _ASK = {
 
 @dataclass(frozen=True)
 class Question:
-    """kind: of KINDS. language: "en" or "zh". answer: as the grammar words it."""
+    """kind: of QUESTION_KINDS. language: "en" or "zh". answer: by the grammar."""
 
     kind: str
     language: str
@@ -93,7 +92,9 @@ def ask(
 
 def ask_all(scene: Scene, rng: np.random.Generator) -> list[Question]:
     """One question of each kind and language that the scene decides."""
-    asked = [ask(kind, scene, word, rng) for kind in KINDS for word in LANGUAGES]
+    asked = [
+        ask(kind, scene, word, rng) for kind in QUESTION_KINDS for word in LANGUAGES
+    ]
     return [question for question in asked if question]
 
 

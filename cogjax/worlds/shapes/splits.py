@@ -5,7 +5,7 @@
 
 import itertools
 
-from cogjax.worlds.shapes.captions import Request
+from cogjax.worlds.shapes.captions import SceneRequest
 from cogjax.worlds.shapes.scenes import COLOURS, SHAPES
 
 # Most shapes in a scene.
@@ -22,7 +22,7 @@ HELD_RELATIONS = {
 }
 
 
-def held_out(request: Request) -> bool:
+def held_out(request: SceneRequest) -> bool:
     """Whether a request states a combination that `train` never shows or states."""
     pairs = {(phrase.shape, phrase.colour) for phrase in request.phrases}
     counts = {(phrase.shape, phrase.count) for phrase in request.phrases}

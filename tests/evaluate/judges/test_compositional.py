@@ -8,7 +8,7 @@ import pytest
 from cogjax.evaluate.judges import compositional
 from cogjax.evaluate.judges.compositional import Prompt, judge, make_prompts, summary
 from cogjax.worlds.shapes import dataset as shapes
-from cogjax.worlds.shapes.captions import Phrase, Request, read
+from cogjax.worlds.shapes.captions import Phrase, SceneRequest, read_caption
 from cogjax.worlds.shapes.scenes import Item, Scene, render
 
 
@@ -26,7 +26,7 @@ def test_prompts():
     assert prompts == make_prompts(80, seed=1) != make_prompts(80, seed=2)
     assert [sum(p.task == t for p in prompts) for t in shapes.TASKS] == [10] * 8
     assert sum(p.language == "zh" for p in prompts) == 40
-    assert all(read(p.caption) == p.request for p in prompts)
+    assert all(read_caption(p.caption) == p.request for p in prompts)
     unseen = make_prompts(40, unseen=True)
     assert {p.task for p in unseen} == set(shapes.UNSEEN_TASKS)
     assert all(shapes.held_out(p.request) for p in unseen)
@@ -55,8 +55,8 @@ def test_captions_of_others_are_chance(judged):
 def test_the_mean_is_over_tasks_not_pictures():
     red = Item("circle", "red", 0.5, 0.5, 0.17)
     good, bad = render(Scene((red,)), 64), render(Scene(()), 64)
-    single = Prompt("single", Request((Phrase(1, "circle"),)), "a circle", "en")
-    colour = Prompt("colour", Request((Phrase(1, "circle", "red"),)), "...", "zh")
+    single = Prompt("single", SceneRequest((Phrase(1, "circle"),)), "a circle", "en")
+    colour = Prompt("colour", SceneRequest((Phrase(1, "circle", "red"),)), "...", "zh")
     pictures = np.stack([good, bad, bad, good])[:, None]
     report = summary(judge([single, single, single, colour], pictures))
     assert report["overall"] == pytest.approx((1 / 3 + 1) / 2)
@@ -66,7 +66,7 @@ def test_confusion_and_abstention():
     star = Item("star", "blue", 0.5, 0.5, 0.17)
     bar = render(Scene(()), 64).copy()
     bar[30:33, 5:60] = (30, 150, 50)
-    prompt = Prompt("colour", Request((Phrase(1, "circle", "red"),)), "", "en")
+    prompt = Prompt("colour", SceneRequest((Phrase(1, "circle", "red"),)), "", "en")
     judged = judge([prompt], np.stack([render(Scene((star,)), 64), bar])[None])
     tables = compositional.confusion(judged)
     assert tables["shape"]["circle"] == {"star": 1, "unknown": 1}

@@ -12,7 +12,7 @@ from cogjax.evaluate.judges.reading import (
     right_answer,
 )
 from cogjax.evaluate.judges.round_trip import caption_choice, chosen, image_signals
-from cogjax.worlds.shapes.captions import Phrase, Request, read
+from cogjax.worlds.shapes.captions import Phrase, SceneRequest, read_caption
 from cogjax.worlds.shapes.scenes import Item, Scene
 
 SMALL, LARGE = 0.09, 0.17
@@ -98,12 +98,12 @@ def test_answers_by_kind_and_language():
     ],
 )
 def test_agreement(a, b, want):
-    assert agreement(read(a), read(b)) == pytest.approx(want)
-    assert agreement(read(b), read(a)) == pytest.approx(want)
+    assert agreement(read_caption(a), read_caption(b)) == pytest.approx(want)
+    assert agreement(read_caption(b), read_caption(a)) == pytest.approx(want)
 
 
 def test_agreement_of_requests_beyond_captions():
-    request = Request((Phrase(2, "star", "red", "small"),))
+    request = SceneRequest((Phrase(2, "star", "red", "small"),))
     assert agreement(request, request) == 1
 
 

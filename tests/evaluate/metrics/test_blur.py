@@ -4,8 +4,8 @@ from PIL import Image, ImageFilter
 
 from cogjax.errors import UserError
 from cogjax.evaluate.metrics.blur import (
+    BLUR_RULES,
     RADII,
-    RULES,
     blur_matrix,
     blurred_fid,
     gaussian_blur,
@@ -55,7 +55,7 @@ def test_sigmas_of_the_rules():
     np.testing.assert_allclose(blur_matrix(9, 1, "lafite")[0, 1], 2 * expected[0], 1e-3)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", BLUR_RULES)
 def test_nothing_and_everything(rule):
     np.testing.assert_array_equal(gaussian_blur(IMAGES, 0, rule), IMAGES)
     for level in (0, 77, 255):

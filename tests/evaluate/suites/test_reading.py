@@ -13,8 +13,8 @@ from cogjax.errors import UserError
 from cogjax.evaluate.suites.reading import ReadingSuite
 from cogjax.evaluate.suites.run import run
 from cogjax.worlds.shapes import dataset as shapes
-from cogjax.worlds.shapes.captions import read, write
-from cogjax.worlds.shapes.oracle import items_of, look
+from cogjax.worlds.shapes.captions import read_caption, write_caption
+from cogjax.worlds.shapes.oracle import find_shapes, items_of
 from cogjax.worlds.shapes.scenes import Scene
 
 IDENTITY = {"model_digest": "abc", "weights": "float32"}
@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 def scene_of(data):
     """What the oracle sees of a picture that is shown again and again."""
     pixels = np.frombuffer(data, np.uint8).reshape(64, 64, 3)
-    return Scene(tuple(items_of(look(pixels))))
+    return Scene(tuple(items_of(find_shapes(pixels))))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def reader(painter):
         asked = 0
 
         def _paint(self, text, i, seed, guidance):
-            readable = i in self.right and read(text) is not None
+            readable = i in self.right and read_caption(text) is not None
             return super()._paint(text, i if readable else -1, seed, guidance)
 
         def caption_codes(self, codes, language, search):
@@ -60,8 +60,8 @@ def reader(painter):
                 if not scene.items or (i % 3 == 2 and not search.rerank):
                     told.append("nothing")
                     continue
-                request = shapes.describe(scene, rng)
-                told.append(write(request, language, rng))
+                request = shapes.request_of(scene, rng)
+                told.append(write_caption(request, language, rng))
             self.calls.append(("captions", len(codes)))
             return told
 

@@ -12,7 +12,7 @@ from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.suites import run as runner
 from cogjax.evaluate.suites.run import run
 from cogjax.evaluate.suites.shapes import ShapesSuite, rerank_curve, scores
-from cogjax.worlds.shapes.oracle import items_of, look
+from cogjax.worlds.shapes.oracle import find_shapes, items_of
 
 SUITE = ShapesSuite(n=16, num_images=3, best_of=4, sweep_prompts=8)
 SMALL = ShapesSuite(n=8, num_images=2, best_of=2, sweep_prompts=8)
@@ -117,7 +117,9 @@ def test_small_pictures_are_refused_before_work(painter, tmp_path):
 def test_a_second_judge_of_64_px(painter, monkeypatch):
     checker = ModuleType("cogjax.evaluate.judges.checker")
     # Sees what is there, but never more than two things.
-    checker.check = lambda images: [items_of(look(image))[:2] for image in images]
+    checker.check = lambda images: [
+        items_of(find_shapes(image))[:2] for image in images
+    ]
     monkeypatch.setitem(sys.modules, "cogjax.evaluate.judges.checker", checker)
     seen = evaluate(painter(image_size=64), SMALL)["seen"]
     second = seen["second_judge"]

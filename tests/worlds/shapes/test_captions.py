@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 
-from cogjax.worlds.shapes import captions as shape_captions
-from cogjax.worlds.shapes.captions import Phrase, Request, read, write
+from cogjax.worlds.shapes.captions import (
+    Phrase,
+    SceneRequest,
+    read_caption,
+    write_caption,
+)
 from cogjax.worlds.shapes.scenes import COLOURS, SHAPES
+from cogjax.worlds.words import LANGUAGES
 
 
 def random_request(rng):
@@ -21,48 +26,51 @@ def random_request(rng):
         hues = {"not_colour": hue} if rng.random() < 0.2 else {"colour": hue}
         count = 1 if relation else int(rng.integers(1, 7))
         phrases.append(Phrase(count, str(shape), size=size, **hues))
-    return Request(tuple(phrases), relation)
+    return SceneRequest(tuple(phrases), relation)
 
 
-@pytest.mark.parametrize("language", shape_captions.LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_everything_reads_back(language):
     rng = np.random.default_rng(0)
     for _ in range(1500):
         request = random_request(rng)
-        text = write(request, language, rng)
-        assert read(text) == request, text
+        text = write_caption(request, language, rng)
+        assert read_caption(text) == request, text
 
 
 @pytest.mark.parametrize(
     ("text", "request_"),
     [
-        ("a red circle", Request((Phrase(1, "circle", "red"),))),
-        ("An image with an orange disc.", Request((Phrase(1, "circle", "orange"),))),
-        ("three little crosses", Request((Phrase(3, "cross", size="small"),))),
+        ("a red circle", SceneRequest((Phrase(1, "circle", "red"),))),
+        (
+            "An image with an orange disc.",
+            SceneRequest((Phrase(1, "circle", "orange"),)),
+        ),
+        ("three little crosses", SceneRequest((Phrase(3, "cross", size="small"),))),
         (
             "two stars that are not green",
-            Request((Phrase(2, "star", not_colour="green"),)),
+            SceneRequest((Phrase(2, "star", not_colour="green"),)),
         ),
         (
             "a ring to the right of a blue heart",
-            Request((Phrase(1, "heart", "blue"), Phrase(1, "ring")), "left"),
+            SceneRequest((Phrase(1, "heart", "blue"), Phrase(1, "ring")), "left"),
         ),
         (
             "a square smaller than a star",
-            Request((Phrase(1, "star"), Phrase(1, "square")), "larger"),
+            SceneRequest((Phrase(1, "star"), Phrase(1, "square")), "larger"),
         ),
         (
             "图中有两个红色小圆形和一个菱形",
-            Request((Phrase(2, "circle", "red", "small"), Phrase(1, "diamond"))),
+            SceneRequest((Phrase(2, "circle", "red", "small"), Phrase(1, "diamond"))),
         ),
         (
             "一个爱心在一个圆环的下方",
-            Request((Phrase(1, "ring"), Phrase(1, "heart")), "above"),
+            SceneRequest((Phrase(1, "ring"), Phrase(1, "heart")), "above"),
         ),
     ],
 )
 def test_known_captions(text, request_):
-    assert read(text) == request_
+    assert read_caption(text) == request_
 
 
 @pytest.mark.parametrize(
@@ -80,13 +88,13 @@ def test_known_captions(text, request_):
     ],
 )
 def test_what_is_no_caption(text):
-    assert read(text) is None
+    assert read_caption(text) is None
 
 
 def test_order_means_nothing_without_a_relation():
     one, two = Phrase(1, "star"), Phrase(2, "ring", "red")
-    assert Request((one, two)) == Request((two, one))
-    assert Request((one, two), "left") != Request((two, one), "left")
+    assert SceneRequest((one, two)) == SceneRequest((two, one))
+    assert SceneRequest((one, two), "left") != SceneRequest((two, one), "left")
 
 
 def test_wide_and_narrow_punctuation_are_the_same():
@@ -95,4 +103,4 @@ def test_wide_and_narrow_punctuation_are_the_same():
         "一张图，上面有左边一个圆形，右边一个爱心",
         "一张图,上面有左边一个圆形,右边一个爱心",
     )
-    assert read(wide) == read(narrow) is not None
+    assert read_caption(wide) == read_caption(narrow) is not None

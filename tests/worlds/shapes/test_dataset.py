@@ -12,7 +12,7 @@ from cogjax.data.output import Output
 from cogjax.errors import UserError
 from cogjax.worlds.shapes import dataset as shapes
 from cogjax.worlds.shapes import splits
-from cogjax.worlds.shapes.captions import Phrase, Request, read
+from cogjax.worlds.shapes.captions import Phrase, SceneRequest, read_caption
 from cogjax.worlds.shapes.scenes import COLOURS, RADII, SHAPES, Item, Scene
 
 SHOWN = range(60)
@@ -32,12 +32,14 @@ def test_captions_are_true(examples, split):
     for example in examples[split]:
         assert len(example.captions) == 2 * shapes.CAPTIONS
         for _, text in example.captions:
-            assert shapes.satisfied(read(text), scene(example).items), text
+            assert shapes.satisfied(read_caption(text), scene(example).items), text
 
 
 def test_held_out_is_never_shown_or_stated(examples):
     for example in examples["train"] + examples["val"]:
-        assert not any(shapes.held_out(read(text)) for _, text in example.captions)
+        assert not any(
+            shapes.held_out(read_caption(text)) for _, text in example.captions
+        )
         assert not held(scene(example))
     assert all(held(scene(example)) for example in examples["unseen"])
 
@@ -88,7 +90,7 @@ def test_the_easy_world_is_a_part_of_the_whole():
             for item in scene(example).items
         )
         assert all(
-            shapes.satisfied(read(text), scene(example).items)
+            shapes.satisfied(read_caption(text), scene(example).items)
             for _, text in example.captions
         )
     textures = {
@@ -104,27 +106,27 @@ BLUE = Item("star", "blue", 0.75, 0.5, RADII["large"])
 @pytest.mark.parametrize(
     ("request_", "right"),
     [
-        (Request((Phrase(1, "circle"), Phrase(1, "star"))), True),
-        (Request((Phrase(1, "circle", "red"), Phrase(1, "star", "blue"))), True),
+        (SceneRequest((Phrase(1, "circle"), Phrase(1, "star"))), True),
+        (SceneRequest((Phrase(1, "circle", "red"), Phrase(1, "star", "blue"))), True),
         # Bound the wrong way round.
-        (Request((Phrase(1, "circle", "blue"), Phrase(1, "star", "red"))), False),
+        (SceneRequest((Phrase(1, "circle", "blue"), Phrase(1, "star", "red"))), False),
         # Nothing else may be there.
-        (Request((Phrase(1, "circle"),)), False),
-        (Request((Phrase(2, "circle"), Phrase(1, "star"))), False),
-        (Request((Phrase(1, "circle"), Phrase(1, "star")), "left"), True),
-        (Request((Phrase(1, "star"), Phrase(1, "circle")), "left"), False),
-        (Request((Phrase(1, "circle"), Phrase(1, "star")), "above"), False),
-        (Request((Phrase(1, "star"), Phrase(1, "circle")), "larger"), True),
-        (Request((Phrase(1, "circle"), Phrase(1, "star")), "larger"), False),
+        (SceneRequest((Phrase(1, "circle"),)), False),
+        (SceneRequest((Phrase(2, "circle"), Phrase(1, "star"))), False),
+        (SceneRequest((Phrase(1, "circle"), Phrase(1, "star")), "left"), True),
+        (SceneRequest((Phrase(1, "star"), Phrase(1, "circle")), "left"), False),
+        (SceneRequest((Phrase(1, "circle"), Phrase(1, "star")), "above"), False),
+        (SceneRequest((Phrase(1, "star"), Phrase(1, "circle")), "larger"), True),
+        (SceneRequest((Phrase(1, "circle"), Phrase(1, "star")), "larger"), False),
         (
-            Request((Phrase(1, "circle", not_colour="red"), Phrase(1, "star"))),
+            SceneRequest((Phrase(1, "circle", not_colour="red"), Phrase(1, "star"))),
             False,
         ),
         (
-            Request((Phrase(1, "circle", not_colour="blue"), Phrase(1, "star"))),
+            SceneRequest((Phrase(1, "circle", not_colour="blue"), Phrase(1, "star"))),
             True,
         ),
-        (Request((Phrase(1, "circle", size="large"), Phrase(1, "star"))), False),
+        (SceneRequest((Phrase(1, "circle", size="large"), Phrase(1, "star"))), False),
     ],
 )
 def test_all_or_nothing(request_, right):
@@ -136,7 +138,7 @@ def test_tasks_ask_for_what_can_be_drawn(task):
     rng = np.random.default_rng(0)
     for unseen in (False, True)[: 1 + (task in shapes.UNSEEN_TASKS)]:
         for _ in range(10):
-            request = shapes.ask(task, rng, unseen)
+            request = shapes.sample_request(task, rng, unseen)
             assert shapes.held_out(request) == unseen
             drawn = shapes.sample_scene_for(request, rng)
             assert shapes.satisfied(request, drawn.items)
@@ -144,7 +146,7 @@ def test_tasks_ask_for_what_can_be_drawn(task):
 
 def test_describe_says_something_of_every_kind():
     rng = np.random.default_rng(0)
-    said = [shapes.describe(shapes.sample_scene(rng), rng) for _ in range(400)]
+    said = [shapes.request_of(shapes.sample_scene(rng), rng) for _ in range(400)]
     phrases = [phrase for request in said for phrase in request.phrases]
     assert {"left", "above", "larger", None} == {request.relation for request in said}
     assert {phrase.count for phrase in phrases} == set(range(1, splits.MOST + 1))

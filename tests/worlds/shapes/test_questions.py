@@ -7,7 +7,7 @@ import pytest
 
 from cogjax.worlds.shapes.captions import COLOUR_WORDS, SHAPE_WORDS, plural
 from cogjax.worlds.shapes.dataset import sample_scene
-from cogjax.worlds.shapes.questions import KINDS, ask, ask_all, same_answer
+from cogjax.worlds.shapes.questions import QUESTION_KINDS, ask, ask_all, same_answer
 from cogjax.worlds.shapes.scenes import COLOURS, Item, Scene, relations
 from cogjax.worlds.shapes.splits import HELD_COLOURS, HELD_COUNTS
 
@@ -78,7 +78,7 @@ def answered(question, items):
     return "yes" if truth(text, items) else "no"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUESTION_KINDS)
 def test_answers_are_what_the_scene_shows(kind):
     number = 0
     for i, scene in enumerate(SCENES):
@@ -92,7 +92,7 @@ def test_answers_are_what_the_scene_shows(kind):
     assert number > 100
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUESTION_KINDS)
 def test_both_languages_ask_the_same(kind):
     """The same draws: a Chinese answer is right because the English one is."""
     for i, scene in enumerate(SCENES):
@@ -115,7 +115,7 @@ def test_both_languages_ask_the_same(kind):
 
 
 def test_yes_and_no_are_even_and_all_kinds_vary():
-    answers = {kind: [] for kind in KINDS}
+    answers = {kind: [] for kind in QUESTION_KINDS}
     for i, scene in enumerate(SCENES):
         for question in ask_all(scene, np.random.default_rng(i)):
             if question.language == "en":
