@@ -42,7 +42,7 @@ IDS = OutputIds(ALLOWED, end=STOP)
 
 @pytest.fixture(scope="module")
 def weights():
-    return random_params(LM, seed=3)
+    return random_params(LM, seed=24)
 
 
 def read(params, prompts, beams):
@@ -108,6 +108,10 @@ def test_enough_beams_find_the_best_of_all_texts(params, nine, everything, penal
     scores = logp / np.array([len(text) for text in texts]) ** penalty
     tokens, got = search(params, nine, 9, penalty)
     np.testing.assert_allclose(got[:, 0], scores.max(1), rtol=1e-5)
+    # Alone a prompt has nobody who keeps the search going.
+    for i, prompt in enumerate(PROMPTS):
+        _, its = search(params, read(params, [prompt] * 3, 9), 9, penalty)
+        np.testing.assert_allclose(its[0, 0], scores[i].max(), rtol=1e-5)
     for row, best in zip(tokens[:, 0], scores.argmax(1), strict=True):
         want = [*texts[best], *[STOP] * LENGTH][:LENGTH]
         np.testing.assert_array_equal(row, want)
