@@ -1,5 +1,6 @@
 """Plans: the estimate here, the compiled one where libtpu is installed."""
 
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -45,10 +46,16 @@ def load(step, *words):
     return configs.load(path(step), list(words))
 
 
+@functools.cache
+def estimate(step):
+    """The report of a paper's step on v5p:4x4x8."""
+    return planning.plan(load(step), "v5p:4x4x8", estimate=True)
+
+
 @pytest.mark.parametrize("family", STEPS)
 def test_papers_fit_and_their_flops_agree(family):
     """The closed form against the trace: within 5 %."""
-    report = planning.plan(load(family), "v5p:4x4x8", estimate=True)
+    report = estimate(family)
     assert report.parameters == pytest.approx(STEPS[family], rel=0.01)
     assert report.fits and report.how == "estimated" and report.chips == 128
     assert report.counted_flops == pytest.approx(report.flops, rel=0.05)
@@ -81,7 +88,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("family", FIGURES)
 def test_figures_of_one_direction_stay(family):
-    report = planning.plan(load(family), "v5p:4x4x8", estimate=True)
+    report = estimate(family)
     assert {name: getattr(report, name) for name in FIGURES[family]} == FIGURES[family]
 
 

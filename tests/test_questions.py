@@ -28,7 +28,8 @@ COLOURS = {"red": (250, 20, 20), "blue": (20, 20, 250)}
 def start(nano_folder, tmp_path_factory):
     """Folder of a two-way model with random weights that reads texts of 4 pieces."""
     there = model_folder.load(nano_folder)
-    short = dataclasses.replace(ernie_vilg.TRANSFORMERS["nano"], text_len=4)
+    nano = ernie_vilg.TRANSFORMERS["nano"]
+    short = dataclasses.replace(nano, text_len=4, depth=1)
     sizes = there["tokenizer"].config, there.text.size
     layout = ernie_vilg.make_layout(*sizes, short)
     network = ernie_vilg.make_transformer(short, layout)
@@ -71,6 +72,7 @@ def settings(nano_data, nano_folder, start, asked, **more):
         "data.text": nano_folder / "text.model",
         "data.weights": start,
         "eval.batches": 0,
+        "model.depth": 1,
         "sample.prompts": "()",
         "train.batch_size": 8,
         "train.steps": 2,

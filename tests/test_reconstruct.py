@@ -30,6 +30,7 @@ def settings(data, folder, **values):
         "data__tokenizer": folder,
         "data__text": folder / "text.model",
         "train__steps": 2,
+        "model__depth": 1,
     }
     words = [f"--config.{k.replace('__', '.')}={v}" for k, v in values.items()]
     return config.load("experiments/ernie_vilg/end_to_end.py:end_to_end,nano", words)

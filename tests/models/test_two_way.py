@@ -1,6 +1,7 @@
 """One set of parameters in both directions, against dense masks through all layers."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -42,19 +43,27 @@ CONFIGS = {
     "full": network(()),
 }
 RNG = np.random.default_rng(0)
-IDS = jnp.asarray(RNG.integers(0, 128, (2, NUM_TEXT + NUM_IMAGE)))
-TEXT, IMAGE = jnp.arange(NUM_TEXT), NUM_TEXT + jnp.arange(NUM_IMAGE)
-TO_IMAGE = jnp.broadcast_to(jnp.concatenate([TEXT, IMAGE]), IDS.shape)
-TO_TEXT = jnp.broadcast_to(jnp.concatenate([IMAGE, TEXT]), IDS.shape)
+IDS = RNG.integers(0, 128, (2, NUM_TEXT + NUM_IMAGE)).astype(np.int32)
+TEXT, IMAGE = np.arange(NUM_TEXT), NUM_TEXT + np.arange(NUM_IMAGE)
+TO_IMAGE = np.broadcast_to(np.concatenate([TEXT, IMAGE]), IDS.shape)
+TO_TEXT = np.broadcast_to(np.concatenate([IMAGE, TEXT]), IDS.shape)
 PADDING = np.arange(NUM_TEXT + NUM_IMAGE) < np.array([[0], [3]])
-VISIBLE = jnp.asarray(~PADDING[:, :NUM_TEXT])
+VISIBLE = ~PADDING[:, :NUM_TEXT]
+
+
+@functools.cache
+def jitted(config):
+    """The network of a config, which several tests run."""
+    return jax.jit(ImageLM(config).apply)
 
 
 @pytest.fixture(scope="module")
 def params():
     start = jax.jit(ImageLM(CONFIGS["own"]).init)(jax.random.key(0), IDS, TO_IMAGE)
-    rng = np.random.default_rng(1)
-    return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), start["params"])
+    start, rng = jax.device_get(start["params"]), np.random.default_rng(1)
+    return jax.tree.map(
+        lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32), start
+    )
 
 
 def dense(params, config, ids, positions, hidden):
@@ -90,9 +99,7 @@ def norm(x, params):
 def test_text_to_image_equals_dense_masks(params, name):
     config = CONFIGS[name]
     want = jax.jit(lambda p: dense(p, config, IDS, TO_IMAGE, PADDING))(params)
-    got, _ = jax.jit(ImageLM(config).apply)(
-        {"params": params}, IDS, TO_IMAGE, visible=VISIBLE
-    )
+    got, _ = jitted(config)({"params": params}, IDS, TO_IMAGE, visible=VISIBLE)
     got, want = np.asarray(got), np.asarray(want)
     # What stands at hidden text is nobody's business.
     np.testing.assert_allclose(got[~PADDING], want[~PADDING], atol=2e-4, rtol=1e-4)
@@ -104,7 +111,7 @@ def test_image_to_text_equals_dense_masks(params, name):
     assert not config.sequence.image.causal
     none = np.zeros(IDS.shape, bool)
     want = jax.jit(lambda p: dense(p, config, IDS, TO_TEXT, none))(params)
-    got, _ = jax.jit(ImageLM(config).apply)({"params": params}, IDS, TO_TEXT)
+    got, _ = jitted(config)({"params": params}, IDS, TO_TEXT)
     np.testing.assert_allclose(got, want, atol=2e-4, rtol=1e-4)
 
 
@@ -123,9 +130,7 @@ def test_questions_equal_dense_masks(params, name):
     )
     got, want = np.asarray(got), np.asarray(want)
     np.testing.assert_allclose(got[~HIDDEN], want[~HIDDEN], atol=2e-4, rtol=1e-4)
-    caption, _ = jax.jit(ImageLM(image_to_text(CONFIGS[name])).apply)(
-        {"params": params}, IDS, TO_TEXT
-    )
+    caption, _ = jitted(image_to_text(CONFIGS[name]))({"params": params}, IDS, TO_TEXT)
     # Codes see no text in either; the first of the question sees more than before it.
     np.testing.assert_allclose(
         got[0, :NUM_IMAGE], caption[0, :NUM_IMAGE], rtol=1e-4, atol=2e-4
@@ -140,8 +145,9 @@ def test_each_position_sees_what_the_table_of_the_paper_says(params, name):
 
     # Each position has a token of its own: its row stands for the position.
     count = NUM_TEXT + NUM_IMAGE
-    ids, table = jnp.arange(count)[None], params["token_embedding"]
-    change = jnp.asarray(RNG.normal(size=table.shape[1]))
+    params = jax.tree.map(jnp.asarray, params)
+    ids, table = np.arange(count)[None], params["token_embedding"]
+    change = RNG.normal(size=table.shape[1]).astype(np.float32)
 
     def reach(config, positions):
         def scored(embedding):
@@ -149,10 +155,11 @@ def test_each_position_sees_what_the_table_of_the_paper_says(params, name):
             return ImageLM(config).apply({"params": changed}, ids, positions)[0][0]
 
         def moved(i):
-            return scored(table.at[i].add(change)) - scored(table)
+            return scored(table.at[i].add(change))
 
-        found = jax.jit(jax.vmap(moved))(jnp.arange(count))
-        return np.asarray(jnp.abs(found).max(-1) > 1e-4).T
+        # The last is behind the table: nothing changes.
+        found = np.asarray(jax.jit(jax.vmap(moved))(np.array([*range(count), 128])))
+        return (np.abs(found[:-1] - found[-1]).max(-1) > 1e-4).T
 
     seen = reach(config, TO_IMAGE[:1])
     assert seen[:NUM_TEXT, :NUM_TEXT].all() and seen[NUM_TEXT:, :NUM_TEXT].all()
@@ -168,27 +175,27 @@ def test_each_position_sees_what_the_table_of_the_paper_says(params, name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_cached_captions_equal_the_full_forward(params, name):
     config = image_to_text(CONFIGS[name])
-    apply = jax.jit(ImageLM(config).apply)
+    apply = jitted(config)
     full, _ = apply({"params": params}, IDS, TO_TEXT)
     cache, parts = make_cache(config, 2, NUM_IMAGE + 1, 2, NUM_TEXT - 1), []
     for first in (0, *range(NUM_IMAGE + 1, NUM_IMAGE + NUM_TEXT)):
         part = slice(first, first + 1 if first else NUM_IMAGE + 1)
         visible = place = None
         if first:
-            visible = jnp.ones((2, NUM_IMAGE + 1), bool)
-            place = jnp.int32(first - NUM_IMAGE - 1)
+            visible = np.ones((2, NUM_IMAGE + 1), bool)
+            place = np.int32(first - NUM_IMAGE - 1)
         out, cache = apply(
             {"params": params}, IDS[:, part], TO_TEXT[:, part], visible, cache, place
         )
         parts.append(out)
-    np.testing.assert_allclose(jnp.concatenate(parts, 1), full, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(parts, 1), full, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_cached_drawing_equals_the_full_forward(params, name):
     """The text in one call, its padding hidden, then a code a call."""
     config = CONFIGS[name]
-    apply = jax.jit(ImageLM(config).apply)
+    apply = jitted(config)
     full, _ = apply({"params": params}, IDS, TO_IMAGE, visible=VISIBLE)
     cache = make_cache(config, 2, NUM_TEXT, 2, NUM_IMAGE)
     _, cache = apply(
@@ -203,10 +210,10 @@ def test_cached_drawing_equals_the_full_forward(params, name):
             TO_IMAGE[:, part],
             VISIBLE,
             cache,
-            jnp.int32(i),
+            np.int32(i),
         )
         parts.append(out)
-    got = jnp.concatenate(parts, 1)
+    got, full = np.concatenate(parts, 1), np.asarray(full)
     np.testing.assert_allclose(got, full[:, NUM_TEXT:], rtol=1e-5, atol=1e-5)
 
 
