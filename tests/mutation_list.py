@@ -125,7 +125,7 @@ SAMPLING = (
     ),
     Mutation(
         "sampling/tokens/speculative.py",
-        "rest = jnp.maximum(probs - drawn_from, 0)",
+        "rest = jnp.maximum(probs - sampled_from, 0)",
         "rest = probs",
         ("sampling/tokens/test_speculative.py",),
         "a refused draft is drawn again from p instead of p - q",
