@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "UserError": "cogjax.errors",
-    "load": "cogjax.pipelines.tokens",
+    "load": "cogjax.pipelines.loading",
 }
 __all__ = ["UserError", "load"]
 

@@ -17,15 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.models.image_lm import (
-    ImageLM,
-    ImageLMConfig,
-    for_inference,
-    param_shapes,
-)
+from cogjax.models.image_lm import ImageLM, param_shapes
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.inference import for_inference
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
-from cogjax.ops.masks import Pattern, image_mask, layer_kinds, text_to_image_mask
+from cogjax.ops.masks import image_mask, sparse_kinds
 from cogjax.ops.packed import WeightFormat
+from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import (
     Sampler,
     compiler_options,
@@ -54,8 +52,6 @@ class Size:
 
     def network(self, attention: str, dtype: str = "float32") -> ImageLMConfig:
         """attention: "sparse" is DALL-E's layer kinds, otherwise full in all layers."""
-        kinds = layer_kinds(self.depth, "dalle")
-        patterns = [Pattern(kind, self.grid, self.grid) for kind in kinds]
         return ImageLMConfig(
             width=self.width,
             depth=self.depth,
@@ -66,8 +62,8 @@ class Size:
             vocab_size=self.num_codes + self.num_pieces,
             mlp_dim=4 * self.width,
             max_positions=self.num_text + self.grid**2,
-            patterns=tuple(patterns) if attention == "sparse" else (),
-            num_text=self.num_text,
+            sequence=Sequence.text_to_image(self.num_text, (self.grid, self.grid)),
+            kinds=sparse_kinds(self.depth) if attention == "sparse" else (),
         )
 
 
@@ -257,9 +253,9 @@ class _Masked:
         return self.model.init(*args)
 
     def apply(self, variables, ids, positions, **settings):
-        """As the network's, under a causal mask."""
-        mask = jnp.asarray(np.tri(ids.shape[1], dtype=bool)[None])
-        return self.model.apply(variables, ids, positions, mask, **settings)
+        """As the network's, as if there could be padding."""
+        visible = jnp.ones((1, ids.shape[1]), bool)
+        return self.model.apply(variables, ids, positions, visible, **settings)
 
 
 def _train(size: Size, network: ImageLMConfig, batch: int, dense: bool) -> Work:
@@ -291,7 +287,7 @@ def _train(size: Size, network: ImageLMConfig, batch: int, dense: bool) -> Work:
         return metrics
 
     tokens = batch * (length - 1)
-    flops = _forward_flops(size, network, batch, length - 1)
+    flops = _forward_flops(network, batch, length - 1)
     scored = (size.num_text - 1) * size.num_pieces + size.grid**2 * size.num_codes
     flops += 2.0 * batch * scored * size.width
     # Weights, gradients, both moments and the average are read and written once.
@@ -317,9 +313,10 @@ def _sample(
         jnp.asarray(prompt, jnp.int32),
         jnp.zeros(prompts, jnp.int32),
         image_keys(0, 0, batch),
+        Sampler().numbers(),
     )
 
-    def draw(params, prompt, num_padding, keys):
+    def draw(params, prompt, num_padding, keys, sampler):
         return sample_tokens(
             ImageLM(network),
             params,
@@ -329,20 +326,20 @@ def _sample(
             forced=jnp.full((batch, num_tokens), -1, jnp.int32),
             allowed=jnp.ones(size.num_codes, bool),
             id_range=(0, size.num_codes),
-            sampler=Sampler(),
+            sampler=sampler,
         )
 
     compiled = jax.jit(draw, compiler_options=compiler_options()).lower(*args).compile()
     length = size.num_text + num_tokens
     # The text is scored at its last position only.
-    flops = _forward_flops(size, network, batch, length)
+    flops = _forward_flops(network, batch, length)
     flops += 2.0 * batch * (1 + num_tokens) * size.num_codes * size.width
     if one_prompt:
-        flops -= (batch - 1) * _forward_flops(size, network, 1, size.num_text)
+        flops -= (batch - 1) * _forward_flops(network, 1, size.num_text)
     itemsize = jnp.dtype(network.dtype).itemsize
     held = _layer_weights(network) + size.num_codes * size.width
     read = jnp.dtype(weights).itemsize * held * (1 + num_tokens)
-    slots = batch * _cached(size, network, num_tokens)
+    slots = batch * _cached(network, num_tokens)
     slots += prompts * network.depth * num_tokens * size.num_text
     read += 2 * itemsize * size.width * slots
     tokens = batch * (num_tokens if num_tokens > 1 else size.num_text)
@@ -369,29 +366,16 @@ def _layer_weights(network: ImageLMConfig) -> int:
     return network.depth * network.width * (4 * network.width + 2 * network.mlp_dim)
 
 
-def _forward_flops(
-    size: Size, network: ImageLMConfig, batch: int, length: int
-) -> float:
+def _forward_flops(network: ImageLMConfig, batch: int, length: int) -> float:
     """One forward pass of all layers."""
-    weights = _layer_weights(network)
-    pairs = sum(_pairs(size, pattern, length) for pattern in _patterns(size, network))
+    weights, sequence = _layer_weights(network), network.sequence.first(length)
+    pairs = sum(int(sequence.mask(kind).sum()) for kind in network.layer_kinds)
     return 2.0 * batch * (length * weights + 2 * network.width * pairs)
 
 
-def _patterns(size: Size, network: ImageLMConfig) -> tuple[Pattern, ...]:
-    full = Pattern("full", size.grid, size.grid)
-    return network.patterns or (full,) * network.depth
-
-
-def _pairs(size: Size, pattern: Pattern, length: int) -> int:
-    """Pairs of query and key in the first `length` positions."""
-    mask = text_to_image_mask(pattern, size.num_text)
-    return int(mask[:length, :length].sum())
-
-
-def _cached(size: Size, network: ImageLMConfig, num_tokens: int) -> int:
+def _cached(network: ImageLMConfig, num_tokens: int) -> int:
     """Image slots that must be read while an image is drawn, over all layers."""
+    grid = network.sequence.image.grid
     return sum(
-        int(image_mask(pattern)[:num_tokens].sum())
-        for pattern in _patterns(size, network)
+        int(image_mask(kind, grid)[:num_tokens].sum()) for kind in network.layer_kinds
     )

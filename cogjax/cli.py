@@ -58,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (default: the process's own); returns the exit status."""
     try:
         args = _parse(list(sys.argv[1:] if argv is None else argv))
+        # Before a handler imports JAX.
+        from cogjax import compilation_cache
+
+        compilation_cache.enable()
         args.handler(args)
         return 0
     except UserError as error:

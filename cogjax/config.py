@@ -88,8 +88,9 @@ def section(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
     """Builds the dataclass `cls` from a config section, refusing what does not fit.
 
     Fields may be int, float, bool, str, Literal, tuple, dict, a dataclass, or a union
-    of these and None. 3 is taken for 3.0 and the reverse, a list for a tuple, and text
-    is read as the field's type; nothing else is converted, and numbers are finite.
+    of these and None; of several dataclasses the first that has all keys is
+    taken. 3 is taken for 3.0 and the reverse, a list for a tuple, and text is read as
+    the field's type; nothing else is converted, and numbers are finite.
     `path` names the section in messages.
     """
     if not isinstance(mapping, Mapping):
@@ -266,6 +267,8 @@ def _fit_union(value: Any, members: tuple, path: str) -> Any:
     none = type(None)
     if none in members and (value is None or value in ("none", "None", "null")):
         return None
+    if isinstance(value, Mapping):
+        members = sorted(members, key=lambda member: not _has_keys(member, value))
     wanted = []
     for member in members:
         try:
@@ -273,6 +276,13 @@ def _fit_union(value: Any, members: tuple, path: str) -> Any:
         except _Misfit as misfit:
             wanted.append(str(misfit))
     raise _Misfit(" or ".join(wanted))
+
+
+def _has_keys(hint: Any, value: Mapping[str, Any]) -> bool:
+    """Whether `hint` is a dataclass with all keys of a section."""
+    if not dataclasses.is_dataclass(hint):
+        return False
+    return value.keys() <= {field.name for field in dataclasses.fields(hint)}
 
 
 def _fit_tuple(value: Any, args: tuple, path: str) -> tuple:

@@ -1,10 +1,20 @@
-"""Files that appear whole or not at all, and paths that can be written to."""
+"""Files that appear whole or not at all, and folders that can be written to.
+
+A folder that a command fills is of a kind, such as a data set, and known again by one
+JSON file, its head, which is written last and names the others. While files are moved
+in, the head says so instead: `{"cogjax": "data set", "unfinished": [names]}`.
+"""
 
 import contextlib
+import json
 import os
 import re
+import shutil
 import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cogjax.errors import UserError
 
@@ -27,6 +37,38 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> Path:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+def write_new(path: str | os.PathLike, data: bytes | str) -> bool:
+    """As `write_atomic`, but False, with nothing written, if `path` is taken.
+
+    One of several processes that write it at once succeeds.
+    """
+    path, data = Path(path), data.encode() if isinstance(data, str) else data
+    if os.path.lexists(path):
+        return False
+    temporary = write_atomic(path.with_name(f".{uuid.uuid4().hex}.tmp"), data)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        return _create(path, data)  # A file system without hard links.
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return True
+
+
+def _create(path: Path, data: bytes) -> bool:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return True
 
 
 def check_folder(path: str | os.PathLike) -> Path:
@@ -58,3 +100,107 @@ def check_folder_for(path: str | os.PathLike) -> Path:
         raise UserError(f"cannot write {path}: it is a folder, a file name is expected")
     check_folder(path.parent)
     return path
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """What a folder of this kind is called, and how it is known.
+
+    head: name of its JSON file. files: from that file's fields the names of the others,
+    or None for a file that is not ours.
+    """
+
+    what: str
+    head: str
+    files: Callable[[dict[str, Any]], Iterable[str] | None]
+
+    def owned(self, folder: Path) -> set[str] | None:
+        """Names of its files, the head among them; None if it is not of this kind."""
+        try:
+            fields = json.loads((folder / self.head).read_bytes())
+            names = fields.get("unfinished") if self._mark(fields) else None
+            names = self.files(fields) if names is None else names
+            if names is None:
+                return None
+            # A head that was tampered with must not name files elsewhere.
+            return {self.head} | {name for name in names if name == Path(name).name}
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+            return None
+
+    def check(self, out: str | os.PathLike, overwrite: bool) -> Path:
+        """Returns `out` if it can be filled; UserError otherwise.
+
+        It must be new, hold nothing but hidden files, or, with `overwrite`, be of this
+        kind.
+        """
+        out = check_folder(out)
+        if not out.is_dir() or all(name.startswith(".") for name in os.listdir(out)):
+            return out
+        if self.owned(out) is None:
+            raise UserError(
+                f"{out} is not empty and not a {self.what} of cogjax: choose another "
+                f"folder"
+            )
+        if not overwrite:
+            raise UserError(
+                f"{out} holds a {self.what}: choose another folder, or give "
+                f"--overwrite to replace it"
+            )
+        return out
+
+    def publish(self, partial: Path, out: Path, overwrite: bool) -> None:
+        """Moves the files of `partial` to `out`, the head last.
+
+        Files of the one that is replaced go if there is no new one of the name; all
+        others stay as they are. UserError as from `check`, or for another's file in the
+        way of a new one, with nothing changed.
+        """
+        new = set(os.listdir(partial))
+        self.check(out, overwrite)
+        old = self.owned(out) or set()
+        for name in sorted(new - old):
+            if os.path.lexists(out / name):
+                raise UserError(
+                    f"{out / name} is not of the {self.what} in its folder: move it "
+                    f"away, or choose another folder"
+                )
+        mark = json.dumps({"cogjax": self.what, "unfinished": sorted(old | new)})
+        if old or not write_new(out / self.head, mark):
+            self.check(out, overwrite)  # Another process may have been faster.
+            write_atomic(out / self.head, mark)
+        try:
+            for name in old - new:
+                (out / name).unlink(missing_ok=True)
+            for name in sorted(new, key=lambda name: name == self.head):
+                os.replace(partial / name, out / name)
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+
+    def _mark(self, fields: dict[str, Any]) -> bool:
+        return fields.get("cogjax") == self.what
+
+
+@contextlib.contextmanager
+def partial_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder in `out` to fill; it goes afterwards, and `out` if left empty."""
+    made = not out.exists()
+    partial = out / f".{uuid.uuid4().hex[:8]}.partial"
+    try:
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error.strerror}") from error
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if made:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+
+
+def check_apart(out: str | os.PathLike, source: str | os.PathLike) -> None:
+    """UserError if the folder `out` is or holds what is read."""
+    if Path(source).resolve().is_relative_to(Path(out).resolve()):
+        raise UserError(
+            f"{out} is or holds {source}, the source: choose another folder"
+        )

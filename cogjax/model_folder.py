@@ -1,102 +1,71 @@
-"""A model as files: config.json, tokenizer.safetensors, transformer.safetensors,
-text.model, and reconstructor.safetensors if it was trained end to end. A tokenizer
-folder holds the first two. Nothing in either is executed.
+"""A model as files: config.json, a .safetensors file a component, and text.model.
+
+    {"format": 2, "family": ..., "text": sha256,
+     "components": {name: {"kind": ..., "config": {...}, "sha256": ...}},
+     "layout": {...}, "sampler": {...}, "card": {...}}
+
+A tokenizer folder is a model with the component "tokenizer" alone. Every file is
+compared with its sha256, every weight with its config; nothing is executed.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
+from cogjax.catalogue import families, resolve
 from cogjax.config import load_json, section
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
-from cogjax.families.cogview import presets as cogview
-from cogjax.families.cogview.layout import Layout
-from cogjax.families.ernie_vilg import presets as ernie_vilg
-from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.files import write_atomic
+from cogjax.files import FolderKind, partial_folder, write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
-from cogjax.models import reconstructor
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, param_shapes
-from cogjax.models.reconstructor import ReconstructorConfig
-from cogjax.models.tokenizers import KINDS, TokenizerConfig, kind_of, network_of
+from cogjax.model import Component, Model
+from cogjax.model_format_1 import upgrade
+from cogjax.models.registry import config_class, shapes_of
 from cogjax.sampling.tokens.autoregressive import Sampler
 
-FORMAT = 1
-
-# What a family says of its transformer: the class `TransformerConfig` of its settings,
-# `make_layout(tokenizer, num_text, config)` and `make_transformer(config, layout)`.
-FAMILIES = {"cogview": cogview, "ernie_vilg": ernie_vilg}
+FORMAT = 2
 
 
-@dataclass(frozen=True)
-class ImageTokenizer:
-    """Network of the image tokenizer and its codebook [k, z]; params are nested."""
+def _files(config: dict[str, Any]) -> list[str] | None:
+    """Files that a config.json names; None if it is not of a model or tokenizer."""
+    if config.get("format") == FORMAT:
+        names = config["components"]
+    elif config.get("format") == 1:
+        names = {"tokenizer", "transformer", "reconstructor"} & config.keys()
+    else:
+        return None
+    return [*(f"{name}.safetensors" for name in names), "text.model"]
 
-    config: TokenizerConfig
-    params: dict[str, Any]
-    codebook: np.ndarray
 
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """A reconstructor (`models/reconstructor.py`) and its nested parameters."""
-
-    config: ReconstructorConfig
-    params: dict[str, Any]
+MODEL = FolderKind("model folder", "config.json", _files)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a model is made of. params: of the transformer, nested. family: its name.
+class StoredComponent:
+    """What config.json says of one weights file; format 1 has no sha256."""
 
-    reconstructor: of ERNIE-ViLG trained end to end.
-    """
+    kind: str
+    config: dict[str, Any]
+    sha256: str = ""
 
-    tokenizer: ImageTokenizer
-    transformer: DecoderConfig
-    params: dict[str, Any]
-    text: TextTokenizer
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What config.json says. text: sha256 of text.model, empty without one."""
+
+    format: int
+    family: str
+    components: dict[str, StoredComponent]
+    text: str = ""
+    layout: dict[str, Any] | None = None
     sampler: Sampler = Sampler()
-    card: dict[str, Any] = dataclasses.field(default_factory=dict)
-    family: str = "cogview"
-    reconstructor: Reconstruction | None = None
-
-    @property
-    def layout(self) -> Layout | TwoWayLayout:
-        """Sequence layout that the two tokenizers and the longest text decide."""
-        return FAMILIES[self.family].make_layout(
-            self.tokenizer.config, self.text.size, self.transformer
-        )
-
-    @property
-    def network(self) -> ImageLMConfig:
-        """The network that draws."""
-        return FAMILIES[self.family].make_transformer(self.transformer, self.layout)
-
-    def decoding(self, decode: str | None = None) -> str:
-        """What pictures are made from, "codes" or "hidden" states; None: as trained.
-
-        UserError for anything else, and for "hidden" without a reconstructor.
-        """
-        if decode not in (None, "codes", "hidden"):
-            raise UserError(f"decode is {decode!r}, expected 'codes' or 'hidden'")
-        if decode == "hidden" and not self.reconstructor:
-            raise UserError(
-                "decode 'hidden' needs a model trained end to end, and this one has no "
-                "reconstructor: choose 'codes'"
-            )
-        return decode or ("hidden" if self.reconstructor else "codes")
+    card: dict[str, Any] = field(default_factory=dict)
 
 
 def find(source: str | os.PathLike) -> Path:
@@ -112,200 +81,163 @@ def find(source: str | os.PathLike) -> Path:
     return shipped[str(source)]
 
 
+def find_file(source: str | os.PathLike, name: str) -> Path:
+    """A file of a model folder or of a shipped model's name.
+
+    Files that shipped models have in common are in the package once, by their sha256.
+    """
+    folder = find(source)
+    path = folder / name
+    if path.exists() or folder.resolve().parent != _assets().resolve():
+        return path
+    stored = read_config(folder)
+    sha256 = {f"{key}.safetensors": c.sha256 for key, c in stored.components.items()}
+    sha256["text.model"] = stored.text
+    shared = _assets() / "shared" / f"{sha256.get(name)}{path.suffix}"
+    return shared if shared.exists() else path
+
+
 def find_text(source: str | os.PathLike) -> Path:
     """Text model file: `source`, or that of the folder or shipped model it names."""
     if Path(source).is_dir() or str(source) in _shipped():
-        return find(source) / "text.model"
+        return find_file(source, "text.model")
     return Path(source)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder has the config.json of a model, and not that of a run."""
+    path = folder / "config.json"
+    return path.is_file() and "format" in load_json(path)
+
+
+def _assets() -> Path:
+    return Path(str(resources.files("cogjax") / "assets"))
 
 
 def _shipped() -> dict[str, Path]:
     """Folders of the models in the package, by name."""
-    assets = Path(str(resources.files("cogjax") / "assets"))
-    return {p.parent.name: p.parent for p in sorted(assets.glob("*/config.json"))}
+    return {p.parent.name: p.parent for p in sorted(_assets().glob("*/config.json"))}
 
 
-def load(folder: Path) -> Parts:
-    """Reads a model folder and checks every weight against its config.
+def read_config(folder: Path) -> StoredModel:
+    """Reads config.json, of format 1 too; UserError for one that does not fit."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a model folder: it has no config.json")
+    config = load_json(path)
+    if "unfinished" in config:
+        raise UserError(f"{folder} is only half written: save or export it again")
+    version, family = config.get("format"), config.get("family")
+    known = {1: (*families(),), FORMAT: ("", *families())}
+    if family not in (known[version] if version in tuple(known) else ()):
+        raise UserError(
+            f"{path} is format {version!r} of family {family!r}: this version reads "
+            f"1 and {FORMAT} of {', '.join(map(repr, families()))}"
+        )
+    if version == 1:
+        config = upgrade(folder, config)
+    try:
+        return section(StoredModel, config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def load(source: str | os.PathLike) -> Model:
+    """Reads the model in a folder, or a shipped one by its name.
 
     Raises UserError for a missing, damaged or unfitting file.
     """
-    config = _read_config(folder)
-    family = config["family"]
-    settings = FAMILIES[family].TransformerConfig
-    transformer = section(settings, config.get("transformer", {}), "transformer")
-    parts = Parts(
-        load_tokenizer(folder),
-        transformer,
-        {},
-        TextTokenizer.load(folder / "text.model"),
-        section(Sampler, config.get("sampler", {}), "sampler"),
-        config.get("card", {}),
-        family,
-    )
-    return dataclasses.replace(
-        parts,
-        params=load_transformer(folder, parts.network),
-        reconstructor=load_reconstructor(folder, parts),
-    )
+    folder = find(source)
+    stored = read_config(folder)
+    text = layout = None
+    if stored.text:
+        path = find_text(folder)
+        text = TextTokenizer.load(path)
+        _check_file(path, stored.text)
+    if stored.layout is not None:
+        layout = _layout(folder, stored)
+    components = {name: _component(folder, stored, name) for name in stored.components}
+    found = stored.family, components, layout, text, stored.sampler, stored.card
+    return Model(*found)
 
 
-def load_transformer(
-    folder: Path, network: ImageLMConfig, to_train: bool = False
-) -> dict[str, Any]:
-    """Reads the transformer of a model folder, checked against a network.
-
-    to_train: where the network's codes have rows and columns, the folder may be of a
-    CogView, and the text longer than it was; its further positions are drawn as for a
-    new network.
-    """
-    path = folder / "transformer.safetensors"
-    params = load_tree(path)
-    if to_train and network.grid and "position_embedding" in params:
-        config = _read_config(folder)
-        if config["family"] == "cogview":
-            params = _from_cogview(folder, config, params, network.grid)
-        held = params["position_embedding"]
-        missing = max(0, network.num_text - len(held))
-        drawn = np.random.default_rng(0).normal(0, 0.02, (missing, *held.shape[1:]))
-        drawn = drawn.astype(held.dtype)
-        params = {**params, "position_embedding": np.concatenate([held, drawn])}
-    check_leaves(flatten(params), flatten(param_shapes(network)), str(path))
-    return params
+def load_component(source: str | os.PathLike, name: str) -> Component:
+    """As `load`, one component alone, such as the "tokenizer" of images."""
+    folder = find(source)
+    return _component(folder, read_config(folder), name)
 
 
-def _from_cogview(folder: Path, config, params, grid: int) -> dict[str, Any]:
-    """Parameters of a CogView folder as a start for ERNIE-ViLG."""
-    settings = section(
-        cogview.TransformerConfig, config.get("transformer", {}), "transformer"
-    )
-    rows = settings.text_len + 4 + grid**2
-    if settings.positions != "fixed" or len(params["position_embedding"]) != rows:
+def _layout(folder: Path, stored: StoredModel) -> Any:
+    named = families()[stored.family].layout if stored.family else ""
+    if not named:
         raise UserError(
-            f"{folder} is a CogView that ERNIE-ViLG cannot start from: expected "
-            f"positions 'fixed' and codes of {grid} x {grid}"
+            f"{folder}/config.json has a layout, which family {stored.family!r} has not"
         )
-    return ernie_vilg.from_cogview(params, settings.text_len, grid)
-
-
-def load_reconstructor(folder: Path, parts: Parts) -> Reconstruction | None:
-    """Reads the reconstructor of a model folder, None if the config names none.
-
-    Its weights are checked against the tokenizer and transformer of `parts`.
-    """
-    values = _read_config(folder).get("reconstructor")
-    if values is None:
-        return None
-    if parts.family != "ernie_vilg":
-        raise UserError(
-            f"{folder}/config.json has a reconstructor: only family 'ernie_vilg' has "
-            f"one, not {parts.family!r}"
-        )
-    config = section(ReconstructorConfig, values, "reconstructor")
-    path = folder / "reconstructor.safetensors"
-    params = load_tree(path)
     try:
-        wanted = reconstructor.param_shapes(
-            config, parts.tokenizer.config, parts.transformer.width
-        )
-    except ValueError as error:
+        return section(resolve(named), stored.layout, "layout")
+    except UserError as error:
         raise UserError(f"{folder}/config.json: {error}") from error
-    check_leaves(flatten(params), flatten(wanted), str(path))
-    return Reconstruction(config, params)
 
 
-def load_tokenizer(folder: Path) -> ImageTokenizer:
-    """Reads the image tokenizer of a tokenizer or model folder.
+def _component(folder: Path, stored: StoredModel, name: str) -> Component:
+    if name not in stored.components:
+        there = ", ".join(stored.components) or "nothing"
+        raise UserError(f"{folder} has no {name}, only {there}: give another folder")
+    found = stored.components[name]
+    try:
+        config = section(config_class(found.kind), found.config, name)
+        params, state = shapes_of(config)
+    except (UserError, ValueError) as error:
+        raise UserError(f"{folder}/config.json, {name}: {error}") from error
+    path = find_file(folder, f"{name}.safetensors")
+    tree = load_tree(path)
+    check_leaves(flatten(tree), flatten({**params, **state}), str(path))
+    _check_file(path, found.sha256)
+    return Component(config, tree, {key: tree.pop(key) for key in state})
 
-    Raises UserError for a missing or damaged file and for weights that do not fit.
-    """
-    values = dict(_read_config(folder).get("tokenizer", {}))
-    # Folders older than the second kind do not say theirs.
-    kind = values.pop("kind", "vqvae")
-    if kind not in KINDS:
+
+def _check_file(path: Path, sha256: str) -> None:
+    if sha256 and file_sha256(path) != sha256:
         raise UserError(
-            f"{folder}/config.json: tokenizer kind is {kind!r}, expected one of "
-            f"{', '.join(KINDS)}"
+            f"{path} is not the file that its config.json names: copy or export the "
+            "whole folder again"
         )
-    config = section(KINDS[kind][0], values, "tokenizer")
-    path = folder / "tokenizer.safetensors"
-    params = load_tree(path)
-    size = config.image_size
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    init = jax.eval_shape(network_of(config).init, jax.random.key(0), images)
-    codebook = (config.codebook_size, config.code_dim)
-    wanted = dict(init["params"]) | {
-        "codebook": jax.ShapeDtypeStruct(codebook, jnp.float32)
-    }
-    check_leaves(flatten(params), flatten(wanted), str(path))
-    return ImageTokenizer(config, params, params.pop("codebook"))
 
 
-def digest(tokenizer: ImageTokenizer) -> str:
-    """sha256 of an image tokenizer: the same for a folder, its copy and its export."""
-    found = hashlib.sha256(
-        json.dumps(dataclasses.asdict(tokenizer.config), sort_keys=True).encode()
-    )
-    leaves = flatten({**tokenizer.params, "codebook": tokenizer.codebook})
-    for name, leaf in sorted(leaves.items()):
-        leaf = np.asarray(leaf)
-        found.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-        found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save(parts: Parts, folder: Path, dtype: str | None = None) -> Path:
-    """Writes the model folder; `dtype` "float16" halves its size."""
-    save_tree(folder / "transformer.safetensors", parts.params, dtype)
-    write_atomic(folder / "text.model", parts.text.serialized)
-    # The kernel chosen for the training machine is not a property of the model.
-    transformer = dataclasses.replace(parts.transformer, implementation="auto")
-    config = {
-        "family": parts.family,
-        "transformer": dataclasses.asdict(transformer),
-        "sampler": dataclasses.asdict(parts.sampler),
-        "card": parts.card,
-    }
-    if parts.reconstructor:
-        save_tree(
-            folder / "reconstructor.safetensors", parts.reconstructor.params, dtype
-        )
-        config["reconstructor"] = dataclasses.asdict(parts.reconstructor.config)
-    return save_tokenizer(parts.tokenizer, folder, dtype, config)
+def save(model: Model, folder: Path, dtype: str | None = None) -> Path:
+    """Writes the model folder; `dtype` "float16" halves its size.
 
-
-def save_tokenizer(
-    tokenizer: ImageTokenizer,
-    folder: Path,
-    dtype: str | None = None,
-    config: dict[str, Any] | None = None,
-) -> Path:
-    """Writes the tokenizer folder; `config` adds sections to its config.json."""
-    tree = {**tokenizer.params, "codebook": tokenizer.codebook}
-    save_tree(folder / "tokenizer.safetensors", tree, dtype)
-    config = {
-        "format": FORMAT,
-        "family": "cogview",
-        "tokenizer": {
-            "kind": kind_of(tokenizer.config),
-            **dataclasses.asdict(tokenizer.config),
-        },
-        **(config or {}),
-    }
-    # Last: a folder without config.json is not yet a model.
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / "config.json", text)
+    Another model in it is replaced, with all its files; UserError if it holds anything
+    else.
+    """
+    MODEL.check(folder, overwrite=True)
+    with partial_folder(folder) as partial:
+        stored = _write_parts(model, partial, dtype)
+        config = dataclasses.asdict(stored)
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        write_atomic(partial / "config.json", text)
+        MODEL.publish(partial, folder, overwrite=True)
     return folder
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a model folder: it has no config.json")
-    config = load_json(folder / "config.json")
-    if config.get("format") != FORMAT or config.get("family") not in FAMILIES:
-        raise UserError(
-            f"{folder}/config.json is format {config.get('format')!r} of family "
-            f"{config.get('family')!r}: this version reads {FORMAT} of "
-            f"{', '.join(map(repr, FAMILIES))}"
-        )
-    return config
+def _write_parts(model: Model, folder: Path, dtype: str | None) -> StoredModel:
+    """All files but config.json; returns what that says."""
+    components = {}
+    for name, part in model.components.items():
+        path = folder / f"{name}.safetensors"
+        save_tree(path, {**part.params, **part.state}, dtype)
+        config = dataclasses.asdict(part.config)
+        components[name] = StoredComponent(part.kind, config, file_sha256(path))
+    text = layout = None
+    if model.text:
+        text = file_sha256(model.text.save(folder / "text.model"))
+    if model.layout is not None:
+        layout = dataclasses.asdict(model.layout)
+    found = model.family, components, text or "", layout, model.sampler, model.card
+    return StoredModel(FORMAT, *found)

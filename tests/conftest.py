@@ -30,6 +30,8 @@ def pytest_configure(config):
     load, in this run and the next. The slow tests compile as users do.
     """
     if config.option.markexpr != "not slow":
+        # Nor do they load from, or add to, what users have compiled.
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
         return
     _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
     if hasattr(config, "cache"):
@@ -48,6 +50,22 @@ def compiled_text():
     return text
 
 
+@pytest.fixture
+def compilations():
+    """List that grows by one for every program that XLA compiles or loads."""
+    from jax import monitoring
+
+    found = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(duration)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    monitoring.unregister_event_duration_listener(listen)
+
+
 def make_nano_model(image_size=16):
     """A TextToImage of the nano presets with random weights and 285 text pieces."""
     import dataclasses
@@ -58,7 +76,7 @@ def make_nano_model(image_size=16):
 
     from cogjax.data.text import TextTokenizer
     from cogjax.families.cogview import presets as cogview
-    from cogjax.model_folder import ImageTokenizer, Parts
+    from cogjax.model import Component, Model
     from cogjax.models.image_lm import ImageLM
     from cogjax.models.vqvae import VQVAE
     from cogjax.pipelines.tokens import TextToImage
@@ -82,22 +100,17 @@ def make_nano_model(image_size=16):
     )
     transformer = cogview.TRANSFORMERS["nano"]
     layout = cogview.make_layout(tokenizer, text.size, transformer)
-    lm = ImageLM(cogview.make_transformer(transformer, layout))
+    network = cogview.make_transformer(transformer, layout)
     ids = jnp.zeros((1, 2), jnp.int32)
     images = jnp.zeros((1, tokenizer.image_size, tokenizer.image_size, 3))
-    return TextToImage(
-        Parts(
-            ImageTokenizer(
-                tokenizer,
-                weights(VQVAE(tokenizer), images),
-                normal((tokenizer.codebook_size, tokenizer.code_dim), 1.0),
-            ),
-            transformer,
-            weights(lm, ids, ids),
-            text,
-            card={"name": "nano", "version": "0"},
-        )
-    )
+    codes = weights(VQVAE(tokenizer), images)
+    codebook = normal((tokenizer.codebook_size, tokenizer.code_dim), 1.0)
+    components = {
+        "tokenizer": Component(tokenizer, codes, {"codebook": codebook}),
+        "transformer": Component(network, weights(ImageLM(network), ids, ids)),
+    }
+    card = {"name": "nano", "version": "0"}
+    return TextToImage(Model("cogview", components, layout, text, card=card))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import json
 import resource
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ from PIL import Image
 
 import cogjax
 from cogjax import cli
-from cogjax.commands.generate import free_path, slug
+from cogjax.commands.generate import slug, write_numbered
 from cogjax.errors import UserError
 
 COMMANDS = (
@@ -197,13 +199,31 @@ def test_slug_is_a_safe_file_name(prompt, name):
     assert slug(prompt) == name
 
 
-def test_free_path_counts_on(tmp_path):
-    assert free_path(tmp_path, "grid", ".png").name == "grid.png"
-    assert free_path(tmp_path, "cat", ".png", first=1).name == "cat-1.png"
-    for name in ("grid.png", "grid-2.png", "cat-1.png"):
-        (tmp_path / name).touch()
-    assert free_path(tmp_path, "grid", ".png").name == "grid-3.png"
-    assert free_path(tmp_path, "cat", ".png", first=1).name == "cat-2.png"
+def test_numbers_count_on(tmp_path):
+    names = [write_numbered(tmp_path, "grid", ".png", b"").name for _ in range(3)]
+    assert names == ["grid.png", "grid-2.png", "grid-3.png"]
+    (tmp_path / "cat-2.png").touch()
+    names = [write_numbered(tmp_path, "cat", ".png", b"", 1).name for _ in range(2)]
+    assert names == ["cat-1.png", "cat-3.png"]
+
+
+def test_runs_into_one_folder_lose_nothing(tmp_path):
+    """All look before any writes, as processes at once do."""
+    gate = threading.Barrier(8)
+
+    def write(i):
+        found = []
+        for j in range(20):
+            gate.wait()
+            data = f"{i} {j}"
+            found.append((write_numbered(tmp_path, "cat", ".png", data, 1), data))
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        written = [pair for pairs in pool.map(write, range(8)) for pair in pairs]
+    assert len({path for path, _ in written}) == 160
+    assert all(path.read_text() == data for path, data in written)
+    assert len(list(tmp_path.iterdir())) == 160
 
 
 def test_caption_and_score(model, picture, tmp_path, capsys):

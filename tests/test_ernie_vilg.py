@@ -17,6 +17,7 @@ from cogjax.interop.safetensors import load_tree
 from cogjax.pipelines.reader import Search
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.stages import run as launch
+from cogjax.stages.sections import RunConfig
 
 PROMPTS = ("a red apple", "一只猫的线稿")
 
@@ -45,12 +46,14 @@ def run(nano_data, nano_folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(run):
     """The export, its weights moved: those of four steps hardly listen to the text."""
-    parts = cogjax.load(run / "export").parts
-    rng = np.random.default_rng(1)
+    trained = model_folder.load(run / "export")
+    transformer, rng = trained["transformer"], np.random.default_rng(1)
     moved = jax.tree.map(
-        lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32), parts.params
+        lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32),
+        transformer.params,
     )
-    return TextToImage(dataclasses.replace(parts, params=moved))
+    moved = dataclasses.replace(transformer, params=moved)
+    return TextToImage(trained.with_component("transformer", moved))
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +75,9 @@ def test_the_folder_names_its_family(run):
     written = json.loads((run / "export" / "config.json").read_text())
     assert written["family"] == "ernie_vilg"
     loaded = cogjax.load(run / "export")
-    assert loaded.parts.family == "ernie_vilg"
-    assert loaded.parts.transformer.row_extent == "own"
+    assert loaded.model.family == "ernie_vilg"
+    patterns = loaded.model["transformer"].config.patterns
+    assert {pattern.row_extent for pattern in patterns} == {"own"}
 
 
 @functools.cache
@@ -88,7 +92,7 @@ def full_logits(model, texts, codes):
     after = prompts.following[:, None] + np.arange(num_codes)
     slots = np.arange(prompts.ids.shape[1])
     logits, _ = compiled(model._lm)(
-        {"params": model.parts.params},
+        {"params": model.model["transformer"].params},
         jnp.asarray(np.concatenate([prompts.ids, codes], 1)),
         jnp.asarray(np.concatenate([prompts.positions, after], 1)),
         visible=jnp.asarray(slots >= prompts.num_padding[:, None]),
@@ -98,14 +102,14 @@ def full_logits(model, texts, codes):
 
 def test_drawing_follows_the_full_forward(model, drawn):
     """Prompts of different length in one batch."""
-    texts = [model.parts.text.encode(prompt) for prompt in PROMPTS]
+    texts = [model.model.text.encode(prompt) for prompt in PROMPTS]
     codes = drawn.codes[:, 0].reshape(2, -1)
     picked = full_logits(model, texts, codes).argmax(-1)
     np.testing.assert_array_equal(picked, codes)
 
 
 def test_guidance_follows_the_full_forward(model):
-    texts = [model.parts.text.encode(PROMPTS[0]), []]
+    texts = [model.model.text.encode(PROMPTS[0]), []]
     codes = model.generate(PROMPTS[0], temperature=0, guidance=3.0).codes.reshape(1, -1)
     with_text, without = full_logits(model, texts, np.repeat(codes, 2, 0))
     guided = without + 3.0 * (with_text - without)
@@ -113,7 +117,7 @@ def test_guidance_follows_the_full_forward(model):
 
 
 def test_score_drawn_is_the_mean_over_codes(model, drawn):
-    texts = [model.parts.text.encode(prompt) for prompt in PROMPTS]
+    texts = [model.model.text.encode(prompt) for prompt in PROMPTS]
     codes = drawn.codes[:, 1]
     flat = codes.reshape(2, -1)
     logits = full_logits(model, texts, flat).astype(np.float64)
@@ -138,7 +142,7 @@ def test_a_reranked_caption_is_the_likeliest_drawn_of_the_beams(model, drawn):
         assert len(texts) > 1
         same = np.repeat(picture[None], len(texts), 0).reshape(len(texts), -1)
         losses = reader.drawing_losses(same, texts, 8)
-        best.append(model.parts.text.decode(texts[losses.argmin()]))
+        best.append(model.model.text.decode(texts[losses.argmin()]))
     assert model.caption_codes(codes, "en", search) == best
     # Else the choice would be none.
     assert best != model.caption_codes(codes, "en", Search(beams=3))
@@ -158,7 +162,7 @@ def reading_logits(model, codes, tail):
     start = layout.image_len + 1
     ids[start : start + len(tail)] = tail
     logits, _ = compiled(model._reader.network)(
-        {"params": model.parts.params},
+        {"params": model.model["transformer"].params},
         jnp.asarray(ids[None, :-1]),
         jnp.asarray(layout.reading_positions[None, :-1]),
     )
@@ -177,14 +181,14 @@ def test_captions_follow_the_full_forward(model, drawn):
         if token == vocab.command("[SEP]"):
             break
         tokens.append(token)
-    want = model.parts.text.decode([int(t) - vocab.text_start for t in tokens])
+    want = model.model.text.decode([int(t) - vocab.text_start for t in tokens])
     assert model.caption([image]) == [want]
 
 
 def test_score_is_the_mean_over_text_tokens(model, drawn):
     image, prompt = drawn.pixels[0, 0], PROMPTS[0]
     codes = model.encode(image)[0].reshape(-1)
-    pieces = model.parts.text.encode(prompt)[: model.layout.text_len]
+    pieces = model.model.text.encode(prompt)[: model.layout.text_len]
     tail = np.array(pieces) + model.layout.vocab.text_start
     logits = reading_logits(model, codes, tail)[: len(pieces)]
     values = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(pieces)), pieces]
@@ -229,12 +233,13 @@ def test_weights_of_another_family_are_refused(run, nano_folder, tmp_path):
     cogjax.load(run / "export").save(folder)
     written = json.loads((folder / "config.json").read_text())
     written["family"] = "cogview"
+    written["layout"]["fixd"] = True
     (folder / "config.json").write_text(json.dumps(written))
-    with pytest.raises(UserError, match="unknown config key 'transformer."):
+    with pytest.raises(UserError, match="key 'layout.fixd': did you mean .*fixed"):
         cogjax.load(folder)
-    written["family"] = "dalle"
+    written["family"] = "parti"
     (folder / "config.json").write_text(json.dumps(written))
-    with pytest.raises(UserError, match="reads 1 of 'cogview', 'ernie_vilg'"):
+    with pytest.raises(UserError, match="reads 1 and 2 of 'cogview', 'dalle', 'ernie"):
         cogjax.load(folder)
 
 
@@ -245,24 +250,24 @@ def test_a_run_starts_from_the_shipped_cogview(experiment, text_len):
     """With no other folder: what it names is in the package, and fits its network."""
     found = config.load(f"experiments/ernie_vilg/{experiment}.py:from_cogview", [])
     assert launch.describe(found)["parameters"] > 2_900_000
-    settings = config.section(ernie_vilg.TransformerConfig, found["model"], "model")
-    folder = model_folder.find(found["data"]["weights"])
-    parts = model_folder.load(folder)
-    parts = dataclasses.replace(parts, family="ernie_vilg", transformer=settings)
-    start = model_folder.load_transformer(folder, parts.network, to_train=True)
+    stage, run = launch.find_stage(found), RunConfig.of(found)
+    setup = stage.setup(run)
+    start = stage.start(setup, stage.make_task(setup), run)
     assert start["position_embedding"].shape == (text_len + 1, 192)
+    folder = model_folder.find(found["data"]["weights"])
     shipped = load_tree(folder / "transformer.safetensors")
     same = start["blocks"], shipped["blocks"]
     jax.tree.map(np.testing.assert_array_equal, *same)
-    with pytest.raises(UserError, match="row_embedding"):
-        model_folder.load_transformer(folder, parts.network)
 
 
-def test_a_cogview_whose_codes_have_no_places_is_refused(nano_folder):
-    parts = model_folder.load(nano_folder)
-    nano = dataclasses.replace(
-        ernie_vilg.TRANSFORMERS["nano"], sandwich=True, norm_scope="token"
-    )
-    network = dataclasses.replace(parts, family="ernie_vilg", transformer=nano).network
+def test_a_cogview_whose_codes_have_no_places_is_refused(nano_model):
+    there = nano_model.model
+    tokenizer, nano = there["tokenizer"].config, ernie_vilg.TRANSFORMERS["nano"]
+    layout = ernie_vilg.make_layout(tokenizer, there.text.size, nano)
+    network = ernie_vilg.make_transformer(nano, layout)
+    params = there["transformer"].params
     with pytest.raises(UserError, match="positions 'fixed' and codes of 4 x 4"):
-        model_folder.load_transformer(nano_folder, network, to_train=True)
+        ernie_vilg.start_from(params, there.layout, network)
+    with pytest.raises(UserError, match="positions 'fixed' and codes of 4 x 4"):
+        other = dataclasses.replace(there.layout, fixed=True, image_len=25)
+        ernie_vilg.start_from(params, other, network)

@@ -3,7 +3,6 @@
 In processes of their own: what is installed is read when Python starts.
 """
 
-import importlib.util
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HAS_MODEL = importlib.util.find_spec("cogjax.model") is not None
 COLOURS = {"red": [1.0, 0.2, 0.0], "blue": [0.0, 0.4, 1.0]}
 CONFIG = """
 import ml_collections
@@ -88,7 +86,6 @@ def test_it_trains(run):
     assert rows[-1]["error"] < 1e-3
 
 
-@pytest.mark.skipif(not HAS_MODEL, reason="model folders are not of components yet")
 def test_it_generates(python, run):
     config = json.loads((run / "export" / "config.json").read_text())
     assert config["family"] == "toy"

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import jax
 import pytest
@@ -98,18 +97,16 @@ def test_both_directions_are_counted():
     assert work.tokens == 6144 * (1151 + 1152)
     assert to_image.scored == 1024 * 8192
     assert to_text.scored == 128 * (32_000 + 27)
-    window = work.network.patterns[-1]
+    window, grid = work.network.kinds[-1], (32, 32)
     sources = 128 * 128 + 1023 * 128
     # The last code is only a target, and would have seen 32.
     whole = sources + 1024 * 33 // 2 - 32
-    last = sources + image_mask(window)[:-1].sum()
+    last = sources + image_mask(window, grid)[:-1].sum()
     assert count_pairs(to_image.network, to_image.length) == 47 * whole + last
     targets = 128 * 1024 + 128 * 129 // 2
-    last = targets + image_mask(replace(window, causal=False)).sum()
-    assert (
-        count_pairs(to_text.network, to_text.length)
-        == 47 * (1024 * 32 + targets) + last
-    )
+    last = targets + image_mask(window, grid, causal=False).sum()
+    pairs = count_pairs(to_text.network, to_text.length)
+    assert pairs == 47 * (1024 * 32 + targets) + last
 
 
 @pytest.mark.parametrize(
@@ -144,7 +141,7 @@ def test_settings_of_a_family_are_planned():
     words = ["--config.model.attention=full", "--config.model.text_len=63"]
     config = load("ernie_vilg", *words)
     work = Workload.of(config)
-    assert {pattern.kind for pattern in work.network.patterns} == {"full"}
+    assert {kind.name for kind in work.network.layer_kinds} == {"full"}
     assert work.planned.prompt_len == 64 and work.planned.image_len == 1024
     report = planning.plan(config, "v5p:4x4x8", estimate=True)
     # Dense attention computes what the mask of a causal image then hides.

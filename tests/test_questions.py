@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cogjax
 from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import load_tree
-from cogjax.models.image_lm import ImageLM, param_shapes, reading
+from cogjax.model import Component, Model
+from cogjax.models.image_lm import ImageLM, param_shapes
+from cogjax.models.image_lm_config import image_to_text
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.stages import run as launch
 from cogjax.stages.sections import RunConfig
@@ -25,18 +26,21 @@ COLOURS = {"red": (250, 20, 20), "blue": (20, 20, 250)}
 @pytest.fixture(scope="module")
 def start(nano_folder, tmp_path_factory):
     """Folder of a two-way model with random weights that reads texts of 4 pieces."""
-    parts = model_folder.load(nano_folder)
+    there = model_folder.load(nano_folder)
     short = dataclasses.replace(ernie_vilg.TRANSFORMERS["nano"], text_len=4)
-    parts = dataclasses.replace(parts, family="ernie_vilg", transformer=short)
+    sizes = there["tokenizer"].config, there.text.size
+    layout = ernie_vilg.make_layout(*sizes, short)
+    network = ernie_vilg.make_transformer(short, layout)
     rng = np.random.default_rng(2)
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: (
             rng.normal(0, 0.2, leaf.shape) + (path[-1].key == "scale")
         ).astype(np.float32),
-        param_shapes(parts.network),
+        param_shapes(network),
     )
-    parts = dataclasses.replace(parts, params=params)
-    return model_folder.save(parts, tmp_path_factory.mktemp("start"))
+    components = {**there.components, "transformer": Component(network, params)}
+    made = Model("ernie_vilg", components, layout, there.text)
+    return model_folder.save(made, tmp_path_factory.mktemp("start"))
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +117,13 @@ def test_longer_texts_than_before_keep_the_weights(run, start):
     )
 
 
-def test_shorter_texts_than_before_are_refused(start):
-    parts = model_folder.load(start)
-    short = dataclasses.replace(parts.transformer, text_len=2)
-    network = dataclasses.replace(parts, transformer=short).network
+def test_shorter_texts_than_before_are_refused(nano_data, nano_folder, start, asked):
+    found = settings(nano_data, nano_folder, start, asked, model__text_len=2)
+    found["task"]["answer_len"] = 2
+    stage, run = launch.find_stage(found), RunConfig.of(found)
+    setup = stage.setup(run)
     with pytest.raises(UserError, match="position_embedding is"):
-        model_folder.load_transformer(start, network, to_train=True)
-    longer = dataclasses.replace(parts.transformer, text_len=6)
-    network = dataclasses.replace(parts, transformer=longer).network
-    with pytest.raises(UserError, match="position_embedding is"):
-        model_folder.load_transformer(start, network)
+        stage.start(setup, stage.make_task(setup), run)
 
 
 @pytest.mark.parametrize(
@@ -168,12 +169,14 @@ QUESTIONS = ("a flat?", "猫的线稿", "house")
 @pytest.fixture(scope="module")
 def model(run):
     """The export, its weights moved so that the answer hangs on all that is said."""
-    parts = cogjax.load(run / "export").parts
-    rng = np.random.default_rng(1)
+    trained = model_folder.load(run / "export")
+    transformer, rng = trained["transformer"], np.random.default_rng(1)
     moved = jax.tree.map(
-        lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32), parts.params
+        lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32),
+        transformer.params,
     )
-    return TextToImage(dataclasses.replace(parts, params=moved))
+    moved = dataclasses.replace(transformer, params=moved)
+    return TextToImage(trained.with_component("transformer", moved))
 
 
 @pytest.fixture(scope="module")
@@ -188,15 +191,16 @@ def answers(model, pictures):
 
 def test_questions_of_different_length_share_a_batch(model, pictures, answers):
     """Each answer is that to the question alone, which has no padding there."""
-    assert len({len(model.parts.text.encode(question)) for question in QUESTIONS}) > 1
+    assert len({len(model.model.text.encode(question)) for question in QUESTIONS}) > 1
     assert len(set(answers)) > 1
     layout, vocab = model.layout, model.layout.vocab
     allowed, start = model._reader.allowed(None), vocab.text_start
     for picture, question, answer in zip(pictures, QUESTIONS, answers, strict=True):
         assert model.ask([picture], question) == [answer]
         codes = model.encode(picture)[0].reshape(-1)
-        asked = [start + i for i in model.parts.text.encode(question)]
-        network = ImageLM(reading(model._lm.config, len(asked) + 1))
+        asked = [start + i for i in model.model.text.encode(question)]
+        sizes = layout.text_len, len(asked) + 1
+        network = ImageLM(image_to_text(model._lm.config, *sizes))
         apply, tokens = jax.jit(network.apply), []
         for _ in range(layout.text_len):
             ids = [*codes, *asked, vocab.command("[ROI1]"), *tokens]
@@ -205,7 +209,7 @@ def test_questions_of_different_length_share_a_batch(model, pictures, answers):
             # Of one length, so that it is compiled once: nobody looks ahead.
             rest = [0] * (layout.text_len - len(tokens))
             logits, _ = apply(
-                {"params": model.parts.params},
+                {"params": model.model["transformer"].params},
                 jnp.array([[*ids, *rest]]),
                 jnp.array([[*places, *rest]]),
             )
@@ -214,7 +218,7 @@ def test_questions_of_different_length_share_a_batch(model, pictures, answers):
             if token == vocab.command("[SEP]"):
                 break
             tokens.append(token)
-        assert answer == model.parts.text.decode([t - start for t in tokens])
+        assert answer == model.model.text.decode([t - start for t in tokens])
 
 
 @pytest.mark.slow
@@ -223,7 +227,7 @@ def test_beams_and_temperature_reach_the_search(model, pictures, answers):
     assert again != answers
     assert again == model.ask(pictures, QUESTIONS, temperature=2.0, seed=1)
     beams = model.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
-    other = TextToImage(model.parts, batch_size=4)
+    other = TextToImage(model.model, batch_size=4)
     assert beams == other.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
     assert len(model.caption(pictures, "en", beams=2)) == 3
 

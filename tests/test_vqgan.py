@@ -1,7 +1,6 @@
 """A VQGAN as a user sees it: trained, saved, and under a transformer."""
 
 import dataclasses
-import hashlib
 import json
 
 import jax
@@ -11,7 +10,8 @@ import pytest
 import cogjax
 from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
-from cogjax.interop.tree import flatten
+from cogjax.model import Component, Model, digest
+from cogjax.model_folder import load_component
 from cogjax.models.vqgan import VQGAN, VQGANConfig
 from cogjax.pipelines.tokenize import decode, encode
 from cogjax.stages import run as launch
@@ -82,7 +82,7 @@ def test_the_discriminator_starts_when_it_is_told(run):
 
 @pytest.mark.slow
 def test_the_exported_folder_holds_no_discriminator(run):
-    tokenizer = model_folder.load_tokenizer(run / "export")
+    tokenizer = load_component(run / "export", "tokenizer")
     assert isinstance(tokenizer.config, VQGANConfig)
     assert set(tokenizer.params) == {
         "encoder",
@@ -102,13 +102,13 @@ def test_a_folder_says_its_kind(form, tmp_path):
         lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes
     )
     codebook = rng.normal(size=(16, 5)).astype(np.float32)
-    tokenizer = model_folder.ImageTokenizer(config, params, codebook)
-    model_folder.save_tokenizer(tokenizer, tmp_path)
+    tokenizer = Component(config, params, {"codebook": codebook})
+    model_folder.save(Model("", {"tokenizer": tokenizer}), tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
-    assert written["tokenizer"]["kind"] == "vqgan"
-    loaded = model_folder.load_tokenizer(tmp_path)
+    assert written["components"]["tokenizer"]["kind"] == "vqgan"
+    loaded = load_component(tmp_path, "tokenizer")
     assert loaded.config == config
-    assert model_folder.digest(loaded) == model_folder.digest(tokenizer)
+    assert digest(loaded) == digest(tokenizer)
     images = rng.integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     codes = encode(loaded, images)
     net, pixels = VQGAN(config), images.astype(np.float32) / 255
@@ -123,32 +123,9 @@ def test_a_folder_says_its_kind(form, tmp_path):
     assert decode(loaded, codes).shape == images.shape
 
 
-def test_a_folder_without_a_kind_is_a_vqvae_as_ever(nano_folder, tmp_path):
-    tokenizer = model_folder.load_tokenizer(nano_folder)
-    model_folder.save_tokenizer(tokenizer, tmp_path)
-    written = json.loads((tmp_path / "config.json").read_text())
-    assert written["tokenizer"].pop("kind") == "vqvae"
-    (tmp_path / "config.json").write_text(json.dumps(written))
-    old = model_folder.load_tokenizer(tmp_path)
-    assert old.config == tokenizer.config
-    # What it was before there were kinds: the config's fields, then every leaf.
-    fields = json.dumps(dataclasses.asdict(old.config), sort_keys=True)
-    assert "kind" not in fields
-    want = hashlib.sha256(fields.encode())
-    leaves = flatten({**old.params, "codebook": old.codebook})
-    for name, leaf in sorted(leaves.items()):
-        want.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode() + leaf.tobytes())
-    assert model_folder.digest(old) == want.hexdigest()
-    written["tokenizer"]["kind"] = "vqfan"
-    (tmp_path / "config.json").write_text(json.dumps(written))
-    with pytest.raises(UserError, match="kind is 'vqfan', expected one of vqvae, vqga"):
-        model_folder.load_tokenizer(tmp_path)
-
-
 def test_digests_of_shipped_models_stay():
     """As `cogjax encode` wrote them into the data sets that people have."""
-    tokenizer = model_folder.load_tokenizer(model_folder.find("emoji"))
-    assert model_folder.digest(tokenizer)[:16] == "53680bbc737b135c"
+    assert digest(load_component("emoji", "tokenizer"))[:16] == "53680bbc737b135c"
 
 
 @pytest.mark.slow
@@ -174,11 +151,10 @@ def test_the_command_line_has_no_special_cases(
 @pytest.mark.slow
 def test_save_and_load_draw_the_same(ernie, tmp_path):
     model = cogjax.load(ernie)
-    assert isinstance(model.parts.tokenizer.config, VQGANConfig)
-    kept = cogjax.load(model.save(tmp_path / "model"))
-    assert model_folder.digest(kept.parts.tokenizer) == model_folder.digest(
-        model.parts.tokenizer
-    )
+    tokenizer = model.model["tokenizer"]
+    assert isinstance(tokenizer.config, VQGANConfig)
+    kept = model.save(tmp_path / "model")
+    assert digest(load_component(kept, "tokenizer")) == digest(tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -240,8 +216,8 @@ def test_another_decoder_for_a_model(sharper, nano_model):
 
 
 def test_another_decoder_for_a_tokenizer(sharper, nano_data, tmp_path):
-    tokenizer = model_folder.load_tokenizer(sharper)
-    model_folder.save_tokenizer(tokenizer, tmp_path / "tokenizer")
+    tokenizer = load_component(sharper, "tokenizer")
+    model_folder.save(Model("", {"tokenizer": tokenizer}), tmp_path / "tokenizer")
     found = load(
         DECODER,
         data__path=nano_data,
@@ -253,11 +229,11 @@ def test_another_decoder_for_a_tokenizer(sharper, nano_data, tmp_path):
     )
     out = launch.train(found, tmp_path / "run")
     assert not (out / "transformer.safetensors").exists()
-    again = model_folder.load_tokenizer(out)
-    np.testing.assert_array_equal(again.codebook, tokenizer.codebook)
+    again, book = load_component(out, "tokenizer"), tokenizer.state["codebook"]
+    np.testing.assert_array_equal(again.state["codebook"], book)
     # A run does not go on with other codes.
-    other = dataclasses.replace(tokenizer, codebook=tokenizer.codebook + 1)
-    model_folder.save_tokenizer(other, tmp_path / "tokenizer")
+    other = dataclasses.replace(tokenizer, state={"codebook": book + 1})
+    model_folder.save(Model("", {"tokenizer": other}), tmp_path / "tokenizer")
     found["train"]["steps"] = 2
     with pytest.raises(UserError, match="the data or a tokenizer changed"):
         launch.train(found, tmp_path / "run")

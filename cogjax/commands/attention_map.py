@@ -92,6 +92,7 @@ def _mask(args: argparse.Namespace, kind: str, rows: int, cols: int):
     import numpy as np
 
     from cogjax.ops import masks
+    from cogjax.ops.sequence import Sequence
 
     try:
         if kind == "three-region":
@@ -99,14 +100,15 @@ def _mask(args: argparse.Namespace, kind: str, rows: int, cols: int):
             rng = np.random.default_rng(args.seed)
             pivots = masks.sample_pivots(rng, args.text, length, args.pivots)
             return masks.three_region_mask(length, args.window, args.times, pivots)[0]
-        causal = args.direction == "text-to-image"
-        pattern = masks.Pattern(
-            kind, rows, cols, causal, args.kernel, args.edge, args.row_extent
-        )
+        layer = masks.LayerKind(kind, args.kernel, args.edge, args.row_extent)
     except ValueError as error:
         raise UserError(str(error)) from error
-    build = masks.text_to_image_mask if causal else masks.image_to_text_mask
-    return build(pattern, args.text)
+    grid = rows, cols
+    if args.direction == "image-to-text":
+        return Sequence.image_to_text(grid, args.text).mask(layer)
+    if not args.text:
+        return masks.image_mask(layer, grid)
+    return Sequence.text_to_image(args.text, grid).mask(layer)
 
 
 _HIDDEN, _SEEN, _QUERY_CELL = (232, 232, 236), (52, 101, 204), (214, 48, 49)

@@ -6,7 +6,6 @@ import sys
 from cogjax.commands.arguments import SEED, add_command, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
-from cogjax.files import check_folder
 
 _SIZES = whole(8, 1024)
 _EASY = "plain grounds, centres on eighths: for models that train on a CPU"
@@ -16,6 +15,7 @@ _NUM = "pictures to train on; a twentieth as many of each test split (%(default)
 _TIER = "auto takes the npm archives where npm is installed (%(default)s)"
 _BUDGET = "of broken files to skip before stopping (%(default)s)"
 _FIELD = "field of tables and .json with the captions; default: text, caption, ..."
+_OVERWRITE = "replace the data set in --out; files that are not its own stay"
 _VAL = "of pictures to hold out as split val (%(default)s)"
 
 
@@ -27,7 +27,7 @@ def add_parser(commands) -> None:
     summary = "Draw the bilingual emoji-styles set: one concept in up to seven styles."
     emoji = add_command(actions, "emoji", _emoji, summary)
     add = emoji.add_argument
-    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    _add_out(add)
     add("--size", type=_SIZES, default=64, help="pixels a side (%(default)s)")
     add("--tier", choices=("auto", "pip", "npm"), default="auto", help=_TIER)
     add("--styles", metavar="A,B", help="default: all of the tier")
@@ -38,7 +38,7 @@ def add_parser(commands) -> None:
     summary = "Draw scenes of shapes with captions that are exactly true."
     shapes = add_command(actions, "shapes", _shapes, summary)
     add = shapes.add_argument
-    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    _add_out(add)
     add("--n", type=whole(20, 10_000_000), default=20_000, help=_NUM)
     add("--size", type=whole(32, 256), default=64, help="pixels a side (%(default)s)")
     add("--seed", type=SEED, default=0, help="of the scenes (%(default)s)")
@@ -49,7 +49,7 @@ def add_parser(commands) -> None:
     folder = add_command(actions, "folder", _folder, summary)
     add = folder.add_argument
     add("source", metavar="SRC", help="folder, CSV, metadata.jsonl or .tar")
-    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    _add_out(add)
     add("--size", type=_SIZES, default=256, help="pixels a side (%(default)s)")
     share = number(0, 1)
     add("--budget", type=share, default=0.05, metavar="SHARE", help=_BUDGET)
@@ -60,7 +60,7 @@ def add_parser(commands) -> None:
     questions = add_command(actions, "questions", _import_questions, summary)
     add = questions.add_argument
     add("--from", dest="source", required=True, metavar="FILE.jsonl", help=_FROM)
-    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    _add_out(add)
     add("--size", type=_SIZES, default=256, help="pixels a side (%(default)s)")
     add("--val", type=share, default=0.02, metavar="SHARE", help=_VAL)
 
@@ -73,8 +73,12 @@ def add_parser(commands) -> None:
     add("--out", default="show.png", metavar="FILE", help="default: %(default)s")
 
 
+def _add_out(add) -> None:
+    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    add("--overwrite", action="store_true", help=_OVERWRITE)
+
+
 def _emoji(args: argparse.Namespace) -> None:
-    check_folder(args.out)
     from cogjax.worlds.emoji.dataset import build_emoji
 
     with Progress() as progress:
@@ -86,6 +90,7 @@ def _emoji(args: argparse.Namespace) -> None:
             groups=_names(args.groups),
             npm_dir=args.npm_dir,
             flags=not args.no_flags,
+            overwrite=args.overwrite,
             progress=progress,
         )
     _report(args.out, report.manifest, report.failed)
@@ -93,7 +98,6 @@ def _emoji(args: argparse.Namespace) -> None:
 
 
 def _shapes(args: argparse.Namespace) -> None:
-    check_folder(args.out)
     from cogjax.worlds.shapes.dataset import build_shapes
 
     with Progress() as progress:
@@ -104,6 +108,7 @@ def _shapes(args: argparse.Namespace) -> None:
             seed=args.seed,
             easy=args.easy,
             questions=args.questions,
+            overwrite=args.overwrite,
             progress=progress,
         )
     _report(args.out, manifest, [])
@@ -114,7 +119,6 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _folder(args: argparse.Namespace) -> None:
-    check_folder(args.out)
     from cogjax.data.folder import import_folder
 
     with Progress() as progress:
@@ -125,6 +129,7 @@ def _folder(args: argparse.Namespace) -> None:
             budget=args.budget,
             val_fraction=args.val,
             caption_field=args.caption_field,
+            overwrite=args.overwrite,
             progress=progress,
         )
     skipped = [f"{name}: {reason}" for name, reason in report.skipped]
@@ -132,7 +137,6 @@ def _folder(args: argparse.Namespace) -> None:
 
 
 def _import_questions(args: argparse.Namespace) -> None:
-    check_folder(args.out)
     from cogjax.data.question_file import import_questions
 
     with Progress() as progress:
@@ -141,6 +145,7 @@ def _import_questions(args: argparse.Namespace) -> None:
             args.out,
             size=args.size,
             val_fraction=args.val,
+            overwrite=args.overwrite,
             progress=progress,
         )
     _report(args.out, manifest, [])

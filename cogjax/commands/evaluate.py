@@ -161,8 +161,10 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
 
 def _source(name: str) -> str:
     """The model's name or folder; of a training run, its export."""
+    from cogjax.model_folder import is_model
+
     folder = Path(name)
-    if (folder / "transformer.safetensors").exists() or not folder.is_dir():
+    if not folder.is_dir() or is_model(folder):
         return name
     if (folder / "export" / "config.json").is_file():
         return str(folder / "export")

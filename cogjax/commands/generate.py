@@ -14,7 +14,7 @@ from cogjax.commands import arguments
 from cogjax.commands.arguments import SEED, add_command, check_text, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
-from cogjax.files import check_folder, write_atomic
+from cogjax.files import check_folder, write_new
 
 _SETTINGS = (
     "num_images",
@@ -109,9 +109,9 @@ def _record(args: argparse.Namespace, model) -> dict:
     """What the JSON file says besides the pictures; settings as they took effect."""
     from cogjax import __version__
 
-    settings = asdict(model.parts.sampler) | _given(args)
+    settings = asdict(model.model.sampler) | _given(args)
     settings |= {"image_prompt": args.image_prompt, "rows": args.rows}
-    settings["decode"] = model.parts.decoding(args.decode)
+    settings["decode"] = model.decoding(args.decode)
     return {
         "cogjax": __version__,
         "model": {"name": args.model, "weights": args.weights, "card": model.card},
@@ -130,8 +130,8 @@ def _write(out: Path, prompts: list[str], result, record: dict) -> None:
     num_images = record["settings"]["num_images"]
     images = []
     for prompt, index in np.ndindex(*result.pixels.shape[:2]):
-        path = free_path(out, slug(prompts[prompt]), ".png", first=1)
-        write_atomic(path, encode_png(result.pixels[prompt, index]))
+        picture = encode_png(result.pixels[prompt, index])
+        path = write_numbered(out, slug(prompts[prompt]), ".png", picture, first=1)
         score = None if result.scores is None else float(result.scores[prompt, index])
         images.append(
             {
@@ -143,11 +143,11 @@ def _write(out: Path, prompts: list[str], result, record: dict) -> None:
             }
         )
     flat = result.pixels.reshape(-1, *result.pixels.shape[2:])
-    grid_path = free_path(out, "grid", ".png")
-    write_atomic(grid_path, encode_png(np.asarray(grid(flat, num_images))))
+    picture = encode_png(np.asarray(grid(flat, num_images)))
+    grid_path = write_numbered(out, "grid", ".png", picture)
     record |= {"prompts": prompts, "grid": grid_path.name, "images": images}
-    record_path = free_path(out, "generation", ".json")
-    write_atomic(record_path, json.dumps(record, ensure_ascii=False) + "\n")
+    text = json.dumps(record, ensure_ascii=False) + "\n"
+    record_path = write_numbered(out, "generation", ".json", text)
     print(f"{len(images)} pictures, {grid_path.name} and {record_path.name} in {out}")
 
 
@@ -162,11 +162,16 @@ def slug(prompt: str) -> str:
     return name.decode("utf-8", "ignore").strip("-") or "image"
 
 
-def free_path(folder: Path, stem: str, suffix: str, first: int = 0) -> Path:
-    """Returns the first of stem, stem-2, ... (with first=1: stem-1, ...) not taken."""
+def write_numbered(
+    folder: Path, stem: str, suffix: str, data: bytes | str, first: int = 0
+) -> Path:
+    """Writes to the first of stem, stem-2, ... (first=1: stem-1, ...) not taken.
+
+    Processes that write into one folder at once never take the same.
+    """
     path = folder / (f"{stem}-{first}{suffix}" if first else f"{stem}{suffix}")
     index = max(first, 1)
-    while path.exists():
+    while not write_new(path, data):
         index += 1
         path = folder / f"{stem}-{index}{suffix}"
     return path

@@ -76,7 +76,6 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    check_folder(args.out)
     from cogjax.stages import run as launch
 
     print(f"exported to {launch.export(args.workdir, args.out, args.dtype)}")

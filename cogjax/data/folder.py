@@ -19,6 +19,7 @@ from cogjax.data.folder_entries import TEXT_KEYS, Entry, list_entries
 from cogjax.data.images import decode_image, encode_png
 from cogjax.data.records import DatasetBuilder, Example, Manifest
 from cogjax.errors import UserError
+from cogjax.files import check_apart
 
 MAX_CAPTION = 2000
 MAX_LISTED = 1000
@@ -40,6 +41,7 @@ def import_folder(
     budget: float = 0.05,
     val_fraction: float = 0.02,
     caption_field: str | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> ImportReport:
     """Writes splits train and val of all usable pictures, resized and centre-cropped.
@@ -50,13 +52,16 @@ def import_folder(
     Args:
       size: pixels a side. caption_field: name of the field with the captions in tables
         and .json members; None takes text, caption, captions, prompt or description.
+      overwrite: replace a data set in `out`.
 
     Raises:
-      UserError: nothing to import, or more broken entries than the budget allows,
-        naming the first ones. Nothing is left at `out` then.
+      UserError: an `out` that is in the way, nothing to import, or more broken entries
+        than the budget allows, naming the first ones. Nothing is written then.
     """
     progress = progress or (lambda done, total, label: None)
-    builder = DatasetBuilder(out, "folder", size, {"train": 4, "val": 1})
+    check_apart(out, source)
+    shards = {"train": 4, "val": 1}
+    builder = DatasetBuilder(out, "folder", size, shards, overwrite)
     text_keys = (caption_field,) if caption_field else TEXT_KEYS
     entries = list(list_entries(Path(source), text_keys))
     if not entries:

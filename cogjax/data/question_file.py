@@ -17,6 +17,7 @@ from cogjax.data.folder_entries import MAX_TABLE_BYTES, file_reader, inside
 from cogjax.data.images import decode_image, encode_png
 from cogjax.data.records import DatasetBuilder, Example, Manifest
 from cogjax.errors import UserError
+from cogjax.files import check_apart
 
 Triple = tuple[str, str, str]
 
@@ -27,22 +28,27 @@ def import_questions(
     *,
     size: int = 256,
     val_fraction: float = 0.02,
+    overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Manifest:
     """Writes splits train and val of the pictures of a .jsonl file, with its questions.
 
     A picture is one example, with all questions about it; the split follows a hash of
     its name. Pictures are resized and centre-cropped to `size` pixels a side.
+    overwrite: replace a data set in `out`.
 
     Raises:
       UserError: a line that is no question, with its number, or a picture that is
-        missing, outside the folder or unreadable. Nothing is left at `out` then.
+        missing, outside the folder or unreadable; an `out` in the way. Nothing is
+        written then.
     """
     source = Path(source)
     progress = progress or (lambda done, total, label: None)
-    asked = _read(source)
+    check_apart(out, source)
     shards = {"train": 4, "val": 1}
-    with DatasetBuilder(out, "questions", size, shards) as builder:
+    builder = DatasetBuilder(out, "questions", size, shards, overwrite)
+    asked = _read(source)
+    with builder:
         for index, (name, (path, place, questions)) in enumerate(asked.items()):
             if index % 32 == 0:
                 progress(index, len(asked), "importing")

@@ -9,10 +9,9 @@ A record is the msgpack of one example; nothing in it is executed when read.
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import msgpack
 
 from cogjax.data.images import decode_image
 from cogjax.errors import UserError
-from cogjax.files import write_atomic
+from cogjax.files import FolderKind, partial_folder, write_atomic
 
 __all__ = [
     "CODES",
@@ -100,7 +99,7 @@ class Manifest:
     sha256 over the checksums, the identity of the data. info: licences, skipped files.
     contents: of each split, how many examples of each style, captions of each language
     and questions, if any, of each kind: {"train": {"style": {"noto": 9}, "captions":
-    {"en": 5}, "questions": {"count": 3}}}.
+    {"en": 5}, "questions": {"count": 3}}}. files: names of all others in the folder.
     """
 
     kind: str
@@ -110,6 +109,19 @@ class Manifest:
     fingerprint: str
     info: dict[str, Any] = field(default_factory=dict)
     contents: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+
+
+def _files(fields: Mapping[str, Any]) -> list[str] | None:
+    """Files that a manifest names; None if it is not one of cogjax."""
+    if not {"format", "kind", "checksums", "fingerprint"} <= fields.keys():
+        return None
+    # Sets of emoji older than `files` have this one.
+    others = ["LICENSES.md"] if fields["kind"] == "emoji" else []
+    return [*fields["checksums"], *fields.get("files", others)]
+
+
+DATA_SET = FolderKind("data set", "manifest.json", _files)
 
 
 class Contents:
@@ -169,14 +181,14 @@ class RecordWriter:
 
 
 class DatasetBuilder:
-    """Builds a data set beside `out` and moves it there whole, or leaves nothing.
+    """Builds a data set and moves it to `out` whole, or leaves nothing.
 
         with DatasetBuilder(out, "emoji", 64, {"train": 4, "val": 1}) as builder:
             builder.write("train", example)
             manifest = builder.finish({})
 
-    An `out` that holds a data set is replaced by `finish`; one that holds anything
-    else is refused with UserError before any work.
+    With `overwrite` a data set in `out` is replaced by `finish`, and only its own files
+    go. All else that holds anything is refused with UserError before any work.
     """
 
     def __init__(
@@ -185,29 +197,25 @@ class DatasetBuilder:
         kind: str,
         image_size: int,
         num_shards: Mapping[str, int],
+        overwrite: bool = False,
     ):
         self.out, self.kind, self.image_size = Path(out), kind, image_size
-        self._num_shards = num_shards
-        other = self.out.exists() and not (self.out / "manifest.json").exists()
-        if other and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise UserError(
-                f"{out} is not empty and not a data set: choose another folder"
-            )
-        self._partial = self.out.with_name(f".{self.out.name}.{uuid.uuid4().hex[:8]}")
+        self._num_shards, self._overwrite = num_shards, overwrite
+        DATA_SET.check(self.out, overwrite)
         self._contents = {s: Contents() for s in num_shards}
+        self._others: list[str] = []
+        self._stack = ExitStack()
 
     def __enter__(self) -> "DatasetBuilder":
-        try:
-            self._writers = {
-                split: RecordWriter(self._partial, split, count)
-                for split, count in self._num_shards.items()
-            }
-        except OSError as error:
-            raise UserError(f"cannot write {self.out}: {error.strerror}") from error
+        self._partial = self._stack.enter_context(partial_folder(self.out))
+        self._writers = {
+            split: RecordWriter(self._partial, split, count)
+            for split, count in self._num_shards.items()
+        }
         return self
 
-    def __exit__(self, *_) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
+    def __exit__(self, *error) -> None:
+        self._stack.__exit__(*error)
 
     def write(self, split: str, example: Example) -> None:
         """Appends an example to a split."""
@@ -217,15 +225,14 @@ class DatasetBuilder:
     def write_text(self, name: str, text: str) -> None:
         """Adds a text file for people, such as licences, to the folder."""
         write_atomic(self._partial / name, text)
+        self._others.append(name)
 
     def finish(self, info: Mapping[str, Any]) -> Manifest:
-        """Closes the shards, writes the manifest and moves the folder into place."""
+        """Closes the shards, writes the manifest and moves the files into place."""
         for writer in self._writers.values():
             writer.close()
         manifest = self._manifest(info)
-        if self.out.exists():
-            shutil.rmtree(self.out)
-        os.replace(self._partial, self.out)
+        DATA_SET.publish(self._partial, self.out, self._overwrite)
         return manifest
 
     def _manifest(self, info: Mapping[str, Any]) -> Manifest:
@@ -242,6 +249,7 @@ class DatasetBuilder:
             fingerprint(checksums),
             dict(info),
             {split: found.counts() for split, found in self._contents.items()},
+            self._others,
         )
         write_manifest(self._partial, manifest)
         return manifest
@@ -282,6 +290,8 @@ def read_manifest(folder: str | os.PathLike) -> Manifest:
     path = Path(folder) / "manifest.json"
     try:
         fields = json.loads(path.read_bytes())
+        if "unfinished" in fields:
+            raise UserError(f"{folder} is only half written: build the data set again")
         if fields.pop("format") != FORMAT:
             raise UserError(f"{path} is of another format: build the data set again")
         return Manifest(**fields)

@@ -12,7 +12,7 @@ from jax import Array
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import weight
 from cogjax.nn.stack import Stack
-from cogjax.ops.attention import attention, causal_mask
+from cogjax.ops.attention import attention
 
 TEXT_LEN = 77
 VOCAB_SIZE = 49408
@@ -107,12 +107,12 @@ class _Text(nn.Module):
     @nn.compact
     def __call__(self, ids: Array) -> Array:
         c = self.config
-        slots = jnp.arange(ids.shape[1])
+        length = ids.shape[1]
         x = nn.Embed(c.vocab_size, c.text_width, name="token_embedding")(ids)
         places = _zeros(self, "positional_embedding", TEXT_LEN, c.text_width)
-        before = causal_mask(slots[None], slots)
+        before = jnp.tri(length, dtype=bool)[None]
         blocks = Stack(_Block(c.text_width, parent=None), c.text_depth, name="blocks")
-        x, _ = blocks(x + places[: len(slots)], None, before)
+        x, _ = blocks(x + places[:length], None, before)
         x = _norm("ln_final")(x[jnp.arange(len(x)), jnp.argmax(ids, axis=-1)])
         return x @ _zeros(self, "text_projection", c.text_width, c.embed_dim)
 

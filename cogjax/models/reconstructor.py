@@ -71,6 +71,15 @@ class ReconstructorConfig:
             )
 
 
+@dataclass(frozen=True)
+class ReconstructorNetworkConfig:
+    """All of a reconstructor: for an image tokenizer and states of some width."""
+
+    settings: ReconstructorConfig
+    tokenizer: TokenizerConfig
+    states_width: int
+
+
 class VQVAEDecoder(Decoder):
     """The VQ-VAE's decoder, its pixels about [-1, 1]."""
 
@@ -180,40 +189,42 @@ class Reconstructor(nn.Module):
 
     Maps are what `pixels` reads: with "dvae" the six of `losses.logit_laplace`, and
     `last` is None; else about [-1, 1], and `last` is what the last convolution reads.
-    tokenizer: config of the image tokenizer.
     """
 
-    config: ReconstructorConfig
-    tokenizer: TokenizerConfig
+    config: ReconstructorNetworkConfig
 
     @nn.compact
     def __call__(self, states: Array) -> tuple[Array | None, Array]:
         found = self._decoder(self._vectors(states))
-        return found if KINDS[self.config.kind].side else (None, found)
+        return found if KINDS[self.config.settings.kind].side else (None, found)
 
     def _vectors(self, states: Array) -> Array:
         """z_emb [b, grid, grid, code_dim], float32."""
-        grid, inner = self.tokenizer.grid, self.config.hidden or states.shape[-1]
+        settings, tokenizer = self.config.settings, self.config.tokenizer
+        grid, inner = tokenizer.grid, settings.hidden or states.shape[-1]
         activation = nn.gelu
-        if self.config.activation == "softmax":
-            inner, activation = self.tokenizer.codebook_size, nn.softmax
+        if settings.activation == "softmax":
+            inner, activation = tokenizer.codebook_size, nn.softmax
         h = nn.Dense(inner, name="project_in")(states.astype(jnp.float32))
         h = constrain(activation(h), "batch", None, "mlp")
-        z = nn.Dense(self.tokenizer.code_dim, name="project_out")(h)
+        z = nn.Dense(tokenizer.code_dim, name="project_out")(h)
         return constrain(z, "batch", None, None).reshape(len(z), grid, grid, -1)
 
     def _decoder(self, z_byxc: Array) -> Array | tuple[Array, Array]:
-        return KINDS[self.config.kind].make(self.tokenizer, self.config)(z_byxc)
+        settings = self.config.settings
+        return KINDS[settings.kind].make(self.config.tokenizer, settings)(z_byxc)
 
     def pixels(self, maps: Array) -> Array:
         """Maps [b, y, x, c] -> pixels [b, y, x, 3], about [0, 1] and not clipped."""
-        return KINDS[self.config.kind].pixels(maps)
+        return KINDS[self.config.settings.kind].pixels(maps)
 
 
-def param_shapes(
-    config: ReconstructorConfig, tokenizer: TokenizerConfig, width: int
-) -> dict[str, Any]:
-    """Nested shapes of the parameters for states of `width`, without computing any."""
-    states = jax.ShapeDtypeStruct((1, tokenizer.grid**2, width), jnp.float32)
-    init = Reconstructor(config, tokenizer).init
+def param_shapes(config: ReconstructorNetworkConfig) -> dict[str, Any]:
+    """Nested shapes of the parameters, without computing any.
+
+    Raises ValueError for a decoder that does not fit the tokenizer.
+    """
+    shape = 1, config.tokenizer.grid**2, config.states_width
+    states = jax.ShapeDtypeStruct(shape, jnp.float32)
+    init = Reconstructor(config).init
     return jax.eval_shape(init, jax.random.key(0), states)["params"]

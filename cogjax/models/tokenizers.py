@@ -1,27 +1,30 @@
-"""The kinds of image tokenizers, by the names that their folders have.
+"""What all image tokenizers have: their shapes, and the codebook beside the network.
 
-A kind is a config with `image_size`, `grid`, `code_dim` and `codebook_size`, and a
-network of it with `encode`, `code_logits` and `decode`.
+A config has `image_size`, `grid`, `code_dim` and `codebook_size`, its network `encode`,
+`code_logits` and `decode`.
 """
 
-import flax.linen as nn
+from typing import Any
 
-from cogjax.models.vqgan import VQGAN, VQGANConfig
-from cogjax.models.vqvae import VQVAE, VQVAEConfig
+import jax
+import jax.numpy as jnp
+
+from cogjax.models.registry import network_of
+from cogjax.models.vqgan import VQGANConfig
+from cogjax.models.vqvae import VQVAEConfig
 
 TokenizerConfig = VQVAEConfig | VQGANConfig
 
-KINDS: dict[str, tuple[type, type[nn.Module]]] = {
-    "vqvae": (VQVAEConfig, VQVAE),
-    "vqgan": (VQGANConfig, VQGAN),
-}
+
+def param_shapes(config: TokenizerConfig) -> dict[str, Any]:
+    """Nested shapes and dtypes of the network's parameters."""
+    size = config.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    init = network_of(config).init
+    return dict(jax.eval_shape(init, jax.random.key(0), images)["params"])
 
 
-def kind_of(config: TokenizerConfig) -> str:
-    """Name of a config's kind."""
-    return next(name for name, (cls, _) in KINDS.items() if type(config) is cls)
-
-
-def network_of(config: TokenizerConfig) -> nn.Module:
-    """The network of a config."""
-    return KINDS[kind_of(config)][1](config)
+def state_shapes(config: TokenizerConfig) -> dict[str, Any]:
+    """The codebook, [k, z]."""
+    shape = config.codebook_size, config.code_dim
+    return {"codebook": jax.ShapeDtypeStruct(shape, jnp.float32)}

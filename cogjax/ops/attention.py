@@ -1,4 +1,4 @@
-"""Dense and causal attention, and the masks of decoding, where slots are traced."""
+"""Dense and causal attention, and the padding of a row in a mask."""
 
 import functools
 
@@ -142,31 +142,25 @@ def hide(scores: Array, visible: Array) -> Array:
     return jnp.where(visible, scores, jnp.finfo(scores.dtype).min / 4)
 
 
-def causal_mask(query_slots: Array, key_slots: Array) -> Array:
-    """Lets each query see the keys at its own slot and before.
+def without_padding(mask: Array, visible: Array | None) -> Array:
+    """The mask without the keys that are padding.
 
     Args:
-      query_slots: int [b, t]; key_slots: int [b, s] or [s]. A slot is the place in
-        the sequence (or cache), not the position embedding.
+      mask: bool [t, t].
+      visible: bool [b, v] of the first v positions, False for padding; None is none.
 
     Returns:
-      bool [b, t, s].
+      bool [b or 1, t, t]. A padding query still sees itself, so no row is empty.
     """
-    key_slots = jnp.broadcast_to(key_slots, (query_slots.shape[0], key_slots.shape[-1]))
-    return key_slots[:, None, :] <= query_slots[:, :, None]
+    if visible is None:
+        return jnp.asarray(mask[None])
+    visible = of_length(visible, len(mask))
+    return (jnp.asarray(mask) & visible[:, None]) | jnp.eye(len(mask), dtype=bool)
 
 
-def padded_causal_mask(
-    query_slots: Array, key_slots: Array, num_padding: Array
-) -> Array:
-    """Causal mask that hides the first `num_padding[b]` keys of a row (left padding).
-
-    Args:
-      query_slots: int [b, t]; key_slots: int [s], counted from 0; num_padding: int [b].
-
-    Returns:
-      bool [b, t, s]. A padding query still sees itself, so no row is empty.
-    """
-    real = key_slots >= num_padding[:, None]
-    own = key_slots == query_slots[:, :, None]
-    return causal_mask(query_slots, key_slots) & (real[:, None] | own)
+def of_length(visible: Array, length: int) -> Array:
+    """bool [b, length] from [b, v]: what is behind the first v is visible."""
+    rest = length - visible.shape[1]
+    if rest <= 0:
+        return visible[:, :length]
+    return jnp.pad(visible, ((0, 0), (0, rest)), constant_values=True)

@@ -1,21 +1,55 @@
 """Key-value caches: plain arrays in, plain arrays out.
 
-A layer that sees a pattern keeps only the image keys that a later query still needs;
+A layer of a sparse kind keeps only the image keys that a later query still needs;
 `cache_plan` says where each position is written and which of them a query reads.
 """
 
 import functools
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.ops.masks import Pattern, image_mask
+from cogjax.ops.masks import FULL, Grid, LayerKind, image_mask
 
 
-class Cache(NamedTuple):
+@dataclass(frozen=True)
+class CachePlan:
+    """Where the keys of a layer live while what follows the prefix is sampled.
+
+    Position k is written to `slot[k]` of `bank[k]`; its query reads this bank and sees
+    `visible[k]` of it. Slots are reused: a ring of the last `cols + 1` positions for
+    rows, of the last rows for convolutions; columns have a bank each.
+
+    banks: 0 is one, without an axis. slot, bank: int32 [m]. visible: bool [m, width];
+    None where a query sees all slots up to its own. Kind, grid and window decide all.
+    """
+
+    kind: LayerKind
+    grid: Grid
+    window: int
+    banks: int = field(compare=False)
+    width: int = field(compare=False)
+    bank: np.ndarray = field(compare=False)
+    slot: np.ndarray = field(compare=False)
+    visible: np.ndarray | None = field(compare=False)
+
+    def sees(self, places: Array) -> Array:
+        """bool [u, width]: what the queries at int [u] see of their bank."""
+        if self.visible is None:
+            return jnp.arange(self.width) <= places[:, None]
+        return jnp.asarray(self.visible)[places]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("prefix_key", "prefix_value", "key", "value"),
+    meta_fields=("plan",),
+)
+@dataclass(frozen=True)
+class Cache:
     """Keys and values of one layer while sequences are continued.
 
     b sequences share p prefixes, b / p in turn each. What one step reads is contiguous,
@@ -28,67 +62,41 @@ class Cache(NamedTuple):
     prefix_value: Array  # [p, n, t, h]
     key: Array  # [b, n, h, w] or [k, b, n, h, w]
     value: Array  # [b, n, w, h] or [k, b, n, w, h]
-
-
-class CachePlan(NamedTuple):
-    """Where the keys of a causal pattern live while its image is drawn.
-
-    Position k is written to `slot[k]` of `bank[k]`; its query reads this bank and sees
-    `visible[k]` of it. Slots are reused: a ring of the last `cols + 1` positions for
-    rows, of the last rows for convolutions; columns have a bank each.
-
-    banks: 0 is one, without an axis. slot, bank: int32 [m]. visible: bool [m, width];
-    None where a query sees all slots up to its own.
-    """
-
-    banks: int
-    width: int
-    bank: np.ndarray
-    slot: np.ndarray
-    visible: np.ndarray | None
-
-    def sees(self, places: Array) -> Array:
-        """bool [u, width]: what the queries at int [u] see of their bank."""
-        if self.visible is None:
-            return jnp.arange(self.width) <= places[:, None]
-        return jnp.asarray(self.visible)[places]
+    plan: CachePlan  # static
 
 
 @functools.lru_cache(maxsize=64)
-def cache_plan(pattern: Pattern, window: int = 1) -> CachePlan:
-    """The smallest of the layouts that holds what the pattern needs.
+def cache_plan(kind: LayerKind, grid: Grid, window: int = 1) -> CachePlan:
+    """The smallest of the layouts that holds what an image needs while it is drawn.
 
     window: positions a call; above 1 nothing is reused, since some may be taken back.
-    Raises ValueError for a pattern that is not causal.
     """
-    if not pattern.causal:
-        raise ValueError("a cache needs a causal pattern: both directions see all keys")
-    places = np.arange(pattern.length, dtype=np.int32)
-    if window > 1 or pattern.kind == "full":
-        width = pattern.length + window - 1
+    rows, cols = grid
+    make = functools.partial(CachePlan, kind, grid, window)
+    length = rows * cols
+    if window > 1 or kind.name == "full":
+        width = length + window - 1
         places = np.arange(width, dtype=np.int32)
         visible = None
-        if pattern.kind != "full":
-            visible = np.pad(image_mask(pattern), ((0, window - 1), (0, window - 1)))
-        return CachePlan(0, width, np.zeros_like(places), places, visible)
-    mask = image_mask(pattern)
-    rows, cols = places // pattern.cols, places % pattern.cols
-    if pattern.kind == "column":
-        held = np.arange(pattern.rows)[None] * pattern.cols + cols[:, None]
-        visible = mask[places[:, None], held]
-        return CachePlan(pattern.cols, pattern.rows, cols, rows, visible)
+        if kind.name != "full":
+            visible = np.pad(image_mask(kind, grid), (0, window - 1))  # [width, width]
+        return make(0, width, np.zeros_like(places), places, visible)
+    places = np.arange(length, dtype=np.int32)
+    mask = image_mask(kind, grid)  # [m, m]
+    row, col = places // cols, places % cols
+    if kind.name == "column":
+        held = np.arange(rows)[None] * cols + col[:, None]  # [m, rows], of its column
+        return make(cols, rows, col, row, mask[places[:, None], held])
     width = _reach(mask)
     # What is in each slot of the ring when position k has just been written.
-    held = places[:, None] - (places[:, None] - np.arange(width)) % width
+    held = places[:, None] - (places[:, None] - np.arange(width)) % width  # [m, width]
     visible = (held >= 0) & mask[places[:, None], held]
-    return CachePlan(0, width, np.zeros_like(places), places % width, visible)
+    return make(0, width, np.zeros_like(places), places % width, visible)
 
 
-def plan_of(pattern: Pattern | None, cache: Cache) -> CachePlan:
-    """The plan that a cache was made by; no pattern is a full one as long as it."""
-    width = cache.key.shape[-1]
-    pattern = pattern or Pattern("full", 1, width)
-    return cache_plan(pattern, max(1, width - pattern.length + 1))
+def text_plan(num_tokens: int, window: int = 1) -> CachePlan:
+    """Of so many positions that see all before them."""
+    return cache_plan(FULL, (1, num_tokens), window)
 
 
 def empty_cache(
@@ -108,28 +116,28 @@ def empty_cache(
         jnp.zeros((num_prefix, heads, prefix_len, head_dim), dtype),
         jnp.zeros((*lead, head_dim, plan.width), dtype),
         jnp.zeros((*lead, plan.width, head_dim), dtype),
+        plan,
     )
 
 
 def insert_prefix(cache: Cache, key: Array, value: Array) -> Cache:
     """Sets the keys and values of the prefix, [p, t, n, h]."""
     dtype = cache.prefix_key.dtype
-    return cache._replace(
+    return replace(
+        cache,
         prefix_key=key.astype(dtype).transpose(0, 2, 3, 1),
         prefix_value=value.astype(dtype).swapaxes(1, 2),
     )
 
 
-def insert(
-    cache: Cache, plan: CachePlan, key: Array, value: Array, place: Array
-) -> Cache:
+def insert(cache: Cache, key: Array, value: Array, place: Array) -> Cache:
     """Writes keys and values [b, u, n, h] of positions `place .. place + u - 1`.
 
     place: int scalar, or [b] for a plan with a window.
     """
     if jnp.ndim(place) and len(place) > 1:
         return _insert_apart(cache, key, value, place)
-    place = jnp.reshape(place, ())
+    plan, place = cache.plan, jnp.reshape(place, ())
     slot = jnp.asarray(plan.slot)[place]
     key = _like(cache.key, key.transpose(0, 2, 3, 1))
     value = _like(cache.value, value.swapaxes(1, 2))
@@ -137,7 +145,8 @@ def insert(
     if plan.banks:
         rest = (jnp.asarray(plan.bank)[place], *rest[1:])
     update = jax.lax.dynamic_update_slice
-    return cache._replace(
+    return replace(
+        cache,
         key=update(cache.key, key, (*rest, 0, slot)),
         value=update(cache.value, value, (*rest, slot, 0)),
     )
@@ -152,17 +161,18 @@ def _insert_apart(cache: Cache, key: Array, value: Array, place: Array) -> Cache
         return jax.lax.dynamic_update_slice(held, new.astype(held.dtype), starts)
 
     put = jax.vmap(put, in_axes=(0, 0, 0, None))
-    return cache._replace(
+    return replace(
+        cache,
         key=put(cache.key, key.transpose(0, 2, 3, 1), place, 2),
         value=put(cache.value, value.swapaxes(1, 2), place, 1),
     )
 
 
-def read(cache: Cache, plan: CachePlan, place: Array) -> tuple[Array, Array]:
+def read(cache: Cache, place: Array) -> tuple[Array, Array]:
     """Keys [..., n, h, w] and values [..., n, w, h] that the query at `place` reads."""
-    if not plan.banks:
+    if not cache.plan.banks:
         return cache.key, cache.value
-    bank = jnp.asarray(plan.bank)[place]
+    bank = jnp.asarray(cache.plan.bank)[place]
     return cache.key[bank], cache.value[bank]
 
 

@@ -6,6 +6,8 @@ Both keep scores in float32 on the chip, so PB-Relax has nothing to relax there.
 """
 
 import functools
+from dataclasses import replace
+from math import prod
 from typing import Literal
 
 import jax
@@ -13,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.ops.masks import Pattern, image_to_text_mask, text_to_image_mask
+from cogjax.ops.masks import LayerKind
 from cogjax.ops.platform import platform
 from cogjax.ops.precision import scale_query
+from cogjax.ops.sequence import Sequence
 
 Implementation = Literal["auto", "xla", "splash", "cudnn"]
 IMPLEMENTATIONS = ("auto", "xla", "splash", "cudnn")
@@ -26,15 +29,26 @@ SPARSE_BLOCK = 256
 
 
 def choose(
-    implementation: Implementation, dtype: jnp.dtype, *, sparse: bool
+    implementation: Implementation,
+    dtype: jnp.dtype,
+    *,
+    sparse: bool,
+    padded: bool = False,
 ) -> Literal["xla", "splash", "cudnn"]:
     """The implementation behind "auto" for this platform (docs/performance.md).
+
+    sparse: the sequence is text and an image. padded: some of it is hidden, which is
+    traced, and so no mask of a kernel.
 
     Raises:
       ValueError: the one asked for does not run there, or not in this form.
     """
     here, half = platform(), jnp.dtype(dtype).itemsize == 2
+    if padded and implementation == "splash":
+        raise ValueError("implementation 'splash' cannot hide text: choose 'auto'")
     if implementation == "auto":
+        if padded:
+            return "xla"
         if here == "tpu":
             return "splash"
         return "cudnn" if here == "gpu" and half and not sparse else "xla"
@@ -80,37 +94,44 @@ def splash_sparse(
     query: Array,
     key: Array,
     value: Array,
-    pattern: Pattern,
-    num_text: int,
+    sequence: Sequence,
+    kind: LayerKind,
     *,
-    image_first: bool = False,
-    text_causal: bool = True,
     interpret: bool = False,
 ) -> Array:
-    """`sparse_attention` of [b, s, n, h] by splash; no text can be hidden."""
+    """Attention of [b, s, n, h] by splash, as `sequence.mask(kind)` says.
+
+    No position can be hidden; the last of an image may be missing.
+    """
     from jax.experimental.pallas.ops.tpu.splash_attention import NumpyMask
 
-    length = query.shape[1]
-    missing = num_text + pattern.length - length
+    length, whole = query.shape[1], _whole(sequence)
+    missing = whole.length - length
     arrays = []
     for x in (query, key, value):
         x = jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0)))
-        arrays.append(_in_order(x, pattern, num_text, image_first, True))
-    mask = NumpyMask(_mask(pattern, num_text, image_first, text_causal))
+        arrays.append(_in_order(x, whole, kind, True))  # [b, whole, n, h]
+    mask = NumpyMask(_mask(whole, kind))
     out = _splash(*arrays, mask, SPARSE_BLOCK, interpret)
-    return _in_order(out, pattern, num_text, image_first, False)[:, :length]
+    return _in_order(out, whole, kind, False)[:, :length]
+
+
+def _whole(sequence: Sequence) -> Sequence:
+    """The sequence with all positions of its image."""
+    segments = (
+        segment if segment.grid is None else replace(segment, length=prod(segment.grid))
+        for segment in sequence.segments
+    )
+    return Sequence(tuple(segments))
 
 
 @functools.lru_cache(maxsize=32)
-def _mask(pattern, num_text: int, image_first: bool, text_causal: bool) -> np.ndarray:
-    """The oracle's mask in the kernel's order, padded to its blocks."""
-    if image_first:
-        mask = image_to_text_mask(pattern, num_text)
-    else:
-        mask = text_to_image_mask(pattern, num_text, text_causal=text_causal)
+def _mask(sequence: Sequence, kind: LayerKind) -> np.ndarray:
+    """The oracle's mask in the kernel's order, padded to its blocks: bool [p, p]."""
+    mask = sequence.mask(kind)
     length = len(mask)
     for _ in range(2):
-        mask = _in_order(mask, pattern, num_text, image_first, True, axis=0).T
+        mask = _in_order(mask, sequence, kind, True, axis=0).T
     pad = -length % SPARSE_BLOCK
     mask = np.pad(mask, ((0, pad), (0, pad)))
     # A padding query sees one key, so that no row of the softmax is empty.
@@ -118,21 +139,23 @@ def _mask(pattern, num_text: int, image_first: bool, text_causal: bool) -> np.nd
     return mask
 
 
-def _in_order(
-    x, pattern: Pattern, num_text: int, image_first: bool, into: bool, axis: int = 1
-):
+def _in_order(x, sequence: Sequence, kind: LayerKind, into: bool, axis: int = 1):
     """The image on an axis of length s by columns if `into`, else by rows again.
 
     Keys of a column are then neighbours: in raster order they touch all blocks.
     """
-    if pattern.kind != "column":
+    if kind.name != "column":
         return x
     xp = np if isinstance(x, np.ndarray) else jnp
-    parts = xp.split(x, [pattern.length if image_first else num_text], axis)
-    image = parts[not image_first]
-    grid = (pattern.rows, pattern.cols) if into else (pattern.cols, pattern.rows)
-    turned = image.reshape(*image.shape[:axis], *grid, *image.shape[axis + 1 :])
-    parts[not image_first] = turned.swapaxes(axis, axis + 1).reshape(image.shape)
+    parts = xp.split(x, sequence.starts[1:], axis)  # one a segment
+    for i, segment in enumerate(sequence.segments):
+        if segment.grid is None:
+            continue
+        rows, cols = segment.grid
+        grid = (rows, cols) if into else (cols, rows)
+        shape = parts[i].shape
+        turned = parts[i].reshape(*shape[:axis], *grid, *shape[axis + 1 :])
+        parts[i] = turned.swapaxes(axis, axis + 1).reshape(shape)
     return xp.concatenate(parts, axis)
 
 

@@ -18,24 +18,13 @@ def guide(conditional: Array, unconditional: Array, scale: float | Array) -> Arr
     return unconditional + scale * (conditional - unconditional)
 
 
-def keep_top_k(logits: Array, k: int) -> Array:
-    """Sets all but the `k` largest of [b, v] to -inf; ties with the k-th stay."""
-    return _keep_top_k(logits.T, k).T
-
-
-def keep_top_p(logits: Array, p: float | Array) -> Array:
-    """Keeps the smallest set of tokens whose probability reaches `p`, row by row.
-
-    Each row of [b, v] is cut on its own, so the result is right for every batch size
-    (CogView's release flattens the batch). The most probable token and ties stay.
-    """
-    return _keep_top_p(logits.T, p).T
-
-
 def token_probs(
-    logits: Array, *, temperature: float | Array, top_k: int, top_p: float
+    logits: Array,
+    temperature: float | Array,
+    top_k: int | Array | None = None,
+    top_p: float | Array | None = None,
 ) -> Array:
-    """Probabilities [b, v] that `sample` draws from, float32."""
+    """Probabilities [b, v] that `sample` draws from, float32; arguments as there."""
     probs = _weights(logits.T, temperature, top_k, top_p).T
     return probs / jnp.sum(probs, axis=-1, keepdims=True)
 
@@ -43,18 +32,21 @@ def token_probs(
 def sample(
     uniforms: Array,
     logits: Array,
-    *,
     temperature: float | Array,
-    top_k: int,
-    top_p: float,
+    top_k: int | Array | None = None,
+    top_p: float | Array | None = None,
 ) -> Array:
     """Draws one token for each row, each by its own random number.
 
-    The order is CogView's: temperature, top-k, top-p.
+    The order is CogView's: temperature, top-k, top-p. Each row is cut on its own, so
+    the result is right for every batch size (CogView's release flattens the batch).
 
     Args:
       uniforms: [b], in [0, 1); logits: [b, v].
-      temperature: > 0; top_k: static, 0 keeps all; top_p: static, 1 keeps all.
+      temperature: above 0.
+      top_k: keeps the k largest logits, above 0, and ties with the k-th; None all.
+      top_p: keeps the most probable tokens, the fewest whose probability reaches it,
+        above 0 and below 1, and ties; None all.
 
     Returns:
       int32 [b].
@@ -67,12 +59,16 @@ def sample_probs(uniforms: Array, probs: Array) -> Array:
     return _invert(probs.T, uniforms)
 
 
-def _weights(logits: Array, temperature, top_k: int, top_p: float) -> Array:
+def _weights(logits: Array, temperature, top_k, top_p) -> Array:
     """[v, b] -> probabilities up to a factor."""
-    logits = logits.astype(jnp.float32) / temperature
-    logits = _keep_top_k(logits, top_k)
-    if top_p < 1:
-        logits = _keep_top_p(logits, top_p)
+    logits = logits.astype(jnp.float32) * (1 / temperature)
+    if top_k is not None:
+        logits = _cut(logits, lambda kept: jnp.sum(kept, axis=0) >= top_k)
+    weights = jnp.exp(logits - jnp.max(logits, axis=0))
+    if top_p is None:
+        return weights
+    needed = top_p * jnp.sum(weights, axis=0)
+    logits = _cut(logits, lambda kept: jnp.sum(kept * weights, axis=0) >= needed)
     return jnp.exp(logits - jnp.max(logits, axis=0))
 
 
@@ -103,18 +99,6 @@ def _running_sum(x: Array) -> Array:
 
 def _count(passed: Array, size: int) -> Array:
     return jnp.minimum(jnp.sum(passed, axis=0), size - 1)
-
-
-def _keep_top_k(logits: Array, k: int) -> Array:
-    if not 0 < k < len(logits):
-        return logits
-    return _cut(logits, lambda kept: jnp.sum(kept, axis=0) >= k)
-
-
-def _keep_top_p(logits: Array, p: float | Array) -> Array:
-    weights = jnp.exp(logits - jnp.max(logits, axis=0))
-    needed = p * jnp.sum(weights, axis=0)
-    return _cut(logits, lambda kept: jnp.sum(kept * weights, axis=0) >= needed)
 
 
 def _cut(logits: Array, enough: Callable[[Array], Array]) -> Array:

@@ -19,107 +19,72 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.ops.attention import attention, hide
+from cogjax.ops.attention import attention, hide, of_length, without_padding
 from cogjax.ops.block_attention import Far, attend_blocks, exponentials
 from cogjax.ops.cache import Cache, CachePlan, insert, read
-from cogjax.ops.fused_attention import Implementation, choose, splash_sparse
-from cogjax.ops.masks import Pattern, image_mask, text_mask
+from cogjax.ops.masks import Grid, LayerKind, image_mask
 from cogjax.ops.platform import platform
 from cogjax.ops.precision import scale_query
+from cogjax.ops.sequence import Segment, Sequence
+
+
+def has_blocks(sequence: Sequence) -> bool:
+    """Whether `sparse_attention` has a form for it: text, image or image, texts."""
+    first, *rest = sequence.segments
+    if first.grid is not None:
+        return _texts_of(sequence) is not None
+    return len(rest) == 1 and rest[0].grid is not None and rest[0].sees == (0,)
 
 
 def sparse_attention(
     query: Array,
     key: Array,
     value: Array,
-    pattern: Pattern,
-    num_text: int,
-    *,
-    image_first: bool = False,
-    text_causal: bool = True,
-    num_question: int = 0,
-    num_asked: int = 1,
-    text_visible: Array | None = None,
+    sequence: Sequence,
+    kind: LayerKind,
+    visible: Array | None = None,
     alpha: float = 32.0,
-    implementation: Implementation = "auto",
 ) -> Array:
-    """PB-Relax attention over [text, image], or [image, text] with `image_first`.
+    """PB-Relax attention over [text, image] or [image, texts], by blocks of rows.
 
-    Equals `attention` under `text_to_image_mask` or `image_to_text_mask`.
+    Equals `attention` under `sequence.mask(kind)`.
 
     Args:
-      query, key, value: [b, s, n, h]. The last positions of a causal image after text
-        may be missing: a training input has no last token.
-      num_text: text positions, at least 1; commands count as text.
-      image_first: the image sees itself only, the text sees the image.
-      text_causal: text before an image sees the text before it, otherwise all text.
-      num_question: with `image_first` so many first text positions, a question, also
-        see each other both ways. num_asked: so many questions with their answers in
-        turn, num_text / num_asked positions each, none sees another.
-      text_visible: bool [b, num_text]; False for text that no other position may see.
+      query, key, value: [b, s, n, h].
+      sequence: of `text_to_image` or `image_to_text`, or the `first` of one.
+      visible: bool [b, v] of the first v positions; False for text that no other
+        position may see. What is behind them is visible.
       alpha: relaxation constant, see `attention`.
-      implementation: see `ops/fused_attention.py`; "auto" is "xla" with hidden
-        text, questions.
 
     Returns:
       [b, s, n, h] in the dtype of `query`.
 
     Raises:
-      ValueError: the sequence is not text and image, the kind is "full" where text
-        comes first, or the implementation is not for this platform, cannot hide text
-        or has no question.
+      ValueError: the sequence is neither, or has other positions than `query`; the kind
+        is "full" where text comes first.
     """
-    num_image = query.shape[1] - num_text
-    missing = pattern.length - num_image
-    whole = image_first or not pattern.causal
-    if num_text < 1 or missing < 0 or (missing and whole):
+    if not has_blocks(sequence) or query.shape[1] != sequence.length:
         raise ValueError(
-            f"{query.shape[1]} positions are not {num_text} of text and an image of "
-            f"{pattern.length}"
+            f"{query.shape[1]} positions are not text and an image of {sequence}"
         )
-    form = {"image_first": image_first, "text_causal": text_causal}
-    if choose(implementation, query.dtype, sparse=True) == "splash":
-        if text_visible is None and not num_question and num_asked == 1:
-            return splash_sparse(query, key, value, pattern, num_text, **form)
-        if implementation == "splash":
-            raise ValueError("'splash' cannot hide text or ask: choose 'auto'")
-    form |= {"num_question": num_question, "num_asked": num_asked}
-    return _structured(
-        query, key, value, pattern, num_text, text_visible, alpha, **form
-    )
-
-
-def _structured(
-    query,
-    key,
-    value,
-    pattern: Pattern,
-    num_text: int,
-    text_visible: Array | None,
-    alpha: float,
-    *,
-    image_first: bool,
-    text_causal: bool,
-    num_question: int,
-    num_asked: int,
-) -> Array:
-    """`sparse_attention` by blocks of rows, in XLA."""
-    num_image = query.shape[1] - num_text
-    missing = pattern.length - num_image
-    cut = num_image if image_first else num_text
-    first = [x[:, :cut] for x in (query, key, value)]
-    last = [x[:, cut:] for x in (query, key, value)]
-    text, image = (last, first) if image_first else (first, last)
-    if image_first:
-        form = (num_question, num_asked, text_visible)
-        text_out = _texts(text, image[1:], *form, alpha)
-        return jnp.concatenate([_image(image, None, pattern, alpha), text_out], axis=1)
-    seen_by_all = 0 if text_causal else num_text
-    mask = _text_mask(text_mask(num_text, seen_by_all), text_visible)
-    text_out = attention(*text, mask, alpha=alpha)
-    padded = [jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0))) for x in image]
-    prefix = (text[1], text[2], text_visible)
-    image_out = _image(padded, prefix, pattern, alpha)[:, :num_image]
+    cut = sequence.starts[1]
+    first, last = sequence.segments[:2]
+    before = [x[:, :cut] for x in (query, key, value)]
+    behind = [x[:, cut:] for x in (query, key, value)]
+    if sequence.starts_with_image:
+        form = _texts_of(sequence)
+        if visible is not None:
+            visible = of_length(visible, sequence.length)[:, cut:]
+        text_out = _texts(behind, before[1:], form, visible, alpha)
+        image_out = _image(before, None, first, kind, alpha)
+        return jnp.concatenate([image_out, text_out], axis=1)
+    if visible is not None:
+        visible = of_length(visible, cut)  # of the text
+    text_out = attention(*before, without_padding(first.mask(), visible), alpha=alpha)
+    missing = last.grid[0] * last.grid[1] - last.length
+    padded = [jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0))) for x in behind]
+    prefix = (before[1], before[2], visible)
+    image_out = _image(padded, prefix, last, kind, alpha)[:, : last.length]
     return jnp.concatenate([text_out, image_out], axis=1)
 
 
@@ -128,33 +93,32 @@ def cached_attention(
     key: Array,
     value: Array,
     cache: Cache,
-    plan: CachePlan,
     place: Array,
     *,
     prefix_visible: Array,
     alpha: float = 32.0,
 ) -> tuple[Array, Cache]:
-    """One step of drawing: equals `sparse_attention` at these positions.
+    """One step of sampling: equals `sparse_attention` at these positions.
 
     Args:
       query, key, value: [b, u, n, h] at the positions `place .. place + u - 1` after
-        the prefixes; u is 1, or at most the window of the plan.
+        the prefixes; u is 1, or at most the window of the cache's plan.
       place: int scalar, or [b] if the plan has a window. prefix_visible: bool [p, t].
 
     Returns:
       ([b, u, n, h], cache with these keys).
     """
-    cache = insert(cache, plan, key, value, place)
-    keys, values = (x.astype(query.dtype) for x in read(cache, plan, place))
-    batch, count, heads, _ = query.shape
-    query = scale_query(query, alpha).swapaxes(1, 2)
-    sees = _sees(plan, place, count)
-    in_place = not plan.banks
-    near = hide(_rows_times(query, keys, in_place), sees)
+    cache = insert(cache, key, value, place)
+    keys, values = (x.astype(query.dtype) for x in read(cache, place))
+    count = query.shape[1]
+    query = scale_query(query, alpha).swapaxes(1, 2)  # [b, n, u, h]
+    sees = _sees(cache.plan, place, count)
+    in_place = not cache.plan.banks
+    near = hide(_rows_times(query, keys, in_place), sees)  # [b, n, u, w]
     far = _rows_times(
         _together(query, prefix_visible), cache.prefix_key.astype(query.dtype), in_place
     )
-    far = _apart(hide(far, prefix_visible[:, None, None]), near)
+    far = _apart(hide(far, prefix_visible[:, None, None]), near)  # [b, n, u, t]
     (near, far), total = exponentials([near, far], alpha)
     out = _rows_times(near, values, in_place)
     far = _together(far, prefix_visible)
@@ -200,37 +164,49 @@ def _rows_times(x: Array, y: Array, in_place: bool) -> Array:
     return out.reshape(*shape[:3], -1)
 
 
-def _text_mask(mask: np.ndarray, visible: Array | None) -> Array:
-    """bool [1 or b, t, t] of the text among itself, without what is hidden."""
-    if visible is None:
-        return jnp.asarray(mask[None])
-    return (jnp.asarray(mask) & visible[:, None]) | jnp.eye(len(mask), dtype=bool)
+def _texts_of(sequence: Sequence) -> tuple[Sequence, int] | None:
+    """(one text behind an image among itself, how many of its form there are).
+
+    None if there are no texts, or if they are of several forms.
+    """
+    grid, texts = sequence.segments[0].grid, sequence.segments[1:]
+    if not texts:
+        return None
+    question = 0 if texts[0].causal else texts[0].length
+    size = min(1 + bool(question), len(texts))
+    answer = texts[size - 1].length if texts[size - 1].causal else 0
+    count = len(texts) // size
+    if sequence != Sequence.image_to_text(grid, answer, question, count):
+        return None
+    one = [Segment(question, "all")] if question else []
+    if answer:
+        one.append(Segment(answer, sees=tuple(range(len(one)))))
+    return Sequence(tuple(one)), count
 
 
-def _texts(
-    texts, image, num_question: int, num_asked: int, visible: Array | None, alpha: float
-) -> Array:
+def _texts(texts, image, form, visible: Array | None, alpha: float) -> Array:
     """Texts behind an image (keys, values): each sees it, and itself."""
-    batch, length = texts[0].shape[:2]
-    one = length // num_asked
-    arrays = (x.reshape(batch, num_asked, one, *x.shape[2:]) for x in texts)
-    query, *near = (jnp.moveaxis(x, 3, 1) for x in arrays)
+    sequence, count = form
+    batch, one = texts[0].shape[0], sequence.length
+    arrays = (x.reshape(batch, count, one, *x.shape[2:]) for x in texts)
+    query, *near = (jnp.moveaxis(x, 3, 1) for x in arrays)  # [b, n, count, one, h]
     if visible is not None:
-        visible = visible.reshape(-1, one)
-    mask = _text_mask(text_mask(one, num_question), visible)
-    mask = mask.reshape(-1, 1, 1 if visible is None else num_asked, one, one)
+        visible = visible.reshape(-1, one)  # [b count, one]
+    mask = without_padding(sequence.mask(), visible)  # [b count or 1, one, one]
+    mask = mask.reshape(-1, 1, 1 if visible is None else count, one, one)
     far = Far(*(x.swapaxes(1, 2) for x in image))
     out = attend_blocks(scale_query(query, alpha), *near, mask, far, alpha=alpha)
     return jnp.moveaxis(out, 1, 3).reshape(texts[0].shape)
 
 
-def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
+def _image(image, prefix, segment: Segment, kind: LayerKind, alpha: float) -> Array:
     """Image queries over their rows and a prefix (keys, values, visible or None)."""
-    if pattern.kind == "full" and prefix is None:
-        return attention(*image, jnp.asarray(image_mask(pattern)[None]), alpha=alpha)
-    blocks = _blocks(pattern)
+    if kind.name == "full" and prefix is None:
+        return attention(*image, jnp.asarray(segment.mask(kind)[None]), alpha=alpha)
+    blocks = _blocks(kind, segment.grid, segment.causal)
     # Heads first, once: the copies of rows are then in the order of the products.
-    query, key, value = (_cut(x.swapaxes(1, 2), pattern) for x in image)
+    cut = functools.partial(_cut, grid=segment.grid, by_column=blocks.by_column)
+    query, key, value = (cut(x.swapaxes(1, 2)) for x in image)  # [b, n, g, u, h]
     query = scale_query(query, alpha)
     key, value = (_halo(x, blocks) for x in (key, value))
     far = None
@@ -247,7 +223,7 @@ def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
     out = []
     for start in range(0, query.shape[2], size):
         stop = min(start + size, query.shape[2])
-        near = (_rows(x, blocks, start, stop) for x in (key, value))
+        near = (_rows(x, blocks, start, stop) for x in (key, value))  # [b, n, g, w, h]
         mask = blocks.mask[start:stop]
         out.append(attend(query[:, :, start:stop], *near, mask, far))
     out = jnp.concatenate(out, axis=2) if len(out) > 1 else out[0]
@@ -256,7 +232,7 @@ def _image(image, prefix, pattern: Pattern, alpha: float) -> Array:
 
 
 class _Blocks(NamedTuple):
-    """Static plan of a pattern. mask: bool [g, u, w]."""
+    """Static plan of an image's blocks. mask: bool [g, u, w]."""
 
     by_column: bool
     offsets: tuple[int, ...]
@@ -265,42 +241,43 @@ class _Blocks(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _blocks(pattern: Pattern) -> _Blocks:
-    offsets, wrap = _offsets(pattern)
-    by_column = pattern.kind == "column"
-    places = np.arange(pattern.length).reshape(pattern.rows, pattern.cols)
-    places = places.T if by_column else places
-    rows = np.arange(len(places))[:, None] + np.array(offsets)
+def _blocks(kind: LayerKind, grid: Grid, causal: bool) -> _Blocks:
+    offsets, wrap = _offsets(kind, grid, causal)
+    by_column = kind.name == "column"
+    places = np.arange(grid[0] * grid[1]).reshape(grid)
+    places = places.T if by_column else places  # [g, u]
+    rows = np.arange(len(places))[:, None] + np.array(offsets)  # [g, offsets]
     there = np.full(rows.shape, True) if wrap else (0 <= rows) & (rows < len(places))
-    keys = places[rows % len(places)]
-    mask = image_mask(pattern)[places[:, :, None, None], keys[:, None]]
+    keys = places[rows % len(places)]  # [g, offsets, u]
+    mask = image_mask(kind, grid, causal=causal)
+    mask = mask[places[:, :, None, None], keys[:, None]]  # [g, u, offsets, u]
     mask &= there[:, None, :, None]
     return _Blocks(by_column, offsets, wrap, mask.reshape(*places.shape, -1))
 
 
-def _offsets(pattern: Pattern) -> tuple[tuple[int, ...], bool]:
+def _offsets(kind: LayerKind, grid: Grid, causal: bool) -> tuple[tuple[int, ...], bool]:
     """Rows of keys that a row of queries needs, relative to it; whether they wrap."""
-    if pattern.kind == "full":
+    if kind.name == "full":
         raise ValueError("kind 'full' has no sparse form: use `attention`")
-    radius = pattern.kernel // 2
-    wrap = pattern.kind == "conv" and pattern.edge == "torus"
-    if pattern.kind == "conv":
+    (rows, cols), radius = grid, kind.kernel // 2
+    wrap = kind.name == "conv" and kind.edge == "torus"
+    if kind.name == "conv":
         # A band of the flat sequence runs over into the rows beside it.
-        spill = -(-radius // pattern.cols) if pattern.edge == "raster" else 0
+        spill = -(-radius // cols) if kind.edge == "raster" else 0
         before = radius + spill
     else:
-        before = int(pattern.kind == "row" and pattern.row_extent == "raster")
-    if wrap and 2 * before + 1 >= pattern.rows:
-        return tuple(range(pattern.rows)), wrap
-    before = min(before, pattern.rows - 1)
-    after = 0 if pattern.causal and not wrap else before
+        before = int(kind.name == "row" and kind.row_extent == "raster")
+    if wrap and 2 * before + 1 >= rows:
+        return tuple(range(rows)), wrap
+    before = min(before, rows - 1)
+    after = 0 if causal and not wrap else before
     return tuple(range(-before, after + 1)), wrap
 
 
-def _cut(x: Array, pattern: Pattern) -> Array:
+def _cut(x: Array, grid: Grid, by_column: bool) -> Array:
     """[b, n, m, h] -> [b, n, g, u, h]."""
-    x = x.reshape(*x.shape[:2], pattern.rows, pattern.cols, x.shape[-1])
-    return x.swapaxes(2, 3) if pattern.kind == "column" else x
+    x = x.reshape(*x.shape[:2], *grid, x.shape[-1])
+    return x.swapaxes(2, 3) if by_column else x
 
 
 def _halo(x: Array, blocks: _Blocks) -> Array:

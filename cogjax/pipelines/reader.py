@@ -10,8 +10,10 @@ import numpy as np
 
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
-from cogjax.model_folder import Parts
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, reading, scoring
+from cogjax.model import Model
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
+from cogjax.models.inference import scoring
 from cogjax.pipelines.tokenize import chunks
 from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
 from cogjax.sampling.tokens.compiled import compiled_beams, go_on, start
@@ -52,16 +54,17 @@ class Reader:
     Codes are int [n, image_len]; batch_size: most rows in one call of the network.
     """
 
-    def __init__(self, parts: Parts, params: Any, network: ImageLMConfig):
+    def __init__(self, model: Model, params: Any, network: ImageLMConfig):
         """params: trained, or those of `for_inference`; network: that which draws."""
-        self.text, self.layout = parts.text, parts.layout
+        self.text, self.layout = model.text, model.layout
         self.params = params
         self.drawer = ImageLM(network)
-        self.network = ImageLM(reading(network))
+        self.network = ImageLM(image_to_text(network))
         # A family whose question has no place answers none.
         self.answerer = None
         if hasattr(self.layout, "question_prompts"):
-            self.answerer = ImageLM(reading(network, self.layout.num_text))
+            question = self.layout.num_text
+            self.answerer = ImageLM(image_to_text(network, question=question))
 
     @property
     def id_range(self) -> tuple[int, int]:
@@ -208,13 +211,13 @@ class Reader:
                     self.params,
                     state,
                     beams=search.beams,
-                    length_penalty=search.length_penalty,
+                    length_penalty=np.float32(search.length_penalty),
                     wanted=search.beams if search.rerank else 1,
                     **settings,
                 )
                 drawn = np.asarray(drawn)
             else:
-                sampler = Sampler(temperature=search.temperature)
+                sampler = Sampler(search.temperature).numbers()
                 until = forced.shape[1]
                 _, drawn = go_on(
                     network, self.params, state, until, sampler=sampler, **settings

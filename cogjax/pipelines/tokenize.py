@@ -10,22 +10,20 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cogjax.data.sequences import Prompts
-from cogjax.model_folder import ImageTokenizer, Parts
+from cogjax.model import Component
 from cogjax.models.image_lm import ImageLM
-from cogjax.models.reconstructor import Reconstructor
-from cogjax.models.tokenizers import network_of
 from cogjax.sampling.tokens import reconstruct as sampling
 
 
 def encode(
-    tokenizer: ImageTokenizer, images: np.ndarray, batch_size: int = 64
+    tokenizer: Component, images: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
     """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, grid, grid]."""
     return _batched(_encode, tokenizer, images, batch_size)
 
 
 def make_encoder(
-    tokenizer: ImageTokenizer, devices: Sequence[jax.Device]
+    tokenizer: Component, devices: Sequence[jax.Device]
 ) -> Callable[[np.ndarray], jax.Array]:
     """`encode` for many batches of one size, each split over this process's devices.
 
@@ -34,22 +32,21 @@ def make_encoder(
     """
     mesh = Mesh(np.array(devices), ("data",))
     weights = jax.device_put(
-        (tokenizer.params, tokenizer.codebook), NamedSharding(mesh, PartitionSpec())
+        (tokenizer.params, tokenizer.state["codebook"]),
+        NamedSharding(mesh, PartitionSpec()),
     )
     split = NamedSharding(mesh, PartitionSpec("data"))
-    network = network_of(tokenizer.config)
+    network = tokenizer.network
     return lambda images: _encode(network, *weights, jax.device_put(images, split))
 
 
-def decode(
-    tokenizer: ImageTokenizer, codes: np.ndarray, batch_size: int = 64
-) -> np.ndarray:
+def decode(tokenizer: Component, codes: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
     return _batched(_decode, tokenizer, codes, batch_size)
 
 
 def reconstruct(
-    parts: Parts,
+    reconstructor: Component,
     network: ImageLM,
     params: Any,
     prompts: Prompts,
@@ -58,15 +55,13 @@ def reconstruct(
 ) -> np.ndarray:
     """Codes int [b, grid, grid] of a prompt each -> pixels uint8 [b, y, x, 3].
 
-    By the reconstructor of `parts`, from the states of the network (its parameters
-    `params`) that predict the codes (`tokens/reconstruct.py`). UserError without one.
+    By a reconstructor, from the states of the network (its parameters `params`) that
+    predict the codes (`tokens/reconstruct.py`).
     """
-    parts.decoding("hidden")
-    found = parts.reconstructor
-    decoder = Reconstructor(found.config, parts.tokenizer.config)
+    decoder = reconstructor.network
     rows = (*prompts, np.reshape(codes, (len(codes), -1)))
     batches = zip(*(chunks(row, batch_size) for row in rows), strict=True)
-    weights = jax.device_put(found.params)
+    weights = jax.device_put(reconstructor.params)
     done = [
         np.asarray(_reconstruct(network, decoder, params, weights, *batch))
         for batch in batches
@@ -74,9 +69,9 @@ def reconstruct(
     return np.concatenate(done)[: len(codes)]
 
 
-def _batched(function, tokenizer: ImageTokenizer, rows, batch_size) -> np.ndarray:
-    network = network_of(tokenizer.config)
-    weights = jax.device_put((tokenizer.params, tokenizer.codebook))
+def _batched(function, tokenizer: Component, rows, batch_size) -> np.ndarray:
+    network = tokenizer.network
+    weights = jax.device_put((tokenizer.params, tokenizer.state["codebook"]))
     done = [
         np.asarray(function(network, *weights, chunk))
         for chunk in chunks(rows, batch_size)

@@ -22,13 +22,14 @@ from PIL import Image
 from cogjax import model_folder
 from cogjax.data.images import as_square, stack_squares
 from cogjax.errors import UserError
-from cogjax.model_folder import ImageTokenizer, Parts
-from cogjax.models.image_lm import ImageLM, for_inference
-from cogjax.ops.packed import WEIGHT_FORMATS, WeightFormat
+from cogjax.model import Component, Model
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import for_inference
+from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.reader import Reader, Search
 from cogjax.pipelines.tokenize import chunks, decode, encode, reconstruct
 from cogjax.sampling.tokens import speculative
-from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
+from cogjax.sampling.tokens.autoregressive import SamplerNumbers, image_keys
 from cogjax.sampling.tokens.compiled import go_on, start
 
 Progress = Callable[[int, int, str], None]
@@ -59,31 +60,35 @@ class TextToImage:
     """A model of any family that draws, reads and scores with the same weights."""
 
     def __init__(
-        self, parts: Parts, batch_size: int = 16, weights: WeightFormat = "float32"
+        self, model: Model, batch_size: int = 16, weights: WeightFormat = "float32"
     ):
-        """batch_size: most rows in one call of the network. weights: see `load`."""
-        self.parts = parts
+        """batch_size: most rows in one call of the network. weights: as of `load`.
+
+        Raises UserError for a model whose parts do not go together.
+        """
+        _check_parts(model)
+        self.model = model
         self.batch_size = batch_size
-        self.layout = parts.layout
-        network = dataclasses.replace(parts.network, remat="none", dropout=0.0)
+        self.layout = model.layout
+        transformer, tokenizer = model["transformer"], model["tokenizer"]
+        network = dataclasses.replace(transformer.config, remat="none", dropout=0.0)
         self._lm = ImageLM(network)
-        self._lm_params = for_inference(parts.params, weights)
-        self._reader = Reader(parts, self._lm_params, network)
-        self._tokenizer = ImageTokenizer(
-            parts.tokenizer.config,
-            jax.tree.map(jnp.asarray, parts.tokenizer.params),
-            jnp.asarray(parts.tokenizer.codebook),
+        self._lm_params = for_inference(transformer.params, weights)
+        self._reader = Reader(model, self._lm_params, network)
+        arrays = tokenizer.params, tokenizer.state
+        self._tokenizer = Component(
+            tokenizer.config, *jax.tree.map(jnp.asarray, arrays)
         )
 
     @property
     def image_size(self) -> int:
         """Pixels a side."""
-        return self.parts.tokenizer.config.image_size
+        return self._tokenizer.config.image_size
 
     @property
     def grid(self) -> int:
         """Codes a side."""
-        return self.parts.tokenizer.config.grid
+        return self._tokenizer.config.grid
 
     @property
     def num_codes(self) -> int:
@@ -93,7 +98,7 @@ class TextToImage:
     @property
     def card(self) -> dict[str, Any]:
         """Model card: name, version, data, licences, training, figures."""
-        return self.parts.card
+        return self.model.card
 
     def generate(
         self,
@@ -138,7 +143,7 @@ class TextToImage:
         prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
         self._check_generate(prompts, num_images, rerank, image_prompt, rows)
         self._check_speculate(speculate, preview)
-        hidden = self.parts.decoding(decode) == "hidden"
+        hidden = self.decoding(decode) == "hidden"
         sampler = self._sampler(temperature, top_k, top_p, guidance)
         progress = progress or (lambda done, total, label: None)
         forced = self._forced(image_prompt, rows)
@@ -274,14 +279,33 @@ class TextToImage:
 
         UserError for a model without a reconstructor.
         """
+        self.decoding("hidden")
         texts = _for_each(codes, texts)
-        prompts = self.layout.prompts([self.parts.text.encode(text) for text in texts])
-        network = self._lm, self._lm_params
-        return reconstruct(self.parts, *network, prompts, codes, self.batch_size)
+        prompts = self.layout.prompts([self.model.text.encode(text) for text in texts])
+        network = self.model["reconstructor"], self._lm, self._lm_params
+        return reconstruct(*network, prompts, codes, self.batch_size)
+
+    def decoding(self, decode: str | None = None) -> str:
+        """What pictures are made from, "codes" or "hidden" states; None: as trained.
+
+        UserError for anything else, and for "hidden" without a reconstructor.
+        """
+        if decode not in (None, "codes", "hidden"):
+            raise UserError(f"decode is {decode!r}, expected 'codes' or 'hidden'")
+        there = "reconstructor" in self.model.components
+        if decode == "hidden" and not there:
+            raise UserError(
+                "decode 'hidden' needs a model trained end to end, and this one has no "
+                "reconstructor: choose 'codes'"
+            )
+        return decode or ("hidden" if there else "codes")
 
     def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
-        """Writes the model folder; `dtype` "float16" halves its size."""
-        return model_folder.save(self.parts, Path(folder), dtype)
+        """Writes the model folder; `dtype` "float16" halves its size.
+
+        A model there is replaced; UserError if the folder holds anything else.
+        """
+        return model_folder.save(self.model, Path(folder), dtype)
 
     def _check_generate(self, prompts, num_images, rerank, image_prompt, rows):
         if not prompts:
@@ -314,7 +338,7 @@ class TextToImage:
             forced[: rows * self.grid] = codes[0, :rows].reshape(-1)
         return forced
 
-    def _sampler(self, temperature, top_k, top_p, guidance) -> Sampler:
+    def _sampler(self, temperature, top_k, top_p, guidance) -> SamplerNumbers:
         given = {
             "temperature": temperature,
             "top_k": top_k,
@@ -323,7 +347,7 @@ class TextToImage:
         }
         given = {name: value for name, value in given.items() if value is not None}
         try:
-            return dataclasses.replace(self.parts.sampler, **given)
+            return dataclasses.replace(self.model.sampler, **given).numbers()
         except ValueError as error:
             raise UserError(str(error)) from error
 
@@ -359,7 +383,7 @@ class TextToImage:
         self, texts, keys, *, report, forced, sampler, speculate
     ) -> np.ndarray:
         """Tokens int32 [b, m] of b images, b / q for each text."""
-        guided = sampler.guidance != 1
+        guided = sampler.guidance is not None
         state = start(
             self._lm,
             self._lm_params,
@@ -419,21 +443,28 @@ class TextToImage:
         )
 
 
-def load(
-    source: str | os.PathLike = "emoji", *, weights: WeightFormat = "float32"
-) -> TextToImage:
-    """Loads a shipped model by name, or the model in a folder.
-
-    weights: how the transformer's are kept in memory, "float32", "bfloat16" or "int8".
-
-    Raises UserError for an unknown name and for a missing, damaged or unfitting file.
-    """
-    if weights not in WEIGHT_FORMATS:
-        raise UserError(
-            f"weights is {weights!r}, expected one of: {', '.join(WEIGHT_FORMATS)}"
-        )
-    parts = model_folder.load(model_folder.find(source))
-    return TextToImage(parts, weights=weights)
+def _check_parts(model: Model) -> None:
+    """UserError unless tokenizers, layout, transformer and reconstructor agree."""
+    layout, codes = model.layout, model["tokenizer"].config
+    if layout is None or model.text is None:
+        raise UserError("the model has no text.model or no layout: export it again")
+    transformer = model["transformer"].config
+    sizes = {
+        "codes": (codes.codebook_size, layout.vocab.num_codes),
+        "codes an image": (codes.grid**2, layout.image_len),
+        "pieces of text": (model.text.size, layout.vocab.num_text),
+        "ids": (transformer.vocab_size, layout.vocab.padded_size),
+    }
+    if "reconstructor" in model.components:
+        own = model["reconstructor"].config
+        sizes["pixels a side"] = own.tokenizer.image_size, codes.image_size
+        sizes["values of a state"] = own.states_width, transformer.width
+    for what, (one, other) in sizes.items():
+        if one != other:
+            raise UserError(
+                f"the model's parts do not fit each other: {one} and {other} {what}; "
+                "export it again"
+            )
 
 
 def _for_each(codes: np.ndarray, texts: str | Sequence[str]) -> Sequence[str]:
@@ -444,5 +475,5 @@ def _for_each(codes: np.ndarray, texts: str | Sequence[str]) -> Sequence[str]:
 _speculate = jax.jit(
     speculative.speculate,
     static_argnums=0,
-    static_argnames=("id_range", "sampler", "window"),
+    static_argnames=("id_range", "window"),
 )

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from cogjax.errors import UserError
-from cogjax.models.image_lm import ImageLM, for_inference, param_shapes
-from cogjax.ops.masks import Pattern
+from cogjax.models.image_lm import ImageLM, param_shapes
+from cogjax.models.inference import for_inference
+from cogjax.ops.cache import Cache
 from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh, make_mesh
 from cogjax.plan.chips import parse_topology
 from cogjax.plan.flops import count_flops
@@ -90,7 +91,7 @@ class _Drawing:
             until,
             allowed=jnp.ones(codes, bool),
             id_range=(0, codes),
-            sampler=self.work.sampler,
+            sampler=self.work.sampler.numbers(),
         )
 
 
@@ -209,10 +210,8 @@ def _estimate(drawing: _Drawing, pod: Pod) -> SamplingReport:
     padding = _padding(network, tensor) if is_tpu else 1.0
     memory = blocks + head + 3 * logits + 30 * passed
     memory += padding * sum(
-        _read(layer, where, pattern)
-        for layer, where, pattern in zip(
-            drawing.state.cache, state.cache, _patterns(network), strict=True
-        )
+        _read(layer, where)
+        for layer, where in zip(drawing.state.cache, state.cache, strict=True)
     )
     # Two sums and the gathered heads of a layer, and the logits.
     sent = {
@@ -236,16 +235,13 @@ def _padding(network, tensor: int) -> float:
     return tiles / (heads * network.head_dim)
 
 
-def _patterns(network) -> tuple[Pattern | None, ...]:
-    return network.patterns or (None,) * network.depth
-
-
-def _read(cache, where, pattern: Pattern | None) -> float:
+def _read(cache: Cache, where: Cache) -> float:
     """Bytes of a layer's cache that a token reads: one bank of a column's."""
     image = local_bytes((cache.key, cache.value), (where.key, where.value))
-    prefix = local_bytes(cache[:2], where[:2])
-    column = pattern is not None and pattern.kind == "column"
-    return prefix + (image / pattern.cols if column else image)
+    prefix = local_bytes(
+        (cache.prefix_key, cache.prefix_value), (where.prefix_key, where.prefix_value)
+    )
+    return prefix + image / max(cache.plan.banks, 1)
 
 
 def _model_flops(drawing: _Drawing) -> float:

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from cogjax import model_folder
 from cogjax.data import records
 from cogjax.data.codes import (
     CodedExample,
@@ -20,7 +19,7 @@ from cogjax.data.codes import (
 )
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
-from cogjax.model_folder import ImageTokenizer
+from cogjax.model import Component, digest
 from cogjax.pipelines.tokenize import encode
 from cogjax.stages.sections import DataConfig
 
@@ -29,14 +28,15 @@ from cogjax.stages.sections import DataConfig
 class CodedSplits:
     """What a run reads: images that it encodes once, or codes as they are.
 
-    folder: where codes are kept. digest: of both tokenizers, in the names of its files.
+    folder: where codes are kept. sources: digest of both tokenizers, which is in the
+    names of its files.
     """
 
-    tokenizer: ImageTokenizer
+    tokenizer: Component
     text: TextTokenizer
     data: DataConfig
     folder: Path
-    digest: str
+    sources: str
 
     def captions(self, split: str, images: bool = False) -> Sequence[Any]:
         """(piece ids of the captions, codes int32 [t]) of each image of data.path.
@@ -74,13 +74,13 @@ class CodedSplits:
         if manifest.kind == records.CODES:
             self._check_tokenizer(path, manifest)
             return CodedRecords(records.open_split(path, split, CodedExample), texts)
-        name = f"{split}-{manifest.fingerprint[:12]}-{self.digest}.safetensors"
+        name = f"{split}-{manifest.fingerprint[:12]}-{self.sources}.safetensors"
         source, size = records.open_split(path, split), self.tokenizer.config.image_size
         cache = self.folder / name
         return CodedSource.make(source, self._encode, size, texts, cache)
 
     def _check_tokenizer(self, path: str, manifest: records.Manifest) -> None:
-        if manifest.info["tokenizer"] != model_folder.digest(self.tokenizer):
+        if manifest.info["tokenizer"] != digest(self.tokenizer):
             raise UserError(
                 f"{path} was encoded with another tokenizer than {self.data.tokenizer}:"
                 " set data.tokenizer to that one, or encode again with `cogjax encode`"
@@ -89,5 +89,5 @@ class CodedSplits:
     @functools.cached_property
     def _encode(self):
         config = self.tokenizer.config
-        weights = jax.device_put((self.tokenizer.params, self.tokenizer.codebook))
-        return functools.partial(encode, ImageTokenizer(config, *weights))
+        arrays = jax.device_put((self.tokenizer.params, self.tokenizer.state))
+        return functools.partial(encode, Component(config, *arrays))

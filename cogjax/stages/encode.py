@@ -32,8 +32,8 @@ from cogjax.data import records
 from cogjax.data.codes import MAX_CODEBOOK, CodedExample
 from cogjax.data.folder import MAX_LISTED, check_budget, printable
 from cogjax.errors import UserError
-from cogjax.files import write_atomic
-from cogjax.model_folder import ImageTokenizer
+from cogjax.files import write_atomic, write_new
+from cogjax.model import Component, digest
 from cogjax.pipelines.tokenize import make_encoder
 
 _LABEL = "encoding"
@@ -148,7 +148,7 @@ class _Job:
     data: Path
     out: Path
     source: records.Manifest
-    tokenizer: ImageTokenizer
+    tokenizer: Component
     digest: str
     splits: tuple[str, ...]
     shard_size: int
@@ -160,15 +160,14 @@ class _Job:
         splits = tuple(splits or source.counts)
         for split in splits:
             records.open_split(data, split)  # A wrong name or a lost shard fails now.
-        found = model_folder.load_tokenizer(model_folder.find(tokenizer))
+        found = model_folder.load_component(tokenizer, "tokenizer")
         if found.config.codebook_size > MAX_CODEBOOK:
             raise UserError(
                 f"the codebook of {tokenizer} has {found.config.codebook_size} codes, "
                 f"at most {MAX_CODEBOOK} can be stored"
             )
-        digest = model_folder.digest(found)
         where = Path(data), Path(out)
-        return cls(*where, source, found, digest, splits, shard_size, budget)
+        return cls(*where, source, found, digest(found), splits, shard_size, budget)
 
     @property
     def shards(self) -> list[_Shard]:
@@ -193,7 +192,7 @@ class _Job:
         path = self.out / "encoding.json"
         names = {p.name for p in self.out.iterdir()} if self.out.is_dir() else set()
         if not any(not name.startswith(".") for name in names):
-            write_atomic(path, json.dumps(mark, indent=2) + "\n")
+            write_new(path, json.dumps(mark, indent=2) + "\n")
         elif path.name not in names:
             raise UserError(
                 f"{self.out} is not empty and no encoding: choose another folder"
@@ -238,7 +237,7 @@ class _Picture:
 class _Step:
     """Pictures to codes on all devices of this process, in batches of one size."""
 
-    def __init__(self, tokenizer: ImageTokenizer, batch_size: int):
+    def __init__(self, tokenizer: Component, batch_size: int):
         devices = jax.local_devices()
         self.image_size = tokenizer.config.image_size
         self._size = batch_size * len(devices)
@@ -360,6 +359,7 @@ def _finish(job: _Job, parts: Mapping[_Shard, _Part]) -> records.Manifest:
         records.fingerprint(checksums),
         info,
         {split: found.counts() for split, found in contents.items()},
+        ["encoding.json", *(f"{shard.stem}.json" for shard in parts)],
     )
     records.write_manifest(job.out, manifest)
     return manifest

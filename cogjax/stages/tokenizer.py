@@ -14,8 +14,7 @@ from cogjax.data import records
 from cogjax.data.contact_sheet import grid
 from cogjax.errors import UserError
 from cogjax.interop.lpips import lpips_params
-from cogjax.model_folder import ImageTokenizer
-from cogjax.models.tokenizers import kind_of
+from cogjax.model import Component, Model, digest
 from cogjax.pipelines.tokenize import decode, encode
 from cogjax.stages.sections import RunConfig, batches, eval_batches
 from cogjax.stages.stage import Stage
@@ -81,10 +80,10 @@ class ImagesStage(Stage):
             *self.start(task, run),
         )
 
-    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> Path:
-        """Writes a tokenizer folder."""
-        tokenizer = image_tokenizer(self.task(run), *trained)
-        return model_folder.save_tokenizer(tokenizer, out, dtype)
+    def export(self, run: RunConfig, params: Any, state: Any) -> Model:
+        """The tokenizer alone."""
+        tokenizer = image_tokenizer(self.task(run), params, state)
+        return Model("", {"tokenizer": tokenizer})
 
 
 class TokenizerStage(ImagesStage):
@@ -111,15 +110,15 @@ class TokenizerStage(ImagesStage):
             )
         if not data.weights:
             return None, None
-        there = model_folder.load_tokenizer(model_folder.find(data.weights))
+        there = model_folder.load_component(data.weights, "tokenizer")
         if there.config != task.model.config:
             raise UserError(
-                f"data.weights, {data.weights}, is a {kind_of(there.config)} of "
+                f"data.weights, {data.weights}, is a {there.kind} of "
                 "another shape than the config section 'model': set that to "
                 f"{there.config}"
             )
         part = run.train.batch_size // run.train.accumulate
-        return task.start_at(there.params, there.codebook, part)
+        return task.start_at(there.params, there.state["codebook"], part)
 
 
 class AdversarialTokenizerStage(TokenizerStage):
@@ -148,14 +147,15 @@ class DecoderStage(ImagesStage):
                 "config section 'model'"
             )
         source = _source(run)
-        if (source / "reconstructor.safetensors").exists():
+        if "reconstructor" in model_folder.read_config(source).components:
             raise UserError(
                 f"{source} draws by a reconstructor, not by its tokenizer's decoder: "
                 "train that further by the task that it was trained by, from "
                 "data.weights"
             )
-        there = model_folder.load_tokenizer(source)
-        return DecoderTask(there.config, there.params, there.codebook, settings, lpips)
+        there = model_folder.load_component(source, "tokenizer")
+        trained = there.config, there.params, there.state["codebook"]
+        return DecoderTask(*trained, settings, lpips)
 
     def start(self, task: DecoderTask, run: RunConfig) -> tuple[Any, Any]:
         """That of the task itself."""
@@ -168,19 +168,16 @@ class DecoderStage(ImagesStage):
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of the tokenizer whose decoder is trained."""
-        return model_folder.digest(model_folder.load_tokenizer(_source(run)))
+        return digest(model_folder.load_component(_source(run), "tokenizer"))
 
-    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> Path:
-        """Writes the whole model if data.tokenizer is one."""
-        source = _source(run)
-        if not (source / "transformer.safetensors").exists():
-            return super().export(run, trained, out, dtype)
-        parts = model_folder.load(source)
+    def export(self, run: RunConfig, params: Any, state: Any) -> Model:
+        """All of the model that data.tokenizer is, with another decoder."""
+        model = model_folder.load(_source(run))
         # Figures of the card are of the model with its first decoder.
-        card = {**parts.card, "decoder": "trained anew by the task decoder"}
-        tokenizer = image_tokenizer(self.task(run), *trained)
-        parts = dataclasses.replace(parts, tokenizer=tokenizer, card=card)
-        return model_folder.save(parts, out, dtype)
+        card = {**model.card, "decoder": "trained anew by the task decoder"}
+        tokenizer = image_tokenizer(self.task(run), params, state)
+        model = model.with_component("tokenizer", tokenizer)
+        return dataclasses.replace(model, card=card)
 
 
 DECODER = DecoderStage()
@@ -209,7 +206,7 @@ def perceptual_weights(settings: ImageLossConfig) -> Any:
         ) from error
 
 
-def image_tokenizer(task: Any, params, state) -> ImageTokenizer:
+def image_tokenizer(task: Any, params, state) -> Component:
     """The tokenizer of a task's parameters and state."""
-    codebook = np.asarray(task.codebook(params, state))
-    return ImageTokenizer(task.model.config, task.network(params, state), codebook)
+    codebook = {"codebook": np.asarray(task.codebook(params, state))}
+    return Component(task.model.config, task.network(params, state), codebook)

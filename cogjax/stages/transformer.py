@@ -1,6 +1,7 @@
 """Stages that train a transformer on codes of images and text: -> model folder."""
 
 import abc
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,9 +17,12 @@ from cogjax.data import records
 from cogjax.data.contact_sheet import grid
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
-from cogjax.model_folder import ImageTokenizer, Parts
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.interop.tree import check_leaves, flatten
+from cogjax.model import Component, Model
+from cogjax.models.image_lm import param_shapes
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
+from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.fused_attention import choose
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.sampling.tokens.autoregressive import Sampler
@@ -39,7 +43,7 @@ class Setup:
 
     settings: Any
     transformer: DecoderConfig
-    tokenizer: ImageTokenizer
+    tokenizer: Component
     text: TextTokenizer | None
     layout: Any
     network: ImageLMConfig
@@ -87,28 +91,35 @@ class TransformerStage(Stage):
         del settings
         return False
 
+    def start_from(self, params: Any, layout: Any, network: ImageLMConfig) -> Any:
+        """What parameters of a trained transformer over `layout` are in `network`."""
+        del layout, network
+        return params
+
     def start(self, setup: Setup, task: Any, run: RunConfig) -> Any:
         """Parameters to start from, those of data.weights; None is at random."""
         del task
-        return self.given_weights(setup, run)
-
-    def given_weights(self, setup: Setup, run: RunConfig) -> Any:
-        """Parameters of the transformer in data.weights; None without."""
-        if not run.data.weights:
+        weights = run.data.weights
+        if not weights:
             return None
-        folder = model_folder.find(run.data.weights)
-        return model_folder.load_transformer(folder, setup.network, to_train=True)
+        return self.given_weights(setup, model_folder.load(weights), weights)
 
-    def model(self, setup: Setup, params: Any, sampler: Sampler) -> Parts:
+    def given_weights(self, setup: Setup, there: Model, source: str) -> Any:
+        """Parameters of the transformer of a model that is read from `source`."""
+        trained = there["transformer"].params
+        params = self.start_from(trained, there.layout, setup.network)
+        wanted = flatten(param_shapes(setup.network))
+        path = model_folder.find_file(source, "transformer.safetensors")
+        check_leaves(flatten(params), wanted, str(path))
+        return params
+
+    def model(self, setup: Setup, params: Any, sampler: Sampler) -> Model:
         """The model of trained parameters."""
-        return Parts(
-            setup.tokenizer,
-            setup.transformer,
-            params,
-            setup.text,
-            sampler,
-            family=self.family,
-        )
+        # The kernel chosen for the training machine is not a property of the model.
+        network = dataclasses.replace(setup.network, implementation="auto")
+        parts = {"tokenizer": setup.tokenizer}
+        parts["transformer"] = Component(network, params)
+        return Model(self.family, parts, setup.layout, setup.text, sampler)
 
     def setup(self, run: RunConfig) -> Setup:
         """Reads both tokenizers; UserError for what does not fit."""
@@ -125,7 +136,7 @@ class TransformerStage(Stage):
                 raise UserError(
                     f"config key 'data.{key}' is required for task {run.name}"
                 )
-        tokenizer = model_folder.load_tokenizer(model_folder.find(data.tokenizer))
+        tokenizer = model_folder.load_component(data.tokenizer, "tokenizer")
         text = TextTokenizer.load(model_folder.find_text(data.text))
         found = self._setup(run, tokenizer, text, text.size)
         try:
@@ -160,7 +171,7 @@ class TransformerStage(Stage):
             setup = self.setup(run)
         else:
             config, num_text = self.paper
-            tokenizer = ImageTokenizer(config, {}, None)
+            tokenizer = Component(config, {})
             setup = self._setup(run, tokenizer, None, num_text)
         layout = setup.layout
         prompt_len = layout.prompts([()]).ids.shape[1]
@@ -198,8 +209,8 @@ class TransformerStage(Stage):
         def hook(step, train_state, logger):
             if not sample.prompts:
                 return
-            parts = self.model(setup, train_state.ema, sample.sampler)
-            found = TextToImage(parts).generate(
+            model = self.model(setup, train_state.ema, sample.sampler)
+            found = TextToImage(model).generate(
                 sample.prompts, sample.num_images, sample.seed
             )
             pixels = found.pixels  # [prompts, images, y, x, 3]
@@ -209,15 +220,15 @@ class TransformerStage(Stage):
 
         return hook
 
-    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> Path:
-        """Writes a model folder."""
-        parts = self.model(self.setup(run), trained[0], run.sample.sampler)
-        return model_folder.save(parts, out, dtype)
+    def export(self, run: RunConfig, params: Any, state: Any) -> Model:
+        """The whole model, with both tokenizers."""
+        del state
+        return self.model(self.setup(run), params, run.sample.sampler)
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of both tokenizers."""
         digest = hashlib.sha256()
-        tokenizer = model_folder.find(run.data.tokenizer) / "tokenizer.safetensors"
+        tokenizer = model_folder.find_file(run.data.tokenizer, "tokenizer.safetensors")
         for path in (tokenizer, model_folder.find_text(run.data.text)):
             digest.update(path.read_bytes())
         return digest.hexdigest()[:12]

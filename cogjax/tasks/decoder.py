@@ -19,7 +19,8 @@ from cogjax.models.reconstructor import (
     with_decoder,
     without_decoder,
 )
-from cogjax.models.tokenizers import TokenizerConfig, kind_of, network_of
+from cogjax.models.registry import kind_of, network_of
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.ops import losses
 from cogjax.tasks.image_loss import ImageLoss, ImageLossConfig
 from cogjax.tasks.tokenizer import image_spec

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.image_lm import Training
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops import losses
 from cogjax.ops.pivot_attention import draw_pivots
 from cogjax.tasks import resblock_scales
@@ -125,9 +126,7 @@ class LMTask(TransformerTask):
             {"params": params},
             inputs,
             positions,
-            key=key,
-            pivots=pivots,
-            scales=scales,
+            training=Training(key, pivots, scales),
         )
         if not self.num_text:
             logits, _ = apply()

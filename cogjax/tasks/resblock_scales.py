@@ -7,10 +7,10 @@ from jax import Array
 
 from cogjax.models.image_lm import (
     ImageLM,
-    ImageLMConfig,
     finite_branches,
     unscale_blocks,
 )
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops import gradient_scale
 
 

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.ops.attention import causal_attention
-from cogjax.ops.fused_attention import IMPLEMENTATIONS, choose
-from cogjax.ops.masks import Pattern
+from cogjax.ops.fused_attention import IMPLEMENTATIONS, choose, splash_sparse
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.ops.sparse_attention import sparse_attention
 
 TEXT, GRID = 256, 32
@@ -28,13 +29,9 @@ def form(kind: str, implementation: str):
     """Function of (query, key, value) for a layer kind."""
     if kind == "causal":
         return partial(causal_attention, implementation=implementation)
-    pattern = Pattern(kind, GRID, GRID)
-    return partial(
-        sparse_attention,
-        pattern=pattern,
-        num_text=TEXT,
-        implementation=implementation,
-    )
+    attend = splash_sparse if implementation == "splash" else sparse_attention
+    sequence = Sequence.text_to_image(TEXT, (GRID, GRID))
+    return partial(attend, sequence=sequence, kind=LayerKind(kind))
 
 
 def run(function, arrays, weights, runs: int):

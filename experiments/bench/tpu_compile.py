@@ -21,20 +21,18 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from cogjax.models.image_lm import (
-    ImageLM,
-    ImageLMConfig,
-    for_inference,
-    make_cache,
-    param_shapes,
-    scoring,
-)
+from cogjax.models.image_lm import ImageLM, param_shapes
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.inference import for_inference, make_cache, scoring
 from cogjax.ops.attention import attention, causal_attention
-from cogjax.ops.masks import Pattern, layer_kinds, text_to_image_mask
+from cogjax.ops.fused_attention import splash_sparse
+from cogjax.ops.masks import LayerKind, sparse_kinds
+from cogjax.ops.sequence import Sequence
 from cogjax.ops.sparse_attention import sparse_attention
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 
 TEXT, GRID, HEADS, HEAD_DIM = 256, 32, 62, 64
+SEQUENCE = Sequence.text_to_image(TEXT, (GRID, GRID))
 MIXES = {
     "full": ("full",) * 4,
     "row": ("row",) * 4,
@@ -47,17 +45,16 @@ MIXES = {
 
 def layers(form: str, kinds: tuple[str, ...], query, key, value):
     """Attention of one layer after the other, each on the last one's output."""
-    for kind in kinds:
-        pattern = Pattern(kind, GRID, GRID)
+    for name in kinds:
+        kind = LayerKind(name)
         if form == "dense":
-            mask = jnp.asarray(text_to_image_mask(pattern, TEXT))[None]
+            mask = jnp.asarray(SEQUENCE.mask(kind))[None]
             query = attention(query, key, value, mask)
-        elif kind == "full":
+        elif name == "full":
             query = causal_attention(query, key, value, implementation=form)
         else:
-            query = sparse_attention(
-                query, key, value, pattern, TEXT, implementation=form
-            )
+            attend = splash_sparse if form == "splash" else sparse_attention
+            query = attend(query, key, value, SEQUENCE, kind)
     return jnp.sum(jnp.square(query.astype(jnp.float32)))
 
 
@@ -101,7 +98,6 @@ def attention_table(device, batch: int) -> None:
 
 def decode_table(device, batch: int) -> None:
     """Prints the bytes of a decode step for each weight format."""
-    patterns = tuple(Pattern(kind, GRID, GRID) for kind in layer_kinds(24, "dalle"))
     config = ImageLMConfig(
         width=2048,
         depth=24,
@@ -109,8 +105,8 @@ def decode_table(device, batch: int) -> None:
         mlp_dim=8192,
         vocab_size=8192 + 16384,
         max_positions=TEXT + GRID**2,
-        patterns=patterns,
-        num_text=TEXT,
+        sequence=SEQUENCE,
+        kinds=sparse_kinds(24),
         dtype="bfloat16",
     )
 
@@ -119,7 +115,7 @@ def decode_table(device, batch: int) -> None:
             {"params": scoring(params, (0, 8192))},
             ids,
             place + jnp.zeros_like(ids),
-            jnp.ones((1, 1, TEXT), bool),
+            jnp.ones((1, TEXT), bool),
             cache,
             place=place,
         )

@@ -1,8 +1,8 @@
 """Processor time of tracing, here and in another checkout, by turns.
 
-Each run is a process of its own: sampling (the prompt and the decode loop) at two
-depths and a VQGAN, traced and lowered, not compiled. Prints medians, and how much less
-they are than in the other checkout.
+Each run is a process of its own: sampling (prompt and decode loop) at two depths
+and a VQGAN, traced and lowered, not compiled. Prints medians, and how much less they
+are than in the other checkout.
 
     git worktree add ../before COMMIT
     python experiments/bench/tracing.py --before ../before

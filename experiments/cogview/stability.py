@@ -24,7 +24,7 @@ import numpy as np
 
 from cogjax.errors import UserError
 from cogjax.files import write_atomic
-from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.nn.block import Block, LayerInput
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.tasks.lm import LMTask

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.files import write_atomic
-from cogjax.models.image_lm import ImageLMConfig, finite_branches
+from cogjax.models.image_lm import finite_branches
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops.gradient_scale import LARGEST, REPLICA_TOKENS, SMALLEST
 from cogjax.tasks.lm import LMTask
 

@@ -22,7 +22,7 @@ from cogjax import model_folder
 from cogjax.data import records
 from cogjax.data.batches import batches
 from cogjax.families.ernie_vilg.end_to_end import pixel_error
-from cogjax.model_folder import ImageTokenizer
+from cogjax.model import Component
 from cogjax.models.image_lm import matrix_axes
 from cogjax.models.reconstructor import KINDS, VQVAEDecoder, decoder_of
 from cogjax.pipelines import tokenize as image_codes
@@ -34,7 +34,7 @@ from cogjax.train.task import Task
 class DecoderTask(Task):
     """Task over {"codes": int32 [b, grid, grid], "image": uint8 [b, y, x, 3]}."""
 
-    def __init__(self, tokenizer: ImageTokenizer):
+    def __init__(self, tokenizer: Component):
         self.tokenizer = tokenizer
         self.decoder = VQVAEDecoder(tokenizer.config)
 
@@ -47,14 +47,14 @@ class DecoderTask(Task):
     def loss(self, params, state, batch, key):
         """L1 of [0, 1] times the number of codes, as `end_to_end.py` has it."""
         del key
-        z = jnp.asarray(self.tokenizer.codebook)[batch["codes"]]
+        z = jnp.asarray(self.tokenizer.state["codebook"])[batch["codes"]]
         _, maps = self.decoder.apply({"params": params}, z)
         pixels = KINDS["vqvae"].pixels(maps)
         error = pixel_error("l1", maps, pixels, batch["image"] / 255.0)
         return error * batch["codes"][0].size, (state, {})
 
 
-def train_decoder(tokenizer: ImageTokenizer, seed: int, args) -> ImageTokenizer:
+def train_decoder(tokenizer: Component, seed: int, args) -> Component:
     """The tokenizer with another decoder."""
     source = records.open_split(args.data, "train")
     size = tokenizer.config.image_size
@@ -91,9 +91,9 @@ def train_control(variant: str, seed: int, args) -> Path:
     folder = args.out / f"{variant}-{seed}" / "export"
     if (folder / "config.json").exists():
         return folder
-    parts = model_folder.load(train("two_stage", seed, args))
-    tokenizer = train_decoder(parts.tokenizer, seed, args)
-    return model_folder.save(dataclasses.replace(parts, tokenizer=tokenizer), folder)
+    model = model_folder.load(train("two_stage", seed, args))
+    tokenizer = train_decoder(model["tokenizer"], seed, args)
+    return model_folder.save(model.with_component("tokenizer", tokenizer), folder)
 
 
 def main(argv: list[str] | None = None) -> None:

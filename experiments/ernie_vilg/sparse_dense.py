@@ -38,7 +38,8 @@ from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.files import write_atomic
-from cogjax.models.image_lm import ImageLM, for_inference
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import for_inference
 from cogjax.plan import training as planning
 from cogjax.sampling.tokens.autoregressive import (
     Sampler,
@@ -132,7 +133,7 @@ def draw(form: str, **sizes: Any) -> tuple[Callable, int]:
     keys, zeros = image_keys(0, 0, IMAGES), jnp.zeros(IMAGES, jnp.int32)
     state = start(params, prompt, zeros, keys, forced)
     settings = {"allowed": jnp.ones(ids[1], bool), "id_range": ids}
-    go = functools.partial(advance, model, sampler=Sampler(), **settings)
+    go = functools.partial(advance, model, sampler=Sampler().numbers(), **settings)
     jitted = jax.jit(go, compiler_options=compiler_options())
     compiled = jitted.lower(params, state, jnp.int32(DRAWN)).compile()
     run = functools.partial(compiled, params, state, jnp.int32(DRAWN))

@@ -57,6 +57,17 @@ def imported(src, **settings):
     return found, dict(report.skipped)
 
 
+def test_the_source_is_not_written_over(src):
+    """Neither where it is, nor where it would lie in the data set."""
+    (src / "manifest.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in src.iterdir()}
+    for out in (src, src.parent, src / ".." / "src"):
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match="is or holds"):
+                import_folder(src, out, size=8, overwrite=overwrite)
+    assert {path.name: path.read_bytes() for path in src.iterdir()} == before
+
+
 def test_mixed_sources(src):
     add(src, "deep/two.jpg", "one line\n\n  another   line \n猫\n")
     add(src, "table/a.png", None)
@@ -202,7 +213,7 @@ def test_the_budget_is_a_share_and_exact(tmp_path):
     before = sorted(p.name for p in tmp_path.rglob("*"))
     message = "3 of 41 entries .* budget of 5.0%: 07.png: the file is empty; 27.png"
     with pytest.raises(UserError, match=message):
-        import_folder(tmp_path / "src", tmp_path / "out", size=8)
+        import_folder(tmp_path / "src", tmp_path / "out", size=8, overwrite=True)
     with pytest.raises(UserError):
         import_folder(tmp_path / "src", tmp_path / "new", size=8)
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
@@ -228,7 +239,7 @@ def test_the_split_follows_the_name(tmp_path):
         add(tmp_path / "src", f"{i}.png")
     splits = []
     for _ in range(2):
-        imported(tmp_path / "src", val_fraction=0.3)
+        imported(tmp_path / "src", val_fraction=0.3, overwrite=True)
         source = open_split(tmp_path / "out", "val")
         splits.append({source[i].id for i in range(len(source))})
         for name in ("0.png", "1.png"):

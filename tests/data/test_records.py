@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_a_shard_of_another_build_is_noticed(folder):
 
 def test_records_of_another_schema(folder, monkeypatch):
     monkeypatch.setattr(Example, "pack", lambda self: b"\x93\x01\x02\x03")
-    with DatasetBuilder(folder, "emoji", 32, SHARDS) as builder:
+    with DatasetBuilder(folder, "emoji", 32, SHARDS, overwrite=True) as builder:
         builder.write("train", example(0))
         builder.finish({})
     with pytest.raises(UserError, match="record 0 in .*damaged"):
@@ -140,16 +141,94 @@ def test_names_of_splits_are_checked(folder):
 def test_a_failed_build_leaves_what_was_there(folder):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     with pytest.raises(RuntimeError):
-        with DatasetBuilder(folder, "emoji", 32, SHARDS) as builder:
+        with DatasetBuilder(folder, "emoji", 32, SHARDS, overwrite=True) as builder:
             builder.write("train", example(0))
             raise RuntimeError("power cut")
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     assert [p.name for p in folder.parent.iterdir()] == ["set"]
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path):
+def test_a_failed_build_of_a_new_set_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError):
+        with DatasetBuilder(tmp_path / "set", "emoji", 32, SHARDS):
+            raise RuntimeError("power cut")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "manifest",
+    [None, "{}", "[]", '{"name": "my app"}', '{"format": 1}', "\0", "[" * 100_000],
+)
+def test_a_folder_of_something_else_is_refused(tmp_path, manifest, overwrite):
     (tmp_path / "thesis.txt").write_text("long")
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(UserError, match="not empty and not a data set"):
-        DatasetBuilder(tmp_path, "emoji", 32, SHARDS)
-    with pytest.raises(UserError, match="not a data set"):
-        DatasetBuilder(tmp_path / "thesis.txt", "emoji", 32, SHARDS)
+        DatasetBuilder(tmp_path, "emoji", 32, SHARDS, overwrite)
+    with pytest.raises(UserError, match="is not a folder"):
+        DatasetBuilder(tmp_path / "thesis.txt", "emoji", 32, SHARDS, overwrite)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_data_set_is_replaced_on_request_and_only_its_own_files(folder):
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds a data set.*--overwrite"):
+        DatasetBuilder(folder, "emoji", 32, SHARDS)
+    with DatasetBuilder(folder, "emoji", 32, {"test": 1}, overwrite=True) as builder:
+        builder.write("test", example(0))
+        builder.write_text("LICENSES.md", "free")
+        builder.finish({})
+    names = ["LICENSES.md", "manifest.json", "notes.txt"]
+    names.append("test-00000-of-00001.arrayrecord")
+    assert sorted(p.name for p in folder.iterdir()) == names
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert len(open_split(folder, "test")) == 1
+    with DatasetBuilder(folder, "emoji", 32, {"test": 1}, overwrite=True) as builder:
+        builder.finish({})
+    assert "LICENSES.md" not in {p.name for p in folder.iterdir()}
+
+
+def test_a_file_in_the_way_of_a_new_one_stays(folder):
+    (folder / "notes.txt").write_text("mine")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(UserError, match=r"notes\.txt is not of the data set"):
+        with DatasetBuilder(folder, "emoji", 32, SHARDS, overwrite=True) as builder:
+            builder.write_text("notes.txt", "theirs")
+            builder.finish({})
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_a_cut_replacement_is_told_and_can_be_repeated(folder, monkeypatch):
+    def build():
+        with DatasetBuilder(folder, "emoji", 32, {"a": 1}, overwrite=True) as builder:
+            builder.write("a", example(0))
+            builder.finish({})
+
+    rename = os.replace
+
+    def stop(source, target):
+        if str(target).endswith("arrayrecord"):
+            raise OSError(5, "power cut")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        with pytest.raises(UserError, match="power cut"):
+            build()
+    with pytest.raises(UserError, match="only half written"):
+        open_split(folder, "train")
+    build()
+    assert len(open_split(folder, "a")) == 1
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_of_two_builds_into_one_folder_one_is_refused(tmp_path):
+    with DatasetBuilder(tmp_path / "set", "emoji", 32, {"a": 1}) as first:
+        first.write("a", example(0))
+        with DatasetBuilder(tmp_path / "set", "emoji", 32, {"a": 1}) as second:
+            second.finish({})
+        with pytest.raises(UserError, match="holds a data set"):
+            first.finish({})
+    assert len(open_split(tmp_path / "set", "a")) == 0

@@ -1,20 +1,18 @@
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.models.image_lm import (
-    ImageLM,
-    ImageLMConfig,
-    for_inference,
-    make_cache,
-    matrix_axes,
-    scoring,
-)
-from cogjax.ops.masks import Pattern
+from cogjax.config import section
+from cogjax.models.image_lm import LAST, ImageLM, Training, matrix_axes
+from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
+from cogjax.models.inference import for_inference, make_cache, scoring
+from cogjax.ops.masks import FULL, LayerKind
+from cogjax.ops.sequence import Sequence
 
 CONFIG = ImageLMConfig(
     vocab_size=128,
@@ -37,7 +35,7 @@ def params():
     return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), start)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "only_last"))
+@functools.partial(jax.jit, static_argnames="config")
 def logits(params, ids=IDS, config=CONFIG, **kwargs):
     positions = POSITIONS[: len(ids)]
     return ImageLM(config).apply({"params": params}, ids, positions, **kwargs)[0]
@@ -67,14 +65,12 @@ def test_whole_tensor_norm_sees_the_batch(params):
 
 
 def kinds(*names, **settings):
-    patterns = [Pattern(name, 2, 3, kernel=3, **settings) for name in names]
-    return dataclasses.replace(CONFIG, num_text=4, patterns=tuple(patterns))
+    layers = tuple(LayerKind(name, 3, **settings) for name in names)
+    sequence = Sequence.text_to_image(4, (2, 3))
+    return dataclasses.replace(CONFIG, sequence=sequence, kinds=layers)
 
 
 SPARSE = kinds("row", "column", "conv")
-
-
-PLAIN = dataclasses.replace(CONFIG, num_text=4)
 
 
 @functools.cache
@@ -86,7 +82,7 @@ def jitted_apply(config):
 @pytest.mark.parametrize(
     "config",
     [
-        PLAIN,
+        CONFIG,
         SPARSE,
         kinds("full", "row", "full"),
         kinds("conv", "conv", "row", edge="clip", row_extent="own"),
@@ -102,14 +98,12 @@ def test_cached_decoding_equals_the_full_forward(params, config, window):
     cache = make_cache(config, 2, 4, 2, 6, window)
     for first in (0, *range(4, 10, window)):
         part = slice(first, first + window if first else 4)
-        mask, place = jnp.tri(4, dtype=bool)[None], None
-        if first:
-            mask, place = jnp.ones((2, 1, 4), bool), jnp.int32(first - 4)
+        place = jnp.int32(first - 4) if first else None
         out, cache = apply(
             {"params": params},
             IDS[:, part],
             POSITIONS[:, part],
-            mask,
+            jnp.ones((2, 4), bool),
             cache,
             place,
         )
@@ -133,15 +127,14 @@ def test_inference_weights(weights, error, size):
     assert bytes_of[0] < size * bytes_of[1]
 
 
-def test_patterns_hide_something(params):
+def test_kinds_hide_something(params):
     hidden = jnp.abs(logits(params, config=SPARSE) - logits(params))
     assert float(hidden[:, 4:].max()) > 0.01
     np.testing.assert_allclose(hidden[:, :4], 0, atol=1e-5)
 
 
-def test_full_patterns_are_plain_attention(params):
-    patterns = (Pattern("full", 2, 3),) * 3
-    config = dataclasses.replace(SPARSE, patterns=patterns)
+def test_full_kinds_are_plain_attention(params):
+    config = dataclasses.replace(SPARSE, kinds=(FULL,) * 3)
     np.testing.assert_array_equal(logits(params, config=config), logits(params))
 
 
@@ -150,9 +143,40 @@ def test_sparse_layers_have_the_same_parameters(params):
     jax.tree.map(lambda a, b: None, shapes["params"], params)
 
 
-def test_one_pattern_a_layer():
-    with pytest.raises(ValueError, match="2 patterns for 3 layers"):
-        dataclasses.replace(SPARSE, patterns=SPARSE.patterns[:2])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kinds": SPARSE.kinds[:2]}, "2 kinds for 3 layers"),
+        ({"window": 4, "num_pivots": 5}, "full layers of a causal sequence"),
+        (
+            {"window": 4, "num_pivots": 13, "kinds": ()},
+            "13, more than the 12 positions",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SPARSE, **settings)
+
+
+@pytest.mark.parametrize("config", [CONFIG, SPARSE], ids=("plain", "sparse"))
+def test_a_config_is_saved_as_json_and_read_back(config):
+    for one in (config, image_to_text(config, 3, 2)):
+        saved = json.loads(json.dumps(dataclasses.asdict(one)))
+        again = section(ImageLMConfig, saved)
+        assert again == one and hash(again) == hash(one)
+
+
+def test_hidden_positions_are_seen_by_none(params):
+    """Two of padding before the rest: the rest is as if there were none."""
+    for config in (CONFIG, SPARSE):
+        visible = jnp.arange(4) >= jnp.array([[0], [2]])
+        other = IDS.at[1, :2].set(5)
+        got, want = (logits(params, x, config, visible=visible) for x in (other, IDS))
+        np.testing.assert_array_equal(got[1, 2:], want[1, 2:])
+        plain = logits(params, config=config)
+        np.testing.assert_allclose(want[0], plain[0], rtol=1e-4, atol=1e-4)
+        assert float(jnp.abs(want[1, 2:] - plain[1, 2:]).max()) > 0.01
 
 
 def test_scoring_some_ids(params):
@@ -160,12 +184,13 @@ def test_scoring_some_ids(params):
         part = logits(scoring(weights, (30, 70)))
         whole = logits(params)[..., 30:70]
         np.testing.assert_allclose(part, whole, rtol=1e-5, atol=1e-5)
-    last = logits(params, only_last=True)
+    apply = functools.partial(ImageLM(CONFIG).apply, parts=LAST)
+    [last], _ = jax.jit(apply)({"params": params}, IDS, POSITIONS)
     np.testing.assert_allclose(last, logits(params)[:, -1:], rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_needs_a_key_and_repeats_with_it(params):
-    a, b, c = (logits(params, key=jax.random.key(i)) for i in (0, 0, 1))
+    a, b, c = (logits(params, training=Training(jax.random.key(i))) for i in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert float(jnp.abs(a - c).max()) > 0.01
     assert float(jnp.abs(a - logits(params)).max()) > 0.01

@@ -7,6 +7,7 @@ from cogjax.models.dvae import DVAEDecoder, DVAEDecoderConfig
 from cogjax.models.reconstructor import (
     Reconstructor,
     ReconstructorConfig,
+    ReconstructorNetworkConfig,
     decoder_of,
     expected_codes,
     param_shapes,
@@ -33,6 +34,12 @@ def count(shapes):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
+def whole(tokenizer, kind="vqvae", **settings):
+    """Config for states of width 12."""
+    settings = ReconstructorConfig(kind, **settings)
+    return ReconstructorNetworkConfig(settings, tokenizer, 12)
+
+
 def test_the_released_decoder_has_as_many_parameters():
     z = jax.ShapeDtypeStruct((1, 32, 32, 8192), jnp.float32)
     init = DVAEDecoder(DVAEDecoderConfig()).init
@@ -44,7 +51,7 @@ def test_the_released_decoder_has_as_many_parameters():
     [("vqvae", VQ, 3), ("dvae", VQ, 6), ("vqgan", VQ, 3), ("vqgan", GAN, 3)],
 )
 def test_maps_have_the_size_of_pictures(kind, tokenizer, maps):
-    network = Reconstructor(ReconstructorConfig(kind, width=8), tokenizer)
+    network = Reconstructor(whole(tokenizer, kind, width=8))
     states = jax.ShapeDtypeStruct((2, 16, 12), jnp.float32)
     (last, found), _ = jax.eval_shape(
         network.init_with_output, jax.random.key(0), states
@@ -56,7 +63,7 @@ def test_maps_have_the_size_of_pictures(kind, tokenizer, maps):
 
 def test_the_map_is_two_layers_in_raster_order():
     """An inner width of its own; the decoder reads codes row by row."""
-    network = Reconstructor(ReconstructorConfig("vqvae", hidden=5), VQ)
+    network = Reconstructor(whole(VQ, hidden=5))
     states = jax.random.normal(jax.random.key(1), (2, 16, 12))
     params = jax.jit(network.init)(jax.random.key(0), states)["params"]
     assert params["project_in"]["kernel"].shape == (12, 5)
@@ -74,7 +81,7 @@ def check_vectors(network, params, states, z):
 
 
 def test_a_softmax_starts_as_the_vector_to_be_expected():
-    network = Reconstructor(ReconstructorConfig(activation="softmax"), VQ)
+    network = Reconstructor(whole(VQ, activation="softmax"))
     rng = np.random.default_rng(0)
     head = rng.normal(size=(VQ.codebook_size, 12))
     codebook = rng.normal(size=(VQ.codebook_size, VQ.code_dim))
@@ -94,7 +101,7 @@ def test_a_softmax_starts_as_the_vector_to_be_expected():
 def test_a_tokenizers_decoder_fits(kind, tokenizer, net):
     image = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
     own = jax.eval_shape(net(tokenizer).init, jax.random.key(0), image)["params"]
-    wanted = param_shapes(ReconstructorConfig(kind), tokenizer, 12)["decoder"]
+    wanted = param_shapes(whole(tokenizer, kind))["decoder"]
     decoder, rest = decoder_of(tokenizer, own), without_decoder(tokenizer, own)
     assert decoder == wanted
     assert "encoder" in rest and "decoder" not in rest
@@ -103,11 +110,11 @@ def test_a_tokenizers_decoder_fits(kind, tokenizer, net):
 
 def test_kinds_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="needs a VQ-VAE"):
-        param_shapes(ReconstructorConfig("vqvae"), GAN, 12)
+        param_shapes(whole(GAN, "vqvae"))
     odd = VQVAEConfig(image_size=12, widths=(4, 8), strides=(2, 3), code_dim=4)
     for kind in ("dvae", "vqgan"):
         with pytest.raises(ValueError, match="power of 2"):
-            param_shapes(ReconstructorConfig(kind), odd, 12)
+            param_shapes(whole(odd, kind))
     with pytest.raises(ValueError, match="set hidden to 0, got 8"):
         ReconstructorConfig(hidden=8, activation="softmax")
     with pytest.raises(ValueError, match="set states to 'predicting'"):

@@ -14,8 +14,10 @@ from cogjax.families.cogview.layout import Layout
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm import ImageLM, reading
-from cogjax.ops.masks import Pattern
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import image_to_text
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.tasks.lm import LMTask
 from tests.reference import transformer as reference
 from tests.reference.numeric import double, slope, with_leaf
@@ -79,9 +81,10 @@ def close(got, want):
 
 # CogView's, DALL-E's and ERNIE-ViLG's.
 CAUSAL = [reference.causal(LAYOUT.length - 1)] * DEPTH
-RASTER = tuple(
-    Pattern(kind, GRID, GRID, kernel=3) for kind in ("row", "column", "conv")
-)
+RASTER = {
+    "kinds": tuple(LayerKind(name, kernel=3) for name in ("row", "column", "conv")),
+    "sequence": Sequence.text_to_image(9, (GRID, GRID)),
+}
 
 
 def drawing_masks(kinds, num_text, *, text_causal):
@@ -108,7 +111,7 @@ SPARSE_MASKS = drawing_masks(("row", "column", "conv"), 9, text_causal=True)
             reference.Form(sandwich=False, relaxed="none"),
             CAUSAL,
         ),
-        ({"patterns": RASTER, "num_text": 9}, reference.Form(), SPARSE_MASKS),
+        (RASTER, reference.Form(), SPARSE_MASKS),
     ],
     ids=("cogview", "release", "pre-norm", "sparse"),
 )
@@ -235,14 +238,15 @@ def ernie_batch(task):
     _, _, places, _ = TWO_WAY.question_prompts(TEXTS, np.array(CODES))
     answers_at = np.broadcast_to([1, 2, 3], (4, 3))
     ids, places = np.hstack([CODES, text]), np.hstack([places, answers_at])
-    return ids, places, text != pad
+    visible = np.hstack([np.ones_like(CODES, bool), text != pad])
+    return ids, places, visible
 
 
 @pytest.mark.parametrize("task", ["draw", "read", "ask"])
 def test_ernie_logits(ernie_params, task):
     config = ernie("sparse")
     if task != "draw":
-        config = reading(config, CODES_AT if task == "ask" else 0)
+        config = image_to_text(config, *((3, CODES_AT) if task == "ask" else ()))
     ids, places, visible = ernie_batch(task)
     apply = jax.jit(ImageLM(config).apply)
     got, _ = apply({"params": ernie_params}, ids, places, visible=visible)

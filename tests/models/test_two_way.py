@@ -7,49 +7,39 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, make_cache, reading
-from cogjax.nn.block import Block, LayerInput
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
+from cogjax.models.inference import make_cache
 from cogjax.ops.attention import attention
-from cogjax.ops.masks import (
-    Pattern,
-    hide_padding,
-    image_to_text_mask,
-    layer_kinds,
-    text_to_image_mask,
-)
+from cogjax.ops.masks import sparse_kinds
+from cogjax.ops.sequence import Sequence
 
 # The figure's case: 6 text and 4 x 4 image, kernel 3.
 NUM_TEXT, GRID, KERNEL = 6, 4, 3
 NUM_IMAGE = GRID**2
 
 
-def network(*kinds, row_extent="own"):
-    patterns = tuple(
-        Pattern(kind, GRID, GRID, kernel=KERNEL, row_extent=row_extent)
-        for kind in kinds
-    )
+def network(kinds):
     return ImageLMConfig(
         vocab_size=128,
         width=16,
-        depth=len(kinds),
+        depth=4,
         heads=2,
         mlp_dim=32,
         max_positions=NUM_TEXT + NUM_IMAGE,
         dropout=0.0,
         sandwich=False,
         norm_scope="none",
-        patterns=patterns,
-        num_text=NUM_TEXT,
         grid=GRID,
-        text_causal=False,
+        sequence=Sequence.text_to_image(NUM_TEXT, (GRID, GRID), "all"),
+        kinds=kinds,
     )
 
 
-KINDS = layer_kinds(4, "dalle")
 CONFIGS = {
-    "own": network(*KINDS),
-    "raster": network(*KINDS, row_extent="raster"),
-    "full": network(*["full"] * 4),
+    "own": network(sparse_kinds(4, KERNEL, "own")),
+    "raster": network(sparse_kinds(4, KERNEL, "raster")),
+    "full": network(()),
 }
 RNG = np.random.default_rng(0)
 IDS = jnp.asarray(RNG.integers(0, 128, (2, NUM_TEXT + NUM_IMAGE)))
@@ -67,38 +57,39 @@ def params():
     return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), start["params"])
 
 
-def dense(params, config, ids, positions, masks):
-    """The network with layer i under `masks[i]`, bool [b or 1, s, s], by hand."""
+def dense(params, config, ids, positions, hidden):
+    """The network under n x n masks, by hand; hidden: bool [b, s], padding."""
     places = params["position_embedding"]
     grid = params["row_embedding"][:, None] + params["column_embedding"]
     places = jnp.concatenate([places, grid.reshape(-1, config.width)])
     x = params["token_embedding"][ids] + places[positions]
-    block = Block(
-        config.heads,
-        config.head_dim,
-        config.mlp_dim,
-        config.depth,
-        norm_scope="none",
-        sandwich=False,
-        parent=None,
-    )
-    for i, mask in enumerate(masks):
-        layer = jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"]["layers"])
-        x, _ = block.apply({"params": layer}, x, LayerInput(), mask, None)
-    mean = x.mean(-1, keepdims=True)
-    x = (x - mean) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
-    norm = params["final_norm"]
-    return (x * norm["scale"] + norm["bias"]) @ params["token_embedding"].T
+    own = np.eye(ids.shape[1], dtype=bool)
+    for i, kind in enumerate(config.layer_kinds):
+        mask = config.sequence.mask(kind) & ~hidden[:, None] | own  # [b, s, s]
+        part = jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"]["layers"])
+        qkv = jnp.einsum(
+            "btd,dknh->kbtnh", norm(x, part["pre_attn_norm"]), part["qkv"]["kernel"]
+        )
+        qkv += part["qkv"]["bias"][:, None, None]
+        out = attention(*qkv, mask)
+        x += jnp.einsum("btnh,nhd->btd", out, part["attn_out"]["kernel"])
+        x += part["attn_out"]["bias"]
+        h = norm(x, part["pre_mlp_norm"]) @ part["mlp_in"]["kernel"]
+        h = jax.nn.gelu(h + part["mlp_in"]["bias"])
+        x += h @ part["mlp_out"]["kernel"] + part["mlp_out"]["bias"]
+    return norm(x, params["final_norm"]) @ params["token_embedding"].T
+
+
+def norm(x, params):
+    x -= x.mean(-1, keepdims=True)
+    x /= jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-5)
+    return x * params["scale"] + params["bias"]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_text_to_image_equals_dense_masks(params, name):
     config = CONFIGS[name]
-    masks = []
-    for pattern in config.patterns:
-        mask = text_to_image_mask(pattern, NUM_TEXT, text_causal=False)
-        masks.append(np.stack([hide_padding(mask, row) for row in PADDING]))
-    want = jax.jit(lambda p: dense(p, config, IDS, TO_IMAGE, masks))(params)
+    want = jax.jit(lambda p: dense(p, config, IDS, TO_IMAGE, PADDING))(params)
     got, _ = jax.jit(ImageLM(config).apply)(
         {"params": params}, IDS, TO_IMAGE, visible=VISIBLE
     )
@@ -109,10 +100,10 @@ def test_text_to_image_equals_dense_masks(params, name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_image_to_text_equals_dense_masks(params, name):
-    config = reading(CONFIGS[name])
-    assert not any(pattern.causal for pattern in config.patterns)
-    masks = [image_to_text_mask(p, NUM_TEXT)[None] for p in config.patterns]
-    want = jax.jit(lambda p: dense(p, config, IDS, TO_TEXT, masks))(params)
+    config = image_to_text(CONFIGS[name])
+    assert not config.sequence.image.causal
+    none = np.zeros(IDS.shape, bool)
+    want = jax.jit(lambda p: dense(p, config, IDS, TO_TEXT, none))(params)
     got, _ = jax.jit(ImageLM(config).apply)({"params": params}, IDS, TO_TEXT)
     np.testing.assert_allclose(got, want, atol=2e-4, rtol=1e-4)
 
@@ -125,18 +116,14 @@ HIDDEN = (0 <= HIDDEN) & (HIDDEN < np.array([[0], [2]]))
 @pytest.mark.parametrize("name", CONFIGS)
 def test_questions_equal_dense_masks(params, name):
     """Two sequences, the question of one with padding in front of it."""
-    config = reading(CONFIGS[name], QUESTION)
-    masks = []
-    for pattern in config.patterns:
-        mask = image_to_text_mask(pattern, NUM_TEXT, QUESTION)
-        masks.append(np.stack([hide_padding(mask, row) for row in HIDDEN]))
-    want = jax.jit(lambda p: dense(p, config, IDS, TO_TEXT, masks))(params)
+    config = image_to_text(CONFIGS[name], NUM_TEXT - QUESTION, QUESTION)
+    want = jax.jit(lambda p: dense(p, config, IDS, TO_TEXT, HIDDEN))(params)
     got, _ = jax.jit(ImageLM(config).apply)(
-        {"params": params}, IDS, TO_TEXT, visible=~HIDDEN[:, NUM_IMAGE:]
+        {"params": params}, IDS, TO_TEXT, visible=~HIDDEN
     )
     got, want = np.asarray(got), np.asarray(want)
     np.testing.assert_allclose(got[~HIDDEN], want[~HIDDEN], atol=2e-4, rtol=1e-4)
-    caption, _ = jax.jit(ImageLM(reading(CONFIGS[name])).apply)(
+    caption, _ = jax.jit(ImageLM(image_to_text(CONFIGS[name])).apply)(
         {"params": params}, IDS, TO_TEXT
     )
     # Codes see no text in either; the first of the question sees more than before it.
@@ -171,7 +158,7 @@ def test_each_position_sees_what_the_table_of_the_paper_says(params, name):
     assert seen[:NUM_TEXT, :NUM_TEXT].all() and seen[NUM_TEXT:, :NUM_TEXT].all()
     assert not seen[:NUM_TEXT, NUM_TEXT:].any()
     assert not np.triu(seen[NUM_TEXT:, NUM_TEXT:], 1).any()
-    seen = reach(reading(config), TO_TEXT[:1])
+    seen = reach(image_to_text(config), TO_TEXT[:1])
     assert seen[NUM_IMAGE:, :NUM_IMAGE].all() and not seen[:NUM_IMAGE, NUM_IMAGE:].any()
     np.testing.assert_array_equal(
         seen[NUM_IMAGE:, NUM_IMAGE:], np.tri(NUM_TEXT, dtype=bool)
@@ -180,18 +167,18 @@ def test_each_position_sees_what_the_table_of_the_paper_says(params, name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_cached_captions_equal_the_full_forward(params, name):
-    config = reading(CONFIGS[name])
+    config = image_to_text(CONFIGS[name])
     apply = jax.jit(ImageLM(config).apply)
     full, _ = apply({"params": params}, IDS, TO_TEXT)
     cache, parts = make_cache(config, 2, NUM_IMAGE + 1, 2, NUM_TEXT - 1), []
     for first in (0, *range(NUM_IMAGE + 1, NUM_IMAGE + NUM_TEXT)):
         part = slice(first, first + 1 if first else NUM_IMAGE + 1)
-        mask = place = None
+        visible = place = None
         if first:
-            mask, place = jnp.ones((2, 1, NUM_IMAGE + 1), bool), first - NUM_IMAGE - 1
-            place = jnp.int32(place)
+            visible = jnp.ones((2, NUM_IMAGE + 1), bool)
+            place = jnp.int32(first - NUM_IMAGE - 1)
         out, cache = apply(
-            {"params": params}, IDS[:, part], TO_TEXT[:, part], mask, cache, place
+            {"params": params}, IDS[:, part], TO_TEXT[:, part], visible, cache, place
         )
         parts.append(out)
     np.testing.assert_allclose(jnp.concatenate(parts, 1), full, rtol=1e-5, atol=1e-5)
@@ -203,10 +190,9 @@ def test_cached_drawing_equals_the_full_forward(params, name):
     config = CONFIGS[name]
     apply = jax.jit(ImageLM(config).apply)
     full, _ = apply({"params": params}, IDS, TO_IMAGE, visible=VISIBLE)
-    mask = VISIBLE[:, None] | jnp.eye(NUM_TEXT, dtype=bool)
     cache = make_cache(config, 2, NUM_TEXT, 2, NUM_IMAGE)
     _, cache = apply(
-        {"params": params}, IDS[:, :NUM_TEXT], TO_IMAGE[:, :NUM_TEXT], mask, cache
+        {"params": params}, IDS[:, :NUM_TEXT], TO_IMAGE[:, :NUM_TEXT], VISIBLE, cache
     )
     parts = []
     for i in range(NUM_IMAGE):
@@ -215,7 +201,7 @@ def test_cached_drawing_equals_the_full_forward(params, name):
             {"params": params},
             IDS[:, part],
             TO_IMAGE[:, part],
-            VISIBLE[:, None],
+            VISIBLE,
             cache,
             jnp.int32(i),
         )
@@ -227,7 +213,7 @@ def test_cached_drawing_equals_the_full_forward(params, name):
 def test_directions_share_every_parameter(params):
     shapes = [
         jax.eval_shape(ImageLM(c).init, jax.random.key(0), IDS[:, :2], IDS[:, :2])
-        for c in (CONFIGS["own"], reading(CONFIGS["own"]), CONFIGS["full"])
+        for c in (CONFIGS["own"], image_to_text(CONFIGS["own"]), CONFIGS["full"])
     ]
     assert shapes[0] == shapes[1] == shapes[2]
     tables = {k: v.shape for k, v in params.items() if k.endswith("_embedding")}
@@ -240,18 +226,9 @@ def test_directions_share_every_parameter(params):
 
 
 def test_a_causal_decoder_reads_with_itself():
-    config = dataclasses.replace(CONFIGS["own"], text_causal=True)
-    assert reading(config) is config
-
-
-def test_questions_stand_behind_an_image():
-    with pytest.raises(ValueError, match="behind an image"):
-        dataclasses.replace(CONFIGS["own"], num_question=2)
-
-
-def test_two_way_text_needs_patterns():
-    with pytest.raises(ValueError, match="needs patterns"):
-        dataclasses.replace(CONFIGS["own"], patterns=())
+    sequence = Sequence.text_to_image(NUM_TEXT, (GRID, GRID))
+    config = dataclasses.replace(CONFIGS["own"], sequence=sequence)
+    assert image_to_text(config) is config
 
 
 def test_dense_is_the_oracle_of_one_layer():

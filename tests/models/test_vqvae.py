@@ -37,10 +37,14 @@ def test_paper_has_the_released_number_of_parameters():
 
 
 def test_pixels_are_normalised_and_restored():
-    """With all weights zero the decoder draws the mean colour."""
+    """With all weights zero the decoder draws the mean colour, and its bias from it."""
     config = VQVAEConfig(image_size=8, widths=(4,), strides=(2,), code_dim=2)
     net = VQVAE(config)
     images = jnp.zeros((1, 8, 8, 3))
     params = jax.tree.map(jnp.zeros_like, net.init(jax.random.key(0), images)["params"])
     drawn = net.apply({"params": params}, images)
     np.testing.assert_allclose(drawn[0, 0, 0], config.pixel_mean, rtol=1e-6)
+    params["decoder"]["out"]["bias"] += 2.0
+    drawn = net.apply({"params": params}, images)
+    expected = np.array(config.pixel_mean) + 2 * np.array(config.pixel_std)
+    np.testing.assert_allclose(drawn[0, 0, 0], expected, rtol=1e-6)

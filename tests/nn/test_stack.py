@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cogjax.nn.stack import Stack, repetition
-from cogjax.ops.masks import layer_kinds
+from cogjax.ops.masks import sparse_kinds
 
 
 class Layer(nn.Module):
@@ -90,7 +90,7 @@ def test_kinds_are_applied_in_order(kinds, remat, unroll):
         ("abab", (2, 2)),
         ("ababa", (2, 2)),
         ("abc", (1, 1)),
-        (layer_kinds(64, "dalle"), (4, 15)),
+        (sparse_kinds(64), (4, 15)),
     ],
 )
 def test_repetition(kinds, expected):

@@ -8,8 +8,7 @@ import pytest
 from cogjax.ops.attention import (
     attention,
     causal_attention,
-    causal_mask,
-    padded_causal_mask,
+    without_padding,
 )
 
 
@@ -28,8 +27,7 @@ def reference(query, key, value, mask):
 
 
 def mask():
-    slots = jnp.arange(5)
-    return causal_mask(jnp.broadcast_to(slots, (2, 5)), slots)
+    return np.tri(5, dtype=bool)[None]
 
 
 @pytest.mark.parametrize("alpha", [1.0, 32.0])
@@ -110,9 +108,12 @@ def test_masked_keys_get_no_weight_and_no_gradient():
 
 
 def test_padding_is_hidden_but_no_row_is_empty():
-    slots = jnp.broadcast_to(jnp.arange(5), (2, 5))
-    padded = padded_causal_mask(slots, slots[0], jnp.array([0, 2]))
-    padded = np.asarray(padded)
-    np.testing.assert_array_equal(padded[0], np.tril(np.ones((5, 5), bool)))
+    causal = np.tri(5, dtype=bool)
+    np.testing.assert_array_equal(without_padding(causal, None), causal[None])
+    # Of the first three positions; what is behind them is no padding.
+    visible = jnp.array([[True, True, True], [False, False, True]])
+    padded = np.asarray(without_padding(causal, visible))
+    np.testing.assert_array_equal(padded[0], causal)
+    np.testing.assert_array_equal(padded[1, :, 2:], causal[:, 2:])
     assert not padded[1, 2:, :2].any()
-    assert padded.any(-1).all()
+    np.testing.assert_array_equal(padded[1, :2, :2], np.eye(2, dtype=bool))

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from cogjax.ops.cache import cache_plan, empty_cache, insert, insert_prefix, read
-from cogjax.ops.masks import EDGES, Pattern, image_mask, layer_kinds
+from cogjax.ops.masks import EDGES, FULL, LayerKind, image_mask, sparse_kinds
 from cogjax.ops.sparse_attention import cached_attention
 
 
 def test_insert_writes_only_its_slots():
-    plan = cache_plan(Pattern("full", 1, 8), window=2)
+    plan = cache_plan(FULL, (1, 8), window=2)
     block = jnp.arange(1.0, 1 + 3 * 2 * 2 * 4).reshape(3, 2, 2, 4)
     for batch in (1, 3):
         cache = empty_cache(plan, 1, 5, batch, 2, 4, jnp.float32)
-        new = insert(cache, plan, block[:batch], 2 * block[:batch], 5)
-        key, value = (x.reshape(batch, 2, *x.shape[-2:]) for x in read(new, plan, 5))
+        new = insert(cache, block[:batch], 2 * block[:batch], 5)
+        key, value = (x.reshape(batch, 2, *x.shape[-2:]) for x in read(new, 5))
         np.testing.assert_array_equal(
             key[..., 5:7].transpose(0, 3, 1, 2), block[:batch]
         )
@@ -29,7 +29,7 @@ def test_insert_writes_only_its_slots():
 
 
 def test_insert_prefix():
-    plan = cache_plan(Pattern("row", 2, 2))
+    plan = cache_plan(LayerKind("row"), (2, 2))
     block = jnp.arange(2.0 * 5 * 2 * 4).reshape(2, 5, 2, 4)
     new = insert_prefix(empty_cache(plan, 2, 5, 4, 2, 4, "float32"), block, -block)
     np.testing.assert_array_equal(new.prefix_key.transpose(0, 3, 1, 2), block)
@@ -39,13 +39,13 @@ def test_insert_prefix():
 @pytest.mark.parametrize("batch", [1, 8])
 def test_in_place(batch, compiled_text):
     """A loop updates rings where they are: a copy a step would cost more than reads."""
-    plan = cache_plan(Pattern("row", 32, 32))
+    plan = cache_plan(LayerKind("row"), (32, 32))
 
     def step(carry, place):
         cache, x = carry
         key = jnp.broadcast_to(x[:, None, None, None], (batch, 1, 8, 64))
         out, cache = cached_attention(
-            key, key, key, cache, plan, place, prefix_visible=jnp.ones((1, 4), bool)
+            key, key, key, cache, place, prefix_visible=jnp.ones((1, 4), bool)
         )
         return (cache, x + out[:, 0, 0, 0]), None
 
@@ -57,40 +57,39 @@ def test_in_place(batch, compiled_text):
     assert not [s for s in sizes if math.prod(map(int, s.split(","))) >= 33 * 64 * 8]
 
 
-def plans():
+def cases():
     for rows, cols, kernel in ((4, 4, 3), (6, 5, 5), (5, 2, 5), (1, 6, 3)):
-        yield Pattern("full", rows, cols)
-        yield Pattern("row", rows, cols)
-        yield Pattern("row", rows, cols, row_extent="own")
-        yield Pattern("column", rows, cols)
-        for edge in EDGES:
-            yield Pattern("conv", rows, cols, kernel=kernel, edge=edge)
+        kinds = [FULL, LayerKind("row"), LayerKind("row", row_extent="own")]
+        kinds.append(LayerKind("column"))
+        kinds += [LayerKind("conv", kernel, edge) for edge in EDGES]
+        for kind in kinds:
+            yield kind, (rows, cols)
 
 
-@pytest.mark.parametrize("pattern", list(plans()), ids=str)
-def test_a_query_reads_exactly_the_keys_of_its_mask(pattern):
-    plan, mask = cache_plan(pattern), image_mask(pattern)
+@pytest.mark.parametrize(("kind", "grid"), list(cases()), ids=str)
+def test_a_query_reads_exactly_the_keys_of_its_mask(kind, grid):
+    plan, mask = cache_plan(kind, grid), image_mask(kind, grid)
     slots = np.full((max(plan.banks, 1), plan.width), -1)
-    for k in range(pattern.length):
+    for k in range(len(mask)):
         slots[plan.bank[k], plan.slot[k]] = k
         visible = np.asarray(plan.sees(jnp.array([k])))[0]
         seen = slots[plan.bank[k]][visible]
         assert sorted(seen) == list(np.flatnonzero(mask[k]))
 
 
-@pytest.mark.parametrize("pattern", list(plans()), ids=str)
-def test_a_window_overwrites_nothing_that_may_be_taken_back(pattern):
-    plan, mask = cache_plan(pattern, window=3), image_mask(pattern)
-    assert plan.width == pattern.length + 2 and not plan.banks
+@pytest.mark.parametrize(("kind", "grid"), list(cases()), ids=str)
+def test_a_window_overwrites_nothing_that_may_be_taken_back(kind, grid):
+    plan, mask = cache_plan(kind, grid, window=3), image_mask(kind, grid)
+    assert plan.width == len(mask) + 2 and not plan.banks
     np.testing.assert_array_equal(plan.slot, np.arange(plan.width))
-    visible = plan.sees(jnp.arange(pattern.length))
-    np.testing.assert_array_equal(visible[:, : pattern.length], mask)
-    assert not visible[:, pattern.length :].any()
+    visible = plan.sees(jnp.arange(len(mask)))
+    np.testing.assert_array_equal(visible[:, : len(mask)], mask)
+    assert not visible[:, len(mask) :].any()
 
 
 def test_slots_of_dalle():
-    def slots(kind, **settings):
-        plan = cache_plan(Pattern(kind, 32, 32, **settings))
+    def slots(name, **settings):
+        plan = cache_plan(LayerKind(name, **settings), (32, 32))
         return max(plan.banks, 1) * plan.width
 
     assert slots("row") == 33
@@ -99,15 +98,18 @@ def test_slots_of_dalle():
     # Five rows above, five cells to the left, and the query.
     assert slots("conv") == slots("conv", edge="clip") == 5 * 32 + 5 + 1
     # 256 of text and the image, over 64 layers; all kept would be 81,920.
-    total = sum(256 + slots(kind) for kind in layer_kinds(64, "dalle"))
+    total = sum(256 + slots(kind.name) for kind in sparse_kinds(64))
     assert total == 34_485
 
 
 def test_a_column_is_read_in_one_piece():
-    plan = cache_plan(Pattern("column", 32, 16))
+    plan = cache_plan(LayerKind("column"), (32, 16))
     assert (plan.banks, plan.width) == (16, 32)
 
 
-def test_only_causal_patterns_have_a_plan():
-    with pytest.raises(ValueError, match="causal"):
-        cache_plan(Pattern("row", 2, 2, causal=False))
+def test_plans_of_one_layout_are_equal():
+    """They are static in programs: an equal one compiles nothing."""
+    row = LayerKind("row")
+    plan = cache_plan(row, (2, 2))
+    assert plan == cache_plan(row, (2, 2), 1) == cache_plan(row, (2, 2), window=1)
+    assert plan != cache_plan(row, (2, 2), 2) and plan != cache_plan(row, (2, 3))

@@ -7,7 +7,8 @@ import pytest
 
 from cogjax.ops.attention import causal_attention
 from cogjax.ops.fused_attention import choose, splash_causal, splash_sparse
-from cogjax.ops.masks import Pattern
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.ops.sparse_attention import sparse_attention
 
 
@@ -39,31 +40,40 @@ def test_splash_causal():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "missing"),
+    ("kind", "grid", "missing"),
     [
         # Over two blocks of keys; the others fit in one.
-        (Pattern("row", 20, 13), 1),
+        (LayerKind("row"), (20, 13), 1),
         # By columns, of a grid that is not square, and back.
-        (Pattern("column", 5, 7), 1),
-        (Pattern("conv", 6, 6, kernel=3, edge="torus"), 0),
+        (LayerKind("column"), (5, 7), 1),
+        (LayerKind("conv", kernel=3, edge="torus"), (6, 6), 0),
     ],
     ids=str,
 )
-def test_splash_sparse(pattern, missing):
-    arrays = inputs(9 + pattern.length - missing)
-    got = with_gradients(lambda *x: splash_sparse(*x, pattern, 9, interpret=True))
-    want = with_gradients(lambda *x: sparse_attention(*x, pattern, 9))
+def test_splash_sparse(kind, grid, missing):
+    whole = Sequence.text_to_image(9, grid)
+    sequence = whole.first(whole.length - missing)
+    arrays = inputs(sequence.length)
+    form = {"sequence": sequence, "kind": kind}
+    got = with_gradients(lambda *x: splash_sparse(*x, **form, interpret=True))
+    want = with_gradients(lambda *x: sparse_attention(*x, **form))
     agree(got(*arrays), want(*arrays), 5e-6)
 
 
 @pytest.mark.parametrize(
-    "form", [{"text_causal": False}, {"image_first": True}], ids=str
+    "sequence",
+    [
+        Sequence.text_to_image(7, (4, 6), "all"),
+        Sequence.image_to_text((4, 6), 7),
+        Sequence.image_to_text((4, 6), 3, 4, 2),
+    ],
+    ids=("text all", "caption", "two questions"),
 )
-def test_splash_sparse_both_ways(form):
-    pattern = Pattern("column", 4, 6, causal="image_first" not in form)
-    arrays = inputs(7 + pattern.length)[:3]
-    fused = jax.jit(lambda *x: splash_sparse(*x, pattern, 7, **form, interpret=True))
-    plain = jax.jit(lambda *x: sparse_attention(*x, pattern, 7, **form))
+def test_splash_sparse_both_ways(sequence):
+    arrays = inputs(sequence.length)[:3]
+    form = {"sequence": sequence, "kind": LayerKind("column")}
+    fused = jax.jit(lambda *x: splash_sparse(*x, **form, interpret=True))
+    plain = jax.jit(lambda *x: sparse_attention(*x, **form))
     agree(fused(*arrays), plain(*arrays), 2e-6)
 
 
@@ -74,6 +84,9 @@ def test_auto(monkeypatch):
     assert auto() == auto(sparse=True) == "xla"
     monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "tpu")
     assert auto() == auto(sparse=True) == auto("float32") == "splash"
+    assert choose("auto", "bfloat16", sparse=True, padded=True) == "xla"
+    with pytest.raises(ValueError, match="cannot hide text"):
+        choose("splash", "bfloat16", sparse=True, padded=True)
     monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "gpu")
     assert (auto(), auto("float32"), auto(sparse=True)) == ("cudnn", "xla", "xla")
 

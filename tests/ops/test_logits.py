@@ -3,34 +3,40 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.ops.logits import (
-    guide,
-    keep_top_k,
-    keep_top_p,
-    sample,
-    sample_probs,
-)
+from cogjax.ops.logits import guide, sample, sample_probs, token_probs
+
+PROBS = jax.jit(token_probs)
+
+
+def kept(logits, top_k=None, top_p=None):
+    """Which tokens can be drawn at all: bool [b, v]."""
+    return np.asarray(PROBS(jnp.asarray(logits, "f4"), 1.0, top_k, top_p)) > 0
 
 
 def test_top_k_keeps_ties():
-    kept = np.isfinite(keep_top_k(jnp.array([[3.0, 1.0, 2.0, 2.0, 0.0]]), 2))
-    np.testing.assert_array_equal(kept, [[True, False, True, True, False]])
+    found = kept([[3.0, 1.0, 2.0, 2.0, 0.0]], top_k=2)
+    np.testing.assert_array_equal(found, [[True, False, True, True, False]])
 
 
-def test_top_k_of_zero_or_everything_keeps_all():
-    logits = jnp.arange(4.0)[None]
-    for k in (0, 4, 9):
-        np.testing.assert_array_equal(keep_top_k(logits, k), logits)
+def test_top_k_of_everything_keeps_all():
+    """Also of more than there are, which a traced number may be."""
+    for k in (4, 9, 2**31 - 1):
+        assert kept([[-1.0, 0.0, 1.0, 2.0]], top_k=k).all()
 
 
 def test_top_p_cuts_each_row_on_its_own():
     probs = np.array([[0.5, 0.3, 0.15, 0.05], [0.05, 0.05, 0.1, 0.8]])
-    kept = np.isfinite(keep_top_p(jnp.log(probs), 0.7))
+    found = kept(np.log(probs), top_p=0.7)
     expected = [[True, True, False, False], [False, False, False, True]]
-    np.testing.assert_array_equal(kept, expected)
+    np.testing.assert_array_equal(found, expected)
     for row in range(2):
-        alone = np.isfinite(keep_top_p(jnp.log(probs[row : row + 1]), 0.7))
-        np.testing.assert_array_equal(alone[0], kept[row])
+        alone = kept(np.log(probs[row : row + 1]), top_p=0.7)
+        np.testing.assert_array_equal(alone[0], found[row])
+
+
+def test_top_p_stops_where_its_share_is_reached():
+    kept = np.isfinite(keep_top_p(jnp.array([[0.0, -1000.0, 0.0]]), 1.0))
+    np.testing.assert_array_equal(kept, [[True, False, True]])
 
 
 def test_guidance():
@@ -43,7 +49,7 @@ def test_guidance():
 def test_a_row_does_not_depend_on_its_batch():
     uniforms = jax.random.uniform(jax.random.key(0), 8)
     logits = jax.random.normal(jax.random.key(1), (8, 50))
-    draw = jax.jit(lambda u, x: sample(u, x, temperature=0.7, top_k=20, top_p=0.9))
+    draw = jax.jit(lambda u, x: sample(u, x, 0.7, 20, 0.9))
     together = draw(uniforms, logits)
     alone = [draw(uniforms[i : i + 1], logits[i : i + 1])[0] for i in range(8)]
     np.testing.assert_array_equal(together, alone)
@@ -53,7 +59,7 @@ def test_frequencies_follow_the_temperature():
     logits = jnp.log(jnp.array([0.6, 0.3, 0.1]))
     uniforms = jax.random.uniform(jax.random.key(0), 20000)
     tiled = jnp.broadcast_to(logits, (20000, 3))
-    drawn = sample(uniforms, tiled, temperature=0.5, top_k=0, top_p=1.0)
+    drawn = sample(uniforms, tiled, 0.5)
     expected = np.array([0.36, 0.09, 0.01]) / 0.46
     np.testing.assert_allclose(np.bincount(drawn) / 20000, expected, atol=0.012)
 
@@ -66,13 +72,13 @@ def test_cuts_equal_those_by_sorting():
     probs = np.exp(order.astype("f8") - order[:, :1])
     before = np.cumsum(probs / probs.sum(1, keepdims=True), 1)
     for k, p in ((1, 0.1), (20, 0.5), (100, 0.95)):
-        kept = np.isfinite(keep_top_k(jnp.asarray(logits), k))
-        np.testing.assert_array_equal(kept, logits >= order[:, k - 1 : k])
+        found = kept(logits, top_k=k)
+        np.testing.assert_array_equal(found, logits >= order[:, k - 1 : k])
         lowest = [
             row[np.searchsorted(b, p)] for row, b in zip(order, before, strict=True)
         ]
-        kept = np.isfinite(keep_top_p(jnp.asarray(logits), p))
-        np.testing.assert_array_equal(kept, logits >= np.array(lowest)[:, None])
+        found = kept(logits, top_p=p)
+        np.testing.assert_array_equal(found, logits >= np.array(lowest)[:, None])
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -100,12 +106,9 @@ def test_large_draw_is_unbiased():
     logits, draws = jax.random.normal(jax.random.key(1), (1, 8192)), 10_000
     uniforms = ((np.arange(draws) + 0.5) / draws).astype("f4").reshape(-1, 1000)
     # An argument: XLA would spend a minute on folding what depends on a constant.
-    one = jax.jit(lambda u, x: sample(u, jnp.tile(x, (1000, 1)), **PLAIN))
+    one = jax.jit(lambda u, x: sample(u, jnp.tile(x, (1000, 1)), 1.0))
     drawn = np.concatenate([one(u, logits) for u in uniforms])
     counts = np.bincount(drawn, minlength=8192)
     probs = np.exp(np.asarray(logits[0], "f8"))
     expected = draws * np.cumsum(probs / probs.sum())
     assert np.abs(np.cumsum(counts) - expected).max() < 0.6
-
-
-PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}

@@ -51,6 +51,15 @@ def test_gumbel_is_hard_forward_and_soft_backward():
     assert (np.abs(grad).sum(1) > 0).all()
 
 
+def test_a_gumbel_draw_follows_the_logits_at_any_temperature():
+    key, codebook = jax.random.key(0), jnp.asarray(CODEBOOK)
+    logits = quantize.code_logits(jnp.asarray(VECTORS), codebook)
+    drawn = np.argmax(logits + jax.random.gumbel(key, logits.shape), axis=-1)
+    for temperature in (0.5, 2.0):
+        _, ids, _ = quantize.gumbel_quantize(logits, codebook, key, temperature)
+        np.testing.assert_array_equal(ids, drawn)
+
+
 def test_ema_update_equals_numpy():
     ids = RNG.integers(0, 8, 64)
     stats = CodebookStats(jnp.full(8, 2.0), jnp.ones((8, 4)))

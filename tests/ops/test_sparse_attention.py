@@ -1,5 +1,6 @@
 """The structured forms against dense attention under the masks."""
 
+import dataclasses
 import re
 
 import jax
@@ -9,30 +10,33 @@ import pytest
 
 from cogjax.ops.attention import attention
 from cogjax.ops.cache import cache_plan, empty_cache
-from cogjax.ops.masks import (
-    EDGES,
-    Pattern,
-    hide_padding,
-    image_to_text_mask,
-    text_to_image_mask,
+from cogjax.ops.masks import EDGES, FULL, LayerKind
+from cogjax.ops.sequence import Segment, Sequence
+from cogjax.ops.sparse_attention import (
+    cached_attention,
+    has_blocks,
+    sparse_attention,
 )
-from cogjax.ops.sparse_attention import cached_attention, sparse_attention
 
 NUM_TEXT = 3
 # The kernel reaches over all of some grids, and over two row ends in one.
 GRIDS = ((4, 4, 3), (6, 5, 5), (5, 2, 5), (1, 6, 3))
 
 
-def patterns(causal):
+def cases():
     for rows, cols, kernel in GRIDS:
-        yield Pattern("row", rows, cols, causal)
-        yield Pattern("row", rows, cols, causal, row_extent="own")
-        yield Pattern("column", rows, cols, causal)
-        for edge in EDGES:
-            yield Pattern("conv", rows, cols, causal, kernel, edge)
+        kinds = [LayerKind("row"), LayerKind("row", row_extent="own")]
+        kinds.append(LayerKind("column"))
+        kinds += [LayerKind("conv", kernel, edge) for edge in EDGES]
+        for kind in kinds:
+            yield kind, (rows, cols)
 
 
-CAUSAL, BOTH = list(patterns(True)), list(patterns(False))
+CASES = list(cases())
+ROW, CONV = LayerKind("row"), LayerKind("conv", 3)
+SEQUENCE = Sequence.text_to_image(NUM_TEXT, (4, 4))
+of_cases = pytest.mark.parametrize(("kind", "grid"), CASES, ids=str)
+of_some = pytest.mark.parametrize(("kind", "grid"), CASES[:6], ids=str)
 
 
 def inputs(length, dtype=jnp.float32, seed=0):
@@ -54,55 +58,46 @@ def reference(arrays, mask):
     return np.einsum("bnts,bsnh->btnh", probs, value)
 
 
+def hide_padding(mask, padding):
+    """Masks [b, s, s] of rows with padding bool [b, s], which sees itself alone."""
+    return mask & ~padding[:, None] | np.eye(len(mask), dtype=bool)
+
+
 # One compilation a case, instead of one an operation.
-sparse = jax.jit(
-    sparse_attention,
-    static_argnums=(3, 4),
-    static_argnames=(
-        "image_first",
-        "text_causal",
-        "num_question",
-        "num_asked",
-        "alpha",
-    ),
+sparse = jax.jit(sparse_attention, static_argnames=("sequence", "kind", "alpha"))
+cached_step = jax.jit(
+    lambda q, k, v, cache, place, visible: cached_attention(
+        q, k, v, cache, place, prefix_visible=visible
+    )
 )
 
 
-def cached_step(plan):
-    """Jitted: of query, key, value, cache, place and visible text."""
-    return jax.jit(
-        lambda q, k, v, cache, place, visible: cached_attention(
-            q, k, v, cache, plan, place, prefix_visible=visible
-        )
-    )
+@of_cases
+def test_text_to_image(kind, grid):
+    sequence = Sequence.text_to_image(NUM_TEXT, grid)
+    arrays = inputs(sequence.length)
+    got = sparse(*arrays, sequence, kind)
+    np.testing.assert_allclose(got, reference(arrays, sequence.mask(kind)), atol=2e-6)
 
 
-@pytest.mark.parametrize("pattern", CAUSAL, ids=str)
-def test_text_to_image(pattern):
-    arrays = inputs(NUM_TEXT + pattern.length)
-    mask = text_to_image_mask(pattern, NUM_TEXT)
-    got = sparse(*arrays, pattern, NUM_TEXT)
-    np.testing.assert_allclose(got, reference(arrays, mask), atol=2e-6)
+@of_cases
+def test_image_to_text(kind, grid):
+    sequence = Sequence.image_to_text(grid, NUM_TEXT)
+    arrays = inputs(sequence.length)
+    got = sparse(*arrays, sequence, kind)
+    np.testing.assert_allclose(got, reference(arrays, sequence.mask(kind)), atol=2e-6)
 
 
-@pytest.mark.parametrize("pattern", BOTH, ids=str)
-def test_image_to_text(pattern):
-    arrays = inputs(NUM_TEXT + pattern.length)
-    mask = image_to_text_mask(pattern, NUM_TEXT)
-    got = sparse(*arrays, pattern, NUM_TEXT, image_first=True)
-    np.testing.assert_allclose(got, reference(arrays, mask), atol=2e-6)
-
-
-@pytest.mark.parametrize("pattern", CAUSAL[:12], ids=str)
-def test_gradients(pattern):
-    arrays = inputs(NUM_TEXT + pattern.length)
-    mask = text_to_image_mask(pattern, NUM_TEXT)
-    weights = inputs(NUM_TEXT + pattern.length, seed=1)[0]
+@pytest.mark.parametrize(("kind", "grid"), CASES[:12], ids=str)
+def test_gradients(kind, grid):
+    sequence = Sequence.text_to_image(NUM_TEXT, grid)
+    arrays, mask = inputs(sequence.length), sequence.mask(kind)
+    weights = inputs(sequence.length, seed=1)[0]
 
     def grads(function):
         return jax.jit(jax.grad(lambda x: jnp.sum(function(x) * weights)))(arrays)
 
-    got = grads(lambda args: sparse_attention(*args, pattern, NUM_TEXT))
+    got = grads(lambda args: sparse_attention(*args, sequence, kind))
     for a, b in zip(got, grads(lambda args: dense(args, mask)), strict=True):
         np.testing.assert_allclose(a, b, atol=5e-6)
 
@@ -114,90 +109,83 @@ DTYPES = {"float64": 1e-12, "float32": 2e-6, "bfloat16": 2e-2, "float16": 3e-3}
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtypes(dtype, alpha):
     with jax.enable_x64(dtype == "float64"):
-        pattern = Pattern("conv", 4, 4, kernel=3)
         arrays = inputs(NUM_TEXT + 16, dtype)
-        got = sparse(*arrays, pattern, NUM_TEXT, alpha=alpha)
+        got = sparse(*arrays, SEQUENCE, CONV, alpha=alpha)
     assert got.dtype == dtype
-    exact = reference(arrays, text_to_image_mask(pattern, NUM_TEXT))
+    exact = reference(arrays, SEQUENCE.mask(CONV))
     got = np.asarray(got, np.float64)
     np.testing.assert_allclose(got, exact, rtol=0, atol=DTYPES[dtype])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_large_scores_stay_finite_in_16_bit(dtype):
-    pattern = Pattern("row", 4, 4)
     arrays = [x * 100 for x in inputs(NUM_TEXT + 16, dtype)]
-    assert np.isfinite(np.asarray(sparse(*arrays, pattern, NUM_TEXT))).all()
+    assert np.isfinite(np.asarray(sparse(*arrays, SEQUENCE, ROW))).all()
 
 
 def test_text_both_ways_and_padding():
-    pattern = Pattern("row", 4, 4, row_extent="own")
-    arrays = inputs(NUM_TEXT + 16)
+    kind = LayerKind("row", row_extent="own")
+    sequence = Sequence.text_to_image(NUM_TEXT, (4, 4), "all")
+    arrays = inputs(sequence.length)
     visible = np.array([[True, False, True], [False, True, False]])
-    got = sparse(*arrays, pattern, NUM_TEXT, text_causal=False, text_visible=visible)
-    mask = text_to_image_mask(pattern, NUM_TEXT, text_causal=False)
-    padding = np.pad(~visible, ((0, 0), (0, 16)))
-    masks = np.stack([hide_padding(mask, row) for row in padding])
+    got = sparse(*arrays, sequence, kind, visible)
+    masks = hide_padding(sequence.mask(kind), np.pad(~visible, ((0, 0), (0, 16))))
     want = attention(*arrays, jnp.asarray(masks))
     np.testing.assert_allclose(got, want, atol=2e-6)
 
 
-FULL = Pattern("full", 4, 4, causal=False)
-
-
-@pytest.mark.parametrize("pattern", [*BOTH[:6], FULL], ids=str)
-def test_questions_both_ways_and_padding(pattern):
+@pytest.mark.parametrize(("kind", "grid"), [*CASES[:6], (FULL, (4, 4))], ids=str)
+def test_questions_both_ways_and_padding(kind, grid):
     """Two in one sequence, of 3 positions, with answers of 2."""
-    arrays = inputs(10 + pattern.length)
-    visible = np.array([[True] * 10, [False, *[True] * 4, False, False, *[True] * 3]])
-    form = {"image_first": True, "num_question": 3, "num_asked": 2}
-    got = sparse(*arrays, pattern, 10, **form, text_visible=visible)
-    mask = image_to_text_mask(pattern, 10, 3, 2)
-    padding = np.pad(~visible, ((0, 0), (pattern.length, 0)))
-    masks = np.stack([hide_padding(mask, row) for row in padding])
+    sequence, image = Sequence.image_to_text(grid, 2, 3, 2), grid[0] * grid[1]
+    arrays = inputs(sequence.length)
+    text = [[True] * 10, [False, *[True] * 4, False, False, *[True] * 3]]
+    visible = np.pad(np.array(text), ((0, 0), (image, 0)), constant_values=True)
+    got = sparse(*arrays, sequence, kind, visible)
+    masks = hide_padding(sequence.mask(kind), ~visible)
     want = attention(*arrays, jnp.asarray(masks))
     np.testing.assert_allclose(got, want, atol=2e-6)
-    plain = sparse(*arrays, pattern, 10, image_first=True)
-    assert np.abs(plain - want)[:, pattern.length :].max() > 1e-3
+    plain = sparse(*arrays, Sequence.image_to_text(grid, 10), kind)
+    assert np.abs(plain - want)[:, image:].max() > 1e-3
 
 
 @pytest.mark.parametrize("missing", [1, 5])
-@pytest.mark.parametrize("pattern", CAUSAL[:6], ids=str)
-def test_the_last_positions_may_be_missing(pattern, missing):
-    arrays = inputs(NUM_TEXT + pattern.length)
-    whole = sparse(*arrays, pattern, NUM_TEXT)
+@of_some
+def test_the_last_positions_may_be_missing(kind, grid, missing):
+    sequence = Sequence.text_to_image(NUM_TEXT, grid)
+    arrays = inputs(sequence.length)
+    whole = sparse(*arrays, sequence, kind)
     short = [x[:, :-missing] for x in arrays]
-    got = sparse(*short, pattern, NUM_TEXT)
+    got = sparse(*short, sequence.first(sequence.length - missing), kind)
     np.testing.assert_allclose(got, whole[:, :-missing], atol=2e-6)
 
 
 def test_images_share_the_text_of_their_prompt():
-    pattern = Pattern("row", 2, 3)
-    plan = cache_plan(pattern)
+    plan = cache_plan(ROW, (2, 3))
     arrays = [jnp.concatenate([x] * 3)[:6] for x in inputs(1)]
     empty = empty_cache(plan, 2, NUM_TEXT, 6, *arrays[0].shape[2:], jnp.float32)
     rng = np.random.default_rng(1)
     shared = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), "f4"), empty)
-    copied = shared._replace(
+    copied = dataclasses.replace(
+        shared,
         prefix_key=jnp.repeat(shared.prefix_key, 3, axis=0),
         prefix_value=jnp.repeat(shared.prefix_value, 3, axis=0),
     )
     visible = jnp.array([[True, False, True], [True, True, True]])
-    step = cached_step(plan)
-    got, new = step(*arrays, shared, 4, visible)
-    want, _ = step(*arrays, copied, 4, jnp.repeat(visible, 3, axis=0))
+    got, new = cached_step(*arrays, shared, 4, visible)
+    want, _ = cached_step(*arrays, copied, 4, jnp.repeat(visible, 3, axis=0))
     np.testing.assert_allclose(got, want, atol=1e-6)
     np.testing.assert_array_equal(new.prefix_key, shared.prefix_key)
 
 
-@pytest.mark.parametrize("pattern", CAUSAL[:6], ids=str)
-def test_a_window_of_positions_equals_one_after_the_other(pattern):
+@of_some
+def test_a_window_of_positions_equals_one_after_the_other(kind, grid):
     """Also with many rows, where single positions take the other form of product."""
     arrays = [jnp.concatenate([x] * 9)[:17] for x in inputs(4)]
     visible = jnp.ones((1, NUM_TEXT), bool)
 
     def cache(window):
-        plan = cache_plan(pattern, window)
+        plan = cache_plan(kind, grid, window)
         heads = arrays[0].shape[2:]
         empty = empty_cache(plan, 1, NUM_TEXT, len(arrays[0]), *heads, jnp.float32)
         rng = np.random.default_rng(1)
@@ -205,20 +193,18 @@ def test_a_window_of_positions_equals_one_after_the_other(pattern):
             name: jnp.asarray(rng.normal(size=getattr(empty, name).shape), "f4")
             for name in ("prefix_key", "prefix_value")
         }
-        return plan, empty._replace(**prefix)
+        return dataclasses.replace(empty, **prefix)
 
-    plan, together = cache(4)
-    want, _ = cached_step(plan)(*arrays, together, 0, visible)
-    plan, one = cache(1)
-    step = cached_step(plan)
+    want, _ = cached_step(*arrays, cache(4), 0, visible)
+    one = cache(1)
     for i in range(4):
         part = [x[:, i : i + 1] for x in arrays]
-        got, one = step(*part, one, i, visible)
+        got, one = cached_step(*part, one, i, visible)
         np.testing.assert_allclose(got, want[:, i : i + 1], atol=2e-6)
 
 
 def test_under_scan_checkpoint_and_switch():
-    kinds = (Pattern("row", 4, 4), Pattern("column", 4, 4))
+    kinds = (ROW, LayerKind("column"))
     start = 0.3 * inputs(NUM_TEXT + 16)[0]
 
     def layer(x, kind, forms):
@@ -228,8 +214,8 @@ def test_under_scan_checkpoint_and_switch():
         step = jax.checkpoint(lambda x, kind: (layer(x, kind, forms), None))
         return jnp.sum(jax.lax.scan(step, x, jnp.array([0, 1, 0]))[0] ** 2)
 
-    blocks = [lambda x, p=p: sparse_attention(x, x, x, p, NUM_TEXT) for p in kinds]
-    masks = [text_to_image_mask(p, NUM_TEXT) for p in kinds]
+    blocks = [lambda x, k=k: sparse_attention(x, x, x, SEQUENCE, k) for k in kinds]
+    masks = [SEQUENCE.mask(kind) for kind in kinds]
     full = [lambda x, m=m: dense([x, x, x], m) for m in masks]
     got = jax.jit(jax.grad(lambda x: loss(x, blocks)))(start)
     want = jax.jit(jax.grad(lambda x: loss(x, full)))(start)
@@ -243,39 +229,61 @@ def test_sharded_over_batch_and_heads(compiled_text):
         (2, 2), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2
     )
     sharding = NamedSharding(mesh, PartitionSpec("data", None, "tensor"))
-    pattern = Pattern("row", 4, 4)
     arrays = inputs(NUM_TEXT + 16)
     function = jax.jit(
-        lambda *args: sparse_attention(*args, pattern, NUM_TEXT),
+        lambda *args: sparse_attention(*args, SEQUENCE, ROW),
         in_shardings=(sharding,) * 3,
         out_shardings=sharding,
     )
     placed = [jax.device_put(x, sharding) for x in arrays]
-    want = sparse_attention(*arrays, pattern, NUM_TEXT)
+    want = sparse_attention(*arrays, SEQUENCE, ROW)
     np.testing.assert_allclose(function(*placed), want, atol=2e-6)
     # Batch and heads are independent: nothing has to be fetched from other devices.
     compiled = compiled_text(function, *placed)
     assert not re.findall(r"all-gather|all-reduce|all-to-all|collective", compiled)
 
 
-@pytest.mark.parametrize("kind", ["row", "column", "conv"])
-def test_no_array_of_all_pairs(kind):
-    pattern = Pattern(kind, 16, 16, kernel=3)
-    x = jax.ShapeDtypeStruct((1, NUM_TEXT + 256, 1, 4), jnp.float32)
-    grad = jax.grad(lambda x: sparse_attention(x, x, x, pattern, NUM_TEXT).sum())
+@pytest.mark.parametrize("name", ["row", "column", "conv"])
+def test_no_array_of_all_pairs(name):
+    sequence, kind = Sequence.text_to_image(NUM_TEXT, (16, 16)), LayerKind(name, 3)
+    x = jax.ShapeDtypeStruct((1, sequence.length, 1, 4), jnp.float32)
+    grad = jax.grad(lambda x: sparse_attention(x, x, x, sequence, kind).sum())
     sizes = [eqn.outvars[0].aval.size for eqn in jax.make_jaxpr(grad)(x).jaxpr.eqns]
     assert max(sizes) < 256 * 256 / 2
 
 
+QUESTION = Segment(2, "all", (0,))
+
+
 @pytest.mark.parametrize(
-    "length, pattern, settings",
+    "sequence",
     [
-        (20, Pattern("row", 4, 4), {}),
-        (18, Pattern("row", 4, 4, False), {}),
-        (18, Pattern("row", 4, 4), {"image_first": True}),
-        (19, Pattern("full", 4, 4), {}),
+        Sequence.causal(5),
+        Sequence.text_to_image(3, (2, 2)).first(3),
+        # An image that sees no text, a third segment, an image alone.
+        Sequence((Segment(3), Segment(4, grid=(2, 2)))),
+        Sequence((Segment(3), Segment(4, grid=(2, 2)), Segment(1))),
+        Sequence((Segment(4, "all", grid=(2, 2)),)),
+        # Texts of two forms, and texts that see each other.
+        Sequence((Segment(4, "all", grid=(2, 2)), QUESTION, Segment(3, sees=(0,)))),
+        Sequence(
+            (
+                Segment(4, "all", grid=(2, 2)),
+                Segment(3, sees=(0,)),
+                Segment(3, sees=(0, 1)),
+            )
+        ),
     ],
+    ids=str,
 )
-def test_bad_lengths_and_kinds(length, pattern, settings):
-    with pytest.raises(ValueError, match="positions are not|no sparse form"):
-        sparse_attention(*inputs(length), pattern, NUM_TEXT, **settings)
+def test_what_has_no_blocks(sequence):
+    assert not has_blocks(sequence)
+    with pytest.raises(ValueError, match="are not text and an image"):
+        sparse_attention(*inputs(sequence.length), sequence, ROW)
+
+
+def test_bad_lengths_and_kinds():
+    with pytest.raises(ValueError, match="20 positions are not"):
+        sparse_attention(*inputs(20), SEQUENCE, ROW)
+    with pytest.raises(ValueError, match="no sparse form"):
+        sparse_attention(*inputs(19), SEQUENCE, FULL)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cogjax import model_folder
 from cogjax.config import section
+from cogjax.model import Component, Model
 from cogjax.stages.sections import batches, eval_batches
 from cogjax.stages.stage import Stage
 from cogjax.train.session import Job
@@ -104,15 +104,9 @@ class ColourStage(Stage):
     def sources_digest(self, run):
         return hashlib.sha256(Path(run.data.path).read_bytes()).hexdigest()[:12]
 
-    def export(self, run, trained, out, dtype):
-        try:
-            from cogjax.model import Component, Model
-        except ImportError:  # Until model folders are made of components.
-            model_folder.save_tree(out / "palette.safetensors", trained[0], dtype)
-            return out
-        palette = Component(section(PaletteConfig, run.model, "model"), trained[0])
-        layout = Layout(tuple(self._rows(run)))
-        return model_folder.save(Model("toy", {"palette": palette}, layout), out, dtype)
+    def export(self, run, params, state):
+        palette = Component(section(PaletteConfig, run.model, "model"), params)
+        return Model("toy", {"palette": palette}, Layout(tuple(self._rows(run))))
 
 
 STAGE = ColourStage()

@@ -11,8 +11,9 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import PartitionSpec
 
-from cogjax.models.image_lm import ImageLMConfig
-from cogjax.ops.masks import Pattern
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
 from cogjax.parallel.rules import tree_shardings
 from cogjax.plan.hlo import traffic
@@ -22,7 +23,7 @@ from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step
 
 # All kinds of layers, and a length that no number of devices divides.
-KINDS = (None, "row", "column", "conv")
+KINDS = ("full", "row", "column", "conv")
 CONFIG = ImageLMConfig(
     vocab_size=128,
     width=32,
@@ -32,8 +33,8 @@ CONFIG = ImageLMConfig(
     max_positions=21,
     dropout=0.0,
     remat="nothing_saveable",
-    patterns=tuple(Pattern(kind or "full", 4, 4, kernel=3) for kind in KINDS),
-    num_text=6,
+    sequence=Sequence.text_to_image(6, (4, 4)),
+    kinds=tuple(LayerKind(name, 3) for name in KINDS),
 )
 OPTIM = OptimConfig(lr=3e-3, warmup=1)
 MESHES = ((1, 1, 1), (8, 1, 1), (2, 2, 2), (1, 4, 2))

@@ -5,7 +5,10 @@ import pytest
 from PIL import Image
 
 import cogjax
+from cogjax import model_folder
 from cogjax.errors import UserError
+from cogjax.model import Model
+from cogjax.pipelines.reader import Search
 from cogjax.pipelines.tokens import TextToImage
 from cogjax.sampling.tokens import compiled
 
@@ -36,7 +39,7 @@ def test_shapes_and_ranges(nano_model, drawn):
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_picture_does_not_depend_on_its_company(nano_model, drawn, batch_size):
-    other = TextToImage(nano_model.parts, batch_size)
+    other = TextToImage(nano_model.model, batch_size)
     alone = other.generate(PROMPTS[1], num_images=2, seed=3)
     np.testing.assert_array_equal(alone.codes[0], drawn.codes[1])
     np.testing.assert_array_equal(alone.pixels[0], drawn.pixels[1])
@@ -115,11 +118,11 @@ def test_one_text_is_scored_for_each_image(nano_model, pictures):
 
 
 def test_score_is_the_mean_over_text_tokens(nano_model, pictures):
-    pieces = nano_model.parts.text.encode(PROMPTS[0])
+    pieces = nano_model.model.text.encode(PROMPTS[0])
     codes = nano_model.encode(pictures[:1])[0].reshape(-1)
     prompt = nano_model.layout.caption_prompt(codes)
     ids, _ = nano_model.layout.image_to_text(pieces, codes)
-    network = {"params": nano_model.parts.params}
+    network = {"params": nano_model.model["transformer"].params}
     places = np.arange(len(ids))[None]
     logits, _ = nano_model._lm.apply(network, ids[None, :-1], places[:, :-1])
     start, stop = nano_model._reader.id_range
@@ -135,9 +138,9 @@ def test_score_is_the_mean_over_text_tokens(nano_model, pictures):
 def test_score_drawn_is_the_mean_over_codes(nano_model, drawn):
     """Of prompts of different length, each alone and without padding."""
     got = nano_model.score_drawn(drawn.codes[:, 0], PROMPTS)
-    network = {"params": nano_model.parts.params}
+    network = {"params": nano_model.model["transformer"].params}
     for prompt, grid, value in zip(PROMPTS, drawn.codes[:, 0], got, strict=True):
-        start = nano_model.layout.prompt(nano_model.parts.text.encode(prompt))
+        start = nano_model.layout.prompt(nano_model.model.text.encode(prompt))
         codes = grid.reshape(-1)
         ids = np.array([[*start, *codes[:-1]]])
         logits, _ = nano_model._lm.apply(network, ids, np.arange(ids.shape[1])[None])
@@ -172,6 +175,28 @@ def test_save_and_load_draw_the_same(nano_model, nano_folder, drawn):
         "tokenizer.safetensors",
         "transformer.safetensors",
     }
+
+
+def test_saving_replaces_a_model_whole(nano_model, tmp_path):
+    """What only the old one had goes, all that is no model's stays."""
+    nano_model.save(tmp_path)
+    (tmp_path / "card.md").write_text("mine")
+    tokenizer = {"tokenizer": nano_model.model["tokenizer"]}
+    model_folder.save(Model("cogview", tokenizer), tmp_path)
+    names = ["card.md", "config.json", "tokenizer.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "card.md").read_text() == "mine"
+    nano_model.save(tmp_path)
+    assert cogjax.load(tmp_path).card == nano_model.card
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "thesis.txt"])
+def test_a_model_is_saved_over_nothing_else(nano_model, tmp_path, name):
+    (tmp_path / name).write_text('{"format": 1, "name": "my app"}')
+    with pytest.raises(UserError, match="not empty and not a model folder"):
+        nano_model.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"format": 1, "name": "my app"}'
 
 
 def test_half_precision_folder_is_close(nano_model, tmp_path, pictures):
@@ -247,9 +272,51 @@ def test_another_prompt_compiles_nothing(nano_model):
     assert sizes == [function._cache_size() for function in functions]
 
 
+@pytest.mark.parametrize(
+    ("first", "others"),
+    [
+        (
+            {"temperature": 1, "guidance": 2},
+            [{"temperature": 0.7, "guidance": 1.5}, {"temperature": 1.0}],
+        ),
+        (
+            {"top_k": 5, "top_p": 0.9, "guidance": 1},
+            [{"top_k": 7}, {"top_p": 0.5}, {"top_k": 10**6}],
+        ),
+        ({"temperature": 0}, [{"temperature": 0.0, "top_k": 3, "top_p": 0.5}]),
+        ({"speculate": 2}, [{"temperature": 0.7}, {"temperature": 2}]),
+    ],
+    ids=("guided", "cut", "greedy", "speculating"),
+)
+def test_another_number_compiles_nothing(nano_model, compilations, first, others):
+    nano_model.generate("x", **first)
+    before = len(compilations)
+    assert before
+    for numbers in others:
+        nano_model.generate("x", **first | numbers)
+    assert len(compilations) == before
+
+
+def test_another_search_compiles_nothing(nano_model, compilations):
+    codes = np.zeros((1, nano_model.grid, nano_model.grid), np.int32)
+
+    def captions(*searches):
+        for search in searches:
+            nano_model.caption_codes(codes, None, search)
+        return len(compilations)
+
+    before = captions(Search(temperature=1), Search(beams=2, length_penalty=1))
+    assert before
+    assert before == captions(
+        Search(temperature=0.5, seed=2),
+        Search(temperature=2.0),
+        Search(beams=2, length_penalty=0.5),
+    )
+
+
 def test_many_prompts_and_images_share_batches(nano_model):
     """5 images of 3 prompts in batches of 4: all drawn, each as it would be alone."""
-    other = TextToImage(nano_model.parts, batch_size=4)
+    other = TextToImage(nano_model.model, batch_size=4)
     got = other.generate(PROMPTS, num_images=5, seed=3).codes
     for p, prompt in enumerate(PROMPTS):
         alone = nano_model.generate(prompt, num_images=5, seed=3).codes[0]

@@ -1,5 +1,6 @@
 """Offline encoding: the codes of the pictures, once each, whoever is killed when."""
 
+import dataclasses
 import functools
 import os
 import signal
@@ -15,7 +16,7 @@ from cogjax.data.codes import CodedExample, CodedRecords, CodedSource, captions_
 from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example, open_split, read_manifest
 from cogjax.errors import UserError
-from cogjax.interop.safetensors import load_tree, save_tree
+from cogjax.model import Model, digest
 from cogjax.pipelines import tokenize
 from cogjax.stages import coded as coding
 from cogjax.stages import encode
@@ -69,11 +70,11 @@ def records(folder, split):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_the_same_as_codes_in_memory(coded, data, nano_folder, tmp_path, split):
-    parts = model_folder.load(nano_folder)
+    model = model_folder.load(nano_folder)
     pictures = open_split(data, split)
     cache = tmp_path / "codes.safetensors"
-    texts = functools.partial(captions_of, parts.text)
-    make = functools.partial(tokenize.encode, parts.tokenizer)
+    texts = functools.partial(captions_of, model.text)
+    make = functools.partial(tokenize.encode, model["tokenizer"])
     wanted = CodedSource.make(pictures, make, 16, texts, cache)
     found = CodedRecords(open_split(coded, split, CodedExample), texts)
     assert len(found) == len(wanted) == COUNTS[split]
@@ -91,8 +92,8 @@ def test_manifest(coded, data, nano_folder):
     manifest, source = read_manifest(coded), read_manifest(data)
     assert (manifest.kind, manifest.counts) == ("codes", COUNTS)
     assert manifest.contents == source.contents
-    tokenizer = model_folder.load_tokenizer(nano_folder)
-    assert manifest.info["tokenizer"] == model_folder.digest(tokenizer)
+    tokenizer = model_folder.load_component(nano_folder, "tokenizer")
+    assert manifest.info["tokenizer"] == digest(tokenizer)
     origin = {"fingerprint": source.fingerprint, "info": {"licenses": "free"}}
     assert manifest.info["source"] == origin
     # 5 + 2 shards of five pictures and one of none.
@@ -211,12 +212,11 @@ def test_too_many_bad_pictures_stop_it(nano_folder, tmp_path):
 
 def other_tokenizer(folder, out):
     """The tokenizer with one weight changed."""
-    out.mkdir()
-    (out / "config.json").write_bytes((folder / "config.json").read_bytes())
-    tree = load_tree(folder / "tokenizer.safetensors")
-    tree["codebook"] = tree["codebook"] + np.eye(*tree["codebook"].shape, k=3) * 1e-3
-    save_tree(out / "tokenizer.safetensors", tree, "float32")
-    return out
+    tokenizer = model_folder.load_component(folder, "tokenizer")
+    book = tokenizer.state["codebook"]
+    book = (book + np.eye(*book.shape, k=3) * 1e-3).astype(np.float32)
+    other = dataclasses.replace(tokenizer, state={"codebook": book})
+    return model_folder.save(Model("", {"tokenizer": other}), out)
 
 
 def test_another_job_is_kept_out_of_the_folder(data, coded, nano_folder, tmp_path):
@@ -303,8 +303,6 @@ def test_training_refuses_codes_of_another_tokenizer(coded, nano_folder, tmp_pat
     with pytest.raises(UserError, match="was encoded with another tokenizer than"):
         launch.train(settings, tmp_path / "run")
     # A copy of the tokenizer is the tokenizer.
-    copy = model_folder.save_tokenizer(
-        model_folder.load_tokenizer(nano_folder), tmp_path / "copy"
-    )
+    copy = model_folder.save(model_folder.load(nano_folder), tmp_path / "copy")
     wanted = read_manifest(coded).info["tokenizer"]
-    assert model_folder.digest(model_folder.load_tokenizer(copy)) == wanted
+    assert digest(model_folder.load_component(copy, "tokenizer")) == wanted

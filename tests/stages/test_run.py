@@ -15,7 +15,12 @@ from cogjax.data.codes import CodedSource, captions_of
 from cogjax.data.records import DatasetBuilder, open_split
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
-from cogjax.model_folder import load_tokenizer, save_tokenizer
+from cogjax.model import Model
+from cogjax.model_folder import (
+    load,
+    load_component,
+    save,
+)
 from cogjax.pipelines import tokenize
 from cogjax.stages import run as launch
 
@@ -139,10 +144,11 @@ def test_fine_tuning_starts_from_the_given_weights(tuned, nano_folder):
 
 def test_an_export_with_another_tokenizer_is_refused(tuned, nano_folder, tmp_path):
     workdir = shutil.copytree(tuned, tmp_path / "lm")
-    there = load_tokenizer(nano_folder)
-    other = dataclasses.replace(there, codebook=there.codebook + 1)
+    there = load_component(nano_folder, "tokenizer")
+    other = {"codebook": there.state["codebook"] + 1}
+    other = Model("", {"tokenizer": dataclasses.replace(there, state=other)})
     run = json.loads((workdir / "config.json").read_text())
-    run["data"]["tokenizer"] = str(save_tokenizer(other, tmp_path / "tokenizer"))
+    run["data"]["tokenizer"] = str(save(other, tmp_path / "tokenizer"))
     (workdir / "config.json").write_text(json.dumps(run))
     with pytest.raises(UserError, match="is another one now than it was trained with"):
         launch.export(workdir, tmp_path / "out")
@@ -157,10 +163,10 @@ def test_a_tokenizer_starts_from_the_given_weights(
     run["optim"] |= {"lr": 1e-9, "clip": 1e-9}
     run["task"] |= {"method": method, "decay": 1 - 1e-6}
     out = launch.train(run, tmp_path / "vq")
-    start, end = (load_tokenizer(folder) for folder in (nano_folder, out))
+    start, end = (load_component(folder, "tokenizer") for folder in (nano_folder, out))
     close = functools.partial(np.testing.assert_allclose, atol=1e-5)
     jax.tree.map(close, end.params, start.params)
-    close(end.codebook, start.codebook, rtol=1e-4)
+    close(end.state["codebook"], start.state["codebook"], rtol=1e-4)
     assert end.config == start.config
 
 
@@ -215,16 +221,15 @@ def test_what_is_only_planned_cannot_be_trained(tmp_path):
 
 def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
     from cogjax.data.records import open_split
-    from cogjax.model_folder import load
 
-    parts = load(nano_folder)
+    model = load(nano_folder)
     source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
-    texts = functools.partial(captions_of, parts.text)
-    encode = functools.partial(tokenize.encode, parts.tokenizer)
+    texts = functools.partial(captions_of, model.text)
+    encode = functools.partial(tokenize.encode, model["tokenizer"])
     made = CodedSource.make(source, encode, 16, texts, cache)
     assert made.codes.shape == (10, 16)
     again = CodedSource.make(source, None, 16, texts, cache)
     np.testing.assert_array_equal(made.codes, again.codes)
     pieces, codes = again[3]
-    assert pieces[0] == tuple(parts.text.encode("a red apple 3"))
+    assert pieces[0] == tuple(model.text.encode("a red apple 3"))
     np.testing.assert_array_equal(codes, made.codes[3])

@@ -9,7 +9,7 @@ import pytest
 
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.vqgan import presets as vqgan
-from cogjax.models.tokenizers import network_of
+from cogjax.models.registry import network_of
 from cogjax.tasks.decoder import DecoderConfig, DecoderTask
 
 CONFIG = DecoderConfig(

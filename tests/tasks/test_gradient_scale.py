@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops.gradient_scale import REPLICA_TOKENS, START
 from cogjax.tasks.lm import LMTask
 from cogjax.train.step import init_state, make_train_step

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.tasks.lm import LMTask
 
 CONFIG = ImageLMConfig(

@@ -13,7 +13,7 @@ from cogjax.families.cogview.layout import Layout
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.tasks.lm import LMTask
 from cogjax.train import loop

@@ -20,6 +20,7 @@ from cogjax.config import load_json
 from cogjax.errors import UserError
 from cogjax.files import check_folder, write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
+from cogjax.model_folder import file_sha256, find_file, read_config
 from cogjax.pipelines.reader import Search
 from cogjax.pipelines.tokens import Generation
 
@@ -29,15 +30,12 @@ SETTINGS = "settings.json"
 def model_digest(folder: str | os.PathLike) -> str:
     """sha256 of a model folder: weights, texts and config, not its card."""
     folder = Path(folder)
-    found = hashlib.sha256()
-    config = load_json(folder / "config.json")
-    config.pop("card", None)
-    found.update(json.dumps(config, sort_keys=True).encode())
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.model")]):
-        found.update(f"\n{path.name} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()
+    config = asdict(read_config(folder))
+    del config["card"], config["format"]
+    for name, part in config["components"].items():
+        path = find_file(folder, f"{name}.safetensors")
+        part["sha256"] = part["sha256"] or file_sha256(path)
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def open_folder(out: str | os.PathLike, settings: Mapping[str, Any]) -> Path:

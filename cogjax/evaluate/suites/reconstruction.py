@@ -18,8 +18,8 @@ from cogjax.evaluate.judges.features import FeatureExtractor
 from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
 from cogjax.evaluate.metrics.psnr_ssim import psnr
 from cogjax.interop.tree import flatten
-from cogjax.model_folder import ImageTokenizer, find, load_tokenizer
-from cogjax.models.tokenizers import kind_of
+from cogjax.model import Component
+from cogjax.model_folder import load_component
 from cogjax.pipelines.tokenize import decode, encode
 
 _COLUMNS = ("tokenizer", "kind", "weights", "codes", "used", "perplexity")
@@ -104,7 +104,7 @@ def compare(
     Raises:
       UserError: tokenizers of different sizes, no tokenizer, or too few pictures.
     """
-    tokenizers = {name: load_tokenizer(find(name)) for name in folders}
+    tokenizers = {name: load_component(name, "tokenizer") for name in folders}
     sizes = {name: found.config.image_size for name, found in tokenizers.items()}
     if len(set(sizes.values())) > 1:
         said = ", ".join(f"{name} has {size} px" for name, size in sizes.items())
@@ -141,7 +141,7 @@ def _pictures(data: str, split: str, n: int, size: int) -> np.ndarray:
     return np.stack(found)
 
 
-def _row(name: str, tokenizer: ImageTokenizer, codes: np.ndarray, figures) -> Row:
+def _row(name: str, tokenizer: Component, codes: np.ndarray, figures) -> Row:
     config = tokenizer.config
     counts = np.bincount(codes.reshape(-1), minlength=config.codebook_size)
     shares = counts[counts > 0] / counts.sum()
@@ -150,7 +150,7 @@ def _row(name: str, tokenizer: ImageTokenizer, codes: np.ndarray, figures) -> Ro
         name=next(
             (part for part in reversed(Path(name).parts) if part != "export"), name
         ),
-        kind=kind_of(config),
+        kind=tokenizer.kind,
         weights=sum(leaf.size for leaf in flatten(tokenizer.params).values()),
         grid=config.grid,
         used=float(np.mean(counts > 0)),

@@ -4,14 +4,18 @@
 `px64`, `px72` and `px128` for real use on one machine.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from cogjax.config import section
 from cogjax.data.vocab import Vocab
 from cogjax.families.cogview.layout import Layout
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqvae import VQVAEConfig
+from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.ops.sequence import Sequence
 
 _HALF = {"pixel_mean": (0.5, 0.5, 0.5), "pixel_std": (0.5, 0.5, 0.5)}
 
@@ -109,5 +113,15 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
         max_positions=layout.length - 1,
+        sequence=Sequence.causal(layout.length - 1),
         **shared,
     )
+
+
+def format_1(
+    settings: Mapping[str, Any], tokenizer: TokenizerConfig, num_text: int
+) -> tuple[Layout, ImageLMConfig]:
+    """What the settings of a `TransformerConfig` in folders of format 1 mean."""
+    config = section(TransformerConfig, settings, "transformer")
+    layout = make_layout(tokenizer, num_text, config)
+    return layout, make_transformer(config, layout)

@@ -1,10 +1,13 @@
 """DALL-E (Ramesh et al. 2021): what of the paper the transformer needs.
 
 256 text tokens and 32 x 32 codes in one stream, every text position that has no token
-with a learnt padding id of its own; sparse layers by `layer_kinds`.
+with a learnt padding id of its own; sparse layers by `sparse_kinds`.
 """
 
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig, sparse_config
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.ops.masks import sparse_kinds
+from cogjax.ops.sequence import Sequence
 
 TEXT_LEN, NUM_PIECES = 256, 16384
 GRID, NUM_CODES = 32, 8192
@@ -27,5 +30,12 @@ TRANSFORMERS = {
 
 def make_transformer(config: DecoderConfig) -> ImageLMConfig:
     """Network config: codes, then text pieces, then one padding id a text position."""
-    num_text = NUM_PIECES + TEXT_LEN
-    return sparse_config(config, GRID, NUM_CODES, TEXT_LEN, num_text)
+    num_ids = NUM_CODES + NUM_PIECES + TEXT_LEN
+    return ImageLMConfig(
+        **vars(config),
+        vocab_size=-(-num_ids // 128) * 128,
+        mlp_dim=4 * config.width,
+        max_positions=TEXT_LEN + GRID**2,
+        sequence=Sequence.text_to_image(TEXT_LEN, (GRID, GRID)),
+        kinds=sparse_kinds(config.depth),
+    )

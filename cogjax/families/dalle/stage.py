@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from cogjax.config import section
 from cogjax.errors import UserError
 from cogjax.families.dalle import presets
-from cogjax.models.image_lm import DecoderConfig
+from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.stage import Planned, Stage
 from cogjax.tasks.lm import LMTask
@@ -26,9 +26,9 @@ class TransformerStage(Stage):
         del workdir
         self.task(run)
 
-    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> NoReturn:
+    def export(self, run: RunConfig, params: Any, state: Any) -> NoReturn:
         """UserError: it cannot be trained."""
-        del trained, out, dtype
+        del params, state
         self.task(run)
 
     def plan(self, run: RunConfig) -> Planned:

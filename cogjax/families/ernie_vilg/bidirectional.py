@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.data.vocab import Vocab
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, reading
+from cogjax.models.image_lm import ImageLM, Training
+from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
 from cogjax.ops import losses
 from cogjax.parallel.axes import constrain
 from cogjax.tasks import resblock_scales
@@ -38,8 +39,10 @@ class TwoWayTask(TransformerTask):
         text_weight: float = 1.0,
         answer_weight: float = 1.0,
     ):
-        """model: the network of text to image, with patterns and a grid."""
+        """model: the network of text to image; its codes have rows and columns."""
         super().__init__(model)
+        text, image = model.sequence.segments
+        self.num_text, self.num_codes = text.length, image.length
         self.text_weight, self.answer_weight = text_weight, answer_weight
         self.vocab = vocab
 
@@ -61,13 +64,13 @@ class TwoWayTask(TransformerTask):
         """What the metrics a token are means over; all else is of an example each."""
         counted = {"text_loss": self._counted(self._texts(batch["to_text"])[..., 1:])}
         if "answers" in batch:
-            answers = batch["answers"][..., self.config.num_text :]
+            answers = batch["answers"][..., self.num_text :]
             counted["answer_loss"] = self._counted(answers)
         return {name: jnp.sum(each) for name, each in counted.items()}
 
     def batch_spec(self, size: int):
         """Both directions, one caption an image and no questions."""
-        length = self.config.num_text + self.config.patterns[0].length
+        length = self.num_text + self.num_codes
         return {
             "to_image": jax.ShapeDtypeStruct((size, length), jnp.int32),
             "to_text": jax.ShapeDtypeStruct((size, length + 1), jnp.int32),
@@ -79,12 +82,12 @@ class TwoWayTask(TransformerTask):
         All codes are scored among codes, all text among text and commands. read_last:
         whether the last code, of which nothing is predicted, is read too.
         """
-        num_text, num_codes = self.config.num_text, self.config.patterns[0].length
-        codes = num_codes * self.vocab.num_codes
-        text = num_text * (self.vocab.size - self.vocab.text_start)
-        length = num_text + num_codes
+        codes = self.num_codes * self.vocab.num_codes
+        text = self.num_text * (self.vocab.size - self.vocab.text_start)
+        length = self.num_text + self.num_codes
         to_image = Pass(self.config, length - 1 + read_last, codes, codes)
-        return Cost((to_image, Pass(reading(self.config), length, text, text)))
+        to_text = Pass(image_to_text(self.config), length, text, text)
+        return Cost((to_image, to_text))
 
     def both(self, params, batch, key=None, scales=None, at_codes=False):
         """(loss, metrics in nats, states [b, n, d] of `image_outputs`).
@@ -133,7 +136,7 @@ class TwoWayTask(TransformerTask):
         They are those that predict the codes, from [BOI1] to the last code but one. Or
         with `at_codes` those at the codes' own places, for which the last is read too.
         """
-        num_text, num_codes = self.config.num_text, ids.shape[1] - self.config.num_text
+        num_text, num_codes = self.num_text, self.num_codes
         inputs = ids if at_codes else ids[:, :-1]
         visible = ids[:, :num_text] != self.vocab.command("[PAD]")
         text = jnp.cumsum(visible, axis=1).at[:, -1].set(0)
@@ -148,8 +151,7 @@ class TwoWayTask(TransformerTask):
             {"params": params},
             inputs,
             positions,
-            key=key,
-            scales=scales,
+            training=Training(key, scales=scales),
             parts=((predicting, slice(0, self.vocab.num_codes)), (wanted, None)),
             visible=visible,
         )
@@ -161,19 +163,17 @@ class TwoWayTask(TransformerTask):
         The captions share their picture's sequence, and see nothing of each other. The
         padding behind one is seen by no token of it, and weighs nothing.
         """
-        num_text, num_codes = self.config.num_text, self.config.patterns[0].length
-        codes = ids[:, :num_codes]
-        texts = self._texts(ids)
+        codes, texts = ids[:, : self.num_codes], self._texts(ids)
         inputs, targets = texts[..., :-1], texts[..., 1:]
-        places = jnp.broadcast_to(jnp.arange(num_text), inputs.shape)
-        logits = self._logits_behind(params, codes, inputs, places, key, scales)
+        places = jnp.broadcast_to(jnp.arange(self.num_text), inputs.shape)
+        training = Training(key, scales=scales)
+        logits = self._logits_behind(params, codes, inputs, places, training)
         values = losses.token_losses(logits, targets - self.vocab.text_start)
         return values, self._counted(targets)
 
     def _texts(self, ids: Array) -> Array:
         """The k captions of image to text: int [b, n + k (m + 1)] -> [b, k, m + 1]."""
-        num_codes = self.config.patterns[0].length
-        return ids[:, num_codes:].reshape(len(ids), -1, self.config.num_text + 1)
+        return ids[:, self.num_codes :].reshape(len(ids), -1, self.num_text + 1)
 
     def _counted(self, targets: Array) -> Array:
         """1 where a target is no padding, of the shape of the targets: float32."""
@@ -185,43 +185,50 @@ class TwoWayTask(TransformerTask):
         Each [b, q, answer and its end]; right: the most probable token is the answer's.
         The questions share their picture's sequence, and see nothing of each other.
         """
-        num_text, pad = self.config.num_text, self.vocab.command("[PAD]")
+        num_text, pad = self.num_text, self.vocab.command("[PAD]")
         inputs, targets = ids[..., :-1], ids[..., num_text:]
         real = inputs != pad
         question = jnp.cumsum(real[..., :num_text], axis=-1).at[..., -1].set(0)
         answer = 1 + jnp.arange(inputs.shape[-1] - num_text)
         answer = jnp.broadcast_to(answer, (*ids.shape[:2], len(answer)))
         places = jnp.concatenate([question, answer], axis=-1)
+        training = Training(key, scales=scales)
         logits = self._logits_behind(
-            params, codes, inputs, places, key, scales, num_text, real
+            params, codes, inputs, places, training, num_text, real
         )
         weights, targets = self._counted(targets), targets - self.vocab.text_start
         values = losses.token_losses(logits, targets)
         return values, weights, jnp.argmax(logits, axis=-1) == targets
 
     def _logits_behind(
-        self, params, codes, texts, places, key, scales, num_question=0, visible=None
+        self, params, codes, texts, places, training, question=0, visible=None
     ) -> Array:
         """Of text and commands, after each token of texts behind one picture.
 
         codes: [b, n]; texts, their positions `places`, visible: [b, k, t] -> [b, k, m,
         v] of the last m places, from the end of a question on. The k texts see the
-        picture and nothing of each other, see `reading`.
+        picture and nothing of each other, see `image_to_text`.
         """
         batch, num_texts, length = texts.shape
         ends = [codes.shape[1] + length * (i + 1) for i in range(num_texts)]
-        count = length - max(num_question - 1, 0)
+        count = length - max(question - 1, 0)
         vocab = slice(self.vocab.text_start, self.vocab.size)
-        image = jnp.arange(codes.shape[1]) + self.config.num_text
+        image = jnp.arange(codes.shape[1]) + self.num_text
         image = jnp.broadcast_to(image, codes.shape)
-        network = ImageLM(reading(self.config, num_question, num_texts))
+        answer = length - question
+        network = ImageLM(image_to_text(self.config, answer, question, num_texts))
+        if visible is not None:
+            # The image stands before the texts, and is all there.
+            visible = visible.reshape(batch, -1)  # [b, k t]
+            visible = jnp.pad(
+                visible, ((0, 0), (codes.shape[1], 0)), constant_values=True
+            )
         logits, _ = network.apply(
             {"params": params},
             jnp.concatenate([codes, texts.reshape(batch, -1)], axis=1),
             jnp.concatenate([image, places.reshape(batch, -1)], axis=1),
-            key=key,
-            scales=scales,
+            visible,
+            training=training,
             parts=tuple((slice(end - count, end), vocab) for end in ends),
-            visible=None if visible is None else visible.reshape(batch, -1),
         )
         return jnp.stack(logits, axis=1)

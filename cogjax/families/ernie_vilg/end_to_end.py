@@ -29,9 +29,14 @@ from cogjax.data.vocab import Vocab
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout, TwoWayMixture
 from cogjax.models import image_lm, reconstructor
-from cogjax.models.image_lm import ImageLMConfig
-from cogjax.models.reconstructor import Reconstructor, ReconstructorConfig
-from cogjax.models.tokenizers import TokenizerConfig, kind_of
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.reconstructor import (
+    Reconstructor,
+    ReconstructorConfig,
+    ReconstructorNetworkConfig,
+)
+from cogjax.models.registry import kind_of
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vgg import mean_lpips
 from cogjax.ops import adversarial, losses
 from cogjax.tasks import resblock_scales
@@ -119,7 +124,10 @@ class EndToEndTask(Task):
         weights = config.text_weight, config.answer_weight
         self.generation = TwoWayTask(model, vocab, *weights)
         self.model, self.config = self.generation.model, config
-        self.reconstructor = Reconstructor(config.reconstructor, tokenizer)
+        network = ReconstructorNetworkConfig(
+            config.reconstructor, tokenizer, model.width
+        )
+        self.reconstructor = Reconstructor(network)
         kind = config.reconstructor.kind
         if config.start == "tokenizer" and kind != kind_of(tokenizer):
             raise ValueError(
@@ -134,14 +142,14 @@ class EndToEndTask(Task):
             self.counters = ("step",)
         self.loss_scale = self.generation.loss_scale
         # Fails here for a decoder that cannot be.
-        reconstructor.param_shapes(config.reconstructor, tokenizer, model.width)
+        reconstructor.param_shapes(network)
 
     def init(self, key: Array):
         """Returns (params, state); the state holds the resblocks' gradient scales."""
         lm_key, reconstructor_key, disc_key = jax.random.split(key, 3)
         transformer, state = self.generation.init(lm_key)
-        tokenizer = self.reconstructor.tokenizer
-        states = jnp.zeros((1, tokenizer.grid**2, self.model.config.width))
+        network = self.reconstructor.config
+        states = jnp.zeros((1, network.tokenizer.grid**2, network.states_width))
         decoder = self.reconstructor.init(reconstructor_key, states)["params"]
         params = {"transformer": transformer, "reconstructor": decoder}
         if self._adversary:
@@ -181,7 +189,7 @@ class EndToEndTask(Task):
 
     def batch_spec(self, size: int):
         """As of `TwoWayTask`, and the images."""
-        images = image_spec(size, self.reconstructor.tokenizer.image_size)
+        images = image_spec(size, self.reconstructor.config.tokenizer.image_size)
         return self.generation.batch_spec(size) | images
 
     def cost(self) -> Cost:
@@ -190,7 +198,7 @@ class EndToEndTask(Task):
         passes = self.generation.cost(read_last).passes
         params, state = jax.eval_shape(self.init, jax.random.key(0))
         params = {name: part for name, part in params.items() if name != "transformer"}
-        num_codes = self.model.config.patterns[0].length
+        num_codes = self.generation.num_codes
         states = jax.ShapeDtypeStruct(
             (1, num_codes, self.model.config.width), self.model.config.dtype
         )

@@ -4,16 +4,21 @@
 paper does not state is a setting here, with the default that docs/ernie_vilg.md lists.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 
+from cogjax.config import section
 from cogjax.data.vocab import Vocab
+from cogjax.errors import UserError
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm import DecoderConfig, ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
-from cogjax.ops.masks import Pattern, layer_kinds
+from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.ops.masks import sparse_kinds
+from cogjax.ops.sequence import Sequence
 
 # The longest text and its command, and a vocabulary: not stated in the paper.
 TEXT_LEN, NUM_PIECES = 128, 32_000
@@ -27,7 +32,7 @@ class TransformerConfig(DecoderConfig):
     """The transformer apart from what the two tokenizers decide.
 
     text_len: longest text in pieces. attention: "sparse" layers by rows, columns and
-    windows of `kernel` x `kernel` in turn (`layer_kinds`), or all "full". row_extent:
+    windows of `kernel` x `kernel` in turn (`sparse_kinds`), or all "full". row_extent:
     "own" is a row as a block of its own, "raster" DALL-E's last `grid + 1` codes.
     """
 
@@ -51,7 +56,7 @@ class TransformerConfig(DecoderConfig):
                 "'auto' or 'xla'"
             )
         if self.window:
-            raise ValueError("window is for layers without a pattern: set it to 0")
+            raise ValueError("window is for a causal sequence: set it to 0")
 
 
 TRANSFORMERS = {
@@ -80,7 +85,7 @@ def paper_layout(transformer: TransformerConfig) -> TwoWayLayout:
 def make_transformer(
     config: TransformerConfig, layout: TwoWayLayout | None = None
 ) -> ImageLMConfig:
-    """Network of text to image; `reading` of it is that of image to text.
+    """Network of text to image; `image_to_text` of it is its reverse.
 
     layout: None is `paper_layout`.
     """
@@ -89,23 +94,52 @@ def make_transformer(
     }
     layout = layout or paper_layout(config)
     grid = round(layout.image_len**0.5)
-    kinds = layer_kinds(config.depth, "dalle")
-    if config.attention == "full":
-        kinds = ("full",) * config.depth
-    patterns = tuple(
-        Pattern(kind, grid, grid, kernel=config.kernel, row_extent=config.row_extent)
-        for kind in kinds
-    )
+    kinds = ()
+    if config.attention == "sparse":
+        kinds = sparse_kinds(config.depth, config.kernel, config.row_extent)
     return ImageLMConfig(
         **shared,
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
         max_positions=layout.num_text + layout.image_len,
-        patterns=patterns,
-        num_text=layout.num_text,
         grid=grid,
-        text_causal=False,
+        sequence=Sequence.text_to_image(layout.num_text, (grid, grid), "all"),
+        kinds=kinds,
     )
+
+
+def format_1(
+    settings: Mapping[str, Any], tokenizer: TokenizerConfig, num_text: int
+) -> tuple[TwoWayLayout, ImageLMConfig]:
+    """What the settings of a `TransformerConfig` in folders of format 1 mean."""
+    config = section(TransformerConfig, settings, "transformer")
+    layout = make_layout(tokenizer, num_text, config)
+    return layout, make_transformer(config, layout)
+
+
+def start_from(
+    params: dict[str, Any], layout: Any, network: ImageLMConfig
+) -> dict[str, Any]:
+    """A trained transformer's parameters as a start for `network`.
+
+    params, layout: of an ERNIE-ViLG, or of a model whose table of positions has a fixed
+    place for each code: a CogView with `positions` "fixed". Positions behind its texts,
+    if they were shorter, are drawn as for a new network.
+
+    Raises UserError for a CogView without such places or with another grid.
+    """
+    if "row_embedding" not in params:
+        if not getattr(layout, "fixed", False) or layout.image_len != network.grid**2:
+            raise UserError(
+                "ERNIE-ViLG cannot start from these weights: expected a CogView with "
+                f"positions 'fixed' and codes of {network.grid} x {network.grid}"
+            )
+        params = from_cogview(params, layout.text_len, network.grid)
+    held = params["position_embedding"]
+    missing = max(0, network.table_positions - len(held))
+    drawn = np.random.default_rng(0).normal(0, 0.02, (missing, *held.shape[1:]))
+    drawn = drawn.astype(held.dtype)
+    return {**params, "position_embedding": np.concatenate([held, drawn])}
 
 
 def from_cogview(params: dict[str, Any], text_len: int, grid: int) -> dict[str, Any]:

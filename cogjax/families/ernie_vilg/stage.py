@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -17,10 +16,15 @@ from cogjax.families.ernie_vilg.presets import (
     TransformerConfig,
     make_layout,
     make_transformer,
+    start_from,
 )
 from cogjax.interop.lpips import lpips_params
-from cogjax.model_folder import Parts, Reconstruction
-from cogjax.models.reconstructor import decoder_of, expected_codes
+from cogjax.model import Component, Model
+from cogjax.models.reconstructor import (
+    ReconstructorNetworkConfig,
+    decoder_of,
+    expected_codes,
+)
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.coded import CodedSplits
@@ -39,6 +43,7 @@ class BidirectionalStage(TransformerStage):
     paper = VQVAEConfig(), NUM_PIECES
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
+    start_from = staticmethod(start_from)
     images = False  # Whether examples have the pixels too.
 
     def make_task(self, setup: Setup, lpips: Any = None) -> Any:
@@ -83,39 +88,27 @@ class EndToEndStage(BidirectionalStage):
         """Weights of the perceptual distance, None if the objective has none."""
         return lpips_params() if setup.settings.perceptual else None
 
-    def model(self, setup: Setup, params: Any, sampler: Sampler) -> Parts:
+    def model(self, setup: Setup, params: Any, sampler: Sampler) -> Model:
         """The model of trained parameters, without the discriminator."""
-        parts = super().model(setup, params["transformer"], sampler)
-        config = setup.settings.reconstructor
-        found = Reconstruction(config, params["reconstructor"])
-        return replace(parts, reconstructor=found)
+        model = super().model(setup, params["transformer"], sampler)
+        found = Component(_reconstructor(setup), params["reconstructor"])
+        return model.with_component("reconstructor", found)
 
     def start(self, setup: Setup, task: EndToEndTask, run: RunConfig) -> Any:
         """Parameters to start from: data.weights, and a decoder; None is at random."""
-        found, decoder = self.given_weights(setup, run), setup.settings.start
-        if found is None and decoder == "random":
+        weights, found = run.data.weights, {}
+        if weights:
+            there = model_folder.load(weights)
+            found["transformer"] = self.given_weights(setup, there, weights)
+            if "reconstructor" in there.components:
+                found["reconstructor"] = _given_reconstructor(setup, there, weights)
+        decoder = setup.settings.start == "tokenizer"
+        if not found and not decoder:
             return None
-        params = jax.jit(task.init)(jax.random.key(run.train.seed))[0]
-        if found is not None:
-            params["transformer"] = found
-            trained = self._reconstructor(setup, run)
-            if trained:
-                return params | {"reconstructor": trained.params}
-        if decoder == "tokenizer":
+        params = jax.jit(task.init)(jax.random.key(run.train.seed))[0] | found
+        if decoder and "reconstructor" not in found:
             _start_decoder(setup, params)
         return params
-
-    def _reconstructor(self, setup: Setup, run: RunConfig) -> Reconstruction | None:
-        """That of data.weights; UserError for one with other settings."""
-        weights = model_folder.find(run.data.weights)
-        parts = super().model(setup, {}, run.sample.sampler)
-        there = model_folder.load_reconstructor(weights, parts)
-        if there and there.config != setup.settings.reconstructor:
-            raise UserError(
-                f"data.weights, {weights}, has another reconstructor than the config "
-                f"section 'task': set task.reconstructor to that, {there.config}"
-            )
-        return there
 
 
 BIDIRECTIONAL, END_TO_END = BidirectionalStage(), EndToEndStage()
@@ -126,6 +119,22 @@ def _example(mixture: TwoWayMixture, layout: Any, asked: Any, item: Sequence, rn
     return drawn | (mixture.answers(layout, asked, rng) if asked else {})
 
 
+def _reconstructor(setup: Setup) -> ReconstructorNetworkConfig:
+    settings, width = setup.settings.reconstructor, setup.network.width
+    return ReconstructorNetworkConfig(settings, setup.tokenizer.config, width)
+
+
+def _given_reconstructor(setup: Setup, there: Model, source: str) -> Any:
+    """Parameters of a model's reconstructor; UserError for other settings."""
+    own = there["reconstructor"]
+    if own.config != _reconstructor(setup):
+        raise UserError(
+            f"data.weights, {source}, has another reconstructor than the config "
+            f"section 'task': set task.reconstructor to that, {own.config.settings}"
+        )
+    return own.params
+
+
 def _start_decoder(setup: Setup, params: dict[str, Any]) -> None:
     """Sets the reconstructor's decoder to the image tokenizer's, and a softmax's map
     to what the transformer's head expects of the codebook."""
@@ -134,7 +143,7 @@ def _start_decoder(setup: Setup, params: dict[str, Any]) -> None:
     if setup.settings.reconstructor.activation == "softmax":
         head = params["transformer"]["token_embedding"]
         head = head[: setup.layout.vocab.num_codes]
-        reconstructor |= expected_codes(head, tokenizer.codebook)
+        reconstructor |= expected_codes(head, tokenizer.state["codebook"])
 
 
 def _check_answers(setup: Setup) -> None:

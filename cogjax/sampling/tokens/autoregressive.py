@@ -8,7 +8,7 @@ are the same for all rows, positions are counted from each row's first real toke
 a padded row computes what it would compute alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,17 +16,49 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, make_cache, scoring
+from cogjax.models.image_lm import LAST, ImageLM
+from cogjax.models.inference import make_cache, scoring
 from cogjax.ops import logits as logits_ops
-from cogjax.ops.attention import padded_causal_mask
 from cogjax.ops.cache import Cache
+from cogjax.ops.sequence import Sequence
+
+_MAX_INT32 = 2**31 - 1
+
+
+class SamplerNumbers(NamedTuple):
+    """How a token is drawn: one compiled loop serves all numbers of one structure.
+
+    The structure is which of them are there; one that is None is not used. Without a
+    temperature the most probable token is taken.
+    """
+
+    temperature: Array | None = None  # float32, above 0
+    top_k: Array | None = None  # int32, above 0
+    top_p: Array | None = None  # float32, between 0 and 1
+    guidance: Array | None = None  # float32; then the network reads two rows a sequence
+
+    def guide(self, logits: Array) -> Array:
+        """[r, ..., v] -> [b, ..., v]: with guidance the second half has no prompt."""
+        if self.guidance is None:
+            return logits
+        return logits_ops.guide(*jnp.split(logits, 2), self.guidance)
+
+    def draw(self, uniforms: Array, logits: Array) -> Array:
+        """One token for each row: uniforms [b], logits [b, v] -> int32 [b]."""
+        if self.temperature is None:
+            return jnp.argmax(logits.T, axis=0).astype(jnp.int32)
+        return logits_ops.sample(uniforms, logits, *self[:3])
+
+    def probs(self, logits: Array) -> Array:
+        """Probabilities that `draw` draws from: [b, v] float32."""
+        if self.temperature is None:
+            return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
+        return logits_ops.token_probs(logits, *self[:3])
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a token is drawn: static, so that one compiled loop serves one choice.
-
-    ValueError for a value out of range.
+    """How a token is drawn, as people say it; ValueError for a value out of range.
 
     temperature: > 0, or 0 for the most probable token. top_k: 0 keeps all. top_p: 1
     keeps all. guidance: classifier-free scale, 1 is off.
@@ -49,24 +81,16 @@ class Sampler:
                     f"{name} is {getattr(self, name)}, expected {expected}"
                 )
 
-    def draw(self, uniforms: Array, logits: Array) -> Array:
-        """One token for each row: uniforms [b], logits [b, v] -> int32 [b]."""
+    def numbers(self) -> SamplerNumbers:
+        """The numbers that matter, of one dtype each: 1 and 1.0 are one program."""
+        guidance = None if self.guidance == 1 else np.float32(self.guidance)
         if self.temperature == 0:
-            return jnp.argmax(logits.T, axis=0).astype(jnp.int32)
-        return logits_ops.sample(
-            uniforms,
-            logits,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-        )
-
-    def probs(self, logits: Array) -> Array:
-        """Probabilities that `draw` draws from: [b, v] float32."""
-        if self.temperature == 0:
-            return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
-        return logits_ops.token_probs(
-            logits, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p
+            return SamplerNumbers(guidance=guidance)
+        return SamplerNumbers(
+            np.float32(self.temperature),
+            np.int32(min(self.top_k, _MAX_INT32)) if self.top_k else None,
+            np.float32(self.top_p) if self.top_p < 1 else None,
+            guidance,
         )
 
 
@@ -133,25 +157,21 @@ def prefill(
         from each prompt's first token.
 
     Raises:
-      ValueError: the prompts do not fit the number of keys or the patterns.
+      ValueError: the prompts do not fit the number of keys or the sequence.
     """
     config, length = model.config, prompt.shape[1]
     num_prompts, batch = len(prompt) - guided, len(keys)
-    _check(config, length, num_prompts, batch)
-    slots, real = _slots(config, prompt, num_padding)
+    if num_prompts < 1 or batch % num_prompts:
+        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
+    _check(config.sequence, length)
+    real = _real(config.sequence, length, num_padding)  # [q, t]
     if positions is None:
-        positions = jnp.maximum(slots - num_padding[:, None], 0)
+        positions = jnp.maximum(jnp.arange(length) - num_padding[:, None], 0)
         following = length - num_padding
     rows = batch * (1 + guided)
     cache = make_cache(config, len(prompt), length, rows, forced.shape[1], window)
-    logits, cache = model.apply(
-        {"params": scoring(params, id_range)},
-        prompt,
-        positions,
-        cache=cache,
-        only_last=True,
-        **_prompt_masks(config, slots, num_padding, real),
-    )
+    weights = {"params": scoring(params, id_range)}
+    (logits,), cache = model.apply(weights, prompt, positions, real, cache, parts=LAST)
     groups = _groups(num_prompts, guided)
     of_row = np.repeat(groups, batch // num_prompts)
     return Decoding(
@@ -174,14 +194,15 @@ def advance(
     *,
     allowed: Array,
     id_range: tuple[int, int],
-    sampler: Sampler,
+    sampler: SamplerNumbers,
     stop: int | None = None,
 ) -> Decoding:
     """Draws tokens one by one until there are `until`, a traced number.
 
     Args:
       allowed: bool [stop - start], which ids of `id_range` may be drawn.
-      id_range, sampler: as given to `prefill`; guidance needs `guided` there.
+      id_range: as given to `prefill`. sampler: of `Sampler.numbers`; guidance needs
+        `guided` there.
       stop: an id that ends a sequence: what follows it is `stop` too, and the loop is
         over when all have ended.
     """
@@ -190,10 +211,8 @@ def advance(
     last = jnp.minimum(until, state.tokens.shape[1])
 
     def step(state):
-        logits, i = state.logits, state.step
-        if sampler.guidance != 1:
-            logits = logits_ops.guide(*jnp.split(logits, 2), sampler.guidance)
-        logits = jnp.where(allowed, logits, -jnp.inf)
+        i = state.step
+        logits = jnp.where(allowed, sampler.guide(state.logits), -jnp.inf)
         forced, uniforms = state.tokens[:, i], state.uniforms[:, i]
         drawn = sampler.draw(uniforms, logits) + id_range[0]
         token = jnp.where(forced >= 0, forced, drawn)
@@ -206,7 +225,7 @@ def advance(
             {"params": scored},
             ids,
             state.first[:, None] + i,
-            state.visible[:, None],
+            state.visible,
             state.cache,
             place=i,
         )
@@ -237,11 +256,10 @@ def sample_tokens(
     forced: Array,
     allowed: Array,
     id_range: tuple[int, int],
-    sampler: Sampler,
+    sampler: SamplerNumbers,
     stop: int | None = None,
 ) -> Array:
     """`prefill` and `advance` in one: int32 [b, m], ids of the unified vocabulary."""
-    guided = sampler.guidance != 1
     state = prefill(
         model,
         params,
@@ -250,7 +268,7 @@ def sample_tokens(
         keys,
         forced,
         id_range=id_range,
-        guided=guided,
+        guided=sampler.guidance is not None,
     )
     state = advance(
         model,
@@ -265,36 +283,20 @@ def sample_tokens(
     return state.tokens
 
 
-def _check(config: ImageLMConfig, length: int, num_prompts: int, batch: int) -> None:
-    if num_prompts < 1 or batch % num_prompts:
-        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
-    if not config.patterns:
-        return
-    image = config.patterns[0].length
-    expected = config.num_text
-    if config.image_first:
-        expected = image + max(1, config.num_question)
-    if length != expected:
-        raise ValueError(f"a prompt of {length}, expected {expected} tokens")
+def _check(sequence: Sequence, length: int) -> None:
+    """A prompt ends where the last segment starts, or, of a text, behind that."""
+    start, last = sequence.starts[-1], sequence.segments[-1]
+    if length < start or (last.grid is not None and length > start):
+        raise ValueError(f"a prompt of {length}, expected {start} tokens")
 
 
-def _prompt_masks(config: ImageLMConfig, slots, num_padding, real: Array) -> dict:
-    """mask bool [q, t, t]; behind an image, whose layers mask themselves, visible."""
-    if config.image_first:
-        question = real[:, config.patterns[0].length :]
-        return {"visible": question if config.num_question else None}
-    if config.text_causal:
-        return {"mask": padded_causal_mask(slots, slots[0], num_padding)}
-    return {"mask": real[:, None] | jnp.eye(slots.shape[1], dtype=bool)}
-
-
-def _slots(config: ImageLMConfig, prompt: Array, num_padding: Array):
-    """Slots int [q, t], and which hold no padding, which is behind an image if any."""
-    slots = jnp.broadcast_to(jnp.arange(prompt.shape[1]), prompt.shape)
-    if not config.image_first:
-        return slots, slots >= num_padding[:, None]
-    image = config.patterns[0].length
-    return slots, (slots < image) | (slots >= image + num_padding[:, None])
+def _real(sequence: Sequence, length: int, num_padding: Array) -> Array:
+    """bool [q, t]: which tokens of the prompts are no padding, which is text's."""
+    slots = jnp.arange(length)
+    if not sequence.starts_with_image:
+        return slots >= num_padding[:, None]
+    image = sequence.segments[0].length
+    return (slots < image) | (slots >= image + num_padding[:, None])
 
 
 def _groups(num_prompts: int, guided: bool) -> np.ndarray:
@@ -304,8 +306,10 @@ def _groups(num_prompts: int, guided: bool) -> np.ndarray:
 
 
 def _of_groups(cache: Cache, groups: np.ndarray) -> Cache:
-    return cache._replace(
-        prefix_key=cache.prefix_key[groups], prefix_value=cache.prefix_value[groups]
+    return replace(
+        cache,
+        prefix_key=cache.prefix_key[groups],
+        prefix_value=cache.prefix_value[groups],
     )
 
 

@@ -9,13 +9,15 @@ than the finished ones that are asked for: log-probabilities only fall, lengths 
 bounded. What is asked for is therefore the same whatever other prompts are beside.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, scoring
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import scoring
 from cogjax.ops.cache import Cache
 from cogjax.sampling.tokens.autoregressive import Decoding
 
@@ -71,7 +73,7 @@ def beam_search(
             {"params": scored},
             chosen.tokens[:, :, i].reshape(rows, 1),
             state.first[:, None] + i,
-            state.visible[:, None],
+            state.visible,
             [_of_parents(layer, parent) for layer in now.cache],
             place=i,
         )
@@ -145,4 +147,4 @@ def _of_parents(cache: Cache, parent: Array) -> Cache:
     if beams == 1:
         return cache
     rows = (jnp.arange(num_prompts)[:, None] * beams + parent).reshape(-1)
-    return cache._replace(key=cache.key[rows], value=cache.value[rows])
+    return replace(cache, key=cache.key[rows], value=cache.value[rows])

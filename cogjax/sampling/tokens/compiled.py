@@ -65,7 +65,7 @@ def compiled_advance():
     return jax.jit(
         run,
         static_argnums=0,
-        static_argnames=("id_range", "sampler", "stop"),
+        static_argnames=("id_range", "stop"),
         donate_argnums=2,
         compiler_options=compiler_options(),
     )

@@ -53,7 +53,7 @@ def reconstruct(
     *prompts_and_codes: Array,
 ) -> Array:
     """As `image_states`, decoded: pixels uint8 [b, y, x, 3]."""
-    at_codes = reconstructor.config.states == "at"
+    at_codes = reconstructor.config.settings.states == "at"
     states = image_states(model, params, *prompts_and_codes, at_codes=at_codes)
     _, maps = reconstructor.apply({"params": reconstructor_params}, states)
     pixels = jnp.clip(reconstructor.pixels(maps), 0, 1)

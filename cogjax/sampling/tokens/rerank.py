@@ -7,9 +7,9 @@ lower is better, so that scores of captions of different length compare.
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, scoring
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import scoring
 from cogjax.ops import losses
-from cogjax.ops.attention import padded_causal_mask
 
 
 def caption_losses(
@@ -24,7 +24,7 @@ def caption_losses(
     """Mean loss of the weighted tokens of each sequence.
 
     Args:
-      model: the network that reads (`models/image_lm.py::reading`).
+      model: the network that reads (`models/image_lm_config.py::image_to_text`).
       ids: int [b, t], image-to-text sequences; weights: [b, t], 1 on the text tokens.
       positions: int [t]; None counts from 0.
       id_range: static (start, stop) of the ids that compete: image codes are excluded,
@@ -62,15 +62,10 @@ def image_losses(
     length, count = ids.shape[1], codes.shape[1]
     places = following[:, None] + jnp.arange(count - 1)
     inputs = jnp.concatenate([ids, codes[:, :-1]], axis=1)
-    slots = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
-    if model.config.patterns:
-        masks = {"visible": slots[:, :length] >= num_padding[:, None]}
-    else:
-        masks = {"mask": padded_causal_mask(slots, slots[0], num_padding)}
     logits, _ = model.apply(
         {"params": params},
         inputs,
         jnp.concatenate([positions, places], axis=1),
-        **masks,
+        jnp.arange(length) >= num_padding[:, None],
     )
     return jnp.mean(losses.token_losses(logits[:, length - 1 :], codes), axis=1)

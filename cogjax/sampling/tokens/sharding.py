@@ -48,7 +48,7 @@ def state_shardings(state: Decoding, mesh: Mesh) -> Decoding:
         rows = ("batch",) if len(state.logits) > 1 else ()
         lead = (None,) * (cache.key.ndim - len(rows) - 3) + rows
         prefix, image = (place(*x, "heads", None, None) for x in (("batch",), lead))
-        return Cache(prefix, prefix, image, image)
+        return Cache(prefix, prefix, image, image, cache.plan)
 
     rest = state._replace(cache=[])
     shardings = jax.tree.map(

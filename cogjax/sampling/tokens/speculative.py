@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.image_lm import ImageLM, scoring
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import scoring
 from cogjax.ops import logits as logits_ops
 from cogjax.ops.cache import Cache
-from cogjax.sampling.tokens.autoregressive import Decoding, Sampler
+from cogjax.sampling.tokens.autoregressive import Decoding, SamplerNumbers
 
 
 class _Drafts(NamedTuple):
@@ -36,7 +37,7 @@ def speculate(
     *,
     allowed: Array,
     id_range: tuple[int, int],
-    sampler: Sampler,
+    sampler: SamplerNumbers,
     window: int,
 ) -> tuple[Array, Array]:
     """Draws all tokens of a state that was prefilled with the same `window`.
@@ -67,7 +68,7 @@ class _Run(NamedTuple):
     keys: Array
     allowed: Array
     first_id: int
-    sampler: Sampler
+    sampler: SamplerNumbers
 
     def start(self, window: int) -> _Drafts:
         """The first token, and drafts from the same distribution."""
@@ -113,17 +114,14 @@ class _Run(NamedTuple):
             {"params": self.params},
             jnp.tile(ids, (copies, 1)),
             self.state.first[:, None] + place[:, None] + jnp.arange(window),
-            self.state.visible[:, None],
+            self.state.visible,
             drafts.cache,
             place=place,
         )
 
     def _probs(self, logits: Array) -> Array:
         """[r, w, v] -> probabilities [b, w, v]."""
-        if self.sampler.guidance != 1:
-            both = jnp.split(logits, 2)
-            logits = logits_ops.guide(*both, self.sampler.guidance)
-        logits = jnp.where(self.allowed, logits, -jnp.inf)
+        logits = jnp.where(self.allowed, self.sampler.guide(logits), -jnp.inf)
         flat = logits.reshape(-1, logits.shape[-1])
         return self.sampler.probs(flat).reshape(logits.shape)
 

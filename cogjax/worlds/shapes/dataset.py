@@ -170,6 +170,7 @@ def build_shapes(
     easy: bool = False,
     questions: bool = False,
     workers: int = 2,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Writes `num` pictures of `train` and a twentieth as many of the other splits.
@@ -177,6 +178,7 @@ def build_shapes(
     Args:
       num: 20 or more. size: pixels a side, 32 to 256. easy: as `draw_scene`.
       questions: also what may be asked of each picture, see `shape_questions.py`.
+      overwrite: replace a data set in `out`.
 
     Raises:
       UserError: an `out` that is in the way.
@@ -185,7 +187,7 @@ def build_shapes(
     counts = {"train": num, "val": num // 20, "unseen": num // 20}
     shards = {"train": max(4, num // 25_000), "val": 1, "unseen": 1}
     done, total = 0, sum(counts.values())
-    with DatasetBuilder(out, "shapes", size, shards) as builder:
+    with DatasetBuilder(out, "shapes", size, shards, overwrite) as builder:
         settings = {"size": size, "easy": easy, "questions": questions}
         make = functools.partial(example, seed, **settings)
         for split, made in _examples(make, counts, workers):

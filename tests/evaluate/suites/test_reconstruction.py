@@ -8,7 +8,7 @@ from cogjax.errors import UserError
 from cogjax.evaluate.judges import features, lpips
 from cogjax.evaluate.metrics.psnr_ssim import psnr
 from cogjax.evaluate.suites.reconstruction import compare
-from cogjax.model_folder import load_tokenizer
+from cogjax.model_folder import load_component
 from cogjax.pipelines.tokenize import decode, encode
 
 
@@ -40,7 +40,7 @@ def test_figures_are_those_of_the_reconstructions(nano_data, nano_folder, nano_m
 
     source = open_split(nano_data, "train")
     images = np.stack([decode_image(source[i].image, 16) for i in range(6)])
-    tokenizer = load_tokenizer(nano_folder)
+    tokenizer = load_component(nano_folder, "tokenizer")
     codes = encode(tokenizer, images)
     drawn = decode(tokenizer, codes)
     (row,) = found.rows

@@ -105,7 +105,7 @@ def test_fixed_positions_follow_from_the_ids():
     """A sequence is trained with what it is drawn, captioned and scored with."""
     import jax.numpy as jnp
 
-    from cogjax.models.image_lm import ImageLMConfig
+    from cogjax.models.image_lm_config import ImageLMConfig
     from cogjax.tasks.lm import LMTask
 
     layout = Layout(VOCAB, text_len=3, image_len=4, fixed=True)

@@ -11,7 +11,8 @@ from cogjax.data.vocab import Vocab
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm import ImageLM, reading
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import image_to_text
 from cogjax.ops import gradient_scale
 from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
 from cogjax.parallel.rules import tree_shardings
@@ -72,7 +73,7 @@ def test_loss_is_the_sum_over_both_targets(params):
     """Of whole logits, one example at a time and without any padding."""
     vocab, total = LAYOUT.vocab, {"text_to_image": 0.0, "image_to_text": 0.0}
     codes_at = 6 + np.arange(16)
-    apply = {c: jax.jit(ImageLM(c).apply) for c in (CONFIG, reading(CONFIG))}
+    apply = {c: jax.jit(ImageLM(c).apply) for c in (CONFIG, image_to_text(CONFIG))}
     for text, codes in zip(TEXTS, CODES, strict=True):
         pieces = [vocab.text_start + i for i in text[:5]]
         places = 1 + np.arange(len(pieces))
@@ -82,12 +83,12 @@ def test_loss_is_the_sum_over_both_targets(params):
         visible = jnp.asarray(np.arange(6) >= prompt.num_padding[:, None])
         logits, _ = apply[CONFIG]({"params": params}, ids, places_in, visible=visible)
         total["text_to_image"] += nll(logits[0, 5:-1, :24], codes, 0).sum()
-        # Behind its own end a text is padded to the length that the patterns expect.
+        # Behind its own end a text is padded to the length of the sequence.
         rest = np.full(5 - len(pieces), vocab.command("[CLS]"))
         ids = np.concatenate([codes, [vocab.command("[ROI1]")], pieces, rest])[None]
         tail = np.zeros(len(rest))
         places_in = np.concatenate([codes_at, [0], places, tail])[None].astype(int)
-        logits, _ = apply[reading(CONFIG)](
+        logits, _ = apply[image_to_text(CONFIG)](
             {"params": params}, ids.astype(int), places_in
         )
         targets = [*pieces, vocab.command("[SEP]")]
@@ -330,7 +331,8 @@ def test_answers_add_their_sums_to_the_loss(params):
     codes_at = 6 + np.arange(16)
     for asked, answer, codes in zip(ASKED, ANSWERS, CODES[[0, 0, 1, 1]], strict=True):
         question, reply = (vocab.text_start + np.array(x, int) for x in (asked, answer))
-        apply = ImageLM(reading(CONFIG, len(asked) + 1)).apply
+        sizes = len(reply), len(asked) + 1
+        apply = ImageLM(image_to_text(CONFIG, *sizes)).apply
         ids = [*codes, *question, vocab.command("[ROI1]"), *reply]
         places = [*codes_at, *(1 + np.arange(len(asked))), 0]
         places += list(1 + np.arange(len(reply)))

@@ -7,7 +7,8 @@ import pytest
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm import param_shapes, reading
+from cogjax.models.image_lm import param_shapes
+from cogjax.models.image_lm_config import image_to_text
 
 
 def count(config):
@@ -22,26 +23,28 @@ def test_paper_size():
     blocks = 48 * (12 * 4096**2 + 13 * 4096)
     tables = (40_320 + 128 + 32 + 32) * 4096
     assert count(config) == blocks + tables + 2 * 4096 == 9_832_177_664
-    kinds = [pattern.kind for pattern in config.patterns]
+    kinds = [kind.name for kind in config.kinds]
     assert kinds[:4] == ["row", "column", "row", "row"] and kinds[-1] == "conv"
-    assert not any(pattern.causal for pattern in reading(config).patterns)
-    assert param_shapes(reading(config)) == param_shapes(config)
+    assert not image_to_text(config).sequence.image.causal
+    assert param_shapes(image_to_text(config)) == param_shapes(config)
 
 
 @pytest.mark.parametrize("extent", ["own", "raster"])
-def test_settings_reach_the_patterns(extent):
+def test_settings_reach_the_layers(extent):
     layout = ernie_vilg.make_layout(
         cogview.TOKENIZERS["nano"], 20, ernie_vilg.TRANSFORMERS["nano"]
     )
     assert isinstance(layout, TwoWayLayout) and layout.image_len == 16
     nano = ernie_vilg.TRANSFORMERS["nano"]
     settings = dataclasses.replace(nano, kernel=3, row_extent=extent)
-    first, last = ernie_vilg.make_transformer(settings, layout).patterns
-    assert (first.kind, first.row_extent, first.rows) == ("row", extent, 4)
-    assert (last.kind, last.kernel) == ("conv", 3)
+    config = ernie_vilg.make_transformer(settings, layout)
+    assert config.sequence.image.grid == (4, 4)
+    first, last = config.kinds
+    assert (first.name, first.row_extent) == ("row", extent)
+    assert (last.name, last.kernel) == ("conv", 3)
     full = dataclasses.replace(nano, attention="full")
-    patterns = ernie_vilg.make_transformer(full, layout).patterns
-    assert {pattern.kind for pattern in patterns} == {"full"}
+    config = ernie_vilg.make_transformer(full, layout)
+    assert {kind.name for kind in config.layer_kinds} == {"full"}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from cogjax.data.sequences import left_pad
-from cogjax.models.image_lm import ImageLM, ImageLMConfig
-from cogjax.ops.masks import Pattern
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import (
     Sampler,
     advance,
@@ -35,7 +37,7 @@ PLAIN = Sampler()
 # Compiled once for all tests that differ in values only.
 PREFILL = jax.jit(prefill, static_argnums=0, static_argnames="id_range")
 SAMPLE, ADVANCE = (
-    jax.jit(function, static_argnums=0, static_argnames=("id_range", "sampler", "stop"))
+    jax.jit(function, static_argnums=0, static_argnames=("id_range", "stop"))
     for function in (sample_tokens, advance)
 )
 
@@ -74,7 +76,7 @@ def draw(
         forced=jnp.asarray(forced),
         allowed=jnp.ones(40, bool),
         id_range=(0, 40),
-        sampler=sampler,
+        sampler=sampler.numbers(),
         stop=stop,
     )
     return np.asarray(drawn)
@@ -103,8 +105,9 @@ def test_greedy_decoding_follows_the_full_forward(params):
 
 
 def test_sparse_layers_draw_what_the_full_forward_says(params):
-    patterns = (Pattern("row", 2, 3), Pattern("conv", 2, 3, kernel=3))
-    model = ImageLM(dataclasses.replace(CONFIG, patterns=patterns, num_text=5))
+    kinds = (LayerKind("row"), LayerKind("conv", kernel=3))
+    sequence = Sequence.text_to_image(5, (2, 3))
+    model = ImageLM(dataclasses.replace(CONFIG, sequence=sequence, kinds=kinds))
     prompts = [[100, 101, 102, 103, 104], [110, 111, 112, 113, 114]]
     drawn = draw(params, prompts, Sampler(temperature=0), model=model)
     for prompt, row in zip(prompts, drawn, strict=True):
@@ -125,6 +128,15 @@ def test_tokens_are_the_same_in_every_batch_size(params):
         part = draw(params, PROMPTS[:size], sampler, keys[:size])
         np.testing.assert_array_equal(part, whole[:size])
     assert len({tuple(row) for row in whole}) == 8
+
+
+def test_numbers_say_what_is_used_and_how():
+    """Values that are off are no part of the program, and each has one dtype."""
+    assert Sampler(1, 0, 1, 1).numbers() == Sampler(1.0).numbers()
+    assert Sampler(0, 5, 0.5, 2).numbers() == (None, None, None, 2)
+    numbers = Sampler(1, 10**12, 0.5, 2).numbers()
+    assert numbers == (1, 2**31 - 1, 0.5, 2)
+    assert [x.dtype.name for x in numbers] == ["float32", "int32", "float32", "float32"]
 
 
 def test_guidance_equals_two_forwards(params):
@@ -173,7 +185,7 @@ def pieces(params, prompts, **settings):
         ADVANCE,
         allowed=jnp.ones(40, bool),
         id_range=(0, 40),
-        sampler=PLAIN,
+        sampler=PLAIN.numbers(),
         **settings,
     )
     return state, step
@@ -188,6 +200,11 @@ def test_in_pieces_as_in_one(params):
     np.testing.assert_array_equal(state.tokens, draw(params, PROMPTS[:2]))
 
 
+def test_each_token_is_drawn_by_its_own_number(params):
+    state, _ = pieces(params, PROMPTS[:2])
+    assert len(np.unique(state.uniforms)) == state.uniforms.size == 2 * NUM_TOKENS
+
+
 def test_all_stopped_ends_the_loop(params):
     free = draw(params, PROMPTS[:1])
     stop = int(free[0, 1])
@@ -198,14 +215,15 @@ def test_all_stopped_ends_the_loop(params):
 
 
 @pytest.mark.parametrize(
-    ("prompts", "sequences", "patterns", "message"),
+    ("prompts", "sequences", "form", "message"),
     [
-        (2, 3, (), "2 prompts cannot share 3 sequences"),
-        (1, 1, (Pattern("row", 2, 3),) * 2, "a prompt of 5, expected 4 tokens"),
+        (2, 3, CONFIG.sequence, "2 prompts cannot share 3 sequences"),
+        (1, 1, Sequence.text_to_image(4, (2, 3)), "a prompt of 5, expected 4 tokens"),
+        (1, 1, Sequence.image_to_text((2, 3), 2), "a prompt of 5, expected 6 tokens"),
     ],
 )
-def test_prompts_must_fit(params, prompts, sequences, patterns, message):
-    model = ImageLM(dataclasses.replace(CONFIG, patterns=patterns, num_text=4))
+def test_prompts_must_fit(params, prompts, sequences, form, message):
+    model = ImageLM(dataclasses.replace(CONFIG, sequence=form))
     with pytest.raises(ValueError, match=message):
         prefill(
             model,

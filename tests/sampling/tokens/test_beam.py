@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cogjax.data.sequences import left_pad
-from cogjax.models.image_lm import ImageLM, ImageLMConfig
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.sampling.tokens.autoregressive import Sampler, advance, image_keys, prefill
 from cogjax.sampling.tokens.beam import beam_search
 
@@ -135,9 +136,9 @@ def test_the_penalty_and_the_prompts_matter(everything):
 def test_one_beam_is_greedy(params, prompts):
     state = read(params, prompts, 1)
     tokens, _ = SEARCH(LM, params, state, beams=1, length_penalty=0.0, **COMMON)
-    greedy = jax.jit(
-        advance, static_argnums=0, static_argnames=("id_range", "sampler", "stop")
-    )(LM, params, state, LENGTH, sampler=Sampler(temperature=0), **COMMON)
+    greedy = jax.jit(advance, static_argnums=0, static_argnames=("id_range", "stop"))(
+        LM, params, state, LENGTH, sampler=Sampler(temperature=0).numbers(), **COMMON
+    )
     np.testing.assert_array_equal(tokens[:, 0], greedy.tokens)
 
 

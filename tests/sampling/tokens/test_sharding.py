@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from cogjax.errors import UserError
-from cogjax.models.image_lm import ImageLM, ImageLMConfig, for_inference
-from cogjax.ops.masks import Pattern
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.inference import for_inference
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.sampling.tokens.autoregressive import Sampler, advance, image_keys, prefill
 from cogjax.sampling.tokens.sharding import packed_shardings, state_shardings
@@ -24,8 +27,8 @@ CONFIG = ImageLMConfig(
     mlp_dim=64,
     max_positions=15,
     dropout=0.0,
-    patterns=tuple(Pattern(kind, 3, 3, kernel=3) for kind in KINDS),
-    num_text=6,
+    sequence=Sequence.text_to_image(6, (3, 3)),
+    kinds=tuple(LayerKind(name) for name in KINDS),
 )
 LM = ImageLM(CONFIG)
 SETTINGS = {"id_range": (0, 64)}
@@ -48,7 +51,8 @@ def start(images, weights="float32"):
 
 def draw(params, state):
     allowed = jnp.ones(64, bool)
-    return advance(LM, params, state, 9, allowed=allowed, sampler=Sampler(), **SETTINGS)
+    sampler = Sampler().numbers()
+    return advance(LM, params, state, 9, allowed=allowed, sampler=sampler, **SETTINGS)
 
 
 @functools.cache

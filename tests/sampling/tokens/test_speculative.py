@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.models.image_lm import ImageLM, ImageLMConfig
-from cogjax.ops.masks import Pattern
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import (
     Sampler,
     image_keys,
@@ -39,10 +41,8 @@ def params():
     return jax.tree.map(lambda x: x + 0.5 * rng.normal(size=x.shape), start)
 
 
-@functools.partial(
-    jax.jit, static_argnums=0, static_argnames=("sampler", "window", "guided")
-)
-def draw(model, params, prompt, keys, forced, *, sampler, window, guided):
+@functools.partial(jax.jit, static_argnums=0, static_argnames="window")
+def draw(model, params, prompt, keys, forced, *, sampler, window):
     common = {
         "allowed": jnp.ones(NUM_CODES, bool),
         "id_range": (0, NUM_CODES),
@@ -56,7 +56,7 @@ def draw(model, params, prompt, keys, forced, *, sampler, window, guided):
         *args,
         forced,
         id_range=(0, NUM_CODES),
-        guided=guided,
+        guided=sampler.guidance is not None,
         window=window,
     )
     return speculate(model, params, state, keys, window=window, **common)
@@ -64,8 +64,7 @@ def draw(model, params, prompt, keys, forced, *, sampler, window, guided):
 
 def run(params, batch, num_tokens, sampler, window, *, model=None, forced=None, seed=0):
     model = model or ImageLM(CONFIG)
-    guided = sampler.guidance != 1
-    prompt = jnp.asarray([PROMPT, EMPTY] if guided else [PROMPT])
+    prompt = jnp.asarray([PROMPT] if sampler.guidance == 1 else [PROMPT, EMPTY])
     keys = image_keys(seed, 0, batch)
     forced = jnp.full((batch, num_tokens), -1) if forced is None else forced
     tokens, calls = draw(
@@ -74,9 +73,8 @@ def run(params, batch, num_tokens, sampler, window, *, model=None, forced=None, 
         prompt,
         keys,
         forced,
-        sampler=sampler,
+        sampler=sampler.numbers(),
         window=window,
-        guided=guided,
     )
     return np.asarray(tokens), int(calls)
 
@@ -98,7 +96,7 @@ def exact(params, num_tokens, sampler):
     if sampler.guidance != 1:
         empty = logits(EMPTY)
         scores = empty + sampler.guidance * (scores - empty)
-    probs = np.asarray(sampler.probs(scores.reshape(-1, NUM_CODES)))
+    probs = np.asarray(sampler.numbers().probs(scores.reshape(-1, NUM_CODES)))
     probs = probs.reshape(scores.shape)
     each = np.take_along_axis(probs, sequences[..., None], -1)[..., 0]
     return each.prod(1)
@@ -136,10 +134,11 @@ def test_calls_are_fewer(params):
     assert calls < 8
 
 
-@pytest.mark.parametrize("patterns", [(), ("row", "conv")])
-def test_greedy_equals_one_by_one(params, patterns):
-    kinds = tuple(Pattern(kind, 3, 3, kernel=3) for kind in patterns)
-    config = dataclasses.replace(CONFIG, patterns=kinds, num_text=len(PROMPT))
+@pytest.mark.parametrize("names", [(), ("row", "conv")])
+def test_greedy_equals_one_by_one(params, names):
+    kinds = tuple(LayerKind(name, kernel=3) for name in names)
+    sequence = Sequence.text_to_image(len(PROMPT), (3, 3))
+    config = dataclasses.replace(CONFIG, sequence=sequence, kinds=kinds)
     settings = {"sampler": Sampler(temperature=0), "model": ImageLM(config)}
     one_by_one, _ = run(params, 2, 9, window=0, **settings)
     tokens, calls = run(params, 2, 9, window=5, **settings)

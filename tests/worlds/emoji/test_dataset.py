@@ -215,7 +215,7 @@ def test_groups_choose_concepts(tmp_path, archives):
     report = build(tmp_path, archives, groups=("food-drink",))
     assert report.styles == {"fluent-3d": 1, "noto": 1}
     with pytest.raises(UserError, match="no picture is left"):
-        build(tmp_path, archives, groups=("flags",))
+        build(tmp_path, archives, groups=("flags",), overwrite=True)
 
 
 def test_too_many_failed_drawings_stop_the_build(tmp_path, archives):

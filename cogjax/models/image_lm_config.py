@@ -1,0 +1,73 @@
+"""What an `ImageLM` is: sizes, who sees whom, and the kinds of its layers.
+
+A config is hashable, and plain values all the way down: it can be saved as JSON and
+read back by `cogjax.config.section`.
+"""
+
+from dataclasses import dataclass, replace
+
+from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.ops.masks import FULL, LayerKind
+from cogjax.ops.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class ImageLMConfig(DecoderConfig):
+    """Shape and numerics of the transformer.
+
+    vocab_size: padded size of the unified vocabulary. max_positions: of text and codes;
+    rows of the position table. grid: above 0 the codes have instead an embedding of
+    their row and one of their column, of so many, and the table is the text's alone.
+    sequence: who sees whom, of as many positions as there may be; it changes no
+    parameter: `image_to_text` turns one direction into the other. kinds: one a layer,
+    () is full attention in all of them.
+    """
+
+    vocab_size: int = 58240
+    mlp_dim: int = 10240
+    max_positions: int = 1089
+    grid: int = 0
+    sequence: Sequence = Sequence.causal(1089)
+    kinds: tuple[LayerKind, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.kinds and len(self.kinds) != self.depth:
+            raise ValueError(f"{len(self.kinds)} kinds for {self.depth} layers")
+        if self.window and (self.kinds or not self.sequence.is_causal):
+            raise ValueError("window is for full layers of a causal sequence: set it 0")
+        if self.window and self.num_pivots > self.max_positions:
+            raise ValueError(
+                f"num_pivots is {self.num_pivots}, more than the {self.max_positions} "
+                "positions of a sequence"
+            )
+
+    @property
+    def layer_kinds(self) -> tuple[LayerKind, ...]:
+        """The kind of each layer."""
+        return self.kinds or (FULL,) * self.depth
+
+    @property
+    def table_positions(self) -> int:
+        """Rows of the position table."""
+        return self.max_positions - self.grid**2
+
+
+def image_to_text(
+    config: ImageLMConfig, answer: int = 0, question: int = 0, count: int = 1
+) -> ImageLMConfig:
+    """The network, of the same parameters, that reads an image and writes text.
+
+    config: of text to image. answer: positions of what is written, with the command
+    that it starts with; 0 is as many as there are of text before an image. question: so
+    many between the image and the answer see each other both ways. count: so many
+    captions of an image in one sequence, or questions with their answers, for training.
+    A causal decoder reads both kinds of sequences, so it is its own.
+    """
+    if config.sequence.is_causal:
+        return config
+    text, image = config.sequence.segments
+    sequence = Sequence.image_to_text(
+        image.grid, answer or text.length, question, count
+    )
+    return replace(config, sequence=sequence)

@@ -1,0 +1,70 @@
+"""What sampling needs of an `ImageLM` beside the network: packed weights and caches."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cogjax.models.image_lm import MATRIX_AXES
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.ops import packed as matmul
+from cogjax.ops.cache import Cache, cache_plan, empty_cache, text_plan
+
+
+def scoring(params: Any, id_range: tuple[int, int]) -> Any:
+    """Parameters with which only the ids [start, stop) are scored, as logits 0 .. ."""
+    return {**params, "head": params["token_embedding"][slice(*id_range)]}
+
+
+def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
+    """Parameters as sampling reads them fastest: one array a layer, packed.
+
+    `ImageLM` takes them in place of the trained ones; they have no gradient. int8 and
+    bfloat16 make them a quarter and half as large; norms and biases stay float32.
+    """
+    table = {
+        name: matmul.pack(jnp.asarray(params[name]), weights)
+        for name in params
+        if name.endswith("_embedding")
+    }
+    stacked = params["blocks"]["layers"]
+    depth = len(jax.tree.leaves(stacked)[0])
+    layers = [
+        {name: _packed(name, part, i, weights) for name, part in stacked.items()}
+        for i in range(depth)
+    ]
+    return {**params, **table, "blocks": {**params["blocks"], "layers": layers}}
+
+
+def _packed(name: str, part: Any, layer: int, weights: matmul.WeightFormat) -> Any:
+    """The parameters of one module in one layer."""
+    part = {key: jnp.asarray(leaf[layer]) for key, leaf in part.items()}
+    if name not in MATRIX_AXES:
+        return part
+    inputs, _ = MATRIX_AXES[name]
+    kernel = part["kernel"]
+    flat = kernel.reshape(math.prod(kernel.shape[: len(inputs)]), -1)
+    return {**part, "kernel": matmul.pack(flat.T, weights)}
+
+
+def make_cache(
+    config: ImageLMConfig,
+    num_prefix: int,
+    prefix_len: int,
+    batch: int,
+    num_tokens: int,
+    window: int = 1,
+) -> list[Cache]:
+    """Zeroed caches of all layers, to continue prefixes by `num_tokens` each.
+
+    batch: sequences, batch / num_prefix of each prefix in turn. window: most positions
+    a call. Where an image is what follows the prefix, a layer keeps what its kind sees.
+    """
+    dtype, grid = jnp.dtype(config.dtype), config.sequence.segments[-1].grid
+    if grid is None:
+        plans = (text_plan(num_tokens, window),) * config.depth
+    else:
+        plans = (cache_plan(kind, grid, window) for kind in config.layer_kinds)
+    sizes = num_prefix, prefix_len, batch, config.heads, config.head_dim
+    return [empty_cache(plan, *sizes, dtype) for plan in plans]

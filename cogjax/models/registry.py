@@ -1,0 +1,73 @@
+"""The table of networks that a model may be made of: kind -> how to make it.
+
+A kind is what the file of a model says of a component; a family from outside adds its
+own (`catalogue.Family.networks`). Nothing is imported before it is asked for.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+
+from cogjax.catalogue import Network, families, resolve
+from cogjax.errors import UserError
+
+_TOKENIZER = {
+    "params": "cogjax.models.tokenizers:param_shapes",
+    "state": "cogjax.models.tokenizers:state_shapes",
+}
+NETWORKS = {
+    "vqvae": Network(
+        "cogjax.models.vqvae:VQVAEConfig", "cogjax.models.vqvae:VQVAE", **_TOKENIZER
+    ),
+    "vqgan": Network(
+        "cogjax.models.vqgan:VQGANConfig", "cogjax.models.vqgan:VQGAN", **_TOKENIZER
+    ),
+    "image_lm": Network(
+        "cogjax.models.image_lm_config:ImageLMConfig",
+        "cogjax.models.image_lm:ImageLM",
+        "cogjax.models.image_lm:param_shapes",
+    ),
+    "reconstructor": Network(
+        "cogjax.models.reconstructor:ReconstructorNetworkConfig",
+        "cogjax.models.reconstructor:Reconstructor",
+        "cogjax.models.reconstructor:param_shapes",
+    ),
+}
+
+
+def networks() -> dict[str, Network]:
+    """All rows, with those of the families."""
+    own = [family.networks for family in families().values()]
+    return {kind: row for rows in (*own, NETWORKS) for kind, row in rows.items()}
+
+
+def config_class(kind: str) -> type:
+    """The class of a kind's configs; UserError for an unknown kind."""
+    rows = networks()
+    if kind not in rows:
+        raise UserError(f"kind is {kind!r}, expected one of {', '.join(rows)}")
+    return resolve(rows[kind].config)
+
+
+def kind_of(config: Any) -> str:
+    """The kind whose config this is; ValueError if there is none."""
+    name = f"{type(config).__module__}:{type(config).__qualname__}"
+    for kind, row in networks().items():
+        if row.config == name:
+            return kind
+    raise ValueError(f"{name} is the config of no network in the table of networks")
+
+
+def network_of(config: Any) -> nn.Module:
+    """The network of a config."""
+    return resolve(networks()[kind_of(config)].network)(config)
+
+
+def shapes_of(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Nested shapes of (parameters, state), without computing any.
+
+    Raises ValueError for a config whose parts do not go together.
+    """
+    row = networks()[kind_of(config)]
+    state = resolve(row.state)(config) if row.state else {}
+    return resolve(row.params)(config), state

@@ -1,0 +1,79 @@
+"""Attention of whole sequences: the one place that chooses among the forms in `ops/`.
+
+causal    each position sees all before it: `causal_attention`
+sparse    text and an image, blocks of rows: `sparse_attention` or `splash_sparse`
+dense     under an n x n mask: short prompts, and whatever has no form of its own
+"""
+
+from functools import partial
+from typing import Literal
+
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.ops.attention import attention, causal_attention, without_padding
+from cogjax.ops.fused_attention import choose, splash_sparse
+from cogjax.ops.masks import LayerKind
+from cogjax.ops.sequence import Sequence
+from cogjax.ops.sparse_attention import has_blocks, sparse_attention
+from cogjax.parallel.axes import over_heads
+
+
+def self_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    config: DecoderConfig,
+    sequence: Sequence,
+    kind: LayerKind,
+    visible: Array | None,
+) -> Array:
+    """PB-Relax attention as `sequence.mask(kind)` says, by the fastest form.
+
+    Args:
+      query, key, value: [b, s, n, h], s the length of the sequence.
+      visible: bool [b, v] of the first v positions, False for padding of the text,
+        which no other position sees; None is none.
+
+    Returns:
+      [b, s, n, h] in the dtype of `query`.
+
+    Raises:
+      ValueError: the config's implementation is not for this platform or form.
+    """
+    padded = visible is not None
+    form = form_of(sequence, kind, padded)
+    if form == "dense":
+        mask = without_padding(_mask(sequence, kind), visible)  # [b or 1, s, s]
+        return attention(query, key, value, mask, alpha=config.alpha)
+    sparse = form == "sparse"
+    kernel = choose(config.implementation, query.dtype, sparse=sparse, padded=padded)
+    if not sparse:
+        attend = partial(causal_attention, alpha=config.alpha, implementation=kernel)
+    elif kernel == "splash":
+        attend = partial(splash_sparse, sequence=sequence, kind=kind)
+    else:
+        seen = {"sequence": sequence, "kind": kind, "visible": visible}
+        attend = partial(sparse_attention, **seen, alpha=config.alpha)
+    attend = over_heads(attend) if kernel == "splash" else attend
+    return attend(query, key, value)
+
+
+def form_of(
+    sequence: Sequence, kind: LayerKind, padded: bool
+) -> Literal["causal", "sparse", "dense"]:
+    """The form of attention, whatever computes it."""
+    full = kind.name == "full" or sequence.image is None
+    if full and not padded and sequence.is_causal:
+        return "causal"
+    if has_blocks(sequence) and (sequence.starts_with_image or not full):
+        return "sparse"
+    return "dense"
+
+
+def _mask(sequence: Sequence, kind: LayerKind) -> Array:
+    """`sequence.mask(kind)`; a plain one is computed, instead of stored."""
+    if form_of(sequence, kind, False) == "causal":
+        return jnp.tri(sequence.length, dtype=bool)
+    return sequence.mask(kind)

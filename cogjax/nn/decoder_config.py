@@ -1,0 +1,51 @@
+"""Settings of a stack of `Block`s, whatever it is for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cogjax.ops.fused_attention import Implementation
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """What the vocabulary does not decide; the defaults are the paper's 4B model.
+
+    alpha: PB-Relax attention constant (1: off). norm_scope: see `ops/precision.py`.
+    embedding_gradient: factor on the embedding's gradient (1: off; the paper uses
+    0.1). dtype: of the activations; parameters are float32. gradient_scale: what keeps
+    float16 gradients in range: "loss" is one factor on the loss, "resblock" DALL-E's on
+    each residual branch, and float32 between them and in the head. remat, unroll: see
+    `nn/stack.py`. implementation: of attention, see `ops/fused_attention.py`. window:
+    above 0 training attends to `window_times` blocks of so many positions and to
+    `num_pivots` others (`ops/pivot_attention.py`, for long sequences); scoring and
+    sampling attend to all, as CogView's scripts do.
+    """
+
+    width: int = 2560
+    depth: int = 48
+    heads: int = 40
+    dropout: float = 0.1
+    alpha: float = 32.0
+    norm_scope: Literal["token", "sample", "tensor", "none"] = "token"
+    sandwich: bool = True
+    embedding_gradient: float = 1.0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    gradient_scale: Literal["loss", "resblock"] = "loss"
+    remat: str = "none"
+    unroll: int = 1
+    implementation: Implementation = "auto"
+    window: int = 0
+    window_times: int = 6
+    num_pivots: int = 768
+
+    def __post_init__(self):
+        for name, least in (("window", 0), ("window_times", 1), ("num_pivots", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, at least {least}")
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of a head."""
+        return self.width // self.heads

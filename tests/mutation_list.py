@@ -1,0 +1,319 @@
+"""The faults of `tests/mutations.py`: one line each that changes what is computed.
+
+Ordered by what their tests cost, cheapest first.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old` becomes `new`, and one of `tests` should fail.
+
+    path: file in cogjax/ that holds `old`, once; if it has moved, `old` alone finds it.
+    tests: files in tests/, the likeliest to fail first. why: what is wrong then.
+    """
+
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    why: str
+
+
+OPS = (
+    Mutation(
+        "ops/masks.py",
+        "near = np.abs(query - key) <= pattern.cols",
+        "near = np.abs(query - key) < pattern.cols",
+        ("ops/test_masks.py",),
+        "a row does not reach the cell above",
+    ),
+    Mutation(
+        "ops/logits.py",
+        "jnp.sum(kept * weights, axis=0) >= needed",
+        "jnp.sum(kept * weights, axis=0) > needed",
+        ("ops/test_logits.py",),
+        "top-p keeps one more token where its share is reached exactly",
+    ),
+    Mutation(
+        "ops/quantize.py",
+        "return vectors + jax.lax.stop_gradient(quantized - vectors)",
+        "return quantized",
+        ("ops/test_quantize.py",),
+        "straight-through dropped: no gradient reaches the encoder",
+    ),
+    Mutation(
+        "ops/quantize.py",
+        "decay * stats.sums + (1 - decay) * sums,",
+        "(1 - decay) * stats.sums + decay * sums,",
+        ("ops/test_quantize.py",),
+        "EMA codebook: decay and its rest swapped",
+    ),
+    Mutation(
+        "ops/quantize.py",
+        "soft = jax.nn.softmax((logits + noise) / temperature, axis=-1)",
+        "soft = jax.nn.softmax(logits + noise / temperature, axis=-1)",
+        ("ops/test_quantize.py",),
+        "gumbel temperature divides the noise alone",
+    ),
+    Mutation(
+        "ops/attention.py",
+        "real = key_slots >= num_padding[:, None]",
+        "real = key_slots >= num_padding[:, None] - 1",
+        ("ops/test_attention.py",),
+        "left padding: the last padding key is seen",
+    ),
+    Mutation(
+        "ops/attention.py",
+        "(weights * (change - inner[:, :, at]) * scale)",
+        "(weights * change * scale)",
+        ("ops/test_attention.py",),
+        "gradient of the softmax without its sum",
+    ),
+    Mutation(
+        "ops/cache.py",
+        "return CachePlan(0, width, np.zeros_like(places), places % width, visible)",
+        "return CachePlan(0, width, 0 * places, (places + 1) % width, visible)",
+        ("ops/test_cache.py",),
+        "a ring is written one slot off",
+    ),
+)
+
+SAMPLING = (
+    Mutation(
+        "sampling/tokens/beam.py",
+        "ended = jnp.where(ends, scores / (i + 1.0) ** length_penalty, -jnp.inf)",
+        "ended = jnp.where(ends, scores / (i + 2.0) ** length_penalty, -jnp.inf)",
+        ("sampling/test_beam.py",),
+        "length penalty counts one token too many",
+    ),
+    Mutation(
+        "sampling/tokens/beam.py",
+        "hope = now.scores.max(1) / length**length_penalty",
+        "hope = now.scores.max(1) / (now.step + 1) ** length_penalty",
+        ("sampling/test_beam.py",),
+        "the search ends while a longer text could still win",
+    ),
+    Mutation(
+        "sampling/tokens/autoregressive.py",
+        "logits_ops.guide(*jnp.split(logits, 2), sampler.guidance)",
+        "logits_ops.guide(*jnp.split(logits, 2)[::-1], sampler.guidance)",
+        ("sampling/test_autoregressive.py",),
+        "guidance with its branches swapped",
+    ),
+    Mutation(
+        "sampling/tokens/autoregressive.py",
+        "return slots, slots >= num_padding[:, None]",
+        "return slots, slots > num_padding[:, None]",
+        ("sampling/test_autoregressive.py",),
+        "decoding hides the first token of a prompt",
+    ),
+    Mutation(
+        "sampling/tokens/autoregressive.py",
+        "return jax.random.uniform(jax.random.fold_in(key, step))",
+        "return jax.random.uniform(key)",
+        ("sampling/test_autoregressive.py",),
+        "all tokens of a sequence are drawn by the same number",
+    ),
+    Mutation(
+        "sampling/tokens/speculative.py",
+        "accepted = is_forced | (numbers[:, 0] * q < p)",
+        "accepted = is_forced | (numbers[:, 0] < p)",
+        ("sampling/test_speculative.py",),
+        "speculative accept rule without the draft's probability",
+    ),
+    Mutation(
+        "sampling/tokens/speculative.py",
+        "rest = jnp.maximum(probs - drawn_from, 0)",
+        "rest = probs",
+        ("sampling/test_speculative.py",),
+        "a refused draft is drawn again from p instead of p - q",
+    ),
+    Mutation(
+        "sampling/tokens/rerank.py",
+        "places = following[:, None] + jnp.arange(count - 1)",
+        "places = following[:, None] + jnp.arange(1, count)",
+        ("test_pipeline.py",),
+        "scored codes stand one position too far",
+    ),
+)
+
+MODELS = (
+    Mutation(
+        "models/vqvae.py",
+        "pixels * jnp.array(cfg.pixel_std) + jnp.array(cfg.pixel_mean)",
+        "pixels + jnp.array(cfg.pixel_mean)",
+        ("models/test_vqvae.py", "models/test_reconstructor.py", "tasks/test_vq.py"),
+        "decoded pixels are not scaled back",
+    ),
+    Mutation(
+        "models/discriminator.py",
+        'nn.leaky_relu(BatchNorm(name=f"norm_{i}")(x), 0.2)',
+        'nn.leaky_relu(BatchNorm(name=f"norm_{i}")(x), 0.01)',
+        ("models/test_discriminator.py", "tasks/test_gan.py"),
+        "another slope of the leaky relu",
+    ),
+    Mutation(
+        "models/reconstructor.py",
+        'constrain(z, "batch", None, None).reshape(len(z), grid, grid, -1)',
+        "z.reshape(len(z), grid, grid, -1).swapaxes(1, 2)",
+        ("models/test_reconstructor.py",),
+        "states are laid out by columns",
+    ),
+    Mutation(
+        "models/image_lm.py",
+        "x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)",
+        "x = x.astype(dtype)",
+        ("models/test_image_lm.py", "tasks/test_lm.py"),
+        "embedding-gradient shrink is never called",
+    ),
+    Mutation(
+        "models/image_lm.py",
+        'x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)',
+        'x += 0 * RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)',
+        ("models/test_two_way.py", "models/test_image_lm.py"),
+        "final norm off",
+    ),
+    Mutation(
+        "models/image_lm.py",
+        "layer_keys = jax.random.split(stack_key, cfg.depth)",
+        "layer_keys = jnp.stack([stack_key] * cfg.depth)",
+        ("models/test_image_lm.py", "tasks/test_lm.py"),
+        "all layers drop out by the same key",
+    ),
+    Mutation(
+        "models/image_lm.py",
+        "image = _look_up(rows, code // cfg.grid, None)",
+        "image = _look_up(rows, code % cfg.grid, None)",
+        ("models/test_two_way.py",),
+        "the row embedding is that of the column",
+    ),
+    Mutation(
+        "models/image_lm.py",
+        "replace(pattern, causal=False) for pattern in config.patterns",
+        "replace(pattern, causal=True) for pattern in config.patterns",
+        ("models/test_two_way.py",),
+        "an image that is read sees itself one way only",
+    ),
+)
+
+NN = (
+    Mutation(
+        "nn/stack.py",
+        "keys = jax.random.split(key, self.depth)",
+        "keys = jnp.stack([key] * self.depth)",
+        ("nn/test_stack.py",),
+        "all layers start alike",
+    ),
+    Mutation(
+        "nn/conv.py",
+        'h = nn.Conv(x_byxc.shape[-1], (1, 1), name="conv1")(nn.relu(h))',
+        'h = nn.Conv(x_byxc.shape[-1], (1, 1), name="conv1")(h)',
+        ("models/test_vqvae.py", "tasks/test_vq.py"),
+        "residual block without its second relu",
+    ),
+    Mutation(
+        "nn/block.py",
+        'self._norm("post_mlp_norm")(h) if self.sandwich else h',
+        'h + 0 * self._norm("post_mlp_norm")(h) if self.sandwich else h',
+        ("models/test_image_lm.py", "families/test_cogview.py"),
+        "MLP branch: sandwich norm behind it off",
+    ),
+    Mutation(
+        "nn/block.py",
+        'h = self._norm("pre_attn_norm")(_enter(x, attn_scale))',
+        'h = _enter(x, attn_scale) + 0 * self._norm("pre_attn_norm")(x)',
+        ("models/test_image_lm.py", "families/test_cogview.py"),
+        "attention branch: norm before it off",
+    ),
+    Mutation(
+        "nn/block.py",
+        "nn.gelu(h)",
+        "nn.gelu(h, approximate=False)",
+        ("models/test_image_lm.py", "families/test_cogview.py"),
+        "exact instead of tanh GELU",
+    ),
+    Mutation(
+        "nn/block.py",
+        "return 0.02 / (2 * self.init_depth) ** 0.5",
+        "return 0.02",
+        ("models/test_image_lm.py", "families/test_cogview.py"),
+        "output projections start without 1 / sqrt(2 L)",
+    ),
+    Mutation(
+        "nn/block.py",
+        "self._drop(constrain(h, *RESIDUAL), keys[1])",
+        "self._drop(constrain(h, *RESIDUAL), keys[0])",
+        ("models/test_image_lm.py", "tasks/test_lm.py"),
+        "both branches drop out by the same key",
+    ),
+    Mutation(
+        "nn/block.py",
+        "query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]",
+        "key, query, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]",
+        ("models/test_image_lm.py", "models/test_two_way.py"),
+        "query and key swapped in the trained kernel",
+    ),
+)
+
+TASKS = (
+    Mutation(
+        "tasks/lm.py",
+        'ids, weights = batch["ids"], batch["weights"][:, 1:]',
+        'ids, weights = batch["ids"], batch["weights"][:, :-1]',
+        ("tasks/test_lm.py",),
+        "loss weights shifted by one",
+    ),
+    Mutation(
+        "tasks/lm.py",
+        "codes = self.image_start + jnp.cumsum(is_code, axis=1) - 1",
+        "codes = self.image_start + jnp.cumsum(is_code, axis=1)",
+        ("data/test_layout.py",),
+        "codes stand one position too far",
+    ),
+    Mutation(
+        "tasks/resblock_scales.py",
+        "(count / gradient_scale.REPLICA_TOKENS)",
+        "(gradient_scale.REPLICA_TOKENS / count)",
+        ("tasks/test_gradient_scale.py",),
+        "gradient scales fall with the tokens of a batch",
+    ),
+    Mutation(
+        "tasks/codebook.py",
+        "codebook_loss = own * commitment",
+        "codebook_loss = commitment",
+        ("tasks/test_gan.py",),
+        "commitment without its weight",
+    ),
+    Mutation(
+        "tasks/codebook.py",
+        "return cfg.temperature_start * ratio**progress",
+        "return cfg.temperature_start * ratio**-progress",
+        ("tasks/test_vq.py", "tasks/test_gan.py"),
+        "the gumbel temperature rises",
+    ),
+    Mutation(
+        "tasks/codebook.py",
+        'moved = fresh - jax.lax.stop_gradient(params["codebook"])',
+        "moved = fresh",
+        ("tasks/test_vq.py", "tasks/test_gan.py"),
+        "a restarted code lands beside its vector",
+    ),
+    Mutation(
+        "tasks/adversarial.py",
+        "lambda pixels: -jnp.mean(logits(frozen, pixels))",
+        "lambda pixels: jnp.mean(logits(frozen, pixels))",
+        ("tasks/test_gan.py",),
+        "the drawing network is paid for what looks false: wrong sign",
+    ),
+    Mutation(
+        "families/ernie_vilg/bidirectional.py",
+        "jnp.sum(text * weights, (1, 2)).mean() / text.shape[1]",
+        "jnp.sum(text * weights, (1, 2)).mean() / text.shape[2]",
+        ("tasks/test_two_way.py",),
+        "caption loss divided by positions, not by captions",
+    ),
+)
+
+MUTATIONS = (*OPS, *SAMPLING, *MODELS, *NN, *TASKS)

@@ -1,0 +1,305 @@
+"""Models as files: saved, loaded, checked, and those of format 1."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import model_folder
+from cogjax.errors import UserError
+from cogjax.families.cogview import presets as cogview
+from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.interop.safetensors import save_tree
+from cogjax.interop.tree import flatten
+from cogjax.model import Component, Model, digest
+from cogjax.models.image_lm import param_shapes
+from cogjax.models.reconstructor import (
+    ReconstructorConfig,
+    ReconstructorNetworkConfig,
+)
+from cogjax.models.registry import shapes_of
+from cogjax.pipelines.tokens import TextToImage
+from cogjax.sampling.tokens.autoregressive import Sampler
+
+SHIPPED = ("emoji", "shapes", "shapes-ernie")
+
+
+def numbers(shapes):
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), shapes
+    )
+
+
+def check_same(found, wanted):
+    """Two models, by all that they are."""
+    assert found.family == wanted.family
+    assert found.layout == wanted.layout
+    assert found.text == wanted.text
+    assert found.sampler == wanted.sampler
+    assert found.card == wanted.card
+    assert found.components.keys() == wanted.components.keys()
+    for name, part in wanted.components.items():
+        assert found[name].config == part.config
+        for tree in ("params", "state"):
+            pair = getattr(found[name], tree), getattr(part, tree)
+            jax.tree.map(np.testing.assert_array_equal, *pair)
+
+
+def ernie(nano_model):
+    """An end-to-end model of sparse layers with random weights."""
+    there = nano_model.model
+    tokenizer, settings = there["tokenizer"].config, ernie_vilg.TRANSFORMERS["nano"]
+    layout = ernie_vilg.make_layout(tokenizer, there.text.size, settings)
+    network = ernie_vilg.make_transformer(settings, layout)
+    decoder = ReconstructorNetworkConfig(
+        ReconstructorConfig("dvae", width=4), tokenizer, settings.width
+    )
+    components = {
+        "tokenizer": there["tokenizer"],
+        "transformer": Component(network, numbers(shapes_of(network)[0])),
+        "reconstructor": Component(decoder, numbers(shapes_of(decoder)[0])),
+    }
+    sampler, card = Sampler(temperature=0.5, top_k=3), {"name": "nano", "what": "猫"}
+    return Model("ernie_vilg", components, layout, there.text, sampler, card)
+
+
+def test_a_model_comes_back_as_it_was(nano_model, tmp_path):
+    model = ernie(nano_model)
+    check_same(model_folder.load(model_folder.save(model, tmp_path)), model)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "text.model",
+        "tokenizer.safetensors",
+        "transformer.safetensors",
+        "reconstructor.safetensors",
+    }
+
+
+def test_a_tokenizer_is_a_model_of_one_component(nano_model, nano_folder, tmp_path):
+    tokenizer = nano_model.model["tokenizer"]
+    folder = model_folder.save(Model("", {"tokenizer": tokenizer}), tmp_path)
+    check_same(model_folder.load(folder), Model("", {"tokenizer": tokenizer}))
+    with pytest.raises(UserError, match="has tokenizer and generates no images"):
+        cogjax.load(folder)
+    with pytest.raises(UserError, match="has no transformer, only tokenizer"):
+        model_folder.load_component(folder, "transformer")
+    for where in (folder, nano_folder):
+        found = model_folder.load_component(where, "tokenizer")
+        assert digest(found) == digest(tokenizer)
+
+
+def test_a_reconstructor_of_another_model_is_refused(nano_model):
+    model = ernie(nano_model)
+    own = model["reconstructor"].config
+    other = dataclasses.replace(own, states_width=16)
+    other = Component(other, numbers(shapes_of(other)[0]))
+    with pytest.raises(UserError, match="each other: 16 and 32 values of a state"):
+        TextToImage(model.with_component("reconstructor", other))
+
+
+@pytest.fixture
+def copy(nano_folder, tmp_path):
+    return shutil.copytree(nano_folder, tmp_path / "copy")
+
+
+def rewrite(folder, change):
+    written = json.loads((folder / "config.json").read_text())
+    change(written)
+    (folder / "config.json").write_text(json.dumps(written))
+
+
+@pytest.mark.parametrize("name", ["transformer.safetensors", "text.model"])
+def test_files_of_another_model_are_refused(copy, nano_model, name):
+    """Of the same sizes: only the sha256 says that they are others."""
+    other = nano_model.model["transformer"].params
+    other = jax.tree.map(lambda x: x + 1, other)
+    if name == "text.model":
+        # An unknown field of the protocol buffer, that every reader skips.
+        data = (copy / name).read_bytes() + b"\xf8\x7f\x01"
+        (copy / name).write_bytes(data)
+    else:
+        save_tree(copy / name, other, None)
+    with pytest.raises(UserError, match=rf"{name} is not the file that its config"):
+        model_folder.load(copy)
+
+
+def drop_layout(config):
+    config["layout"] = None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(extra=1), "unknown config key 'extra'"),
+        (lambda c: c["layout"].update(text_ln=1), "mean 'layout.text_len'"),
+        (lambda c: c["sampler"].update(top_q=1), "unknown config key 'sampler.top_q'"),
+        (
+            lambda c: c["components"]["tokenizer"].update(kind="vqfan"),
+            "tokenizer: kind is 'vqfan', expected one of vqvae, vqgan, image_lm",
+        ),
+        (
+            lambda c: c["components"]["tokenizer"]["config"].update(widht=3),
+            "tokenizer: unknown config key 'tokenizer.widht'",
+        ),
+        (
+            lambda c: c["components"]["transformer"]["config"].update(heads=3),
+            "width 32 is no multiple of heads 3",
+        ),
+        (
+            lambda c: c["components"]["transformer"]["config"].update(mlp_dim=7),
+            "transformer.safetensors does not fit its config",
+        ),
+        (
+            lambda c: c["components"].pop("transformer"),
+            "a model with a transformer is needed, this one has tokenizer",
+        ),
+        (drop_layout, "has no text.model or no layout"),
+        (lambda c: c["layout"].update(image_len=25), "16 and 25 codes an image"),
+        (
+            lambda c: c["layout"]["vocab"].update(num_text=284),
+            "285 and 284 pieces of text",
+        ),
+        (lambda c: c.update(family=""), "has a layout, which family '' has not"),
+        (lambda c: c.update(format=3), "is format 3 .* reads 1 and 2"),
+        (lambda c: c.update(family=[]), r"of family \[\]: this version reads 1 and 2"),
+    ],
+)
+def test_configs_that_cannot_be(copy, change, message):
+    rewrite(copy, change)
+    with pytest.raises(UserError, match=message) as caught:
+        cogjax.load(copy)
+    assert "\n" not in str(caught.value)
+
+
+def write_format_1(folder, model, settings):
+    """What the first version of this package wrote of a model, `settings` the family's.
+
+    Of the transformer; None is a tokenizer folder, and a reconstructor says its own.
+    """
+    config = {"format": 1, "family": model.family or "cogview"}
+    config["tokenizer"] = dataclasses.asdict(model["tokenizer"].config)
+    if settings:
+        config["transformer"] = dataclasses.asdict(settings)
+        config["sampler"] = dataclasses.asdict(model.sampler)
+        config["card"] = model.card
+        model.text.save(folder / "text.model")
+    if "reconstructor" in model.components:
+        own = model["reconstructor"].config.settings
+        config["reconstructor"] = dataclasses.asdict(own)
+        config["tokenizer"]["kind"] = "vqvae"
+    for name, part in model.components.items():
+        tree = {**part.params, **part.state}
+        save_tree(folder / f"{name}.safetensors", tree, None)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_models_of_format_1(nano_model, tmp_path):
+    model = nano_model.model
+    write_format_1(tmp_path, model, cogview.TRANSFORMERS["nano"])
+    check_same(model_folder.load(tmp_path), model)
+    rewrite(tmp_path, lambda c: c["transformer"].update(text_ln=3))
+    with pytest.raises(UserError, match="unknown config key 'transformer.text_ln'"):
+        model_folder.load(tmp_path)
+
+
+def test_end_to_end_models_of_format_1(nano_model, tmp_path):
+    model = ernie(nano_model)
+    write_format_1(tmp_path, model, ernie_vilg.TRANSFORMERS["nano"])
+    check_same(model_folder.load(tmp_path), model)
+    # Another width than the sizes say.
+    rewrite(tmp_path, lambda c: c["reconstructor"].update(hidden=5))
+    with pytest.raises(UserError, match="project_in/kernel is "):
+        model_folder.load(tmp_path)
+
+
+def test_tokenizers_of_format_1(nano_model, tmp_path):
+    tokenizer = nano_model.model["tokenizer"]
+    model = Model("", {"tokenizer": tokenizer})
+    write_format_1(tmp_path, model, None)
+    check_same(model_folder.load(tmp_path), model)
+    # What it was before there were kinds: the config's fields, then every leaf.
+    fields = json.dumps(dataclasses.asdict(tokenizer.config), sort_keys=True)
+    want = hashlib.sha256(fields.encode())
+    leaves = flatten({**tokenizer.params, **tokenizer.state})
+    for name, leaf in sorted(leaves.items()):
+        want.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode() + leaf.tobytes())
+    found = model_folder.load_component(tmp_path, "tokenizer")
+    assert digest(found) == want.hexdigest()
+    rewrite(tmp_path, lambda c: c["tokenizer"].update(kind="vqfan"))
+    with pytest.raises(UserError, match="kind is 'vqfan', expected one of vqvae, vqga"):
+        model_folder.load(tmp_path)
+
+
+# The config.json of the first emoji model, as it was shipped.
+EMOJI = {
+    "width": 256,
+    "depth": 5,
+    "heads": 4,
+    "dropout": 0.0,
+    "alpha": 32.0,
+    "norm_scope": "token",
+    "sandwich": True,
+    "embedding_gradient": 1.0,
+    "dtype": "float32",
+    "remat": "none",
+    "unroll": 5,
+    "text_len": 16,
+}
+
+
+def test_settings_of_format_1_mean_the_shipped_model():
+    shipped = model_folder.load("emoji")
+    sizes = shipped["tokenizer"].config, shipped.text.size
+    found = cogview.format_1(EMOJI, *sizes)
+    assert found == (shipped.layout, shipped["transformer"].config)
+
+
+def test_shipped_models_share_files_and_are_saved_whole(tmp_path):
+    names = {"tokenizer.safetensors", "text.model"}
+    found = {
+        (model_folder.find_file(model, name), name)
+        for model in ("shapes", "shapes-ernie")
+        for name in names
+    }
+    assert {name for _, name in found} == names and len(found) == 2
+    for path, _ in found:
+        assert path.parent.name == "shared"
+        assert path.stem == model_folder.file_sha256(path)
+    model = model_folder.load("shapes-ernie")
+    model_folder.save(model, tmp_path)
+    assert names <= {path.name for path in tmp_path.iterdir()}
+    check_same(model_folder.load(tmp_path), model)
+
+
+def test_every_shared_file_is_used():
+    folders = [model_folder.find(name) for name in SHIPPED]
+    stored = [model_folder.read_config(folder) for folder in folders]
+    used = {c.sha256 for one in stored for c in one.components.values()}
+    used |= {one.text for one in stored}
+    shared = folders[0].parent / "shared"
+    assert {path.stem for path in shared.iterdir()} <= used
+
+
+def test_a_folder_elsewhere_has_its_own_files(tmp_path):
+    """The package's files are no part of a user's folder, whatever its config says."""
+    copy = shutil.copytree(model_folder.find("shapes"), tmp_path / "shapes")
+    with pytest.raises(UserError, match=r"cannot read .*shapes/text\.model"):
+        model_folder.load(copy)
+
+
+def test_the_shapes_of_a_network_are_those_of_its_weights(nano_model):
+    for part in nano_model.model.components.values():
+        params, state = shapes_of(part.config)
+        for shapes, tree in ((params, part.params), (state, part.state)):
+            jax.tree.map(
+                lambda a, b: np.testing.assert_equal(a.shape, b.shape), shapes, tree
+            )
+    network = nano_model.model["transformer"].config
+    assert shapes_of(network)[0] == param_shapes(network)
