@@ -100,7 +100,7 @@ def test_states_are_those_of_the_drawing(model, drawn):
             {"params": params},
             code[:, None],
             state.first[:, None] + i,
-            state.visible[:, None],
+            state.visible,
             cache,
             place=i,
             parts=((slice(None), None),),
