@@ -8,7 +8,7 @@ product once: what a form of attention computes in vain does not count.
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,15 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.models.image_lm import ImageLM, param_shapes
 from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.models.inference import for_inference
+from cogjax.models.inference import for_inference, scoring
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
 from cogjax.ops.masks import image_mask, sparse_kinds
 from cogjax.ops.packed import WeightFormat
 from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import (
+    OutputIds,
     Sampler,
     compiler_options,
     image_keys,
@@ -127,31 +129,47 @@ class Work:
         return self.compiled.memory_analysis().temp_size_in_bytes
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What is measured.
+
+    part: of `PARTS`. size: of `SIZES`. batch: images. attention: "sparse", "causal" or
+    "dense". dtype: of computing. weights: of sampling, in memory. one_prompt: whether
+    all images share theirs.
+    """
+
+    part: str
+    size: str = "reference"
+    batch: int = 2
+    attention: str = "sparse"
+    dtype: str = "float32"
+    weights: WeightFormat = "float32"
+    one_prompt: bool = False
+
+    def work(self, attention: str) -> Work:
+        """The part, compiled, with another attention."""
+        settings = self.batch, self.dtype, self.weights, self.one_prompt
+        return _work(self.part, SIZES[self.size], attention, *settings)
+
+
 def bench(
-    part: str,
-    size: str = "reference",
+    setup: Setup,
     *,
-    batch: int = 2,
-    attention: str = "sparse",
-    dtype: str = "float32",
-    weights: WeightFormat = "float32",
-    one_prompt: bool = False,
     compare: str | None = None,
     runs: int = 5,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Measures one part; medians of `runs`, alternating with `compare` if given.
+    """Measures one part; medians of `runs`, alternating with the attention `compare`.
 
-    Returns tokens_per_second (images for a tokenizer), seconds, useful_gflop, read_mb,
-    temp_mb, roofline_fraction, the machine's rates; with compare also
-    speedup_over_dense and temp_memory_ratio (below 1 is less than dense).
+    Returns the setup, tokens_per_second (images for a tokenizer), seconds,
+    useful_gflop, read_mb, temp_mb, roofline_fraction, the machine's rates; with compare
+    also speedup_over_dense and temp_memory_ratio (below 1 is less than dense).
     """
     progress = progress or (lambda done, total, label: None)
     progress(0, runs, "compiling")
-    forms = [attention] if compare is None else [attention, compare]
-    settings = batch, dtype, weights, one_prompt
-    works = [_work(part, SIZES[size], form, *settings) for form in forms]
-    probe, machines = MachineProbe(dtype), []
+    forms = [setup.attention] if compare is None else [setup.attention, compare]
+    works = [setup.work(form) for form in forms]
+    probe, machines = MachineProbe(setup.dtype), []
     times = [[] for _ in works]
     for run in range(runs + 1):
         progress(run, runs + 1, "measuring")
@@ -164,14 +182,7 @@ def bench(
         *(statistics.median(rate) for rate in zip(*machines[1:], strict=True))
     )
     work = works[0]
-    report = {
-        "part": part,
-        "size": size,
-        "batch": batch,
-        "attention": attention,
-        "dtype": dtype,
-        "weights": weights,
-        "one_prompt": one_prompt,
+    report = asdict(setup) | {
         "device": jax.devices()[0].device_kind,
         "tokens_per_second": work.tokens / medians[0],
         "seconds": medians[0],
@@ -310,26 +321,25 @@ def _sample(
     prompt = rng.integers(size.num_codes, network.vocab_size, (prompts, size.num_text))
     args = (
         params,
-        jnp.asarray(prompt, jnp.int32),
-        jnp.zeros(prompts, jnp.int32),
+        Prompts(jnp.asarray(prompt, jnp.int32), jnp.zeros(prompts, jnp.int32)),
         image_keys(0, 0, batch),
         Sampler().numbers(),
     )
 
-    def draw(params, prompt, num_padding, keys, sampler):
+    def sample(params, prompts, keys, sampler):
         return sample_tokens(
             ImageLM(network),
-            params,
-            prompt,
-            num_padding,
+            scoring(params, (0, size.num_codes)),
+            prompts,
             keys,
-            forced=jnp.full((batch, num_tokens), -1, jnp.int32),
-            allowed=jnp.ones(size.num_codes, bool),
-            id_range=(0, size.num_codes),
+            jnp.full((batch, num_tokens), -1, jnp.int32),
+            ids=OutputIds(jnp.ones(size.num_codes, bool)),
             sampler=sampler,
         )
 
-    compiled = jax.jit(draw, compiler_options=compiler_options()).lower(*args).compile()
+    compiled = (
+        jax.jit(sample, compiler_options=compiler_options()).lower(*args).compile()
+    )
     length = size.num_text + num_tokens
     # The text is scored at its last position only.
     flops = _forward_flops(network, batch, length)

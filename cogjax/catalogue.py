@@ -54,7 +54,7 @@ FAMILIES = {
         "cogview",
         "CogView (Ding et al. 2021, arXiv 2105.13290)",
         layout="cogjax.families.cogview.layout:Layout",
-        pipeline="cogjax.pipelines.tokens:TextToImage",
+        pipeline="cogjax.pipelines.tokens:TokensPipeline",
         format_1="cogjax.families.cogview.presets:format_1",
         stages={
             "vq": "cogjax.families.cogview.stage:VQ",
@@ -70,7 +70,7 @@ FAMILIES = {
         "ernie_vilg",
         "ERNIE-ViLG (Zhang et al. 2021, arXiv 2112.15283)",
         layout="cogjax.families.ernie_vilg.layout:TwoWayLayout",
-        pipeline="cogjax.pipelines.tokens:TextToImage",
+        pipeline="cogjax.pipelines.tokens:TokensPipeline",
         format_1="cogjax.families.ernie_vilg.presets:format_1",
         stages={
             "ernie_vilg": "cogjax.families.ernie_vilg.stage:BIDIRECTIONAL",

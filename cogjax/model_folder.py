@@ -10,7 +10,6 @@ compared with its sha256, every weight with its config; nothing is executed.
 
 import dataclasses
 import hashlib
-import json
 import os
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from cogjax.catalogue import families, resolve
-from cogjax.config import load_json, section
+from cogjax.config import load_json, save_json, section
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
-from cogjax.files import FolderKind, partial_folder, write_atomic
+from cogjax.files import FolderKind, partial_folder
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, flatten
 from cogjax.model import Component, Model
@@ -36,7 +35,7 @@ def _files(config: dict[str, Any]) -> list[str] | None:
     """Files that a config.json names; None if it is not of a model or tokenizer."""
     if config.get("format") == FORMAT:
         names = config["components"]
-    elif config.get("format") == 1:
+    elif config.get("format") == 1 and "tokenizer" in config:
         names = {"tokenizer", "transformer", "reconstructor"} & config.keys()
     else:
         return None
@@ -66,6 +65,12 @@ class StoredModel:
     layout: dict[str, Any] | None = None
     sampler: Sampler = Sampler()
     card: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in self.components:
+            # They are names of files, and none of another folder.
+            if not name.isidentifier():
+                raise ValueError(f"{name!r} cannot be the name of a component")
 
 
 def find(source: str | os.PathLike) -> Path:
@@ -128,8 +133,8 @@ def read_config(folder: Path) -> StoredModel:
     if "unfinished" in config:
         raise UserError(f"{folder} is only half written: save or export it again")
     version, family = config.get("format"), config.get("family")
-    known = {1: (*families(),), FORMAT: ("", *families())}
-    if family not in (known[version] if version in tuple(known) else ()):
+    known = (*families(), "") if version == FORMAT else tuple(families())
+    if version not in (1, FORMAT) or family not in known:
         raise UserError(
             f"{path} is format {version!r} of family {family!r}: this version reads "
             f"1 and {FORMAT} of {', '.join(map(repr, families()))}"
@@ -219,9 +224,7 @@ def save(model: Model, folder: Path, dtype: str | None = None) -> Path:
     MODEL.check(folder, overwrite=True)
     with partial_folder(folder) as partial:
         stored = _write_parts(model, partial, dtype)
-        config = dataclasses.asdict(stored)
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        write_atomic(partial / "config.json", text)
+        save_json(dataclasses.asdict(stored), partial / "config.json")
         MODEL.publish(partial, folder, overwrite=True)
     return folder
 
@@ -234,10 +237,10 @@ def _write_parts(model: Model, folder: Path, dtype: str | None) -> StoredModel:
         save_tree(path, {**part.params, **part.state}, dtype)
         config = dataclasses.asdict(part.config)
         components[name] = StoredComponent(part.kind, config, file_sha256(path))
-    text = layout = None
+    text, layout = "", None
     if model.text:
         text = file_sha256(model.text.save(folder / "text.model"))
     if model.layout is not None:
         layout = dataclasses.asdict(model.layout)
-    found = model.family, components, text or "", layout, model.sampler, model.card
+    found = model.family, components, text, layout, model.sampler, model.card
     return StoredModel(FORMAT, *found)

@@ -67,7 +67,7 @@ def compilations():
 
 
 def make_nano_model(image_size=16):
-    """A TextToImage of the nano presets with random weights and 285 text pieces."""
+    """A TokensPipeline of the nano presets with random weights and 285 text pieces."""
     import dataclasses
 
     import jax
@@ -79,7 +79,7 @@ def make_nano_model(image_size=16):
     from cogjax.model import Component, Model
     from cogjax.models.image_lm import ImageLM
     from cogjax.models.vqvae import VQVAE
-    from cogjax.pipelines.tokens import TextToImage
+    from cogjax.pipelines.tokens import TokensPipeline
 
     rng = np.random.default_rng(0)
 
@@ -110,7 +110,7 @@ def make_nano_model(image_size=16):
         "transformer": Component(network, weights(ImageLM(network), ids, ids)),
     }
     card = {"name": "nano", "version": "0"}
-    return TextToImage(Model("cogview", components, layout, text, card=card))
+    return TokensPipeline(Model("cogview", components, layout, text, card=card))
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,10 @@ def check(capsys, here, words, message):
         ([*GENERATE, "--top-k=-5"], "a whole number of 0 or more, got '-5'"),
         ([*GENERATE, "--guidance", "inf"], "a number from 0 to 100, got 'inf'"),
         ([*GENERATE, "--seed=-1"], "argument --seed: expects a whole number from 0"),
-        ([*GENERATE, "--rerank", "2"], "--rerank 2 draws fewer than --num-images 4"),
+        (
+            [*GENERATE, "--rerank", "2"],
+            "rerank is 2: it must be at least num_images, 4",
+        ),
         ([*GENERATE, "--rows", "2"], "--image-prompt IMAGE and --rows N go together"),
         ([*GENERATE, "--image-prompt", "x.png"], "--rows N go together"),
         ([*GENERATE, "--config.optim.lr=1"], "unexpected argument '--config.optim.lr"),

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from cogjax import cli
-from cogjax.bench import PARTS, SIZES, Machine, _cached, _forward_flops, _work, bench
+from cogjax.bench import (
+    PARTS,
+    SIZES,
+    Machine,
+    Setup,
+    _cached,
+    _forward_flops,
+    _work,
+    bench,
+)
 from cogjax.errors import UserError
 from cogjax.models.image_lm import param_shapes
 
@@ -41,15 +50,15 @@ def test_flops_by_hand():
     pairs = 8 * tokens * (tokens + 1) / 2
     dense = REFERENCE.network("dense")
     want = 2 * 2 * (tokens * products + 2 * width * pairs)
-    assert _forward_flops(REFERENCE, dense, 2, tokens) == want
+    assert _forward_flops(dense, 2, tokens) == want
     sparse = REFERENCE.network("sparse")
-    assert _forward_flops(REFERENCE, sparse, 2, tokens) < want
+    assert _forward_flops(sparse, 2, tokens) < want
 
 
 def test_cache_reads_by_hand():
     # Full attention: the image so far with the query.
     dense = NANO.network("dense")
-    assert _cached(NANO, dense, 16) == 2 * 16 * 17 // 2
+    assert _cached(dense, 16) == 2 * 16 * 17 // 2
     # The text of two prompts, or of one, is all that differs.
     apart, shared = (
         _work("decode", NANO, "dense", 2, "float32", one_prompt=one).read
@@ -83,7 +92,7 @@ def test_command_writes_the_figures(tmp_path, capsys):
 
 def test_unknown_part():
     with pytest.raises(UserError, match="unknown part 'dance'"):
-        bench("dance", "nano")
+        bench(Setup("dance", "nano"))
 
 
 def test_forms_of_full_attention_compute_the_same_loss():

@@ -6,8 +6,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ import cogjax
 from cogjax import cli
 from cogjax.commands.generate import slug, write_numbered
 from cogjax.errors import UserError
+from cogjax.pipelines.contracts import Generation
 
 COMMANDS = (
     "",
@@ -42,36 +41,33 @@ COMMANDS = (
 )
 
 
-@dataclass
-class FakeSampler:
-    temperature: float = 0.5
-    top_k: int = 0
-
-
 class FakeModel:
     """Draws one grey level an image and remembers what it was asked for."""
 
     card = {"name": "fake", "version": "1"}
-    parts = SimpleNamespace(
-        sampler=FakeSampler(), decoding=lambda decode: decode or "codes"
-    )
+    grid = 2
 
     def __init__(self):
         self.calls = []
 
-    def generate(self, prompts, num_images, seed, rerank, progress, **settings):
-        self.calls.append((list(prompts), num_images, seed, rerank, settings))
-        progress(0, 1, "drawing")
-        progress(1, 1, "drawing")
-        lead = (len(prompts), num_images)
+    def generate(self, request, progress):
+        self.calls.append(request)
+        progress(0, 1, "generating")
+        progress(1, 1, "generating")
+        lead = (len(request.prompts), request.num_images)
         pixels = np.arange(lead[0] * lead[1], dtype=np.uint8).reshape(*lead, 1, 1, 1)
         pixels = np.broadcast_to(pixels, (*lead, 8, 8, 3))
-        codes = np.arange(4 * lead[0] * lead[1], dtype=np.int32)
-        return SimpleNamespace(
-            pixels=pixels,
-            codes=codes.reshape(*lead, 2, 2),
-            scores=np.full(lead, 0.5, np.float32) if rerank else None,
-        )
+        codes = np.arange(4 * lead[0] * lead[1], dtype=np.int32).reshape(*lead, 2, 2)
+        scores = np.full(lead, 0.5, np.float32) if request.rerank else None
+        return Generation(request.prompts, pixels, codes, scores)
+
+    def settings(self, request):
+        return {"temperature": 0.5, "num_images": request.num_images}
+
+    def encode(self, images):
+        raise NotImplementedError
+
+    decode = encode
 
     def caption(self, images, language, **search):
         self.calls.append(search)
@@ -129,9 +125,9 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
     out = tmp_path / "new" / "pictures"
     words = ["generate", "一只猫的线稿", "--out", str(out), "--num-images", "2"]
     assert cli.main([*words, "a red apple, 3D", "--seed", "7", "--top-k=9"]) == 0
-    assert model.calls == [
-        (["一只猫的线稿", "a red apple, 3D"], 2, 7, 0, {"top_k": 9, "speculate": 0}),
-    ]
+    [request] = model.calls
+    assert request.prompts == ("一只猫的线稿", "a red apple, 3D")
+    assert (request.num_images, request.seed, request.top_k) == (2, 7, 9)
     names = ["一只猫的线稿-1.png", "一只猫的线稿-2.png"]
     names += ["a-red-apple-3d-1.png", "a-red-apple-3d-2.png"]
     assert {p.name for p in out.iterdir()} == {*names, "grid.png", "generation.json"}
@@ -144,8 +140,9 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
     record = json.loads((out / "generation.json").read_text("utf-8"))
     expected = {"name": "emoji", "weights": "float32", "card": model.card}
     assert record["model"] == expected
-    assert record["seed"] == 7 and record["settings"]["top_k"] == 9
-    assert record["settings"]["temperature"] == 0.5  # the model's own
+    assert record["seed"] == 7
+    own = {"temperature": 0.5, "num_images": 2}
+    assert record["settings"] == own | {"image_prompt": None, "rows": None}
     assert record["prompts"] == ["一只猫的线稿", "a red apple, 3D"]
     assert [image["file"] for image in record["images"]] == names
     assert record["images"][3]["prompt"] == "a red apple, 3D"
@@ -153,7 +150,7 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
     assert record["images"][3]["score"] is None
     shown = capsys.readouterr()
     assert "4 pictures, grid.png and generation.json" in shown.out
-    assert "drawing: 1 of 1" in shown.err
+    assert "generating: 1 of 1" in shown.err
 
 
 def test_a_second_run_overwrites_nothing(model, tmp_path):
@@ -173,12 +170,25 @@ def test_generate_reads_prompts_and_continues_a_picture(model, tmp_path, picture
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\ufeffa cat\n\n 房子 \r\n", "utf-8")
     words = ["generate", "--prompts-file", str(prompts), "--out", str(tmp_path / "out")]
-    words += ["--image-prompt", picture, "--rows", "1"]
-    assert cli.main(words) == 0
-    [(asked, *_, settings)] = model.calls
-    assert asked == ["a cat", "房子"]
-    assert settings["rows"] == 1
-    assert settings["image_prompt"].shape == (12, 10, 3)
+    words += ["--image-prompt", picture]
+    assert cli.main([*words, "--rows", "1"]) == 0
+    mask = tmp_path / "mask.png"
+    Image.fromarray(np.uint8([[0, 255], [255, 0]])).resize((9, 9), 0).save(mask)
+    assert cli.main([*words, "--keep", str(mask)]) == 0
+    of_rows, masked = model.calls
+    assert of_rows.prompts == ("a cat", "房子")
+    assert of_rows.image.size == (10, 12)
+    assert of_rows.keep.tolist() == [[True, True], [False, False]]
+    assert masked.keep.tolist() == [[False, True], [True, False]]
+
+
+def test_a_model_that_cannot_says_so(monkeypatch, tmp_path, picture, capsys):
+    monkeypatch.setitem(vars(cogjax), "load", lambda name, **settings: object())
+    for words in (["caption", picture], ["score", picture, "a"], ["ask", picture, "?"]):
+        assert cli.main(words) == 2
+        assert "this model does not read images" in capsys.readouterr().err
+    assert cli.main(["generate", "a", "--out", str(tmp_path / "out")]) == 2
+    assert "this model does not generate images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

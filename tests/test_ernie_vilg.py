@@ -15,7 +15,7 @@ from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import load_tree
 from cogjax.pipelines.reader import Search
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.stages import run as launch
 from cogjax.stages.sections import RunConfig
 
@@ -53,7 +53,7 @@ def model(run):
         transformer.params,
     )
     moved = dataclasses.replace(transformer, params=moved)
-    return TextToImage(trained.with_component("transformer", moved))
+    return TokensPipeline(trained.with_component("transformer", moved))
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def test_the_folder_names_its_family(run):
     assert written["family"] == "ernie_vilg"
     loaded = cogjax.load(run / "export")
     assert loaded.model.family == "ernie_vilg"
-    patterns = loaded.model["transformer"].config.patterns
-    assert {pattern.row_extent for pattern in patterns} == {"own"}
+    kinds = loaded.model["transformer"].config.layer_kinds
+    assert {kind.row_extent for kind in kinds} == {"own"}
 
 
 @functools.cache
@@ -89,9 +89,9 @@ def full_logits(model, texts, codes):
     """[b, n, k] of text to image in one call, without a cache."""
     prompts = model.layout.prompts(texts)
     num_codes = codes.shape[1]
-    after = prompts.following[:, None] + np.arange(num_codes)
+    after = prompts.next_position[:, None] + np.arange(num_codes)
     slots = np.arange(prompts.ids.shape[1])
-    logits, _ = compiled(model._lm)(
+    logits, _ = compiled(model._generator)(
         {"params": model.model["transformer"].params},
         jnp.asarray(np.concatenate([prompts.ids, codes], 1)),
         jnp.asarray(np.concatenate([prompts.positions, after], 1)),
@@ -110,38 +110,39 @@ def test_drawing_follows_the_full_forward(model, drawn):
 
 def test_guidance_follows_the_full_forward(model):
     texts = [model.model.text.encode(PROMPTS[0]), []]
-    codes = model.generate(PROMPTS[0], temperature=0, guidance=3.0).codes.reshape(1, -1)
+    drawn = model.generate(PROMPTS[0], 1, temperature=0, guidance=3.0)
+    codes = drawn.codes.reshape(1, -1)
     with_text, without = full_logits(model, texts, np.repeat(codes, 2, 0))
     guided = without + 3.0 * (with_text - without)
     np.testing.assert_array_equal(guided.argmax(-1)[None], codes)
 
 
-def test_score_drawn_is_the_mean_over_codes(model, drawn):
+def test_image_losses_is_the_mean_over_codes(model, drawn):
     texts = [model.model.text.encode(prompt) for prompt in PROMPTS]
     codes = drawn.codes[:, 1]
     flat = codes.reshape(2, -1)
     logits = full_logits(model, texts, flat).astype(np.float64)
     picked = np.take_along_axis(logits, flat[..., None], -1)[..., 0]
     values = np.log(np.exp(logits).sum(-1)) - picked
-    got = model.score_drawn(codes, PROMPTS)
+    got = model.image_losses(codes, PROMPTS)
     np.testing.assert_allclose(got, values.mean(1), rtol=1e-5)
 
 
 def test_a_reranked_caption_is_the_likeliest_drawn_of_the_beams(model, drawn):
-    reader, codes = model._reader, drawn.codes[:, 0]
-    flat, allowed = codes.reshape(2, -1), reader.allowed("en")
+    codes = drawn.codes[:, 0]
+    flat, ids = codes.reshape(2, -1), model.text_ids("en")
 
     def prompts(which):
         return model.layout.caption_prompts(flat[which])
 
     search = Search(beams=3, rerank=True)
-    pool = reader._write(reader.network, prompts, 2, allowed, search, 8)
+    pool = model._write(model._captioner, prompts, 2, ids, search)
     best = []
     for picture, texts in zip(codes, pool, strict=True):
         texts = [text for text in texts if text]
         assert len(texts) > 1
         same = np.repeat(picture[None], len(texts), 0).reshape(len(texts), -1)
-        losses = reader.drawing_losses(same, texts, 8)
+        losses = model._image_losses(same, texts)
         best.append(model.model.text.decode(texts[losses.argmin()]))
     assert model.caption_codes(codes, "en", search) == best
     # Else the choice would be none.
@@ -161,19 +162,19 @@ def reading_logits(model, codes, tail):
     ids, _ = layout.image_to_text([], codes)
     start = layout.image_len + 1
     ids[start : start + len(tail)] = tail
-    logits, _ = compiled(model._reader.network)(
+    logits, _ = compiled(model._captioner)(
         {"params": model.model["transformer"].params},
         jnp.asarray(ids[None, :-1]),
         jnp.asarray(layout.reading_positions[None, :-1]),
     )
-    low, high = model._reader.id_range
+    low, high = layout.vocab.text_start, layout.vocab.size
     return np.asarray(logits, np.float64)[0, start - 1 :, low:high]
 
 
 def test_captions_follow_the_full_forward(model, drawn):
     image = drawn.pixels[0, 0]
     codes = model.encode(image)[0].reshape(-1)
-    allowed, vocab = model._reader.allowed(None), model.layout.vocab
+    allowed, vocab = np.asarray(model.text_ids(None).allowed), model.layout.vocab
     tokens = []
     for _ in range(model.layout.text_len):
         logits = reading_logits(model, codes, tokens)[len(tokens)]
@@ -197,8 +198,9 @@ def test_score_is_the_mean_over_text_tokens(model, drawn):
 
 def test_image_prompts_and_reranking(model, drawn):
     given = model.encode(drawn.pixels[:1, 0])[0]
+    keep = np.repeat(np.arange(4)[:, None] < 2, 4, axis=1)
     done = model.generate(
-        PROMPTS[1], 1, seed=9, image_prompt=drawn.pixels[0, 0], rows=2, rerank=3
+        PROMPTS[1], 1, seed=9, image=drawn.pixels[0, 0], keep=keep, rerank=3
     )
     np.testing.assert_array_equal(done.codes[0, 0, :2], given[:2])
     scores = model.score_codes(done.codes[0], [PROMPTS[1]])
@@ -212,7 +214,7 @@ def test_save_and_load_draw_the_same(model, drawn, tmp_path):
 
 
 def test_speculation_draws_the_same_greedy_codes(model, drawn):
-    faster = model.generate(PROMPTS, temperature=0, guidance=1, speculate=4)
+    faster = model.generate(PROMPTS, 1, temperature=0, guidance=1, speculate=4)
     np.testing.assert_array_equal(faster.codes[:, 0], drawn.codes[:, 0])
 
 

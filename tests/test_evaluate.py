@@ -74,7 +74,7 @@ def test_shapes_with_a_real_model(folder, tmp_path, capsys, monkeypatch):
     config = json.loads((tmp_path / "copy" / "config.json").read_text())
     config["card"] = {"name": "renamed"}
     (tmp_path / "copy" / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr("cogjax.pipelines.tokens.TextToImage.generate", None)
+    monkeypatch.setattr("cogjax.pipelines.tokens.TokensPipeline.generate", None)
     assert evaluate(tmp_path / "copy", *words[1:]) == 0
     again = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert {**again, "model": None} == {**report, "model": None}

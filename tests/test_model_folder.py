@@ -23,7 +23,7 @@ from cogjax.models.reconstructor import (
     ReconstructorNetworkConfig,
 )
 from cogjax.models.registry import shapes_of
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 SHIPPED = ("emoji", "shapes", "shapes-ernie")
@@ -100,7 +100,7 @@ def test_a_reconstructor_of_another_model_is_refused(nano_model):
     other = dataclasses.replace(own, states_width=16)
     other = Component(other, numbers(shapes_of(other)[0]))
     with pytest.raises(UserError, match="each other: 16 and 32 values of a state"):
-        TextToImage(model.with_component("reconstructor", other))
+        TokensPipeline(model.with_component("reconstructor", other))
 
 
 @pytest.fixture
@@ -126,6 +126,21 @@ def test_files_of_another_model_are_refused(copy, nano_model, name):
     else:
         save_tree(copy / name, other, None)
     with pytest.raises(UserError, match=rf"{name} is not the file that its config"):
+        model_folder.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "size"),
+    [
+        ("transformer", "vocab_size", 0),
+        ("transformer", "mlp_dim", -1),
+        ("tokenizer", "code_dim", 0),
+        ("tokenizer", "res_width", -1),
+    ],
+)
+def test_sizes_that_make_no_network(copy, name, key, size):
+    rewrite(copy, lambda c: c["components"][name]["config"].update({key: size}))
+    with pytest.raises(UserError, match=f"{name}: these sizes make no network"):
         model_folder.load(copy)
 
 
@@ -166,6 +181,10 @@ def drop_layout(config):
             "285 and 284 pieces of text",
         ),
         (lambda c: c.update(family=""), "has a layout, which family '' has not"),
+        (
+            lambda c: c["components"].update({"../x": {"kind": "vqvae", "config": {}}}),
+            "'../x' cannot be the name of a component",
+        ),
         (lambda c: c.update(format=3), "is format 3 .* reads 1 and 2"),
         (lambda c: c.update(family=[]), r"of family \[\]: this version reads 1 and 2"),
     ],

@@ -16,7 +16,7 @@ from cogjax.interop.safetensors import load_tree
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM, param_shapes
 from cogjax.models.image_lm_config import image_to_text
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.stages import run as launch
 from cogjax.stages.sections import RunConfig
 
@@ -176,7 +176,7 @@ def model(run):
         transformer.params,
     )
     moved = dataclasses.replace(transformer, params=moved)
-    return TextToImage(trained.with_component("transformer", moved))
+    return TokensPipeline(trained.with_component("transformer", moved))
 
 
 @pytest.fixture(scope="module")
@@ -194,13 +194,13 @@ def test_questions_of_different_length_share_a_batch(model, pictures, answers):
     assert len({len(model.model.text.encode(question)) for question in QUESTIONS}) > 1
     assert len(set(answers)) > 1
     layout, vocab = model.layout, model.layout.vocab
-    allowed, start = model._reader.allowed(None), vocab.text_start
+    allowed, start = np.asarray(model.text_ids(None).allowed), vocab.text_start
     for picture, question, answer in zip(pictures, QUESTIONS, answers, strict=True):
         assert model.ask([picture], question) == [answer]
         codes = model.encode(picture)[0].reshape(-1)
         asked = [start + i for i in model.model.text.encode(question)]
         sizes = layout.text_len, len(asked) + 1
-        network = ImageLM(image_to_text(model._lm.config, *sizes))
+        network = ImageLM(image_to_text(model._generator.config, *sizes))
         apply, tokens = jax.jit(network.apply), []
         for _ in range(layout.text_len):
             ids = [*codes, *asked, vocab.command("[ROI1]"), *tokens]
@@ -227,7 +227,7 @@ def test_beams_and_temperature_reach_the_search(model, pictures, answers):
     assert again != answers
     assert again == model.ask(pictures, QUESTIONS, temperature=2.0, seed=1)
     beams = model.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
-    other = TextToImage(model.model, batch_size=4)
+    other = TokensPipeline(model.model, batch_size=4)
     assert beams == other.ask(pictures, QUESTIONS, beams=3, length_penalty=0.0)
     assert len(model.caption(pictures, "en", beams=2)) == 3
 

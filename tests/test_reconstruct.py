@@ -15,7 +15,7 @@ from cogjax.evaluate.suites.cache import model_digest
 from cogjax.families.ernie_vilg.stage import END_TO_END
 from cogjax.interop.safetensors import load_tree
 from cogjax.pipelines.tokenize import encode as encode_images
-from cogjax.sampling.tokens.autoregressive import image_keys, prefill
+from cogjax.sampling.tokens.autoregressive import compiled_prefill, image_keys
 from cogjax.sampling.tokens.reconstruct import image_states
 from cogjax.stages import encode
 from cogjax.stages import run as launch
@@ -71,22 +71,12 @@ def test_hidden_is_what_such_a_model_draws_from(model, drawn):
 
 def test_states_are_those_of_the_drawing(model, drawn):
     """One pass over all codes, against one step a code with a cache."""
-    network, params, layout = model._lm, model._lm_params, model.layout
+    network, params, layout = model._generator, model._params, model.layout
     prompts = layout.prompts([model.model.text.encode(text) for text in PROMPTS])
-    ids, padding, places, following = map(jnp.asarray, prompts)
     codes = jnp.asarray(drawn.codes[:, 0].reshape(2, -1))
-    rows = ids, padding, places, following, codes
-    states = jax.jit(image_states, static_argnums=0)(network, params, *rows)
-    state = jax.jit(prefill, static_argnums=0, static_argnames="id_range")(
-        network,
-        params,
-        ids,
-        padding,
-        image_keys(0, 0, 2),
-        codes,
-        id_range=(0, model.num_codes),
-        positions=places,
-        following=following,
+    states = jax.jit(image_states, static_argnums=0)(network, params, prompts, codes)
+    state = compiled_prefill(
+        network, model._code_params, prompts, image_keys(0, 0, 2), codes
     )
     table = np.asarray(model.model["transformer"].params["token_embedding"])[
         : model.num_codes
@@ -99,7 +89,7 @@ def test_states_are_those_of_the_drawing(model, drawn):
         (found,), cache = network.apply(
             {"params": params},
             code[:, None],
-            state.first[:, None] + i,
+            state.first_position[:, None] + i,
             state.visible,
             cache,
             place=i,

@@ -43,11 +43,11 @@ def first_images(name):
 
 
 def speculated(name):
-    return load(name).generate(PROMPTS[name][0], seed=0, speculate=4).codes
+    return load(name).generate(PROMPTS[name][0], 1, seed=0, speculate=4).codes
 
 
 def reranked(name):
-    return load(name).generate(PROMPTS[name][0], seed=0, rerank=3).codes
+    return load(name).generate(PROMPTS[name][0], 1, seed=0, rerank=3).codes
 
 
 # What is kept of a model by the name of each entry: codes, or a list of texts.

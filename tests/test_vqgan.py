@@ -211,7 +211,7 @@ def test_another_decoder_for_a_model(sharper, nano_model):
     codes = nano_model.encode(images)
     np.testing.assert_array_equal(model.encode(images), codes)
     assert (model.decode(codes) != nano_model.decode(codes)).any()
-    drawn = [m.generate("a cat", seed=1).codes for m in (model, nano_model)]
+    drawn = [m.generate("a cat", 1, seed=1).codes for m in (model, nano_model)]
     np.testing.assert_array_equal(*drawn)
 
 

@@ -2,14 +2,11 @@
 
 import argparse
 import math
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 from cogjax.errors import UserError
-
-MAX_PROMPT = 4096
-MAX_PROMPTS = 10_000
+from cogjax.pipelines.checks import MAX_SEED
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -82,21 +79,15 @@ def number(low: float, high: float, open_low: bool = False) -> Callable[[str], f
     return parse
 
 
-SEED = whole(0, 2**32 - 1)
+SEED = whole(0, MAX_SEED)
 
 
-def check_text(text: str, what: str) -> str:
-    """Returns `text` stripped; UserError if it is empty, endless or not Unicode."""
-    stripped = text.strip()
-    if not any(unicodedata.category(c)[0] not in "CZ" for c in stripped):
-        raise UserError(f"{what} is empty: write what the picture shows")
-    if len(stripped) > MAX_PROMPT:
-        raise UserError(f"{what} has {len(stripped)} characters, at most {MAX_PROMPT}")
-    try:
-        stripped.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UserError(f"{what} is not valid UTF-8") from None
-    return stripped
+def load_as(kind: str, source: str, **settings):
+    """`cogjax.load`; UserError unless it is a "Generator", "Reader" or "Codec"."""
+    import cogjax
+    from cogjax.pipelines import contracts
+
+    return contracts.expect(cogjax.load(source, **settings), getattr(contracts, kind))
 
 
 def read_lines(path: str, what: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import fields
 
 from cogjax.commands.arguments import add_command, add_weights, whole
 from cogjax.commands.progress import Progress
@@ -37,21 +38,11 @@ def _bench(args: argparse.Namespace) -> None:
         check_folder_for(args.json)
     if args.compare and args.part.startswith("tokenizer"):
         raise UserError("--compare dense is for the transformer, a tokenizer has none")
-    from cogjax.bench import bench
+    from cogjax.bench import Setup, bench
 
+    setup = Setup(**{field.name: getattr(args, field.name) for field in fields(Setup)})
     with Progress() as progress:
-        report = bench(
-            args.part,
-            args.size,
-            batch=args.batch,
-            attention=args.attention,
-            dtype=args.dtype,
-            weights=args.weights,
-            one_prompt=args.one_prompt,
-            compare=args.compare,
-            runs=args.runs,
-            progress=progress,
-        )
+        report = bench(setup, compare=args.compare, runs=args.runs, progress=progress)
     for name, value in report.items():
         print(
             f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"

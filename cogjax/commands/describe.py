@@ -1,4 +1,4 @@
-"""`cogjax caption`, `ask` and `score`: the model reads pictures."""
+"""`cogjax caption`, `ask` and `score`: the model reads images."""
 
 import argparse
 import json
@@ -7,13 +7,15 @@ import sys
 from cogjax.commands.arguments import (
     SEED,
     add_command,
-    check_text,
+    load_as,
     number,
     read_image,
     whole,
 )
 from cogjax.errors import UserError
 from cogjax.files import check_folder_for, write_atomic
+from cogjax.pipelines import checks
+from cogjax.pipelines.checks import check_text
 
 
 def add_parser(commands) -> None:
@@ -24,7 +26,9 @@ def add_parser(commands) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture file")
     parser.add_argument("--language", choices=("en", "zh"), help="default: the model's")
     _add_search(parser)
-    text = "of the beams' texts the one that the model would likeliest draw this from"
+    text = (
+        "of the beams' texts the one that the model would likeliest generate this from"
+    )
     parser.add_argument("--rerank", action="store_true", help=text)
     _add_model(parser)
 
@@ -46,17 +50,19 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     """How the text is chosen and where it goes."""
     add = parser.add_argument
     text = "search with so many, 1 takes the most probable piece (%(default)s)"
-    add("--beams", type=whole(1, 64), default=1, metavar="N", help=text)
+    add("--beams", type=whole(1, checks.MAX_BEAMS), default=1, metavar="N", help=text)
     text = "of beams: 0 favours short texts, 1 compares means (%(default)s)"
-    add("--length-penalty", type=number(0, 10), default=1.0, metavar="A", help=text)
-    text = "draw pieces instead, with this temperature (off)"
-    add("--temperature", type=number(0, 100), default=0.0, metavar="T", help=text)
-    add("--seed", type=SEED, default=0, metavar="N", help="of drawing (%(default)s)")
+    penalty = number(0, checks.MAX_LENGTH_PENALTY)
+    add("--length-penalty", type=penalty, default=1.0, metavar="A", help=text)
+    text = "sample pieces instead, with this temperature (off)"
+    temperature = number(0, checks.MAX_TEMPERATURE)
+    add("--temperature", type=temperature, default=0.0, metavar="T", help=text)
+    add("--seed", type=SEED, default=0, metavar="N", help="of sampling (%(default)s)")
     add("--json", metavar="FILE", help="also write a JSON file")
 
 
 def _search(args: argparse.Namespace) -> dict:
-    """Settings of `TextToImage.caption` and `ask`."""
+    """Settings of `Reader.caption` and `ask`."""
     names = ("beams", "length_penalty", "temperature", "seed")
     return {name: getattr(args, name) for name in names}
 
@@ -73,9 +79,7 @@ def _caption(args: argparse.Namespace) -> None:
     if args.rerank and args.beams == 1:
         raise UserError("--rerank chooses among beams: give --beams 2 or more, say 8")
     images = [read_image(path) for path in args.images]
-    import cogjax
-
-    model = cogjax.load(args.model)
+    model = load_as("Reader", args.model)
     captions = model.caption(
         images, language=args.language, rerank=args.rerank, **_search(args)
     )
@@ -93,9 +97,7 @@ def _ask(args: argparse.Namespace) -> None:
         check_folder_for(args.json)
     question = check_text(args.question, "the question")
     image = read_image(args.image)
-    import cogjax
-
-    [answer] = cogjax.load(args.model).ask([image], question, **_search(args))
+    [answer] = load_as("Reader", args.model).ask([image], question, **_search(args))
     print(answer)
     if args.json:
         found = {"file": args.image, "question": question, "answer": answer}
@@ -106,7 +108,5 @@ def _ask(args: argparse.Namespace) -> None:
 def _score(args: argparse.Namespace) -> None:
     text = check_text(args.text, "the text")
     image = read_image(args.image)
-    import cogjax
-
-    [score] = cogjax.load(args.model).score([image], [text])
+    [score] = load_as("Reader", args.model).score([image], [text])
     print(f"{float(score):.4f}")

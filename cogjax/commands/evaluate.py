@@ -143,8 +143,11 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     import cogjax
     from cogjax import model_folder
     from cogjax.evaluate.suites.run import run
+    from cogjax.pipelines.contracts import Codec, Generator, Reader, expect
 
     model = cogjax.load(source, weights=args.weights)
+    for kind in (Generator, Reader, Codec):
+        expect(model, kind)
     model.batch_size = args.batch_size
     digest = model_digest(model_folder.find(source)) if args.out else None
     identity = {"model_digest": digest} if digest else {}

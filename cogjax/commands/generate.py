@@ -1,20 +1,21 @@
-"""`cogjax generate`: pictures, a grid and one JSON record from prompts.
+"""`cogjax generate`: images, a grid and one JSON record from prompts.
 
-Nothing is overwritten: pictures take the next free number behind the words of their
+Nothing is overwritten: images take the next free number behind the words of their
 prompt, and a second run in the same folder writes `grid-2.png` and `generation-2.json`.
 """
 
 import argparse
+import dataclasses
 import json
 import unicodedata
-from dataclasses import asdict
 from pathlib import Path
 
 from cogjax.commands import arguments
-from cogjax.commands.arguments import SEED, add_command, check_text, number, whole
+from cogjax.commands.arguments import SEED, add_command, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 from cogjax.files import check_folder, write_new
+from cogjax.pipelines import checks
 
 _SETTINGS = (
     "num_images",
@@ -30,7 +31,8 @@ _SETTINGS = (
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
 _DECODE = "pictures from codes, or from hidden states if the model was trained to"
-_RERANK = "draw N candidates, keep the --num-images that the model captions best"
+_RERANK = "generate N, keep the --num-images that the model captions best"
+_KEEP = "instead of --rows: a picture whose white parts are kept"
 
 
 def add_parser(commands) -> None:
@@ -44,7 +46,8 @@ def add_parser(commands) -> None:
     add("--out", required=True, metavar="DIR", help="folder for the pictures")
     add("--model", default="emoji", help="shipped name or folder (%(default)s)")
     arguments.add_weights(parser)
-    add("--num-images", type=whole(1, 1000), default=4, metavar="N", help="default: 4")
+    images, text = whole(1, checks.MAX_IMAGES), "of each prompt (%(default)s)"
+    add("--num-images", type=images, default=checks.NUM_IMAGES, metavar="N", help=text)
     add("--seed", type=SEED, default=0, metavar="N", help="same seed, same pictures")
     _add_sampling(parser)
     group = parser.add_argument_group("continuing a picture")
@@ -53,75 +56,87 @@ def add_parser(commands) -> None:
     add(
         "--rows", type=whole(1), metavar="N", help="rows of codes to keep, from the top"
     )
+    add("--keep", metavar="MASK", help=_KEEP)
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling (defaults: the model's own)")
     add = sampling.add_argument
-    add("--temperature", type=number(0, 100), metavar="T", help="0: likeliest code")
-    add("--top-k", type=whole(0), metavar="K", help="0 keeps all codes")
-    add("--top-p", type=number(0, 1, open_low=True), metavar="P", help="1 keeps all")
-    add("--guidance", type=number(0, 100), metavar="W", help="above 1 heeds the text")
+    temperature, guidance = checks.MAX_TEMPERATURE, checks.MAX_GUIDANCE
+    top_k, top_p = whole(0), number(0, 1, open_low=True)
+    add("--temperature", type=number(0, temperature), metavar="T", help="0: likeliest")
+    add("--top-k", type=top_k, metavar="K", help="0 keeps all codes")
+    add("--top-p", type=top_p, metavar="P", help="1 keeps all")
+    add("--guidance", type=number(0, guidance), metavar="W", help="above 1 heeds text")
     add("--speculate", type=whole(0), default=0, metavar="N", help=_SPECULATE)
     add("--decode", choices=("codes", "hidden"), help=_DECODE)
-    add("--rerank", type=whole(0, 1000), default=0, metavar="N", help=_RERANK)
+    rerank = whole(0, checks.MAX_IMAGES)
+    add("--rerank", type=rerank, default=0, metavar="N", help=_RERANK)
 
 
 def _generate(args: argparse.Namespace) -> None:
-    prompts = _prompts(args)
-    if bool(args.image_prompt) != bool(args.rows):
-        raise UserError("--image-prompt IMAGE and --rows N go together: give both")
-    if 0 < args.rerank < args.num_images:
-        raise UserError(
-            f"--rerank {args.rerank} draws fewer than --num-images {args.num_images}"
-        )
+    request = _request(args)
     out = check_folder(args.out)
-    settings = _given(args)
-    if args.image_prompt:
-        # Read before JAX is imported, so that a bad file is named at once.
-        settings["image_prompt"] = arguments.read_image(args.image_prompt)
-        settings["rows"] = args.rows
-    import cogjax
-
-    model = cogjax.load(args.model, weights=args.weights)
+    # Read before JAX is imported, so that a bad file is named at once.
+    image, mask = (
+        path and arguments.read_image(path) for path in (args.image_prompt, args.keep)
+    )
+    model = arguments.load_as("Generator", args.model, weights=args.weights)
+    if image is not None:
+        keep = _keep(args.rows, mask, model)
+        request = dataclasses.replace(request, image=image, keep=keep)
     with Progress() as progress:
-        result = model.generate(prompts, progress=progress, **settings)
-    _write(out, prompts, result, _record(args, model))
+        result = model.generate(request, progress=progress)
+    _write(out, request.prompts, result, _record(args, request, model))
 
 
-def _given(args: argparse.Namespace) -> dict[str, float]:
-    """What the command line sets; the model's own defaults fill the rest."""
-    return {k: getattr(args, k) for k in _SETTINGS if getattr(args, k) is not None}
+def _request(args: argparse.Namespace):
+    """The checked request, but for the image to start from."""
+    from cogjax.pipelines.request import Request
 
-
-def _prompts(args: argparse.Namespace) -> list[str]:
+    if bool(args.image_prompt) != (bool(args.rows) + bool(args.keep) == 1):
+        raise UserError(
+            "--image-prompt IMAGE and --rows N go together, or --keep MASK: give both"
+        )
     prompts = list(args.prompts)
     if args.prompts_file:
         prompts += arguments.read_lines(args.prompts_file, "prompts file")
     if not prompts:
         raise UserError('there is no prompt: cogjax generate "a red apple" --out DIR')
-    if len(prompts) > arguments.MAX_PROMPTS:
-        raise UserError(f"{len(prompts)} prompts, at most {arguments.MAX_PROMPTS}")
-    return [check_text(text, f"prompt {i}") for i, text in enumerate(prompts, 1)]
+    return Request(prompts, **{name: getattr(args, name) for name in _SETTINGS})
 
 
-def _record(args: argparse.Namespace, model) -> dict:
-    """What the JSON file says besides the pictures; settings as they took effect."""
+def _keep(rows: int | None, mask, model):
+    """Codes to keep, bool [grid, grid]: of some rows, or where a mask is white."""
+    import numpy as np
+
+    from cogjax.data.images import as_square
+    from cogjax.pipelines.contracts import Codec, expect
+
+    grid = expect(model, Codec).grid
+    if mask is not None:
+        return as_square(mask, grid).mean(-1) > 127
+    if rows > grid:
+        raise UserError(f"rows is {rows}, expected 1 to {grid}")
+    return np.repeat(np.arange(grid)[:, None] < rows, grid, axis=1)
+
+
+def _record(args: argparse.Namespace, request, model) -> dict:
+    """What the JSON file says besides the images; settings as they took effect."""
     from cogjax import __version__
 
-    settings = asdict(model.model.sampler) | _given(args)
-    settings |= {"image_prompt": args.image_prompt, "rows": args.rows}
-    settings["decode"] = model.decoding(args.decode)
+    settings = {"image_prompt": args.image_prompt, "rows": args.rows}
+    settings |= {"keep": args.keep} if args.keep else {}
     return {
         "cogjax": __version__,
         "model": {"name": args.model, "weights": args.weights, "card": model.card},
-        "seed": settings.pop("seed"),
-        "settings": settings,
+        "seed": request.seed,
+        "settings": model.settings(request) | settings,
     }
 
 
-def _write(out: Path, prompts: list[str], result, record: dict) -> None:
-    """Writes the pictures, the grid, and last the record that names them."""
+def _write(out: Path, prompts: tuple[str, ...], result, record: dict) -> None:
+    """Writes the images, the grid, and last the record that names them."""
     import numpy as np
 
     from cogjax.data.contact_sheet import grid
@@ -130,8 +145,9 @@ def _write(out: Path, prompts: list[str], result, record: dict) -> None:
     num_images = record["settings"]["num_images"]
     images = []
     for prompt, index in np.ndindex(*result.pixels.shape[:2]):
-        picture = encode_png(result.pixels[prompt, index])
-        path = write_numbered(out, slug(prompts[prompt]), ".png", picture, first=1)
+        image = encode_png(result.pixels[prompt, index])
+        path = write_numbered(out, slug(prompts[prompt]), ".png", image, first=1)
+        codes = None if result.codes is None else result.codes[prompt, index].tolist()
         score = None if result.scores is None else float(result.scores[prompt, index])
         images.append(
             {
@@ -139,7 +155,7 @@ def _write(out: Path, prompts: list[str], result, record: dict) -> None:
                 "prompt": prompts[prompt],
                 "index": index,
                 "score": score,
-                "codes": result.codes[prompt, index].tolist(),
+                "codes": codes,
             }
         )
     flat = result.pixels.reshape(-1, *result.pixels.shape[2:])

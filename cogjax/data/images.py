@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -91,18 +91,38 @@ def to_square(image: Image.Image, size: int) -> np.ndarray:
 
 def as_square(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
     """As `to_square`, also for pixels uint8 [y, x, 3]."""
-    if not isinstance(image, Image.Image):
-        image = Image.fromarray(np.asarray(image))
-    return to_square(image, size)
+    return to_square(as_image(image), size)
+
+
+def as_image(image: Image.Image | np.ndarray) -> Image.Image:
+    """An image or pixels uint8 [y, x], [y, x, 3] or [y, x, 4] -> the image.
+
+    UserError for anything else.
+    """
+    if isinstance(image, Image.Image):
+        return image
+    pixels = np.asarray(image)
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if pixels.dtype != np.uint8 or not is_image or not pixels.size:
+        raise UserError(
+            f"an image is {type(image).__name__} {pixels.dtype} {list(pixels.shape)}, "
+            "expected a PIL image or pixels uint8 [y, x, 3]"
+        )
+    return Image.fromarray(pixels)
 
 
 def stack_squares(
     images: Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray, size: int
 ) -> np.ndarray:
-    """One or more pictures -> uint8 [n, size, size, 3]; UserError for none."""
-    if isinstance(images, Image.Image):
+    """One or more images -> uint8 [n, size, size, 3]; UserError for none."""
+    if isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4:
         images = [images]
-    if not len(images):
+    if isinstance(images, str) or not isinstance(images, Iterable):
+        raise UserError(
+            f"images is {images!r}, expected PIL images or pixels uint8 [n, y, x, 3]"
+        )
+    images = list(images)
+    if not images:
         raise UserError("there is no image: give at least one")
     return np.stack([as_square(image, size) for image in images])
 

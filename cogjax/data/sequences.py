@@ -9,14 +9,14 @@ import numpy as np
 class Prompts(NamedTuple):
     """Sequences to be continued, int32; padding is on the left.
 
-    ids, positions: [b, t]. num_padding: [b]. following: [b], the position of the first
-    token that comes next.
+    ids, positions: [b, t]. num_padding: [b]. next_position: [b], that of the token that
+    comes next. Positions that are None are counted from each prompt's first token.
     """
 
     ids: np.ndarray
     num_padding: np.ndarray
-    positions: np.ndarray
-    following: np.ndarray
+    positions: np.ndarray | None = None
+    next_position: np.ndarray | None = None
 
 
 def left_pad(

@@ -110,17 +110,19 @@ class ImageLM(nn.Module):
         if key is not None and cfg.dropout > 0:
             embed_key, stack_key = jax.random.split(key)
             x = nn.Dropout(cfg.dropout, deterministic=False)(x, rng=embed_key)
-            layer_keys = jax.random.split(stack_key, cfg.depth)
+            layer_keys = jax.random.split(stack_key, cfg.depth)  # [l]
         block = Block(cfg, cfg.mlp_dim, cfg.sequence, parent=None)
         stack = Stack(
             block, cfg.depth, cfg.remat, cfg.unroll, cfg.layer_kinds, name="blocks"
         )
         layers = LayerInput(None, layer_keys, training.pivots, training.scales)
         if cache is not None:
+            # Caches differ in shape by kind: a list, and no scan.
             layers = [LayerInput(layer) for layer in cache]
         x, cache = stack(x, layers, visible, place)
         x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
         x = constrain(x, "batch", None, None)
+        # `scoring` gives the head a part of the table: the ids that compete.
         table = self.get_variable("params", "head", table)
         if parts:
             return [_part(x[:, at], table, ids) for at, ids in parts], cache
@@ -135,11 +137,11 @@ class ImageLM(nn.Module):
             return _look_up(text, positions, None)
         rows = self._table("row_embedding", cfg.grid)
         columns = self._table("column_embedding", cfg.grid)
-        code = jnp.clip(positions - count, 0, cfg.grid**2 - 1)
+        code = jnp.clip(positions - count, 0, cfg.grid**2 - 1)  # place in the image
         image = _look_up(rows, code // cfg.grid, None)
         image += _look_up(columns, code % cfg.grid, None)
         own = _look_up(text, jnp.minimum(positions, count - 1), None)
-        return jnp.where((positions < count)[..., None], own, image)
+        return jnp.where((positions < count)[..., None], own, image)  # [..., d]
 
     def _table(self, name: str, size: int) -> Array | matmul.Packed:
         table = self.get_variable("params", name)
@@ -177,7 +179,7 @@ def unscale_blocks(params: Any, scales: Array) -> Any:
     """
 
     def unscale(path, leaf):
-        factor = 1 / scales[:, branch_of(path[0].key)]
+        factor = 1 / scales[:, branch_of(path[0].key)]  # [l]
         return scale_gradient(leaf, factor.reshape(-1, *(1,) * (leaf.ndim - 1)))
 
     layers = jax.tree_util.tree_map_with_path(unscale, params["blocks"]["layers"])
@@ -190,7 +192,9 @@ def finite_branches(grads: Any) -> Array:
 
     def all_finite(branch):
         parts = [part for name, part in layers.items() if branch_of(name) == branch]
-        leaves = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(parts)]
+        leaves = [
+            leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(parts)
+        ]  # [l, ...]
         return jnp.all(jnp.stack([jnp.isfinite(x).all(1) for x in leaves]), axis=0)
 
     return jnp.stack([all_finite(0), all_finite(1)], axis=1)

@@ -28,7 +28,7 @@ def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
         for name in params
         if name.endswith("_embedding")
     }
-    stacked = params["blocks"]["layers"]
+    stacked = params["blocks"]["layers"]  # leaves [l, ...]
     depth = len(jax.tree.leaves(stacked)[0])
     layers = [
         {name: _packed(name, part, i, weights) for name, part in stacked.items()}
@@ -44,7 +44,7 @@ def _packed(name: str, part: Any, layer: int, weights: matmul.WeightFormat) -> A
         return part
     inputs, _ = MATRIX_AXES[name]
     kernel = part["kernel"]
-    flat = kernel.reshape(math.prod(kernel.shape[: len(inputs)]), -1)
+    flat = kernel.reshape(math.prod(kernel.shape[: len(inputs)]), -1)  # [in, out]
     return {**part, "kernel": matmul.pack(flat.T, weights)}
 
 
@@ -62,6 +62,7 @@ def make_cache(
     a call. Where an image is what follows the prefix, a layer keeps what its kind sees.
     """
     dtype, grid = jnp.dtype(config.dtype), config.sequence.segments[-1].grid
+    # Text sees all of itself before it, an image what a layer's kind needs of it.
     if grid is None:
         plans = (text_plan(num_tokens, window),) * config.depth
     else:

@@ -66,8 +66,12 @@ def network_of(config: Any) -> nn.Module:
 def shapes_of(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Nested shapes of (parameters, state), without computing any.
 
-    Raises ValueError for a config whose parts do not go together.
+    Raises ValueError for a config whose sizes make no network.
     """
     row = networks()[kind_of(config)]
     state = resolve(row.state)(config) if row.state else {}
-    return resolve(row.params)(config), state
+    try:
+        return resolve(row.params)(config), state
+    except (TypeError, ZeroDivisionError) as error:
+        # What JAX says of sizes of 0 and below.
+        raise ValueError("these sizes make no network") from error

@@ -71,7 +71,7 @@ class Block(nn.Module):
             keys = jax.random.split(layer.dropout_key, 3)
         attn_scale, mlp_scale = (None,) * 2 if layer.scales is None else layer.scales
         x = constrain(x, *RESIDUAL)
-        h = self._norm("pre_attn_norm")(_enter(x, attn_scale))
+        h = self._norm("pre_attn_norm")(_enter(x, attn_scale))  # [b, t, d]
         h = constrain(h, "batch", None, None)
         h, cache = self._attend(h, layer, visible, place)
         h = self._drop(constrain(h, *RESIDUAL), keys[0])

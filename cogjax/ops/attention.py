@@ -30,7 +30,7 @@ def attention(
     Returns:
       [b, t, n, h] in the dtype of `query`.
     """
-    scores = jnp.einsum("btnh,bsnh->bnts", scale_query(query, alpha), key)
+    scores = jnp.einsum("btnh,bsnh->bnts", scale_query(query, alpha), key)  # [b,n,t,s]
     scores = hide(scores, mask[:, None])
     probs = relaxed_softmax(scores, alpha)
     return jnp.einsum("bnts,bsnh->btnh", probs, value)
@@ -86,13 +86,13 @@ def _causal_forward(query, key, value, alpha, chunk):
     for at, seen, visible in _parts(query.shape[2], chunk):
         scores = _scores(query[:, :, at], key[:, :, seen], alpha)
         scores = hide(scores, visible)
-        peak = jnp.max(scores, axis=-1, keepdims=True)
+        peak = jnp.max(scores, axis=-1, keepdims=True)  # [b, n, chunk, 1]
         weights = jnp.exp((scores - peak) * alpha)
         total = jnp.sum(weights, axis=-1, keepdims=True)
         weights = weights.astype(value.dtype)
         part = jnp.einsum("bnts,bnsh->bnth", weights, value[:, :, seen])
         out.append((part / total).astype(query.dtype))
-        norms.append(peak + jnp.log(total) / alpha)
+        norms.append(peak + jnp.log(total) / alpha)  # log of the sum of exp(score)
     out, norms = (jnp.concatenate(x, axis=2) for x in (out, norms))
     return out, (query, key, value, out, norms)
 
@@ -100,7 +100,7 @@ def _causal_forward(query, key, value, alpha, chunk):
 def _causal_backward(alpha, chunk, kept, grad):
     query, key, value, out, norms = kept
     wide, scale = norms.dtype, query.shape[-1] ** -0.5
-    inner = jnp.sum(grad.astype(wide) * out, axis=-1, keepdims=True)
+    inner = jnp.sum(grad.astype(wide) * out, axis=-1, keepdims=True)  # [b, n, t, 1]
     by_query = []
     by_key, by_value = jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide)
     for at, seen, visible in _parts(query.shape[2], chunk):

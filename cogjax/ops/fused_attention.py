@@ -174,5 +174,5 @@ def _splash(query, key, value, mask, block: int, interpret: bool) -> Array:
     length = query.shape[1]
     around = ((0, 0), (0, mask.shape[0] - length), (0, 0), (0, 0))
     arrays = (scale_query(query, 1.0), key, value)
-    arrays = (jnp.pad(x, around).swapaxes(1, 2) for x in arrays)
+    arrays = (jnp.pad(x, around).swapaxes(1, 2) for x in arrays)  # [b, n, padded, h]
     return jax.vmap(kernel)(*arrays).swapaxes(1, 2)[:, :length]

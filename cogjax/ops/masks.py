@@ -70,7 +70,7 @@ def image_mask(kind: LayerKind, grid: Grid, *, causal: bool = True) -> np.ndarra
     elif kind.row_extent == "own":
         near = down == 0
     else:
-        near = np.abs(query - key) <= cols
+        near = np.abs(query - key) <= cols  # the row, and what is above its rest
     return near & (key <= query) if causal else near
 
 
@@ -98,6 +98,7 @@ def sparse_kinds(
     The other layers are rows. DALL-E's rule and ERNIE-ViLG's; ru-dalle's differs where
     the last layer is a column layer (depth 2, 6, 10, ...), which it leaves one.
     """
+    # DALL-E counts from 1: columns are 2, 6, 10, ...
     names = ["column" if i % 4 == 1 else "row" for i in range(depth)]
     names[-1:] = ["conv"] * min(depth, 1)
     return tuple(LayerKind(name, kernel, row_extent=row_extent) for name in names)

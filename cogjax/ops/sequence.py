@@ -53,6 +53,7 @@ class Segment:
         """bool [t, t] of the segment among itself."""
         if self.grid is not None:
             mask = image_mask(kind, self.grid, causal=self.causal)
+            # Of a cut image: causal, so that no position misses what it saw.
             return mask[: self.length, : self.length]
         shape = (self.length, self.length)
         return np.tri(*shape, dtype=bool) if self.causal else np.ones(shape, bool)
@@ -99,9 +100,9 @@ class Sequence:
         is no question. One of the two may be 0.
         """
         rows, cols = grid
-        segments = [Segment(rows * cols, "all", grid=grid)]
+        segments = [Segment(rows * cols, "all", grid=grid)]  # sees no text
         for _ in range(count):
-            sees = (0,)
+            sees = (0,)  # the image, and no other text
             if question:
                 segments.append(Segment(question, "all", sees))
                 sees += (len(segments) - 1,)
@@ -165,12 +166,12 @@ class Sequence:
         It is for tests and for counting, no constant of a large program.
         """
         mask = np.zeros((self.length, self.length), bool)
-        own = [
+        own = [  # positions of each segment
             slice(start, start + segment.length)
             for start, segment in zip(self.starts, self.segments, strict=True)
         ]
         for at, segment in zip(own, self.segments, strict=True):
-            mask[at, at] = segment.mask(kind)
+            mask[at, at] = segment.mask(kind)  # the only place where layers differ
             for seen in segment.sees:
                 mask[at, own[seen]] = True
         return mask

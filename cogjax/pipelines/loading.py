@@ -16,8 +16,9 @@ def load(
 
     weights: how the transformer's are kept in memory, "float32", "bfloat16" or "int8".
 
-    Compiled programs are kept on disk (`compilation_cache.py`). Returns the pipeline of
-    the model's family.
+    Compiled programs are kept on disk (`compilation_cache.py`). Returns the family's
+    pipeline: a `Generator`, `Reader` or `Codec` of `contracts.py`, or several of these,
+    as a `TokensPipeline` is.
 
     Raises UserError for an unknown name and for a missing, damaged or unfitting file.
     """

@@ -1,34 +1,57 @@
-"""A model reads: captions, answers and scores of pictures, given by their codes."""
+"""A model reads: captions, answers and scores of images, which are codes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
+from cogjax.data.images import stack_squares
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.model import Model
 from cogjax.models.image_lm import ImageLM
-from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
+from cogjax.models.image_lm_config import image_to_text
 from cogjax.models.inference import scoring
-from cogjax.pipelines.tokenize import chunks
-from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
-from cogjax.sampling.tokens.compiled import compiled_beams, go_on, start
-from cogjax.sampling.tokens.rerank import caption_losses, image_losses
+from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.checks import (
+    MAX_BEAMS,
+    MAX_LENGTH_PENALTY,
+    MAX_SEED,
+    MAX_TEMPERATURE,
+    check_number,
+    check_text,
+    check_whole,
+)
+from cogjax.pipelines.tokenize import padded_batches
+from cogjax.pipelines.tokens_model import TokensModel
+from cogjax.sampling.tokens.autoregressive import (
+    OutputIds,
+    Sampler,
+    compiled_advance,
+    compiled_prefill,
+    image_keys,
+)
+from cogjax.sampling.tokens.beam import compiled_beam_search
+from cogjax.sampling.tokens.rerank import (
+    compiled_caption_losses,
+    compiled_image_losses,
+)
+
+Images = Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray
 
 
 @dataclass(frozen=True)
 class Search:
-    """How a text is chosen.
+    """How a text is chosen. UserError for a value out of range.
 
     temperature: 0 takes the most probable piece at every step, otherwise pieces are
-    drawn, by `seed`. beams: above 1 the best text that so many beams find, by
+    sampled, by `seed`. beams: above 1 the best text that so many beams find, by
     log-probability / length ** length_penalty (`tokens/beam.py`). rerank: of the
-    `beams` best texts the one for which the picture's codes are likeliest as a drawing
-    of it; of captions only.
+    `beams` best texts the one for which the image's codes are likeliest; of captions
+    only.
     """
 
     temperature: float = 0.0
@@ -38,198 +61,242 @@ class Search:
     rerank: bool = False
 
     def __post_init__(self):
-        for name, least in (("temperature", 0), ("beams", 1), ("length_penalty", 0)):
-            value = getattr(self, name)
-            if not (value >= least and np.isfinite(value)):
-                raise UserError(f"{name} is {value}, expected {least} or more")
+        check_number("temperature", self.temperature, 0, MAX_TEMPERATURE)
+        check_whole("seed", self.seed, 0, MAX_SEED)
+        check_whole("beams", self.beams, 1, MAX_BEAMS)
+        check_number("length_penalty", self.length_penalty, 0, MAX_LENGTH_PENALTY)
         if self.beams > 1 and self.temperature:
-            raise UserError("beams above 1 draw nothing: leave temperature at 0")
+            raise UserError("beams above 1 sample nothing: leave temperature at 0")
         if self.rerank and self.beams == 1:
             raise UserError("rerank chooses among beams: set beams to 2 or more, say 8")
 
 
-class Reader:
-    """The weights that draw, with the masks that read (`models/image_lm.py`).
+class TokensReader(TokensModel):
+    """The weights that generate, with the masks that read (`models/image_lm.py`)."""
 
-    Codes are int [n, image_len]; batch_size: most rows in one call of the network.
-    """
-
-    def __init__(self, model: Model, params: Any, network: ImageLMConfig):
-        """params: trained, or those of `for_inference`; network: that which draws."""
-        self.text, self.layout = model.text, model.layout
-        self.params = params
-        self.drawer = ImageLM(network)
-        self.network = ImageLM(image_to_text(network))
-        # A family whose question has no place answers none.
-        self.answerer = None
+    def __init__(
+        self, model: Model, batch_size: int = 16, weights: WeightFormat = "float32"
+    ):
+        """As of `TokensModel`."""
+        super().__init__(model, batch_size, weights)
+        network, vocab = self._generator.config, self.layout.vocab
+        self._captioner = ImageLM(image_to_text(network))
+        # A layout whose questions have no place answers none.
+        self._answerer = None
         if hasattr(self.layout, "question_prompts"):
-            question = self.layout.num_text
-            self.answerer = ImageLM(image_to_text(network, question=question))
+            self._answerer = ImageLM(
+                image_to_text(network, question=self.layout.num_text)
+            )
+        self._text_params = scoring(self._params, (vocab.text_start, vocab.size))
 
     @property
-    def id_range(self) -> tuple[int, int]:
-        """Ids that a text may hold: pieces and commands."""
-        return self.layout.vocab.text_start, self.layout.vocab.size
+    def answers_questions(self) -> bool:
+        """Whether questions have a place in its sequences; learning is another."""
+        return self._answerer is not None
 
-    def pieces(self, text: str) -> list[int]:
-        """Ids of a text; UserError for an empty one."""
-        ids = self.text.encode(text) if text.strip() else []
-        if not ids:
-            raise UserError("a prompt is empty: say what to draw")
-        return ids
-
-    def captions(
-        self, codes: np.ndarray, language: str | None, search: Search, batch_size: int
+    def caption(
+        self,
+        images: Images,
+        language: str | None = None,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        beams: int = 1,
+        length_penalty: float = 1.0,
+        rerank: bool = False,
     ) -> list[str]:
-        """What each picture shows; language "en" or "zh" restricts the pieces."""
+        """Describes images; language "en" or "zh" restricts the pieces, None does not.
+
+        The text is chosen as `Search` says: the most probable piece at every step,
+        sampled with a temperature, the best that some beams find, or, with `rerank`,
+        that of the beams' texts from which the model would likeliest generate the
+        image.
+        """
+        search = Search(temperature, seed, beams, length_penalty, rerank)
+        codes = self.encode(stack_squares(images, self.image_size))
+        return self.caption_codes(codes, language, search)
+
+    def caption_codes(
+        self, codes: np.ndarray, language: str | None, search: Search
+    ) -> list[str]:
+        """As `caption`, for code grids int [n, grid, grid]."""
+        flat = self._flat(codes)
 
         def prompts(which: np.ndarray) -> Prompts:
-            return self.layout.caption_prompts(codes[which])
+            return self.layout.caption_prompts(flat[which])
 
-        allowed = self.allowed(language)
-        found = self._write(
-            self.network, prompts, len(codes), allowed, search, batch_size
-        )
+        ids = self.text_ids(language)
+        found = self._write(self._captioner, prompts, len(flat), ids, search)
         if search.rerank:
-            found = self._likeliest_drawn(codes, found, batch_size)
-        return [self.text.decode(texts[0]) for texts in found]
+            found = self._likeliest_image(flat, found)
+        return [self.model.text.decode(texts[0]) for texts in found]
 
-    def answers(
+    def ask(
         self,
-        codes: np.ndarray,
-        questions: Sequence[str],
-        search: Search,
-        batch_size: int,
+        images: Images,
+        questions: str | Sequence[str],
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        beams: int = 1,
+        length_penalty: float = 1.0,
     ) -> list[str]:
-        """An answer to question i about picture i.
+        """Answers question i about image i, or one question about each image.
 
-        UserError for an empty or too long question, for a family without them, and for
-        a search that reranks.
+        For models that were trained with questions (docs/questions.md); the text is
+        chosen as in `caption`. UserError for an empty or too long question, and for a
+        model without them.
         """
+        search = Search(temperature, seed, beams, length_penalty)
+        codes = self.encode(stack_squares(images, self.image_size))
+        return self.ask_codes(codes, questions, search)
+
+    def ask_codes(
+        self, codes: np.ndarray, questions: str | Sequence[str], search: Search
+    ) -> list[str]:
+        """As `ask`, for code grids int [n, grid, grid]; a search does not rerank."""
+        flat = self._flat(codes)
         if search.rerank:
-            raise UserError("rerank is for captions: nothing is drawn from an answer")
-        if self.answerer is None:
+            raise UserError("rerank is for captions: an answer generates no image")
+        if self._answerer is None:
             raise UserError(
-                "this model answers no questions: train an ernie_vilg one with them "
+                "this model answers no questions: one trained with questions is needed "
                 "(docs/questions.md)"
             )
-        if len(codes) != len(questions):
-            raise UserError(f"{len(codes)} images but {len(questions)} questions")
+        questions = self.one_for_each(flat, questions, "questions")
         pieces = [self._question(question) for question in questions]
 
         def prompts(which: np.ndarray) -> Prompts:
-            asked = [pieces[i] for i in which]
-            return self.layout.question_prompts(asked, codes[which])
+            return self.layout.question_prompts([pieces[i] for i in which], flat[which])
 
-        allowed = self.allowed(None)
-        found = self._write(
-            self.answerer, prompts, len(codes), allowed, search, batch_size
-        )
-        return [self.text.decode(texts[0]) for texts in found]
+        ids = self.text_ids(None)
+        found = self._write(self._answerer, prompts, len(flat), ids, search)
+        return [self.model.text.decode(texts[0]) for texts in found]
 
-    def losses(
-        self, codes: np.ndarray, texts: Sequence[str], batch_size: int
+    def score(self, images: Images, texts: str | Sequence[str]) -> np.ndarray:
+        """Caption loss of text i given image i: float32 [n], nats a text token.
+
+        One text is scored for each image. Lower is better (CogView section 3.4).
+        UserError for an empty text.
+        """
+        codes = self.encode(stack_squares(images, self.image_size))
+        return self.score_codes(codes, texts)
+
+    def score_codes(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
+        """As `score`, for code grids int [n, grid, grid]."""
+        flat = self._flat(codes)
+        texts = self.one_for_each(flat, texts)
+        return self._caption_losses(flat, [self.pieces(text) for text in texts])
+
+    def image_losses(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
+        """Loss of code grids [n, grid, grid] as images of text i: float32 [n].
+
+        In nats a code, lower is better: the other direction of `score_codes`.
+        """
+        flat = self._flat(codes)
+        texts = self.one_for_each(flat, texts)
+        return self._image_losses(flat, [self.pieces(text) for text in texts])
+
+    def text_ids(self, language: str | None) -> OutputIds:
+        """Ids of a text: pieces in the language, and [SEP], its end."""
+        vocab = self.layout.vocab
+        end = vocab.command("[SEP]")
+        allowed = np.zeros(vocab.size - vocab.text_start, bool)
+        allowed[: vocab.num_text] = self.model.text.pieces_in(language)
+        allowed[end - vocab.text_start] = True
+        return OutputIds(jnp.asarray(allowed), vocab.text_start, end)
+
+    def _flat(self, codes: np.ndarray) -> np.ndarray:
+        """Checked grids int [n, grid, grid] -> [n, image_len]."""
+        codes = self.check_codes(codes)
+        return codes.reshape(len(codes), -1)
+
+    def _caption_losses(
+        self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
     ) -> np.ndarray:
-        """Caption loss of text i given picture i: float32 [n], nats a text token."""
-        pieces = [self.pieces(text) for text in texts]
+        """Loss of text i given codes [n, image_len]: float32 [n], nats a text token."""
+        vocab = self.layout.vocab
         sequences = [
             self.layout.image_to_text(text, row)
             for text, row in zip(pieces, codes, strict=True)
         ]
         ids = np.stack([ids for ids, _ in sequences])
         weights = np.stack([weights for _, weights in sequences])
-        # The end of the caption is not a text token: it says nothing of the picture.
-        weights[ids == self.layout.vocab.command("[SEP]")] = 0
-        positions = self.layout.reading_positions
+        # The end of the caption is not a text token: it says nothing of the image.
+        weights[ids == vocab.command("[SEP]")] = 0
+        network, positions = self._captioner, self.layout.reading_positions
+        first_id = vocab.text_start
         losses = [
-            np.asarray(
-                _score(
-                    self.network, self.params, i, w, positions, id_range=self.id_range
-                )
+            compiled_caption_losses(
+                network, self._text_params, *rows, positions, first_id=first_id
             )
-            for i, w in zip(
-                chunks(ids, batch_size), chunks(weights, batch_size), strict=True
-            )
+            for rows in zip(*self._in_batches(ids, weights), strict=True)
         ]
         return np.concatenate(losses)[: len(codes)]
 
-    def drawing_losses(
-        self, codes: np.ndarray, texts: Sequence[Sequence[int]], batch_size: int
+    def _image_losses(
+        self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
     ) -> np.ndarray:
-        """Loss of picture i as a drawing of text i: float32 [n], nats a code."""
-        prompts = self.layout.prompts(texts)
-        params = scoring(self.params, (0, self.layout.vocab.num_codes))
-        parts = [chunks(np.asarray(rows), batch_size) for rows in (*prompts, codes)]
+        """Loss of codes [n, image_len] given text i: float32 [n], nats a code."""
+        rows = self._in_batches(*self.layout.prompts(pieces), codes)
         losses = [
-            np.asarray(_drawn(self.drawer, params, *part))
-            for part in zip(*parts, strict=True)
+            compiled_image_losses(
+                self._generator, self._code_params, Prompts(*prompts), batch
+            )
+            for *prompts, batch in zip(*rows, strict=True)
         ]
         return np.concatenate(losses)[: len(codes)]
 
-    def allowed(self, language: str | None) -> np.ndarray:
-        """bool [text pieces + commands]: text in the language, and [SEP]."""
-        vocab = self.layout.vocab
-        allowed = np.zeros(vocab.size - vocab.text_start, bool)
-        allowed[: vocab.num_text] = self.text.pieces_in(language)
-        allowed[vocab.command("[SEP]") - vocab.text_start] = True
-        return allowed
+    def _in_batches(self, *arrays: np.ndarray) -> list:
+        return [padded_batches(np.asarray(rows), self.batch_size) for rows in arrays]
 
     def _write(
         self,
         network: ImageLM,
         prompts: Callable[[np.ndarray], Prompts],
         count: int,
-        allowed: np.ndarray,
+        ids: OutputIds,
         search: Search,
-        batch_size: int,
     ) -> list[list[list[int]]]:
         """Pieces of texts after prompts, of each of `count` rows the best text first.
 
         prompts: of some rows, int [k].
         """
-        tokens, size = [], max(1, batch_size // search.beams)
-        settings = {
-            "allowed": jnp.asarray(allowed),
-            "id_range": self.id_range,
-            "stop": self.layout.vocab.command("[SEP]"),
-        }
-        for which in chunks(np.arange(count), size):
+        tokens, size = [], max(1, self.batch_size // search.beams)
+        for which in padded_batches(np.arange(count), size):
             rows = len(which) * search.beams
-            forced = np.full((rows, self.layout.text_len), -1, np.int32)
             keys = image_keys(search.seed, len(tokens), rows)
-            state = start(
-                network,
-                self.params,
-                prompts(which),
-                keys,
-                forced,
-                id_range=self.id_range,
-            )
-            if search.beams > 1:
-                drawn, _ = compiled_beams(
-                    network,
-                    self.params,
-                    state,
-                    beams=search.beams,
-                    length_penalty=np.float32(search.length_penalty),
-                    wanted=search.beams if search.rerank else 1,
-                    **settings,
-                )
-                drawn = np.asarray(drawn)
-            else:
-                sampler = Sampler(search.temperature).numbers()
-                until = forced.shape[1]
-                _, drawn = go_on(
-                    network, self.params, state, until, sampler=sampler, **settings
-                )
-                drawn = np.asarray(drawn)[:, None]
-            tokens.extend(drawn)
+            tokens.extend(self._texts(network, prompts(which), keys, ids, search))
         return [[self._pieces_of(text) for text in row] for row in tokens[:count]]
 
-    def _likeliest_drawn(
-        self, codes: np.ndarray, found: list[list[list[int]]], batch_size: int
+    def _texts(
+        self, network: ImageLM, prompts: Prompts, keys: Any, ids, search: Search
+    ) -> np.ndarray:
+        """Ids int [k, wanted, text_len] of the best texts after k prompts."""
+        length = self.layout.text_len
+        forced = np.full((len(keys), length), -1, np.int32)
+        start = network, self._text_params
+        state = compiled_prefill(*start, prompts, keys, forced)
+        if search.beams == 1:
+            sampler = Sampler(search.temperature).numbers()
+            _, tokens = compiled_advance(
+                *start, state, length, ids=ids, sampler=sampler
+            )
+            return np.asarray(tokens)[:, None]
+        tokens, _ = compiled_beam_search(
+            *start,
+            state,
+            ids=ids,
+            beams=search.beams,
+            length_penalty=np.float32(search.length_penalty),
+            wanted=search.beams if search.rerank else 1,
+        )
+        return np.asarray(tokens)
+
+    def _likeliest_image(
+        self, codes: np.ndarray, found: list[list[list[int]]]
     ) -> list[list[list[int]]]:
-        """The texts of each picture, first those that it is likeliest a drawing of.
+        """The texts of each image, first those for which its codes are likeliest.
 
         Places of the search that no text has taken are empty, and come last.
         """
@@ -240,16 +307,13 @@ class Reader:
         if pairs:
             texts = [found[i][j] for i, j in pairs]
             rows = codes[[i for i, _ in pairs]]
-            losses[tuple(zip(*pairs, strict=True))] = self.drawing_losses(
-                rows, texts, batch_size
-            )
+            losses[tuple(zip(*pairs, strict=True))] = self._image_losses(rows, texts)
         order = losses.argsort(1, kind="stable")
         return [[row[j] for j in best] for row, best in zip(found, order, strict=True)]
 
     def _question(self, text: str) -> list[int]:
-        if not text.strip():
-            raise UserError("a question is empty: ask something")
-        pieces, most = self.text.encode(text), self.layout.text_len
+        pieces = self.model.text.encode(check_text(text, "a question"))
+        most = self.layout.text_len
         if len(pieces) > most:
             raise UserError(
                 f"a question has {len(pieces)} pieces, the model reads {most}: ask "
@@ -258,12 +322,8 @@ class Reader:
         return pieces
 
     def _pieces_of(self, tokens: np.ndarray) -> list[int]:
-        """Of the ids int [m] of a text, up to its end."""
+        """The ids int [m] of a text up to its end, counted from 0."""
         vocab = self.layout.vocab
         ends = np.flatnonzero(tokens >= vocab.command_start)
         tokens = tokens[: ends[0]] if len(ends) else tokens
         return [int(i) - vocab.text_start for i in tokens]
-
-
-_drawn = jax.jit(image_losses, static_argnums=0)
-_score = jax.jit(caption_losses, static_argnums=0, static_argnames="id_range")

@@ -1,4 +1,4 @@
-"""Pictures to codes and back, batch by batch; or back from what predicts the codes."""
+"""Images to codes and back, batch by batch; or back from what predicts the codes."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cogjax.data.sequences import Prompts
 from cogjax.model import Component
 from cogjax.models.image_lm import ImageLM
-from cogjax.sampling.tokens import reconstruct as sampling
+from cogjax.sampling.tokens.reconstruct import compiled_reconstruct
 
 
 def encode(
@@ -60,11 +60,13 @@ def reconstruct(
     """
     decoder = reconstructor.network
     rows = (*prompts, np.reshape(codes, (len(codes), -1)))
-    batches = zip(*(chunks(row, batch_size) for row in rows), strict=True)
-    weights = jax.device_put(reconstructor.params)
+    batches = zip(*(padded_batches(row, batch_size) for row in rows), strict=True)
+    weights = decoder, jax.device_put(reconstructor.params)
     done = [
-        np.asarray(_reconstruct(network, decoder, params, weights, *batch))
-        for batch in batches
+        np.asarray(
+            compiled_reconstruct(network, params, *weights, Prompts(*batch), last)
+        )
+        for *batch, last in batches
     ]
     return np.concatenate(done)[: len(codes)]
 
@@ -73,8 +75,8 @@ def _batched(function, tokenizer: Component, rows, batch_size) -> np.ndarray:
     network = tokenizer.network
     weights = jax.device_put((tokenizer.params, tokenizer.state["codebook"]))
     done = [
-        np.asarray(function(network, *weights, chunk))
-        for chunk in chunks(rows, batch_size)
+        np.asarray(function(network, *weights, batch))
+        for batch in padded_batches(rows, batch_size)
     ]
     return np.concatenate(done)[: len(rows)]
 
@@ -93,16 +95,13 @@ def _decode(model, params, codebook, codes):
     return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
 
 
-_reconstruct = jax.jit(sampling.reconstruct, static_argnums=(0, 1))
-
-
-def chunks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+def padded_batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Cuts rows into equal batches; a last short one is filled with its first row.
 
     Fewer rows than `size` stay one batch of their own size: one compiled shape a call.
     """
     size = min(size, len(rows))
     for start in range(0, len(rows), size):
-        chunk = rows[start : start + size]
-        missing = size - len(chunk)
-        yield np.concatenate([chunk, np.repeat(chunk[:1], missing, 0)])
+        batch = rows[start : start + size]
+        missing = size - len(batch)
+        yield np.concatenate([batch, np.repeat(batch[:1], missing, 0)])

@@ -15,9 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.models.image_lm import ImageLM, param_shapes
-from cogjax.models.inference import for_inference
+from cogjax.models.inference import for_inference, scoring
 from cogjax.ops.cache import Cache
 from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh, make_mesh
 from cogjax.plan.chips import parse_topology
@@ -26,7 +27,13 @@ from cogjax.plan.hlo import traffic
 from cogjax.plan.topology import Pod, can_compile, compile_or_size, tpus
 from cogjax.plan.training import local_bytes
 from cogjax.plan.workload import Workload
-from cogjax.sampling.tokens.autoregressive import Decoding, advance, image_keys, prefill
+from cogjax.sampling.tokens.autoregressive import (
+    DecodeState,
+    OutputIds,
+    advance,
+    image_keys,
+    prefill,
+)
 from cogjax.sampling.tokens.sharding import packed_shardings, state_shardings
 
 WEIGHTS = "bfloat16"
@@ -74,23 +81,22 @@ class _Drawing:
     work: Workload
     images: int
     params: Any
-    state: Decoding
+    state: DecodeState
 
     @property
     def rows(self) -> int:
         """Sequences, two an image with guidance."""
         return len(self.state.logits)
 
-    def draw(self, params: Any, state: Decoding, until: Any) -> Decoding:
-        """What is compiled: the real loop up to `until` tokens."""
+    def draw(self, params: Any, state: DecodeState, stop_at: Any) -> DecodeState:
+        """What is compiled: the real loop up to `stop_at` tokens."""
         codes = self.work.planned.num_codes
         return advance(
             self.model,
-            params,
+            scoring(params, (0, codes)),
             state,
-            until,
-            allowed=jnp.ones(codes, bool),
-            id_range=(0, codes),
+            stop_at,
+            ids=OutputIds(jnp.ones(codes, bool)),
             sampler=self.work.sampler.numbers(),
         )
 
@@ -144,13 +150,12 @@ def _drawing(work: Workload, images: int) -> _Drawing:
     shapes = param_shapes(network)
     keys = jax.eval_shape(lambda: image_keys(0, 0, images))
     prompt = jax.ShapeDtypeStruct((images + guided, work.planned.prompt_len), jnp.int32)
+    prompts = Prompts(prompt, jax.ShapeDtypeStruct(prompt.shape[:1], jnp.int32))
+    ids = 0, work.planned.num_codes
     state = jax.eval_shape(
-        functools.partial(
-            prefill, model, id_range=(0, work.planned.num_codes), guided=guided
-        ),
-        shapes,
-        prompt,
-        jax.ShapeDtypeStruct(prompt.shape[:1], jnp.int32),
+        functools.partial(prefill, model, guided=guided),
+        jax.eval_shape(lambda x: scoring(x, ids), shapes),
+        prompts,
         keys,
         jax.ShapeDtypeStruct((images, work.planned.image_len), jnp.int32),
     )
@@ -158,7 +163,7 @@ def _drawing(work: Workload, images: int) -> _Drawing:
     return _Drawing(model, work, images, jax.eval_shape(pack, shapes), state)
 
 
-def _placed(drawing: _Drawing, mesh) -> tuple[Any, Decoding]:
+def _placed(drawing: _Drawing, mesh) -> tuple[Any, DecodeState]:
     """Shardings of the weights and of the state."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if drawing.images % ways:
@@ -172,7 +177,7 @@ def _placed(drawing: _Drawing, mesh) -> tuple[Any, Decoding]:
 def _compile(drawing: _Drawing, pod: Pod, guess) -> SamplingReport:
     """The report of the compiled loop; of what the compiler said if it does not fit."""
     placed, start = _placed(drawing, pod.mesh), time.monotonic()
-    until = jax.ShapeDtypeStruct((), jnp.int32)
+    stop_at = jax.ShapeDtypeStruct((), jnp.int32)
     run = jax.jit(
         drawing.draw,
         in_shardings=(*placed, None),
@@ -180,11 +185,11 @@ def _compile(drawing: _Drawing, pod: Pod, guess) -> SamplingReport:
         donate_argnums=1,
     )
     with jax.set_mesh(pod.mesh):
-        traced = run.trace(drawing.params, drawing.state, until)
+        traced = run.trace(drawing.params, drawing.state, stop_at)
         compiled = compile_or_size(traced.lower(lowering_platforms=("tpu",)))
         if isinstance(compiled, float):
             return replace(guess, fits=False, hbm_bytes=compiled)
-        flops = count_flops(drawing.draw, drawing.params, drawing.state, until)
+        flops = count_flops(drawing.draw, drawing.params, drawing.state, stop_at)
     tokens = drawing.work.planned.image_len
     # What is done once is shared by the tokens of an image.
     total = traffic(compiled.as_text(), unknown=tokens)

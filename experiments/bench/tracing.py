@@ -25,31 +25,32 @@ def sample(depth: int):
     import jax
     import jax.numpy as jnp
 
-    from cogjax.models.image_lm import ImageLM, ImageLMConfig, param_shapes
-    from cogjax.sampling.tokens.autoregressive import Sampler, image_keys, sample_tokens
+    from cogjax.data.sequences import Prompts
+    from cogjax.models.image_lm import ImageLM, param_shapes
+    from cogjax.models.image_lm_config import ImageLMConfig
+    from cogjax.models.inference import scoring
+    from cogjax.sampling.tokens import autoregressive as sampling
 
     config = ImageLMConfig(
         width=32, depth=depth, heads=2, vocab_size=64, mlp_dim=64, max_positions=32
     )
-    sampler = Sampler()
+    sampler = sampling.Sampler()
     # Older checkouts compile the sampler in.
     if hasattr(sampler, "numbers"):
         sampler = sampler.numbers()
 
     def draw(params, prompt, keys):
-        return sample_tokens(
+        return sampling.sample_tokens(
             ImageLM(config),
-            params,
-            prompt,
-            jnp.zeros(len(prompt), jnp.int32),
+            scoring(params, (0, 32)),
+            Prompts(prompt, jnp.zeros(len(prompt), jnp.int32)),
             keys,
-            forced=jnp.full((len(keys), 16), -1, jnp.int32),
-            allowed=jnp.ones(32, bool),
-            id_range=(0, 32),
+            jnp.full((len(keys), 16), -1, jnp.int32),
+            ids=sampling.OutputIds(jnp.ones(32, bool)),
             sampler=sampler,
         )
 
-    keys = jax.eval_shape(lambda: image_keys(0, 0, 2))
+    keys = jax.eval_shape(lambda: sampling.image_keys(0, 0, 2))
     prompt = jax.ShapeDtypeStruct((2, 4), jnp.int32)
     return jax.jit(draw), (param_shapes(config), prompt, keys)
 

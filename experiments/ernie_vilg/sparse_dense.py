@@ -33,15 +33,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax import config as configs
+from cogjax.data.sequences import Prompts
 from cogjax.data.vocab import Vocab
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.files import write_atomic
 from cogjax.models.image_lm import ImageLM
-from cogjax.models.inference import for_inference
+from cogjax.models.inference import for_inference, scoring
 from cogjax.plan import training as planning
 from cogjax.sampling.tokens.autoregressive import (
+    OutputIds,
     Sampler,
     advance,
     compiler_options,
@@ -124,17 +126,18 @@ def draw(form: str, **sizes: Any) -> tuple[Callable, int]:
 
     A code costs as much wherever it is: the caches are there from the start.
     """
-    model, ids = ImageLM(network(form, **sizes)), (0, LAYOUT.vocab.num_codes)
+    model, num_codes = ImageLM(network(form, **sizes)), LAYOUT.vocab.num_codes
     task = TwoWayTask(model.config, LAYOUT.vocab)
     params = for_inference(jax.jit(task.init)(jax.random.key(0))[0])
+    params = scoring(params, (0, num_codes))
     prompt = batch(IMAGES)["to_image"][:, : LAYOUT.num_text]
     forced = jnp.full((IMAGES, LAYOUT.image_len), -1)
-    start = jax.jit(functools.partial(prefill, model, id_range=ids))
-    keys, zeros = image_keys(0, 0, IMAGES), jnp.zeros(IMAGES, jnp.int32)
-    state = start(params, prompt, zeros, keys, forced)
-    settings = {"allowed": jnp.ones(ids[1], bool), "id_range": ids}
-    go = functools.partial(advance, model, sampler=Sampler().numbers(), **settings)
-    jitted = jax.jit(go, compiler_options=compiler_options())
+    prompts = Prompts(prompt, jnp.zeros(IMAGES, jnp.int32))
+    start = jax.jit(functools.partial(prefill, model))
+    state = start(params, prompts, image_keys(0, 0, IMAGES), forced)
+    ids, sampler = OutputIds(jnp.ones(num_codes, bool)), Sampler().numbers()
+    step = functools.partial(advance, model, ids=ids, sampler=sampler)
+    jitted = jax.jit(step, compiler_options=compiler_options())
     compiled = jitted.lower(params, state, jnp.int32(DRAWN)).compile()
     run = functools.partial(compiled, params, state, jnp.int32(DRAWN))
     return run, compiled.memory_analysis().temp_size_in_bytes

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cogjax.pipelines.tokens import Generation
+from cogjax.pipelines.contracts import Generation
 from cogjax.worlds.shapes.captions import read
 from cogjax.worlds.shapes.dataset import draw_scene_for
 from cogjax.worlds.shapes.scenes import Scene, render

@@ -137,7 +137,7 @@ def test_fine_tuning_starts_from_the_given_weights(tuned, nano_folder):
     start, end = (load_tree(p / "transformer.safetensors") for p in (nano_folder, out))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, start)
     # The exported folder is a whole model, and the run drew with it and evaluated.
-    assert cogjax.load(out).generate("a red apple").pixels.shape[-1] == 3
+    assert cogjax.load(out).generate("a red apple", 1).pixels.shape[-1] == 3
     assert any("eval/loss" in row for row in metrics(tuned))
     assert list((tuned / "samples").iterdir())
 

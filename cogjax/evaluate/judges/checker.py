@@ -18,7 +18,7 @@ from cogjax.models.scene_net import SceneNet
 from cogjax.worlds.shapes.scenes import COLOURS, LATTICE, RADII, SHAPES, Item, Scene
 
 SIDE = 4 * LATTICE  # pixels
-WEIGHTS = Path(__file__).parents[1] / "assets" / "oracle" / "checker.safetensors"
+WEIGHTS = Path(__file__).parents[2] / "assets" / "oracle" / "checker.safetensors"
 # Logits of a cell: whether a shape is centred there, and which.
 _PARTS = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "size": tuple(RADII)}
 NUM_LOGITS = 1 + sum(len(names) for names in _PARTS.values())

@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
+from cogjax.data.contact_sheet import grid
 from cogjax.data.records import Example, decode_image, open_split, read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.neighbours import concept_ranks, embed
 from cogjax.evaluate.judges.style import StyleJudge, train_judge
 from cogjax.evaluate.metrics import psnr_ssim as pictures
 from cogjax.evaluate.metrics.intervals import wilson
-from cogjax.pipelines.tokens import TextToImage
+from cogjax.pipelines.tokens import TokensPipeline
 
 Progress = Callable[[int, int, str], None]
 LANGUAGES = ("en", "zh")
@@ -49,23 +51,23 @@ class Gallery:
 
 
 def evaluate_emoji(
-    model: TextToImage,
+    model: TokensPipeline,
     data: str,
     *,
     n: int = 200,
     best_of: int = 8,
     seed: int = 0,
     gallery: str | None = None,
-    sheet: str | None = None,
     progress: Progress | None = None,
-) -> dict:
-    """All figures of a model as one JSON-able dict.
+) -> tuple[dict, Image.Image]:
+    """All figures of a model as one JSON-able dict, and a sheet of images.
+
+    The sheet has a row a prompt: real, best of N, and the first three generated.
 
     Args:
       data: the emoji set that the model was trained on. n: most prompts of a split.
       gallery: emoji set whose concepts compete for the nearest picture, of which
         `data` may be a part; None takes `data`.
-      sheet: PNG to write, a row a prompt: real, best of N, and the first three drawn.
 
     Raises:
       UserError: `data` is not an emoji set.
@@ -98,9 +100,7 @@ def evaluate_emoji(
     for name, examples in splits.items():
         picked = _pick(examples, n, rng)
         report[f"captions_{name}"] = _captions(model, picked, splits, seed, progress)
-    if sheet:
-        _write_sheet(sheet, rows[:12] + rows[-6:])
-    return report
+    return report, _sheet(rows[:12] + rows[-6:])
 
 
 @dataclass(frozen=True)
@@ -247,8 +247,5 @@ def _share(hits) -> float:
     return round(float(np.mean(hits)), 4) if len(hits) else math.nan
 
 
-def _write_sheet(path: str, rows: Sequence[np.ndarray]) -> None:
-    from cogjax.data.contact_sheet import grid
-
-    images = np.concatenate(rows)
-    grid(images, 3 * len(rows[0])).save(path)
+def _sheet(rows: Sequence[np.ndarray]) -> Image.Image:
+    return grid(np.concatenate(rows), 3 * len(rows[0]))

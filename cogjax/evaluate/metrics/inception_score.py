@@ -7,7 +7,7 @@
 | dmgan | of 1008 classes, without bias; DALL-E's figures | 10 in order |
 | guided | as dmgan; guided-diffusion | of 5000 in order, the last may be short |
 | torch-fidelity | as dmgan | 10, shuffled with seed 2020 |
-| cogview | with bias, torchvision's 1000 classes | 1 |
+| torchvision | of its 1000 classes, with bias; CogView's figures | 1 |
 
 CogView argues against the score: DM-GAN had the best one and the worst human rating.
 """
@@ -42,7 +42,7 @@ VARIANTS = {
     "dmgan": Variant(bias=False, splits=10),
     "guided": Variant(bias=False, split_size=5000),
     "torch-fidelity": Variant(bias=False, splits=10, shuffle_seed=2020),
-    "cogview": Variant(bias=True, splits=1, official=TORCHVISION),
+    "torchvision": Variant(bias=True, splits=1, official=TORCHVISION),
 }
 
 

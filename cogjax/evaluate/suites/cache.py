@@ -2,7 +2,7 @@
 
 settings.json         all that the figures depend on; another model or setting is
                       refused here, so that two never mix
-kept/*.safetensors    what the network has drawn and scored, by what it was asked
+kept/*.safetensors    what the network has generated and scored, by what it was asked
 report.json, report.html
 """
 
@@ -21,8 +21,8 @@ from cogjax.errors import UserError
 from cogjax.files import check_folder, write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.model_folder import file_sha256, find_file, read_config
+from cogjax.pipelines.contracts import Generation
 from cogjax.pipelines.reader import Search
-from cogjax.pipelines.tokens import Generation
 
 SETTINGS = "settings.json"
 
@@ -77,10 +77,10 @@ def check_free(out: str | os.PathLike) -> None:
         )
 
 
-class Kept:
-    """A model that looks up what it has drawn and scored before.
+class CachedModel:
+    """A model that looks up what it has generated and scored before.
 
-    As `TextToImage` for `generate`, what reads or scores codes, `encode` and `decode`.
+    As `TokensPipeline` for `generate`, what reads or scores codes, and for the codec.
     Files are named by a digest of what was asked for. The folder must be of one model
     and one format of its weights: `open_folder` sees to that. folder: None keeps
     nothing.
@@ -103,24 +103,23 @@ class Kept:
         return self.model.batch_size
 
     def generate(
-        self, prompts: Sequence[str], num_images: int = 1, seed: int = 0, **settings
+        self, prompts: Sequence[str], num_images: int, seed: int, **settings
     ) -> Generation:
-        """As `TextToImage.generate`, for settings that are numbers or None."""
+        """As `TokensPipeline.generate`, for settings that are numbers or None."""
         prompts = tuple(prompts)
 
-        def draw() -> np.ndarray:
-            drawn = self.model.generate(prompts, num_images, seed, **settings)
-            return drawn.codes
+        def generate() -> np.ndarray:
+            return self.model.generate(prompts, num_images, seed, **settings).codes
 
         asked = ["codes", prompts, num_images, seed, settings]
-        codes = self._look_up(asked, b"", draw, (len(prompts), num_images))
+        codes = self._look_up(asked, b"", generate, (len(prompts), num_images))
         pixels = self.decode(codes.reshape(-1, *codes.shape[2:]))
         return Generation(
-            prompts, pixels.reshape(*codes.shape[:2], *pixels.shape[1:]), codes, None
+            prompts, pixels.reshape(*codes.shape[:2], *pixels.shape[1:]), codes
         )
 
     def score_codes(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-        """As `TextToImage.score_codes`."""
+        """As `TokensPipeline.score_codes`."""
         data = np.ascontiguousarray(codes, np.int32).tobytes()
 
         def score() -> np.ndarray:
@@ -129,12 +128,12 @@ class Kept:
         asked = ["losses", *np.shape(codes), *texts]
         return self._look_up(asked, data, score, (len(texts),))
 
-    def score_drawn(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-        """As `TextToImage.score_drawn`."""
+    def image_losses(self, codes: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """As `TokensPipeline.image_losses`."""
         data = np.ascontiguousarray(codes, np.int32).tobytes()
 
         def score() -> np.ndarray:
-            return self.model.score_drawn(codes, texts)
+            return self.model.image_losses(codes, texts)
 
         asked = ["drawn", *np.shape(codes), *texts]
         return self._look_up(asked, data, score, (len(texts),))
@@ -142,7 +141,7 @@ class Kept:
     def caption_codes(
         self, codes: np.ndarray, language: str | None, search: Search
     ) -> list[str]:
-        """As `TextToImage.caption_codes`."""
+        """As `TokensPipeline.caption_codes`."""
         return self._texts(
             ["captions", *np.shape(codes), language, asdict(search)],
             codes,
@@ -152,7 +151,7 @@ class Kept:
     def ask_codes(
         self, codes: np.ndarray, questions: Sequence[str], search: Search
     ) -> list[str]:
-        """As `TextToImage.ask_codes`."""
+        """As `TokensPipeline.ask_codes`."""
         return self._texts(
             ["answers", *np.shape(codes), *questions, asdict(search)],
             codes,

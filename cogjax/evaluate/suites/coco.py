@@ -22,14 +22,14 @@ from cogjax.evaluate.metrics.inception_score import inception_score
 from cogjax.evaluate.metrics.result import Figure, Source
 from cogjax.evaluate.report.coco import coco_page
 from cogjax.evaluate.report.html import Markup
-from cogjax.evaluate.suites.cache import Kept
-from cogjax.evaluate.suites.run import Progress, draw
+from cogjax.evaluate.suites.cache import CachedModel
+from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
 from cogjax.worlds.coco import Captioned
 
 _BATCH = 64
 # Pictures that the ten splits of DM-GAN's Inception Score need.
 LEAST_FOR_SCORE = 10
-# `TextToImage.score_codes` leaves out the end token's term.
+# `TokensPipeline.score_codes` leaves out the end token's term.
 _VARIANT = "without_end"
 
 
@@ -106,20 +106,20 @@ class CocoSuite:
         }
 
     def run(
-        self, model: Kept, progress: Progress
+        self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
         """As `runner.Suite`."""
         texts = [captioned.caption for captioned in self.captions]
-        codes, losses = draw(
+        codes = generate_codes(
             model,
             texts,
             max(self.best_of, 1),
             self.seed,
-            score=True,
             progress=progress,
             guidance=self.guidance,
             temperature=self.temperature,
         )
+        losses = caption_losses(model, texts, codes, progress=progress)
         rows, best = np.arange(len(codes)), losses.argmin(1)
         codes, losses = codes[rows, best], losses[rows, best]
         real = self._real_losses(model, texts, progress)

@@ -2,17 +2,19 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cogjax.data.images import encode_png
 from cogjax.data.records import read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges import emoji
 from cogjax.evaluate.report.html import Markup, image, note, section, share, table
-from cogjax.evaluate.suites.cache import Kept
+from cogjax.evaluate.suites.cache import CachedModel
 from cogjax.evaluate.suites.run import Progress
 from cogjax.files import write_atomic
 
@@ -41,22 +43,19 @@ class EmojiSuite:
         return {"n": self.n, "best_of": self.best_of, "seed": self.seed, **digests}
 
     def run(
-        self, model: Kept, progress: Progress
+        self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """As `runner.Suite`; the sheet of pictures is drawn in any case."""
-        with tempfile.TemporaryDirectory() as folder:
-            sheet = Path(folder) / "sheet.png"
-            figures = emoji.evaluate_emoji(
-                model,
-                self.data,
-                n=self.n,
-                best_of=self.best_of,
-                seed=self.seed,
-                gallery=self.gallery,
-                sheet=str(sheet),
-                progress=progress,
-            )
-            png = sheet.read_bytes()
+        """As `runner.Suite`; the sheet of images is made in any case."""
+        figures, sheet = emoji.evaluate_emoji(
+            model,
+            self.data,
+            n=self.n,
+            best_of=self.best_of,
+            seed=self.seed,
+            gallery=self.gallery,
+            progress=progress,
+        )
+        png = encode_png(np.asarray(sheet))
         if self.sheet:
             write_atomic(self.sheet, png)
         return figures, _page(figures, png)

@@ -22,8 +22,8 @@ from cogjax.evaluate.judges.reading import Asked, answer_figures, caption_figure
 from cogjax.evaluate.judges.round_trip import DRAWN, caption_choice, text_round_trip
 from cogjax.evaluate.report.html import Markup
 from cogjax.evaluate.report.reading import reading_page
-from cogjax.evaluate.suites.cache import Kept
-from cogjax.evaluate.suites.run import Progress, draw
+from cogjax.evaluate.suites.cache import CachedModel
+from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
 from cogjax.evaluate.suites.shapes import LEAST_SIDE, judge_codes
 from cogjax.pipelines.reader import Search
 from cogjax.worlds.shapes import dataset as shapes
@@ -82,7 +82,7 @@ class ReadingSuite:
         return asdict(self) | {"data": None, "data_digest": digest}
 
     def run(
-        self, model: Kept, progress: Progress
+        self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
         """As `runner.Suite`."""
         report, shown = {}, []
@@ -113,7 +113,9 @@ class ReadingSuite:
         counts = read_manifest(self.data).counts
         return [split for split in SPLITS if counts.get(split)]
 
-    def _read(self, model: Kept, split: str, count: int | None = None) -> _Pictures:
+    def _read(
+        self, model: CachedModel, split: str, count: int | None = None
+    ) -> _Pictures:
         source = open_split(self.data, split)
         count = min(count or self.n, len(source))
         items = [source[i * len(source) // count] for i in range(count)]
@@ -125,18 +127,18 @@ class ReadingSuite:
 
     def _text_trip(self, work: "_Work") -> dict:
         prompts = make_prompts(self.trips, self.seed)
-        codes, losses = draw(
+        captions, progress = [prompt.caption for prompt in prompts], work.progress
+        label = "generating for round trips"
+        codes = generate_codes(
             work.model,
-            [prompt.caption for prompt in prompts],
+            captions,
             self.best_of,
             self.seed,
-            score=True,
-            label="drawing for round trips",
-            progress=work.progress,
+            label=label,
+            progress=progress,
         )
-        judged = judge_codes(
-            work.model, prompts, codes, "judging drawings", work.progress
-        )
+        losses = caption_losses(work.model, captions, codes, progress=progress)
+        judged = judge_codes(work.model, prompts, codes, "judging drawings", progress)
         return text_round_trip(judged, codes, losses, work.captions)
 
 
@@ -144,14 +146,14 @@ class ReadingSuite:
 class _Work:
     """A model that reads in parts, which are kept."""
 
-    model: Kept
+    model: CachedModel
     progress: Progress
     title: str
 
     def captions(
         self, codes: np.ndarray, language: str, search: Search, label: str
     ) -> list[str]:
-        """As `Kept.caption_codes`; language "" is the model's own."""
+        """As `CachedModel.caption_codes`; language "" is the model's own."""
 
         def work(which: np.ndarray) -> list[str]:
             return self.model.caption_codes(codes[which], language or None, search)
@@ -161,7 +163,7 @@ class _Work:
     def answers(
         self, codes: np.ndarray, questions: Sequence[str], label: str
     ) -> list[str]:
-        """As `Kept.ask_codes`, greedily."""
+        """As `CachedModel.ask_codes`, greedily."""
 
         def work(which: np.ndarray) -> list[str]:
             asked = [questions[i] for i in which]
@@ -169,9 +171,9 @@ class _Work:
 
         return self._in_parts(work, len(codes), label)
 
-    def losses(self, codes, texts, label: str, drawn: bool) -> np.ndarray:
-        """As `Kept.score_drawn` or `score_codes`."""
-        score = self.model.score_drawn if drawn else self.model.score_codes
+    def losses(self, codes, texts, label: str, of_image: bool) -> np.ndarray:
+        """As `CachedModel.image_losses` or `score_codes`."""
+        score = self.model.image_losses if of_image else self.model.score_codes
 
         def work(which: np.ndarray) -> np.ndarray:
             return score(codes[which], [texts[i] for i in which])
@@ -283,9 +285,9 @@ def _picture_trip(work: _Work, pictures: _Pictures, count: int, seed: int) -> di
             texts = work.captions(own, language, search, f"drawn {language} {i + 1}")
             some.append(texts)
             texts = _prompts(texts)
-            losses.append(work.losses(own, texts, f"losses {i + 1}", drawn=False))
+            losses.append(work.losses(own, texts, f"losses {i + 1}", of_image=False))
             image_losses.append(
-                work.losses(own, texts, f"picture losses {i + 1}", drawn=True)
+                work.losses(own, texts, f"picture losses {i + 1}", of_image=True)
             )
         chosen = caption_choice(
             pictures.scenes,

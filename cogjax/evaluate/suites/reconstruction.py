@@ -82,6 +82,10 @@ class Comparison:
         return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
+# Images a row of the sheet: a row of originals, then one a tokenizer.
+_SHEET_COLUMNS = 8
+
+
 def compare(
     folders: Sequence[str],
     data: str,
@@ -90,15 +94,13 @@ def compare(
     *,
     distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
     extractor: FeatureExtractor,
-    columns: int = 8,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Comparison:
-    """Encodes and decodes the first n pictures of a split with each tokenizer.
+    """Encodes and decodes the first n images of a split with each tokenizer.
 
     Args:
       folders: tokenizer or model folders, or names of shipped models.
       distance: LPIPS, as `load_lpips`. extractor: for rFD.
-      columns: pictures a row of the sheet; a row of originals, then one a tokenizer.
       progress: called as progress(tokenizers done, of so many, label).
 
     Raises:
@@ -111,6 +113,7 @@ def compare(
         raise UserError(f"tokenizers of one size can be compared: {said}")
     images = _pictures(data, split, n, next(iter(sizes.values())))
     wanted = Moments.of(extractor(images))
+    columns = min(_SHEET_COLUMNS, len(images))
     rows, shown = [], [images[:columns]]
     progress = progress or (lambda done, total, label: None)
     for done, (name, tokenizer) in enumerate(tokenizers.items()):

@@ -1,22 +1,22 @@
 """A suite, run on a model: figures as JSON and a page to read, in one folder.
 
-A suite is a frozen dataclass whose fields are its settings; what the network draws and
-scores goes through `Kept`, so that a run that was stopped goes on.
+A suite is a frozen dataclass whose fields are its settings; what the network generates
+and scores goes through `CachedModel`, so that a run that was stopped goes on.
 """
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from cogjax.evaluate.report.html import Markup, page, section, table
-from cogjax.evaluate.suites.cache import Kept, open_folder
+from cogjax.evaluate.suites.cache import CachedModel, open_folder
 from cogjax.files import write_atomic
 
 Progress = Callable[[int, int, str], None]
-# Pictures that are drawn between two savings, about.
+# Images that are generated between two savings, about.
 _CHUNK = 64
 
 
@@ -32,7 +32,7 @@ class Suite(Protocol):
         """All that the figures depend on besides the model, JSON-able."""
 
     def run(
-        self, model: Kept, progress: Progress
+        self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
         """Figures, JSON-able, and the parts of the page."""
 
@@ -63,7 +63,7 @@ def run(
     settings = {"suite": suite.name, **identity, **suite.settings()}
     folder = open_folder(out, settings) if out else None
     progress = progress or (lambda done, total, label: None)
-    figures, parts = suite.run(Kept(model, folder), progress)
+    figures, parts = suite.run(CachedModel(model, folder), progress)
     report = {**about, **settings, **figures}
     if folder:
         text = json.dumps(report, indent=2, ensure_ascii=False)
@@ -75,45 +75,62 @@ def run(
     return report
 
 
-def draw(
-    model: Kept,
+def generate_codes(
+    model: CachedModel,
     prompts: Sequence[str],
     count: int,
     seed: int,
     *,
-    score: bool = False,
-    label: str = "drawing",
+    label: str = "generating",
     progress: Progress,
     **sampler,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Codes int32 [p, count, grid, grid] of pictures, and losses [p, count] if `score`.
+) -> np.ndarray:
+    """Codes int32 [p, count, grid, grid] of images.
 
-    Picture i of a prompt is that of the seed whatever is drawn beside it, and is kept
+    Image i of a prompt is that of the seed whatever is generated beside it, and is kept
     with its chunk of prompts. sampler: guidance, temperature; None: the model's own.
     """
-    codes, losses, size, step = [], [], *_chunk(model.batch_size, count)
-    total = len(prompts) * count
-    for start in range(0, len(prompts), size):
-        progress(start * count, total, label)
-        chunk = list(prompts[start : start + size])
-        # A last call of the network with fewer rows would be compiled on its own.
-        filled = chunk + chunk[:1] * (-len(chunk) % step)
-        drawn = model.generate(filled, count, seed, **sampler).codes
-        if score:
-            texts = [text for text in filled for _ in range(count)]
-            flat = drawn.reshape(-1, *drawn.shape[2:])
-            scored = model.score_codes(flat, texts).reshape(len(filled), count)
-            losses.append(scored[: len(chunk)])
-        codes.append(drawn[: len(chunk)])
+    codes, total = [], len(prompts) * count
+    for which in _chunks(len(prompts), model.batch_size, count):
+        progress(which[0] * count, total, label)
+        texts = [prompts[i] for i in which]
+        codes.append(model.generate(texts, count, seed, **sampler).codes)
     progress(total, total, label)
-    return np.concatenate(codes), np.concatenate(losses) if score else None
+    return np.concatenate(codes)[: len(prompts)]
 
 
-def _chunk(batch_size: int, count: int) -> tuple[int, int]:
-    """(prompts a chunk, prompts of one call of the network, which divide them)."""
+def caption_losses(
+    model: CachedModel,
+    prompts: Sequence[str],
+    codes: np.ndarray,
+    *,
+    label: str = "scoring",
+    progress: Progress,
+) -> np.ndarray:
+    """Losses float32 [p, count] of the prompts given codes [p, count, grid, grid]."""
+    count, losses = codes.shape[1], []
+    total = len(prompts) * count
+    for which in _chunks(len(prompts), model.batch_size, count):
+        progress(which[0] * count, total, label)
+        texts = [prompts[i] for i in which for _ in range(count)]
+        flat = codes[which].reshape(-1, *codes.shape[2:])
+        losses.append(model.score_codes(flat, texts).reshape(-1, count))
+    progress(total, total, label)
+    return np.concatenate(losses)[: len(prompts)]
+
+
+def _chunks(num_prompts: int, batch_size: int, count: int) -> Iterator[np.ndarray]:
+    """Indices of the prompts of each chunk, for `count` images of a prompt.
+
+    The last chunk is filled up with its first prompt: a call of the network with fewer
+    rows would be compiled on its own.
+    """
     calls = -(-count // batch_size)
-    step = max(1, batch_size // -(-count // calls))
-    return max(step, _CHUNK // count // step * step), step
+    step = max(1, batch_size // -(-count // calls))  # prompts a call of the network
+    size = max(step, _CHUNK // count // step * step)
+    for start in range(0, num_prompts, size):
+        which = np.arange(start, min(start + size, num_prompts))
+        yield np.append(which, np.full(-len(which) % step, start))
 
 
 def _shown(value: Any) -> str:

@@ -26,8 +26,8 @@ from cogjax.evaluate.judges.compositional import (
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.report.html import Markup
 from cogjax.evaluate.report.shapes import choose, shapes_page
-from cogjax.evaluate.suites.cache import Kept
-from cogjax.evaluate.suites.run import Progress, draw
+from cogjax.evaluate.suites.cache import CachedModel
+from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
 from cogjax.worlds.shapes.dataset import draw_scene_for, satisfied
 from cogjax.worlds.shapes.scenes import render
 
@@ -70,7 +70,7 @@ class ShapesSuite:
         return asdict(self) | {"prompts_digest": digest}
 
     def run(
-        self, model: Kept, progress: Progress
+        self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
         """As `runner.Suite`."""
         report, pictures = {}, {}
@@ -88,16 +88,16 @@ class ShapesSuite:
         given = {"guidance": self.guidance, "temperature": self.temperature}
         return {name: each[0] for name, each in given.items() if len(each) == 1}
 
-    def _split(self, model: Kept, name: str, unseen: bool, progress: Progress):
+    def _split(self, model: CachedModel, name: str, unseen: bool, progress: Progress):
         """(figures, pictures to show) of seen or of unseen combinations."""
         prompts = self._prompts(unseen)
-        codes, losses = draw(
+        captions = [prompt.caption for prompt in prompts]
+        codes = generate_codes(
             model,
-            [prompt.caption for prompt in prompts],
+            captions,
             max(self.num_images, self.best_of),
             self.seed,
-            score=bool(self.best_of),
-            label=f"drawing {name}",
+            label=f"generating {name}",
             progress=progress,
             **self._sampler,
         )
@@ -105,9 +105,10 @@ class ShapesSuite:
         first = _cut(judged, self.num_images)
         report = {"score": scores(first), "shuffled": shuffled(first, self.seed)}
         if model.image_size == SECOND_SIDE:
-            drawn = codes[:, : self.num_images]
-            report["second_judge"] = second_judge(model, first, drawn, progress)
-        if losses is not None:
+            own = codes[:, : self.num_images]
+            report["second_judge"] = second_judge(model, first, own, progress)
+        if self.best_of:
+            losses = caption_losses(model, captions, codes, progress=progress)
             report["rerank"] = rerank_curve(judged, losses, self.best_of)
         report |= _ceilings(
             model, prompts, self.seed, unseen, f"ceilings {name}", progress
@@ -119,14 +120,14 @@ class ShapesSuite:
         )
         return report, pictures
 
-    def _sweeps(self, model: Kept, progress: Progress) -> dict[str, list[dict]]:
+    def _sweeps(self, model: CachedModel, progress: Progress) -> dict[str, list[dict]]:
         """Scores for each of several values of guidance, and of temperature."""
         prompts, sweeps = _subset(self._prompts(False), self.sweep_prompts), {}
         for name in ("guidance", "temperature"):
             values = getattr(self, name)
             for value in values if len(values) > 1 else ():
                 label = f"{name} {value:g}"
-                codes, _ = draw(
+                codes = generate_codes(
                     model,
                     [prompt.caption for prompt in prompts],
                     self.num_images,
@@ -142,7 +143,7 @@ class ShapesSuite:
 
 
 def judge_codes(
-    model: Kept,
+    model: CachedModel,
     prompts: Sequence[Prompt],
     codes: np.ndarray,
     label: str,
@@ -161,7 +162,7 @@ def judge_codes(
 
 
 def second_judge(
-    model: Kept, judged: Judged, codes: np.ndarray, progress: Progress
+    model: CachedModel, judged: Judged, codes: np.ndarray, progress: Progress
 ) -> dict[str, Any]:
     """Scores of the same pictures by the network that was trained on renders only.
 

@@ -59,18 +59,18 @@ class Layout:
         pad = self.vocab.command("[PAD]")
         ids, num_padding = left_pad(rows, self.text_len + 3, pad)
         positions = np.arange(ids.shape[1]) - num_padding[:, None]
-        following = ids.shape[1] - num_padding
+        next_position = ids.shape[1] - num_padding
         if self.fixed:
-            following = np.full_like(following, self.image_start)
-        return Prompts(ids, num_padding, np.maximum(positions, 0), following)
+            next_position = np.full_like(next_position, self.image_start)
+        return Prompts(ids, num_padding, np.maximum(positions, 0), next_position)
 
     def caption_prompts(self, codes: np.ndarray) -> Prompts:
         """`caption_prompt` of each row of codes int [b, image_len]."""
         ids = np.array([self.caption_prompt(row) for row in codes], np.int32)
         positions = self.reading_positions[: ids.shape[1] + 1]
-        following = np.full(len(ids), positions[-1])
+        next_position = np.full(len(ids), positions[-1])
         positions = np.broadcast_to(positions[:-1], ids.shape)
-        return Prompts(ids, np.zeros(len(ids), np.int32), positions, following)
+        return Prompts(ids, np.zeros(len(ids), np.int32), positions, next_position)
 
     def prompt(self, text_ids: Sequence[int]) -> list[int]:
         """`[ROI1] text [BASE] [BOI1]`: what comes before the image."""

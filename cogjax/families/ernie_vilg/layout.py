@@ -56,8 +56,8 @@ class TwoWayLayout:
         ids, num_padding = left_pad(rows, self.num_text, pad)
         positions = np.cumsum(ids != pad, axis=1)
         positions[:, -1] = 0
-        following = np.full(len(ids), self.num_text)
-        return Prompts(ids, num_padding, positions, following)
+        next_position = np.full(len(ids), self.num_text)
+        return Prompts(ids, num_padding, positions, next_position)
 
     def caption_prompts(self, codes: np.ndarray) -> Prompts:
         """`image [ROI1]` of codes int [b, image_len]: what comes before a caption."""
@@ -104,8 +104,8 @@ class TwoWayLayout:
         image = np.arange(codes.shape[1]) + self.num_text
         image = np.broadcast_to(image, codes.shape)
         positions = np.concatenate([image, text_positions], axis=1)
-        following = np.ones(len(ids), np.int32)
-        return Prompts(ids, num_padding, positions.astype(np.int32), following)
+        next_position = np.ones(len(ids), np.int32)
+        return Prompts(ids, num_padding, positions.astype(np.int32), next_position)
 
     def answer(
         self, question_ids: Sequence[int], answer_ids: Sequence[int], answer_len: int

@@ -1,13 +1,15 @@
 """Sampling tokens from the transformer: prefill, then the whole decode in one loop.
 
     state = prefill(...)                    each prompt once
-    state = advance(..., state, until)      as often as someone wants to look
+    state = advance(..., state, stop_at)    as often as someone wants to look
 
 Prompts of different lengths share a batch by padding on the left. Slots of the cache
 are the same for all rows, positions are counted from each row's first real token, so
-a padded row computes what it would compute alone.
+a padded row computes what it would compute alone. `compiled_prefill` and
+`compiled_advance` are the same, compiled once for all models of a process.
 """
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cogjax.data.sequences import Prompts
 from cogjax.models.image_lm import LAST, ImageLM
-from cogjax.models.inference import make_cache, scoring
+from cogjax.models.inference import make_cache
 from cogjax.ops import logits as logits_ops
 from cogjax.ops.cache import Cache
 from cogjax.ops.sequence import Sequence
@@ -58,7 +61,7 @@ class SamplerNumbers(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a token is drawn, as people say it; ValueError for a value out of range.
+    """How a token is sampled, as people say it; ValueError for a value out of range.
 
     temperature: > 0, or 0 for the most probable token. top_k: 0 keeps all. top_p: 1
     keeps all. guidance: classifier-free scale, 1 is off.
@@ -94,17 +97,44 @@ class Sampler:
         )
 
 
-class Decoding(NamedTuple):
-    """b sequences on the way; with guidance r = 2 b rows of the network, else b."""
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["allowed"],
+    meta_fields=["first", "end"],
+)
+@dataclass(frozen=True)
+class OutputIds:
+    """The ids that a network scores, and which of them may be sampled.
 
-    step: Array  # int32, tokens that are there
+    allowed: bool [n], of the ids `first` .. `first` + n - 1. end: an id that ends a
+    sequence: what follows it is `end` too. None: a sequence ends with its last token.
+    `first` and `end` are static.
+    """
+
+    allowed: Array
+    first: int = 0
+    end: int | None = None
+
+
+class DecodeState(NamedTuple):
+    """b sequences of m tokens, some of which are sampled already.
+
+    With guidance the network has r = 2 b rows, those without their prompt last, else
+    r = b. Two images of m = 4 codes, their first code forced to be 7, after two codes:
+
+        In   step 2, tokens [[7, 3, -1, -1], [7, 9, -1, -1]], logits of the third code
+        advance(..., stop_at=3) samples 5 and 1 by uniforms[:, 2]
+        Out  step 3, tokens [[7, 3, 5, -1], [7, 9, 1, -1]], logits of the fourth code
+    """
+
+    step: Array  # int32, number of tokens that are there
     tokens: Array  # int32 [b, m]; to come: the token that is forced, or -1
-    uniforms: Array  # float32 [b, m], what each token is drawn by
-    done: Array  # bool [b], the sequence has its last token
-    logits: Array  # [r, v] of the next token
-    first: Array  # int32 [r], position of the first token after the prompt
-    visible: Array  # bool [p, t], tokens of the prompts that are no padding
-    cache: list[Cache]
+    uniforms: Array  # float32 [b, m] in [0, 1), the number each token is sampled by
+    done: Array  # bool [b], whether the sequence has reached its end
+    logits: Array  # [r, v] of token `step`
+    first_position: Array  # int32 [r], position of the first token after the prompt
+    visible: Array  # bool [p, t], which tokens of the prompts are no padding
+    cache: list[Cache]  # keys and values of a layer each
 
 
 def compiler_options() -> dict[str, str]:
@@ -121,7 +151,7 @@ def compiler_options() -> dict[str, str]:
 def image_keys(seed: int, first: int, count: int) -> Array:
     """Keys of images `first ..` of a seed, [count].
 
-    An image owns its key, whatever batch it is drawn in and whatever its prompt.
+    An image owns its key, whatever batch it is sampled in and whatever its prompt.
     """
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
         jax.random.key(seed), jnp.arange(first, first + count)
@@ -131,35 +161,29 @@ def image_keys(seed: int, first: int, count: int) -> Array:
 def prefill(
     model: ImageLM,
     params: Any,
-    prompt: Array,
-    num_padding: Array,
+    prompts: Prompts,
     keys: Array,
     forced: Array,
     *,
-    id_range: tuple[int, int],
     guided: bool = False,
     window: int = 1,
-    positions: Array | None = None,
-    following: Array | None = None,
-) -> Decoding:
+) -> DecodeState:
     """Reads each prompt once, whatever number of sequences continues it.
 
     Args:
-      params: trained, or faster those of `for_inference`.
-      prompt: int [q, t], padded on the left by `num_padding` [q], behind the image if
-        it comes first. If `guided` one row more, the empty prompt, last.
+      params: of `scoring`, so that the ids to sample are scored and no others.
+      prompts: q of t tokens; padding is behind the image if that comes first. If
+        `guided` one row more, the empty prompt, last.
       keys: [b], one a sequence, b / q for each prompt in turn; token i of a sequence is
-        drawn by `fold_in(key, i)`.
-      forced: int [b, m]; -1 where a token is to be drawn, otherwise the token.
-      id_range: static (start, stop) of the ids that are scored at all.
+        sampled by `fold_in(key, i)`.
+      forced: int [b, m]; -1 where a token is to be sampled, otherwise the token.
       window: most tokens a call of the network later.
-      positions: int [q, t]; following: int [q], that of the next token. None counts
-        from each prompt's first token.
 
     Raises:
       ValueError: the prompts do not fit the number of keys or the sequence.
     """
-    config, length = model.config, prompt.shape[1]
+    config, (prompt, num_padding, positions, next_position) = model.config, prompts
+    length = prompt.shape[1]
     num_prompts, batch = len(prompt) - guided, len(keys)
     if num_prompts < 1 or batch % num_prompts:
         raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
@@ -167,20 +191,20 @@ def prefill(
     real = _real(config.sequence, length, num_padding)  # [q, t]
     if positions is None:
         positions = jnp.maximum(jnp.arange(length) - num_padding[:, None], 0)
-        following = length - num_padding
+        next_position = length - num_padding
     rows = batch * (1 + guided)
     cache = make_cache(config, len(prompt), length, rows, forced.shape[1], window)
-    weights = {"params": scoring(params, id_range)}
+    weights = {"params": params}
     (logits,), cache = model.apply(weights, prompt, positions, real, cache, parts=LAST)
     groups = _groups(num_prompts, guided)
-    of_row = np.repeat(groups, batch // num_prompts)
-    return Decoding(
+    of_row = np.repeat(groups, batch // num_prompts)  # [r], the prompt of each row
+    return DecodeState(
         step=jnp.int32(0),
         tokens=forced.astype(jnp.int32),
         uniforms=_uniforms(keys, forced.shape[1]),
         done=jnp.zeros(batch, bool),
         logits=logits[:, 0][of_row],
-        first=following[of_row],
+        first_position=next_position[of_row],
         visible=real[groups],
         cache=[_of_groups(layer, groups) for layer in cache],
     )
@@ -189,42 +213,37 @@ def prefill(
 def advance(
     model: ImageLM,
     params: Any,
-    state: Decoding,
-    until: Array | int,
+    state: DecodeState,
+    stop_at: Array | int,
     *,
-    allowed: Array,
-    id_range: tuple[int, int],
+    ids: OutputIds,
     sampler: SamplerNumbers,
-    stop: int | None = None,
-) -> Decoding:
-    """Draws tokens one by one until there are `until`, a traced number.
+) -> DecodeState:
+    """Samples tokens one by one until there are `stop_at`, a traced number.
 
     Args:
-      allowed: bool [stop - start], which ids of `id_range` may be drawn.
-      id_range: as given to `prefill`. sampler: of `Sampler.numbers`; guidance needs
-        `guided` there.
-      stop: an id that ends a sequence: what follows it is `stop` too, and the loop is
-        over when all have ended.
+      params: as given to `prefill`, of `scoring` for these `ids`.
+      sampler: of `Sampler.numbers`; guidance needs `guided` in `prefill`.
+
+    The loop is over earlier when all sequences have ended.
     """
-    # Outside the loop, which would copy the part of the table at every token.
-    scored = scoring(params, id_range)
-    last = jnp.minimum(until, state.tokens.shape[1])
+    last = jnp.minimum(stop_at, state.tokens.shape[1])
 
     def step(state):
         i = state.step
-        logits = jnp.where(allowed, sampler.guide(state.logits), -jnp.inf)
+        logits = jnp.where(ids.allowed, sampler.guide(state.logits), -jnp.inf)
         forced, uniforms = state.tokens[:, i], state.uniforms[:, i]
-        drawn = sampler.draw(uniforms, logits) + id_range[0]
-        token = jnp.where(forced >= 0, forced, drawn)
+        sampled = sampler.draw(uniforms, logits) + ids.first
+        token = jnp.where(forced >= 0, forced, sampled)  # [b]
         done = state.done
-        if stop is not None:
-            token = jnp.where(done, stop, token)
-            done |= token == stop
-        ids = jnp.tile(token, len(state.logits) // len(token))[:, None]
+        if ids.end is not None:
+            token = jnp.where(done, ids.end, token)
+            done |= token == ids.end
+        rows = jnp.tile(token, len(state.logits) // len(token))[:, None]  # [r, 1]
         logits, cache = model.apply(
-            {"params": scored},
-            ids,
-            state.first[:, None] + i,
+            {"params": params},
+            rows,
+            state.first_position[:, None] + i,
             state.visible,
             state.cache,
             place=i,
@@ -240,47 +259,52 @@ def advance(
     state = jax.lax.while_loop(
         lambda state: (state.step < last) & ~jnp.all(state.done), step, state
     )
-    if stop is None:
+    if ids.end is None:
         return state
-    tokens = jnp.where(state.done[:, None] & (state.tokens < 0), stop, state.tokens)
+    tokens = jnp.where(state.done[:, None] & (state.tokens < 0), ids.end, state.tokens)
     return state._replace(tokens=tokens)
 
 
 def sample_tokens(
     model: ImageLM,
     params: Any,
-    prompt: Array,
-    num_padding: Array,
+    prompts: Prompts,
     keys: Array,
-    *,
     forced: Array,
-    allowed: Array,
-    id_range: tuple[int, int],
+    *,
+    ids: OutputIds,
     sampler: SamplerNumbers,
-    stop: int | None = None,
 ) -> Array:
     """`prefill` and `advance` in one: int32 [b, m], ids of the unified vocabulary."""
-    state = prefill(
-        model,
-        params,
-        prompt,
-        num_padding,
-        keys,
-        forced,
-        id_range=id_range,
-        guided=sampler.guidance is not None,
-    )
-    state = advance(
-        model,
-        params,
-        state,
-        forced.shape[1],
-        allowed=allowed,
-        id_range=id_range,
-        sampler=sampler,
-        stop=stop,
-    )
+    guided = sampler.guidance is not None
+    state = prefill(model, params, prompts, keys, forced, guided=guided)
+    state = advance(model, params, state, forced.shape[1], ids=ids, sampler=sampler)
     return state.tokens
+
+
+compiled_prefill = jax.jit(
+    prefill, static_argnums=0, static_argnames=("guided", "window")
+)
+
+
+def compiled_advance(*args, **settings) -> tuple[DecodeState, Array]:
+    """`advance`, and its tokens as an array of their own: the state is given away."""
+    return advance_program()(*args, **settings)
+
+
+@functools.cache
+def advance_program():
+    """What `compiled_advance` runs, made when first called: the options depend on the
+    backend, and importing this module must not start one.
+    """
+
+    def run(model, params, state, stop_at, **settings):
+        state = advance(model, params, state, stop_at, **settings)
+        return state, state.tokens
+
+    return jax.jit(
+        run, static_argnums=0, donate_argnums=2, compiler_options=compiler_options()
+    )
 
 
 def _check(sequence: Sequence, length: int) -> None:

@@ -17,9 +17,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.models.image_lm import ImageLM
-from cogjax.models.inference import scoring
 from cogjax.ops.cache import Cache
-from cogjax.sampling.tokens.autoregressive import Decoding
+from cogjax.sampling.tokens.autoregressive import DecodeState, OutputIds
 
 
 class _Beams(NamedTuple):
@@ -28,7 +27,7 @@ class _Beams(NamedTuple):
     step: Array  # int32, tokens that are there
     tokens: Array  # int32 [q, k, m], of what is live
     scores: Array  # float32 [q, k], log-probability
-    finished: Array  # int32 [q, k, m], `stop` from the end on
+    finished: Array  # int32 [q, k, m], `end` from the end on
     best: Array  # float32 [q, k], what finished ones are compared by
     logits: Array  # [r, v] of the next token of what is live
     cache: list[Cache]
@@ -37,42 +36,39 @@ class _Beams(NamedTuple):
 def beam_search(
     model: ImageLM,
     params: Any,
-    state: Decoding,
+    state: DecodeState,
     *,
+    ids: OutputIds,
     beams: int,
-    allowed: Array,
-    id_range: tuple[int, int],
-    stop: int,
     length_penalty: Array | float = 1.0,
     wanted: int = 1,
 ) -> tuple[Array, Array]:
     """The best texts after each prompt, best first.
 
     Args:
+      params: as given to `prefill`, of `scoring` for these `ids`, which have an end.
       state: of `prefill` with `beams` sequences a prompt, nothing forced or guided.
       beams: 1 is greedy where `length_penalty` is 0.
-      allowed, id_range, stop: as in `advance`.
       length_penalty: 0 or more. 0 compares whole texts, which favours short ones, 1
         the mean of a token, its end counted.
       wanted: 1 to `beams`, of how many texts the search is to be sure.
 
     Returns:
-      (int32 [q, wanted, m], `stop` from the end of a text on; float32 [q, wanted],
+      (int32 [q, wanted, m], `end` from the end of a text on; float32 [q, wanted],
       their log-probabilities / length ** length_penalty, -inf of a place that no text
       has taken): the best that so many beams can find. A text that reached m tokens
       may have no end.
     """
-    scored, ids = scoring(params, id_range), jnp.arange(*id_range)
     rows, length = state.tokens.shape
 
     def step(now: _Beams) -> _Beams:
         i = now.step
-        logits = jnp.where(allowed, now.logits, -jnp.inf).astype(jnp.float32)
-        chosen, parent = _choose(now, logits, ids, stop, length_penalty)
+        logits = jnp.where(ids.allowed, now.logits, -jnp.inf).astype(jnp.float32)
+        chosen, parent = _choose(now, logits, ids, length_penalty)
         logits, cache = model.apply(
-            {"params": scored},
+            {"params": params},
             chosen.tokens[:, :, i].reshape(rows, 1),
-            state.first[:, None] + i,
+            state.first_position[:, None] + i,
             state.visible,
             [_of_parents(layer, parent) for layer in now.cache],
             place=i,
@@ -83,15 +79,15 @@ def beam_search(
         hope = now.scores.max(1) / length**length_penalty
         return (now.step < length) & jnp.any(hope > now.best[:, wanted - 1])
 
-    end = jax.lax.while_loop(may_improve, step, _start(state, beams, stop))
+    end = jax.lax.while_loop(may_improve, step, _start(state, beams, ids.end))
     return end.finished[:, :wanted], end.best[:, :wanted]
 
 
-def _start(state: Decoding, beams: int, stop: int) -> _Beams:
+def _start(state: DecodeState, beams: int, end: int) -> _Beams:
     """Prompts that were read: the first beam of each is live, the rest are copies."""
     rows, length = state.tokens.shape
     shape = rows // beams, beams
-    nothing = jnp.full((*shape, length), stop, jnp.int32)
+    nothing = jnp.full((*shape, length), end, jnp.int32)
     live = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)
     return _Beams(
         state.step,
@@ -104,7 +100,7 @@ def _start(state: Decoding, beams: int, stop: int) -> _Beams:
     )
 
 
-def _choose(now: _Beams, logits: Array, ids: Array, stop: int, length_penalty):
+def _choose(now: _Beams, logits: Array, ids: OutputIds, length_penalty):
     """(beams with one token more, which int [q, k] of the beams each continues).
 
     logits: float32 [r, v] of the tokens `ids`.
@@ -113,10 +109,10 @@ def _choose(now: _Beams, logits: Array, ids: Array, stop: int, length_penalty):
     total = jax.nn.log_softmax(logits).reshape(num_prompts, beams, -1)
     total = (total + now.scores[..., None]).reshape(num_prompts, -1)
     scores, which = jax.lax.top_k(total, min(2 * beams, total.shape[1]))
-    parent, token = which // len(ids), ids[which % len(ids)]
+    parent, token = which // logits.shape[1], ids.first + which % logits.shape[1]
     tokens = jnp.take_along_axis(now.tokens, parent[..., None], axis=1)
     tokens = tokens.at[:, :, i].set(token)
-    ends = (token == stop) | (i + 1 == length)
+    ends = (token == ids.end) | (i + 1 == length)
     ended = jnp.where(ends, scores / (i + 1.0) ** length_penalty, -jnp.inf)
     best, finished = _keep(
         jnp.concatenate([now.best, ended], axis=1),
@@ -148,3 +144,8 @@ def _of_parents(cache: Cache, parent: Array) -> Cache:
         return cache
     rows = (jnp.arange(num_prompts)[:, None] * beams + parent).reshape(-1)
     return replace(cache, key=cache.key[rows], value=cache.value[rows])
+
+
+compiled_beam_search = jax.jit(
+    beam_search, static_argnums=0, static_argnames=("beams", "wanted")
+)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from cogjax.ops.cache import Cache
 from cogjax.parallel.axes import partition
 from cogjax.parallel.rules import tree_shardings
-from cogjax.sampling.tokens.autoregressive import Decoding
+from cogjax.sampling.tokens.autoregressive import DecodeState
 
 # Of `for_inference`: names of the last axes of each leaf, by its path.
 PACKED_AXES = (
@@ -34,7 +34,7 @@ def packed_shardings(params: Any, mesh: Mesh) -> Any:
     return tree_shardings(params, mesh, PACKED_AXES)
 
 
-def state_shardings(state: Decoding, mesh: Mesh) -> Decoding:
+def state_shardings(state: DecodeState, mesh: Mesh) -> DecodeState:
     """One sharding a leaf of a decode state, or of its shapes.
 
     The data and fsdp axes must divide sequences and prompts, the tensor axis heads.

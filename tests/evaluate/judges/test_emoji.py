@@ -6,7 +6,7 @@ from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.emoji import evaluate_emoji
 from cogjax.evaluate.judges.style import train_judge
-from cogjax.pipelines.tokens import Generation
+from cogjax.pipelines.contracts import Generation
 
 STYLES = ("flat", "grey")
 SIZE = 16
@@ -96,7 +96,8 @@ class Oracle:
 
 
 def test_a_perfect_model(data):
-    report = evaluate_emoji(Oracle(0), data, n=20, best_of=3)
+    report, sheet = evaluate_emoji(Oracle(0), data, n=20, best_of=3)
+    assert sheet.mode == "RGB" and sheet.width > sheet.height
     seen = report["generation_train"]
     assert seen["best_of_3"]["concept_top5"]["all"]["share"] == 1
     assert seen["best_of_3"]["style"]["all"]["share"] > 0.9
@@ -109,7 +110,7 @@ def test_a_perfect_model(data):
 
 
 def test_a_wrong_model(data):
-    report = evaluate_emoji(Oracle(11), data, n=20, best_of=3)
+    report, _ = evaluate_emoji(Oracle(11), data, n=20, best_of=3)
     assert report["generation_train"]["best_of_3"]["concept_top1"]["all"]["share"] == 0
     assert report["captions_train"]["right_of_20"]["all"]["share"] == 0
 

@@ -63,10 +63,10 @@ def test_variants_differ_in_the_bias():
     assert without.value == again.value and without.spread > 0
     assert without.name == "IS[dmgan]" and without.n == 40
     assert "10 splits, logits without bias" in str(without)
-    own = inception_score(features, weight, bias, SOURCE, "cogview")
+    own = inception_score(features, weight, bias, SOURCE, "torchvision")
     # Published with torchvision's network, so that is a foreign one here.
-    assert own.name == "IS-inception-2015-12-05[cogview]" and own.spread == 0
-    expected = split_scores(features @ weight + bias, VARIANTS["cogview"])
+    assert own.name == "IS-inception-2015-12-05[torchvision]" and own.spread == 0
+    expected = split_scores(features @ weight + bias, VARIANTS["torchvision"])
     np.testing.assert_allclose(own.value, expected[0])
     other = inception_score(features, weight, bias, Source("efflite0:1", "none"))
     assert other.name == "IS-efflite0[dmgan]"

@@ -8,7 +8,7 @@ from cogjax.errors import UserError
 from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
 from cogjax.evaluate.suites.coco import CocoSuite
 from cogjax.evaluate.suites.run import run
-from cogjax.pipelines.tokens import Generation
+from cogjax.pipelines.contracts import Generation
 from cogjax.worlds.coco import Captioned
 
 COUNT, SIZE = 12, 16

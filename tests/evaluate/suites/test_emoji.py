@@ -1,9 +1,8 @@
 from functools import partial
 
-import numpy as np
 import pytest
+from PIL import Image
 
-from cogjax.data.images import encode_png
 from cogjax.evaluate.judges import emoji
 from cogjax.evaluate.suites.emoji import EmojiSuite
 from cogjax.evaluate.suites.run import run
@@ -27,19 +26,18 @@ def evaluated(monkeypatch):
     """Replaces the figures by some of the same form; returns what it was asked."""
     asked = []
 
-    def evaluate(model, data, *, sheet, progress, **settings):
+    def evaluate(model, data, *, progress, **settings):
         asked.append(settings)
-        with open(sheet, "wb") as file:
-            file.write(encode_png(np.zeros((4, 4, 3), np.uint8)))
         judged = {"concept_top1": shares(0.25), "style": shares(0.75)}
         drawn = {"prompts": 4, "best_of_1": judged, "real_through_tokenizer": judged}
         captions = {"right_of_20": shares(0.5)}
-        return {
+        figures = {
             **{f"generation_{name}": drawn for name in ("train", "pairs")},
             **{f"captions_{name}": captions for name in emoji.SPLITS},
             "tokenizer": {"psnr_held_out_concepts_db": 23.5},
             "style_judge_on_real": 0.9,
         }
+        return figures, Image.new("RGB", (4, 4))
 
     monkeypatch.setattr(emoji, "evaluate_emoji", evaluate)
     monkeypatch.setattr(EmojiSuite, "check", lambda self, model: None)

@@ -59,7 +59,7 @@ def reader(painter):
             self.calls.append(("answers", len(codes)))
             return ["yes" if text.isascii() else "不对" for text in questions]
 
-        def score_drawn(self, codes, texts):
+        def image_losses(self, codes, texts):
             return np.array([float(text == "nothing") for text in texts], np.float32)
 
         def score_codes(self, codes, texts):

@@ -34,7 +34,6 @@ def test_figures_are_those_of_the_reconstructions(nano_data, nano_folder, nano_m
         6,
         distance=distance,
         extractor=Means(),
-        columns=3,
     )
     from cogjax.data.records import decode_image, open_split
 
@@ -50,8 +49,8 @@ def test_figures_are_those_of_the_reconstructions(nano_data, nano_folder, nano_m
     assert 1 <= row.perplexity <= len(np.unique(codes)) + 1e-6
     assert row.rfd > 0
     assert (row.kind, row.grid, found.n) == ("vqvae", 4, 6)
-    # Two rows of three pictures of 16 px and gaps of 2.
-    assert found.sheet.size == (52, 34)
+    # Two rows of six images of 16 px and gaps of 2.
+    assert found.sheet.size == (106, 34)
     shown = np.asarray(found.sheet)
     np.testing.assert_array_equal(shown[:16, 18:34], images[1])
     np.testing.assert_array_equal(shown[18:, 18:34], drawn[1])

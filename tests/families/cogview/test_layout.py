@@ -120,11 +120,11 @@ def test_fixed_positions_follow_from_the_ids():
         count = len(ids) - pad
         assert row[:count].tolist() == at[pad:].tolist()
         assert row[count : count + 4].tolist() == [7, 8, 9, 10]
-    assert prompts.following.tolist() == [7, 7, 7]
+    assert prompts.next_position.tolist() == [7, 7, 7]
     read = layout.image_to_text((0, 1), [1, 0, 2, 3])[0]
     (expected,) = np.asarray(task._positions(jnp.asarray(read[None])))
     assert layout.reading_positions.tolist() == [0, 1, 7, 8, 9, 10, 2, 3, 4, 5, 6, 6]
     assert expected.tolist() == layout.reading_positions.tolist()
     caption = layout.caption_prompts(np.array([[1, 0, 2, 3]]))
     assert caption.positions.tolist() == [[0, 1, 7, 8, 9, 10, 2, 3]]
-    assert caption.following.tolist() == [4]
+    assert caption.next_position.tolist() == [4]

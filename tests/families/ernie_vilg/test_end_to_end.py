@@ -175,7 +175,7 @@ def test_training_and_drawing_read_the_same_states(at_codes):
     drawn = jax.jit(image_states, static_argnums=0, static_argnames="at_codes")(
         ImageLM(found.model.config),
         params,
-        *map(jnp.asarray, LAYOUT.prompts(TEXTS)),
+        LAYOUT.prompts(TEXTS),
         jnp.asarray(CODES),
         at_codes=at_codes,
     )

@@ -45,7 +45,7 @@ def test_a_piece_has_the_same_position_in_both_directions():
         assert found.pop(BOI) == reading[ROI] == 0
         assert all(reading[piece] == place for piece, place in found.items())
         # The first code comes where it stands in the other direction.
-        assert prompt.following == [reading[5]]
+        assert prompt.next_position == [reading[5]]
 
 
 def test_caption_prompts_are_the_starts_of_the_sequences():
@@ -53,7 +53,7 @@ def test_caption_prompts_are_the_starts_of_the_sequences():
     ids, _ = LAYOUT.image_to_text([1, 2], CODES)
     np.testing.assert_array_equal(prompts.ids[0], ids[:5])
     np.testing.assert_array_equal(prompts.positions[1], LAYOUT.reading_positions[:5])
-    np.testing.assert_array_equal(prompts.following, LAYOUT.reading_positions[5])
+    np.testing.assert_array_equal(prompts.next_position, LAYOUT.reading_positions[5])
     assert not prompts.num_padding.any()
 
 
@@ -75,7 +75,7 @@ def test_question_prompts_are_the_starts_of_the_sequences():
     image = LAYOUT.reading_positions[:4]
     np.testing.assert_array_equal(prompts.positions[0], [*image, 0, 1, 2, 0])
     np.testing.assert_array_equal(prompts.positions[1], [*image, 1, 2, 3, 0])
-    np.testing.assert_array_equal(prompts.following, [1, 1])
+    np.testing.assert_array_equal(prompts.next_position, [1, 1])
 
 
 def test_mixture_draws_questions_of_all_pictures():

@@ -6,12 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.data.sequences import left_pad
+from cogjax.data.sequences import Prompts, left_pad
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.inference import scoring
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import (
+    OutputIds,
     Sampler,
     advance,
     image_keys,
@@ -35,10 +37,9 @@ PROMPTS = [[100, 101, 102, 103], [110], [104, 105], [106, 107, 108]] * 2
 NUM_TOKENS = 6
 PLAIN = Sampler()
 # Compiled once for all tests that differ in values only.
-PREFILL = jax.jit(prefill, static_argnums=0, static_argnames="id_range")
+PREFILL = jax.jit(prefill, static_argnums=0)
 SAMPLE, ADVANCE = (
-    jax.jit(function, static_argnums=0, static_argnames=("id_range", "stop"))
-    for function in (sample_tokens, advance)
+    jax.jit(function, static_argnums=0) for function in (sample_tokens, advance)
 )
 
 
@@ -69,15 +70,12 @@ def draw(
         forced = np.full((rows, NUM_TOKENS), -1)
     drawn = SAMPLE(
         model,
-        params,
-        jnp.asarray(ids),
-        jnp.asarray(padding),
+        scoring(params, (0, 40)),
+        Prompts(ids, padding),
         keys,
-        forced=jnp.asarray(forced),
-        allowed=jnp.ones(40, bool),
-        id_range=(0, 40),
+        forced,
+        ids=OutputIds(jnp.ones(40, bool), end=stop),
         sampler=sampler.numbers(),
-        stop=stop,
     )
     return np.asarray(drawn)
 
@@ -169,34 +167,27 @@ def test_a_stop_ends_a_sequence(params):
         assert (row[end:] == stop).all()
 
 
-def pieces(params, prompts, **settings):
-    """(state, advance) with everything but the state and the end bound."""
-    ids, padding = left_pad(prompts, 5, 127)
-    state = PREFILL(
-        LM,
-        params,
-        jnp.asarray(ids),
-        jnp.asarray(padding),
-        image_keys(0, 0, len(prompts)),
-        jnp.full((len(prompts), NUM_TOKENS), -1),
-        id_range=(0, 40),
-    )
-    step = functools.partial(
-        ADVANCE,
-        allowed=jnp.ones(40, bool),
-        id_range=(0, 40),
-        sampler=PLAIN.numbers(),
-        **settings,
-    )
+def pieces(params, prompts, stop=None):
+    """(state, what advances a state to so many tokens)."""
+    params = scoring(params, (0, 40))
+    prompts = Prompts(*left_pad(prompts, 5, 127))
+    batch = len(prompts.ids)
+    forced = np.full((batch, NUM_TOKENS), -1)
+    state = PREFILL(LM, params, prompts, image_keys(0, 0, batch), forced)
+    ids, sampler = OutputIds(jnp.ones(40, bool), end=stop), PLAIN.numbers()
+
+    def step(state, stop_at):
+        return ADVANCE(LM, params, state, stop_at, ids=ids, sampler=sampler)
+
     return state, step
 
 
 def test_in_pieces_as_in_one(params):
     state, step = pieces(params, PROMPTS[:2])
-    for until in (2, 3, NUM_TOKENS + 4):
-        state = step(LM, params, state, until)
+    for stop_at in (2, 3, NUM_TOKENS + 4):
+        state = step(state, stop_at)
         there = np.asarray(state.tokens) >= 0
-        assert there[:, :until].all() and not there[:, until:].any()
+        assert there[:, :stop_at].all() and not there[:, stop_at:].any()
     np.testing.assert_array_equal(state.tokens, draw(params, PROMPTS[:2]))
 
 
@@ -209,7 +200,7 @@ def test_all_stopped_ends_the_loop(params):
     free = draw(params, PROMPTS[:1])
     stop = int(free[0, 1])
     state, step = pieces(params, PROMPTS[:1], stop=stop)
-    state = step(LM, params, state, NUM_TOKENS)
+    state = step(state, NUM_TOKENS)
     assert int(state.step) == list(free[0]).index(stop) + 1
     assert int(state.tokens[0, -1]) == stop
 
@@ -228,11 +219,9 @@ def test_prompts_must_fit(params, prompts, sequences, form, message):
         prefill(
             model,
             params,
-            jnp.zeros((prompts, 5), jnp.int32),
-            jnp.zeros(prompts, jnp.int32),
+            Prompts(jnp.zeros((prompts, 5), jnp.int32), jnp.zeros(prompts, jnp.int32)),
             image_keys(0, 0, sequences),
             jnp.full((sequences, NUM_TOKENS), -1),
-            id_range=(0, 40),
         )
 
 
@@ -258,8 +247,8 @@ def test_caption_losses(params):
     """Mean over the weighted tokens, image codes (below 40) not competing."""
     ids = np.array([[1, 2, 100, 101, 127], [3, 4, 102, 127, 127]])
     weights = np.array([[0, 0, 1, 1, 0], [0, 0, 1, 0, 0]], np.float32)
-    losses = jax.jit(functools.partial(caption_losses, LM, id_range=(40, 128)))
-    got = losses(params, jnp.asarray(ids), jnp.asarray(weights))
+    losses = jax.jit(functools.partial(caption_losses, LM, first_id=40))
+    got = losses(scoring(params, (40, 128)), jnp.asarray(ids), jnp.asarray(weights))
     expected = []
     for row, weight in zip(ids, weights, strict=True):
         logits = full_logits(params, row)[:-1, 40:].astype(np.float64)

@@ -7,10 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.data.sequences import left_pad
+from cogjax.data.sequences import Prompts, left_pad
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.sampling.tokens.autoregressive import Sampler, advance, image_keys, prefill
+from cogjax.models.inference import scoring
+from cogjax.sampling.tokens.autoregressive import (
+    OutputIds,
+    Sampler,
+    advance,
+    image_keys,
+    prefill,
+)
 from cogjax.sampling.tokens.beam import beam_search
 
 CONFIG = ImageLMConfig(
@@ -28,17 +35,13 @@ PROMPTS = [[100, 101, 102], [110], [104, 105]]
 SIZE, STOP, LENGTH = 5, 3, 3
 # One piece may not be written.
 ALLOWED = np.array([True, True, True, True, False])
-PREFILL = jax.jit(prefill, static_argnums=0, static_argnames="id_range")
-SEARCH = jax.jit(
-    beam_search,
-    static_argnums=0,
-    static_argnames=("beams", "id_range", "stop", "wanted"),
-)
-COMMON = {"allowed": jnp.asarray(ALLOWED), "id_range": (0, SIZE), "stop": STOP}
+PREFILL = jax.jit(prefill, static_argnums=0)
+SEARCH = jax.jit(beam_search, static_argnums=0, static_argnames=("beams", "wanted"))
+IDS = OutputIds(jnp.asarray(ALLOWED), end=STOP)
 
 
 @pytest.fixture(scope="module")
-def params():
+def weights():
     ids = jnp.zeros((1, 2), jnp.int32)
     start = jax.jit(LM.init)(jax.random.key(0), ids, ids)["params"]
     rng = np.random.default_rng(3)
@@ -46,15 +49,21 @@ def params():
 
 
 def read(params, prompts, beams):
-    ids, padding = map(jnp.asarray, left_pad(prompts, 4, 127))
+    padded = Prompts(*left_pad(prompts, 4, 127))
     rows = beams * len(prompts)
     forced = jnp.full((rows, LENGTH), -1)
     keys = image_keys(0, 0, rows)
-    return PREFILL(LM, params, ids, padding, keys, forced, id_range=(0, SIZE))
+    return PREFILL(LM, params, padded, keys, forced)
 
 
 @pytest.fixture(scope="module")
-def everything(params):
+def params(weights):
+    """Those with which the first ids are scored alone."""
+    return scoring(weights, (0, SIZE))
+
+
+@pytest.fixture(scope="module")
+def everything(weights):
     """(texts, their log-probabilities) of each prompt: all that can be written."""
     texts = set()
     for tail in itertools.product(np.flatnonzero(ALLOWED).tolist(), repeat=LENGTH):
@@ -65,7 +74,7 @@ def everything(params):
         filled = [[*prompt, *text, *[0] * (LENGTH - len(text))] for text in texts]
         ids = jnp.asarray(filled)
         places = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-        logits, _ = apply({"params": params}, ids, places)
+        logits, _ = apply({"params": weights}, ids, places)
         logits = np.where(ALLOWED, np.asarray(logits, np.float64)[:, :, :SIZE], -np.inf)
         logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         start = len(prompt) - 1
@@ -83,7 +92,7 @@ def test_enough_beams_find_the_best_of_all_texts(params, everything, penalty):
     texts, logp = everything
     scores = logp / np.array([len(text) for text in texts]) ** penalty
     state = read(params, PROMPTS, 9)
-    tokens, got = SEARCH(LM, params, state, beams=9, length_penalty=penalty, **COMMON)
+    tokens, got = SEARCH(LM, params, state, beams=9, length_penalty=penalty, ids=IDS)
     np.testing.assert_allclose(got[:, 0], scores.max(1), rtol=1e-5)
     for row, best in zip(np.asarray(tokens)[:, 0], scores.argmax(1), strict=True):
         want = [*texts[best], *[STOP] * LENGTH][:LENGTH]
@@ -94,7 +103,7 @@ def test_all_beams_are_different_texts_with_their_scores(params, everything):
     texts, logp = everything
     state = read(params, PROMPTS, 4)
     tokens, got = SEARCH(
-        LM, params, state, beams=4, length_penalty=1.0, wanted=4, **COMMON
+        LM, params, state, beams=4, length_penalty=1.0, wanted=4, ids=IDS
     )
     assert (np.diff(got, axis=1) <= 0).all()
     known = {text: i for i, text in enumerate(texts)}
@@ -114,7 +123,7 @@ def test_all_beams_are_different_texts_with_their_scores(params, everything):
 def test_all_wanted_are_found_whatever_is_beside(params, everything, penalty):
     texts, logp = everything
     scores = logp / np.array([len(text) for text in texts]) ** penalty
-    settings = {"beams": 9, "length_penalty": penalty, "wanted": 9, **COMMON}
+    settings = {"beams": 9, "length_penalty": penalty, "wanted": 9, "ids": IDS}
     tokens, got = SEARCH(LM, params, read(params, PROMPTS, 9), **settings)
     np.testing.assert_allclose(got, np.sort(scores)[:, :-10:-1], rtol=1e-5)
     for i, prompt in enumerate(PROMPTS):
@@ -135,9 +144,10 @@ def test_the_penalty_and_the_prompts_matter(everything):
 @pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[:1]])
 def test_one_beam_is_greedy(params, prompts):
     state = read(params, prompts, 1)
-    tokens, _ = SEARCH(LM, params, state, beams=1, length_penalty=0.0, **COMMON)
-    greedy = jax.jit(advance, static_argnums=0, static_argnames=("id_range", "stop"))(
-        LM, params, state, LENGTH, sampler=Sampler(temperature=0).numbers(), **COMMON
+    tokens, _ = SEARCH(LM, params, state, beams=1, length_penalty=0.0, ids=IDS)
+    sampler = Sampler(temperature=0).numbers()
+    greedy = jax.jit(advance, static_argnums=0)(
+        LM, params, state, LENGTH, sampler=sampler, ids=IDS
     )
     np.testing.assert_array_equal(tokens[:, 0], greedy.tokens)
 
@@ -148,7 +158,7 @@ def test_more_beams_are_never_worse_here(params, everything):
     found = []
     for beams in (1, 3):
         state = read(params, PROMPTS, beams)
-        _, score = SEARCH(LM, params, state, beams=beams, length_penalty=0.0, **COMMON)
+        _, score = SEARCH(LM, params, state, beams=beams, length_penalty=0.0, ids=IDS)
         found.append(np.asarray(score)[:, 0])
     assert (found[0] <= found[1] + 1e-5).all()
     assert (found[1] <= logp.max(1) + 1e-5).all()

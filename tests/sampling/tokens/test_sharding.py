@@ -8,14 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.models.inference import for_inference
+from cogjax.models.inference import for_inference, scoring
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
 from cogjax.parallel.mesh import MeshConfig, make_mesh
-from cogjax.sampling.tokens.autoregressive import Sampler, advance, image_keys, prefill
+from cogjax.sampling.tokens.autoregressive import (
+    OutputIds,
+    Sampler,
+    advance,
+    image_keys,
+    prefill,
+)
 from cogjax.sampling.tokens.sharding import packed_shardings, state_shardings
 
 KINDS = ("row", "column")
@@ -31,7 +38,6 @@ CONFIG = ImageLMConfig(
     kinds=tuple(LayerKind(name) for name in KINDS),
 )
 LM = ImageLM(CONFIG)
-SETTINGS = {"id_range": (0, 64)}
 
 
 @functools.cache
@@ -44,15 +50,14 @@ def start(images, weights="float32"):
     params = for_inference(params, weights)
     prompts = jnp.asarray(rng.integers(64, 128, (images, 6)), jnp.int32)
     forced = jnp.full((images, 9), -1)
-    keys, padding = image_keys(0, 0, images), jnp.zeros(images, jnp.int32)
-    run = jax.jit(functools.partial(prefill, LM, **SETTINGS))
-    return params, run(params, prompts, padding, keys, forced)
+    prompts = Prompts(prompts, jnp.zeros(images, jnp.int32))
+    run = jax.jit(lambda params, *args: prefill(LM, scoring(params, (0, 64)), *args))
+    return params, run(params, prompts, image_keys(0, 0, images), forced)
 
 
 def draw(params, state):
-    allowed = jnp.ones(64, bool)
-    sampler = Sampler().numbers()
-    return advance(LM, params, state, 9, allowed=allowed, sampler=sampler, **SETTINGS)
+    params, ids = scoring(params, (0, 64)), OutputIds(jnp.ones(64, bool))
+    return advance(LM, params, state, 9, ids=ids, sampler=Sampler().numbers())
 
 
 @functools.cache

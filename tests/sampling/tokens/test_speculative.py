@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cogjax.data.sequences import Prompts
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.inference import scoring
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import (
+    OutputIds,
     Sampler,
     image_keys,
     prefill,
@@ -43,22 +46,14 @@ def params():
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="window")
 def draw(model, params, prompt, keys, forced, *, sampler, window):
-    common = {
-        "allowed": jnp.ones(NUM_CODES, bool),
-        "id_range": (0, NUM_CODES),
-        "sampler": sampler,
-    }
-    args = params, prompt, jnp.zeros(len(prompt), jnp.int32), keys
+    common = {"ids": OutputIds(jnp.ones(NUM_CODES, bool)), "sampler": sampler}
+    params = scoring(params, (0, NUM_CODES))
+    prompts = Prompts(prompt, jnp.zeros(len(prompt), jnp.int32))
+    args = params, prompts, keys, forced
     if not window:
-        return sample_tokens(model, *args, forced=forced, **common), forced.shape[1]
-    state = prefill(
-        model,
-        *args,
-        forced,
-        id_range=(0, NUM_CODES),
-        guided=sampler.guidance is not None,
-        window=window,
-    )
+        return sample_tokens(model, *args, **common), forced.shape[1]
+    guided = sampler.guidance is not None
+    state = prefill(model, *args, guided=guided, window=window)
     return speculate(model, params, state, keys, window=window, **common)
 
 

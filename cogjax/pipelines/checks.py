@@ -1,0 +1,66 @@
+"""What a value may be, for the command line and Python alike.
+
+Nothing heavy is imported: the flags of the command line take their limits from here.
+"""
+
+import numbers
+import unicodedata
+from typing import Any
+
+from cogjax.errors import UserError
+
+NUM_IMAGES = 4  # of a prompt, unless told otherwise
+MAX_IMAGES = 1000  # of a prompt
+MAX_PROMPTS = 10_000
+MAX_TEXT = 4096  # characters
+MAX_SEED = 2**32 - 1
+MAX_TOP_K = 2**31 - 1
+MAX_TEMPERATURE = 100
+MAX_GUIDANCE = 100
+MAX_BEAMS = 64
+MAX_LENGTH_PENALTY = 10
+
+
+def check_whole(name: str, value: Any, low: int, high: int) -> int:
+    """The value as an int; UserError unless it is a whole number in [low, high]."""
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or not low <= value <= high:
+        raise UserError(
+            f"{name} is {_shown(value)}, expected a whole number from {low} to {high}"
+        )
+    return int(value)
+
+
+def check_number(
+    name: str, value: Any, low: float, high: float, open_low: bool = False
+) -> float:
+    """The value; UserError unless it is a number in [low, high], or (low, high]."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not (low < value if open_low else low <= value) or value > high:
+        start = f"above {low:g}, up" if open_low else f"from {low:g}"
+        raise UserError(
+            f"{name} is {_shown(value)}, expected a number {start} to {high:g}"
+        )
+    return value
+
+
+def check_text(text: Any, what: str) -> str:
+    """The text, stripped; UserError if it is empty, endless or no Unicode text."""
+    if not isinstance(text, str):
+        raise UserError(f"{what} is {_shown(text)}, expected a text")
+    stripped = text.strip()
+    if not any(unicodedata.category(c)[0] not in "CZ" for c in stripped):
+        raise UserError(f"{what} is empty: write what the picture shows")
+    if len(stripped) > MAX_TEXT:
+        raise UserError(f"{what} has {len(stripped)} characters, at most {MAX_TEXT}")
+    try:
+        stripped.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{what} is not valid UTF-8") from None
+    return stripped
+
+
+def _shown(value: Any) -> str:
+    """The value in one line, short."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"a {type(value).__name__}"

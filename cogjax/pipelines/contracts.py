@@ -1,0 +1,94 @@
+"""What a model can do, as types: one that generates, one that reads, one with codes.
+
+`isinstance(model, Reader)` asks; `expect` asks on behalf of a user.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+from cogjax.errors import UserError
+from cogjax.pipelines.request import Request
+
+# Called with (done, total, what is done).
+Progress = Callable[[int, int, str], None]
+# Called with the (prompt, image) indices of k images that are being generated and their
+# codes int32 [k, grid, grid], -1 where they are to come.
+Preview = Callable[[list[tuple[int, int]], np.ndarray], None]
+# (images uint8 [n, y, x, 3], n texts) -> float [n], lower is better.
+Reranker = Callable[[np.ndarray, Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """Images of P prompts, N each, best first if they were reranked.
+
+    pixels: uint8 [p, n, y, x, 3]. codes: int32 [p, n, grid, grid], None of a model
+    without codes. scores: float [p, n], what the images were reranked by, lower is
+    better, by default caption loss in nats a text token; None without rerank.
+    """
+
+    prompts: tuple[str, ...]
+    pixels: np.ndarray
+    codes: np.ndarray | None = None
+    scores: np.ndarray | None = None
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """All images in one list, prompt by prompt."""
+        flat = self.pixels.reshape(-1, *self.pixels.shape[2:])
+        return [Image.fromarray(pixels) for pixels in flat]
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A model that makes images of texts."""
+
+    def generate(
+        self, prompts: str | Sequence[str] | Request, **settings: Any
+    ) -> Generation:
+        """Images; settings are the fields of `Request`, and `progress`."""
+
+    def settings(self, request: Request) -> dict[str, Any]:
+        """What a request amounts to with the model's own defaults, JSON-able."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A model that makes texts of images, and compares the two."""
+
+    def caption(self, images: Any, language: str | None = None, **search) -> list[str]:
+        """A text about each image."""
+
+    def ask(self, images: Any, questions: Any, **search) -> list[str]:
+        """An answer to question i about image i."""
+
+    def score(self, images: Any, texts: Any) -> np.ndarray:
+        """How badly text i fits image i: float32 [n], lower is better."""
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """A model whose images are codes, `grid` a side."""
+
+    grid: int
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Pixels uint8 [n, y, x, 3] -> codes int32 [n, grid, grid]."""
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Codes int [n, grid, grid] -> pixels uint8 [n, y, x, 3]."""
+
+
+_WORK = {Generator: "generate images", Reader: "read images", Codec: "work with codes"}
+T = TypeVar("T")
+
+
+def expect(model: Any, kind: type[T]) -> T:
+    """The model; UserError unless it is a Generator, Reader or Codec."""
+    if not isinstance(model, kind):
+        raise UserError(f"this model does not {_WORK[kind]}: choose one that does")
+    return model

@@ -1,0 +1,152 @@
+"""What to generate: one checked request behind the command line and Python."""
+
+import dataclasses
+import numbers
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from cogjax.config import did_you_mean
+from cogjax.data.images import as_image
+from cogjax.errors import UserError
+from cogjax.pipelines.checks import (
+    MAX_GUIDANCE,
+    MAX_IMAGES,
+    MAX_PROMPTS,
+    MAX_SEED,
+    MAX_TEMPERATURE,
+    MAX_TOP_K,
+    NUM_IMAGES,
+    check_number,
+    check_text,
+    check_whole,
+)
+
+SAMPLER_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Images to generate. UserError for what no model could do.
+
+    prompts: what the images show, in any language the model was trained on.
+    num_images: of each prompt, 1 to 1,000. seed: 0 to 2**32 - 1; image i of a seed is
+    the same whatever is generated beside it.
+    temperature: 0, the likeliest code, to 100. top_k: 0 keeps all codes. top_p: above
+    0, 1 keeps all. guidance: 0 to 100, 1 is off, above it the text is heeded more.
+    None is the model's own.
+    rerank: so many candidates are generated, and the `num_images` with the lowest
+    score kept, best first; 0 is off.
+    image, keep: where `keep`, bool [grid, grid], is True the codes of `image` stay, the
+    others are generated: in-painting, and with the top rows CogView's image prompting.
+    speculate: so many codes are drafted a step (`sampling/tokens/speculative.py`):
+    fewer steps, other images of the same distribution; 0 is off, otherwise 2 or more.
+    decode: from "codes", or from "hidden" states (`sampling/tokens/reconstruct.py`);
+    None is what the model was trained for.
+    """
+
+    prompts: tuple[str, ...]
+    num_images: int = NUM_IMAGES
+    seed: int = 0
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    guidance: float | None = None
+    rerank: int = 0
+    image: Image.Image | np.ndarray | None = None
+    keep: np.ndarray | None = None
+    speculate: int = 0
+    decode: Literal["codes", "hidden"] | None = None
+
+    @classmethod
+    def of(cls, prompts: Any, **settings) -> "Request":
+        """A request of a prompt or prompts and the other fields, or the one given.
+
+        UserError for a setting that is no field, with the name that was meant.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)[1:]}
+        for name in settings.keys() - defaults.keys():
+            hint = did_you_mean(name, list(defaults))
+            raise UserError(f"generate has no setting {name!r}{hint}")
+        if not isinstance(prompts, Request):
+            return cls(prompts, **settings)
+        beside = [name for name, x in settings.items() if x is not defaults[name]]
+        if beside:
+            raise UserError(
+                f"{', '.join(beside)} beside a Request: set that in the Request"
+            )
+        return prompts
+
+    def __post_init__(self):
+        _set(self, "prompts", _prompts(self.prompts))
+        self._check_numbers()
+        self._check_image()
+        if self.decode not in (None, "codes", "hidden"):
+            raise UserError(f"decode is {self.decode!r}, expected 'codes' or 'hidden'")
+
+    def _check_numbers(self) -> None:
+        for name, low, high in (
+            ("num_images", 1, MAX_IMAGES),
+            ("seed", 0, MAX_SEED),
+            ("rerank", 0, MAX_IMAGES),
+            ("top_k", 0, MAX_TOP_K),
+        ):
+            value = getattr(self, name)
+            if name != "top_k" or value is not None:
+                _set(self, name, check_whole(name, value, low, high))
+        for name, high in (
+            ("temperature", MAX_TEMPERATURE),
+            ("guidance", MAX_GUIDANCE),
+            ("top_p", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                check_number(name, value, 0, high, open_low=name == "top_p")
+        self._check_speculate()
+        if 0 < self.rerank < self.num_images:
+            raise UserError(
+                f"rerank is {self.rerank}: it must be at least num_images, "
+                f"{self.num_images}"
+            )
+
+    def _check_speculate(self) -> None:
+        """The pipeline knows the number of codes."""
+        size = self.speculate
+        if size != 0 and not (isinstance(size, numbers.Integral) and size > 1):
+            raise UserError(
+                f"speculate is {size!r}, expected 0 or 2 to an image's codes"
+            )
+
+    def _check_image(self) -> None:
+        if (self.image is None) != (self.keep is None):
+            raise UserError("image and keep go together: give both or neither")
+        if self.image is None:
+            return
+        _set(self, "image", as_image(self.image))
+        keep = np.asarray(self.keep)
+        if keep.dtype != bool or keep.ndim != 2 or keep.shape[0] != keep.shape[1]:
+            raise UserError(
+                f"keep is {keep.dtype} {list(keep.shape)}, expected bool [grid, grid]"
+            )
+        _set(self, "keep", keep)
+
+
+def _prompts(given: Any) -> tuple[str, ...]:
+    """One or more prompts, checked and stripped."""
+    prompts = (given,) if isinstance(given, str) else given
+    if not isinstance(prompts, Iterable):
+        raise UserError(f"prompts is {given!r}, expected a text or a list of texts")
+    prompts = tuple(prompts)
+    if not prompts:
+        raise UserError("there is no prompt: give at least one")
+    if len(prompts) > MAX_PROMPTS:
+        raise UserError(f"{len(prompts)} prompts, at most {MAX_PROMPTS}")
+    return tuple(check_text(text, f"prompt {i}") for i, text in enumerate(prompts, 1))
+
+
+def _set(request: Request, name: str, value: Any) -> None:
+    """Sets a field of the frozen request while it is made."""
+    object.__setattr__(request, name, value)

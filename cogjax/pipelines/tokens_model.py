@@ -1,0 +1,146 @@
+"""A model whose images are codes: its networks, its text pieces, images to codes."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax import model_folder
+from cogjax.errors import UserError
+from cogjax.model import Component, Model
+from cogjax.models.image_lm import ImageLM
+from cogjax.models.inference import for_inference, scoring
+from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.checks import check_text
+from cogjax.pipelines.tokenize import decode, encode
+from cogjax.sampling.tokens.autoregressive import OutputIds
+
+
+class TokensModel:
+    """What generating and reading share.
+
+    batch_size: most rows in one call of the network; may be set at any time.
+    """
+
+    def __init__(
+        self, model: Model, batch_size: int = 16, weights: WeightFormat = "float32"
+    ):
+        """weights: as of `load`. UserError for parts that do not go together."""
+        _check_parts(model)
+        self.model = model
+        self.batch_size = batch_size
+        self.layout = model.layout
+        transformer, tokenizer = model["transformer"], model["tokenizer"]
+        network = dataclasses.replace(transformer.config, remat="none", dropout=0.0)
+        self._generator = ImageLM(network)
+        self._params = for_inference(transformer.params, weights)
+        # With these an image is generated: codes are scored and nothing else.
+        self._code_params = scoring(self._params, (0, self.num_codes))
+        self._code_ids = OutputIds(jnp.ones(self.num_codes, bool))
+        arrays = tokenizer.params, tokenizer.state
+        self._tokenizer = Component(
+            tokenizer.config, *jax.tree.map(jnp.asarray, arrays)
+        )
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side."""
+        return self._tokenizer.config.image_size
+
+    @property
+    def grid(self) -> int:
+        """Codes a side."""
+        return self._tokenizer.config.grid
+
+    @property
+    def num_codes(self) -> int:
+        """Codes that an image token may be."""
+        return self.layout.vocab.num_codes
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Model card: name, version, data, licences, training, figures."""
+        return self.model.card
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Pixels uint8 [n, y, x, 3] of the model's size -> codes int32 [n, g, g]."""
+        images = np.asarray(images)
+        images = images[None] if images.ndim == 3 else images
+        size = (self.image_size, self.image_size, 3)
+        if not images.size or images.shape[1:] != size or images.dtype != np.uint8:
+            raise UserError(
+                f"encode expects uint8 pixels [n, {size[0]}, {size[1]}, 3], n > 0, "
+                f"got {images.dtype} {list(images.shape)}"
+            )
+        return encode(self._tokenizer, images, self.batch_size)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Codes int [n, grid, grid] -> pixels uint8 [n, y, x, 3]."""
+        return decode(self._tokenizer, self.check_codes(codes), self.batch_size)
+
+    def check_codes(self, codes: np.ndarray) -> np.ndarray:
+        """The codes; UserError unless they are int [n, grid, grid] and in range."""
+        codes, grid, last = np.asarray(codes), self.grid, self.num_codes - 1
+        is_grid = codes.size and codes.shape[1:] == (grid, grid)
+        if not is_grid or not np.issubdtype(codes.dtype, np.integer):
+            raise UserError(
+                f"codes are {codes.dtype} {list(codes.shape)}, expected integers "
+                f"[n, {grid}, {grid}], n > 0"
+            )
+        if codes.min() < 0 or codes.max() > last:
+            raise UserError(
+                f"codes are from {codes.min()} to {codes.max()}, expected 0 to {last}"
+            )
+        return codes
+
+    def pieces(self, text: str, what: str = "a text") -> list[int]:
+        """Ids of a text, counted from 0; UserError for an empty one."""
+        ids = self.model.text.encode(check_text(text, what))
+        if not ids:
+            raise UserError(f"{what} has nothing that the model can read")
+        return ids
+
+    def one_for_each(
+        self, codes: np.ndarray, texts: str | Sequence[str], what: str = "texts"
+    ) -> list[str]:
+        """A text for each of some code grids; a single one is for all.
+
+        UserError for another number of texts.
+        """
+        texts = [texts] * len(codes) if isinstance(texts, str) else list(texts)
+        if len(codes) != len(texts):
+            raise UserError(f"{len(codes)} images but {len(texts)} {what}")
+        return texts
+
+    def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
+        """Writes the model folder; `dtype` "float16" halves its size."""
+        return model_folder.save(self.model, Path(folder), dtype)
+
+
+def _check_parts(model: Model) -> None:
+    """UserError unless tokenizers, layout, transformer and reconstructor agree."""
+    layout, codes = model.layout, model["tokenizer"].config
+    if layout is None or model.text is None:
+        raise UserError("the model has no text.model or no layout: export it again")
+    transformer = model["transformer"].config
+    sizes = {
+        "codes": (codes.codebook_size, layout.vocab.num_codes),
+        "codes an image": (codes.grid**2, layout.image_len),
+        "pieces of text": (model.text.size, layout.vocab.num_text),
+        "ids": (transformer.vocab_size, layout.vocab.padded_size),
+    }
+    if "reconstructor" in model.components:
+        own = model["reconstructor"].config
+        sizes["pixels a side"] = own.tokenizer.image_size, codes.image_size
+        sizes["values of a state"] = own.states_width, transformer.width
+    for what, (one, other) in sizes.items():
+        if one != other:
+            raise UserError(
+                f"the model's parts do not fit each other: {one} and {other} {what}; "
+                "export it again"
+            )
