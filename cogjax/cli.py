@@ -123,7 +123,7 @@ def _hint(word: str, choices: list[str]) -> str:
 def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="cogjax",
-        description="Pictures from Chinese or English text, and how to train them.",
+        description="Images from Chinese or English text, and how to train them.",
         epilog="Each command has its own --help.",
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")

@@ -85,7 +85,7 @@ def _advice(word: str) -> str:
 
 
 def section(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
-    """Builds the dataclass `cls` from a config section, refusing what does not fit.
+    """Builds the dataclass `cls` from a config section; UserError for a misfit.
 
     Fields may be int, float, bool, str, Literal, tuple, dict, a dataclass, or a union
     of these and None; of several dataclasses the first that has all keys is
@@ -137,7 +137,7 @@ def load_json(path: str | Path) -> dict[str, Any]:
 
 
 def _run(path: Path, arg: str) -> Any:
-    """Executes a config file and returns what its get_config makes of `arg`."""
+    """Executes a config file and returns the result of its get_config(`arg`)."""
     try:
         source = path.read_text(encoding="utf-8")
         code = compile(source, str(path), "exec")
@@ -228,7 +228,7 @@ def _required(field: dataclasses.Field) -> bool:
 
 
 class _Misfit(Exception):
-    """A value that does not fit its field; carries what was expected."""
+    """A value that does not fit its field; carries the expectation."""
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:
@@ -240,7 +240,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
 
 
 def _fit(value: Any, hint: Any, path: str) -> Any:
-    """Returns `value` as the type `hint`; raises _Misfit naming what is expected."""
+    """Returns `value` as the type `hint`; raises _Misfit naming the expected type."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value

@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, and folders that can be written to.
 
-A folder that a command fills is of a kind, such as a data set, and known again by one
+A folder that a command fills is of a kind, such as a data set. It is recognised by one
 JSON file, its head, which is written last and names the others. While files are moved
 in, the head says so instead: `{"cogjax": "data set", "unfinished": [names]}`.
 """
@@ -104,10 +104,10 @@ def check_folder_for(path: str | os.PathLike) -> Path:
 
 @dataclass(frozen=True)
 class FolderKind:
-    """What a folder of this kind is called, and how it is known.
+    """The name of a kind of folder, and how one is recognised.
 
-    head: name of its JSON file. files: from that file's fields the names of the others,
-    or None for a file that is not ours.
+    head: name of its JSON file. files: makes the names of the others from that file's
+    fields, or None if the file is not ours.
     """
 
     what: str
@@ -151,9 +151,9 @@ class FolderKind:
     def publish(self, partial: Path, out: Path, overwrite: bool) -> None:
         """Moves the files of `partial` to `out`, the head last.
 
-        Files of the one that is replaced go if there is no new one of the name; all
-        others stay as they are. UserError as from `check`, or for another's file in the
-        way of a new one, with nothing changed.
+        Files of the replaced folder go if no new one has their name; all other files
+        stay. UserError as from `check`, or if a foreign file is in the way of a new
+        one; then nothing is changed.
         """
         new = set(os.listdir(partial))
         self.check(out, overwrite)
@@ -182,7 +182,7 @@ class FolderKind:
 
 @contextlib.contextmanager
 def partial_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder in `out` to fill; it goes afterwards, and `out` if left empty."""
+    """A hidden folder in `out` to fill; removed afterwards, as is `out` if empty."""
     made = not out.exists()
     partial = out / f".{uuid.uuid4().hex[:8]}.partial"
     try:
@@ -199,7 +199,7 @@ def partial_folder(out: Path) -> Iterator[Path]:
 
 
 def check_apart(out: str | os.PathLike, source: str | os.PathLike) -> None:
-    """UserError if the folder `out` is or holds what is read."""
+    """UserError if the folder `out` is the source, or holds it."""
     if Path(source).resolve().is_relative_to(Path(out).resolve()):
         raise UserError(
             f"{out} is or holds {source}, the source: choose another folder"

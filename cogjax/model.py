@@ -1,4 +1,4 @@
-"""A model: named networks with their weights, a text tokenizer, and what joins them."""
+"""A model: named networks with weights, a text tokenizer, a layout and a sampler."""
 
 import dataclasses
 import hashlib
@@ -21,9 +21,9 @@ from cogjax.sampling.tokens.autoregressive import Sampler
 class Component:
     """One network with weights, which are one file of a model folder.
 
-    config: of a kind in `models/registry.py`. params: nested arrays. state: what the
-    network has besides, of an image tokenizer {"codebook": [k, z]}.
-    No argument of a compiled function: that takes the network, and the arrays.
+    config: of a kind in `models/registry.py`. params: nested arrays. state: arrays
+    that are not parameters, such as an image tokenizer's {"codebook": [k, z]}.
+    Never an argument of a compiled function: that takes the network and the arrays.
     """
 
     config: Any
@@ -43,12 +43,12 @@ class Component:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What a model is made of.
+    """The parts of a model.
 
     family: its name in `catalogue.py`, empty for parts alone, such as an image
     tokenizer. components: by name, such as "tokenizer" (of images), "transformer" and
     "reconstructor". layout: how the family's sequences are laid out. sampler: how the
-    model samples unless told otherwise. card: what it is, its data and licences.
+    model samples unless told otherwise. card: description, data and licences.
     """
 
     family: str

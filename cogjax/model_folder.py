@@ -47,7 +47,7 @@ MODEL = FolderKind("model folder", "config.json", _files)
 
 @dataclass(frozen=True)
 class StoredComponent:
-    """What config.json says of one weights file; format 1 has no sha256."""
+    """The entry of one weights file in config.json; format 1 has no sha256."""
 
     kind: str
     config: dict[str, Any]
@@ -56,7 +56,7 @@ class StoredComponent:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """What config.json says. text: sha256 of text.model, empty without one."""
+    """The contents of config.json. text: sha256 of text.model, empty without one."""
 
     format: int
     family: str
@@ -68,7 +68,7 @@ class StoredModel:
 
     def __post_init__(self):
         for name in self.components:
-            # They are names of files, and none of another folder.
+            # Names of components are names of files, which must not leave the folder.
             if not name.isidentifier():
                 raise ValueError(f"{name!r} cannot be the name of a component")
 
@@ -89,7 +89,7 @@ def find(source: str | os.PathLike) -> Path:
 def find_file(source: str | os.PathLike, name: str) -> Path:
     """A file of a model folder or of a shipped model's name.
 
-    Files that shipped models have in common are in the package once, by their sha256.
+    Files that shipped models share are in the package once, by their sha256.
     """
     folder = find(source)
     path = folder / name
@@ -210,7 +210,7 @@ def _check_file(path: Path, sha256: str) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -218,8 +218,8 @@ def file_sha256(path: Path) -> str:
 def save(model: Model, folder: Path, dtype: str | None = None) -> Path:
     """Writes the model folder; `dtype` "float16" halves its size.
 
-    Another model in it is replaced, with all its files; UserError if it holds anything
-    else.
+    It replaces another model in the folder, with all its files; UserError if the folder
+    holds anything else.
     """
     MODEL.check(folder, overwrite=True)
     with partial_folder(folder) as partial:
@@ -230,7 +230,7 @@ def save(model: Model, folder: Path, dtype: str | None = None) -> Path:
 
 
 def _write_parts(model: Model, folder: Path, dtype: str | None) -> StoredModel:
-    """All files but config.json; returns what that says."""
+    """Writes all files but config.json; returns the contents of that."""
     components = {}
     for name, part in model.components.items():
         path = folder / f"{name}.safetensors"

@@ -54,6 +54,6 @@ def upgrade(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tokenizer(values: Mapping[str, Any]) -> Any:
     values = dict(values)
-    # Folders older than the second kind do not say theirs.
+    # Folders that are older than the second kind do not name their kind.
     kind = values.pop("kind", "vqvae")
     return section(config_class(kind), values, "tokenizer")

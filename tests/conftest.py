@@ -1,11 +1,15 @@
 """Eight virtual CPU devices for every test; must run before anything imports JAX."""
 
+import gc
 import importlib.metadata
 import os
 
 import pytest
 
+from tests import compile_budget
+
 os.environ["JAX_PLATFORMS"] = "cpu"
+COUNTER = compile_budget.Counter()
 # How XLA compiles for users, whatever `pytest_configure` chose.
 USUAL = {"xla_backend_optimization_level": 3}
 if importlib.metadata.version("jaxlib").startswith("0.10."):
@@ -24,6 +28,14 @@ def _add_flags(**flags):
 _add_flags(xla_force_host_platform_device_count=8)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--record-compiles",
+        action="store_true",
+        help="write tests/compile_budget.json for the files of this run",
+    )
+
+
 def pytest_configure(config):
     """Little of what the fast tests compile runs often: optimising it costs more than
     it saves, half to two thirds of all time. And what one has compiled the others
@@ -33,11 +45,30 @@ def pytest_configure(config):
         # Nor do they load from, or add to, what users have compiled.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
         return
+    config.pluginmanager.register(COUNTER)
     _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
+    # Where in Python each operation was called is found out, and written, for nobody.
+    os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
     if hasattr(config, "cache"):
         compiled = str(config.cache.mkdir("xla"))
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+def pytest_collection_finish():
+    """Modules and tests stay: nothing is gained by looking through them for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiles(request):
+    """Fails where the fast tests of a file made more programs than they may."""
+    if request.config.option.markexpr == "not slow":
+        yield from compile_budget.check(request, COUNTER)
+    else:
+        yield
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from cogjax.interop import networks
+
 
 def random_tensors(rng, tensors):
     """Weights that keep the scale of activations, statistics that are no identity."""
@@ -23,3 +25,9 @@ def relative_difference(ours, theirs) -> float:
     difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     print(f"relative difference {difference:.1e}")
     return difference
+
+
+def expected_tensors(network):
+    """Shapes of the tensors that `load_weights` wants, by PyTorch's names."""
+    rules, _ = networks._rules(network, networks.parameter_shapes(network), {})
+    return {name: shape for rule in rules for name, shape in rule.sources.items()}

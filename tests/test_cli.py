@@ -105,14 +105,15 @@ def children_seconds():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_instant(command):
     words = [sys.executable, "-m", "cogjax.cli", *command.split(), "--help"]
-    times = []
     for _ in range(3):
         start = children_seconds()
         run = subprocess.run(words, capture_output=True, text=True)
-        times.append(children_seconds() - start)
-    assert run.returncode == 0 and run.stderr == ""
-    assert f"usage: cogjax {command}".strip() in run.stdout
-    assert min(times) < 0.3
+        assert run.returncode == 0 and run.stderr == ""
+        assert f"usage: cogjax {command}".strip() in run.stdout
+        seconds = children_seconds() - start
+        if seconds < 0.3:
+            return
+    pytest.fail(f"{seconds:.2f} s, three times 0.3 or more")
 
 
 def test_version(capsys):
@@ -149,7 +150,7 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
     assert record["images"][3]["codes"] == [[12, 13], [14, 15]]
     assert record["images"][3]["score"] is None
     shown = capsys.readouterr()
-    assert "4 pictures, grid.png and generation.json" in shown.out
+    assert "4 images, grid.png and generation.json" in shown.out
     assert "generating: 1 of 1" in shown.err
 
 

@@ -4,58 +4,85 @@ import os
 import subprocess
 import sys
 
-import pytest
-
-PROGRAM = """
-import sys
+# What `enable` leaves to JAX before it is imported, and JAX's own settings after.
+SAY = """
+import os, sys
+names = ("compilation_cache_dir", "compilation_cache_max_size")
+names += ("persistent_cache_min_compile_time_secs",)
+def say():
+    jax = sys.modules.get("jax")
+    if jax:
+        return [getattr(jax.config, f"jax_{name}") for name in names]
+    return [os.environ.get(f"JAX_{name.upper()}") for name in names]
 from cogjax import compilation_cache
-{before}
+"""
+ENABLE = """
 compilation_cache.enable()
-assert ("jax" in sys.modules) == {imported}
-import jax
-print(jax.config.jax_compilation_cache_dir, jax.config.jax_compilation_cache_max_size)
-print(jax.config.jax_persistent_cache_min_compile_time_secs)
-{after}
+assert "jax" not in sys.modules
+print(*say())
 """
 COMPILE = """
+import jax
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 print(jax.jit(lambda x: x + 1)(1))
 """
+# All of it after JAX was imported, in one process.
+LATE = """
+import jax
+def late(folder=None):
+    jax.config.update("jax_compilation_cache_dir", folder)
+    compilation_cache.enable()
+    print(*say())
+late()
+late("mine")
+os.environ["XDG_CACHE_HOME"] = os.environ["HOME"] + "/other"
+late()
+"""
 
 
-def run(home, before="", after="", **variables):
-    """Words that the program prints, with `home` as the user's."""
+def run(home, code=ENABLE, **variables):
+    """Lines of words that a program prints, with `home` as the user's."""
     env = {k: v for k, v in os.environ.items() if "CACHE" not in k}
     env |= {"HOME": str(home), "PYTHONWARNINGS": "error"} | variables
-    code = PROGRAM.format(before=before, after=after, imported="import jax" in before)
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", SAY + code]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    return done.stdout.split()
+    return [line.split() for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("before", ["", "import jax"], ids=("first", "after JAX"))
-def test_a_bounded_folder_of_the_user(tmp_path, before):
-    folder, size, least, _ = run(tmp_path, before, COMPILE)
-    assert folder.startswith(f"{tmp_path}/.cache/cogjax/xla/")
+def check(words, home):
+    """Words of a bounded folder of the user."""
+    folder, size, least = words
+    assert folder.startswith(f"{home}/.cache/cogjax/xla/")
     assert int(size) == 2**30 and float(least) <= 0.1
-    assert [name for name in os.listdir(folder) if name.endswith("-cache")]
-    elsewhere, *_ = run(tmp_path, before, XDG_CACHE_HOME=str(tmp_path / "other"))
+
+
+def test_a_bounded_folder_of_the_user(tmp_path):
+    words, _ = run(tmp_path, ENABLE + COMPILE)
+    check(words, tmp_path)
+    assert [name for name in os.listdir(words[0]) if name.endswith("-cache")]
+    ((elsewhere, *_),) = run(tmp_path, XDG_CACHE_HOME=str(tmp_path / "other"))
     assert elsewhere.startswith(f"{tmp_path}/other/cogjax/xla/")
+
+
+def test_after_jax_was_imported(tmp_path):
+    words, mine, elsewhere, _ = run(tmp_path, LATE + COMPILE)
+    check(words, tmp_path)
+    assert mine[0] == "mine"
+    assert elsewhere[0].startswith(f"{tmp_path}/other/cogjax/xla/")
+    assert [name for name in os.listdir(elsewhere[0]) if name.endswith("-cache")]
 
 
 def test_what_the_user_says_stands(tmp_path):
     mine = str(tmp_path / "mine")
-    assert run(tmp_path, JAX_COMPILATION_CACHE_DIR=mine)[:2] == [mine, "-1"]
-    update = f"import jax; jax.config.update('jax_compilation_cache_dir', {mine!r})"
-    assert run(tmp_path, update)[:2] == [mine, "-1"]
-    assert run(tmp_path, JAX_COMPILATION_CACHE_MAX_SIZE="4096")[1] == "4096"
-    assert run(tmp_path, after=COMPILE, JAX_ENABLE_COMPILATION_CACHE="0")
+    assert run(tmp_path, JAX_COMPILATION_CACHE_DIR=mine) == [[mine, "None", "None"]]
+    assert run(tmp_path, JAX_COMPILATION_CACHE_MAX_SIZE="4096")[0][1] == "4096"
+    assert run(tmp_path, ENABLE + COMPILE, JAX_ENABLE_COMPILATION_CACHE="0")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_home_that_cannot_be_written(tmp_path):
     """A file in its place, which root cannot write to either."""
     (tmp_path / "home").touch()
-    assert run(tmp_path / "home", after=COMPILE)[0] == "None"
-    assert run(tmp_path, after=COMPILE, XDG_CACHE_HOME="no/root")[0] == "None"
+    assert run(tmp_path / "home", ENABLE + COMPILE)[0][0] == "None"
+    assert run(tmp_path, XDG_CACHE_HOME="no/root")[0][0] == "None"

@@ -13,6 +13,7 @@ import cogjax
 from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.families.ernie_vilg.stage import BIDIRECTIONAL
 from cogjax.interop.safetensors import load_tree
 from cogjax.pipelines.reader import Search
 from cogjax.pipelines.tokens import TokensPipeline
@@ -76,7 +77,7 @@ def test_the_folder_names_its_family(run):
     assert written["family"] == "ernie_vilg"
     loaded = cogjax.load(run / "export")
     assert loaded.model.family == "ernie_vilg"
-    kinds = loaded.model["transformer"].config.layer_kinds
+    kinds = loaded.model["transformer"].config.kinds
     assert {kind.row_extent for kind in kinds} == {"own"}
 
 
@@ -252,9 +253,8 @@ def test_a_run_starts_from_the_shipped_cogview(experiment, text_len):
     """With no other folder: what it names is in the package, and fits its network."""
     found = config.load(f"experiments/ernie_vilg/{experiment}.py:from_cogview", [])
     assert launch.describe(found)["parameters"] > 2_900_000
-    stage, run = launch.find_stage(found), RunConfig.of(found)
-    setup = stage.setup(run)
-    start = stage.start(setup, stage.make_task(setup), run)
+    run = RunConfig.of(found)
+    start = BIDIRECTIONAL.given_weights(BIDIRECTIONAL.setup(run), run)
     assert start["position_embedding"].shape == (text_len + 1, 192)
     folder = model_folder.find(found["data"]["weights"])
     shipped = load_tree(folder / "transformer.safetensors")

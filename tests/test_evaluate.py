@@ -102,20 +102,20 @@ def test_coco_with_a_real_model(folder, photographs, monkeypatch, capsys):
 
     features = ModuleType("cogjax.evaluate.judges.features")
     calls = []
-    features.make_extractor = lambda name, weights: (
-        calls.append((name, weights)) or (Extractor())
+    features.make_extractor = lambda *names, **files: (
+        calls.append((*names, files)) or Extractor()
     )
     monkeypatch.setitem(sys.modules, "cogjax.evaluate.judges.features", features)
     words = [folder, "--suite", "coco", "--data", photographs, "--n", 4, "--out"]
     words += [photographs / "out", "--distractors", 2, "--extractor", "fake"]
     assert evaluate(*words, "--weights-file", "w.npz", "--best-of", 2) == 0
-    assert calls == [("fake", "w.npz")]
+    assert calls == [("fake", {"weights": "w.npz", "merges": None})]
     report = json.loads((photographs / "out" / "report.json").read_text())
-    names = [figure["name"] for figure in report["drawn"]]
+    names = [figure["name"] for figure in report["generated"]]
     assert names[:3] == (
         ["CapLoss[without_end]", "R-precision[2 distractors]", "FD-fake-0[both]"]
     )
-    values = [figure["value"] for figure in report["drawn"] + report["photographs"]]
+    values = [figure["value"] for figure in report["generated"] + report["photographs"]]
     assert np.isfinite(values).all()
 
 
@@ -176,10 +176,11 @@ def test_oracle_is_a_target_of_its_own(monkeypatch, tmp_path, capsys):
         ("--suite shapes --out o --n 0", "from 1 to 100000, got '0'"),
         ("--suite coco --data no --out o", "no is no folder"),
         ("--suite coco --data full --out o", "full has no captions_val*.json"),
-        ("--suite coco --data . --out o --n 9", "of 4 pictures, 9 are wanted"),
+        ("--suite coco --data . --out o --n 9", "of 4 images, 9 are wanted"),
         ("--suite coco --data . --out o --guidance 1,2", "takes one --guidance"),
         ("--suite coco --data . --out o --weights-file x", "add --extractor NAME"),
-        ("--suite shapes --out o", "32 px or more, the model draws 16"),
+        ("--suite coco --data . --out o --clip clip-vit-b-32", "go together: give all"),
+        ("--suite shapes --out o", "32 px or more, the model makes 16"),
         ("--suite coco --data . --n 4 --out o", "too few for 9 distractors"),
         ("--data full", "full is not a data set"),
     ],

@@ -25,7 +25,7 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
 def join(args: argparse.Namespace, patience: int = 300) -> None:
     """Joins the other processes if --distributed is given; before any JAX work.
 
-    patience: seconds that a process which is done waits for the others to be.
+    patience: seconds that a finished process waits for the others.
     """
     if args.distributed:
         from cogjax.parallel.distributed import initialize
@@ -104,8 +104,8 @@ def read_lines(path: str, what: str) -> list[str]:
     return lines
 
 
-def read_image(path: str, size: int | None = None):
-    """Returns the picture as uint8 [y, x, 3]; UserError naming the file."""
+def read_image(path: str):
+    """Returns the image as uint8 [y, x, 3]; UserError naming the file."""
     from cogjax.data.images import decode_image
 
     try:
@@ -113,6 +113,6 @@ def read_image(path: str, size: int | None = None):
     except OSError as error:
         raise UserError(f"cannot read image {path}: {error.strerror}") from error
     try:
-        return decode_image(data, size)
+        return decode_image(data)
     except UserError as error:
         raise UserError(f"image {path}: {error}") from error

@@ -1,4 +1,4 @@
-"""`cogjax attention-map`: a picture of the keys that a query sees, per layer kind."""
+"""`cogjax attention-map`: an image of the keys that a query sees, per layer kind."""
 
 import argparse
 
@@ -28,7 +28,7 @@ def add_parser(commands) -> None:
     add("--row-extent", choices=("raster", "own"), help="of row")
     add("--window", type=whole(1), default=64, help="of three-region (%(default)s)")
     add("--times", type=whole(1), default=4, help="windows seen (%(default)s)")
-    add("--pivots", type=whole(1), default=256, help="drawn at random (%(default)s)")
+    add("--pivots", type=whole(1), default=256, help="picked at random (%(default)s)")
     add("--seed", type=SEED, default=0, help="of the pivots (%(default)s)")
     parser.set_defaults(direction="text-to-image", edge="raster", row_extent="raster")
 
@@ -59,8 +59,8 @@ def _attention_map(args: argparse.Namespace) -> None:
             panels.append(_matrix(mask))
         else:
             panels.append(_panel(seen, of_image, start + query, cols))
-    picture = grid(np.stack(panels), len(panels), captions, gap=12)
-    write_atomic(path, encode_png(np.asarray(picture)))
+    image = grid(np.stack(panels), len(panels), captions, gap=12)
+    write_atomic(path, encode_png(np.asarray(image)))
     print(f"wrote {path}")
 
 

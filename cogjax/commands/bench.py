@@ -1,4 +1,4 @@
-"""`cogjax bench`: how fast a part is on this machine, and how much of it that uses."""
+"""`cogjax bench`: speed of a part on this machine, as a share of its limits too."""
 
 import argparse
 import json
@@ -30,7 +30,7 @@ def add_parser(commands) -> None:
     add("--one-prompt", action="store_true", help=_ONE_PROMPT)
     add_weights(parser)
     add("--runs", type=whole(1, 1000), default=5, help="median of (%(default)s)")
-    add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--json", metavar="FILE", help="also write the metrics as JSON")
 
 
 def _bench(args: argparse.Namespace) -> None:

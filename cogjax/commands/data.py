@@ -11,12 +11,12 @@ _SIZES = whole(8, 1024)
 _EASY = "plain grounds, centres on eighths: for models that train on a CPU"
 _QUESTIONS = "also questions with exact answers, one of each kind and language"
 _FROM = 'one {"image": "a.jpg", "question": "...", "answer": "..."} a line'
-_NUM = "pictures to train on; a twentieth as many of each test split (%(default)s)"
+_NUM = "images to train on; a twentieth as many of each test split (%(default)s)"
 _TIER = "auto takes the npm archives where npm is installed (%(default)s)"
 _BUDGET = "of broken files to skip before stopping (%(default)s)"
 _FIELD = "field of tables and .json with the captions; default: text, caption, ..."
 _OVERWRITE = "replace the data set in --out; files that are not its own stay"
-_VAL = "of pictures to hold out as split val (%(default)s)"
+_VAL = "of images to hold out as split val (%(default)s)"
 
 
 def add_parser(commands) -> None:
@@ -24,7 +24,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("data", help="Build a data set, or look at one.")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    summary = "Draw the bilingual emoji-styles set: one concept in up to seven styles."
+    summary = "Render the bilingual emoji styles: one concept in up to seven styles."
     emoji = add_command(actions, "emoji", _emoji, summary)
     add = emoji.add_argument
     _add_out(add)
@@ -35,7 +35,7 @@ def add_parser(commands) -> None:
     add("--groups", metavar="A,B", help="of Unicode, such as food-drink; default: all")
     add("--no-flags", action="store_true", help="leave out the flags of countries")
 
-    summary = "Draw scenes of shapes with captions that are exactly true."
+    summary = "Render scenes of shapes with captions that are exactly true."
     shapes = add_command(actions, "shapes", _shapes, summary)
     add = shapes.add_argument
     _add_out(add)
@@ -45,7 +45,7 @@ def add_parser(commands) -> None:
     add("--easy", action="store_true", help=_EASY)
     add("--questions", action="store_true", help=_QUESTIONS)
 
-    summary = "Import pictures with captions: .txt files, metadata.jsonl, CSV or .tar."
+    summary = "Import images with captions: .txt files, metadata.jsonl, CSV or .tar."
     folder = add_command(actions, "folder", _folder, summary)
     add = folder.add_argument
     add("source", metavar="SRC", help="folder, CSV, metadata.jsonl or .tar")
@@ -56,7 +56,7 @@ def add_parser(commands) -> None:
     add("--val", type=share, default=0.02, metavar="SHARE", help=_VAL)
     add("--caption-field", metavar="NAME", help=_FIELD)
 
-    summary = "Import questions about your pictures, for `cogjax ask`."
+    summary = "Import questions about your images, for `cogjax ask`."
     questions = add_command(actions, "questions", _import_questions, summary)
     add = questions.add_argument
     add("--from", dest="source", required=True, metavar="FILE.jsonl", help=_FROM)
@@ -69,7 +69,7 @@ def add_parser(commands) -> None:
     add = show.add_argument
     add("folder", metavar="DIR", help="data set folder")
     add("--split", default="train", help="default: %(default)s")
-    add("--n", type=whole(1, 1000), default=48, help="pictures (%(default)s)")
+    add("--n", type=whole(1, 1000), default=48, help="images (%(default)s)")
     add("--out", default="show.png", metavar="FILE", help="default: %(default)s")
 
 
@@ -83,15 +83,12 @@ def _emoji(args: argparse.Namespace) -> None:
 
     with Progress() as progress:
         report = build_emoji(
-            args.out,
-            size=args.size,
+            _output(args, progress),
             tier=args.tier,
             styles=_names(args.styles),
             groups=_names(args.groups),
             npm_dir=args.npm_dir,
             flags=not args.no_flags,
-            overwrite=args.overwrite,
-            progress=progress,
         )
     _report(args.out, report.manifest, report.failed)
     print(", ".join(f"{style} {count}" for style, count in report.styles.items()))
@@ -102,16 +99,19 @@ def _shapes(args: argparse.Namespace) -> None:
 
     with Progress() as progress:
         manifest = build_shapes(
-            args.out,
+            _output(args, progress),
             num=args.n,
-            size=args.size,
             seed=args.seed,
             easy=args.easy,
             questions=args.questions,
-            overwrite=args.overwrite,
-            progress=progress,
         )
     _report(args.out, manifest, [])
+
+
+def _output(args: argparse.Namespace, progress: Progress):
+    from cogjax.data.output import Output
+
+    return Output(args.out, args.size, args.overwrite, progress)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -124,13 +124,10 @@ def _folder(args: argparse.Namespace) -> None:
     with Progress() as progress:
         report = import_folder(
             args.source,
-            args.out,
-            size=args.size,
+            _output(args, progress),
             budget=args.budget,
             val_fraction=args.val,
             caption_field=args.caption_field,
-            overwrite=args.overwrite,
-            progress=progress,
         )
     skipped = [f"{name}: {reason}" for name, reason in report.skipped]
     _report(args.out, report.manifest, skipped)
@@ -142,18 +139,15 @@ def _import_questions(args: argparse.Namespace) -> None:
     with Progress() as progress:
         manifest = import_questions(
             args.source,
-            args.out,
-            size=args.size,
+            _output(args, progress),
             val_fraction=args.val,
-            overwrite=args.overwrite,
-            progress=progress,
         )
     _report(args.out, manifest, [])
     print(f"questions {manifest.info['num_questions']}")
 
 
 def _report(out: str, manifest, skipped: list[str]) -> None:
-    """Counts on stdout, what was left out on stderr."""
+    """Prints counts on stdout and skipped entries on stderr."""
     for line in skipped[:20]:
         print(f"skipped {line}", file=sys.stderr)
     counts = [f"{split} {count}" for split, count in manifest.counts.items()]

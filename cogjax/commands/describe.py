@@ -20,10 +20,10 @@ from cogjax.pipelines.checks import check_text
 
 def add_parser(commands) -> None:
     """Adds `caption`, `ask` and `score`."""
-    summary = "Write what each picture shows."
+    summary = "Write what each image shows."
     parser = add_command(commands, "caption", _caption, summary)
     parser.set_defaults(words="images")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture file")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file")
     parser.add_argument("--language", choices=("en", "zh"), help="default: the model's")
     _add_search(parser)
     text = (
@@ -32,16 +32,16 @@ def add_parser(commands) -> None:
     parser.add_argument("--rerank", action="store_true", help=text)
     _add_model(parser)
 
-    summary = "Answer a question about a picture, with a model that has learnt to."
+    summary = "Answer a question about an image, with a model that has learnt to."
     parser = add_command(commands, "ask", _ask, summary)
-    parser.add_argument("image", metavar="IMAGE", help="picture file")
+    parser.add_argument("image", metavar="IMAGE", help="image file")
     parser.add_argument("question", metavar="QUESTION", help="in Chinese or English")
     _add_search(parser)
     _add_model(parser)
 
-    summary = "Rate how well a text fits a picture, in nats a token; lower is better."
+    summary = "Rate how well a text fits an image, in nats a token; lower is better."
     parser = add_command(commands, "score", _score, summary)
-    parser.add_argument("image", metavar="IMAGE", help="picture file")
+    parser.add_argument("image", metavar="IMAGE", help="image file")
     parser.add_argument("text", metavar="TEXT", help="caption in Chinese or English")
     _add_model(parser)
 

@@ -1,4 +1,4 @@
-"""`cogjax encode`: pictures to codes once, before training reads them many times."""
+"""`cogjax encode`: images to codes once, before training reads them many times."""
 
 import argparse
 import re
@@ -15,9 +15,9 @@ from cogjax.commands.progress import Progress
 from cogjax.files import check_folder
 
 _SPLITS = "default: all"
-_BATCH = "pictures a device and step (%(default)s)"
-_SHARD = "pictures a file, the unit of work and of loss (%(default)s)"
-_BUDGET = "of bad pictures to skip before stopping (%(default)s)"
+_BATCH = "images a device and step (%(default)s)"
+_SHARD = "images a file, the unit of work and of loss (%(default)s)"
+_BUDGET = "of bad images to skip before stopping (%(default)s)"
 _PROCESS = "this is process I of N, which share --out; default: as --distributed says"
 
 _WEEK = 7 * 24 * 3600
@@ -25,12 +25,17 @@ _WEEK = 7 * 24 * 3600
 
 def add_parser(commands) -> None:
     """Adds `encode`."""
-    summary = "Encode a data set's pictures as codes; the same command goes on."
+    summary = "Encode a data set's images as codes; the same command resumes."
     parser = add_command(commands, "encode", _encode, summary)
     add = parser.add_argument
     add("--data", required=True, metavar="DIR", help="data set folder")
     add("--tokenizer", required=True, metavar="DIR", help="or a shipped model's name")
-    add("--out", required=True, metavar="DIR", help="a new folder, or to go on in")
+    add(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="new, or of a stopped run",
+    )
     add("--splits", type=_names, metavar="A,B", help=_SPLITS)
     add("--batch-size", type=whole(1, 65536), default=64, help=_BATCH)
     add("--shard-size", type=whole(1), default=8192, help=_SHARD)
@@ -73,7 +78,7 @@ def _encode(args: argparse.Namespace) -> None:
         print(f"skipped {name}: {reason}", file=sys.stderr)
     rate = report.encoded / max(report.seconds, 1e-9)
     print(
-        f"encoded {report.encoded} pictures in {report.seconds:.1f} s, "
+        f"encoded {report.encoded} images in {report.seconds:.1f} s, "
         f"{rate:.0f} images/s, skipped {len(report.skipped)}"
     )
     print(f"{args.out}: {_state(report)}")

@@ -1,4 +1,4 @@
-"""`cogjax evaluate`: figures of a model by outside judges, as JSON and as a page.
+"""`cogjax evaluate`: metrics of a model by outside judges, as JSON and as a page.
 
 `cogjax evaluate oracle` measures the judge of the shapes suite itself.
 """
@@ -17,8 +17,9 @@ from cogjax.files import check_folder_for, write_atomic
 _SHAPES = {"out": None, "num_images": 4, "best_of": 0, "batch_size": 16}
 _SHAPES |= {"guidance": (), "temperature": (), "sweep_prompts": 96}
 _COCO = {"data": None, "out": None, "best_of": 0, "batch_size": 16, "distractors": 9}
-_COCO |= {"guidance": (), "temperature": (), "blur_mode": "both"}
+_COCO |= {"guidance": (), "temperature": (), "blur_mode": "both", "blur_rule": "pil"}
 _COCO |= {"extractor": None, "weights_file": None}
+_COCO |= {"clip": None, "clip_weights": None, "clip_merges": None}
 _READING = {"data": None, "out": None, "best_of": 8, "beams": 8, "batch_size": 16}
 _EMOJI = {"data": None, "out": None, "best_of": 8, "gallery": None, "sheet": None}
 _OPTIONS = {
@@ -31,11 +32,11 @@ _OPTIONS = {
 SUITES = ("shapes", "emoji", "coco", "reading")
 
 _MODEL = "shipped name, model folder or training run; or oracle, the judge of shapes"
-_OUT = "report.json, report.html and what goes on after a stop; needed but for emoji"
-_N = "prompts (500 in shapes and coco, 200 in emoji) or pictures to read (200)"
+_OUT = "for report.json, report.html and a cache to resume from; optional for emoji"
+_N = "prompts (500 in shapes and coco, 200 in emoji) or images to read (200)"
 _BEST = "candidates a prompt, of which one is chosen (emoji and reading 8, else off)"
-_BATCH = "most pictures in one call of the network (16)"
-_VALUES = "one: draw with it; several, with commas: also the score against it (shapes)"
+_BATCH = "most images in one call of the network (16)"
+_VALUES = "one value, or several with commas for a sweep of the score (shapes)"
 
 
 def add_parser(commands) -> None:
@@ -54,27 +55,34 @@ def add_parser(commands) -> None:
     add("--temperature", type=_numbers(0, 100), metavar="T", help=_VALUES)
     add("--batch-size", type=whole(1, 65536), metavar="N", help=_BATCH)
     add_weights(parser)
-    add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--json", metavar="FILE", help="also write the metrics as JSON")
     _add_suites(parser)
 
 
 def _add_suites(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("shapes").add_argument
-    add("--num-images", type=whole(1, 64), metavar="N", help="pictures a prompt (4)")
+    add("--num-images", type=whole(1, 64), metavar="N", help="images a prompt (4)")
     text = "prompts for the score against guidance and temperature (96)"
     add("--sweep-prompts", type=whole(8, 100_000), metavar="N", help=text)
     add = parser.add_argument_group("emoji").add_argument
     add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
-    add("--sheet", metavar="FILE", help="also draw pictures beside the real ones, PNG")
+    add("--sheet", metavar="FILE", help="also write images beside the real ones, PNG")
     add = parser.add_argument_group("reading").add_argument
     add("--beams", type=whole(2, 64), metavar="N", help="of beam search (8)")
     add = parser.add_argument_group("coco").add_argument
-    text = "captions set against each picture's own, 0 is off (9)"
+    text = "captions set against each image's own, 0 is off (9)"
     add("--distractors", type=whole(0, 1000), metavar="N", help=text)
-    add("--extractor", metavar="NAME", help="feature network of FID-k, if any")
+    text = "feature network of FID-k, KID, precision and recall, Inception Score"
+    add("--extractor", metavar="NAME", help=text)
     add("--weights-file", metavar="FILE", help="its weights, if no package has them")
     text = "what FID-k blurs (both, as DALL-E; reference, as CogView's Table 1)"
     add("--blur-mode", choices=("both", "reference"), help=text)
+    text = "what a radius of FID-k is (pil); see docs/metrics.md"
+    add("--blur-rule", choices=("pil", "gaussian", "lafite"), help=text)
+    text = "CLIP network of CMMD, CLIP scores and R-precision, as clip-vit-b-32"
+    add("--clip", metavar="NAME", help=text)
+    add("--clip-weights", metavar="FILE", help="its weights")
+    add("--clip-merges", metavar="FILE", help="its bpe_simple_vocab_16e6.txt.gz")
 
 
 def _numbers(low: float, high: float) -> Callable[[str], tuple[float, ...]]:
@@ -121,7 +129,13 @@ def _take_options(args: argparse.Namespace, suite: str) -> None:
     if suite == "coco" and max(len(args.guidance), len(args.temperature)) > 1:
         raise UserError("the coco suite takes one --guidance and one --temperature")
     if args.weights_file and not args.extractor:
-        raise UserError("--weights-file FILE is of a network: add --extractor NAME")
+        raise UserError("--weights-file FILE is for a network: add --extractor NAME")
+    clip = (args.clip, args.clip_weights, args.clip_merges)
+    if any(clip) and not all(clip):
+        raise UserError(
+            "--clip NAME, --clip-weights FILE and --clip-merges FILE go together: "
+            "give all three"
+        )
 
 
 def _oracle(args: argparse.Namespace) -> dict:
@@ -138,7 +152,7 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     if args.out:
         check_free(args.out)
     source = _source(args.model)
-    # Everything that may be a mistake is read before the model is.
+    # Everything that may be a mistake is read before the model.
     chosen = _SUITES[suite](args)
     import cogjax
     from cogjax import model_folder
@@ -198,11 +212,14 @@ def _coco_suite(args: argparse.Namespace):
     from cogjax.worlds.coco import sample_captions
 
     file, captions = sample_captions(args.data, args.n, args.seed)
-    from cogjax.evaluate.suites.coco import CocoSuite, read_extractor
+    from cogjax.evaluate.suites.coco import CocoSuite
+    from cogjax.evaluate.suites.feature_metrics import read_extractor
 
-    extractor = None
+    extractor = clip = None
     if args.extractor:
         extractor = read_extractor(args.extractor, args.weights_file)
+    if args.clip:
+        clip = read_extractor(args.clip, args.clip_weights, args.clip_merges)
     return CocoSuite(
         captions,
         file,
@@ -211,8 +228,9 @@ def _coco_suite(args: argparse.Namespace):
         next(iter(args.guidance), None),
         next(iter(args.temperature), None),
         args.distractors,
-        args.blur_mode,
+        (args.blur_mode, args.blur_rule),
         extractor,
+        clip,
         Path(args.model).name or "model",
     )
 

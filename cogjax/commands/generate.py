@@ -30,29 +30,29 @@ _SETTINGS = (
 )
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
-_DECODE = "pictures from codes, or from hidden states if the model was trained to"
+_DECODE = "images from codes, or from hidden states if the model was trained to"
 _RERANK = "generate N, keep the --num-images that the model captions best"
-_KEEP = "instead of --rows: a picture whose white parts are kept"
+_KEEP = "instead of --rows: an image whose white parts are kept"
 
 
 def add_parser(commands) -> None:
     """Adds `generate`."""
-    summary = "Make pictures from prompts in Chinese or English."
+    summary = "Generate images from prompts in Chinese or English."
     parser = add_command(commands, "generate", _generate, summary)
     parser.set_defaults(words="prompts")
     add = parser.add_argument
-    add("prompts", nargs="*", metavar="PROMPT", help="what a picture shows")
+    add("prompts", nargs="*", metavar="PROMPT", help="what an image shows")
     add("--prompts-file", metavar="FILE", help="more prompts, UTF-8, one a line")
-    add("--out", required=True, metavar="DIR", help="folder for the pictures")
+    add("--out", required=True, metavar="DIR", help="folder for the images")
     add("--model", default="emoji", help="shipped name or folder (%(default)s)")
     arguments.add_weights(parser)
     images, text = whole(1, checks.MAX_IMAGES), "of each prompt (%(default)s)"
     add("--num-images", type=images, default=checks.NUM_IMAGES, metavar="N", help=text)
-    add("--seed", type=SEED, default=0, metavar="N", help="same seed, same pictures")
+    add("--seed", type=SEED, default=0, metavar="N", help="same seed, same images")
     _add_sampling(parser)
-    group = parser.add_argument_group("continuing a picture")
+    group = parser.add_argument_group("continuing an image")
     add = group.add_argument
-    add("--image-prompt", metavar="IMAGE", help="picture to start from")
+    add("--image-prompt", metavar="IMAGE", help="image to start from")
     add(
         "--rows", type=whole(1), metavar="N", help="rows of codes to keep, from the top"
     )
@@ -91,7 +91,7 @@ def _generate(args: argparse.Namespace) -> None:
 
 
 def _request(args: argparse.Namespace):
-    """The checked request, but for the image to start from."""
+    """The checked request, without the image to start from."""
     from cogjax.pipelines.request import Request
 
     if bool(args.image_prompt) != (bool(args.rows) + bool(args.keep) == 1):
@@ -122,7 +122,7 @@ def _keep(rows: int | None, mask, model):
 
 
 def _record(args: argparse.Namespace, request, model) -> dict:
-    """What the JSON file says besides the images; settings as they took effect."""
+    """The fields of the JSON file besides the images; settings as they took effect."""
     from cogjax import __version__
 
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
@@ -159,12 +159,12 @@ def _write(out: Path, prompts: tuple[str, ...], result, record: dict) -> None:
             }
         )
     flat = result.pixels.reshape(-1, *result.pixels.shape[2:])
-    picture = encode_png(np.asarray(grid(flat, num_images)))
-    grid_path = write_numbered(out, "grid", ".png", picture)
+    image = encode_png(np.asarray(grid(flat, num_images)))
+    grid_path = write_numbered(out, "grid", ".png", image)
     record |= {"prompts": prompts, "grid": grid_path.name, "images": images}
     text = json.dumps(record, ensure_ascii=False) + "\n"
     record_path = write_numbered(out, "generation", ".json", text)
-    print(f"{len(images)} pictures, {grid_path.name} and {record_path.name} in {out}")
+    print(f"{len(images)} images, {grid_path.name} and {record_path.name} in {out}")
 
 
 def slug(prompt: str) -> str:
@@ -173,15 +173,15 @@ def slug(prompt: str) -> str:
     Everything else becomes one "-"; at most 120 bytes of UTF-8; never empty.
     """
     text = unicodedata.normalize("NFKC", prompt).lower()
-    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
-    name = "-".join(kept.split()).encode()[:_MAX_SLUG_BYTES]
+    letters = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
+    name = "-".join(letters.split()).encode()[:_MAX_SLUG_BYTES]
     return name.decode("utf-8", "ignore").strip("-") or "image"
 
 
 def write_numbered(
     folder: Path, stem: str, suffix: str, data: bytes | str, first: int = 0
 ) -> Path:
-    """Writes to the first of stem, stem-2, ... (first=1: stem-1, ...) not taken.
+    """Writes to the first free name of stem, stem-2, ... (first=1: stem-1, ...).
 
     Processes that write into one folder at once never take the same.
     """

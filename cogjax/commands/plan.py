@@ -1,4 +1,4 @@
-"""`cogjax plan`: would training, or drawing, fit a pod, and how long would it take."""
+"""`cogjax plan`: would training, or sampling, fit a pod, and how long would it take."""
 
 import argparse
 import dataclasses
@@ -11,13 +11,13 @@ from cogjax.files import check_folder_for, write_atomic
 _TOPOLOGY = "such as v5p:4x4x8, v5e:16x16 or h100:64 (chip and their arrangement)"
 _ESTIMATE = "from shapes alone, in seconds; otherwise the step is compiled"
 _SEARCH = "estimate many meshes, remat policies and parts of a batch; compile the best"
-_SAMPLING = "plan drawing so many images at once instead, on the mesh that suits it"
+_SAMPLING = "plan generating so many images at once instead, on the mesh that suits it"
 
 
 def add_parser(commands) -> None:
     """Adds `plan`."""
     summary = (
-        "Compile training or drawing for a TPU pod that is not there: memory, time."
+        "Compile training or sampling for a TPU pod that is not there: memory, time."
     )
     parser = add_command(commands, "plan", _plan, summary)
     parser.set_defaults(overrides=[])
@@ -29,7 +29,7 @@ def add_parser(commands) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--search", action="store_true", help=_SEARCH)
     what.add_argument("--sampling", type=whole(1), metavar="N", help=_SAMPLING)
-    add("--json", metavar="FILE", help="also write the figures as JSON")
+    add("--json", metavar="FILE", help="also write the metrics as JSON")
 
 
 def _plan(args: argparse.Namespace) -> None:
@@ -37,7 +37,7 @@ def _plan(args: argparse.Namespace) -> None:
         check_folder_for(args.json)
     import os
 
-    # Nothing runs here: a device of this machine would only be in the way.
+    # Nothing runs here: a device of this machine would only be reserved.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from cogjax import config as configs
     from cogjax.plan import sampling, training

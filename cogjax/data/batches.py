@@ -8,6 +8,7 @@ import numpy as np
 
 from cogjax.errors import UserError
 
+_THREADS = 2
 MakeExample = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]
 
 
@@ -18,8 +19,6 @@ def batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    shuffle: bool = True,
-    num_threads: int = 2,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches `start_step, start_step + 1, ...` without end.
 
@@ -28,7 +27,7 @@ def batches(
 
     Args:
       source: random access, `len` and `[i]`.
-      make_example: (item, random generator of this draw) -> {name: array}; arrays of
+      make_example: (item, random generator of this pick) -> {name: array}; arrays of
         a name have one shape.
 
     Raises:
@@ -37,12 +36,8 @@ def batches(
     if not len(source):
         raise UserError("the data split is empty: there is nothing to train on")
     dataset = grain.MapDataset.source(source).seed(seed)
-    if shuffle:
-        dataset = dataset.shuffle()
-    dataset = dataset.repeat().random_map(make_example).batch(batch_size)
-    options = grain.ReadOptions(
-        num_threads=num_threads, prefetch_buffer_size=4 * num_threads
-    )
+    dataset = dataset.shuffle().repeat().random_map(make_example).batch(batch_size)
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=4 * _THREADS)
     iterator = iter(dataset.to_iter_dataset(options))
     iterator.set_state({"next_index": start_step})
     return iterator

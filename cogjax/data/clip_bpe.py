@@ -2,7 +2,7 @@
 
 The merges are OpenAI's file `bpe_simple_vocab_16e6.txt.gz`, which the user brings. The
 original also mends broken encodings with ftfy; here quotes are straightened and
-characters composed and of full width narrowed, which is what ftfy does to sound text.
+characters composed and of full width narrowed, as ftfy does to sound text.
 """
 
 import functools
@@ -22,11 +22,11 @@ from cogjax.errors import UserError
 CONTEXT = 77
 _NUM_MERGES = 49152 - 256 - 2
 _START, _END = "<|startoftext|>", "<|endoftext|>"
-# Over the kinds of characters, letter by letter: words, single digits, all the rest.
+# Matched against one letter for the kind of each character: words, digits, the rest.
 _KINDS = re.compile("L+|N|O+")
 _FIXED = re.compile(re.escape(_START) + "|" + re.escape(_END) + "|'(?:[stmd]|re|ve|ll)")
 _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
-# The file unpacks to 3.2 MB, a bomb to more.
+# The file unpacks to 3.2 MB; a decompression bomb would unpack to more.
 _MAX_BYTES = 1 << 24
 
 
@@ -57,21 +57,12 @@ class ClipTokenizer:
                 ids += [self._ids[piece] for piece in self._pieces(word)]
         return ids
 
-    def __call__(self, captions: Sequence[str], truncate: bool = True) -> np.ndarray:
-        """int32 [n, 77]: start, ids, end, zeros.
-
-        truncate: a longer caption keeps its first 75 ids and the end; else it raises
-        UserError.
-        """
+    def __call__(self, captions: Sequence[str]) -> np.ndarray:
+        """int32 [n, 77]: start, ids, end, zeros; of a long caption the first 75 ids."""
         rows = np.zeros((len(captions), CONTEXT), np.int32)
         for row, caption in zip(rows, captions, strict=True):
-            ids = self.encode(caption)
-            if len(ids) > CONTEXT - 2 and not truncate:
-                raise UserError(
-                    f"caption {caption[:40]!r}... has {len(ids)} tokens, CLIP reads "
-                    f"{CONTEXT - 2}"
-                )
-            ids = [self._ids[_START], *ids[: CONTEXT - 2], self._ids[_END]]
+            ids = self.encode(caption)[: CONTEXT - 2]
+            ids = [self._ids[_START], *ids, self._ids[_END]]
             row[: len(ids)] = ids
         return rows
 

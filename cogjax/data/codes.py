@@ -1,8 +1,8 @@
-"""Codes instead of pictures: the records that `cogjax encode` writes.
+"""Codes instead of images: the records that `cogjax encode` writes.
 
-What a transformer's training needs of a picture, in a twentieth of the bytes: its codes
-and its captions. The captions stay text, so that the text model may change. And the
-sources that a transformer is trained on, of such records or of pictures.
+A record holds the codes of an image and its captions, a twentieth of the image's bytes.
+The captions stay text, so that the text model may change. The sources here read such
+records, or encode images, for the training of a transformer.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ MAX_CODEBOOK = 2**16  # Codes are stored in 16 bits.
 
 @dataclass(frozen=True)
 class CodedExample:
-    """One picture as codes int [n], row by row; the rest is as in `Example`."""
+    """One image as codes int [n], row by row; the rest is as in `Example`."""
 
     id: str
     codes: np.ndarray
@@ -48,7 +48,7 @@ class CodedExample:
 
 @dataclass(frozen=True)
 class CodedRecords:
-    """Random access to (texts of a picture, its codes), read when asked for.
+    """Random access to (texts of an image, its codes), read when asked for.
 
     texts: `captions_of` or `questions_of`, with a text tokenizer.
     """
@@ -106,7 +106,7 @@ class CodedSource:
 
 @dataclass(frozen=True)
 class ImagedSource:
-    """As a source of codes, and the pixels uint8 [size, size, 3], read when asked."""
+    """A source of codes that also reads the pixels uint8 [size, size, 3] when asked."""
 
     coded: CodedSource
     source: Sequence[Example]

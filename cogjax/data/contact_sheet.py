@@ -1,4 +1,4 @@
-"""Pictures in a grid, and what a data set holds."""
+"""Images in a grid, and the contents of a data set."""
 
 import io
 import math
@@ -29,9 +29,9 @@ def grid(
     captions: Sequence[str] | None = None,
     gap: int = 2,
 ) -> Image.Image:
-    """uint8 [n, y, x, 3] -> one picture, row by row, `gap` white pixels between.
+    """uint8 [n, y, x, 3] -> one image, row by row, `gap` white pixels between.
 
-    captions: one text under each picture, in two lines at most.
+    captions: one text under each image, in two lines at most.
     """
     count, height, width, _ = images.shape
     columns = min(columns, count)
@@ -40,8 +40,8 @@ def grid(
     step_x = width + gap
     canvas = np.full((rows * step_y - gap, columns * step_x - gap, 3), 255, np.uint8)
     corners = [(i // columns * step_y, i % columns * step_x) for i in range(count)]
-    for picture, (y, x) in zip(images, corners, strict=True):
-        canvas[y : y + height, x : x + width] = picture
+    for image, (y, x) in zip(images, corners, strict=True):
+        canvas[y : y + height, x : x + width] = image
     image = Image.fromarray(canvas)
     for text, (y, x) in zip(captions or (), corners, strict=bool(captions)):
         _write(image, text, x, y + height, width)
@@ -64,8 +64,8 @@ def show(
     images = np.stack([decode_image(e.image, manifest.image_size) for e in picks])
     captions = [_caption(example) for example in picks]
     columns = math.ceil(math.sqrt(2 * count))
-    drawn = captions if manifest.image_size >= 64 else None
-    _save(grid(images, columns, drawn), path)
+    shown = captions if manifest.image_size >= 64 else None
+    _save(grid(images, columns, shown), path)
     print(f"{folder}: {manifest.kind}, {manifest.image_size} px")
     for name, size in manifest.counts.items():
         print(f"  {name:8} {size}")
@@ -74,7 +74,7 @@ def show(
     for example in picks[:10]:
         texts = [text for _, text in example.captions[:6]]
         print(f"  {example.id}: " + " | ".join(texts + _questions(example)[:6]))
-    print(f"{count} pictures of {split} in {path}")
+    print(f"{count} images of {split} in {path}")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Your own pictures and captions to a data set.
+"""Your own images and captions to a data set.
 
 Sources, alone or mixed in one folder:
 
@@ -11,13 +11,14 @@ Sources, alone or mixed in one folder:
 import os
 import unicodedata
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cogjax.data.folder_entries import TEXT_KEYS, Entry, list_entries
 from cogjax.data.images import decode_image, encode_png
-from cogjax.data.records import DatasetBuilder, Example, Manifest
+from cogjax.data.output import Output
+from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
 from cogjax.files import check_apart
 
@@ -35,55 +36,50 @@ class ImportReport:
 
 def import_folder(
     source: str | os.PathLike,
-    out: str | os.PathLike,
+    output: Output,
     *,
-    size: int = 256,
     budget: float = 0.05,
     val_fraction: float = 0.02,
     caption_field: str | None = None,
-    overwrite: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
 ) -> ImportReport:
-    """Writes splits train and val of all usable pictures, resized and centre-cropped.
+    """Writes splits train and val of all usable images, resized and centre-cropped.
 
     A broken entry is skipped with its reason while the skipped stay within `budget`, a
     share of all entries. The split follows a hash of the name.
 
     Args:
-      size: pixels a side. caption_field: name of the field with the captions in tables
+      caption_field: name of the field with the captions in tables
         and .json members; None takes text, caption, captions, prompt or description.
-      overwrite: replace a data set in `out`.
 
     Raises:
-      UserError: an `out` that is in the way, nothing to import, or more broken entries
+      UserError: a folder that is in the way, nothing to import, or more broken entries
         than the budget allows, naming the first ones. Nothing is written then.
     """
-    progress = progress or (lambda done, total, label: None)
-    check_apart(out, source)
+    check_apart(output.folder, source)
     shards = {"train": 4, "val": 1}
-    builder = DatasetBuilder(out, "folder", size, shards, overwrite)
+    builder = output.builder("folder", shards)
     text_keys = (caption_field,) if caption_field else TEXT_KEYS
     entries = list(list_entries(Path(source), text_keys))
     if not entries:
         raise UserError(
-            f"{source} has no captioned pictures: expected pictures with .txt files, "
+            f"{source} has no captioned images: expected images with .txt files, "
             f"metadata.jsonl, a CSV or .tar shards"
         )
     skipped: list[tuple[str, str]] = []
     with builder:
         for index, entry in enumerate(entries):
             if index % 32 == 0:
-                progress(index, len(entries), "importing")
+                output.progress(index, len(entries), "importing")
             name = printable(entry.name)
             try:
-                example = _read(entry, name, size)
+                example = _read(entry, name, output.size)
             except UserError as error:
                 skipped.append((name, printable(str(error))))
                 check_budget(skipped, budget, len(entries))
                 continue
             held_out = zlib.crc32(name.encode()) < val_fraction * 2**32
             builder.write("val" if held_out else "train", example)
-        progress(len(entries), len(entries), "importing")
+        output.progress(len(entries), len(entries), "importing")
         listed = [list(pair) for pair in skipped[:MAX_LISTED]]
         info = {"skipped": listed, "num_skipped": len(skipped)}
         manifest = builder.finish(info)
@@ -93,11 +89,11 @@ def import_folder(
 def clean_caption(text: str) -> str:
     """Control and private characters become spaces; at most 2,000 characters."""
     # Unassigned code points stay: emoji newer than this Python's tables are among them.
-    kept = "".join(
+    text = "".join(
         " " if unicodedata.category(c) in ("Cc", "Cs", "Co") else c
         for c in text[: 4 * MAX_CAPTION]
     )
-    return " ".join(kept.split())[:MAX_CAPTION].rstrip()
+    return " ".join(text.split())[:MAX_CAPTION].rstrip()
 
 
 def _read(entry: Entry, name: str, size: int) -> Example:

@@ -1,7 +1,7 @@
-"""Finds pictures and their captions in folders, tables and archives.
+"""Finds images and their captions in folders, tables and archives.
 
-Nothing here trusts what it reads: a broken entry raises UserError with its reason when
-it is read, names stay inside the folder of their table, archives are never unpacked.
+Files are not trusted: a broken entry raises UserError with its reason when it is read,
+names stay inside the folder of their table, and archives are never unpacked.
 """
 
 import csv
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cogjax.errors import UserError
 
-# Formats that cannot be read are listed too, so that they are named and not overlooked.
+# Formats that cannot be read are listed too, so that they are reported, not missed.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 IMAGE_SUFFIXES += (".svg",)
 FILE_KEYS = ("file_name", "file", "image", "path", "filename")
@@ -28,7 +28,7 @@ MAX_MEMBERS = 1_000_000
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture that may be broken: both readers raise UserError with a reason."""
+    """One image that may be broken: both readers raise UserError with a reason."""
 
     name: str
     read_image: Callable[[], bytes]
@@ -39,7 +39,7 @@ class Entry:
 def list_entries(
     source: Path, text_keys: tuple[str, ...] = TEXT_KEYS
 ) -> Iterator[Entry]:
-    """Yields the pictures of a folder, .tar, .csv or .jsonl, in a fixed order.
+    """Yields the images of a folder, .tar, .csv or .jsonl, in a fixed order.
 
     text_keys: names of the field that holds the captions in tables and .json members.
     """
@@ -191,7 +191,7 @@ def _tar_entries(path: Path, text_keys) -> Iterator[Entry]:
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS:
                     raise UserError(f"{path} has more than {MAX_MEMBERS} members")
-                # Links, devices, folders and sparse files hold no picture.
+                # Links, devices, folders and sparse files hold no image.
                 if member.isfile() and not member.issparse():
                     key, suffix = posixpath.splitext(member.name)
                     groups.setdefault(key, {})[suffix.lower()] = member
@@ -201,7 +201,7 @@ def _tar_entries(path: Path, text_keys) -> Iterator[Entry]:
         images = [members[s] for s in IMAGE_SUFFIXES if s in members]
         name = f"{path.name}/{key}"
         if not images:
-            yield _broken(name, "no picture among its members")
+            yield _broken(name, "no image among its members")
             continue
         yield Entry(
             name,

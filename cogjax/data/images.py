@@ -1,4 +1,4 @@
-"""Picture files to pixels, on guard against files that are not what they seem."""
+"""Image files to pixels, on guard against damaged and malicious files."""
 
 import io
 import warnings
@@ -10,22 +10,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cogjax.errors import UserError
 
 MAX_PIXELS = 89_478_485
-# Pillow knows others that it hands to outside programs: EPS to Ghostscript.
+# Pillow hands some other formats to outside programs, such as EPS to Ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _HUGE = 1 << 24
 
 
 def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
-    """Encoded picture -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
+    """Encoded image -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
 
     The first frame, turned as its EXIF says, transparency on white. The pixel count is
     read from the header before anything is decoded. UserError with the reason if the
-    picture is broken, empty or too large.
+    image is broken, empty or too large.
     """
     if not data:
         raise UserError("the file is empty")
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata, which does not matter, and of many pixels.
+        # Pillow warns of odd metadata, which is harmless, and of many pixels.
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -43,7 +43,7 @@ def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
             raise
         except Exception as error:  # Pillow's plugins raise nearly every type.
             reason = _reason(data, error)
-            raise UserError(f"not a readable picture: {reason}"[:200]) from error
+            raise UserError(f"not a readable image: {reason}"[:200]) from error
 
 
 def _reason(data: bytes, error: Exception) -> str:
@@ -58,7 +58,7 @@ def _reason(data: bytes, error: Exception) -> str:
 
 
 def _shrunk(image: Image.Image, size: int) -> Image.Image:
-    """A huge picture nearer to its final size: every copy costs 4 bytes a pixel."""
+    """A huge image nearer to its final size: every copy costs 4 bytes a pixel."""
     factor = min(image.size) // (4 * size)
     averages = image.mode in ("L", "LA", "RGB", "RGBA", "CMYK")
     if image.width * image.height < _HUGE or factor < 2 or not averages:
@@ -67,7 +67,7 @@ def _shrunk(image: Image.Image, size: int) -> Image.Image:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """RGB copy of a picture in any mode, turned as its EXIF says, alpha on white."""
+    """RGB copy of an image in any mode, turned as its EXIF says, alpha on white."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode == "I":
         # Pillow would clip 16-bit grey at 255 instead of scaling it.

@@ -1,21 +1,22 @@
-"""Your own questions about pictures to a data set.
+"""Your own questions about images to a data set.
 
     {"image": "cat.jpg", "question": "what is it?", "answer": "a cat"}    a line, UTF-8
 
 `image` is relative to the file's folder and stays inside it. A field "type", if any,
-names the kind of the question, by which accuracies are told apart.
+names the kind of the question; accuracies are reported by kind.
 """
 
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from cogjax.data.folder import clean_caption, printable
 from cogjax.data.folder_entries import MAX_TABLE_BYTES, file_reader, inside
 from cogjax.data.images import decode_image, encode_png
-from cogjax.data.records import DatasetBuilder, Example, Manifest
+from cogjax.data.output import Output
+from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
 from cogjax.files import check_apart
 
@@ -24,48 +25,43 @@ Triple = tuple[str, str, str]
 
 def import_questions(
     source: str | os.PathLike,
-    out: str | os.PathLike,
+    output: Output,
     *,
-    size: int = 256,
     val_fraction: float = 0.02,
-    overwrite: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
 ) -> Manifest:
-    """Writes splits train and val of the pictures of a .jsonl file, with its questions.
+    """Writes splits train and val of the images of a .jsonl file, with its questions.
 
-    A picture is one example, with all questions about it; the split follows a hash of
-    its name. Pictures are resized and centre-cropped to `size` pixels a side.
-    overwrite: replace a data set in `out`.
+    An image is one example, with all questions about it; the split follows a hash of
+    its name. Images are resized and centre-cropped.
 
     Raises:
-      UserError: a line that is no question, with its number, or a picture that is
-        missing, outside the folder or unreadable; an `out` in the way. Nothing is
+      UserError: a line that is no question, with its number, or an image that is
+        missing, outside the folder or unreadable; a folder in the way. Nothing is
         written then.
     """
     source = Path(source)
-    progress = progress or (lambda done, total, label: None)
-    check_apart(out, source)
+    check_apart(output.folder, source)
     shards = {"train": 4, "val": 1}
-    builder = DatasetBuilder(out, "questions", size, shards, overwrite)
+    builder = output.builder("questions", shards)
     asked = _read(source)
     with builder:
         for index, (name, (path, place, questions)) in enumerate(asked.items()):
             if index % 32 == 0:
-                progress(index, len(asked), "importing")
+                output.progress(index, len(asked), "importing")
             try:
-                pixels = decode_image(file_reader(path)(), size)
+                pixels = decode_image(file_reader(path)(), output.size)
             except UserError as error:
-                raise UserError(f"{place}: picture {name}: {error}") from error
+                raise UserError(f"{place}: image {name}: {error}") from error
             example = Example(name, encode_png(pixels), (), questions=tuple(questions))
             held_out = zlib.crc32(name.encode()) < val_fraction * 2**32
             builder.write("val" if held_out else "train", example)
-        progress(len(asked), len(asked), "importing")
+        output.progress(len(asked), len(asked), "importing")
         total = sum(len(questions) for *_, questions in asked.values())
         return builder.finish({"num_questions": total})
 
 
 def _read(source: Path) -> dict[str, tuple[Path, str, list[Triple]]]:
-    """(file, place of the first line, questions) of each picture by its name."""
+    """(file, place of the first line, questions) of each image by its name."""
     asked: dict[str, tuple[Path, str, list[Triple]]] = {}
     try:
         data = file_reader(source, MAX_TABLE_BYTES)()
@@ -74,15 +70,15 @@ def _read(source: Path) -> dict[str, tuple[Path, str, list[Triple]]]:
     for place, image, triple in _lines(source, data):
         path, name = inside(source.parent, image), printable(image)
         if path is None:
-            raise UserError(f"{place}: picture {name} is outside {source.parent}")
-        # One picture has one name, however a line spells it: no split shares it.
+            raise UserError(f"{place}: image {name} is outside {source.parent}")
+        # However lines spell its path, an image has one name and so is in one split.
         name = printable(path.relative_to(source.parent.resolve()).as_posix())
         try:
             there = path.is_file()
         except OSError as error:
-            raise UserError(f"{place}: picture {name}: {error.strerror}") from error
+            raise UserError(f"{place}: image {name}: {error.strerror}") from error
         if not there:
-            raise UserError(f"{place}: picture {name} is missing")
+            raise UserError(f"{place}: image {name} is missing")
         asked.setdefault(name, (path, place, []))[2].append(triple)
     if not asked:
         raise UserError(f"{source} holds no questions: write one JSON object a line")
@@ -90,7 +86,7 @@ def _read(source: Path) -> dict[str, tuple[Path, str, list[Triple]]]:
 
 
 def _lines(source: Path, data: bytes) -> Iterator[tuple[str, str, Triple]]:
-    """(place, name of the picture, (kind, question, answer)) of each line."""
+    """(place, name of the image, (kind, question, answer)) of each line."""
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
             continue

@@ -40,12 +40,12 @@ __all__ = [
 ]
 
 FORMAT = 1
-CODES = "codes"  # The kind of a data set that holds codes instead of pictures.
+CODES = "codes"  # The kind of a data set that holds codes instead of images.
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture with its captions, and what is asked about it.
+    """One image with its captions, and questions about it.
 
     image: encoded (PNG) bytes. captions: (language, text) pairs, the language "en",
     "zh" or "" if unknown. meta: free text fields such as the style. questions: (kind,
@@ -74,7 +74,7 @@ class Example:
 
 
 def pack(fields: dict[str, Any]) -> bytes:
-    """msgpack of a record's fields; without questions as before there were any."""
+    """msgpack of a record's fields; a record without questions has no such field."""
     if not fields["questions"]:
         fields = {name: value for name, value in fields.items() if name != "questions"}
     return msgpack.packb(fields)
@@ -93,13 +93,13 @@ def texts_of(fields: Mapping[str, Any]) -> dict[str, tuple]:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data set folder holds.
+    """The manifest of a data set folder.
 
     counts: examples of each split. checksums: sha256 of each shard file. fingerprint:
     sha256 over the checksums, the identity of the data. info: licences, skipped files.
-    contents: of each split, how many examples of each style, captions of each language
-    and questions, if any, of each kind: {"train": {"style": {"noto": 9}, "captions":
-    {"en": 5}, "questions": {"count": 3}}}. files: names of all others in the folder.
+    contents: how many examples of each style, captions of each language and questions
+    of each kind a split has: {"train": {"style": {"noto": 9}, "captions": {"en": 5},
+    "questions": {"count": 3}}}. files: names of all other files in the folder.
     """
 
     kind: str
@@ -125,20 +125,20 @@ DATA_SET = FolderKind("data set", "manifest.json", _files)
 
 
 class Contents:
-    """Counts what examples hold, for a manifest."""
+    """Counts the contents of examples, for a manifest."""
 
     def __init__(self):
         self._found = {name: Counter() for name in ("style", "captions", "questions")}
 
     def add(self, example: Any) -> None:
-        """Counts an `Example`, or one with codes in place of the picture."""
+        """Counts an `Example`, or one with codes in place of the image."""
         style = example.meta.get("style")
         self._found["style"].update([] if style is None else [style])
         self._found["captions"].update(language for language, _ in example.captions)
         self._found["questions"].update(kind for kind, _, _ in example.questions)
 
     def add_counts(self, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Adds what another one has counted."""
+        """Adds the counts of another one."""
         for name, found in counts.items():
             self._found[name].update(found)
 
@@ -187,8 +187,8 @@ class DatasetBuilder:
             builder.write("train", example)
             manifest = builder.finish({})
 
-    With `overwrite` a data set in `out` is replaced by `finish`, and only its own files
-    go. All else that holds anything is refused with UserError before any work.
+    With `overwrite`, `finish` replaces a data set in `out` and removes only its files.
+    Any other folder that is not empty raises UserError before any work.
     """
 
     def __init__(
@@ -339,7 +339,7 @@ def open_split(folder: str | os.PathLike, split: str, record: type = Example) ->
     manifest, folder = read_manifest(folder), Path(folder)
     if manifest.kind == CODES and record is Example:
         raise UserError(
-            f"{folder} holds codes, not pictures: give the data set it was encoded from"
+            f"{folder} holds codes, not images: give the data set it was encoded from"
         )
     if split not in manifest.counts:
         raise UserError(

@@ -87,7 +87,7 @@ class TextTokenizer:
                 bos_id=-1,
                 eos_id=-1,
                 pad_id=-1,
-                # Sums in several threads would depend on how many there are.
+                # With several threads the sums would depend on their number.
                 num_threads=1,
                 minloglevel=9,
             )

@@ -1,8 +1,8 @@
-"""Weights that others published, as parameters of `models/`.
+"""Published weights as parameters of `models/`.
 
-A network is a list of rules: which tensors of the file, of which shape, make which
+A network has a list of rules: which tensors of the file, of which shape, make which
 leaves. The file is compared with all rules before the first one is followed, so that
-whatever is missing, unknown or of another shape is said at once, in the file's names.
+one message names all tensors that are missing, unknown or of another shape.
 """
 
 import importlib.util
@@ -69,12 +69,12 @@ def load_weights(network: nn.Module, weights: Weights) -> dict[str, Any]:
             raise UserError(f"weights {what} both hold {min(both)}: give only one")
         tensors |= more
     rules, ignored = _rules(network, wanted, tensors)
-    kept = {k: v for k, v in tensors.items() if not re.fullmatch(ignored, k)}
+    used = {k: v for k, v in tensors.items() if not re.fullmatch(ignored, k)}
     sources = {k: _Shape(s) for rule in rules for k, s in rule.sources.items()}
-    check_leaves(kept, sources, f"weights {what} ({type(network).__name__})")
+    check_leaves(used, sources, f"weights {what} ({type(network).__name__})")
     leaves: dict[str, np.ndarray] = {}
     for rule in rules:
-        leaves |= rule.make(kept)
+        leaves |= rule.make(used)
     leaves = {k: np.asarray(v, np.float32, order="C") for k, v in leaves.items()}
     check_leaves(leaves, wanted, "the converted network")
     return unflatten(leaves)
@@ -93,12 +93,6 @@ def parameter_shapes(network: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
         examples.append(jnp.zeros((1, TEXT_LEN), jnp.int32))
     shapes = jax.eval_shape(network.init, jax.random.key(0), *examples)
     return flatten(shapes["params"])
-
-
-def expected_tensors(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors that `load_weights` wants, by PyTorch's names."""
-    rules, _ = _rules(network, parameter_shapes(network), {})
-    return {name: shape for rule in rules for name, shape in rule.sources.items()}
 
 
 def packaged(package: str, pattern: str) -> Path:
@@ -170,7 +164,7 @@ def _efficientnet(wanted: Mapping[str, Any]) -> list[_Rule]:
 def _vgg(wanted: Mapping[str, Any]) -> list[_Rule]:
     rules = [_conv(wanted, layer, layer) for layer in _layers(wanted)]
     for leaf in (path for path in wanted if "/" not in path):
-        # Behind a dropout, hence the 1; a convolution to one channel.
+        # A convolution to one channel; it stands behind a dropout, hence the 1.
         rules.append(_head(wanted, leaf, f"{leaf}.model.1.weight", (1, -1, 1, 1)))
     return rules
 

@@ -1,11 +1,11 @@
-"""Arrays out of pickles that nobody trusts, without unpickling them.
+"""Arrays from untrusted pickles, without unpickling them.
 
 A pickle is a program for a stack machine, and two of its instructions, "import this"
 and "call that", are all that an attacker needs. Here the standard library only cuts the
 file into instructions (`pickletools.genops` parses, it runs nothing); the machine below
 knows the few that arrays need, and a name asked for by GLOBAL is looked up in a table
-of our own. Nothing is imported, no object of a foreign class is made, and what is not
-in the table is refused by its name. Files of PyTorch: `interop/torch_files.py`.
+of our own. Nothing is imported, no object of a foreign class is made, and a name that
+is not in the table is refused. `interop/torch_files.py` reads files of PyTorch.
 """
 
 import math
@@ -41,7 +41,7 @@ _MARK = object()
 
 @dataclass(frozen=True)
 class Known:
-    """A name that a pickle asked for: `value` is ours, never what the name means.
+    """A name that a pickle asked for: `value` is ours, never the object of that name.
 
     value: a function of the arguments of a call, or anything else where the name is
     only mentioned.
@@ -85,12 +85,12 @@ class Machine:
         """The value of the pickle at the file's position, which moves behind it.
 
         Raises UserError for any other instruction or name than those of plain arrays,
-        and for what is damaged.
+        and for a damaged file.
         """
         self._stack, self._memo = [], {}
         try:
             with warnings.catch_warnings():
-                # Of escapes in strings of the oldest protocol, which is refused.
+                # Invalid escapes in strings of the oldest protocol, which is refused.
                 warnings.simplefilter("ignore")
                 for opcode, argument, _ in pickletools.genops(file):
                     if opcode.name == "STOP":
@@ -195,7 +195,7 @@ class Machine:
     def _reduce(self, _) -> None:
         function, arguments = self._pop_two()
         if type(function) is not Known or type(arguments) is not tuple:
-            self.refuse("it calls what is not one of the known names")
+            self.refuse("it calls something else than the known names")
         if not callable(function.value):
             self.refuse(f"it calls {function.name.replace(' ', '.')}")
         if function.value is dict:
@@ -240,10 +240,11 @@ _METHODS: dict[str, Callable[[Machine, Any], None]] = {
 def flatten_arrays(
     tree: Any, what: str, array: Callable[[Any], np.ndarray | None], joint: str
 ) -> dict[str, np.ndarray]:
-    """Arrays of nested dicts by their joined names; all else is left out.
+    """Arrays of nested dicts by their joined names; other values are left out.
 
-    array: makes an array of a leaf, or None of what is none.
-    Raises UserError for what nests too deep (in itself), is too much, or holds none.
+    array: makes an array of a leaf, or None of a leaf that is no array.
+    Raises UserError for dicts that nest too deep (or in themselves), hold too much, or
+    hold no array.
     """
     flat: dict[str, np.ndarray] = {}
 

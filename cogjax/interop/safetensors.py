@@ -41,7 +41,7 @@ def save_tree(path: str | os.PathLike, tree: Mapping[str, Any], dtype: str | Non
 def load_tree(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a nested dict of arrays, half-precision leaves widened to float32.
 
-    Raises UserError for a missing or damaged file, saying what it seems to be.
+    Raises UserError for a missing or damaged file, with a guess at what it is.
     """
     path = Path(path)
     try:

@@ -1,12 +1,12 @@
 """Tensors of PyTorch's .pt and .pth files, read without torch and without pickle.
 
-Three containers, all of which say in a pickle which tensors there are:
+There are three containers; in each a pickle lists the tensors:
 
 - zip (torch >= 1.6): `NAME/data.pkl`, the bytes of storage K in `NAME/data/K`;
 - TorchScript, such as OpenAI's CLIP: the same, the tensors as attributes of objects;
 - legacy (torch < 1.6): five pickles in a row, then the storages.
 
-`interop/pickles.py` is what makes the pickles harmless.
+`interop/pickles.py` makes the pickles harmless.
 """
 
 import functools
@@ -104,7 +104,7 @@ _KNOWN: dict[str, Any] = _STORAGES | {
 
 
 def _known(name: str) -> Any:
-    # What TorchScript compiled: a class of the file's own, kept as its attributes.
+    # A compiled TorchScript class of the file's own, represented by its attributes.
     return Module if name.startswith(("__torch__.", "__torch__ ")) else _KNOWN.get(name)
 
 

@@ -1,5 +1,5 @@
 """OpenAI's CLIP with vision transformers, inference only (Radford et al. 2021,
-arXiv 2103.00020): pictures and captions as vectors whose cosine says how they fit.
+arXiv 2103.00020): images and captions as vectors whose cosine says how they fit.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ _HEAD_DIM = 64
 class ClipConfig:
     """Sizes of both towers; both have heads of 64.
 
-    image_size, patch: pixels; width, depth: of the tower of pictures; embed_dim: of
-    what both towers end in.
+    image_size, patch: pixels; width, depth: of the image tower; embed_dim: width of
+    the vectors that both towers give.
     """
 
     image_size: int
@@ -38,7 +38,7 @@ class ClipConfig:
 
     @property
     def num_patches(self) -> int:
-        """Positions of a picture, without the one of the class."""
+        """Positions of an image, without the one of the class."""
         return (self.image_size // self.patch) ** 2
 
 
@@ -73,7 +73,7 @@ class Clip(nn.Module):
         return self.text(ids)
 
     def __call__(self, x_byxc: Array, ids: Array) -> Array:
-        """Logits [pictures, captions]: cosines times the learnt temperature."""
+        """Logits [images, captions]: cosines times the learnt temperature."""
         images, texts = self.encode_image(x_byxc), self.encode_text(ids)
         images /= jnp.linalg.norm(images, axis=-1, keepdims=True)
         texts /= jnp.linalg.norm(texts, axis=-1, keepdims=True)

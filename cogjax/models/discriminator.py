@@ -24,7 +24,7 @@ _START = nn.initializers.normal(0.02)
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """layers: that halve the picture. width: channels of the first; they double up to
+    """layers: that halve the image. width: channels of the first; they double up to
     8 times it.
     """
 
@@ -32,7 +32,7 @@ class DiscriminatorConfig:
     width: int = 64
 
     def patches(self, image_size: int) -> int:
-        """Logits a side for a picture's side; below 1 it is too small."""
+        """Logits a side for an image's side; below 1 it is too small."""
         return image_size // 2**self.layers - 2
 
 

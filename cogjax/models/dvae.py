@@ -49,7 +49,7 @@ class DVAEDecoderConfig:
 
     @property
     def levels(self) -> int:
-        """Sizes of pictures, the coarsest that of the grid."""
+        """Sizes of images, the coarsest that of the grid."""
         return int(math.log2(self.image_size // self.grid)) + 1
 
 

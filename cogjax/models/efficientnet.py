@@ -61,7 +61,7 @@ def _block(
 
 
 class _Depthwise(nn.Module):
-    """A kernel for each channel, as sums of shifted pictures.
+    """A kernel for each channel, as sums of shifted images.
 
     XLA's own grouped convolution made the whole network four times slower on a CPU.
     """

@@ -53,7 +53,7 @@ LAST: tuple[Part, ...] = ((slice(-1, None), slice(None)),)
 
 
 class Training(NamedTuple):
-    """What training adds to a forward pass; None where unused.
+    """Inputs of a training pass; None where unused.
 
     key: of dropout. pivots: int [l, b, p] of `draw_pivots`: attend to them and the
     config's window. scales: float32 [l, 2], of the gradients of each layer's branches;
@@ -92,10 +92,10 @@ class ImageLM(nn.Module):
             position sees; None is none. With `place` of the prefixes, bool [p, t].
           cache: of `make_cache`; the inputs are its prefixes, or with `place` what
             continues them from that position on.
-          training: what a training pass has beside.
+          training: further inputs of a training pass.
           parts: static (positions, ids): compute only these logits, a list of arrays.
-            Without ids the states that logits are made of, [b, t, d]: what the last
-            layer knows of the token that follows each position.
+            Without ids it returns the states that logits are made of, [b, t, d]: the
+            output of the last layer for the token that follows each position.
 
         Returns:
           (logits [b, t, v] in float32, updated cache or None).
@@ -155,7 +155,7 @@ def _look_up(table: Array | matmul.Packed, ids: Array, axis: str | None) -> Arra
     """Rows of a table, their axis so named: int [...] -> [..., d]."""
     if isinstance(table, matmul.Packed):
         return table[ids].astype(jnp.float32)
-    # Rows are looked up whole: the width of a table that is split is gathered first.
+    # Rows are looked up whole: a table that is split over its width is gathered first.
     return constrain(table, axis, None)[ids]
 
 

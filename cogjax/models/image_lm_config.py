@@ -1,4 +1,4 @@
-"""What an `ImageLM` is: sizes, who sees whom, and the kinds of its layers.
+"""The config of an `ImageLM`: sizes, visibility, and the kinds of its layers.
 
 A config is hashable, and plain values all the way down: it can be saved as JSON and
 read back by `cogjax.config.section`.
@@ -18,9 +18,9 @@ class ImageLMConfig(DecoderConfig):
     vocab_size: padded size of the unified vocabulary. max_positions: of text and codes;
     rows of the position table. grid: above 0 the codes have instead an embedding of
     their row and one of their column, of so many, and the table is the text's alone.
-    sequence: who sees whom, of as many positions as there may be; it changes no
-    parameter: `image_to_text` turns one direction into the other. kinds: one a layer,
-    () is full attention in all of them.
+    sequence: which segment sees which, for as many positions as there may be; it
+    changes no parameter: `image_to_text` turns one direction into the other. kinds: one
+    a layer, () is full attention in all of them.
     """
 
     vocab_size: int = 58240
@@ -58,11 +58,11 @@ def image_to_text(
 ) -> ImageLMConfig:
     """The network, of the same parameters, that reads an image and writes text.
 
-    config: of text to image. answer: positions of what is written, with the command
-    that it starts with; 0 is as many as there are of text before an image. question: so
-    many between the image and the answer see each other both ways. count: so many
+    config: of text to image. answer: positions of the written text, with the command
+    that it starts with; 0 is as many as there are of text before an image. question:
+    positions between the image and the answer, which see each other both ways. count:
     captions of an image in one sequence, or questions with their answers, for training.
-    A causal decoder reads both kinds of sequences, so it is its own.
+    A causal decoder needs no change: its config is returned as it is.
     """
     if config.sequence.is_causal:
         return config

@@ -137,7 +137,7 @@ def _blocks(variant: str) -> dict[str, tuple[_Branch, ...]]:
 class InceptionV3(nn.Module):
     """Pixels in [-1, 1] [b, y, x, 3] -> pool3 features [b, 2048] and logits [b, k].
 
-    y, x: 299 in all published figures, at least 75.
+    y, x: 299 in all published values, at least 75.
     variant: "fid" or "torchvision". The logits have the bias; the Inception Score of
     DM-GAN and guided-diffusion goes without: subtract `params["fc"]["bias"]`.
     """

@@ -1,4 +1,4 @@
-"""What sampling needs of an `ImageLM` beside the network: packed weights and caches."""
+"""Packed weights and caches, with which sampling runs an `ImageLM`."""
 
 import math
 from typing import Any
@@ -59,10 +59,11 @@ def make_cache(
     """Zeroed caches of all layers, to continue prefixes by `num_tokens` each.
 
     batch: sequences, batch / num_prefix of each prefix in turn. window: most positions
-    a call. Where an image is what follows the prefix, a layer keeps what its kind sees.
+    a call. Where an image follows the prefix, a layer keeps the positions that its kind
+    sees.
     """
     dtype, grid = jnp.dtype(config.dtype), config.sequence.segments[-1].grid
-    # Text sees all of itself before it, an image what a layer's kind needs of it.
+    # Text sees all earlier positions; an image sees those of the layer's kind.
     if grid is None:
         plans = (text_plan(num_tokens, window),) * config.depth
     else:

@@ -3,11 +3,12 @@
     z = Dense(f(Dense(states)))         the paper: a non-linear map to z_emb
     pixels = decoder(z)                 z laid out as the grid of codes
 
-In place of looking the drawn codes up in a codebook. The paper does not say how deep
-the map is: two layers here. Nor which function f is: GELU, or a softmax over as many
-values as there are codes, which may start as the transformer's head before the codebook
-(`expected_codes`): z is then the vector to be expected of the code. The decoder is of a
-kind of `KINDS`, all of which have as many vectors and pixels as the image tokenizer.
+The decoder reads z in place of the codebook vectors of sampled codes. The paper does
+not say how deep the map is (two layers here) nor which function f is: GELU, or a
+softmax over as many values as there are codes, which may start as the transformer's
+head before the codebook (`expected_codes`): z is then the expected vector of the code.
+The decoder is of a kind of `DECODERS`, all of which have as many vectors and pixels as
+the image tokenizer.
 """
 
 import math
@@ -39,13 +40,13 @@ PARAM_AXES = (
 
 @dataclass(frozen=True)
 class ReconstructorConfig:
-    """What the tokenizer and the transformer do not decide.
+    """The settings that the tokenizer and the transformer do not decide.
 
     kind: of the decoder, the architecture of a tokenizer, of the image tokenizer's own
     sizes if that is of this kind ("vqvae" must be); "dvae" is DALL-E's. hidden: width
     of the map's inner layer, 0 is the transformer's. width: channels at full size of a
     decoder whose sizes are not the tokenizer's.
-    states: of a code the one that predicts it, before it is drawn, or the one "at" its
+    states: of a code the one that predicts it, before it is sampled, or that "at" its
     place, which has read it. activation: of the inner layer; "softmax" is over as many
     values as there are codes, of states that predict them.
     """
@@ -73,7 +74,7 @@ class ReconstructorConfig:
 
 @dataclass(frozen=True)
 class ReconstructorNetworkConfig:
-    """All of a reconstructor: for an image tokenizer and states of some width."""
+    """The settings, with an image tokenizer and the width of the states."""
 
     settings: ReconstructorConfig
     tokenizer: TokenizerConfig
@@ -143,7 +144,7 @@ def _vqgan(tokenizer, config):
     return VQGANDecoder(sizes, name="decoder")
 
 
-KINDS = {
+DECODERS = {
     "vqvae": Kind(_vqvae, lambda maps: (maps + 1) / 2, side=1),
     "dvae": Kind(_dvae, lambda maps: losses.from_logit_laplace(maps[..., :3]), side=0),
     "vqgan": Kind(_vqgan, lambda maps: (maps + 1) / 2, side=3),
@@ -158,7 +159,7 @@ def decoder_of(tokenizer: TokenizerConfig, params: Any) -> Any:
 
 
 def without_decoder(tokenizer: TokenizerConfig, params: Any) -> Any:
-    """What an image tokenizer's parameters have beside `decoder_of`."""
+    """The part of an image tokenizer's parameters that `decoder_of` leaves out."""
     decoder = with_decoder(tokenizer, {}, decoder_of(tokenizer, params))
     return {name: leaf for name, leaf in params.items() if name not in decoder}
 
@@ -185,10 +186,11 @@ def expected_codes(head: Array, codebook: Array) -> dict[str, dict[str, Array]]:
 
 
 class Reconstructor(nn.Module):
-    """States [b, n, d] of the n codes of pictures -> (last, maps [b, y, x, c]).
+    """States [b, n, d] of the n codes of images -> (last, maps [b, y, x, c]).
 
     Maps are what `pixels` reads: with "dvae" the six of `losses.logit_laplace`, and
-    `last` is None; else about [-1, 1], and `last` is what the last convolution reads.
+    `last` is None; else about [-1, 1], and `last` is the inputs of the last
+    convolution.
     """
 
     config: ReconstructorNetworkConfig
@@ -196,7 +198,7 @@ class Reconstructor(nn.Module):
     @nn.compact
     def __call__(self, states: Array) -> tuple[Array | None, Array]:
         found = self._decoder(self._vectors(states))
-        return found if KINDS[self.config.settings.kind].side else (None, found)
+        return found if DECODERS[self.config.settings.kind].side else (None, found)
 
     def _vectors(self, states: Array) -> Array:
         """z_emb [b, grid, grid, code_dim], float32."""
@@ -212,11 +214,11 @@ class Reconstructor(nn.Module):
 
     def _decoder(self, z_byxc: Array) -> Array | tuple[Array, Array]:
         settings = self.config.settings
-        return KINDS[settings.kind].make(self.config.tokenizer, settings)(z_byxc)
+        return DECODERS[settings.kind].make(self.config.tokenizer, settings)(z_byxc)
 
     def pixels(self, maps: Array) -> Array:
         """Maps [b, y, x, c] -> pixels [b, y, x, 3], about [0, 1] and not clipped."""
-        return KINDS[self.config.settings.kind].pixels(maps)
+        return DECODERS[self.config.settings.kind].pixels(maps)
 
 
 def param_shapes(config: ReconstructorNetworkConfig) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The table of networks that a model may be made of: kind -> how to make it.
 
-A kind is what the file of a model says of a component; a family from outside adds its
+A model's config.json names the kind of each component; a family from outside adds its
 own (`catalogue.Family.networks`). Nothing is imported before it is asked for.
 """
 
@@ -73,5 +73,5 @@ def shapes_of(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         return resolve(row.params)(config), state
     except (TypeError, ZeroDivisionError) as error:
-        # What JAX says of sizes of 0 and below.
+        # JAX raises these for sizes of 0 and below.
         raise ValueError("these sizes make no network") from error

@@ -2,7 +2,7 @@
 
     [conv 3x3 stride 2, relu] * 2, ResBlock * 3, relu, 1x1 conv -> logits of each cell
 
-Ours, for `evaluate/judges/checker.py`: a judge that shares nothing with the oracle.
+It is for `evaluate/judges/checker.py`, a judge that shares nothing with the oracle.
 """
 
 import flax.linen as nn

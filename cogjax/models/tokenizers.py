@@ -1,4 +1,4 @@
-"""What all image tokenizers have: their shapes, and the codebook beside the network.
+"""Common to all image tokenizers: their shapes, and the codebook beside the network.
 
 A config has `image_size`, `grid`, `code_dim` and `codebook_size`, its network `encode`,
 `code_logits` and `decode`.

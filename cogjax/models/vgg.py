@@ -16,7 +16,7 @@ from cogjax.nn.layers import weight
 # The index of each convolution in torchvision's list of layers, by level.
 _LEVELS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 _WIDTHS = (64, 128, 256, 512, 512)
-# ImageNet's means and deviations for pixels in [-1, 1], in the figures of LPIPS 0.1.
+# ImageNet's means and deviations for pixels in [-1, 1], with the numbers of LPIPS 0.1.
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
@@ -26,7 +26,7 @@ class Vgg16Lpips(nn.Module):
 
     The five levels are [b, y / 2^i, x / 2^i, (64, 128, 256, 512, 512)[i]], after the
     last relu before each pool; y and x at least 16. Weights are [channels], as LPIPS
-    trained them: none is below 0. levels: how many, LPIPS itself has all.
+    trained them: none is below 0. levels: their number; LPIPS itself has all five.
     """
 
     levels: int = 5
@@ -50,9 +50,9 @@ class Vgg16Lpips(nn.Module):
 def mean_lpips(params: Any, fake: Array, real: Array, levels: int = 5) -> Array:
     """Mean LPIPS of pairs of pixels in [-1, 1] [b, y, x, 3], by `Vgg16Lpips`."""
     network = Vgg16Lpips(levels)
-    drawn, weights = network.apply({"params": params}, fake)
+    got, weights = network.apply({"params": params}, fake)
     wanted, _ = network.apply({"params": params}, real)
-    return jnp.mean(lpips_distance(drawn, wanted, weights))
+    return jnp.mean(lpips_distance(got, wanted, weights))
 
 
 def lpips_distance(

@@ -31,7 +31,7 @@ class VQGANConfig:
     """Shape of the tokenizer.
 
     image_size: pixels a side. width: channels of the first level; multipliers: of each
-    level, which halve the picture but for the last. attention: sides of the feature
+    level, which halve the image but for the last. attention: sides of the feature
     maps that have it. z_dim: channels of the encoder's output, code_dim: of a code.
     form: "nearest" code, or "gumbel": a 1x1 convolution gives each code's logit.
     groups: of group normalisation.
@@ -158,7 +158,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """[b, grid, grid, z_dim] -> pixels about [-1, 1] [b, y, x, 3].
 
-    Returns (what the last convolution reads [b, y, x, width], pixels): the adaptive
+    Returns (inputs of the last convolution [b, y, x, width], pixels): the adaptive
     weight of training compares gradients at that convolution.
     """
 
@@ -210,8 +210,8 @@ class VQGAN(nn.Module):
     def code_logits(self, z_byxc: Array, codebook: Array) -> Array:
         """How well each code of [k, z] fits: [b, grid, grid, k], free of noise.
 
-        taming's gumbel encoder adds noise at inference too, so that its codes of a
-        picture are random.
+        taming's gumbel encoder adds noise at inference too, so that its codes of an
+        image are random.
         """
         if self.config.form == "gumbel":
             return self.proj(z_byxc)

@@ -77,7 +77,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Vectors [b, grid, grid, code_dim] -> (last, pixels [b, y, x, 3], not clipped).
 
-    last: what the last convolution reads, [b, y, x, c].
+    last: inputs of the last convolution, [b, y, x, c].
     """
 
     config: VQVAEConfig

@@ -32,11 +32,6 @@ def squared_distances(vectors: Array, codebook: Array) -> Array:
     )
 
 
-def nearest_code(vectors: Array, codebook: Array) -> Array:
-    """Index of the nearest code of each vector: [..., z], [k, z] -> int32 [...]."""
-    return jnp.argmin(squared_distances(vectors, codebook), axis=-1).astype(jnp.int32)
-
-
 def code_logits(vectors: Array, codebook: Array) -> Array:
     """Minus the squared distances [..., k]: the largest is that of the nearest code."""
     return -squared_distances(vectors, codebook)

@@ -1,7 +1,7 @@
-"""Names of array axes, what they are on the mesh, and the mesh in scope.
+"""Names of array axes, their mesh axes, and the mesh in scope.
 
-A network names its axes once; which devices share one is said here. Without a mesh in
-scope (`jax.set_mesh`) nothing is split and nothing is constrained.
+A network names its axes once; this table says which devices share one. Without a mesh
+in scope (`jax.set_mesh`) nothing is split and nothing is constrained.
 """
 
 import math
@@ -32,10 +32,10 @@ def partition(axes: Sequence[str | None]) -> PartitionSpec:
 
 
 def constrain(x: Array, *axes: str | None) -> Array:
-    """`x` split as its axes are named; as it is without a mesh, or on each device.
+    """`x` split as its axes are named; unchanged without a mesh or in `shard_map`.
 
     An axis with fewer places than devices stays whole, such as the one position that
-    is drawn: one device would have it, and the others wait.
+    is generated: one device would hold it while the others wait.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or AxisType.Manual in mesh.axis_types:

@@ -17,7 +17,7 @@ VARIABLES = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")
 def initialize(patience: int = 300) -> None:
     """Joins the other processes; must run before anything asks JAX for devices.
 
-    patience: seconds that a process which is done waits for the others to be.
+    patience: seconds that a finished process waits for the others.
 
     COORDINATOR_ADDRESS (host:port of process 0), NUM_PROCESSES and PROCESS_ID decide if
     they are set. Otherwise JAX looks for a Cloud TPU, SLURM, Open MPI or Kubernetes.
@@ -60,7 +60,7 @@ def initialize(patience: int = 300) -> None:
 
 
 def _numbers(address: str, count: str, index: str) -> tuple[str, int, int]:
-    """The variables as JAX takes them; ValueError for what numbers no process."""
+    """The variables as JAX takes them; ValueError for one that numbers no process."""
     if not 0 <= int(index) < int(count):
         raise ValueError(f"PROCESS_ID is {index}, expected 0 to NUM_PROCESSES - 1")
     return address, int(count), int(index)

@@ -22,7 +22,7 @@ AXES = ("data", "fsdp", "tensor")
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis; -1 takes what the others leave."""
+    """Devices along each axis; -1 takes all that the other axes leave."""
 
     data: int = -1
     fsdp: int = 1
@@ -56,7 +56,7 @@ def _arrange(sizes: Sequence[int], devices: Sequence) -> np.ndarray:
 
 
 def make_abstract_mesh(config: MeshConfig, count: int) -> AbstractMesh:
-    """The mesh of so many devices that are not there; UserError as `make_mesh`."""
+    """An abstract mesh of so many devices; UserError as `make_mesh`."""
     types = (AxisType.Auto,) * len(AXES)
     return AbstractMesh(tuple(mesh_sizes(config, count)), AXES, axis_types=types)
 

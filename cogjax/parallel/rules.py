@@ -21,9 +21,9 @@ def tree_shardings(abstract: Any, mesh: Mesh, rules: Rules = ()) -> Any:
 
     rules: (regular expression of the end of a path, names of its last axes); the first
     that matches counts. Optimiser moments, EMA and codebook statistics have the paths
-    of their parameters at their ends, and so the same shardings. Other leaves, and what
-    is still large where a rule does not say fsdp (biases of all layers), are split over
-    fsdp along their largest dimension that divides.
+    of their parameters at their ends, and so the same shardings. Other leaves, and
+    arrays that are still large where a rule does not say fsdp (biases of all layers),
+    are split over fsdp along their largest dimension that divides.
 
     Raises:
       UserError: the mesh does not divide an axis that a rule names.
@@ -59,7 +59,7 @@ def _check(name: str, shape: Sequence[int], spec: PartitionSpec, mesh: Mesh) -> 
 
 
 def _split(leaf: Any, spec: PartitionSpec, mesh: Mesh) -> PartitionSpec:
-    """The spec, and fsdp along the largest dimension of what is still large."""
+    """The spec, with fsdp along the largest dimension if the array is still large."""
     count = mesh.shape["fsdp"]
     there = [(axes,) if isinstance(axes, str) else tuple(axes or ()) for axes in spec]
     split = [ways(mesh, axes) for axes in there]

@@ -49,7 +49,7 @@ def check_text(text: Any, what: str) -> str:
     if not isinstance(text, str):
         raise UserError(f"{what} is {_shown(text)}, expected a text")
     stripped = text.strip()
-    if not any(unicodedata.category(c)[0] not in "CZ" for c in stripped):
+    if is_blank(stripped):
         raise UserError(f"{what} is empty: write what the picture shows")
     if len(stripped) > MAX_TEXT:
         raise UserError(f"{what} has {len(stripped)} characters, at most {MAX_TEXT}")
@@ -58,6 +58,11 @@ def check_text(text: Any, what: str) -> str:
     except UnicodeEncodeError:
         raise UserError(f"{what} is not valid UTF-8") from None
     return stripped
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing but spaces and control characters."""
+    return all(unicodedata.category(c)[0] in "CZ" for c in text)
 
 
 def _shown(value: Any) -> str:

@@ -124,6 +124,8 @@ class TransformerStage(Stage):
     def setup(self, run: RunConfig) -> Setup:
         """Reads both tokenizers; UserError for what does not fit."""
         data, asks = run.data, self.asks(self.settings_of(run))
+        # A wrong key is said before any file is read.
+        section(self.transformer, run.model, "model")
         if data.questions and not asks:
             raise UserError(
                 "data.questions is read only where task.questions is above 0: set that "

@@ -1,7 +1,7 @@
 """Checkpoints of a run through Orbax: whole training state and data position.
 
 A step counts once Orbax has renamed it into place; digests of its files follow in the
-background (`manifest`). What is damaged is never restored and never deleted.
+background (`manifest`). A damaged step is never restored and never deleted.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ from cogjax.train.manifest import Verdict
 from cogjax.train.processes import any_process, barrier, say
 from cogjax.train.state import TrainState
 
-FORMAT = 2  # 1 had neither digests nor the shapes in its meta.
+FORMAT = 2  # Format 1 had neither digests nor the shapes in its meta.
 
-# Orbax logs the whole stack of every error that it then raises.
+# Orbax logs the whole stack of every error before it raises it.
 logging.getLogger("absl").addFilter(
     lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname
 )
@@ -123,7 +123,7 @@ class Checkpoints:
             self._manager.reload()
             return found
         if bad:
-            # They stay: the next start must not take an empty folder for a new run.
+            # Steps stay: the next start must not take an empty folder for a new run.
             raise UserError(
                 f"no checkpoint can be read: {'; '.join(map(str, bad))}. Move "
                 f"{self._folder} away to start again"
@@ -174,7 +174,7 @@ class Checkpoints:
         return self._manager.restore(step, args=args)[name]
 
     def _quarantine(self, verdict: Verdict) -> None:
-        """Moves a step where no restore looks; its number is free to be saved again."""
+        """Moves a step out of the way of restores; its number can be saved again."""
         folder = self._folder / "bad"
         place, copy = folder / f"{verdict.step}", 1
         while place.exists():
@@ -197,7 +197,7 @@ class Checkpoints:
         with contextlib.suppress(Exception):
             self._manager.wait_until_finished()  # Raises once more in this thread.
         with contextlib.suppress(Exception):
-            self._manager.reload()  # Forgets the step that did not come to be.
+            self._manager.reload()  # Orbax's list forgets the step that was not saved.
         try:
             free = f"{shutil.disk_usage(self._folder).free / 2**20:,.0f} MiB free"
         except OSError:
@@ -212,8 +212,8 @@ def restore_params(
 ) -> tuple[Any, Any, str]:
     """Newest (params, task state, fingerprint) of a run, without building the model.
 
-    Numpy trees; the fingerprint is that of `Checkpoints.save`. which: "ema" or
-    "params". Damaged steps are said and passed over. UserError if the run has no
+    Trees of numpy arrays; the fingerprint is that of `Checkpoints.save`. which: "ema"
+    or "params". Damaged steps are reported and skipped. UserError if the run has no
     readable checkpoint.
     """
     folder = Path(workdir) / "checkpoints"
@@ -287,7 +287,7 @@ def _describe(tree: Any) -> dict[str, str]:
 
 def _check_leaves(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     paths = [*wanted, *sorted(found.keys() - wanted.keys())]
-    # The parameters first: moments and averages differ because they do.
+    # Parameters are named first: moments and averages differ only because they do.
     paths.sort(key=lambda path: not path.startswith("params/"))
     differing = [
         f"{path} is {found.get(path, 'missing')}, the config makes "

@@ -1,4 +1,4 @@
-"""Where the time of a run went."""
+"""How a run spent its time."""
 
 import contextlib
 import time
@@ -10,8 +10,8 @@ KINDS = ("compile", "step", "data", "save", "restore", "eval", "lost")
 class Goodput:
     """Seconds of each kind, as the main thread saw them.
 
-    compile: the first step's call. data: waiting for a batch. save: what saving held
-    up training. eval: evaluations and pictures. lost: steps that a crash or a roll-back
+    compile: the first step's call. data: waiting for a batch. save: training held up by
+    saving. eval: evaluations and images. lost: steps that a crash or a roll-back
     made the run do again.
     """
 

@@ -16,8 +16,8 @@ from cogjax.errors import UserError
 def lock_workdir(workdir: Path) -> Iterator[None]:
     """Holds WORKDIR/.lock; UserError naming the holder if another trainer has it.
 
-    The system frees the lock of a process that dies, however it dies. Of several
-    processes the first holds it for all.
+    The system frees the lock of a process that dies, however it dies. Process 0 holds
+    it for all processes of a run.
     """
     if jax.process_index() > 0:
         yield

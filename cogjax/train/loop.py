@@ -1,4 +1,4 @@
-"""`fit`: restore or start, step, and do every periodic thing from one list."""
+"""`fit`: restores or starts a run, steps, and calls the periodic hooks."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -86,7 +86,7 @@ def fit(
 ) -> TrainState:
     """Trains `job.task` to `config.steps`, resuming whatever `workdir` holds.
 
-    SIGTERM and SIGINT, to any process, make all save the same step and exit with status
+    After SIGTERM or SIGINT to any process, all save the same step and exit with status
     17; the same call then continues bitwise.
     Raises UserError if the updates stay non-finite, if a checkpoint cannot be saved, if
     another trainer has the workdir, or if the processes differ in what they train.
@@ -106,7 +106,7 @@ def fit(
             train_state, shardings, example_index = _start(
                 job, tx, config, mesh, checkpoints
             )
-        # After the restore: a start that is refused keeps the earlier config.json.
+        # After the restore, so that a refused resume keeps the earlier config.json.
         if job.config is not None and jax.process_index() == 0:
             save_json(job.config, workdir / "config.json")
         logger = Logger(workdir, int(train_state.step))

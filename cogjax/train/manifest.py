@@ -24,7 +24,7 @@ _THREADS = 4
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one step: good, bad, or unverified (without digests); and why."""
+    """Whether a step is good, bad, or unverified (without digests), and why."""
 
     step: int
     status: Literal["good", "bad", "unverified"]
@@ -70,7 +70,7 @@ def verify_step(folder: Path, index: int = 0, count: int = 1) -> Verdict:
         if found:
             return Verdict(step, "bad", f"{name} {found}")
     if len(parts) != (parts[0]["part"][1] if parts else -1):
-        # Killed between commit and digests, or written before there were any.
+        # The run was killed between commit and digests, or is older than digests.
         return Verdict(step, "unverified", "digests are missing")
     return Verdict(step, "good")
 
@@ -134,7 +134,7 @@ def _digest(folder: Path, name: str) -> list[int]:
 
 
 def _compare(folder: Path, name: str, files: dict) -> str:
-    """What is wrong with a file, or nothing."""
+    """The fault of a file in words, empty for none."""
     try:
         size, crc = _digest(folder, name)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Where a run writes its numbers and pictures."""
+"""The numbers and images that a run writes."""
 
 import contextlib
 import json
@@ -16,8 +16,8 @@ from cogjax.files import write_atomic
 class Logger:
     """Writes metrics.jsonl, TensorBoard events in tb/ and PNGs in samples/.
 
-    Of several processes only the first writes. lost_seconds: what the rows that a
-    resumed run drops took to come.
+    Only process 0 writes. lost_seconds: the time that the rows took which a resumed
+    run drops.
     """
 
     def __init__(self, workdir: Path, start_step: int = 0):
@@ -35,9 +35,9 @@ class Logger:
 
         self.close()
         rows = self._rows()
-        kept = [row for row in rows if row["step"] <= step]
+        earlier = [row for row in rows if row["step"] <= step]
         if self._path.exists():
-            lines = [json.dumps(row) + "\n" for row in kept]
+            lines = [json.dumps(row) + "\n" for row in earlier]
             write_atomic(self._path, "".join(lines))
         self._tb = SummaryWriter(str(self.workdir / "tb"), purge_step=step + 1)
         dropped = [row["time"] for row in rows if row["step"] > step]
@@ -64,7 +64,7 @@ class Logger:
             self._tb.add_scalar(name, float(value), step)
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Writes uint8 pictures [y, x, 3]."""
+        """Writes uint8 images [y, x, 3]."""
         if self._tb is None:
             return
         folder = self.workdir / "samples"
@@ -74,6 +74,6 @@ class Logger:
             self._tb.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Flushes what TensorBoard holds back."""
+        """Flushes TensorBoard's buffers."""
         if self._tb is not None:
             self._tb.close()

@@ -1,4 +1,4 @@
-"""What the processes of a run must agree on. One process agrees with itself at once."""
+"""Agreement between the processes of a run; a single process agrees at once."""
 
 import contextlib
 import hashlib
@@ -43,7 +43,7 @@ def check_agreement(
 ) -> None:
     """UserError on every process, naming what differs between them, before any step.
 
-    Compared are the run's config key by key, the training section, the data's
+    It compares the run's config key by key, the training section, the data's
     fingerprint, cogjax's source code and the versions of Python and JAX.
     """
     if jax.process_count() == 1:

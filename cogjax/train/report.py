@@ -1,4 +1,4 @@
-"""What a run says while it trains: progress, metrics, bad updates and spikes."""
+"""Output of a run while it trains: progress, metrics, bad updates and spikes."""
 
 import time
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Report:
     def step(self, number: int, position: int, metrics: Mapping[str, Any]) -> None:
         """Called after each dispatch; waits for the step before.
 
-        So one step is in flight; CPU collectives of JAX 0.10 deadlock with more.
+        Only one step is in flight: CPU collectives of JAX 0.10 deadlock with more.
         position: batches of the data that were used, this one included.
         """
         if self._previous:

@@ -1,4 +1,4 @@
-"""The loop over steps, and all that happens between them."""
+"""The loop over steps, and the work between them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,12 +26,12 @@ Batch = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Job:
-    """What a run trains, and on what.
+    """The task of a run, its batches and its hooks.
 
     batches: function of a step that yields the batches from that step on. eval_batches:
     all of one evaluation. hooks: (every so many steps, what is then called with step,
-    state and logger). fingerprint: of the data and of whatever else the batches come
-    from; a run does not go on with another. config: resolved, saved beside the
+    state and logger). fingerprint: of the data and of everything else that the batches
+    come from; a run does not resume with another. config: resolved, saved beside the
     checkpoints. start_params, start_state: entries that replace those of a new run's
     random start (fine-tuning).
     """
@@ -51,8 +51,8 @@ class Session:
     """One call of `fit`, from the restored state on.
 
     config: the `TrainConfig`. position: batches of the data that were used so far. It
-    is what is saved of the data, as the index of the next example; it is ahead of the
-    step after a roll-back.
+    is saved as the index of the next example, and is ahead of the step after a
+    roll-back.
     """
 
     job: Job
@@ -90,7 +90,7 @@ class Session:
         return train_state
 
     def close(self) -> None:
-        """Waits for the last save and says where the time went."""
+        """Waits for the last save and prints how the time was spent."""
         self.watchdog.expect_long()
         try:
             with self.goodput.time("save"):
@@ -102,7 +102,7 @@ class Session:
             self.logger.close()
 
     def _periodic(self, train_state: TrainState) -> None:
-        # First: what a hook stumbles over must not cost the steps before it.
+        # Saved first: an error in a hook must not cost the steps before it.
         if self._due(self.config.save_every):
             self._save(train_state)
         for every, action in self.job.hooks:

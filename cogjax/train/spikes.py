@@ -1,4 +1,4 @@
-"""Losses far above what was usual."""
+"""Losses far above the usual ones."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ _WARM = 8
 class Spikes:
     """Compares each loss with the running median of up to 64 before it.
 
-    Fed with global losses it says the same on every process.
+    With global losses the result is the same on every process.
     """
 
     def __init__(self, factor: float):
@@ -22,7 +22,7 @@ class Spikes:
     def seen(self, loss: float) -> float:
         """How many times the median `loss` is if it is a spike, else 0.
 
-        Before 8 losses nothing is a spike, nor is a loss that is not finite.
+        None of the first 8 losses is a spike, nor is a loss that is not finite.
         """
         if not math.isfinite(loss):
             return 0.0

@@ -1,4 +1,4 @@
-"""What a training run is at one step."""
+"""The state of a training run at one step."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from jax import Array
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that the next step depends on.
+    """Everything that the next step depends on.
 
     step: int32, updates tried so far, also the position in the data. state: the task's
     own (a codebook). ema: moving average of params. key: of the run, raw key data;

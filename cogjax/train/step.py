@@ -1,9 +1,4 @@
-"""One training step, pure and jitted once.
-
-A batch may be cut into parts, and an evaluation into batches. Loss, gradients and
-metrics are means over them, weighed by `Task.weights`: what is a mean over the whole is
-then the same in parts. Usage of codes is no such mean, nor is an adaptive weight.
-"""
+"""One training step, pure and jitted once."""
 
 import dataclasses
 from collections.abc import Callable
@@ -46,11 +41,14 @@ def make_train_step(
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """Returns `step(train_state, batch) -> (train_state, scalar metrics)`.
 
-    A batch is cut into `accumulate` parts. If the loss or a gradient is not finite the
-    whole update is dropped, task state and EMA included, and only the counters and
-    scales advance. Finiteness is decided on global values, so all processes agree.
-    While the loss is finite and a scale can fall further, a dropped update does not
-    count among the `bad_steps`.
+    A batch is cut into `accumulate` parts. Loss, gradients and metrics are means over
+    them, weighed by `task.weights`, so that a mean over the batch is the same in parts.
+    The usage of codes and a discriminator's adaptive weight are no such means.
+
+    If the loss or a gradient is not finite the whole update is dropped, task state and
+    EMA included, and only the counters and scales advance. Finiteness is decided on
+    global values, so all processes agree. While the loss is finite and a scale can fall
+    further, a dropped update does not count among the `bad_steps`.
     """
 
     def step(train_state: TrainState, batch):
@@ -115,8 +113,7 @@ def mean_metrics(rows: Any, weights: dict[str, Array]) -> dict[str, Array]:
 def _shares(weights: Array | None, count: int) -> Array:
     """Weights [n] that add up to 1, or to 0 if all are 0; None are even ones."""
     weights = jnp.ones(count) if weights is None else weights
-    total = jnp.sum(weights)
-    return weights / jnp.where(total > 0, total, 1)
+    return weights / jnp.maximum(jnp.sum(weights), 1e-9)
 
 
 def _gradients(task, train_state, batch, key, accumulate):
@@ -131,7 +128,7 @@ def _gradients(task, train_state, batch, key, accumulate):
 
     def part(state, inputs):
         index, part_batch = inputs
-        # What a task counts are updates, not parts of one.
+        # A task's counters count updates, not parts of one.
         state = {**state, **{name: train_state.state[name] for name in task.counters}}
         (_, (loss, (state, metrics))), grads = grad_fn(
             train_state.params, state, part_batch, jax.random.fold_in(key, index)

@@ -1,4 +1,4 @@
-"""What is learnt: the one contract between an objective and the training loop.
+"""The objective: the one contract between a task and the training loop.
 
 `train/` sees a `Task` and batches, never a network. All but `init` and `loss` has a
 default.
@@ -40,7 +40,7 @@ class Extra(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """What `cogjax plan` counts of one example."""
+    """The cost of one example, for `cogjax plan`."""
 
     passes: tuple[Pass, ...] = ()
     extra: Extra | None = None
@@ -79,10 +79,10 @@ class Task(abc.ABC):
         return {"loss": self.loss(params, state, batch, key)[0]}
 
     def weights(self, batch: Any) -> dict[str, Array]:
-        """What "loss" and metrics are means over: {name: scalar}.
+        """The sums of weights that "loss" and metrics are means over: {name: scalar}.
 
-        Parts of a batch, and batches of an evaluation, count by these. Those of a name
-        that is not there count alike.
+        Parts of a batch and batches of an evaluation are weighed by these; names that
+        are missing have equal weights.
         """
         del batch
         return {}
@@ -102,5 +102,5 @@ class Task(abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} does not say its batches")
 
     def cost(self) -> Cost:
-        """What an example costs; nothing is computed."""
+        """The cost of an example; nothing is computed."""
         return Cost()

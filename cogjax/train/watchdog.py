@@ -24,7 +24,7 @@ class Watchdog:
     """A thread that exits the process with status 18 when no step ends in time.
 
     A step may take `timeout` seconds or 10 median steps, whichever is more; compiling,
-    restoring, evaluating, drawing and saving 30 x `timeout`. 0 is off.
+    restoring, evaluating, sampling and saving 30 x `timeout`. 0 is off.
     """
 
     def __init__(self, workdir: Path, timeout: float):
@@ -48,11 +48,11 @@ class Watchdog:
             self._thread.join()
 
     def expect_long(self) -> None:
-        """What follows may take long; holds until the next `step`."""
+        """Allows more time, until the next `step`."""
         self._deadline = time.monotonic() + _LONG * self._timeout
 
     def step(self) -> None:
-        """A step has ended."""
+        """Notes that a step has ended."""
         now = time.monotonic()
         self._steps.append(now - self._last)
         self._last = now

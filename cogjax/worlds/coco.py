@@ -1,4 +1,4 @@
-"""MS-COCO captions and pictures in a folder that the user has; nothing is fetched.
+"""MS-COCO captions and images in a folder that the user has; nothing is fetched.
 
 DIR/captions_val2014.json, or DIR/annotations/captions_val2014.json
 DIR/val2014/*.jpg, or DIR/images/val2014/, DIR/images/, DIR/
@@ -18,45 +18,45 @@ from cogjax.errors import UserError
 
 @dataclass(frozen=True)
 class Captioned:
-    """A caption and the file of the picture that it is of."""
+    """A caption, and the file of its image."""
 
     caption: str
     path: Path
 
     def pixels(self, size: int) -> np.ndarray:
-        """The middle square of the picture at that size: uint8 [size, size, 3]."""
+        """The middle square of the image at that size: uint8 [size, size, 3]."""
         try:
             return decode_image(self.path.read_bytes(), size)
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror}") from error
         except UserError as error:
-            raise UserError(f"picture {self.path}: {error}") from error
+            raise UserError(f"image {self.path}: {error}") from error
 
 
 def sample_captions(
     folder: str | os.PathLike, n: int, seed: int = 0
 ) -> tuple[str, list[Captioned]]:
-    """The captions file's name, and n of its pictures with one of their captions each.
+    """The captions file's name, and n of its images with one of their captions each.
 
-    The same for a seed. UserError if the captions or pictures are not there, or are
-    fewer, before any picture is read.
+    A seed gives the same sample. UserError, before any image is read, if captions or
+    images are missing or fewer than n.
     """
     path = _captions_file(Path(folder))
     names, captions = _read(path)
     if lost := sorted(captions.keys() - names.keys(), key=str):
         raise UserError(
-            f"{path} has captions of {len(lost)} pictures that it does not name, such "
+            f"{path} has captions of {len(lost)} images that it does not name, such "
             f"as image_id {lost[0]}: the file is cut or of another set"
         )
     if len(captions) < n:
         raise UserError(
-            f"{path} has captions of {len(captions)} pictures, {n} are wanted: give a "
+            f"{path} has captions of {len(captions)} images, {n} are wanted: give a "
             f"smaller --n"
         )
     rng = np.random.default_rng(seed)
     keys = sorted(captions, key=str)
     picks = [keys[i] for i in rng.permutation(len(keys))[:n]]
-    at = _pictures_folder(Path(folder), path, [names[key] for key in picks])
+    at = _images_folder(Path(folder), path, [names[key] for key in picks])
     return path.name, [
         Captioned(captions[key][rng.integers(len(captions[key]))], at / names[key])
         for key in picks
@@ -74,7 +74,7 @@ def _captions_file(folder: Path) -> Path:
     if not found:
         raise UserError(
             f"{folder} has no captions_val*.json, in it or in {folder}/annotations: "
-            f"give the folder of MS-COCO's captions and pictures"
+            f"give the folder of MS-COCO's captions and images"
         )
     if len(found) > 1:
         names = ", ".join(str(path.relative_to(folder)) for path in found)
@@ -83,7 +83,7 @@ def _captions_file(folder: Path) -> Path:
 
 
 def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:
-    """(file name, captions) of each picture by its id."""
+    """(file name, captions) of each image by its id."""
     try:
         content = json.loads(path.read_bytes())
         names = {entry["id"]: str(entry["file_name"]) for entry in content["images"]}
@@ -101,8 +101,8 @@ def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:
     return names, captions
 
 
-def _pictures_folder(folder: Path, captions: Path, names: list[str]) -> Path:
-    """Where the pictures lie; UserError where some are not."""
+def _images_folder(folder: Path, captions: Path, names: list[str]) -> Path:
+    """The folder of the images; UserError if some are missing."""
     split = captions.stem.removeprefix("captions_")
     places = [folder / split, folder / "images" / split, folder / "images", folder]
     counts = [sum((place / name).is_file() for name in names) for place in places]
@@ -111,6 +111,6 @@ def _pictures_folder(folder: Path, captions: Path, names: list[str]) -> Path:
         return places[best]
     missing = next(name for name in names if not (places[best] / name).is_file())
     raise UserError(
-        f"{len(names) - counts[best]} of {len(names)} pictures are not in "
-        f"{places[best]}, such as {missing}: put {split}'s pictures there"
+        f"{len(names) - counts[best]} of {len(names)} images are not in "
+        f"{places[best]}, such as {missing}: put {split}'s images there"
     )

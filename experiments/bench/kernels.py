@@ -1,10 +1,10 @@
-"""Each implementation of attention on this machine: how fast, and how far from "xla".
+"""Each implementation of attention on this machine: speed, and difference from "xla".
 
     python experiments/bench/kernels.py [--batch 4] [--dtype bfloat16]
 
 Forward and backward of one layer of DALL-E 12B (62 heads of 64, 256 text and 32 x 32
-image tokens), medians of 10 runs. What does not run here is left out. The table behind
-`implementation="auto"` is in docs/performance.md.
+image tokens), medians of 10 runs. Implementations that do not run here are left out.
+The table behind `implementation="auto"` is in docs/performance.md.
 """
 
 import argparse

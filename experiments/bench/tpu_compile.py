@@ -1,4 +1,4 @@
-"""What the TPU compiler makes of sparse attention and int8 weights, without a TPU.
+"""Sparse attention and int8 weights as the TPU compiler sees them, without a TPU.
 
     python -m venv tpu && tpu/bin/pip install . libtpu
     TPU_SKIP_MDS_QUERY=1 tpu/bin/python experiments/bench/tpu_compile.py

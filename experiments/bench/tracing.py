@@ -1,8 +1,8 @@
 """Processor time of tracing, here and in another checkout, by turns.
 
 Each run is a process of its own: sampling (prompt and decode loop) at two depths
-and a VQGAN, traced and lowered, not compiled. Prints medians, and how much less they
-are than in the other checkout.
+and a VQGAN, traced and lowered, not compiled. Prints medians, and how much smaller
+they are than in the other checkout.
 
     git worktree add ../before COMMIT
     python experiments/bench/tracing.py --before ../before
@@ -39,7 +39,7 @@ def sample(depth: int):
     if hasattr(sampler, "numbers"):
         sampler = sampler.numbers()
 
-    def draw(params, prompt, keys):
+    def sample(params, prompt, keys):
         return sampling.sample_tokens(
             ImageLM(config),
             scoring(params, (0, 32)),
@@ -52,7 +52,7 @@ def sample(depth: int):
 
     keys = jax.eval_shape(lambda: sampling.image_keys(0, 0, 2))
     prompt = jax.ShapeDtypeStruct((2, 4), jnp.int32)
-    return jax.jit(draw), (param_shapes(config), prompt, keys)
+    return jax.jit(sample), (param_shapes(config), prompt, keys)
 
 
 def vqgan():

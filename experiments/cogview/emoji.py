@@ -10,10 +10,10 @@
     cogjax train --config experiments/cogview/emoji.py:tokenizer --workdir runs/vq \
         --config.data.path=data/all
     cogjax train --config experiments/cogview/emoji.py:transformer --workdir runs/lm
-    cogjax generate "a red apple, 3D" --model runs/lm/export --out pictures
+    cogjax generate "a red apple, 3D" --model runs/lm/export --out images
 
 `:tokenizer,nano` and `:transformer,nano` end in a minute and show that all parts work.
-Hardware, time and figures of the shipped run are in cogjax/assets/emoji/card.md.
+Hardware, time and results of the shipped run are in cogjax/assets/emoji/card.md.
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ def _transformer() -> ml_collections.ConfigDict:
         # A batch holds few caption tokens: at 1 the other direction is not learnt.
         "caption_weight": 16.0,
         "caption_dropout": 0.05,
-        # Without it the pictures are memorised from their first codes, not the text.
+        # Without it the images are memorised from their first codes, not the text.
         "code_noise": 0.6,
     }
     config.model = dataclasses.asdict(cogview.TRANSFORMERS["small"])

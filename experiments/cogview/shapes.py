@@ -26,7 +26,7 @@ PROMPTS = (
     "一个黄色圆形在一个紫色三角形的上方",
     "a large brown cross and a small pink diamond",
 )
-# 8 x 8 codes a picture: sequences are short, and a shape is 2 x 2 to 4 x 4 of them.
+# 8 x 8 codes an image: sequences are short, and a shape is 2 x 2 to 4 x 4 of them.
 TOKENIZER = VQVAEConfig(
     image_size=64,
     widths=(32, 96, 192),

@@ -1,4 +1,4 @@
-"""What sandwich-LN and PB-Relax do for 16-bit training: CogView's Figure 3 as a toy.
+"""Effect of sandwich-LN and PB-Relax on 16-bit training: CogView's Figure 3 as a toy.
 
     python experiments/cogview/stability.py --out runs/stability
 
@@ -88,7 +88,7 @@ def _between(edges: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass
 class Probe:
-    """The hook that measures, in float32, what a forward pass would form.
+    """The hook that measures, in float32, the magnitudes in a forward pass.
 
     `peaks` has a row [step, {name: largest magnitude of each layer}] a call. Squares
     are those of a plain LayerNorm's variance.
@@ -178,7 +178,7 @@ def _squares(x):
 
 
 def run(recipe: str, dtype: str, seed: int, folder: Path, steps: int) -> dict:
-    """Trains one cell of the table once, or reads what was found before."""
+    """Trains one cell of the table once, or reads its earlier result."""
     result = folder / "result.json"
     if result.exists():
         return json.loads(result.read_text())
@@ -225,7 +225,7 @@ def _curve(path: Path) -> list:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Trains what is not trained yet, prints the table and draws the figure."""
+    """Trains the missing runs, prints the table and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
     parser.add_argument("--steps", type=int, default=200, help="of each run")
@@ -246,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _print(found: dict) -> None:
-    """A Markdown table: final losses of the seeds, and what left float16 first."""
+    """A Markdown table: final losses of the seeds, first tensor beyond float16."""
     print("| recipe | numbers | final loss | of float32 | outside float16 first |")
     print("| --- | --- | --- | --- | --- |")
     for (recipe, dtype), results in found.items():

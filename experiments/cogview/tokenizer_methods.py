@@ -55,7 +55,7 @@ def get_config(arg: str = "ema") -> ml_collections.ConfigDict:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Trains what is not trained yet and draws the figure."""
+    """Trains the missing methods and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="data set folder, 32 px")
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs")

@@ -1,4 +1,4 @@
-"""Gradients that float16 loses, and what brings them back (DALL-E, section 2.4).
+"""Gradients that float16 loses, and scales that keep them (DALL-E, section 2.4).
 
     python experiments/cogview/underflow.py [--out runs/underflow.json]
 
@@ -106,7 +106,7 @@ def _all_finite(grads) -> bool:
 
 
 def zeros(grads, exact) -> list[float]:
-    """Of each layer, the share of its gradients that only float32 has."""
+    """The share of each layer's gradients that only float32 has."""
     lost, total = 0, 0
     leaves = [jax.tree.leaves(tree["blocks"]["layers"]) for tree in (grads, exact)]
     for leaf, wanted in zip(*leaves, strict=True):
@@ -117,7 +117,7 @@ def zeros(grads, exact) -> list[float]:
 
 
 def error(grads, exact) -> list[float]:
-    """Of each layer, the error of all its gradients relative to their norm."""
+    """The error of all of each layer's gradients relative to their norm."""
     leaves = [jax.tree.leaves(tree["blocks"]["layers"]) for tree in (grads, exact)]
     off, size = 0, 0
     for leaf, wanted in zip(*leaves, strict=True):

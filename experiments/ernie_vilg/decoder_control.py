@@ -3,10 +3,11 @@
     python experiments/ernie_vilg/decoder_control.py --out runs/e2e --data data/few
 
 A reconstructor of `end_to_end.py` has 200 updates more than the tokenizer's decoder.
-Here that decoder has as many, on the same pictures, by the same optimiser and error,
-and goes on reading the codebook, which does not move. What is then between pictures
-from states and from codes is what reading states gives. Each seed takes the two-stage
-generator of that seed, trained now or before; the rows are `codes: ...` of table.md.
+Here that decoder has as many, on the same images, by the same optimiser and error, and
+goes on reading the codebook, which does not move. The remaining difference between
+images from states and from codes is the gain of reading states. Each seed takes the
+two-stage generator of that seed, trained now or before; the rows are `codes: ...` of
+table.md.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from cogjax.data.batches import batches
 from cogjax.families.ernie_vilg.end_to_end import pixel_error
 from cogjax.model import Component
 from cogjax.models.image_lm import matrix_axes
-from cogjax.models.reconstructor import KINDS, VQVAEDecoder, decoder_of
+from cogjax.models.reconstructor import DECODERS, VQVAEDecoder, decoder_of
 from cogjax.pipelines import tokenize as image_codes
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step
@@ -49,7 +50,7 @@ class DecoderTask(Task):
         del key
         z = jnp.asarray(self.tokenizer.state["codebook"])[batch["codes"]]
         _, maps = self.decoder.apply({"params": params}, z)
-        pixels = KINDS["vqvae"].pixels(maps)
+        pixels = DECODERS["vqvae"].pixels(maps)
         error = pixel_error("l1", maps, pixels, batch["image"] / 255.0)
         return error * batch["codes"][0].size, (state, {})
 
@@ -97,7 +98,7 @@ def train_control(variant: str, seed: int, args) -> Path:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Trains and judges what is not there yet; adds to table.json and .md."""
+    """Trains and judges the missing runs; adds to table.json and .md."""
     args = make_parser(__doc__).parse_args(argv)
     train_and_judge(["codes"], train_control, args)
 

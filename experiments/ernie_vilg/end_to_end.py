@@ -9,14 +9,14 @@ or one run of it by itself:
 
 Runs of a seed share start, data and budget. All start from the shipped CogView
 `shapes`, its transformer, its tokenizers and its decoder: from a random start a core
-draws nothing worth judging in the time of twelve runs. The map from states to vectors
+generates nothing worth judging in twelve runs' time. The map from states to vectors
 starts as the vector to be expected of each code, by the transformer's own head; of
-`mlp` it is the paper's, at random, which 200 updates do not bring to draw.
+`mlp` it is the paper's, at random, which 200 updates do not bring to generate.
 `two_stage` stops the gradient at the states: its generator knows nothing of pixels, and
-its reconstructor reads what that offers. `end_to_end` does not stop it. `adversarial`
-has VQGAN's discriminator on top, which the authors did not dare; without LPIPS, which
-would take longer than all else. A stopped run goes on.
-Time and results: docs/end_to_end.md; its control: decoder_control.py.
+its reconstructor reads the states as they are. `end_to_end` does not stop it.
+`adversarial` has VQGAN's discriminator on top, which the authors did not dare; without
+LPIPS, which would take longer than all else. A stopped run goes on. Time and results:
+docs/end_to_end.md; its control: decoder_control.py.
 """
 
 import argparse
@@ -38,7 +38,7 @@ VARIANTS = {
     "adversarial": {
         "disc_weight": 0.8,
         "disc_start": 60,
-        # Pictures are small: two halvings leave 14 x 14 patches.
+        # Images are small: two halvings leave 14 x 14 patches.
         "disc_layers": 2,
         "disc_width": 16,
     },
@@ -57,7 +57,7 @@ TRANSFORMER = ernie_vilg.TransformerConfig(
     norm_scope="token",
 )
 STEPS = 200
-# Of the generated pictures: prompts of each of GenEval's tasks, pictures of each.
+# Generated images: prompts of each of GenEval's tasks, images of each prompt.
 PROMPTS, IMAGES = 96, 2
 SAMPLER = {"temperature": 0.65, "top_p": 0.95, "guidance": 2.5}
 TRUTH = 96
@@ -72,7 +72,7 @@ def get_config(arg: str = "end_to_end") -> ml_collections.ConfigDict:
             "followed by ,nano"
         )
     config = ml_collections.ConfigDict()
-    # The decoder starts as the tokenizer's, so that it has seen as many pictures.
+    # The decoder starts as the tokenizer's, so that it has seen as many images.
     config.task = {
         "name": "end_to_end",
         "start": "tokenizer",
@@ -125,7 +125,7 @@ def train(variant: str, seed: int, args: argparse.Namespace) -> Path:
     config = get_config(variant).to_dict()
     config["data"]["path"] = str(args.data)
     config["train"] |= {"seed": seed, "steps": args.steps}
-    # All runs have the codes of the same pictures.
+    # All runs have the codes of the same images.
     shared = args.out / "codes"
     if shared.exists() and not (workdir / "codes").exists():
         shutil.copytree(shared, workdir / "codes")
@@ -169,7 +169,7 @@ class Judges:
         return {"fd": frechet_distance(*first, *second)}
 
     def fidelity(self, images: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-        """Of reconstructions: PSNR in dB, LPIPS and Frechet distance."""
+        """PSNR in dB, LPIPS and Frechet distance of reconstructions."""
         from cogjax.evaluate.metrics.psnr_ssim import psnr
 
         found = {"psnr": float(psnr(images, truth).mean())}
@@ -179,19 +179,19 @@ class Judges:
 
 
 def judge_run(folder: Path, seed: int, judges: Judges, truth) -> dict:
-    """Figures of a run's pictures, decoded both ways, and what to show of them."""
+    """Metrics of a run's images, decoded both ways, and some of them to show."""
     import cogjax
     from cogjax.evaluate.judges.compositional import judge, make_prompts
 
     model = cogjax.load(folder)
     prompts = make_prompts(PROMPTS)
     captions = [prompt.caption for prompt in prompts]
-    drawn = model.generate(captions, IMAGES, seed, decode="codes")
-    codes = drawn.codes.reshape(-1, *drawn.codes.shape[2:])
+    generated = model.generate(captions, IMAGES, seed, decode="codes")
+    codes = generated.codes.reshape(-1, *generated.codes.shape[2:])
     hidden = model.reconstruct(codes, np.repeat(captions, IMAGES))
     shown, found = [], {}
-    for name, pixels in (("codes", drawn.pixels), ("hidden", hidden)):
-        pixels = pixels.reshape(drawn.pixels.shape)
+    for name, pixels in (("codes", generated.pixels), ("hidden", hidden)):
+        pixels = pixels.reshape(generated.pixels.shape)
         judged = judge(prompts, pixels)
         flat = pixels.reshape(-1, *pixels.shape[2:])
         tasks = np.array([prompt.task for prompt in prompts])
@@ -213,11 +213,11 @@ def judge_run(folder: Path, seed: int, judges: Judges, truth) -> dict:
     ):
         found[f"truth {name}"] = judges.fidelity(pixels, images)
         shown.append(pixels[:8])
-    return {"figures": found, "shown": np.stack([rows[:8] for rows in shown])}
+    return {"metrics": found, "shown": np.stack([rows[:8] for rows in shown])}
 
 
 def held_out(args: argparse.Namespace):
-    """(reference pictures, (pictures to reconstruct, a caption of each))."""
+    """(reference images, (images to reconstruct, a caption of each))."""
     from cogjax.data import records
 
     split = records.open_split(args.data, "val")
@@ -228,7 +228,7 @@ def held_out(args: argparse.Namespace):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Trains and judges what is not there yet; writes table.json, .md and .png."""
+    """Trains and judges the missing runs; writes table.json, .md and .png."""
     parser = make_parser(__doc__)
     parser.add_argument(
         "--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS)
@@ -238,7 +238,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_parser(doc: str) -> argparse.ArgumentParser:
-    """What this experiment and its control ask for."""
+    """The arguments of this experiment and of its control."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     add = parser.add_argument
     add("--out", required=True, type=Path, help="folder of the runs")
@@ -249,7 +249,7 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
 
 
 def train_and_judge(variants, train, args: argparse.Namespace) -> None:
-    """Model folders of `train(variant, seed, args)`, their figures and the table."""
+    """Model folders of `train(variant, seed, args)`, their metrics and the table."""
     judges = None
     for seed in range(args.seeds):
         for variant in variants:
@@ -262,12 +262,12 @@ def train_and_judge(variants, train, args: argparse.Namespace) -> None:
                 judges = Judges(images)
             found = judge_run(folder, seed, judges, truth)
             _save_grid(args.out / f"{variant}-{seed}.png", found["shown"])
-            write_atomic(path, json.dumps(found["figures"], indent=2) + "\n")
+            write_atomic(path, json.dumps(found["metrics"], indent=2) + "\n")
             write_table(args.out)
 
 
 def _save_grid(path: Path, shown: np.ndarray) -> None:
-    """Rows: drawn by codes, by states; truth by codes, by states."""
+    """Rows: generated by codes, by states; truth by codes, by states."""
     from cogjax.data.contact_sheet import grid
     from cogjax.data.images import encode_png
 
@@ -280,17 +280,17 @@ def write_table(out: Path) -> None:
     table = {}
     for variant in (*VARIANTS, "codes"):
         for path in sorted(out.glob(f"{variant}-*/figures.json")):
-            for pictures, figures in json.loads(path.read_text()).items():
-                row = table.setdefault(f"{variant}: {pictures}", {})
-                for name, value in figures.items():
+            for images, metrics in json.loads(path.read_text()).items():
+                row = table.setdefault(f"{variant}: {images}", {})
+                for name, value in metrics.items():
                     row.setdefault(name, []).append(value)
     write_atomic(out / "table.json", json.dumps(table, indent=2) + "\n")
     names = ("oracle", "fd", "psnr", "lpips")
-    lines = ["| run: pictures | " + " | ".join(names) + " | seeds |"]
+    lines = ["| run: images | " + " | ".join(names) + " | seeds |"]
     lines.append("| --- " * (len(names) + 2) + "|")
-    for row, figures in table.items():
-        cells = [_interval(figures.get(name)) for name in names]
-        count = len(next(iter(figures.values())))
+    for row, metrics in table.items():
+        cells = [_interval(metrics.get(name)) for name in names]
+        count = len(next(iter(metrics.values())))
         lines.append(f"| {row} | {' | '.join(cells)} | {count} |")
     write_atomic(out / "table.md", "\n".join(lines) + "\n")
 

@@ -1,4 +1,4 @@
-"""ERNIE-ViLG's 10B transformer; what the paper does not state is CogView's or ours.
+"""ERNIE-ViLG's 10B transformer; numbers not in the paper are CogView's or ours.
 
     cogjax plan --config experiments/ernie_vilg/paper.py --topology v5p:4x4x8
     cogjax train --config experiments/ernie_vilg/paper.py --workdir runs/10b \

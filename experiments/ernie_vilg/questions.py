@@ -2,9 +2,9 @@
 
     cogjax data shapes --out data/questions --n 20000 --easy --seed 1 --questions
     cogjax train --config experiments/ernie_vilg/questions.py --workdir runs/vqa
-    cogjax ask picture.png "how many stars are there?" --model runs/vqa/export
+    cogjax ask image.png "how many stars are there?" --model runs/vqa/export
 
-Each picture is learnt in both directions as before, so that nothing is forgotten, and
+Each image is learnt in both directions as before, so that nothing is forgotten, and
 beside it 8 questions about another (`data.questions`; your own: `cogjax data
 questions`) in one sequence.
 The argument is "shapes" or "shapes,nano"; the former takes 20 minutes of one CPU core.
@@ -90,6 +90,6 @@ def _start_from_cogview(config: ml_collections.ConfigDict) -> None:
     layers = {"attention": "full", "sandwich": True, "norm_scope": "token"}
     config.model.update(layers)
     config.data.update({"tokenizer": "shapes", "text": "shapes", "weights": "shapes"})
-    # At twice this rate it forgets to draw faster than it learns.
+    # At twice this rate it forgets to generate faster than it learns.
     config.optim.update({"lr": 0.005, "adam_lr": 7.5e-4, "final_ratio": 0.02})
     config.train.update({"steps": 1600})

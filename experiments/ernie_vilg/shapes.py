@@ -7,7 +7,7 @@
     cogjax train --config experiments/ernie_vilg/shapes.py:transformer --workdir runs/ev
 
 Data, tokenizers, width, depth and optimiser are those of experiments/cogview/shapes.py.
-An update is 8 pictures in both directions: 16 sequences, as there.
+An update is 8 images in both directions: 16 sequences, as there.
 `:full` has full attention in all layers. `:from_cogview` too, and starts from the
 shipped CogView with its tokenizers, so that no run but the last is needed. `,nano`
 behind the first two ends in a minute.
@@ -62,7 +62,7 @@ def _start_from_cogview(config: ml_collections.ConfigDict) -> None:
     # The shipped model's layers: sandwich-LN and PB-Relax.
     config.model.update({"sandwich": True, "norm_scope": "token"})
     config.data.update({"tokenizer": "shapes", "text": "shapes", "weights": "shapes"})
-    # At 0.01 it forgot how to draw within 100 updates.
+    # At 0.01 it forgot how to generate within 100 updates.
     config.optim.update({"lr": 0.003, "adam_lr": 1e-3, "warmup": 20})
     config.train.update({"steps": 1000, "batch_size": 12, "ema_decay": 0.99})
     config.train.update({"save_every": 100, "eval_every": 100, "log_every": 20})

@@ -6,15 +6,15 @@
 The paper (section 3.1) finds its rows, columns and windows 25 % faster to train, in
 half the memory, and of the same convergence. Measured here, the same network both ways:
 
-1. An update, a forward pass and the drawing of codes, 6 layers of 512 over 32 x 32
+1. An update, a forward pass and the sampling of codes, 6 layers of 512 over 32 x 32
    codes, in turns in one process; processor seconds too, which other work on the
    machine does not lengthen. Scratch memory is what XLA plans for the same programs.
 2. A chip's memory for the paper's 10B step, compiled for a TPU pod (needs libtpu).
 3. Held-out losses of short trainings on the world of shapes, of the same start, data
-   and order for both, a seed each; differences are of the same pictures.
+   and order for both, a seed each; differences are of the same images.
 
-Writes sparse_dense.json, sparse_dense.png and prints a table. What is there already is
-not measured again. Time and results: docs/ernie_vilg.md.
+Writes sparse_dense.json, sparse_dense.png and prints a table. Finished measurements are
+not repeated. Time and results: docs/ernie_vilg.md.
 """
 
 import argparse
@@ -59,18 +59,18 @@ from cogjax.train.step import init_state, make_train_step
 FORMS = ("sparse", "full")
 HERE = Path(__file__).parent
 LAYOUT = TwoWayLayout(Vocab(8192, 8000), text_len=63, image_len=1024)
-DRAWN, IMAGES = 64, 4
-# Of the trained network; the rest is experiments/ernie_vilg/shapes.py.
+SAMPLED, IMAGES = 64, 4
+# The trained network; the rest is experiments/ernie_vilg/shapes.py.
 SHAPES = ("--config.model.width=96", "--config.eval.batches=64")
 STEP_TIMES = {
     "step_seconds": "time of the 10B step, if all overlaps",
     "step_seconds_serial": "the same if nothing does",
 }
-PARTS = {"update": "an update", "forward": "a forward pass", "draw": "drawing codes"}
+PARTS = {"update": "an update", "forward": "a forward pass", "sample": "sampling codes"}
 
 
 def network(form: str, **sizes: Any):
-    """The network that is timed: paper's kinds of layers, or full attention in all."""
+    """The timed network: the paper's kinds of layers, or full attention in all."""
     sizes = {"width": 512, "depth": 6, "heads": 8, "unroll": 6} | sizes
     config = ernie_vilg.TransformerConfig(
         **sizes, dropout=0.0, text_len=LAYOUT.text_len, attention=form
@@ -121,8 +121,8 @@ def forward(form: str, **sizes: Any) -> tuple[Callable, int]:
     return run, compiled.memory_analysis().temp_size_in_bytes
 
 
-def draw(form: str, **sizes: Any) -> tuple[Callable, int]:
-    """The same of drawing the first codes of images of a text each.
+def sample(form: str, **sizes: Any) -> tuple[Callable, int]:
+    """The same of sampling the first codes of images of a text each.
 
     A code costs as much wherever it is: the caches are there from the start.
     """
@@ -138,14 +138,14 @@ def draw(form: str, **sizes: Any) -> tuple[Callable, int]:
     ids, sampler = OutputIds(jnp.ones(num_codes, bool)), Sampler().numbers()
     step = functools.partial(advance, model, ids=ids, sampler=sampler)
     jitted = jax.jit(step, compiler_options=compiler_options())
-    compiled = jitted.lower(params, state, jnp.int32(DRAWN)).compile()
-    run = functools.partial(compiled, params, state, jnp.int32(DRAWN))
+    compiled = jitted.lower(params, state, jnp.int32(SAMPLED)).compile()
+    run = functools.partial(compiled, params, state, jnp.int32(SAMPLED))
     return run, compiled.memory_analysis().temp_size_in_bytes
 
 
 def timed(part: str, rounds: int) -> dict[str, Any]:
     """Both forms in turns: seconds of each run by clock and by processor, memory."""
-    made = {"update": update, "forward": forward, "draw": draw}[part]
+    made = {"update": update, "forward": forward, "sample": sample}[part]
     works = {form: made(form) for form in FORMS}
     found = {
         form: {"wall": [], "processor": [], "temp_bytes": temp}
@@ -171,7 +171,7 @@ def pod(form: str, topology: str) -> dict[str, Any]:
 
 
 def train(form: str, seed: int, args: argparse.Namespace, folder: Path) -> dict:
-    """Trains; {"curve": [step, held-out loss], "losses": of each held-out picture}."""
+    """Trains; {"curve": [step, held-out loss], "losses": of each held-out image}."""
     argument = {"sparse": "transformer", "full": "full"}[form]
     settings = {
         "data.path": args.data,
@@ -198,7 +198,7 @@ def train(form: str, seed: int, args: argparse.Namespace, folder: Path) -> dict:
 
 
 def held_out(config: dict[str, Any], folder: Path) -> list[float]:
-    """Loss of both directions of each held-out picture, by the averaged weights."""
+    """Loss of both directions of each held-out image, by the averaged weights."""
     job = launch.find_stage(config).job(RunConfig.of(config), folder)
     task = job.task
     params, *_ = restore_params(folder, "ema")
@@ -214,27 +214,27 @@ def held_out(config: dict[str, Any], folder: Path) -> list[float]:
 
 
 def once(path: Path, make: Callable[[], Any]) -> Any:
-    """What `make` returns, from its file if it was made before."""
+    """The result of `make`, from its file if it was made before."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(make(), indent=1) + "\n")
     return json.loads(path.read_text())
 
 
-def ratios(found: dict[str, Any], clock: str = "processor") -> list[float]:
+def ratios(found: dict[str, Any]) -> list[float]:
     """Full over sparse, of each round."""
-    pairs = zip(found["full"][clock], found["sparse"][clock], strict=True)
+    pairs = zip(found["full"]["processor"], found["sparse"]["processor"], strict=True)
     return [full / sparse for full, sparse in pairs]
 
 
 def difference(sparse: dict, full: dict) -> tuple[float, float]:
-    """Held-out loss of sparse minus full on the same pictures: (mean, 95 % half)."""
+    """Held-out loss of sparse minus full on the same images: (mean, 95 % half)."""
     values = np.subtract(sparse["losses"], full["losses"])
     return float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measures what is not measured yet, prints the table and draws the figure."""
+    """Makes the missing measurements, prints the table and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--out", required=True, type=Path, help="folder of results and runs")

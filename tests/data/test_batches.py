@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from cogjax.data import batches as module
 from cogjax.data.batches import batches
 from cogjax.errors import UserError
 
@@ -33,8 +34,11 @@ def test_batch_k_is_a_function_of_seed_and_k(start):
     assert_equal(take(3, start_step=start), whole[start:])
 
 
-def test_threads_change_nothing():
-    assert_equal(take(6, num_threads=1), take(6, num_threads=4))
+def test_threads_change_nothing(monkeypatch):
+    two = take(6)
+    for threads in (1, 4):
+        monkeypatch.setattr(module, "_THREADS", threads)
+        assert_equal(take(6), two)
 
 
 def test_epochs_hold_everything_once_in_a_new_order():
@@ -48,11 +52,9 @@ def test_draws_are_new_in_each_epoch():
     assert len(set(noise.tolist())) == 40
 
 
-def test_seeds_differ_and_order_is_kept_without_shuffling():
+def test_seeds_differ():
     first, second = take(1), take(1, seed=8)
     assert (first[0]["id"] != second[0]["id"]).any()
-    ids = np.concatenate([batch["id"] for batch in take(5, shuffle=False)])
-    assert ids.tolist() == SOURCE * 2
 
 
 def test_errors_of_an_example_come_through():

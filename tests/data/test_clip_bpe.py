@@ -42,8 +42,6 @@ def test_ids_by_hand(tokenizer):
 def test_long_captions(tokenizer):
     row = tokenizer(["cat " * 100])[0]
     assert row[0] == 520 and row[-1] == 521 and set(row[1:-1]) == {518}
-    with pytest.raises(UserError, match="100 tokens"):
-        tokenizer(["cat " * 100], truncate=False)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_show_saves_a_grid_and_prints_counts(folder, tmp_path, capsys, n):
     assert "style: noto 5, twemoji 1" in printed
     assert "captions: en 6, zh 6" in printed
     assert "e0: cat 0 | 猫" in printed
-    assert f"{min(n, 6)} pictures of train" in printed
+    assert f"{min(n, 6)} images of train" in printed
 
 
 def test_nothing_to_show(folder, tmp_path):

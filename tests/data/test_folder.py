@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cogjax.data.folder import clean_caption, import_folder
+from cogjax.data.output import Output
 from cogjax.data.records import decode_image, open_split
 from cogjax.errors import UserError
 
@@ -45,10 +46,10 @@ def src(tmp_path):
     return folder
 
 
-def imported(src, **settings):
+def imported(src, overwrite=False, **settings):
     """{id: captions} of the imported examples, and {name: reason} of the skipped."""
-    settings = {"size": 8, "budget": 0.9} | settings
-    report = import_folder(src, src.parent / "out", **settings)
+    settings = {"budget": 0.9} | settings
+    report = import_folder(src, Output(src.parent / "out", 8, overwrite), **settings)
     found = {}
     for split in ("train", "val"):
         source = open_split(src.parent / "out", split)
@@ -64,7 +65,7 @@ def test_the_source_is_not_written_over(src):
     for out in (src, src.parent, src / ".." / "src"):
         for overwrite in (False, True):
             with pytest.raises(UserError, match="is or holds"):
-                import_folder(src, out, size=8, overwrite=overwrite)
+                import_folder(src, Output(out, 8, overwrite))
     assert {path.name: path.read_bytes() for path in src.iterdir()} == before
 
 
@@ -213,16 +214,16 @@ def test_the_budget_is_a_share_and_exact(tmp_path):
     before = sorted(p.name for p in tmp_path.rglob("*"))
     message = "3 of 41 entries .* budget of 5.0%: 07.png: the file is empty; 27.png"
     with pytest.raises(UserError, match=message):
-        import_folder(tmp_path / "src", tmp_path / "out", size=8, overwrite=True)
+        import_folder(tmp_path / "src", Output(tmp_path / "out", 8, overwrite=True))
     with pytest.raises(UserError):
-        import_folder(tmp_path / "src", tmp_path / "new", size=8)
+        import_folder(tmp_path / "src", Output(tmp_path / "new", 8))
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
     assert len(open_split(tmp_path / "out", "train")) > 0
 
 
 def test_the_manifest_lists_what_was_skipped(src):
     add(src, "bad.png", data=b"")
-    report = import_folder(src, src.parent / "out", size=8, budget=0.5)
+    report = import_folder(src, Output(src.parent / "out", 8), budget=0.5)
     info = report.manifest.info
     assert info == {"skipped": [["bad.png", "the file is empty"]], "num_skipped": 1}
 
@@ -277,7 +278,7 @@ def test_archives_with_strange_members(src):
     before = {p for p in src.parent.rglob("*")}
     found, skipped = imported(src)
     assert skipped == {
-        "evil.tar/l": "no picture among its members",
+        "evil.tar/l": "no image among its members",
         "evil.tar/bomb": "the file is empty",
     }
     names = {f"evil.tar/{n}" for n in (*climbing, "twice", "TWICE")}
@@ -319,12 +320,12 @@ def test_sources_that_are_none(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.zip").write_bytes(b"PK")
     for name, message in (
-        ("empty", "no captioned pictures"),
+        ("empty", "no captioned images"),
         ("x.zip", "no folder, .tar"),
         ("nowhere", "no folder, .tar"),
     ):
         with pytest.raises(UserError, match=message):
-            import_folder(tmp_path / name, tmp_path / "out")
+            import_folder(tmp_path / name, Output(tmp_path / "out", 8))
 
 
 def test_drawings_are_named_not_overlooked(src):

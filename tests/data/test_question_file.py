@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from cogjax.data import records
+from cogjax.data.output import Output
 from cogjax.data.question_file import import_questions
 from cogjax.errors import UserError
 
@@ -44,7 +45,7 @@ def test_questions_of_a_picture_are_one_example(folder):
         {**GOOD, "question": "how many?", "answer": "one"},
     ]
     manifest = import_questions(
-        written(folder, *rows), folder / "set", size=8, val_fraction=0
+        written(folder, *rows), Output(folder / "set", 8), val_fraction=0
     )
     assert manifest.counts == {"train": 2, "val": 0}
     assert manifest.info == {"num_questions": 3}
@@ -62,7 +63,7 @@ def test_questions_of_a_picture_are_one_example(folder):
 def test_a_picture_by_two_names_is_one(folder):
     names = ("red.png", "./red.png", f"../{folder.name}/red.png")
     rows = [{**GOOD, "image": name} for name in names]
-    manifest = import_questions(written(folder, *rows), folder / "set", size=8)
+    manifest = import_questions(written(folder, *rows), Output(folder / "set", 8))
     assert sum(manifest.counts.values()) == 1
     assert manifest.info == {"num_questions": 3}
 
@@ -82,20 +83,20 @@ def test_a_picture_by_two_names_is_one(folder):
         ),
         (
             {**GOOD, "image": "x" * 300},
-            "asked.jsonl:2: picture x+: File name too long",
+            "asked.jsonl:2: image x+: File name too long",
         ),
-        ({**GOOD, "image": "lost.png"}, "asked.jsonl:2: picture lost.png is missing"),
-        ({**GOOD, "image": "broken.png"}, "asked.jsonl:2: picture broken.png: not a"),
+        ({**GOOD, "image": "lost.png"}, "asked.jsonl:2: image lost.png is missing"),
+        ({**GOOD, "image": "broken.png"}, "asked.jsonl:2: image broken.png: not a"),
     ],
 )
 def test_a_bad_line_is_named(folder, row, message):
     with pytest.raises(UserError, match=message):
-        import_questions(written(folder, GOOD, row), folder / "set", size=8)
+        import_questions(written(folder, GOOD, row), Output(folder / "set", 8))
     assert not (folder / "set").exists()
 
 
 def test_no_questions(folder):
     with pytest.raises(UserError, match="holds no questions"):
-        import_questions(written(folder), folder / "set")
+        import_questions(written(folder), Output(folder / "set", 8))
     with pytest.raises(UserError, match=r"lost.jsonl: cannot be read"):
-        import_questions(folder / "lost.jsonl", folder / "set")
+        import_questions(folder / "lost.jsonl", Output(folder / "set", 8))

@@ -5,7 +5,7 @@ import pytest
 
 from cogjax.pipelines.contracts import Generation
 from cogjax.worlds.shapes.captions import read
-from cogjax.worlds.shapes.dataset import draw_scene_for
+from cogjax.worlds.shapes.dataset import sample_scene_for
 from cogjax.worlds.shapes.scenes import Scene, render
 
 
@@ -40,7 +40,7 @@ class Painter:
     def _paint(self, text, i, seed, guidance):
         scene = Scene(())
         if i in self.right or guidance == 3:
-            scene = draw_scene_for(read(text), np.random.default_rng([seed, i]))
+            scene = sample_scene_for(read(text), np.random.default_rng([seed, i]))
         return render(scene, self.image_size)
 
     def score_codes(self, codes, texts):

@@ -4,7 +4,6 @@ import safetensors.numpy
 
 from cogjax.errors import UserError
 from cogjax.interop.networks import (
-    expected_tensors,
     load_weights,
     packaged,
     parameter_shapes,
@@ -12,7 +11,7 @@ from cogjax.interop.networks import (
 from cogjax.interop.tree import flatten
 from cogjax.models.clip import Clip, ClipConfig
 from cogjax.models.vgg import Vgg16Lpips
-from tests.published import random_tensors
+from tests.published import expected_tensors, random_tensors
 
 SMALL = Clip(ClipConfig(32, 16, 64, 2, 8, 64, text_depth=3, vocab_size=20))
 

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from cogjax.interop.networks import expected_tensors, load_weights
+from cogjax.interop.networks import load_weights
 from cogjax.models.clip import CONFIGS, Clip, ClipConfig
-from tests.published import random_tensors, relative_difference
+from tests.published import expected_tensors, random_tensors, relative_difference
 
 SMALL = ClipConfig(32, 8, 128, 3, 24, 64, text_depth=2, vocab_size=50)
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from cogjax.errors import UserError
-from cogjax.interop.networks import expected_tensors, load_weights, packaged
+from cogjax.interop.networks import load_weights, packaged
 from cogjax.models.efficientnet import EfficientNetLite0
-from tests.published import random_tensors, relative_difference
+from tests.published import expected_tensors, random_tensors, relative_difference
 
 # (kernel, stride, input width, output width, expansion) of each block.
 BLOCKS = [(3, 1, 32, 16, 1)]

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from cogjax.interop.networks import expected_tensors, load_weights
+from cogjax.interop.networks import load_weights
 from cogjax.models.inception import InceptionV3
-from tests.published import random_tensors, relative_difference
+from tests.published import expected_tensors, random_tensors, relative_difference
 
 # Widths after each mixed block, and inside those of 17 x 17: figure 5 to 7, table 1.
 WIDTHS = [256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048]

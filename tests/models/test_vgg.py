@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from cogjax.interop.networks import expected_tensors, load_weights
+from cogjax.interop.networks import load_weights
 from cogjax.models.vgg import Vgg16Lpips, lpips_distance
-from tests.published import random_tensors, relative_difference
+from tests.published import expected_tensors, random_tensors, relative_difference
 
 # Indices of torchvision's convolutions, "M" where it pools.
 LAYERS = [0, 2, "M", 5, 7, "M", 10, 12, 14, "M", 17, 19, 21, "M", 24, 26, 28]

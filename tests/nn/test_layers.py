@@ -9,21 +9,24 @@ from cogjax.nn.conv import Conv
 from cogjax.nn.layers import Dense, weight
 from cogjax.ops.packed import pack
 
+KEY = jax.random.key(0)
+X = np.random.default_rng(0).standard_normal((2, 7, 3, 4), "f4")
+
 
 @pytest.mark.parametrize(
     ("features", "num_axes", "axis"), [((6, 2), 1, -1), ((5,), 2, (-2, -1))]
 )
 def test_dense_is_that_of_flax(features, num_axes, axis):
     """Values and gradients, with the same parameters."""
-    x = jax.random.normal(jax.random.key(0), (2, 7, 3, 4))
     ours, theirs = Dense(features, 0.5, num_axes), nn.DenseGeneral(features, axis=axis)
-    params = theirs.init(jax.random.key(1), x)
-    shapes = jax.tree.map(jnp.shape, params)
-    assert shapes == jax.tree.map(jnp.shape, ours.init(jax.random.key(1), x))
+    params, same = (jax.eval_shape(x.init, KEY, X) for x in (theirs, ours))
+    assert params == same
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: np.float32(rng.normal(size=x.shape)), params)
 
     def run(layer):
         def loss(params):
-            out = layer.apply(params, x)
+            out = layer.apply(params, X)
             return (out**2).sum(), out
 
         return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
@@ -36,18 +39,17 @@ def test_dense_is_that_of_flax(features, num_axes, axis):
 
 
 def test_dense_with_packed_weights():
-    x = jax.random.normal(jax.random.key(0), (2, 7, 3, 4))
-    layer = Dense((6, 2), 0.5, 2)
-    params = layer.init(jax.random.key(1), x)["params"]
-    kernel = params["kernel"].reshape(12, 12).T
-    packed = {**params, "kernel": pack(kernel, "float32")}
-    got, want = (layer.apply({"params": p}, x) for p in (packed, params))
+    layer, rng = Dense((6, 2), 0.5, 2), np.random.default_rng(1)
+    kernel, bias = np.float32(rng.normal(size=(12, 12))), np.ones((6, 2), np.float32)
+    packed = {"kernel": pack(kernel.T, "float32"), "bias": bias}
+    got = jax.jit(layer.apply)({"params": packed}, X)
+    want = (X.reshape(14, 12) @ kernel).reshape(2, 7, 6, 2) + bias
     assert got.shape == (2, 7, 6, 2)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_dense_starts_at_its_deviation():
-    kernel = Dense((400,), 0.02).init(jax.random.key(0), jnp.ones((1, 300)))
+    kernel = jax.jit(Dense((400,), 0.02).init)(KEY, np.ones((1, 300), np.float32))
     assert abs(float(kernel["params"]["kernel"].std()) - 0.02) < 0.001
     assert not kernel["params"]["bias"].any()
 
@@ -76,8 +78,8 @@ def test_stored_parameters_are_not_initialised_again():
 
 @pytest.mark.parametrize("layer", [Dense((4,), 0.1), Conv(4, (1, 1))], ids=repr)
 def test_parameters_that_do_not_fit(layer):
-    x = jnp.ones((1, 2, 2, 3))
-    params = layer.init(jax.random.key(0), x)
+    x = np.ones((1, 2, 2, 3), np.float32)
+    params = jax.jit(layer.init)(KEY, x)
     with pytest.raises(ScopeParamShapeError, match="kernel"):
         layer.apply(params, x[..., :2])
     with pytest.raises(ScopeParamNotFoundError, match="bias"):

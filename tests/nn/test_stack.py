@@ -1,3 +1,5 @@
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,41 +19,67 @@ class Layer(nn.Module):
         return x, jnp.mean(x)
 
 
-X, XS = jnp.ones((2, 4)), jnp.arange(3.0)
+X, XS = np.ones((2, 4), np.float32), np.arange(3, dtype=np.float32)
+
+
+def stored(depth):
+    """Parameters as `Stack` keeps them, of layers with one dense layer of 4."""
+    rng = np.random.default_rng(0)
+    shapes = {"kernel": (depth, 4, 4), "bias": (depth, 4)}
+    dense = {k: np.float32(rng.normal(0, 0.5, v)) for k, v in shapes.items()}
+    return {"layers": {"dense": dense}}
+
+
+def layer_of(params, i):
+    return jax.tree.map(lambda leaf: leaf[i], params["layers"])
 
 
 def by_hand(params, x):
     means = []
     for layer in range(3):
-        mine = jax.tree.map(lambda leaf, i=layer: leaf[i], params["layers"])
-        x, mean = Layer().apply({"params": mine}, x, XS[layer], 0.5)
+        mine = {"params": layer_of(params, layer)}
+        x, mean = Layer().apply(mine, x, XS[layer], 0.5)
         means.append(mean)
     return x, jnp.stack(means)
 
 
-@pytest.mark.parametrize("unroll", [1, 3])
-@pytest.mark.parametrize("remat", ["none", "nothing_saveable"])
-def test_equals_a_loop_with_gradients(remat, unroll):
-    stack = Stack(Layer(parent=None), 3, remat, unroll)
-    params = stack.init(jax.random.key(0), X, XS, 0.5)["params"]
+# (remat, unroll); all of them are one program in the tests below.
+FORMS = list(itertools.product(("none", "nothing_saveable"), (1, 3)))
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Of three layers of `Layer`, as they start."""
+    start = jax.jit(Stack(Layer(parent=None), 3).init)
+    return start(jax.random.key(0), X, XS, 0.5)["params"]
+
+
+def test_equals_a_loop_with_gradients(params):
+    def run(form):
+        stack = Stack(Layer(parent=None), 3, *form)
+        return lambda params: stack.apply({"params": params}, X, XS, 0.5)
+
+    def with_gradient(run, params):
+        def loss(params):
+            found = run(params)
+            return jnp.sum(found[0] ** 2), found
+
+        return jax.grad(loss, has_aux=True)(params)
+
     assert params["layers"]["dense"]["kernel"].shape == (3, 4, 4)
-    got = stack.apply({"params": params}, X, XS, 0.5)
-    for a, b in zip(got, by_hand(params, X), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
-
-    def loss(params, run):
-        return jnp.sum(run(params)[0] ** 2)
-
-    mine = jax.grad(loss)(params, lambda p: stack.apply({"params": p}, X, XS, 0.5))
-    expected = jax.grad(loss)(params, lambda p: by_hand(p, X))
-    for a, b in zip(*map(jax.tree.leaves, (mine, expected)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    runs = [lambda params: by_hand(params, X), *map(run, FORMS)]
+    every = jax.jit(lambda params: [with_gradient(run, params) for run in runs])
+    (want_grad, want), *found = every(params)
+    for grad, got in found:
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+        for a, b in zip(*map(jax.tree.leaves, (grad, want_grad)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_layers_start_different():
-    params = Stack(Layer(parent=None), 3).init(jax.random.key(0), X, XS, 0.5)["params"]
-    kernels = params["layers"]["dense"]["kernel"]
-    assert float(jnp.abs(kernels[0] - kernels[1]).max()) > 0.1
+def test_layers_start_different(params):
+    kernels = np.asarray(params["layers"]["dense"]["kernel"])
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.1
 
 
 class Kinded(nn.Module):
@@ -66,21 +94,20 @@ class Kinded(nn.Module):
         )
 
 
-@pytest.mark.parametrize("unroll", [1, 5])
-@pytest.mark.parametrize("remat", ["none", "nothing_saveable"])
 @pytest.mark.parametrize("kinds", [(1, 2, 1, 2, 1), (3, 1, 2), (2, 2), (1, 1, 1, 4)])
-def test_kinds_are_applied_in_order(kinds, remat, unroll):
-    depth = len(kinds)
-    stack = Stack(Kinded(parent=None), depth, remat, unroll, kinds)
-    own = jnp.arange(float(depth))
-    params = stack.init(jax.random.key(0), X, own)["params"]
-    got, seen = stack.apply({"params": params}, X, own)
+def test_kinds_are_applied_in_order(kinds):
+    depth, params = len(kinds), stored(len(kinds))
+    own = np.arange(depth, dtype=np.float32)
+    forms = [*FORMS, ("none", 5), ("nothing_saveable", 5)]
+    stacks = [Stack(Kinded(parent=None), depth, *form, kinds) for form in forms]
+    run = jax.jit(lambda p: [stack.apply({"params": p}, X, own) for stack in stacks])
     want = X
     for i, kind in enumerate(kinds):
-        layer = jax.tree.map(lambda leaf, i=i: leaf[i], params["layers"])
-        want, _ = Kinded(kind).apply({"params": layer}, want, own[i])
-    np.testing.assert_allclose(got, want, rtol=1e-5)
-    np.testing.assert_array_equal(seen, np.repeat(np.array(kinds)[:, None], 2, 1))
+        dense = layer_of(params, i)["dense"]
+        want = want + kind * (want @ dense["kernel"] + dense["bias"]) + own[i]
+    for got, seen in run(params):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+        np.testing.assert_array_equal(seen, np.repeat(np.array(kinds)[:, None], 2, 1))
 
 
 @pytest.mark.parametrize(
@@ -106,8 +133,8 @@ def test_layers_outside_a_loop_are_kept_apart_to_be_computed_again(
 ):
     """Else XLA merges them with the forward pass, whose values it then keeps."""
     stack = Stack(Kinded(parent=None), len(kinds), "nothing_saveable", unroll, kinds)
-    own = jnp.zeros(len(kinds))
-    params = stack.init(jax.random.key(0), X, own)
+    own = np.zeros(len(kinds), np.float32)
+    params = {"params": stored(len(kinds))}
     gradient = jax.jit(jax.grad(lambda p: jnp.sum(stack.apply(p, X, own)[0] ** 2)))
     text = gradient.lower(params).as_text()
     assert ("optimization_barrier" in text) == apart
@@ -115,11 +142,9 @@ def test_layers_outside_a_loop_are_kept_apart_to_be_computed_again(
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_parameters_of_another_depth(listed):
-    params = Stack(Layer(parent=None), 4).init(jax.random.key(0), X, jnp.zeros(4), 0.5)
+    params = {"params": stored(4)}
     if listed:
-        layers = params["params"]["layers"]
-        rows = [jax.tree.map(lambda leaf, i=i: leaf[i], layers) for i in range(4)]
-        params = {"params": {"layers": rows}}
+        params = {"params": {"layers": [layer_of(stored(4), i) for i in range(4)]}}
     with pytest.raises(ValueError, match="parameters of 4 layers for 3"):
         Stack(Layer(parent=None), 3).apply(params, X, XS, 0.5)
 
@@ -135,8 +160,10 @@ def test_layers_of_one_kind_are_traced_once():
             return super().__call__(x, own)
 
     kinds = (1, 2, 1, 1, 2)
-    stack, xs = Stack(Counted(parent=None), 5, kinds=kinds), [jnp.ones(4)] * 5
-    params = stack.init(jax.random.key(0), X, xs)
-    traced.clear()
+    stack, xs = (
+        Stack(Counted(parent=None), 5, kinds=kinds),
+        [np.ones(4, np.float32)] * 5,
+    )
+    params = {"params": stored(5)}
     jax.eval_shape(stack.apply, params, X, xs)
     assert sorted(traced) == [1, 2]

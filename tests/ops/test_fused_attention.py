@@ -1,7 +1,8 @@
-"""The fused forms, interpreted, against the XLA forms; which one "auto" takes."""
+"""The fused forms, interpreted, against float64; which one "auto" takes."""
+
+import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,22 +10,25 @@ from cogjax.ops.attention import causal_attention
 from cogjax.ops.fused_attention import choose, splash_causal, splash_sparse
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
-from cogjax.ops.sparse_attention import sparse_attention
+from tests.reference import numeric
 
 
-def inputs(length, dtype=jnp.float32):
+def inputs(length):
     rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.normal(size=(2, length, 2, 4)), dtype) for _ in range(4)]
+    return [np.float32(rng.normal(size=(2, length, 2, 4))) for _ in range(4)]
 
 
-def with_gradients(function):
-    """Jitted: the output and the gradients by query, key and value."""
+def with_gradients(function, mask):
+    """Of a fused form its output and gradients, and what they are in float64."""
+    *arrays, weights = inputs(len(mask))
 
-    def loss(query, key, value, weights):
-        out = function(query, key, value)
-        return jnp.sum(out * weights), out
+    @jax.jit
+    def run(*arrays):
+        out, back = jax.vjp(function, *arrays)
+        return out, back(weights)
 
-    return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))
+    want = numeric.attention(*arrays, mask)
+    return run(*arrays), (want, numeric.attention_gradients(arrays, weights, mask))
 
 
 def agree(got, want, atol):
@@ -34,9 +38,8 @@ def agree(got, want, atol):
 
 def test_splash_causal():
     # Not a multiple of any block.
-    arrays = inputs(150)
-    got = with_gradients(lambda *x: splash_causal(*x, interpret=True))(*arrays)
-    agree(got, with_gradients(causal_attention)(*arrays), 5e-6)
+    fused = functools.partial(splash_causal, interpret=True)
+    agree(*with_gradients(fused, np.tri(150, dtype=bool)), 5e-6)
 
 
 @pytest.mark.parametrize(
@@ -53,11 +56,9 @@ def test_splash_causal():
 def test_splash_sparse(kind, grid, missing):
     whole = Sequence.text_to_image(9, grid)
     sequence = whole.first(whole.length - missing)
-    arrays = inputs(sequence.length)
-    form = {"sequence": sequence, "kind": kind}
-    got = with_gradients(lambda *x: splash_sparse(*x, **form, interpret=True))
-    want = with_gradients(lambda *x: sparse_attention(*x, **form))
-    agree(got(*arrays), want(*arrays), 5e-6)
+    form = {"sequence": sequence, "kind": kind, "interpret": True}
+    fused = functools.partial(splash_sparse, **form)
+    agree(*with_gradients(fused, sequence.mask(kind)), 5e-6)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,8 @@ def test_splash_sparse_both_ways(sequence):
     arrays = inputs(sequence.length)[:3]
     form = {"sequence": sequence, "kind": LayerKind("column")}
     fused = jax.jit(lambda *x: splash_sparse(*x, **form, interpret=True))
-    plain = jax.jit(lambda *x: sparse_attention(*x, **form))
-    agree(fused(*arrays), plain(*arrays), 2e-6)
+    want = numeric.attention(*arrays, sequence.mask(LayerKind("column")))
+    agree(fused(*arrays), want, 2e-6)
 
 
 def test_auto(monkeypatch):

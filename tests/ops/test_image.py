@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ def arrays(stride):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 2 * stride, 3 * stride, 3))
     kernel = rng.normal(size=(2 * stride, 2 * stride, 3, 5))
-    return jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    return np.float32(x), np.float32(kernel)
 
 
 def textbook(x, kernel, stride):
@@ -25,28 +27,35 @@ def textbook(x, kernel, stride):
 
 def test_halving_conv_pads_on_the_right_and_bottom():
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 4, 6, 3)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 5)), jnp.float32)
-    wants = [
-        jax.lax.conv_general_dilated(x, kernel, (2, 2), pad, dimension_numbers=LAYOUT)
-        for pad in (((0, 1), (0, 1)), "SAME")
-    ]
-    got = image.halving_conv(x, kernel)
+    x = np.float32(rng.normal(size=(2, 4, 6, 3)))
+    kernel = np.float32(rng.normal(size=(3, 3, 3, 5)))
+
+    @jax.jit
+    def run(*args):
+        pads = ((0, 1), (0, 1)), "SAME"
+        conv = functools.partial(jax.lax.conv_general_dilated, dimension_numbers=LAYOUT)
+        wants = [conv(*args, (2, 2), pad) for pad in pads]
+        return image.halving_conv(*args), wants
+
+    got, wants = run(x, kernel)
     for want in wants:
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("stride", [2, 3, 4])
 def test_strided_conv_equals_the_textbook_form(stride):
-    x, kernel = arrays(stride)
-    args = (x, kernel)
-    got, expected = image.strided_conv(*args, stride), textbook(*args, stride)
+    def with_gradients(conv):
+        def loss(x, kernel):
+            out = conv(x, kernel, stride)
+            return jnp.sum(out**2), out
+
+        return jax.grad(loss, (0, 1), has_aux=True)
+
+    forms = [with_gradients(conv) for conv in (image.strided_conv, textbook)]
+    run = jax.jit(lambda *args: [form(*args) for form in forms])
+    (grads, got), (wanted, expected) = run(*arrays(stride))
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
-    grads = [
-        jax.grad(lambda x, w, f=f: jnp.sum(f(x, w, stride) ** 2), (0, 1))(*args)
-        for f in (image.strided_conv, textbook)
-    ]
-    for a, b in zip(*grads, strict=True):
+    for a, b in zip(grads, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-2)
 
 
@@ -54,11 +63,16 @@ def test_strided_conv_equals_the_textbook_form(stride):
 def test_transpose_is_the_adjoint(stride):
     """<conv(x), y> = <x, conv_transpose(y)> with input and output widths exchanged."""
     x, kernel = arrays(stride)
-    out = image.strided_conv(x, kernel, stride)
-    y = jnp.asarray(np.random.default_rng(1).normal(size=out.shape), jnp.float32)
-    back = image.strided_conv_transpose(y, jnp.swapaxes(kernel, 2, 3), stride)
-    assert back.shape == x.shape
-    np.testing.assert_allclose(jnp.vdot(out, y), jnp.vdot(x, back), rtol=1e-4)
+    y = np.float32(np.random.default_rng(1).normal(size=(2, 2, 3, 5)))
+
+    @jax.jit
+    def run(x, kernel, y):
+        back = image.strided_conv_transpose(y, jnp.swapaxes(kernel, 2, 3), stride)
+        return image.strided_conv(x, kernel, stride), back
+
+    out, back = run(x, kernel, y)
+    assert back.shape == x.shape and out.shape == y.shape
+    np.testing.assert_allclose(np.vdot(out, y), np.vdot(x, back), rtol=1e-4)
 
 
 def test_transpose_follows_torch():
@@ -70,12 +84,14 @@ def test_transpose_follows_torch():
         for j in range(3):
             contribution = np.einsum("c,pqcd->pqd", x[0, i, j], kernel)
             full[0, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += contribution
-    got = image.strided_conv_transpose(jnp.asarray(x), jnp.asarray(kernel), 2)
+    transpose = jax.jit(image.strided_conv_transpose, static_argnums=2)
+    got = transpose(np.float32(x), np.float32(kernel), 2)
     np.testing.assert_allclose(got, full[:, 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
 
 
 def test_space_to_depth_is_undone():
-    x = jnp.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    moved = image.space_to_depth(x, 2)
+    x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    moved = np.asarray(jax.jit(image.space_to_depth, static_argnums=1)(x, 2))
     np.testing.assert_array_equal(moved[0, 0, 0], x[0, :2, :2].reshape(-1))
-    np.testing.assert_array_equal(image.depth_to_space(moved, 2), x)
+    back = jax.jit(image.depth_to_space, static_argnums=1)(moved, 2)
+    np.testing.assert_array_equal(back, x)

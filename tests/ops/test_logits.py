@@ -5,12 +5,12 @@ import pytest
 
 from cogjax.ops.logits import guide, sample, sample_probs, token_probs
 
-PROBS = jax.jit(token_probs)
+PROBS, DRAW, DRAW_PROBS = map(jax.jit, (token_probs, sample, sample_probs))
 
 
 def kept(logits, top_k=None, top_p=None):
     """Which tokens can be drawn at all: bool [b, v]."""
-    return np.asarray(PROBS(jnp.asarray(logits, "f4"), 1.0, top_k, top_p)) > 0
+    return np.asarray(PROBS(np.asarray(logits, "f4"), 1.0, top_k, top_p)) > 0
 
 
 def test_top_k_keeps_ties():
@@ -35,31 +35,29 @@ def test_top_p_cuts_each_row_on_its_own():
 
 
 def test_top_p_stops_where_its_share_is_reached():
-    found = kept(np.array([[0.0, -1000.0, 0.0]]), top_p=1.0)
+    """Beside 1 + 1 what is very rare is rounded away: two have all of the sum."""
+    found = kept(np.array([[0.0, -20.0, 0.0]]), top_p=1.0)
     np.testing.assert_array_equal(found, [[True, False, True]])
 
 
 def test_guidance():
-    c, u = jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0])
+    c, u = np.float32([1, 2]), np.float32([0, 4])
     np.testing.assert_allclose(guide(c, u, 1.0), c)
     np.testing.assert_allclose(guide(c, u, 0.0), u)
     np.testing.assert_allclose(guide(c, u, 3.0), [3.0, -2.0])
 
 
 def test_a_row_does_not_depend_on_its_batch():
-    uniforms = jax.random.uniform(jax.random.key(0), 8)
-    logits = jax.random.normal(jax.random.key(1), (8, 50))
-    draw = jax.jit(lambda u, x: sample(u, x, 0.7, 20, 0.9))
-    together = draw(uniforms, logits)
-    alone = [draw(uniforms[i : i + 1], logits[i : i + 1])[0] for i in range(8)]
-    np.testing.assert_array_equal(together, alone)
+    rng, cuts = np.random.default_rng(0), (0.7, 20, 0.9)
+    uniforms, logits = rng.random(8, "f4"), rng.standard_normal((8, 50), "f4")
+    together = DRAW(uniforms, logits, *cuts)
+    alone = [DRAW(uniforms[i : i + 1], logits[i : i + 1], *cuts) for i in range(8)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
 def test_frequencies_follow_the_temperature():
-    logits = jnp.log(jnp.array([0.6, 0.3, 0.1]))
-    uniforms = jax.random.uniform(jax.random.key(0), 20000)
-    tiled = jnp.broadcast_to(logits, (20000, 3))
-    drawn = sample(uniforms, tiled, 0.5)
+    tiled = np.tile(np.log(np.float32([0.6, 0.3, 0.1])), (20000, 1))
+    drawn = DRAW(np.random.default_rng(0).random(20000, "f4"), tiled, 0.5)
     expected = np.array([0.36, 0.09, 0.01]) / 0.46
     np.testing.assert_allclose(np.bincount(drawn) / 20000, expected, atol=0.012)
 
@@ -91,9 +89,7 @@ def test_the_draw_inverts_the_distribution_function(size):
     middles = (ends + np.append(0, ends[:-1])) / 2
     tokens = np.flatnonzero(probs[0] > 1e-3)
     uniforms = np.append(middles[tokens], [0, 1 - 2**-24]).astype("f4")
-    drawn = sample_probs(
-        jnp.asarray(uniforms), jnp.tile(jnp.asarray(probs), (len(uniforms), 1))
-    )
+    drawn = np.asarray(DRAW_PROBS(uniforms, np.tile(probs, (len(uniforms), 1))))
     np.testing.assert_array_equal(drawn[:-2], tokens)
     assert (probs[0][drawn] > 0).all()
 
@@ -103,7 +99,7 @@ def test_large_draw_is_unbiased():
 
     The count is off by half a number at most: a share that is off by 6e-5 shows.
     """
-    logits, draws = jax.random.normal(jax.random.key(1), (1, 8192)), 10_000
+    logits, draws = np.random.default_rng(1).standard_normal((1, 8192), "f4"), 10_000
     uniforms = ((np.arange(draws) + 0.5) / draws).astype("f4").reshape(-1, 1000)
     # An argument: XLA would spend a minute on folding what depends on a constant.
     one = jax.jit(lambda u, x: sample(u, jnp.tile(x, (1000, 1)), 1.0))

@@ -37,7 +37,9 @@ CONFIG = ImageLMConfig(
     kinds=tuple(LayerKind(name, 3) for name in KINDS),
 )
 OPTIM = OptimConfig(lr=3e-3, warmup=1)
-MESHES = ((1, 1, 1), (8, 1, 1), (2, 2, 2), (1, 4, 2))
+# Those that split parameters, of which XLA might have something to say.
+SPLIT = ((2, 2, 2), (1, 4, 2))
+MESHES = ((1, 1, 1), (8, 1, 1), *SPLIT)
 RNG = np.random.default_rng(0)
 IDS = np.concatenate([RNG.integers(64, 128, (8, 6)), RNG.integers(0, 64, (8, 16))], 1)
 BATCH = {"ids": IDS.astype(np.int32), "weights": np.ones((8, 22), np.float32)}
@@ -59,7 +61,9 @@ def parts(sizes):
     )
     with jax.set_mesh(mesh):
         lowered = step.lower(state, place_batch(BATCH, mesh))
-    return mesh, state, shardings, *compile_and_listen(lowered)
+    said = sizes in SPLIT
+    compiled = compile_and_listen(lowered) if said else (lowered.compile(), "")
+    return mesh, state, shardings, *compiled
 
 
 def compile_and_listen(lowered):
@@ -120,7 +124,7 @@ def test_a_checkpoint_moves_among_meshes(tmp_path):
         _, abstract, shardings, *_ = parts(sizes)
         restored, _ = checkpoints.restore(abstract, shardings, "data")
         for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
-            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(jax.device_get(a), jax.device_get(b))
         placed = jax.tree.map(lambda x: x.sharding.spec, restored.params)
         assert placed == jax.tree.map(lambda x: x.spec, shardings.params)
     checkpoints.close()
@@ -153,7 +157,7 @@ def test_a_step_makes_these_collectives_and_no_more(sizes):
     assert calls(sizes) == COUNTS[sizes]
 
 
-@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 4, 2)])
+@pytest.mark.parametrize("sizes", SPLIT)
 def test_nothing_moves_from_all_to_all(sizes):
     found = calls(sizes)
     assert found["all-gather"] > 0

@@ -44,3 +44,32 @@ def slope(function: Callable[[Array], float], at: Array, direction: Array) -> fl
     step = 1e-5
     ahead, behind = function(at + step * direction), function(at - step * direction)
     return (ahead - behind) / (2 * step)
+
+
+def attention(query: Array, key: Array, value: Array, mask: Array, bonus=0.0) -> Array:
+    """Softmax over all pairs: [b, t, n, h] of [b, t, n, h] and keys [b, s, n, h].
+
+    mask: bool and bonus: added to the scores, both broadcastable to [b, n, t, s].
+    """
+    probs = attention_probs(double(query), double(key), mask, bonus)
+    return np.einsum("bnts,bsnh->btnh", probs, double(value))
+
+
+def attention_probs(query: Array, key: Array, mask: Array, bonus=0.0) -> Array:
+    """[b, n, t, s]: 1 over a row."""
+    scores = np.einsum("btnh,bsnh->bnts", query, key) / query.shape[-1] ** 0.5
+    return np.exp(log_softmax(np.where(mask, scores + bonus, -np.inf)))
+
+
+def attention_gradients(arrays, grad: Array, mask: Array, bonus=0.0) -> list[Array]:
+    """Of (query, key, value): what `grad` [b, t, n, h] on the output is on each."""
+    query, key, value = (double(x) for x in arrays)
+    probs, grad = attention_probs(query, key, mask, bonus), double(grad)
+    on_probs = np.einsum("btnh,bsnh->bnts", grad, value)
+    inner = (on_probs * probs).sum(-1, keepdims=True)
+    on_scores = probs * (on_probs - inner) / query.shape[-1] ** 0.5
+    return [
+        np.einsum("bnts,bsnh->btnh", on_scores, key),
+        np.einsum("bnts,btnh->bsnh", on_scores, query),
+        np.einsum("bnts,btnh->bsnh", probs, grad),
+    ]

@@ -170,7 +170,7 @@ def test_a_finished_encoding_is_left_as_it_is(coded, data, nano_folder):
 def test_bad_pictures_are_named_and_left_out(nano_folder, coded, tmp_path):
     broken = write_set(tmp_path / "set", bad=("train3",))
     report = run(broken, nano_folder, tmp_path / "out")
-    pair = ("train3", "not a readable picture: it is an HTML page")
+    pair = ("train3", "not a readable image: it is an HTML page")
     assert report.skipped == [pair]
     manifest = read_manifest(tmp_path / "out")
     assert manifest.counts == COUNTS | {"train": 21}
@@ -238,11 +238,11 @@ def test_only_some_splits(data, nano_folder, tmp_path):
 
 
 def test_codes_are_no_pictures(coded, nano_folder, tmp_path):
-    with pytest.raises(UserError, match="holds codes, not pictures"):
+    with pytest.raises(UserError, match="holds codes, not images"):
         run(coded, nano_folder, tmp_path / "out")
     words = [f"--config.data.path={coded}"]
     tokenizer = config.load("experiments/cogview/emoji.py:tokenizer,nano", words)
-    with pytest.raises(UserError, match="holds codes, not pictures"):
+    with pytest.raises(UserError, match="holds codes, not images"):
         launch.train(tokenizer, tmp_path / "vq")
 
 

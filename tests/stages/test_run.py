@@ -16,11 +16,7 @@ from cogjax.data.records import DatasetBuilder, open_split
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
 from cogjax.model import Model
-from cogjax.model_folder import (
-    load,
-    load_component,
-    save,
-)
+from cogjax.model_folder import load_component, save
 from cogjax.pipelines import tokenize
 from cogjax.stages import run as launch
 
@@ -221,15 +217,16 @@ def test_what_is_only_planned_cannot_be_trained(tmp_path):
 
 def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
     from cogjax.data.records import open_split
+    from cogjax.model_folder import load
 
-    model = load(nano_folder)
+    parts = load(nano_folder)
     source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
-    texts = functools.partial(captions_of, model.text)
-    encode = functools.partial(tokenize.encode, model["tokenizer"])
+    texts = functools.partial(captions_of, parts.text)
+    encode = functools.partial(tokenize.encode, parts["tokenizer"])
     made = CodedSource.make(source, encode, 16, texts, cache)
     assert made.codes.shape == (10, 16)
     again = CodedSource.make(source, None, 16, texts, cache)
     np.testing.assert_array_equal(made.codes, again.codes)
     pieces, codes = again[3]
-    assert pieces[0] == tuple(model.text.encode("a red apple 3"))
+    assert pieces[0] == tuple(parts.text.encode("a red apple 3"))
     np.testing.assert_array_equal(codes, made.codes[3])

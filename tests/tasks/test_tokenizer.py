@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -19,7 +18,7 @@ def train(method, steps):
     )
     params, state = jax.jit(task.init)(jax.random.key(0))
     tx = optax.adam(1e-2)
-    opt_state = tx.init(params)
+    opt_state = jax.jit(tx.init)(params)
 
     @jax.jit
     def step(params, state, opt_state, key):
@@ -29,11 +28,9 @@ def train(method, steps):
         updates, opt_state = tx.update(grads, opt_state)
         return optax.apply_updates(params, updates), state, opt_state, metrics
 
-    rows = []
+    keys, rows = [jax.random.key(i) for i in range(steps)], []
     for i in range(steps):
-        params, state, opt_state, metrics = step(
-            params, state, opt_state, jax.random.key(i)
-        )
+        params, state, opt_state, metrics = step(params, state, opt_state, keys[i])
         rows.append({name: float(value) for name, value in metrics.items()})
         if i == 0:
             first = np.asarray(task.codebook(params, state))
@@ -81,7 +78,7 @@ def test_settings_out_of_range_are_refused(settings):
 def test_psnr_is_that_of_the_clipped_reconstruction():
     task = TokenizerTask(TOKENIZERS["nano"], CodebookConfig(method="fixed"))
     shapes, state = jax.eval_shape(task.init, jax.random.key(0))
-    params, state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, state))
+    params, state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), (shapes, state))
     # Zero weights draw the mean grey, 0.5.
     error = np.square(BATCH["image"] / 255 - 0.5).mean((1, 2, 3))
     metrics = jax.jit(task.eval_metrics)(params, state, BATCH, None)

@@ -6,7 +6,6 @@ import json
 import random
 import shutil
 import time
-import types
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +19,15 @@ from cogjax.train.checkpoint import Checkpoints, restore_params
 from cogjax.train.manifest import steps, verify_run, write_digests
 from cogjax.train.step import init_state
 from tests.faults.launcher import damage
+from tests.train.toy import Line
 
 
 def state(step, width=2, dtype=jnp.float32, extra=False):
     params = {"w": jnp.full((8, width), step, dtype)}
     if extra:
         params["gate"] = jnp.zeros(3)
-    task = types.SimpleNamespace(init=lambda key: (params, {}))
+    task = Line()
+    task.init = lambda key: (params, {})
     made = init_state(task, optax.adam(1e-3), jax.random.key(0))
     return dataclasses.replace(made, step=made.step + step)
 

@@ -53,15 +53,15 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(UserError, match=r"has no captions_val\*\.json"):
         sample_captions(tmp_path, 2)
     path = write(tmp_path)
-    with pytest.raises(UserError, match="captions of 6 pictures, 7 are wanted"):
+    with pytest.raises(UserError, match="captions of 6 images, 7 are wanted"):
         sample_captions(tmp_path, 7)
     (tmp_path / "val2014" / "COCO_004.png").unlink()
-    with pytest.raises(UserError, match=r"1 of 6 pictures are not in .*COCO_004\.png"):
+    with pytest.raises(UserError, match=r"1 of 6 images are not in .*COCO_004\.png"):
         sample_captions(tmp_path, 6)
     content = json.loads(path.read_text())
     del content["images"][2]
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="1 pictures that it does not name.* 2"):
+    with pytest.raises(UserError, match="1 images that it does not name.* 2"):
         sample_captions(tmp_path, 2)
     write(tmp_path, split="val2017")
     with pytest.raises(UserError, match="leave one of them"):
@@ -81,5 +81,5 @@ def test_broken_pictures_are_named(tmp_path):
     write(tmp_path, count=1)
     (tmp_path / "val2014" / "COCO_000.png").write_bytes(b"<html>")
     _, (only,) = sample_captions(tmp_path, 1)
-    with pytest.raises(UserError, match=r"COCO_000\.png: not a readable picture"):
+    with pytest.raises(UserError, match=r"COCO_000\.png: not a readable image"):
         only.pixels(8)

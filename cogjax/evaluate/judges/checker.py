@@ -1,7 +1,7 @@
-"""A second judge of pictures of shapes: a network, trained on renders only.
+"""A second judge of images of shapes: a network, trained on renders only.
 
-It shares no code and no threshold with the oracle, so that a model which learnt to
-please one of them is found out by the other. `experiments/oracle/checker.py` trains it.
+It shares no code and no threshold with the oracle, so that one of them finds out a
+model that learnt to please the other. `experiments/oracle/checker.py` trains it.
 """
 
 import functools
@@ -27,7 +27,7 @@ _BATCH = 64
 
 
 def check(images: np.ndarray) -> list[list[Item]]:
-    """The items of pictures uint8 [n, 64, 64, 3]: of each a list, none in doubt."""
+    """Lists the items of each image uint8 [n, 64, 64, 3]; it never abstains."""
     params, found = _shipped(), []
     for start in range(0, len(images), _BATCH):
         chunk = images[start : start + _BATCH]
@@ -46,9 +46,10 @@ def logits(params: Any, images: jax.Array) -> jax.Array:
 
 def read_logits(logits_byxc: np.ndarray) -> list[list[Item]]:
     """Items at the cells whose first logit is above 0 and the highest of 3 x 3."""
-    there = logits_byxc[..., 0]
+    there = logits_byxc[..., 0]  # [b, g, g]
     around = np.pad(there, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(around, (3, 3), axis=(1, 2))
+    # windows: [b, g, g, 3, 3]
     peaks = (there > 0) & (there >= windows.max((-2, -1)))
     found: list[list[Item]] = [[] for _ in logits_byxc]
     for index, row, column in zip(*np.nonzero(peaks), strict=True):
@@ -60,7 +61,7 @@ def read_logits(logits_byxc: np.ndarray) -> list[list[Item]]:
 
 
 def targets(scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
-    """What `read_logits` is to find: "there" float32 [b, g, g], classes int32 or -1."""
+    """Targets of the logits: "there" float32 [b, g, g], classes int32, -1 for none."""
     grid = (len(scenes), LATTICE, LATTICE)
     wanted = {name: np.full(grid, -1, np.int32) for name in _PARTS}
     wanted["there"] = np.zeros(grid, np.float32)

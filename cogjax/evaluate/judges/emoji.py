@@ -1,6 +1,6 @@
 """A model on the emoji styles: right concept, right style, captions, tokenizer.
 
-Each prompt is drawn `best_of` times in one pass; best-of-1 is image 0 of the seed,
+Each prompt gives `best_of` images in one pass; best-of-1 is image 0 of the seed,
 best-of-N the candidate with the lowest caption loss. Prompts are captions of the data
 that name the style, half English, half Chinese.
 """
@@ -11,15 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from cogjax.data.contact_sheet import grid
 from cogjax.data.records import Example, decode_image, open_split, read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.neighbours import concept_ranks, embed
 from cogjax.evaluate.judges.style import StyleJudge, train_judge
-from cogjax.evaluate.metrics import psnr_ssim as pictures
 from cogjax.evaluate.metrics.intervals import wilson
+from cogjax.evaluate.metrics.psnr_ssim import psnr
 from cogjax.pipelines.tokens import TokensPipeline
 
 Progress = Callable[[int, int, str], None]
@@ -31,13 +29,13 @@ _CHUNK = 8
 
 @dataclass(frozen=True)
 class Gallery:
-    """Real pictures of every concept by style: embeddings and concept keys."""
+    """Real images of every concept by style: embeddings and concept keys."""
 
     embeddings: dict[str, np.ndarray]
     concepts: dict[str, list[str]]
 
     def ranks(self, images: np.ndarray, examples: Sequence[Example]) -> np.ndarray:
-        """Rank of the right concept for each picture, among its style's, int [n]."""
+        """Rank of the right concept for each image, among its style's, int [n]."""
         ranks = np.zeros(len(images), int)
         queries = embed(images)
         styles = np.array([example.meta["style"] for example in examples])
@@ -59,15 +57,17 @@ def evaluate_emoji(
     seed: int = 0,
     gallery: str | None = None,
     progress: Progress | None = None,
-) -> tuple[dict, Image.Image]:
-    """All figures of a model as one JSON-able dict, and a sheet of images.
-
-    The sheet has a row a prompt: real, best of N, and the first three generated.
+) -> tuple[dict, list[np.ndarray]]:
+    """All metrics of a model as one JSON-able dict, and images to show.
 
     Args:
       data: the emoji set that the model was trained on. n: most prompts of a split.
-      gallery: emoji set whose concepts compete for the nearest picture, of which
-        `data` may be a part; None takes `data`.
+      gallery: emoji set whose concepts compete for the nearest image; `data` may be a
+        part of it. None takes `data`.
+
+    Returns:
+      The metrics, and of up to 18 prompts uint8 [5, y, x, 3]: the real image, the best
+      of N, and images 0 to 2 of the seed.
 
     Raises:
       UserError: `data` is not an emoji set.
@@ -77,7 +77,7 @@ def evaluate_emoji(
         raise UserError(f"{data} is no emoji set: build one with `cogjax data emoji`")
     splits = _load(data)
     everything = _load(gallery) if gallery else splits
-    progress(0, 2, "real pictures through the tokenizer")
+    progress(0, 2, "real images through the tokenizer")
     pixels = _pixels(everything["train"], model.image_size)
     codes = model.encode(pixels)
     progress(1, 2, "training the style judge")
@@ -92,15 +92,15 @@ def evaluate_emoji(
     rows = []
     for name in ("train", "pairs"):
         examples = _pick(splits[name], n, rng)
-        figures, drawn = _generation(
-            model, judges, examples, best_of, seed, f"drawing {name}", progress
+        metrics, shown = _generation(
+            model, judges, examples, best_of, seed, f"generating {name}", progress
         )
-        report[f"generation_{name}"] = figures
-        rows += drawn
+        report[f"generation_{name}"] = metrics
+        rows += shown
     for name, examples in splits.items():
         picked = _pick(examples, n, rng)
         report[f"captions_{name}"] = _captions(model, picked, splits, seed, progress)
-    return report, _sheet(rows[:12] + rows[-6:])
+    return report, rows[:12] + rows[-6:]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class _Judges:
     def ceiling(self, model, examples: Sequence[Example]) -> float:
         return _share(self._right_style(_pixels(examples, model.image_size), examples))
 
-    def figures(self, images: np.ndarray, examples: Sequence[Example], languages):
+    def shares(self, images: np.ndarray, examples: Sequence[Example], languages):
         """Shares over all and by language, with Wilson intervals."""
         ranks = self.gallery.ranks(images, examples)
         hits = {
@@ -150,16 +150,16 @@ def _gallery(everything: dict[str, list[Example]]) -> Gallery:
 
 
 def _tokenizer(model, held_out: Sequence[Example], train_codes: np.ndarray) -> dict:
-    """PSNR on held-out concepts, and the share of codes that pictures use."""
+    """PSNR on held-out concepts, and the share of codes that images use."""
     pixels = _pixels(held_out, model.image_size)
     codes = model.encode(pixels)
-    psnr = pictures.psnr(model.decode(codes), pixels)
+    similarity = psnr(model.decode(codes), pixels)
     used, all_used = np.unique(codes), np.union1d(codes, train_codes)
     return {
-        "psnr_held_out_concepts_db": round(float(psnr.mean()), 3),
+        "psnr_held_out_concepts_db": round(float(similarity.mean()), 3),
         "code_use_held_out": len(used) / model.num_codes,
         "code_use_with_train": len(all_used) / model.num_codes,
-        "pictures_held_out": len(pixels),
+        "images_held_out": len(pixels),
     }
 
 
@@ -183,28 +183,29 @@ def _generation(model, judges, examples, best_of, seed, label, progress):
     for start in range(0, len(prompts), _CHUNK):
         progress(start, len(prompts), label)
         chunk = prompts[start : start + _CHUNK]
-        drawn = model.generate(chunk, num_images=best_of, seed=seed)
+        generated = model.generate(chunk, num_images=best_of, seed=seed)
         texts = [prompt for prompt in chunk for _ in range(best_of)]
-        flat = drawn.codes.reshape(-1, *drawn.codes.shape[2:])
+        flat = generated.codes.reshape(-1, *generated.codes.shape[2:])
         scores.append(model.score_codes(flat, texts).reshape(-1, best_of))
-        pixels.append(drawn.pixels)
+        pixels.append(generated.pixels)
+    # [prompt, image, y, x, 3] and [prompt, image]
     pixels, scores = np.concatenate(pixels), np.concatenate(scores)
     best = pixels[np.arange(len(pixels)), scores.argmin(1)]
     real = _pixels(examples, model.image_size)
     ceiling = model.decode(model.encode(real))
-    figures = {
+    metrics = {
         "prompts": len(prompts),
-        "best_of_1": judges.figures(pixels[:, 0], examples, languages),
-        f"best_of_{best_of}": judges.figures(best, examples, languages),
-        "real_through_tokenizer": judges.figures(ceiling, examples, languages),
+        "best_of_1": judges.shares(pixels[:, 0], examples, languages),
+        f"best_of_{best_of}": judges.shares(best, examples, languages),
+        "real_through_tokenizer": judges.shares(ceiling, examples, languages),
     }
-    return figures, [
+    return metrics, [
         np.stack([r, b, *p[:3]]) for r, b, p in zip(real, best, pixels, strict=True)
     ]
 
 
 def _captions(model, examples, splits, seed, progress) -> dict:
-    """Share of pictures whose own label has the lowest loss among 20 labels."""
+    """Share of images whose own label has the lowest loss among 20 labels."""
     rng = np.random.default_rng(seed)
     labels = {
         language: sorted({e.meta[f"label_{language}"] for e in splits["train"]})
@@ -245,7 +246,3 @@ def _by_language(hits: np.ndarray, languages: Sequence[str]) -> dict:
 
 def _share(hits) -> float:
     return round(float(np.mean(hits)), 4) if len(hits) else math.nan
-
-
-def _sheet(rows: Sequence[np.ndarray]) -> Image.Image:
-    return grid(np.concatenate(rows), 3 * len(rows[0]))

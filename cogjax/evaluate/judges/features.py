@@ -1,8 +1,8 @@
-"""Pictures to feature vectors: what FID and its kin are computed from.
+"""Images to feature vectors, for FID and its kin.
 
-A figure depends on the network, its weights, the layer, the rule that resizes and the
-way pixels are scaled, and is comparable only where all five are equal. An extractor
-carries a hash of them in its `id`, which goes with every number.
+A metric depends on the network, its weights, the layer, the rule that resizes and the
+way pixels are scaled; values compare only where all five are equal. The `id` of an
+extractor holds a hash of them and stands beside every value.
 """
 
 import functools
@@ -19,7 +19,7 @@ import numpy as np
 
 from cogjax.data.clip_bpe import ClipTokenizer
 from cogjax.errors import UserError
-from cogjax.evaluate.metrics.resize import RULES, check_images, resize
+from cogjax.evaluate.metrics.resize import check_images, resize
 from cogjax.evaluate.metrics.result import INCEPTION, TORCHVISION
 from cogjax.interop import lpips
 from cogjax.interop.networks import Weights, load_weights, packaged
@@ -34,7 +34,7 @@ _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class FeatureExtractor(Protocol):
-    """What the metrics need to know of a network."""
+    """A network as the metrics see it."""
 
     id: str
     resize: str
@@ -45,7 +45,7 @@ class FeatureExtractor(Protocol):
 
 
 class Outputs(NamedTuple):
-    """float32 features [n, d] and logits [n, k], None of a network without classes."""
+    """float32 features [n, d] and logits [n, k], or None without classes."""
 
     features: np.ndarray
     logits: np.ndarray | None
@@ -53,9 +53,9 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """A network, its layer, and how pictures come to it.
+    """A network, its layer, and its preprocessing of images.
 
-    label: the name in ids and figures; "inception-2015" alone is entitled to "FID".
+    label: the name in ids and metrics; only "inception-2015" may be called "FID".
     run: (network, params, pixels) -> (features, logits or None).
     mean, std: pixels in 0..255 become (pixels - mean) / std, per channel or alike.
     crop: the shorter side is resized, then the middle cut out; else both are resized.
@@ -112,11 +112,11 @@ def _clip(name: str) -> Spec:
 
 
 SPECS: dict[str, Spec] = {
-    # Of pytorch-fid, of clean-fid, and of TTUR and torch-fidelity: the same weights.
+    # pytorch-fid's, clean-fid's, and TTUR's and torch-fidelity's: the same weights.
     "fid-inception": _FID,
     "fid-inception-clean": _variant(_FID, resize="clean_bicubic", **_BY_128),
     "fid-inception-tf1": _variant(_FID, resize="tf1_bilinear", **_BY_128),
-    # Of CogView's repository.
+    # The one in CogView's repository.
     "torchvision-inception": _variant(
         _FID,
         label=TORCHVISION,
@@ -162,7 +162,7 @@ class NetworkExtractor:
 
     @property
     def resize(self) -> str:
-        """The rule of `metrics/resize.py` that pictures go through."""
+        """The rule of `metrics/resize.py` that images go through."""
         return self.spec.resize
 
     @property
@@ -179,12 +179,11 @@ class NetworkExtractor:
         return self.outputs(images).features
 
     def outputs(self, images: np.ndarray) -> Outputs:
-        """Features and logits in one pass; UserError for other than uint8 pictures."""
+        """Features and logits in one pass; UserError for other than uint8 images."""
         check_images(images)
         if images.dtype != np.uint8 or images.shape[-1] != 3:
             raise UserError(
-                f"pictures must be uint8 [n, y, x, 3], got {images.dtype} "
-                f"{images.shape}: round them with evaluate.resize.to_uint8"
+                f"images must be uint8 [n, y, x, 3], got {images.dtype} {images.shape}"
             )
         found = []
         for start in range(0, len(images), self.batch_size):
@@ -229,7 +228,6 @@ def make_extractor(
     name: str,
     weights: Weights | None = None,
     *,
-    resize: str | None = None,
     batch_size: int = 32,
     merges: str | None = None,
 ) -> NetworkExtractor:
@@ -239,20 +237,15 @@ def make_extractor(
       name: of `SPECS`.
       weights: file or files for `load_weights`; None takes those of an installed
         package, which "efflite0" and "vgg16-lpips" have.
-      resize: rule of `metrics/resize.py` instead of the usual one; it is in the id.
-      batch_size: pictures that the network sees at a time; no figure depends on it.
+      batch_size: images that the network sees at a time; no metric depends on it.
       merges: CLIP's bpe_simple_vocab_16e6.txt.gz, for `text`.
 
     Raises:
-      UserError: unknown name or rule, no weights, or such that do not fit.
+      UserError: unknown name, no weights, or such that do not fit.
     """
     if name not in SPECS:
         raise UserError(f"extractor {name!r}: expected one of {', '.join(SPECS)}")
-    if resize is not None and resize not in RULES:
-        raise UserError(f"resize rule {resize!r}: expected one of {', '.join(RULES)}")
     spec = SPECS[name]
-    if resize is not None:
-        spec = _variant(spec, resize=resize)
     if merges is not None and not isinstance(spec.network, Clip):
         raise UserError(f"extractor {name} reads no captions: leave merges out")
     if weights is None:
@@ -307,10 +300,10 @@ def _text(network: nn.Module, variables: Any, ids: Any):
 def run_padded(function: Callable, network: nn.Module, params: Any, batch, size: int):
     """`function(network, params, batch)` of a batch filled up to `size`, then cut.
 
-    So one shape is compiled for all. Results as float32 arrays of the host.
+    One shape is compiled for all batches. Results are float32 arrays of the host.
     """
     short = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
-    # Figures on a GPU or TPU would differ in the third digit by default.
+    # By default a GPU or TPU would change metrics in the third digit.
     with jax.default_matmul_precision("float32"):
         found = function(network, params, np.pad(batch, short))
     return jax.tree.map(lambda x: np.asarray(x, np.float32)[: len(batch)], found)

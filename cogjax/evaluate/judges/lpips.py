@@ -1,6 +1,6 @@
-"""LPIPS, how far two pictures are for people (Zhang et al. 2018, arXiv 1801.03924).
+"""LPIPS, how far apart two images are for people (Zhang et al. 2018, arXiv 1801.03924).
 
-With VGG16's trunk and version 0.1 of the heads, on pictures of their own size.
+It has VGG16's trunk and version 0.1 of the heads; images keep their size.
 """
 
 import functools
@@ -44,7 +44,7 @@ class Lpips:
             )
         if min(images_a.shape[1:3]) < _SMALLEST:
             raise UserError(f"LPIPS needs {_SMALLEST} pixels a side or more")
-        pairs = np.stack([images_a, images_b], axis=1)
+        pairs = np.stack([images_a, images_b], axis=1)  # [n, 2, y, x, 3]
         found = [np.zeros(0, np.float32)]
         for start in range(0, len(pairs), self.batch_size):
             batch = pairs[start : start + self.batch_size]
@@ -68,9 +68,10 @@ def load_lpips(weights: Weights | None = None, batch_size: int = 16) -> Lpips:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _distance(network: Vgg16Lpips, params: Any, pairs):
-    # One pass for both: equal pictures then differ by 0 and not by a rounding.
+    # One pass for both: equal images then differ by 0, not by a rounding error.
     pixels = pairs.reshape(-1, *pairs.shape[2:]).astype(np.float32) / 127.5 - 1
     levels, weights = network.apply({"params": params}, pixels)
+    # [b, 2, y, x, c] each
     levels = [level.reshape(len(pairs), 2, *level.shape[1:]) for level in levels]
     return lpips_distance(
         [level[:, 0] for level in levels], [level[:, 1] for level in levels], weights

@@ -1,7 +1,7 @@
-"""Is it the right thing? The nearest real picture in a simple pixel space.
+"""Is it the right thing? The nearest real image in a simple pixel space.
 
-The space is 16 x 16 colour, blurred: it has no parameters, was trained on nothing and
-sees only where which colour is.
+The space is the image at 16 x 16 pixels, blurred. It has no parameters and sees nothing
+but the places of colours.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,11 @@ def concept_ranks(
 ) -> np.ndarray:
     """Rank of each query's own concept among those of the gallery, int [n], 0 is first.
 
-    queries [n, 768], gallery [m, 768]: one style, one picture a concept. Every concept
+    queries [n, 768], gallery [m, 768]: one style, one image a concept. Every concept
     of `concepts` must be in the gallery.
     """
     place = {concept: i for i, concept in enumerate(gallery_concepts)}
+    # [n, m], squared
     distances = (
         np.sum(queries**2, 1)[:, None]
         - 2 * queries @ gallery.T
@@ -51,6 +52,6 @@ def _blur(pixels: np.ndarray, axis: int) -> np.ndarray:
     offsets = np.arange(-3, 4)
     weights = np.exp(-(offsets**2) / (2 * _SIGMA**2))
     weights /= weights.sum()
-    places = np.clip(np.arange(SIDE)[:, None] + offsets, 0, SIDE - 1)
+    places = np.clip(np.arange(SIDE)[:, None] + offsets, 0, SIDE - 1)  # [16, 7]
     gathered = np.take(pixels, places, axis=axis)
     return np.tensordot(gathered, weights.astype(np.float32), ([axis + 1], [0]))

@@ -1,9 +1,9 @@
-"""Is what a model writes about pictures of shapes true? Captions and answers, exactly.
+"""Exact judges of captions of, and answers about, images of shapes.
 
-A caption is right if it is one of the grammar's (`shapes/captions.py`), in either
-language, and the scene satisfies the request that it states, by the rule that pictures
-are judged by (`shapes.satisfied`): it names every kind of shape with its number, what
-it says of colour, size and place holds, and nothing else is there.
+A caption is right if the grammar (`shapes/captions.py`) has it, in either language, and
+the scene satisfies the request that it states, by the rule that also judges images
+(`shapes.satisfied`): the caption names every kind of shape with its number, its
+colours, sizes and places hold, and the scene shows nothing else.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cogjax.evaluate.metrics.captions import bleu, rouge_l, tokenise
+from cogjax.evaluate.metrics.captions import bleu, meteor_exact, rouge_l, tokenise
 from cogjax.evaluate.metrics.cider import cider_d
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.worlds.shapes import dataset as shapes
@@ -30,36 +30,37 @@ def share(hits: Sequence[bool] | np.ndarray) -> dict:
 
 
 def is_true(caption: str, scene: Scene) -> bool:
-    """Whether a caption is of the grammar and holds of the scene, see above."""
+    """Whether the grammar has the caption and the scene satisfies it."""
     request = read(caption)
     return request is not None and shapes.satisfied(request, scene.items)
 
 
-def caption_figures(
+def caption_metrics(
     captions: Sequence[str],
     references: Sequence[Sequence[str]],
     scenes: Sequence[Scene] | None = None,
     others: Sequence[Sequence[str]] | None = None,
 ) -> dict:
-    """BLEU-4, ROUGE-L, CIDEr-D, and with scenes how many captions are true.
+    """BLEU-4, ROUGE-L, METEOR (exact), CIDEr-D; with scenes, which captions are true.
 
-    "true": `is_true`. "graph": true, and states just what some reference does, of
-    `others` too (those of the other language): the same scene graph. "details": facts a
-    caption beyond kinds and numbers, of the readable ones; a caption may be true for
-    saying little.
+    "true": `is_true`. "graph": true, and states the same scene graph as one of the
+    references or `others`. "details": the mean number of facts beyond kinds and numbers
+    in a readable caption; a caption may be true because it says little.
 
     Args:
-      references: of each picture, in the language of its caption.
+      references: of each image, in the language of its caption. others: of each image,
+        in the other language.
     """
     words = [tokenise(caption) for caption in captions]
     known = [[tokenise(text) for text in own] for own in references]
-    figures = {
+    metrics = {
         "bleu_4": bleu(words, known),
         "rouge_l": float(rouge_l(words, known).mean()),
+        "meteor_exact": float(meteor_exact(words, known).mean()),
         "cider_d": float(cider_d(words, known).mean()),
     }
     if scenes is None:
-        return figures
+        return metrics
     stated = [read(caption) for caption in captions]
     true = [is_true(*pair) for pair in zip(captions, scenes, strict=True)]
     others = others or [()] * len(captions)
@@ -72,13 +73,13 @@ def caption_figures(
         "true": share(true),
         "graph": share(np.array(true) & np.array(same)),
         "details": float(np.mean(details)) if details else 0.0,
-        **figures,
+        **metrics,
     }
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question about picture `index`; kind and language may be unknown, ""."""
+    """A question about image `index`; kind and language may be unknown, ""."""
 
     index: int
     kind: str
@@ -88,11 +89,11 @@ class Asked:
 
 
 def right_answer(given: str, wanted: str) -> bool:
-    """Whether an answer says what was wanted: `same_answer`, or the same words."""
+    """Whether an answer is right: by `same_answer`, or in the same words."""
     return same_answer(given, wanted) or _words(given) == _words(wanted)
 
 
-def answer_figures(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
+def answer_metrics(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
     """Shares of right answers: over all, by kind, by language, and by both."""
     hits = np.array(
         [
@@ -101,7 +102,7 @@ def answer_figures(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
         ],
         bool,
     )
-    figures = {"overall": share(hits)}
+    metrics = {"overall": share(hits)}
     groups = {
         "kinds": [question.kind for question in asked],
         "languages": [question.language for question in asked],
@@ -109,12 +110,12 @@ def answer_figures(asked: Sequence[Asked], answers: Sequence[str]) -> dict:
     }
     for name, of in groups.items():
         names = sorted(set(of))
-        figures[name] = {key: share(hits[np.array(of) == key]) for key in names}
-    return figures
+        metrics[name] = {key: share(hits[np.array(of) == key]) for key in names}
+    return metrics
 
 
 def agreement(a: Request | None, b: Request | None) -> float:
-    """Of what two requests both speak of, the share that agrees, in [0, 1].
+    """The share of what two requests both state that agrees, in [0, 1].
 
     Every kind of shape that either names, and its number; colour and size where both
     state them; a place where both state one of the same two shapes. 0 for no request.

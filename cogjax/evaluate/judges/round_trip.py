@@ -1,12 +1,12 @@
-"""Self-checks of a model in both directions, and what they are worth for choosing.
+"""Self-checks of a model in both directions, and how well they choose.
 
-    text -> picture -> text    a drawing is described: does that say what was asked?
-    picture -> text -> picture a caption is drawn: is the picture what was described?
+    text -> image -> text     does the caption of a generated image say the prompt?
+    image -> text -> image    does the image of a caption show the original?
 
-As scores, and as signals that choose among candidates; the exact rules of the world of
-shapes say which choice was right. Of drawings the caption loss (CogView section 3.4) is
-the same check without a decoded text; of captions it is the loss of the picture's codes
-given the caption, in the direction that draws.
+They serve as scores, and as signals that choose among candidates; the exact rules of
+the world of shapes say which choice was right. For generated images the caption loss
+(CogView section 3.4) is the same check without a decoded text; for captions it is the
+loss of the image's codes given the caption, in the direction that generates.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,17 +20,17 @@ from cogjax.pipelines.reader import Search
 from cogjax.worlds.shapes.captions import read
 from cogjax.worlds.shapes.scenes import Scene
 
-# Drawn captions, of which one is chosen, are as likely as the model says.
-DRAWN = 1.0
+# Candidate captions are sampled as the model gives them, at temperature 1.
+SAMPLED = 1.0
 
 
-def drawing_signals(
+def image_signals(
     prompts: Sequence[str], captions: Sequence[str], losses: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Signals that choose among drawings, float [p, k], higher is better.
+    """Signals that choose among generated images, float [p, k], higher is better.
 
     Args:
-      captions: of all drawings in turn, p k of them. losses: of the prompts, [p, k].
+      captions: of all images in turn, p k of them. losses: of the prompts, [p, k].
     """
     count = losses.shape[1]
     asked = [prompt for prompt in prompts for _ in range(count)]
@@ -66,11 +66,11 @@ def text_round_trip(
     losses: np.ndarray,
     caption: Callable[..., list[str]],
 ) -> dict:
-    """text -> picture -> text of the drawings codes [p, k, grid, grid].
+    """text -> image -> text of generated codes [p, k, grid, grid].
 
     "score": mean agreement of the description with the prompt; "consistent": all that
-    both say agrees; "when right", "when wrong": of drawings that are right by the
-    oracle, and of others. "chosen": `chosen` by each signal.
+    both say agrees; "when right", "when wrong": over images that are right by the
+    oracle, and over others. "chosen": `chosen` by each signal.
 
     Args:
       caption: (codes [n, grid, grid], language, search, label) -> texts.
@@ -81,10 +81,10 @@ def text_round_trip(
     for language in dict.fromkeys(languages.tolist()):
         which = languages == language
         part = codes[which].reshape(-1, *codes.shape[2:])
-        texts = caption(part, language, Search(), f"describing drawings, {language}")
+        texts = caption(part, language, Search(), f"captions of images, {language}")
         told[which] = np.array(texts, object).reshape(-1, count)
     prompts = [prompt.caption for prompt in judged.prompts]
-    signals = drawing_signals(prompts, told.ravel().tolist(), losses)
+    signals = image_signals(prompts, told.ravel().tolist(), losses)
     graph = signals["round trip, graph"]
     return {
         "score": float(graph.mean()),
@@ -101,10 +101,10 @@ def caption_choice(
     losses: np.ndarray,
     image_losses: np.ndarray,
 ) -> dict[str, dict]:
-    """picture -> text -> picture as a signal: which of k captions is true.
+    """image -> text -> image as a signal: which of k captions is true.
 
-    losses: of each caption given its picture, nats a text token; image_losses: of the
-    picture given the caption, nats a code; both [p, k].
+    losses: of each caption given its image, nats a text token; image_losses: of the
+    image given the caption, nats a code; both [p, k].
     """
     right = np.array(
         [
@@ -114,6 +114,6 @@ def caption_choice(
     )
     signals = {
         "caption loss": -losses,
-        "round trip, loss of the picture": -image_losses,
+        "round trip, loss of the image": -image_losses,
     }
     return chosen(signals, right)

@@ -1,10 +1,10 @@
-"""Is it the right style? A small convolutional classifier of real pictures.
+"""Is it the right style? A small convolutional classifier of real images.
 
     [conv 3x3 stride 2, relu] * 4 -> mean, maximum, deviation of each level -> linear
 
-Half of its training pictures are real ones as the model's image tokenizer gives them
-back, a little soft, because all that the model draws goes through it. It never sees a
-drawn picture; its accuracy on held-out real ones, straight and through the tokenizer,
+Half of its training images are real ones after the model's image tokenizer, a little
+soft, because every generated image is decoded by it. The classifier never sees a
+generated image; its accuracy on held-out real ones, straight and through the tokenizer,
 is reported beside every score, as the ceiling.
 """
 
@@ -21,7 +21,7 @@ import optax
 from cogjax.nn.conv import Conv
 
 _WIDTHS = (32, 64, 128, 128)
-_BATCH = 64
+_BATCH, _EPOCHS = 64, 12
 
 
 class StyleNet(nn.Module):
@@ -41,7 +41,7 @@ class StyleNet(nn.Module):
 
 @dataclass(frozen=True)
 class StyleJudge:
-    """A trained classifier: `judge(images)` names the style of each picture."""
+    """A trained classifier: `judge(images)` names the style of each image."""
 
     styles: tuple[str, ...]
     params: Any
@@ -61,23 +61,20 @@ def train_judge(
     images: np.ndarray,
     decoded: np.ndarray,
     styles: list[str],
-    *,
-    epochs: int = 12,
-    seed: int = 0,
 ) -> StyleJudge:
-    """Trains on real pictures uint8 [n, y, x, 3] with their style names.
+    """Trains on real images uint8 [n, y, x, 3] with their style names.
 
-    decoded: the same pictures after the image tokenizer.
+    decoded: the same images after the image tokenizer.
     """
     names = tuple(sorted(set(styles)))
     labels = np.array([names.index(style) for style in styles])
     both = np.stack([images, decoded])
     net = StyleNet(len(names))
-    params = net.init(jax.random.key(seed), jnp.zeros((1, *images.shape[1:])))["params"]
-    steps = max(epochs * len(images) // _BATCH, 1)
+    params = net.init(jax.random.key(0), jnp.zeros((1, *images.shape[1:])))["params"]
+    steps = max(_EPOCHS * len(images) // _BATCH, 1)
     tx = optax.adamw(optax.cosine_decay_schedule(2e-3, steps))
     opt_state = tx.init(params)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
 
     @jax.jit
     def step(params, opt_state, batch, batch_labels):
@@ -106,7 +103,7 @@ def _logits(net: StyleNet, params, images):
 
 
 def _deviation(x, axis):
-    # The root of zero, of a channel that is constant, would have no gradient.
+    # Without 1e-6 a constant channel would have the root of 0, which has no gradient.
     return jnp.sqrt(jnp.var(x, axis=axis) + 1e-6)
 
 

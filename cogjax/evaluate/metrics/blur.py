@@ -1,6 +1,6 @@
-"""Blurred FID-k: FID of pictures behind a Gaussian filter (DALL-E, section 3.1).
+"""Blurred FID-k: FID of images behind a Gaussian filter (DALL-E, section 3.1).
 
-Two things are not in the papers, and each is an option whose value a figure shows.
+The papers leave two things open; each is an option, and the value of a metric names it.
 
 - *What is blurred.* DALL-E writes "both the validation images and the samples":
   `both`. CogView's author says that only the originals were blurred (issue 38 of its
@@ -11,7 +11,7 @@ Two things are not in the papers, and each is an option whose value a figure sho
   and by up to 20 at the frame, since PIL repeats the edge before each box. `lafite`:
   2k + 1 taps with the box's own deviation, sigma = (((2k + 1)^2 - 1) / 12)^1/2.
 
-Blur at the pictures' own size (256 in the papers), before the network's resize.
+Blur at the images' own size (256 in the papers), before the network's resize.
 """
 
 import functools
@@ -23,14 +23,14 @@ import numpy as np
 from cogjax.errors import UserError
 from cogjax.evaluate.metrics.frechet import Moments, fid
 from cogjax.evaluate.metrics.resize import apply_separable, check_images
-from cogjax.evaluate.metrics.result import Figure, Source
+from cogjax.evaluate.metrics.result import MetricValue, Source
 
 RADII = (0, 1, 2, 4, 8)
 MODES = ("both", "reference")
 RULES = ("pil", "gaussian", "lafite")
 
 
-def gaussian_blur(images: np.ndarray, radius: int, rule: str = "pil") -> np.ndarray:
+def gaussian_blur(images: np.ndarray, radius: int, rule: str) -> np.ndarray:
     """uint8 [n, y, x, c] -> the same, blurred, rounded to uint8; radius 0: unchanged.
 
     rule: of the docstring above. `pil` and `gaussian`, which is cut at 4 sigma, repeat
@@ -43,7 +43,7 @@ def gaussian_blur(images: np.ndarray, radius: int, rule: str = "pil") -> np.ndar
         )
     check_images(images)
     if images.dtype != np.uint8:
-        raise UserError(f"blur needs uint8 pictures, got {images.dtype}")
+        raise UserError(f"blur needs uint8 images, got {images.dtype}")
     if radius == 0:
         return images
     rows, columns = (blur_matrix(n, radius, rule) for n in images.shape[1:3])
@@ -73,26 +73,22 @@ def blurred_fid(
     generated: Iterable[np.ndarray],
     extract: Callable[[np.ndarray], np.ndarray],
     source: Source,
-    *,
-    radii: Iterable[int] = RADII,
-    mode: str = "both",
-    rule: str = "pil",
-) -> list[Figure]:
-    """FID-k for each radius k, named "FID-2[both]".
+    mode: str,
+    rule: str,
+) -> list[MetricValue]:
+    """FID-k for each k of `RADII`, named "FID-2[both]".
 
     Args:
-      reference, generated: batches of uint8 pictures [n, y, x, c]; gone through once a
+      reference, generated: batches of uint8 images [n, y, x, c]; gone through once a
         radius, so lists or objects with `__iter__`, not generators.
-      extract: pictures uint8 -> features [n, d], by the network that `source` names.
-      mode: "both" or "reference", the sets that are blurred.
+      extract: images uint8 -> features [n, d], by the network that `source` names.
+      mode: "both" or "reference", the sets that are blurred. rule: what a radius is.
     """
     if mode not in MODES:
         raise UserError(f"blur mode {mode!r}: expected {' or '.join(MODES)}")
     for batches in (reference, generated):
         if iter(batches) is batches:
-            raise UserError(
-                "pictures are read once a radius: give a list, no generator"
-            )
+            raise UserError("images are read once a radius: give a list, no generator")
 
     def moments(batches, radius):
         total = None
@@ -100,17 +96,17 @@ def blurred_fid(
             batch = Moments.of(extract(gaussian_blur(images, radius, rule)))
             total = batch if total is None else total.merge(batch)
         if total is None:
-            raise UserError("a set of pictures is empty: 2 a side are needed at least")
+            raise UserError("a set of images is empty: 2 a side are needed at least")
         return total
 
-    figures, drawn = [], None
-    for radius in radii:
-        if mode == "both" or drawn is None:
-            drawn = moments(generated, radius if mode == "both" else 0)
+    metrics, compared = [], None
+    for radius in RADII:
+        if mode == "both" or compared is None:
+            compared = moments(generated, radius if mode == "both" else 0)
         blurred = replace(source, blur=f"{mode}, {rule}, radius {radius}")
-        figure = fid(moments(reference, radius), drawn, blurred)
-        figures.append(replace(figure, name=f"{figure.name}-{radius}[{mode}]"))
-    return figures
+        metric = fid(moments(reference, radius), compared, blurred)
+        metrics.append(replace(metric, name=f"{metric.name}-{radius}[{mode}]"))
+    return metrics
 
 
 def _filter(size: int, taps: np.ndarray, edge: str) -> np.ndarray:

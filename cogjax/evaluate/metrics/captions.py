@@ -1,8 +1,8 @@
-"""How like two captions are: BLEU-4, ROUGE-L and METEOR's skeleton, in [0, 1].
+"""Likeness of captions: BLEU-4, ROUGE-L and METEOR's skeleton, in [0, 1].
 
-All take tokens: one list a picture, and the list of its references' tokens. `tokenise`
-is for English words and Chinese characters; the published figures have the tokens of
-the Penn Treebank, which are the same but for rare ones ("cannot" is two, "&" is one).
+All take tokens: one list an image, and a list for each of its references. `tokenise`
+splits English words and Chinese characters; published values use the tokens of the Penn
+Treebank, which differ in rare cases ("cannot" is two, "&" is one).
 CIDEr is in `cider.py`.
 """
 
@@ -76,7 +76,7 @@ def bleu(
 def rouge_l(
     candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> np.ndarray:
-    """ROUGE-L of each picture [n], by the longest common subsequence, beta 1.2.
+    """ROUGE-L of each image [n], by the longest common subsequence, beta 1.2.
 
     As COCO's: precision and recall are each the best over the references, then joined.
     """
@@ -94,7 +94,7 @@ def rouge_l(
 def meteor_exact(
     candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> np.ndarray:
-    """METEOR with its exact matcher only, of each picture [n]: not METEOR.
+    """METEOR with its exact matcher only, of each image [n]: not METEOR.
 
     The best over references of F (1 - 0.5 (chunks / matches)^3), F = P R / (0.9 P +
     0.1 R): the parameters of Banerjee and Lavie 2005. No stems, synonyms, paraphrases

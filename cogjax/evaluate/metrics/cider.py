@@ -1,9 +1,9 @@
-"""CIDEr and CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726): n-grams that matter.
+"""CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726): n-grams that matter.
 
 Each caption is four vectors, of its n-grams for n = 1 to 4, by tf-idf; the score is 10
 times the mean cosine with its references. An n-gram's document frequency is the number
-of pictures whose references have it. CIDEr-D clips a candidate's counts at the
-reference's and has a Gaussian penalty of sigma 6 on lengths, against gaming.
+of images whose references have it. Against gaming, a candidate's counts are clipped at
+the reference's and a Gaussian of sigma 6 punishes a difference in length.
 
 COCO's tool prints CIDEr-D under the name CIDEr, and takes for a length the number of
 bigrams, which changes no difference of captions with a word in them. Neither it nor we
@@ -22,41 +22,20 @@ _ORDERS = (1, 2, 3, 4)
 _SIGMA = 6.0
 
 
-def cider(
-    candidates: Sequence[Tokens],
-    references: Sequence[Sequence[Tokens]],
-    corpus: Sequence[Sequence[Tokens]] | None = None,
-) -> np.ndarray:
-    """CIDEr of each picture, float64 [n] in [0, 10]; the figure is their mean.
-
-    corpus: references of the pictures that document frequencies are counted in, such as
-    all of COCO's validation set; None: `references`. UserError where that is one
-    picture: every n-gram is then in all pictures, and weighs nothing.
-    """
-    return _scores(candidates, references, corpus, clipped=False)
-
-
 def cider_d(
-    candidates: Sequence[Tokens],
-    references: Sequence[Sequence[Tokens]],
-    corpus: Sequence[Sequence[Tokens]] | None = None,
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> np.ndarray:
-    """CIDEr-D of each picture, float64 [n] in [0, 10]: what COCO's tool calls CIDEr.
+    """CIDEr-D of each image, float64 [n] in [0, 10]; the metric is their mean.
 
-    As `cider` otherwise.
+    UserError for one image: every n-gram is then in all images, and weighs nothing.
     """
-    return _scores(candidates, references, corpus, clipped=True)
-
-
-def _scores(candidates, references, corpus, clipped: bool) -> np.ndarray:
     check_corpus(candidates, references)
-    corpus = references if corpus is None else corpus
-    if len(corpus) < 2:
-        raise UserError("CIDEr weighs words by how rare they are: 2 pictures at least")
+    if len(references) < 2:
+        raise UserError("CIDEr weighs words by how rare they are: 2 images at least")
     frequencies = Counter()
-    for own in corpus:
+    for own in references:
         frequencies.update(set().union(*(_grams(reference) for reference in own)))
-    most = np.log(len(corpus))
+    most = np.log(len(references))
     rarity = {gram: most - np.log(count) for gram, count in frequencies.items()}
 
     scores = []
@@ -65,9 +44,9 @@ def _scores(candidates, references, corpus, clipped: bool) -> np.ndarray:
         weighted = _weigh(candidate, rarity, most)
         each = []
         for reference in own:
-            cosine = _cosine(weighted, _weigh(reference, rarity, most), clipped)
+            cosine = _cosine(weighted, _weigh(reference, rarity, most))
             step = _length(candidate) - _length(reference)
-            penalty = np.exp(-(step**2) / (2 * _SIGMA**2)) if clipped else 1.0
+            penalty = np.exp(-(step**2) / (2 * _SIGMA**2))
             each.append(cosine * penalty)
         scores.append(10 * np.mean(each))
     return np.array(scores)
@@ -86,14 +65,14 @@ def _weigh(tokens: Tokens, rarity: dict, most: float) -> list[dict]:
     ]
 
 
-def _cosine(left: list[dict], right: list[dict], clipped: bool) -> float:
-    """Mean over orders of the cosine, 0 where a vector is; clipped at the right's."""
+def _cosine(left: list[dict], right: list[dict]) -> float:
+    """Mean over orders of the cosine, 0 where a vector is; x is clipped at y."""
     total = 0.0
     for x, y in zip(left, right, strict=True):
         norm = np.sqrt(sum(v * v for v in x.values()) * sum(v * v for v in y.values()))
         if norm:
             shared = x.keys() & y.keys()
-            dot = sum((min(x[g], y[g]) if clipped else x[g]) * y[g] for g in shared)
+            dot = sum(min(x[g], y[g]) * y[g] for g in shared)
             total += dot / norm
     return total / len(_ORDERS)
 

@@ -9,25 +9,27 @@ float32 errs in the third digit at 2048 features; a batch there is far cheaper t
 features.
 """
 
-import io
-import os
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.evaluate.metrics.result import INCEPTION, Figure, Source, check_features
-from cogjax.files import write_atomic
+from cogjax.evaluate.metrics.result import (
+    INCEPTION,
+    MetricValue,
+    Source,
+    check_features,
+)
+
+_SUBSETS = 15  # of FID-infinity's line
 
 
 @dataclass(frozen=True)
 class Moments:
     """Count, mean [d] and scatter [d, d], sum of (x - mean)(x - mean)^T, in float64.
 
-    Streams: `moments = moments.add(batch)`; over shards or processes: `a.merge(b)`.
-    Either gives what one pass over all features gives, to rounding.
+    Moments of batches, shards or processes merge in any order: `a.merge(b)` is what
+    one pass over all features gives, to rounding.
     """
 
     count: int
@@ -35,21 +37,12 @@ class Moments:
     scatter: np.ndarray
 
     @classmethod
-    def empty(cls, width: int) -> "Moments":
-        """Of no features of `width` numbers."""
-        return cls(0, np.zeros(width), np.zeros((width, width)))
-
-    @classmethod
     def of(cls, features: np.ndarray) -> "Moments":
-        """Of features [n, d], n >= 1."""
+        """Moments of features [n, d], n >= 1."""
         (x,) = check_features(features)
         mean = x.mean(axis=0)
         centred = x - mean
         return cls(len(x), mean, centred.T @ centred)
-
-    def add(self, features: np.ndarray) -> "Moments":
-        """With the features [n, d] of another batch; nothing changes for n = 0."""
-        return self.merge(Moments.of(features)) if len(features) else self
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both sets together (Chan et al. 1979): no sum of squares is ever
@@ -61,8 +54,6 @@ class Moments:
                 f"merged: they come from two extractors"
             )
         count = self.count + other.count
-        if count == 0:
-            return self
         step = other.mean - self.mean
         between = np.outer(step, step) * (self.count * other.count / count)
         return Moments(
@@ -76,34 +67,10 @@ class Moments:
         """Unbiased, [d, d]; needs two features."""
         if self.count < 2:
             raise UserError(
-                f"a covariance needs at least 2 pictures, got {self.count}: "
-                f"give more pictures a side"
+                f"a covariance needs at least 2 images, got {self.count}: "
+                f"give more images a side"
             )
         return self.scatter / (self.count - 1)
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes an npz of `count`, `mu` and `sigma`, the published code's names."""
-        data = io.BytesIO()
-        np.savez(data, count=self.count, mu=self.mean, sigma=self.covariance)
-        write_atomic(path, data.getvalue())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike, count: int | None = None) -> "Moments":
-        """Reads what `save` wrote, or published statistics of `mu` and `sigma`.
-
-        The published ones do not say of how many pictures they are: give `count`.
-        """
-        stored = _read_arrays(path)
-        mean, covariance = stored.get("mu"), stored.get("sigma")
-        if mean is None or np.shape(covariance) != 2 * mean.shape or mean.ndim != 1:
-            raise UserError(f"{path} must hold mu [d] and sigma [d, d]")
-        count = stored.get("count") if count is None else count
-        if count is None:
-            raise UserError(
-                f"{path} does not say of how many pictures it is: give count"
-            )
-        scatter = np.asarray(covariance, np.float64) * (int(count) - 1)
-        return cls(int(count), np.asarray(mean, np.float64), scatter)
 
 
 def frechet_distance(
@@ -127,17 +94,17 @@ def frechet_distance(
     return float(max(step @ step + traces - 2 * cross, 0.0))
 
 
-def fid(reference: Moments, generated: Moments, source: Source) -> Figure:
+def fid(reference: Moments, generated: Moments, source: Source) -> MetricValue:
     """FID, or "FD-extractor" where the features are not of the official Inception.
 
-    source: of the generated pictures. UserError for fewer than 2 pictures a side.
+    source: of the generated images. UserError for fewer than 2 images a side.
     """
     if reference.mean.shape != generated.mean.shape:
         raise UserError(
             f"features of two extractors cannot be compared: {len(reference.mean)} and "
             f"{len(generated.mean)} numbers"
         )
-    return Figure(
+    return MetricValue(
         source.label("FID", INCEPTION, "FD"),
         _distance(reference, generated),
         source,
@@ -151,54 +118,27 @@ def fid_infinity(
     reference: Moments,
     features: np.ndarray,
     source: Source,
-    *,
-    points: int = 15,
-    smallest: int | None = None,
-    seed: int = 0,
-) -> Figure:
-    """FID of infinitely many generated pictures, extrapolated along 1 / n.
+) -> MetricValue:
+    """FID of infinitely many generated images, extrapolated along 1 / n.
 
     A line through FIDs of random subsets of `features` [n, d] (Chong and Forsyth 2020,
-    arXiv 1911.07023); the bias that the reference's own number gives stays.
-
-    Args:
-      points: subsets, of evenly spaced sizes from `smallest` (a tenth of n) to n.
+    arXiv 1911.07023), of evenly spaced sizes from n / 10 to n. The bias that the
+    reference's own number gives stays. UserError for fewer than 3 images.
     """
-    (features,) = check_features(features, least=2)
-    smallest = max(len(features) // 10, 2) if smallest is None else smallest
-    if not (points >= 2 and 2 <= smallest < len(features)):
-        raise UserError(
-            f"FID-infinity needs 2 points and 2 <= smallest < n, got points {points}, "
-            f"smallest {smallest}, n {len(features)}"
-        )
-    rng = np.random.default_rng(seed)
-    sizes = np.linspace(smallest, len(features), points).astype(int)
+    (features,) = check_features(features, least=3)
+    smallest = max(len(features) // 10, 2)
+    rng = np.random.default_rng(0)
+    sizes = np.linspace(smallest, len(features), _SUBSETS).astype(int)
     picks = [rng.choice(len(features), size, replace=False) for size in sizes]
     distances = [_distance(reference, Moments.of(features[pick])) for pick in picks]
     slope, intercept = np.polyfit(1 / sizes, distances, 1)
-    figure = fid(reference, Moments.of(features), source)
+    metric = fid(reference, Moments.of(features), source)
     note = (
-        f"line in 1/n through {points} subsets of {smallest} and more, seed {seed}, "
-        f"slope {slope:.4g}; {figure.value:.5g} at n"
+        f"line in 1/n through {_SUBSETS} subsets of {smallest} and more, "
+        f"slope {slope:.4g}; {metric.value:.5g} at n"
     )
-    name = figure.name.replace("FID", "FID-inf", 1).replace("FD-", "FD-inf-", 1)
-    return replace(figure, name=name, value=float(intercept), note=note)
-
-
-def _read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-            return {
-                name.removesuffix(".npy"): np.lib.format.read_array(
-                    io.BytesIO(archive.read(name)), allow_pickle=False
-                )
-                for name in names
-            }
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            f"cannot read {path}: an npz file of arrays expected"
-        ) from error
+    name = metric.name.replace("FID", "FID-inf", 1).replace("FD-", "FD-inf-", 1)
+    return replace(metric, name=name, value=float(intercept), note=note)
 
 
 def _distance(a: Moments, b: Moments) -> float:
@@ -206,7 +146,7 @@ def _distance(a: Moments, b: Moments) -> float:
 
 
 def _bias_note(reference: Moments, generated: Moments) -> str:
-    """What makes the value incomparable: the bias falls as 1 / n."""
+    """The reasons why a value does not compare: its bias falls as 1 / n."""
     notes = []
     if reference.count != generated.count:
         notes.append("unequal n")

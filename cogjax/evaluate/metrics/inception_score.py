@@ -4,10 +4,10 @@
 
 | variant | logits | splits |
 |---|---|---|
-| dmgan | of 1008 classes, without bias; DALL-E's figures | 10 in order |
+| dmgan | of 1008 classes, without bias; DALL-E's values | 10 in order |
 | guided | as dmgan; guided-diffusion | of 5000 in order, the last may be short |
 | torch-fidelity | as dmgan | 10, shuffled with seed 2020 |
-| torchvision | of its 1000 classes, with bias; CogView's figures | 1 |
+| torchvision | with bias, torchvision's 1000 classes; CogView's | 1 |
 
 CogView argues against the score: DM-GAN had the best one and the worst human rating.
 """
@@ -20,7 +20,7 @@ from cogjax.errors import UserError
 from cogjax.evaluate.metrics.result import (
     INCEPTION,
     TORCHVISION,
-    Figure,
+    MetricValue,
     Source,
     check_features,
 )
@@ -28,7 +28,7 @@ from cogjax.evaluate.metrics.result import (
 
 @dataclass(frozen=True)
 class Variant:
-    """How logits are made and how pictures are split: `splits` or `split_size`."""
+    """How logits are made and how images are split: `splits` or `split_size`."""
 
     bias: bool
     splits: int | None = None
@@ -46,34 +46,26 @@ VARIANTS = {
 }
 
 
-def inception_score(
-    features: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    source: Source,
-    variant: str = "dmgan",
-) -> Figure:
+def variants(source: Source) -> list[str]:
+    """Names of the variants that an extractor's logits are for."""
+    own = source.extractor.startswith(TORCHVISION)
+    return [name for name, v in VARIANTS.items() if (v.official == TORCHVISION) == own]
+
+
+def inception_score(logits: np.ndarray, source: Source, variant: str) -> MetricValue:
     """Mean and standard deviation over the splits, named "IS[dmgan]".
 
-    features [n, d] in the order in which they were drawn, the classifier's weight
-    [d, classes] and bias [classes], which the variant may leave out.
+    logits: [n, classes], in the order in which the images were generated; with the last
+      layer's bias or not, as the variant has it.
     """
-    if variant not in VARIANTS:
-        raise UserError(
-            f"Inception Score variant {variant!r}: expected {', '.join(VARIANTS)}"
-        )
     rule = VARIANTS[variant]
-    (features,) = check_features(features)
-    logits = features @ np.asarray(weight, np.float64)
-    if rule.bias:
-        logits += bias
     scores = split_scores(logits, rule)
     name = f"{source.label('IS', rule.official)}[{variant}]"
-    return Figure(
+    return MetricValue(
         name,
         float(np.mean(scores)),
         source,
-        len(features),
+        len(logits),
         spread=float(np.std(scores)),
         note=f"{len(scores)} splits, logits {'with' if rule.bias else 'without'} bias",
     )
@@ -92,17 +84,17 @@ def split_scores(logits: np.ndarray, rule: Variant) -> np.ndarray:
         cuts = [i * len(logits) // rule.splits for i in range(rule.splits + 1)]
     if 0 in np.diff(cuts):
         raise UserError(
-            f"{len(logits)} pictures cannot be split into {rule.splits}: give more"
+            f"{len(logits)} images cannot be split into {rule.splits}: give more"
         )
     return np.array([_score(logits[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)])
 
 
 def _score(logits: np.ndarray) -> float:
-    """exp of the mutual information of pictures and classes in one split."""
+    """exp of the mutual information of images and classes in one split."""
     logits = logits - logits.max(axis=1, keepdims=True)
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     p = np.exp(log_p)
     mean = p.mean(axis=0)
-    # A class that underflows to 0 in every picture has p log p = 0, not NaN.
+    # A class that underflows to 0 in every image has p log p = 0, not NaN.
     log_mean = np.log(mean, where=mean > 0, out=np.zeros_like(mean))
     return float(np.exp(np.mean(np.sum(p * (log_p - log_mean), axis=1))))

@@ -3,11 +3,12 @@
 import numpy as np
 
 
-def wilson(hits: float, total: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(hits: float, total: int) -> tuple[float, float]:
     """Wilson 95 % interval of a share; (0, 1) for no trials.
 
     hits: 0 to total; a fraction where ties were shared out.
     """
+    z = 1.96
     if total == 0:
         return 0.0, 1.0
     share = hits / total

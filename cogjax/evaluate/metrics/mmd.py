@@ -4,7 +4,7 @@
 
 KID (Binkowski et al. 2018, arXiv 1801.01401) has the cubic kernel (x.y / d + 1)^3 and
 no diagonal, so that its mean is 0 for equal distributions, at any n: the choice for few
-pictures. CMMD (Jayasumana et al. 2024, arXiv 2401.09603) has a Gaussian of sigma 10 on
+images. CMMD (Jayasumana et al. 2024, arXiv 2401.09603) has a Gaussian of sigma 10 on
 CLIP embeddings of length 1, and the diagonal. Those are so close that the kernel is a
 parabola: 1000 CMMD is 10 |mean x - mean y|^2 to a percent, blind to lack of variety.
 """
@@ -17,13 +17,14 @@ from cogjax.errors import UserError
 from cogjax.evaluate.metrics.result import (
     CLIP,
     INCEPTION,
-    Figure,
+    MetricValue,
     Source,
     check_features,
 )
 
 _BLOCK = 2048
-_SCALE = 1000.0
+_SCALE, _SIGMA = 1000.0, 10.0  # of CMMD
+_SEED = 2020  # of torch-fidelity's KID
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -34,24 +35,23 @@ def kid(
     *,
     subsets: int | None = 100,
     subset_size: int = 1000,
-    seed: int = 2020,
-) -> Figure:
+) -> MetricValue:
     """KID of features [n, d] and [m, d], not scaled.
 
     The mean over random subsets of both sides, at most as large as the smaller side;
-    the defaults and the seed are torch-fidelity's, whose values are met. subsets=None:
-    one estimate over all pictures, which has the least variance.
+    numbers and seed are torch-fidelity's, whose values are met. subsets=None: one
+    estimate over all images, which has the least variance.
     """
     reference, generated = check_features(reference, generated, least=2)
     name = source.label("KID", INCEPTION)
     sizes = len(generated), len(reference)
     if subsets is None:
         value = mmd2(generated, reference, cubic_kernel)
-        return Figure(name, value, source, *sizes, note="unbiased, all pictures")
+        return MetricValue(name, value, source, *sizes, note="unbiased, all images")
     size = min(subset_size, *sizes)
     if size < 2 or subsets < 1:
         raise UserError(f"KID of {subsets} subsets of {size}: expected 1 of 2 at least")
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(_SEED)
     values = [
         mmd2(
             generated[rng.choice(sizes[0], size, replace=False)],
@@ -60,45 +60,22 @@ def kid(
         )
         for _ in range(subsets)
     ]
-    note = f"unbiased, {subsets} subsets of {size}, seed {seed}"
+    note = f"unbiased, {subsets} subsets of {size}, seed {_SEED}"
     mean, spread = float(np.mean(values)), float(np.std(values))
-    return Figure(name, mean, source, *sizes, spread=spread, note=note)
+    return MetricValue(name, mean, source, *sizes, spread=spread, note=note)
 
 
-def cmmd(
-    reference: np.ndarray,
-    generated: np.ndarray,
-    source: Source,
-    *,
-    sigma: float | str = 10.0,
-    biased: bool = True,
-) -> Figure:
-    """1000 MMD^2 of image embeddings [n, d] and [m, d], which are scaled to length 1.
-
-    sigma: the kernel's width, or "median": that of the distances between pictures of
-    both sides, which sees variety too. The defaults are the published metric; any other
-    choice is in the name.
-    """
+def cmmd(reference: np.ndarray, generated: np.ndarray, source: Source) -> MetricValue:
+    """1000 MMD^2 of image embeddings [n, d] and [m, d], scaled to length 1 here."""
     reference, generated = check_features(reference, generated, least=2)
-    reference, generated = normalise(reference), normalise(generated)
-    name = source.label("CMMD", CLIP, "MMD")
-    published = biased and sigma == 10
-    if sigma == "median":
-        width = median_distance(np.concatenate([reference, generated]))
-        shown = f"median {width:.4g}"
-    else:
-        width, shown = float(sigma), f"{float(sigma):g}"
-    if not width > 0:
-        raise UserError(f"sigma must be above 0, got {shown}")
-    options = f"[sigma {shown}, {'biased' if biased else 'unbiased'}]"
-    value = mmd2(generated, reference, gaussian_kernel(width), biased=biased)
-    return Figure(
-        name + ("" if published else options),
-        _SCALE * value,
+    x, y = normalise(generated), normalise(reference)
+    return MetricValue(
+        source.label("CMMD", CLIP, "MMD"),
+        _SCALE * mmd2(x, y, gaussian_kernel(_SIGMA), biased=True),
         source,
         len(generated),
         len(reference),
-        note=f"times 1000, {options[1:-1]}",
+        note=f"times 1000, sigma {_SIGMA:g}, biased",
     )
 
 
@@ -124,27 +101,19 @@ def gaussian_kernel(sigma: float) -> Kernel:
     """exp(-|x - y|^2 / (2 sigma^2))."""
 
     def kernel(x, y):
-        return np.exp(-squared_distances(x, y) / (2 * sigma**2))
+        return np.exp(-pairwise_squares(x, y) / (2 * sigma**2))
 
     return kernel
 
 
-def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def pairwise_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """|x - y|^2 of float64 [n, d] and [m, d] -> [n, m].
 
-    What rounding leaves of a distance 0 is set to 0.
+    The rounding error of a distance 0 is set to 0.
     """
     squares = np.sum(x**2, 1)[:, None] + np.sum(y**2, 1)[None]
     distances = squares - 2 * x @ y.T
     return np.where(distances > 1e-13 * squares, distances, 0.0)
-
-
-def median_distance(x: np.ndarray, most: int = 2000, seed: int = 0) -> float:
-    """Median distance of two different rows of [n, d], of at most `most` of them."""
-    if len(x) > most:
-        x = x[np.random.default_rng(seed).choice(len(x), most, replace=False)]
-    above = np.triu_indices(len(x), 1)
-    return float(np.sqrt(np.median(squared_distances(x, x)[above])))
 
 
 def normalise(x: np.ndarray) -> np.ndarray:

@@ -1,51 +1,49 @@
 """Improved precision and recall (Kynkaanniemi et al. 2019, arXiv 1904.06991).
 
-Precision is the share of generated pictures inside the ball of any real one, recall the
+Precision is the share of generated images inside the ball of any real one, recall the
 share of real ones inside the ball of any generated one; a ball reaches to the k-th
-nearest other picture of its own side. The paper has VGG16 features, guided-diffusion
-Inception's; both fall with fewer pictures, so compare at equal n only.
+nearest other image of its own side. The paper has VGG16 features, guided-diffusion
+Inception's; both fall with fewer images, so compare at equal n only.
 """
 
 import numpy as np
 
-from cogjax.errors import UserError
-from cogjax.evaluate.metrics.mmd import squared_distances
-from cogjax.evaluate.metrics.result import Figure, Source, check_features
+from cogjax.evaluate.metrics.mmd import pairwise_squares
+from cogjax.evaluate.metrics.result import MetricValue, Source, check_features
 
 _BLOCK = 1024
+_K = 3  # the paper's
 
 
 def precision_recall(
-    reference: np.ndarray, generated: np.ndarray, source: Source, k: int = 3
-) -> tuple[Figure, Figure]:
+    reference: np.ndarray, generated: np.ndarray, source: Source
+) -> tuple[MetricValue, MetricValue]:
     """Precision and recall of features [n, d] and [m, d], both in [0, 1].
 
-    UserError unless each side has more than k pictures.
+    UserError unless each side has more than 3 images.
     """
-    if k < 1:
-        raise UserError(f"k nearest neighbours: expected 1 or more, got {k}")
-    reference, generated = check_features(reference, generated, least=k + 1)
+    reference, generated = check_features(reference, generated, least=_K + 1)
     # Distances do not change, and lose fewer digits near the origin.
     centre = reference.mean(axis=0)
     reference, generated = reference - centre, generated - centre
-    note = f"k {k}"
+    note = f"k {_K}"
     if len(reference) != len(generated):
         note += ", unequal n"
-    precision = np.mean(in_any_ball(generated, reference, k))
-    recall = np.mean(in_any_ball(reference, generated, k))
+    precision = np.mean(in_any_ball(generated, reference))
+    recall = np.mean(in_any_ball(reference, generated))
     sizes = len(generated), len(reference)
     return (
-        Figure("precision", float(precision), source, *sizes, note=note),
-        Figure("recall", float(recall), source, *sizes, note=note),
+        MetricValue("precision", float(precision), source, *sizes, note=note),
+        MetricValue("recall", float(recall), source, *sizes, note=note),
     )
 
 
-def in_any_ball(points: np.ndarray, centres: np.ndarray, k: int = 3) -> np.ndarray:
+def in_any_ball(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Which points [n, d] lie in the ball of any centre [m, d]: bool [n]."""
-    radii = squared_radii(centres, k)
+    radii = squared_radii(centres, _K)
     return np.concatenate(
         [
-            np.any(squared_distances(block, centres) <= radii, axis=1)
+            np.any(pairwise_squares(block, centres) <= radii, axis=1)
             for block in _blocks(points)
         ]
     )
@@ -55,9 +53,9 @@ def squared_radii(centres: np.ndarray, k: int) -> np.ndarray:
     """Squared distance of each centre [m, d] to its k-th nearest other one, [m]."""
     radii = []
     for start in range(0, len(centres), _BLOCK):
-        distances = squared_distances(centres[start : start + _BLOCK], centres)
+        distances = pairwise_squares(centres[start : start + _BLOCK], centres)
         rows = np.arange(len(distances))
-        # A centre is not its own neighbour; a second picture that equals it is.
+        # A centre is not its own neighbour; a second image that equals it is.
         distances[rows, start + rows] = np.inf
         radii.append(np.partition(distances, k - 1, axis=1)[:, k - 1])
     return np.concatenate(radii)

@@ -1,4 +1,4 @@
-"""How like two pictures are, pixel by pixel: PSNR and SSIM, for image tokenizers."""
+"""Likeness of two images: PSNR and SSIM, for image tokenizers."""
 
 import numpy as np
 
@@ -11,10 +11,10 @@ _K1, _K2 = 0.01, 0.03
 
 
 def psnr(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """dB of each pair of uint8 pictures [n, y, x, c] -> float [n]; 100 where equal.
+    """dB of each pair of uint8 images [n, y, x, c] -> float [n]; 100 where equal.
 
-    Of the picture's own squared error. The mean of these is above the value of the mean
-    squared error of a set: say which one a table has.
+    Each is the PSNR of the image's own squared error. Their mean is above the PSNR of
+    the mean squared error of a set: say which one a table has.
     """
     errors = _difference(images, others) / 255
     return np.asarray(losses.psnr(np.mean(errors**2, axis=(1, 2, 3))))
@@ -24,19 +24,19 @@ def ssim(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Structural similarity of pairs of uint8 [n, y, x, c] -> float64 [n], at most 1.
 
     Wang et al. 2004: Gaussian window 11 x 11 of sigma 1.5, K 0.01 and 0.03, range 255,
-    biased variances, mean over windows inside the picture and over channels. UserError
-    for pictures below 11 x 11.
+    biased variances, mean over windows inside the image and over channels. UserError
+    for images below 11 x 11.
     """
     _difference(images, others)
     if min(images.shape[1:3]) < _WINDOW:
         raise UserError(
-            f"SSIM needs pictures of {_WINDOW} x {_WINDOW} at least, got "
+            f"SSIM needs images of {_WINDOW} x {_WINDOW} at least, got "
             f"{images.shape[1]} x {images.shape[2]}"
         )
     c1, c2 = (_K1 * 255) ** 2, (_K2 * 255) ** 2
     similarities = []
     for pair in zip(images, others, strict=True):
-        x, y = (picture.astype(np.float64) for picture in pair)
+        x, y = (image.astype(np.float64) for image in pair)
         mean_x, mean_y, xx, yy, xy = map(_window, (x, y, x * x, y * y, x * y))
         squares = mean_x**2 + mean_y**2
         means = (2 * mean_x * mean_y + c1) / (squares + c1)
@@ -47,12 +47,12 @@ def ssim(images: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _difference(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """float64 x - y, of uint8 pictures of one shape; UserError for anything else."""
+    """float64 x - y, of uint8 images of one shape; UserError for anything else."""
     check_images(images)
     if images.shape != others.shape:
         raise UserError(f"pairs are needed: shapes {images.shape} and {others.shape}")
     if images.dtype != np.uint8 or others.dtype != np.uint8:
-        raise UserError(f"uint8 pictures expected, got {images.dtype}, {others.dtype}")
+        raise UserError(f"uint8 images expected, got {images.dtype}, {others.dtype}")
     return images.astype(np.float64) - others
 
 

@@ -1,16 +1,17 @@
-"""The published ways to resize pictures before a feature network.
+"""The published ways to resize images before a feature network.
 
-They differ by up to 2 of 255 grey levels on average, and FIDs by more than models do
-(Parmar et al. 2022, arXiv 2104.11222). Each is linear and separable: two matrices.
+They differ by up to 2 of 255 grey levels on average, and FIDs then differ by more than
+between models (Parmar et al. 2022, arXiv 2104.11222). Each is linear and separable: two
+matrices.
 
 | rule | who | kernel |
 |---|---|---|
 | torch_bilinear | pytorch-fid | half-pixel centres, no antialiasing |
 | tf1_bilinear | TTUR, guided-diffusion, torch-fidelity | corners at whole pixels |
 | clean_bicubic | clean-fid | cubic a = -0.5, antialiased, clipped to 0..255 |
-| pil_bicubic | CLIP | the same of a PIL picture: uint8 between the two passes |
-| pil_bilinear | CogView, DM-GAN | triangle, antialiased, also of a PIL picture |
-| none | | pictures have the network's size already |
+| pil_bicubic | CLIP | the same of a PIL image: uint8 between the two passes |
+| pil_bilinear | CogView, DM-GAN | triangle, antialiased, also of a PIL image |
+| none | | images have the network's size already |
 
 PIL rounds and clips after the first pass already, which moves pixels beside hard edges
 by up to ten levels: the rules of CLIP and clean-fid are not one.
@@ -32,20 +33,10 @@ RULES = (
 )
 
 
-def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Pixels in [-1, 1], any shape -> uint8 by round-half-even of 127.5 x + 127.5.
-
-    Values beyond are clipped. The one rule for all metrics: FIDs of pictures that were
-    rounded by two rules differ.
-    """
-    images = np.asarray(images, np.float64)
-    return np.clip(np.rint(images * 127.5 + 127.5), 0, 255).astype(np.uint8)
-
-
 def resize(images: np.ndarray, size: int | tuple[int, int], rule: str) -> np.ndarray:
     """uint8 or float [n, y, x, c] in 0..255 -> float32 [n, *size, c] in 0..255.
 
-    Whole numbers by the two rules of PIL pictures, which need uint8; the others leave
+    Whole numbers by the two rules of PIL images, which need uint8; the others leave
     fractions, which networks read. UserError for an unknown rule, for other values
     where uint8 is needed, and for "none" where the size differs.
     """
@@ -56,7 +47,7 @@ def resize(images: np.ndarray, size: int | tuple[int, int], rule: str) -> np.nda
     if rule == "none":
         if images.shape[1:3] != (height, width):
             raise UserError(
-                f"resize rule 'none' needs pictures of {height} x {width}, got "
+                f"resize rule 'none' needs images of {height} x {width}, got "
                 f"{images.shape[1]} x {images.shape[2]}: name a rule"
             )
         return np.asarray(images, np.float32)
@@ -91,7 +82,7 @@ def _down(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=64)
 def resize_matrix(old: int, new: int, rule: str) -> np.ndarray:
     """Weights float32 [new, old] of one axis; rows sum to 1. Not to be written to."""
-    # Both frameworks reckon places in float32: at pixel 500 that shows in the pixels.
+    # Both frameworks compute places in float32: at pixel 500 the pixels show it.
     scale, places = np.float32(old / new), np.arange(new, dtype=np.float32)
     if rule == "tf1_bilinear":
         matrix = _bilinear(places * scale, old)
@@ -106,9 +97,9 @@ def resize_matrix(old: int, new: int, rule: str) -> np.ndarray:
 
 
 def check_images(images: np.ndarray) -> None:
-    """UserError unless `images` is [n, y, x, c] with pictures in it."""
+    """UserError unless `images` is [n, y, x, c] with images in it."""
     if np.ndim(images) != 4 or 0 in np.shape(images):
-        raise UserError(f"pictures must be [n, y, x, c], got shape {np.shape(images)}")
+        raise UserError(f"images must be [n, y, x, c], got shape {np.shape(images)}")
 
 
 def _round(pixels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A figure and what it was computed from: one never appears without the other."""
+"""The value of a metric and its source, which always appear together."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from cogjax.errors import UserError
 
-# How the ids of the extractors start that metrics were published with.
+# Starts of the ids of the extractors that metrics were published with.
 INCEPTION = "inception-2015"
 TORCHVISION = "inception-torchvision"
 CLIP = "clip-vit-l-14-336"
@@ -15,10 +15,10 @@ CLIP = "clip-vit-l-14-336"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a feature matrix comes from.
+    """The source of a feature matrix.
 
     extractor: id of the network, its weights and its layer, "name" or "name:hash".
-    resize: rule that brought the pictures to the network's size (`metrics/resize.py`).
+    resize: rule that brought the images to the network's size (`metrics/resize.py`).
     blur: mode and rule of the blur before that (`metrics/blur.py`), or "none".
     """
 
@@ -28,7 +28,7 @@ class Source:
 
     def __post_init__(self):
         if not (self.extractor and self.resize and self.blur):
-            raise UserError(f"a figure needs extractor, resize and blur, got {self}")
+            raise UserError(f"a metric needs extractor, resize and blur, got {self}")
 
     def label(self, name: str, official: str, generic: str | None = None) -> str:
         """The metric's published name, with the published extractor only.
@@ -41,11 +41,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number about pictures, with all that it depends on.
+class MetricValue:
+    """The value of a metric, with everything that it depends on.
 
-    n: pictures (or pairs) that are judged; reference: pictures that they are compared
-    with, None where there are none. spread: standard deviation over splits or subsets.
+    n: judged images (or pairs); reference: images that they are compared with, None
+    without any. spread: standard deviation over splits or subsets.
     """
 
     name: str
@@ -81,9 +81,7 @@ def check_features(*matrices: np.ndarray, least: int = 1) -> list[np.ndarray]:
         if np.ndim(x) != 2:
             raise UserError(f"features must be [n, d], got shape {np.shape(x)}")
         if len(x) < least:
-            raise UserError(
-                f"{least} pictures a side are needed at least, got {len(x)}"
-            )
+            raise UserError(f"{least} images a side are needed at least, got {len(x)}")
         if np.shape(x)[1] != np.shape(matrices[0])[1]:
             shapes = " and ".join(str(np.shape(m)) for m in matrices)
             raise UserError(f"features of two extractors cannot be compared: {shapes}")

@@ -1,8 +1,8 @@
-"""A report as one HTML file: no script, nothing that is fetched, text always escaped.
+"""A report as one HTML file without scripts or links; text is always escaped.
 
     page("Title", section("Score", table(head, rows)), section("Best", gallery(...)))
 
-Every function takes text, which it escapes, or `Markup`, which it keeps.
+Every function takes text, which it escapes, or `Markup`, which it does not.
 """
 
 import base64
@@ -39,12 +39,12 @@ svg { max-width: 100%; height: auto; } img.sheet { max-width: 100%; }
 
 
 class Markup(str):
-    """HTML that is kept as it is."""
+    """HTML that is not escaped."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of a gallery.
+class GalleryImage:
+    """An image of a gallery.
 
     pixels: uint8 [y, x, 3]. verdict: a line under the caption; right: its colour, None
     for neither. beside: another one to its right, such as the real one.
@@ -107,27 +107,27 @@ def share(entry: Mapping) -> str:
 
 
 def confusion_table(counts: Mapping[str, Mapping[str, int]], caption: str) -> Markup:
-    """Asked (rows) against drawn (columns), shaded by the share of its row."""
+    """Asked (rows) against generated (columns), shaded by the share of its row."""
     columns = list(
         dict.fromkeys([*counts, *sorted({d for r in counts.values() for d in r})])
     )
     rows = []
-    for asked, drawn in counts.items():
-        total = max(sum(drawn.values()), 1)
-        rows.append([asked, *(_heat(drawn.get(c, 0), total) for c in columns)])
-    return table(["asked / drawn", *columns], rows, caption)
+    for asked, generated in counts.items():
+        total = max(sum(generated.values()), 1)
+        rows.append([asked, *(_heat(generated.get(c, 0), total) for c in columns)])
+    return table(["asked / generated", *columns], rows, caption)
 
 
-def gallery(pictures: Sequence[Picture]) -> Markup:
-    """Pictures with captions and verdicts, side by side."""
-    if not pictures:
+def gallery(images: Sequence[GalleryImage]) -> Markup:
+    """Images with captions and verdicts, side by side."""
+    if not images:
         return note("none")
-    shown = "\n".join(map(_figure, pictures))
+    shown = "\n".join(map(_figure, images))
     return Markup(f'<div class="gallery">\n{shown}\n</div>')
 
 
 def image(png: bytes, text: str, css_class: str = "") -> Markup:
-    """A picture inside the document; `text` stands for it where it is not shown."""
+    """An image inside the document; `text` stands for it where it is not shown."""
     data = base64.b64encode(png).decode("ascii")
     return Markup(
         f'<img class="{css_class}" alt="{markup(text)}" '
@@ -150,14 +150,14 @@ def _heat(count: int, total: int) -> Markup:
     return Markup(f"<td{shade}>{count or ''}</td>")
 
 
-def _figure(picture: Picture) -> str:
-    shown = image(encode_png(picture.pixels), picture.caption)
-    double = picture.beside is not None
+def _figure(shown: GalleryImage) -> str:
+    tags = image(encode_png(shown.pixels), shown.caption)
+    double = shown.beside is not None
     if double:
-        shown += " " + image(encode_png(picture.beside), "the real one")
-    colour = {True: "good", False: "bad", None: "note"}[picture.right]
+        tags += " " + image(encode_png(shown.beside), "the real one")
+    colour = {True: "good", False: "bad", None: "note"}[shown.right]
     return (
-        f'<figure class="{"double" if double else "single"}">{shown}'
-        f"<figcaption>{markup(picture.caption)}<br>"
-        f'<span class="{colour}">{markup(picture.verdict)}</span></figcaption></figure>'
+        f'<figure class="{"double" if double else "single"}">{tags}'
+        f"<figcaption>{markup(shown.caption)}<br>"
+        f'<span class="{colour}">{markup(shown.verdict)}</span></figcaption></figure>'
     )

@@ -37,8 +37,8 @@ def line_plot(
     parts += [_y_tick(y, down(y)) for y in y_ticks]
     parts += [_x_tick(x, across(place(x))) for x in _thinned(xs)]
     for index, (name, line) in enumerate(series.items()):
-        drawn = [(across(place(p[0])), *map(down, p[1:])) for p in line]
-        parts.append(_line(name, drawn, index))
+        placed = [(across(place(p[0])), *map(down, p[1:])) for p in line]
+        parts.append(_line(name, placed, index))
     return Markup(
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
         f'aria-label="{markup(y_label)} against {markup(x_label)}" '
@@ -96,11 +96,13 @@ def _x_tick(value: float, x: float) -> str:
     )
 
 
-def _line(name: str, drawn: Sequence[tuple], index: int) -> str:
+def _line(name: str, placed: Sequence[tuple], index: int) -> str:
     hue = _HUES[index % len(_HUES)]
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y, _, _ in drawn)
-    bars = "".join(f"M{x:.1f} {low:.1f}V{high:.1f}" for x, _, low, high in drawn)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y, _, _ in drawn)
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y, _, _ in placed)
+    bars = "".join(f"M{x:.1f} {low:.1f}V{high:.1f}" for x, _, low, high in placed)
+    dots = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y, _, _ in placed
+    )
     x = _LEFT + 200 * index
     key = f'<path d="M{x} 14h18" stroke="{hue}" stroke-width="2"/>'
     return (

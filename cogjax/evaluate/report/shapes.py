@@ -1,4 +1,4 @@
-"""The page of the shapes suite: tables, curves, confusion tables, pictures."""
+"""The page of the shapes suite: tables, curves, confusion tables, images."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -7,8 +7,8 @@ import numpy as np
 
 from cogjax.evaluate.judges.compositional import Judged
 from cogjax.evaluate.report.html import (
+    GalleryImage,
     Markup,
-    Picture,
     confusion_table,
     gallery,
     note,
@@ -20,13 +20,13 @@ from cogjax.evaluate.report.plots import line_plot
 from cogjax.worlds.shapes.oracle import Found
 
 _NAMES = {"seen": "Seen combinations", "unseen": "Held-out combinations"}
-_SHOWN = 24  # pictures of a gallery
+_SHOWN = 24  # images of a gallery
 
 
 def shapes_page(
-    report: Mapping, pictures: Mapping[str, Mapping[str, Sequence[Picture]]]
+    report: Mapping, images: Mapping[str, Mapping[str, Sequence[GalleryImage]]]
 ) -> list[Markup]:
-    """Parts of the page, from the figures and the chosen pictures of each split."""
+    """Parts of the page, from the metrics and the chosen images of each split."""
     parts = []
     for split, title in _NAMES.items():
         found = report[split]
@@ -35,22 +35,22 @@ def shapes_page(
             parts.append(section(f"{title}: best of k", *_rerank(found["rerank"])))
     parts += [_sweep(name, entries) for name, entries in report["sweeps"].items()]
     for split, title in _NAMES.items():
-        for kind, chosen in pictures[split].items():
-            parts.append(section(f"{title}: {kind} pictures", gallery(chosen)))
+        for kind, chosen in images[split].items():
+            parts.append(section(f"{title}: {kind} images", gallery(chosen)))
         tables = report[split]["confusion"].items()
         shown = [confusion_table(counts, name) for name, counts in tables if counts]
-        parts.append(section(f"{title}: asked and drawn", *shown))
+        parts.append(section(f"{title}: asked and generated", *shown))
     return parts
 
 
 def choose(
     judged: Judged, pixels: Callable[[int, int], np.ndarray], seed: int
-) -> dict[str, list[Picture]]:
-    """Best, worst and random pictures of what was judged, one of a prompt at most.
+) -> dict[str, list[GalleryImage]]:
+    """Best, worst and random images, at most one of a prompt.
 
-    Best are right ones in which the oracle is surest of all pieces, worst are wrong
-    ones in which it is least sure; both are of as many of each task as there are.
-    pixels: of a prompt and picture by index.
+    The best are right and the oracle is surest of all their pieces; the worst are wrong
+    and it is least sure. Both have equally many of each task.
+    pixels: of a prompt and image by index.
     """
     sure = np.array(
         [
@@ -68,13 +68,13 @@ def choose(
     columns = rng.integers(judged.right.shape[1], size=len(some)).tolist()
     picked["random"] = list(zip(some, columns, strict=True))
     return {
-        kind: [_picture(judged, p, i, pixels(p, i)) for p, i in places]
+        kind: [_image(judged, p, i, pixels(p, i)) for p, i in places]
         for kind, places in picked.items()
     }
 
 
 def describe(pieces: Sequence[Found]) -> str:
-    """What the oracle saw, such as "2 small red circle, 1 unknown"."""
+    """The oracle's reading, such as "2 small red circle, 1 unknown"."""
     if not pieces:
         return "nothing"
     items = [piece.item for piece in pieces]
@@ -96,10 +96,10 @@ def _spread(keys: np.ndarray, tasks: Sequence[str]) -> list[tuple[int, int]]:
     return [(p, i) for task in by_task.values() for _, p, i in sorted(task)[:each]]
 
 
-def _picture(judged: Judged, p: int, i: int, pixels: np.ndarray) -> Picture:
+def _image(judged: Judged, p: int, i: int, pixels: np.ndarray) -> GalleryImage:
     right = bool(judged.right[p, i])
     verdict = "right" if right else f"wrong: {describe(judged.found[p][i])}"
-    return Picture(pixels, judged.prompts[p].caption, verdict, right)
+    return GalleryImage(pixels, judged.prompts[p].caption, verdict, right)
 
 
 def _scores(found: Mapping) -> Markup:
@@ -122,8 +122,8 @@ def _scores(found: Mapping) -> Markup:
         ]
     abstained = [f"{entry['abstained']:.3f}" for entry in entries]
     rows.append(["abstained (counted as wrong)", *abstained, ""])
-    images = f"{score['prompts']} prompts, {score['images']} pictures"
-    return table(head, rows, f"{images}; all or nothing a picture, mean over tasks")
+    images = f"{score['prompts']} prompts, {score['images']} images"
+    return table(head, rows, f"{images}; all or nothing an image, mean over tasks")
 
 
 def _checks(found: Mapping) -> list[Markup]:
@@ -131,12 +131,12 @@ def _checks(found: Mapping) -> list[Markup]:
     shuffled = found["shuffled"]
     low, high = shuffled["interval"]
     lines = [
-        f"Pictures against captions of other prompts: {shuffled['share']:.3f} "
+        f"Images against captions of other prompts: {shuffled['share']:.3f} "
         f"[{low:.3f}, {high:.3f}], chance is {shuffled['chance']:.3f}."
     ]
     if second := found.get("second_judge"):
         lines.append(
-            f"The same pictures by the second judge, a network trained on renders: "
+            f"The same images by the second judge, a network trained on renders: "
             f"{share(second)}; it agrees on {second['agrees']:.3f} of them."
         )
     return [note(line) for line in lines]
@@ -174,7 +174,7 @@ def _sweep(name: str, entries: Sequence[Mapping]) -> Markup:
     count = entries[0]["score"]["prompts"]
     return section(
         f"Score against {name}",
-        line_plot({"score": points, "any picture of a prompt": anys}, name, "score"),
+        line_plot({"score": points, "any image of a prompt": anys}, name, "score"),
         table([name, "overall", *tasks], rows, f"{count} seen prompts"),
     )
 

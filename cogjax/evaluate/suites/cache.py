@@ -1,8 +1,8 @@
-"""An evaluation's folder, and a model whose work is kept there to go on with.
+"""An evaluation's folder, and a model that caches its work there.
 
-settings.json         all that the figures depend on; another model or setting is
-                      refused here, so that two never mix
-kept/*.safetensors    what the network has generated and scored, by what it was asked
+settings.json         everything that the metrics depend on; another model or setting
+                      is refused here, so that two never mix
+kept/*.safetensors    codes, losses and texts of the model, by a digest of the request
 report.json, report.html
 """
 
@@ -41,8 +41,8 @@ def model_digest(folder: str | os.PathLike) -> str:
 def open_folder(out: str | os.PathLike, settings: Mapping[str, Any]) -> Path:
     """Makes the folder of an evaluation, or returns the one that was begun.
 
-    UserError if `out` holds other files, or an evaluation with other settings, with the
-    names of those that differ.
+    UserError if `out` holds other files, or an evaluation with other settings; it names
+    the settings that differ.
     """
     out, path = check_folder(out), Path(out) / SETTINGS
     settings = json.loads(json.dumps(settings))
@@ -68,7 +68,7 @@ def open_folder(out: str | os.PathLike, settings: Mapping[str, Any]) -> Path:
 
 
 def check_free(out: str | os.PathLike) -> None:
-    """UserError if `out` holds something that is no evaluation."""
+    """UserError if `out` holds other files than an evaluation's."""
     out = check_folder(out)
     if out.is_dir() and any(out.iterdir()) and not (out / SETTINGS).is_file():
         raise UserError(
@@ -78,12 +78,11 @@ def check_free(out: str | os.PathLike) -> None:
 
 
 class CachedModel:
-    """A model that looks up what it has generated and scored before.
+    """A model that looks up its earlier results.
 
-    As `TokensPipeline` for `generate`, what reads or scores codes, and for the codec.
-    Files are named by a digest of what was asked for. The folder must be of one model
-    and one format of its weights: `open_folder` sees to that. folder: None keeps
-    nothing.
+    It has `TokensPipeline`'s methods that generate, read, score, encode and decode.
+    Files are named by a digest of the request. The folder belongs to one model and one
+    format of its weights: `open_folder` sees to that. folder: None caches nothing.
     """
 
     def __init__(self, model, folder: Path | None):
@@ -135,6 +134,7 @@ class CachedModel:
         def score() -> np.ndarray:
             return self.model.image_losses(codes, texts)
 
+        # The name in the digests of folders that were begun before.
         asked = ["drawn", *np.shape(codes), *texts]
         return self._look_up(asked, data, score, (len(texts),))
 
@@ -159,7 +159,7 @@ class CachedModel:
         )
 
     def _texts(self, asked: list, codes: np.ndarray, work) -> list[str]:
-        """Texts about codes, kept as the bytes of their JSON."""
+        """Texts about codes, cached as the bytes of their JSON."""
         data = np.ascontiguousarray(codes, np.int32).tobytes()
 
         def write() -> np.ndarray:
@@ -170,7 +170,7 @@ class CachedModel:
     def _look_up(
         self, asked: list, data: bytes, work: Callable[[], np.ndarray], lead: tuple
     ) -> np.ndarray:
-        """The array that was kept for this, or else `work()`; [*lead, ...]."""
+        """The cached array of this request, or else `work()`; [*lead, ...]."""
         if self.folder is None:
             return np.asarray(work())
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + b"\n" + data)

@@ -1,4 +1,4 @@
-"""`--suite emoji`: the figures of `evaluate/judges/emoji.py` as a report."""
+"""`--suite emoji`: the metrics of `evaluate/judges/emoji.py` as a report."""
 
 import hashlib
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cogjax.data.contact_sheet import grid
 from cogjax.data.images import encode_png
 from cogjax.data.records import read_manifest
 from cogjax.errors import UserError
@@ -18,10 +19,15 @@ from cogjax.evaluate.suites.cache import CachedModel
 from cogjax.evaluate.suites.run import Progress
 from cogjax.files import write_atomic
 
+_PROMPTS_A_ROW = 3  # of the sheet
+
 
 @dataclass(frozen=True)
 class EmojiSuite:
-    """Settings of the suite; as `emoji.evaluate_emoji`'s arguments."""
+    """Settings of the suite, the arguments of `emoji.evaluate_emoji`.
+
+    sheet: PNG file for the images that the page shows, if any.
+    """
 
     data: str
     n: int = 200
@@ -45,8 +51,8 @@ class EmojiSuite:
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """As `runner.Suite`; the sheet of images is made in any case."""
-        figures, sheet = emoji.evaluate_emoji(
+        """As `run.Suite`; the sheet of images is made in any case."""
+        metrics, rows = emoji.evaluate_emoji(
             model,
             self.data,
             n=self.n,
@@ -55,16 +61,17 @@ class EmojiSuite:
             gallery=self.gallery,
             progress=progress,
         )
+        sheet = grid(np.concatenate(rows), _PROMPTS_A_ROW * len(rows[0]))
         png = encode_png(np.asarray(sheet))
         if self.sheet:
             write_atomic(self.sheet, png)
-        return figures, _page(figures, png)
+        return metrics, _page(metrics, png)
 
 
-def _page(figures: Mapping, png: bytes) -> list[Markup]:
+def _page(metrics: Mapping, png: bytes) -> list[Markup]:
     parts = []
     for name, title in (("train", "Seen pairs"), ("pairs", "Held-out pairs")):
-        found = figures[f"generation_{name}"]
+        found = metrics[f"generation_{name}"]
         rows = [
             [f"{judge.replace('_', ' ')}, {which}", *_columns(found, judge, which)]
             for judge in found["best_of_1"]
@@ -75,18 +82,18 @@ def _page(figures: Mapping, png: bytes) -> list[Markup]:
         caption = f"{found['prompts']} prompts"
         parts.append(section(f"{title}: concept and style", table(head, rows, caption)))
     rows = [
-        [split, *map(share, figures[f"captions_{split}"]["right_of_20"].values())]
+        [split, *map(share, metrics[f"captions_{split}"]["right_of_20"].values())]
         for split in emoji.SPLITS
     ]
-    head = ["split", *figures["captions_train"]["right_of_20"]]
+    head = ["split", *metrics["captions_train"]["right_of_20"]]
     parts.append(section("Own label has the lowest loss of 20", table(head, rows)))
     rows = [
-        [name.replace("_", " "), value] for name, value in figures["tokenizer"].items()
+        [name.replace("_", " "), value] for name, value in metrics["tokenizer"].items()
     ]
-    rows.append(["style judge on real pictures", figures["style_judge_on_real"]])
-    parts.append(section("Tokenizer and judge", table(["figure", "value"], rows)))
-    text = "A row holds three prompts; of each: real, best of N, the first three drawn."
-    parts.append(section("Pictures", note(text), image(png, "pictures", "sheet")))
+    rows.append(["style judge on real images", metrics["style_judge_on_real"]])
+    parts.append(section("Tokenizer and judge", table(["metric", "value"], rows)))
+    text = "A row holds three prompts; of each: real, best of N, three others."
+    parts.append(section("Images", note(text), image(png, "images", "sheet")))
     return parts
 
 

@@ -1,4 +1,4 @@
-"""How far the oracle can be trusted: measured on renders of which all is known."""
+"""Accuracy of the oracle, measured on renders of known scenes."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -23,38 +23,38 @@ SIDES = (32, 48, 128)
 def evaluate_oracle(
     n: int = 2000, seed: int = 0, progress: Progress | None = None
 ) -> dict:
-    """All figures of the oracle as one JSON-able dict.
+    """All metrics of the oracle as one JSON-able dict.
 
-    "scene_exact": share of n clean renders of which every shape, colour, size and place
-    is found and nothing else. "caption_exact": share of captions that read back as the
-    request they were written from, by language too. "shuffled": first pictures against
-    captions of others, beside chance. "checker_agrees": share of renders of which the
-    second judge says the same. "damaged": scene_exact under noise, blur, JPEG and low
-    resolution. Shares come with n and their Wilson 95 % interval.
+    "scene_exact": share of n clean renders in which the oracle finds every shape,
+    colour, size and place, and nothing else. "caption_exact": share of captions that
+    read back as the request they were written from, by language too. "shuffled": first
+    images against captions of others, beside chance. "checker_agrees": share of renders
+    that the second judge reads alike. "damaged": scene_exact under noise, blur, JPEG
+    and low resolution. Shares come with n and their Wilson 95 % interval.
 
     Args:
-      n: renders of each figure, 1 or more.
+      n: renders of each metric, 1 or more.
     """
     progress = progress or (lambda done, total, label: None)
     rngs = [np.random.default_rng([seed, index]) for index in range(n)]
     # As many scenes with held-out combinations as an eighth: the judge knows no split.
-    scenes = [shapes.draw_scene(rng, i % 8 == 0) for i, rng in enumerate(rngs)]
-    pictures = [render(scene, SIDE) for scene in scenes]
+    scenes = [shapes.sample_scene(rng, i % 8 == 0) for i, rng in enumerate(rngs)]
+    images = [render(scene, SIDE) for scene in scenes]
     total, damaged = 4 + len(DAMAGES) + len(SIDES), {}
     progress(0, total, "clean renders")
-    found = [look(picture) for picture in pictures]
+    found = [look(image) for image in images]
     exact = [same_scene(*pair) for pair in zip(scenes, found, strict=True)]
     progress(1, total, "captions")
     captions = _captions(scenes, rngs)
     progress(2, total, "second judge")
     seen = [items_of(pieces) for pieces in found]
-    agrees = _agreement(seen, check(np.stack(pictures)))
+    agrees = _agreement(seen, check(np.stack(images)))
     progress(3, total, "shuffled captions")
     mixed = _shuffled(min(n, 800), seed)
     for name, damage in DAMAGES.items():
         progress(4 + len(damaged), total, name)
         damaged[name] = _exact(
-            scenes, [damage(p, rng) for p, rng in zip(pictures, rngs, strict=True)]
+            scenes, [damage(p, rng) for p, rng in zip(images, rngs, strict=True)]
         )
     for side in SIDES:
         progress(4 + len(damaged), total, f"{side} px")
@@ -74,7 +74,10 @@ def evaluate_oracle(
 
 
 def _captions(scenes: Sequence[Scene], rngs) -> dict[str, float]:
-    """Of a caption of each language and scene, and a task's request each."""
+    """Shares of captions that are read back exactly, by language.
+
+    Each scene has a caption of its own and one of a task's request.
+    """
     right: dict[str, list[bool]] = {language: [] for language in LANGUAGES}
     for index, (scene, rng) in enumerate(zip(scenes, rngs, strict=True)):
         asked = shapes.ask(shapes.TASKS[index % len(shapes.TASKS)], rng)
@@ -102,14 +105,14 @@ def _named(items: Sequence[Item]) -> list[tuple[str, str, str]]:
 
 def _shuffled(n: int, seed: int) -> dict:
     prompts, rng = make_prompts(n, seed), np.random.default_rng(seed)
-    scenes = [shapes.draw_scene_for(prompt.request, rng) for prompt in prompts]
-    pictures = np.stack([render(scene, SIDE) for scene in scenes])
-    return shuffled(judge(prompts, pictures[:, None]), seed)
+    scenes = [shapes.sample_scene_for(prompt.request, rng) for prompt in prompts]
+    images = np.stack([render(scene, SIDE) for scene in scenes])
+    return shuffled(judge(prompts, images[:, None]), seed)
 
 
-def _exact(scenes: Sequence[Scene], pictures: Sequence[np.ndarray]) -> dict:
-    """Shares of scenes found whole, and of those not whole that it abstains from."""
-    found = [look(picture) for picture in pictures]
+def _exact(scenes: Sequence[Scene], images: Sequence[np.ndarray]) -> dict:
+    """Shares of scenes that are read exactly, and of those with an unknown piece."""
+    found = [look(image) for image in images]
     exact = np.array([same_scene(*pair) for pair in zip(scenes, found, strict=True)])
     unsure = np.array(
         [any(piece.item.shape == UNKNOWN for piece in pieces) for pieces in found]
@@ -123,33 +126,33 @@ def _exact(scenes: Sequence[Scene], pictures: Sequence[np.ndarray]) -> dict:
 
 
 def _noise(sigma: float):
-    def damage(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        noisy = picture + rng.normal(0, sigma, picture.shape)
+    def damage(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        noisy = image + rng.normal(0, sigma, image.shape)
         return np.clip(np.round(noisy), 0, 255).astype(np.uint8)
 
     return damage
 
 
 def _blur(sigma: float):
-    def damage(picture: np.ndarray, rng) -> np.ndarray:
-        soft = ndimage.gaussian_filter(picture.astype(float), (sigma, sigma, 0))
+    def damage(image: np.ndarray, rng) -> np.ndarray:
+        soft = ndimage.gaussian_filter(image.astype(float), (sigma, sigma, 0))
         return np.round(soft).astype(np.uint8)
 
     return damage
 
 
 def _jpeg(quality: int):
-    def damage(picture: np.ndarray, rng) -> np.ndarray:
+    def damage(image: np.ndarray, rng) -> np.ndarray:
         buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
         return np.asarray(Image.open(buffer))
 
     return damage
 
 
-def _half(picture: np.ndarray, rng) -> np.ndarray:
+def _half(image: np.ndarray, rng) -> np.ndarray:
     """To half the side and back, bicubic."""
-    small = Image.fromarray(picture).resize((SIDE // 2,) * 2, Image.Resampling.BICUBIC)
+    small = Image.fromarray(image).resize((SIDE // 2,) * 2, Image.Resampling.BICUBIC)
     return np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 

@@ -1,9 +1,9 @@
-"""`--suite reading`: captions, answers and round trips on held-out pictures.
+"""`--suite reading`: captions, answers and round trips on held-out images.
 
-Of each split that nothing was trained on: captions in each language, chosen greedily,
-by beams, reranked and drawn, beside captions of the grammar itself; answers by kind
-of question and language, beside those about another picture. On shapes all are judged
-exactly; other data sets have the figures of words, and answers that must be the same
+For each held-out split it reports captions in each language, chosen greedily, by beams,
+reranked and sampled, beside captions of the grammar itself; and answers by kind of
+question and language, beside those about another image. On shapes all are judged
+exactly; other data sets have the metrics of words, and an answer must be the same
 words.
 """
 
@@ -18,13 +18,14 @@ import numpy as np
 from cogjax.data.records import Example, decode_image, open_split, read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.compositional import make_prompts
-from cogjax.evaluate.judges.reading import Asked, answer_figures, caption_figures, share
-from cogjax.evaluate.judges.round_trip import DRAWN, caption_choice, text_round_trip
+from cogjax.evaluate.judges.reading import Asked, answer_metrics, caption_metrics, share
+from cogjax.evaluate.judges.round_trip import SAMPLED, caption_choice, text_round_trip
 from cogjax.evaluate.report.html import Markup
 from cogjax.evaluate.report.reading import reading_page
 from cogjax.evaluate.suites.cache import CachedModel
 from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
 from cogjax.evaluate.suites.shapes import LEAST_SIDE, judge_codes
+from cogjax.pipelines.checks import is_blank
 from cogjax.pipelines.reader import Search
 from cogjax.worlds.shapes import dataset as shapes
 from cogjax.worlds.shapes.captions import LANGUAGES, read, write
@@ -33,12 +34,12 @@ from cogjax.worlds.shapes.questions import ask_all
 from cogjax.worlds.shapes.scenes import Scene
 
 SPLITS = ("val", "unseen")
-_PART = 64  # rows of the network between two savings
+_PART = 64  # rows of the network that are cached together
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """Pictures of a split. codes: int32 [n, grid, grid]. scenes: None if unknown."""
+class _Images:
+    """Images of a split. codes: int32 [n, grid, grid]. scenes: None if unknown."""
 
     items: Sequence[Example]
     codes: np.ndarray
@@ -49,9 +50,9 @@ class _Pictures:
 class ReadingSuite:
     """Settings of the suite.
 
-    data: data set folder; n: pictures of each held-out split. beams: of beam search.
+    data: data set folder; n: images of each held-out split. beams: of beam search.
     best_of: candidates of the round trips, on shapes alone, with `trips` prompts and
-    as many pictures; 0 is off.
+    as many images; 0 is off.
     """
 
     data: str
@@ -63,16 +64,16 @@ class ReadingSuite:
     name = "reading"
 
     def check(self, model) -> None:
-        """UserError for a data set without held-out pictures, or too small ones."""
+        """UserError for a data set without held-out images, or too small ones."""
         if not self._splits():
             raise UserError(
-                f"{self.data} has no held-out pictures: its splits are "
+                f"{self.data} has no held-out images: its splits are "
                 f"{', '.join(read_manifest(self.data).counts)}, val is needed"
             )
         if self._is_shapes and model.image_size < LEAST_SIDE:
             raise UserError(
-                f"round trips are judged on pictures of {LEAST_SIDE} px or more, the "
-                f"model draws {model.image_size}: train one with larger pictures"
+                f"round trips are judged on images of {LEAST_SIDE} px or more, the "
+                f"model makes {model.image_size}: train one with larger images"
             )
 
     def settings(self) -> dict[str, Any]:
@@ -84,24 +85,24 @@ class ReadingSuite:
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """As `runner.Suite`."""
+        """As `run.Suite`."""
         report, shown = {}, []
         for split in self._splits():
-            pictures = self._read(model, split)
+            images = self._read(model, split)
             work = _Work(model, progress, split)
-            report[split] = {"pictures": len(pictures.items)}
-            found = _captions(work, pictures, self.beams, self.seed)
+            report[split] = {"images": len(images.items)}
+            found = _captions(work, images, self.beams, self.seed)
             report[split] |= {"captions": found} if found else {}
             if model.answers_questions:
-                found, examples = _questions(work, pictures, self.seed)
+                found, examples = _questions(work, images, self.seed)
                 report[split] |= {"questions": found} if found else {}
                 shown += examples
         if self.best_of and self._is_shapes:
             work = _Work(model, progress, "round trip")
-            pictures = self._read(model, "val", self.trips)
+            images = self._read(model, "val", self.trips)
             report["text_round_trip"] = self._text_trip(work)
-            report["picture_round_trip"] = _picture_trip(
-                work, pictures, self.best_of, self.seed
+            report["image_round_trip"] = _image_trip(
+                work, images, self.best_of, self.seed
             )
         return report, reading_page(report, shown)
 
@@ -115,7 +116,7 @@ class ReadingSuite:
 
     def _read(
         self, model: CachedModel, split: str, count: int | None = None
-    ) -> _Pictures:
+    ) -> _Images:
         source = open_split(self.data, split)
         count = min(count or self.n, len(source))
         items = [source[i * len(source) // count] for i in range(count)]
@@ -123,7 +124,7 @@ class ReadingSuite:
         scenes = None
         if self._is_shapes:
             scenes = [Scene.from_json(item.meta["scene"]) for item in items]
-        return _Pictures(items, model.encode(np.stack(pixels)), scenes)
+        return _Images(items, model.encode(np.stack(pixels)), scenes)
 
     def _text_trip(self, work: "_Work") -> dict:
         prompts = make_prompts(self.trips, self.seed)
@@ -138,13 +139,13 @@ class ReadingSuite:
             progress=progress,
         )
         losses = caption_losses(work.model, captions, codes, progress=progress)
-        judged = judge_codes(work.model, prompts, codes, "judging drawings", progress)
+        judged = judge_codes(work.model, prompts, codes, "judging images", progress)
         return text_round_trip(judged, codes, losses, work.captions)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A model that reads in parts, which are kept."""
+    """A model that reads in parts, each of which is cached."""
 
     model: CachedModel
     progress: Progress
@@ -181,7 +182,7 @@ class _Work:
         return np.array(self._in_parts(work, len(codes), label), np.float64)
 
     def _in_parts(self, work: Callable, total: int, label: str) -> list:
-        """Of rows [k]; a last part is filled up, or it would be compiled anew."""
+        """Results of all rows; the last part is padded to the same shape."""
         found, label = [], f"{self.title}: {label}"
         for start in range(0, total, _PART):
             self.progress(start, total, label)
@@ -191,121 +192,121 @@ class _Work:
         return found[:total]
 
 
-def _captions(work: _Work, pictures: _Pictures, beams: int, seed: int) -> dict:
-    """{language: {"greedy", "beams", "reranked", "drawn", "grammar": figures}}."""
+def _captions(work: _Work, images: _Images, beams: int, seed: int) -> dict:
+    """{language: {"greedy", "beams", "reranked", "sampled", "grammar": metrics}}."""
     searches = {
         "greedy": Search(),
         f"{beams} beams": Search(beams=beams),
         f"{beams} beams, reranked": Search(beams=beams, rerank=True),
-        "drawn": Search(temperature=DRAWN, seed=seed),
+        "sampled": Search(temperature=SAMPLED, seed=seed),
     }
-    languages = {name for item in pictures.items for name, _ in item.captions}
+    languages = {name for item in images.items for name, _ in item.captions}
     report = {}
     for language in sorted(languages):
         known, others = (
             [
                 [text for name, text in item.captions if (name == language) == same]
-                for item in pictures.items
+                for item in images.items
             ]
             for same in (True, False)
         )
         if not all(known):
             continue
         made = {
-            name: work.captions(pictures.codes, language, search, f"{name} {language}")
+            name: work.captions(images.codes, language, search, f"{name} {language}")
             for name, search in searches.items()
         }
-        if pictures.scenes is not None:
+        if images.scenes is not None:
             rng = np.random.default_rng([seed, LANGUAGES.index(language)])
             made["the grammar"] = [
                 write(shapes.describe(scene, rng), language, rng)
-                for scene in pictures.scenes
+                for scene in images.scenes
             ]
         report[language] = {
-            name: caption_figures(texts, known, pictures.scenes, others)
+            name: caption_metrics(texts, known, images.scenes, others)
             for name, texts in made.items()
         }
     return report
 
 
-def _questions(work: _Work, pictures: _Pictures, seed: int):
-    """({"right", "another picture": figures}, examples to show)."""
-    asked = _asked(pictures, seed)
+def _questions(work: _Work, images: _Images, seed: int):
+    """({"right", "another image": metrics}, examples to show)."""
+    asked = _asked(images, seed)
     if not asked:
         return {}, []
     texts = [question.question for question in asked]
     which = np.array([question.index for question in asked])
     found = {}
-    # What is known without looking: answers about the next picture.
-    for name, shift in (("right", 0), ("another picture", 1)):
-        codes = pictures.codes[(which + shift) % len(pictures.codes)]
+    # Answers about the next image show how much is guessed without looking.
+    for name, shift in (("right", 0), ("another image", 1)):
+        codes = images.codes[(which + shift) % len(images.codes)]
         answers = work.answers(codes, texts, f"questions, {name}")
-        found[name] = answer_figures(asked, answers)
+        found[name] = answer_metrics(asked, answers)
         if not shift:
-            pixels = work.model.decode(pictures.codes[which[::7][:24]])
+            pixels = work.model.decode(images.codes[which[::7][:24]])
             shown = zip(pixels, asked[::7], answers[::7], strict=False)
     return found, list(shown)
 
 
-def _asked(pictures: _Pictures, seed: int) -> list[Asked]:
-    """Questions about all pictures: of the grammar on shapes, else of the data set."""
+def _asked(images: _Images, seed: int) -> list[Asked]:
+    """Questions about all images: of the grammar on shapes, else of the data set."""
     asked = []
-    for index, item in enumerate(pictures.items):
-        if pictures.scenes is None:
+    for index, item in enumerate(images.items):
+        if images.scenes is None:
             asked += [Asked(index, kind, "", q, a) for kind, q, a in item.questions]
             continue
         rng = np.random.default_rng([seed, index])
         asked += [
             Asked(index, each.kind, each.language, each.text, each.answer)
-            for each in ask_all(pictures.scenes[index], rng)
+            for each in ask_all(images.scenes[index], rng)
         ]
     return asked
 
 
-def _picture_trip(work: _Work, pictures: _Pictures, count: int, seed: int) -> dict:
-    """picture -> text -> picture of captions in both languages in turn."""
+def _image_trip(work: _Work, images: _Images, count: int, seed: int) -> dict:
+    """image -> text -> image of captions in both languages in turn."""
     report = {}
     for language in LANGUAGES:
-        own = pictures.codes
+        own = images.codes
         caption = work.captions(own, language, Search(), f"greedy {language}")
-        drawn = work.model.generate(_prompts(caption), 1, seed)
-        seen = [items_of(look(image)) for image in drawn.pixels[:, 0]]
+        again = work.model.generate(_prompts(caption), 1, seed)
+        seen = [items_of(look(image)) for image in again.pixels[:, 0]]
         stated = [read(text) for text in caption]
-        drawing = [
+        follows = [
             request is not None and shapes.satisfied(request, items)
             for request, items in zip(stated, seen, strict=True)
         ]
-        again = [
+        same = [
             _kinds(scene.items) == _kinds(items)
-            for scene, items in zip(pictures.scenes, seen, strict=True)
+            for scene, items in zip(images.scenes, seen, strict=True)
         ]
         some, losses, image_losses = [], [], []
         for i in range(count):
-            search = Search(temperature=DRAWN, seed=seed + i)
-            texts = work.captions(own, language, search, f"drawn {language} {i + 1}")
+            search = Search(temperature=SAMPLED, seed=seed + i)
+            texts = work.captions(own, language, search, f"sampled {language} {i + 1}")
             some.append(texts)
             texts = _prompts(texts)
             losses.append(work.losses(own, texts, f"losses {i + 1}", of_image=False))
             image_losses.append(
-                work.losses(own, texts, f"picture losses {i + 1}", of_image=True)
+                work.losses(own, texts, f"image losses {i + 1}", of_image=True)
             )
         chosen = caption_choice(
-            pictures.scenes,
+            images.scenes,
             list(zip(*some, strict=True)),
             np.stack(losses, axis=1),
             np.stack(image_losses, axis=1),
         )
         report[language] = {
-            "drawing is what the caption says": share(drawing),
-            "drawing has the shapes and colours of the picture": share(again),
+            "image is what the caption says": share(follows),
+            "image has the shapes and colours of the original": share(same),
             "chosen": chosen,
         }
     return report
 
 
 def _prompts(captions: Sequence[str]) -> list[str]:
-    """Captions as prompts, which are not empty."""
-    return [text if text.strip() else "-" for text in captions]
+    """Captions as prompts; a blank one becomes "-"."""
+    return ["-" if is_blank(text) else text for text in captions]
 
 
 def _kinds(items) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
-"""Image tokenizers beside each other: how near a picture comes back, and from what.
+"""Image tokenizers beside each other: how near an image comes back, and from what.
 
-PSNR says how near pixel by pixel, and prefers blur; LPIPS how near for people; rFD how
-far the set of reconstructions is from the set of pictures, whichever belongs to which.
+PSNR says how near pixel by pixel, and prefers blur; SSIM how near in local structure;
+LPIPS how near for people; rFD how far the set of reconstructions is from the set of
+images, whichever belongs to which.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,23 +17,25 @@ from cogjax.data.contact_sheet import grid
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.features import FeatureExtractor
 from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
-from cogjax.evaluate.metrics.psnr_ssim import psnr
+from cogjax.evaluate.metrics.psnr_ssim import psnr, ssim
 from cogjax.interop.tree import flatten
 from cogjax.model import Component
 from cogjax.model_folder import load_component
 from cogjax.pipelines.tokenize import decode, encode
 
+_SHOWN = 8  # images of the sheet, a row of originals and a row a tokenizer
 _COLUMNS = ("tokenizer", "kind", "weights", "codes", "used", "perplexity")
-_COLUMNS += ("PSNR", "LPIPS", "rFD")
+_COLUMNS += ("PSNR", "SSIM", "LPIPS", "rFD")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one tokenizer does to a set of pictures.
+    """The metrics of one tokenizer on a set of images.
 
     weights: without the codebook. grid: codes a side. used: share of the codebook that
-    the set uses at all; perplexity: exp of the entropy of its codes. psnr: mean over
-    pictures, dB. lpips: mean, of all five levels. rfd: Frechet distance of features.
+    the set uses at all; perplexity: exp of the entropy of its codes. psnr, ssim:
+    means over images, PSNR in dB. lpips: mean, of all five levels. rfd: Frechet
+    distance of features.
     """
 
     name: str
@@ -42,13 +45,14 @@ class Row:
     used: float
     perplexity: float
     psnr: float
+    ssim: float
     lpips: float
     rfd: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """n: pictures. extractor: id of rFD's. sheet: originals and what became of them."""
+    """n: images. extractor: id of rFD's. sheet: originals and reconstructions."""
 
     n: int
     data: str
@@ -58,7 +62,7 @@ class Comparison:
     sheet: Image.Image
 
     def table(self) -> str:
-        """The figures, in columns, a line a tokenizer."""
+        """The metrics, in columns, a line a tokenizer."""
         lines = [_COLUMNS]
         for row in self.rows:
             lines.append(
@@ -70,6 +74,7 @@ class Comparison:
                     f"{100 * row.used:.1f} %",
                     f"{row.perplexity:.0f}",
                     f"{row.psnr:.2f}",
+                    f"{row.ssim:.4f}",
                     f"{row.lpips:.4f}",
                     f"{row.rfd:.3f}",
                 )
@@ -80,10 +85,6 @@ class Comparison:
             for line in lines
         ]
         return "\n".join("  ".join(line).rstrip() for line in padded)
-
-
-# Images a row of the sheet: a row of originals, then one a tokenizer.
-_SHEET_COLUMNS = 8
 
 
 def compare(
@@ -104,47 +105,47 @@ def compare(
       progress: called as progress(tokenizers done, of so many, label).
 
     Raises:
-      UserError: tokenizers of different sizes, no tokenizer, or too few pictures.
+      UserError: tokenizers of different sizes, no tokenizer, or too few images.
     """
     tokenizers = {name: load_component(name, "tokenizer") for name in folders}
     sizes = {name: found.config.image_size for name, found in tokenizers.items()}
     if len(set(sizes.values())) > 1:
         said = ", ".join(f"{name} has {size} px" for name, size in sizes.items())
         raise UserError(f"tokenizers of one size can be compared: {said}")
-    images = _pictures(data, split, n, next(iter(sizes.values())))
+    images = _images(data, split, n, next(iter(sizes.values())))
     wanted = Moments.of(extractor(images))
-    columns = min(_SHEET_COLUMNS, len(images))
-    rows, shown = [], [images[:columns]]
+    rows, shown = [], [images[:_SHOWN]]
     progress = progress or (lambda done, total, label: None)
     for done, (name, tokenizer) in enumerate(tokenizers.items()):
         progress(done, len(tokenizers), f"comparing {name}")
         codes = encode(tokenizer, images)
-        drawn = decode(tokenizer, codes)
-        got = Moments.of(extractor(drawn))
-        figures = {
-            "psnr": float(psnr(images, drawn).mean()),
-            "lpips": float(distance(images, drawn).mean()),
+        decoded = decode(tokenizer, codes)
+        got = Moments.of(extractor(decoded))
+        metrics = {
+            "psnr": float(psnr(images, decoded).mean()),
+            "ssim": float(ssim(images, decoded).mean()),
+            "lpips": float(distance(images, decoded).mean()),
             "rfd": frechet_distance(
                 wanted.mean, wanted.covariance, got.mean, got.covariance
             ),
         }
-        rows.append(_row(name, tokenizer, codes, figures))
-        shown.append(drawn[:columns])
+        rows.append(_row(name, tokenizer, codes, metrics))
+        shown.append(decoded[:_SHOWN])
     progress(len(tokenizers), len(tokenizers), "compared")
-    sheet = grid(np.concatenate(shown), columns)
+    sheet = grid(np.concatenate(shown), len(shown[0]))
     return Comparison(len(images), data, split, extractor.id, tuple(rows), sheet)
 
 
-def _pictures(data: str, split: str, n: int, size: int) -> np.ndarray:
+def _images(data: str, split: str, n: int, size: int) -> np.ndarray:
     source = records.open_split(data, split)
     if len(source) < 2:
-        raise UserError(f"split '{split}' of {data} has fewer than 2 pictures")
+        raise UserError(f"split '{split}' of {data} has fewer than 2 images")
     count = min(n, len(source))
     found = [records.decode_image(source[i].image, size) for i in range(count)]
     return np.stack(found)
 
 
-def _row(name: str, tokenizer: Component, codes: np.ndarray, figures) -> Row:
+def _row(name: str, tokenizer: Component, codes: np.ndarray, metrics) -> Row:
     config = tokenizer.config
     counts = np.bincount(codes.reshape(-1), minlength=config.codebook_size)
     shares = counts[counts > 0] / counts.sum()
@@ -158,5 +159,5 @@ def _row(name: str, tokenizer: Component, codes: np.ndarray, figures) -> Row:
         grid=config.grid,
         used=float(np.mean(counts > 0)),
         perplexity=float(np.exp(-np.sum(shares * np.log(shares)))),
-        **figures,
+        **metrics,
     )

@@ -1,7 +1,7 @@
-"""A suite, run on a model: figures as JSON and a page to read, in one folder.
+"""A suite, run on a model: metrics as JSON and a page to read, in one folder.
 
-A suite is a frozen dataclass whose fields are its settings; what the network generates
-and scores goes through `CachedModel`, so that a run that was stopped goes on.
+A suite is a frozen dataclass whose fields are its settings. The model is wrapped in a
+`CachedModel`, so that a stopped run goes on.
 """
 
 import json
@@ -16,12 +16,12 @@ from cogjax.evaluate.suites.cache import CachedModel, open_folder
 from cogjax.files import write_atomic
 
 Progress = Callable[[int, int, str], None]
-# Images that are generated between two savings, about.
+# About as many images are cached together.
 _CHUNK = 64
 
 
 class Suite(Protocol):
-    """What `run` needs of `ShapesSuite`, `EmojiSuite` and `CocoSuite`."""
+    """A suite, as `run` sees it."""
 
     name: str
 
@@ -29,12 +29,12 @@ class Suite(Protocol):
         """UserError if the model cannot be evaluated, before any work."""
 
     def settings(self) -> dict[str, Any]:
-        """All that the figures depend on besides the model, JSON-able."""
+        """Everything that the metrics depend on besides the model, JSON-able."""
 
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """Figures, JSON-able, and the parts of the page."""
+        """Metrics, JSON-able, and the parts of the page."""
 
 
 def run(
@@ -50,21 +50,21 @@ def run(
 
     Args:
       out: folder, new or of the same run before; None writes nothing.
-      identity: what makes the model, such as {"model_digest": ..., "weights": ...}.
+      identity: identifies the model, such as {"model_digest": ..., "weights": ...}.
       about: further fields of the report that may differ when a run goes on.
 
     Returns:
-      The report: about, identity, settings, and the suite's figures.
+      The report: about, identity, settings, and the suite's metrics.
 
     Raises:
-      UserError: a model that the suite cannot judge, or an `out` of something else.
+      UserError: the suite cannot judge the model, or `out` holds something else.
     """
     suite.check(model)
     settings = {"suite": suite.name, **identity, **suite.settings()}
     folder = open_folder(out, settings) if out else None
     progress = progress or (lambda done, total, label: None)
-    figures, parts = suite.run(CachedModel(model, folder), progress)
-    report = {**about, **settings, **figures}
+    metrics, parts = suite.run(CachedModel(model, folder), progress)
+    report = {**about, **settings, **metrics}
     if folder:
         text = json.dumps(report, indent=2, ensure_ascii=False)
         write_atomic(folder / "report.json", text + "\n")
@@ -87,8 +87,9 @@ def generate_codes(
 ) -> np.ndarray:
     """Codes int32 [p, count, grid, grid] of images.
 
-    Image i of a prompt is that of the seed whatever is generated beside it, and is kept
-    with its chunk of prompts. sampler: guidance, temperature; None: the model's own.
+    Image i of a prompt depends on the seed alone, not on what is generated beside it.
+    It is cached with its chunk of prompts. sampler: guidance, temperature; None: the
+    model's own.
     """
     codes, total = [], len(prompts) * count
     for which in _chunks(len(prompts), model.batch_size, count):
@@ -104,18 +105,17 @@ def caption_losses(
     prompts: Sequence[str],
     codes: np.ndarray,
     *,
-    label: str = "scoring",
     progress: Progress,
 ) -> np.ndarray:
     """Losses float32 [p, count] of the prompts given codes [p, count, grid, grid]."""
     count, losses = codes.shape[1], []
     total = len(prompts) * count
     for which in _chunks(len(prompts), model.batch_size, count):
-        progress(which[0] * count, total, label)
+        progress(which[0] * count, total, "scoring")
         texts = [prompts[i] for i in which for _ in range(count)]
         flat = codes[which].reshape(-1, *codes.shape[2:])
         losses.append(model.score_codes(flat, texts).reshape(-1, count))
-    progress(total, total, label)
+    progress(total, total, "scoring")
     return np.concatenate(losses)[: len(prompts)]
 
 

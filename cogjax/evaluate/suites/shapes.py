@@ -1,9 +1,9 @@
 """`--suite shapes`: the compositional world, judged by the oracle.
 
-Of as many prompts of each task: the score and any-of-g, beside the scores of real
-renders of the same requests, of these through the model's tokenizer, and of pictures
-against captions of others; best of k by caption loss; scores against guidance and
-temperature. Held-out combinations on their own.
+All tasks have equally many prompts. The report has the score and any-of-g, beside the
+scores of real renders of the same requests, of these through the model's tokenizer, and
+of images against captions of others; best of k by caption loss; scores against guidance
+and temperature. Held-out combinations have their own section.
 """
 
 import hashlib
@@ -18,22 +18,22 @@ from cogjax.evaluate.judges.compositional import (
     Judged,
     Prompt,
     confusion,
-    figures,
     judge,
     make_prompts,
     shuffled,
+    summary,
 )
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.report.html import Markup
 from cogjax.evaluate.report.shapes import choose, shapes_page
 from cogjax.evaluate.suites.cache import CachedModel
 from cogjax.evaluate.suites.run import Progress, caption_losses, generate_codes
-from cogjax.worlds.shapes.dataset import draw_scene_for, satisfied
+from cogjax.worlds.shapes.dataset import sample_scene_for, satisfied
 from cogjax.worlds.shapes.scenes import render
 
 LEAST_SIDE = 32
 SECOND_SIDE = 64  # what `evaluate/judges/checker.py` reads
-_JUDGED = 16  # prompts whose pictures are in memory at once
+_JUDGED = 16  # prompts whose images are in memory at once
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ShapesSuite:
     """Settings of the suite.
 
     n: prompts of seen combinations; a quarter as many of unseen ones. num_images:
-    pictures a prompt that are scored. best_of: candidates a prompt for reranking, 0 is
+    images a prompt that are scored. best_of: candidates a prompt for reranking, 0 is
     off. guidance, temperature: none: the model's own; one: that; several: also a sweep
     on `sweep_prompts` seen prompts, each with the other at the model's own.
     """
@@ -56,11 +56,11 @@ class ShapesSuite:
     name = "shapes"
 
     def check(self, model) -> None:
-        """UserError for pictures that the oracle cannot read."""
+        """UserError for images that the oracle cannot read."""
         if model.image_size < LEAST_SIDE:
             raise UserError(
-                f"the shapes suite reads pictures of {LEAST_SIDE} px or more, the "
-                f"model draws {model.image_size}: train one with larger pictures"
+                f"the shapes suite reads images of {LEAST_SIDE} px or more, the "
+                f"model makes {model.image_size}: train one with larger images"
             )
 
     def settings(self) -> dict[str, Any]:
@@ -72,12 +72,12 @@ class ShapesSuite:
     def run(
         self, model: CachedModel, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
-        """As `runner.Suite`."""
-        report, pictures = {}, {}
+        """As `run.Suite`."""
+        report, images = {}, {}
         for name, unseen in (("seen", False), ("unseen", True)):
-            report[name], pictures[name] = self._split(model, name, unseen, progress)
+            report[name], images[name] = self._split(model, name, unseen, progress)
         report["sweeps"] = self._sweeps(model, progress)
-        return report, shapes_page(report, pictures)
+        return report, shapes_page(report, images)
 
     def _prompts(self, unseen: bool) -> list[Prompt]:
         return make_prompts(-(-self.n // 4) if unseen else self.n, self.seed, unseen)
@@ -89,7 +89,7 @@ class ShapesSuite:
         return {name: each[0] for name, each in given.items() if len(each) == 1}
 
     def _split(self, model: CachedModel, name: str, unseen: bool, progress: Progress):
-        """(figures, pictures to show) of seen or of unseen combinations."""
+        """(metrics, images to show) of seen or of unseen combinations."""
         prompts = self._prompts(unseen)
         captions = [prompt.caption for prompt in prompts]
         codes = generate_codes(
@@ -115,10 +115,10 @@ class ShapesSuite:
         )
         report["confusion"] = confusion(first)
         report["prompts"] = _verdicts(first)
-        pictures = choose(
+        images = choose(
             first, lambda p, i: model.decode(codes[p, i][None])[0], self.seed
         )
-        return report, pictures
+        return report, images
 
     def _sweeps(self, model: CachedModel, progress: Progress) -> dict[str, list[dict]]:
         """Scores for each of several values of guidance, and of temperature."""
@@ -164,9 +164,9 @@ def judge_codes(
 def second_judge(
     model: CachedModel, judged: Judged, codes: np.ndarray, progress: Progress
 ) -> dict[str, Any]:
-    """Scores of the same pictures by the network that was trained on renders only.
+    """Scores of the same images by the network that was trained on renders only.
 
-    codes: of the pictures of `judged`. "agrees": share of pictures of which both judges
+    codes: of the images of `judged`. "agrees": share of images of which both judges
     say the same, right or wrong. A model that pleases one of them alone is found out.
     """
     from cogjax.evaluate.judges.checker import check
@@ -186,11 +186,11 @@ def second_judge(
 
 
 def scores(judged: Judged) -> dict[str, Any]:
-    """`compositional.figures`, with an interval of "overall", and "any" over the tasks.
+    """`compositional.summary`, with an interval of "overall", and "any" over the tasks.
 
-    Tasks have as many prompts each, so that the mean over tasks is that over pictures.
+    Tasks have as many prompts each, so that the mean over tasks is that over images.
     """
-    found = figures(judged)
+    found = summary(judged)
     hits = int(judged.right.sum())
     found["interval"] = list(wilson(hits, judged.right.size))
     found["any"] = float(np.mean([entry["any"] for entry in found["tasks"].values()]))
@@ -202,7 +202,7 @@ def rerank_curve(judged: Judged, losses: np.ndarray, best_of: int) -> list[dict]
 
     DALL-E's Figure 9c and CogView's Figure 9. The candidates are parted in N / k groups
     (a rest is left out) of which each gives its best, so that small k are no noisier
-    than large ones; best of 1 is the mean over all candidates. "any": a picture of the
+    than large ones; best of 1 is the mean over all candidates. "any": an image of the
     group is right, which no reranking can beat.
 
     Args:
@@ -238,7 +238,7 @@ def _ceilings(model, prompts, seed, unseen, label, progress) -> dict[str, dict]:
         chunk = prompts[start : start + _JUDGED]
         pixels = np.stack(
             [
-                render(draw_scene_for(prompt.request, rng), model.image_size)
+                render(sample_scene_for(prompt.request, rng), model.image_size)
                 for prompt, rng in zip(chunk, rngs[start:], strict=False)
             ]
         )
@@ -259,7 +259,7 @@ def _joined(prompts: Sequence[Prompt], parts: Sequence[Judged]) -> Judged:
 
 
 def _cut(judged: Judged, count: int) -> Judged:
-    """The first pictures of each prompt alone."""
+    """The first images of each prompt alone."""
     found = [row[:count] for row in judged.found]
     return Judged(
         judged.prompts, found, judged.right[:, :count], judged.abstained[:, :count]

@@ -77,8 +77,8 @@ class EndToEndConfig(TwoWayMixture, AdversarialConfig):
                 "pixels 'logit_laplace' needs reconstructor.kind 'dvae', which alone "
                 f"has a scale for each pixel, got {kind!r}"
             )
-        if self.disc_weight and not reconstructor.KINDS[kind].side:
-            kinds = [name for name, each in reconstructor.KINDS.items() if each.side]
+        if self.disc_weight and not reconstructor.DECODERS[kind].side:
+            kinds = [name for name, each in reconstructor.DECODERS.items() if each.side]
             raise ValueError(
                 "disc_weight needs reconstructor.kind "
                 f"{' or '.join(map(repr, kinds))}, got {kind!r}"
@@ -137,7 +137,7 @@ class EndToEndTask(Task):
         self._lpips = lpips if config.perceptual else None
         self._adversary = None
         if config.disc_weight:
-            side = reconstructor.KINDS[kind].side
+            side = reconstructor.DECODERS[kind].side
             self._adversary = AdversarialLoss(config, tokenizer.image_size, side)
             self.counters = ("step",)
         self.loss_scale = self.generation.loss_scale

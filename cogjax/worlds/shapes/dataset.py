@@ -1,14 +1,13 @@
-"""The compositional world: pictures of shapes, what they may be asked to show, splits.
+"""The compositional world: images of shapes, requests for them, and splits.
 
-Everything is a function of seed, split and index: the set has no end, and what is
-written is the beginning of it. Some colours of shapes, counts of shapes and relations
-of shapes are held out: `train` and `val` never show or state them. Each picture of
+Everything is a function of seed, split and index: the set has no end, and a folder
+holds its beginning. Some colours of shapes, counts of shapes and relations
+of shapes are held out: `train` and `val` never show or state them. Each image of
 `unseen` shows a colour or a count that is held out.
 """
 
 import functools
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 
 from cogjax.data.images import encode_png
-from cogjax.data.records import DatasetBuilder, Example, Manifest
+from cogjax.data.output import Output
+from cogjax.data.records import Example, Manifest
 from cogjax.worlds.shapes.captions import LANGUAGES, Phrase, Request, pick, write
 from cogjax.worlds.shapes.scenes import (
     COLOURS,
@@ -69,7 +69,7 @@ def satisfied(request: Request, items: Sequence[Item]) -> bool:
     return request.relation in relations(a, b)
 
 
-def draw_scene(
+def sample_scene(
     rng: np.random.Generator, unseen: bool = False, easy: bool = False
 ) -> Scene:
     """One to three kinds of shapes, all of a kind alike, at most MOST in all.
@@ -77,15 +77,15 @@ def draw_scene(
     easy: on plain grounds, and centres on eighths, which codes of 8 px line up with.
     """
     while True:
-        groups = _draw_groups(rng)
+        groups = _sample_groups(rng)
         if any(map(_held_group, groups)) != unseen:
             continue
         if scene := _arrange(groups, rng, easy):
             return scene
 
 
-def draw_scene_for(request: Request, rng: np.random.Generator) -> Scene:
-    """A scene that satisfies a request; what it leaves open is drawn."""
+def sample_scene_for(request: Request, rng: np.random.Generator) -> Scene:
+    """A scene that satisfies a request; attributes that it leaves open are sampled."""
     while True:
         groups = []
         for phrase in request.phrases:
@@ -139,16 +139,16 @@ def example(
     easy: bool = False,
     questions: bool = False,
 ) -> Example:
-    """Example `index` of a split, with 2 x CAPTIONS captions; easy: as `draw_scene`.
+    """Example `index` of a split, with 2 x CAPTIONS captions; easy: as `sample_scene`.
 
-    questions: one of each kind and language too; they change nothing else.
+    questions: adds one of each kind and language; they change nothing else.
     meta: "scene", as `Scene.from_json` reads it.
     """
-    # Questions are about what is held out here.
+    # Questions of this split are about the held-out combinations.
     from cogjax.worlds.shapes.questions import ask_all
 
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    scene = draw_scene(rng, split == "unseen", easy)
+    scene = sample_scene(rng, split == "unseen", easy)
     captions = tuple(
         (language, write(describe(scene, rng), language, rng))
         for language in LANGUAGES
@@ -162,39 +162,34 @@ def example(
 
 
 def build_shapes(
-    out: str | os.PathLike,
+    output: Output,
     *,
     num: int,
-    size: int = 64,
     seed: int = 0,
     easy: bool = False,
     questions: bool = False,
     workers: int = 2,
-    overwrite: bool = False,
-    progress: Progress | None = None,
 ) -> Manifest:
-    """Writes `num` pictures of `train` and a twentieth as many of the other splits.
+    """Writes `num` images of `train` and a twentieth as many of the other splits.
 
     Args:
-      num: 20 or more. size: pixels a side, 32 to 256. easy: as `draw_scene`.
-      questions: also what may be asked of each picture, see `shape_questions.py`.
-      overwrite: replace a data set in `out`.
+      output: of images of 32 to 256 px. num: 20 or more. easy: as `sample_scene`.
+      questions: adds questions about each image, see `questions.py`.
 
     Raises:
-      UserError: an `out` that is in the way.
+      UserError: a folder that is in the way.
     """
-    progress = progress or (lambda done, total, label: None)
     counts = {"train": num, "val": num // 20, "unseen": num // 20}
     shards = {"train": max(4, num // 25_000), "val": 1, "unseen": 1}
     done, total = 0, sum(counts.values())
-    with DatasetBuilder(out, "shapes", size, shards, overwrite) as builder:
-        settings = {"size": size, "easy": easy, "questions": questions}
+    with output.builder("shapes", shards) as builder:
+        settings = {"size": output.size, "easy": easy, "questions": questions}
         make = functools.partial(example, seed, **settings)
         for split, made in _examples(make, counts, workers):
             builder.write(split, made)
             done += 1
             if done % 256 == 0 or done == total:
-                progress(done, total, "drawing")
+                output.progress(done, total, "rendering")
         info = {"seed": seed, "easy": easy, "licence": "made here, Apache-2.0"}
         return builder.finish(info)
 
@@ -223,7 +218,7 @@ def _held_group(group: tuple) -> bool:
     return (shape, colour) in HELD_COLOURS or (shape, count) in HELD_COUNTS
 
 
-def _draw_groups(rng) -> list[tuple[int, str, str, str]]:
+def _sample_groups(rng) -> list[tuple[int, str, str, str]]:
     """(count, shape, colour, size) of each kind; colours are mostly different."""
     kinds = 1 + int(rng.choice(3, p=(0.5, 0.42, 0.08)))
     counts = [1] * kinds
@@ -250,10 +245,10 @@ def _arrange(groups: Sequence[tuple], rng, easy: bool = False) -> Scene | None:
         Item(shape, colour, x, y, RADII[size])
         for (shape, colour, size), (x, y) in zip(each, centres, strict=True)
     ]
-    return Scene(tuple(items), _draw_background(rng, easy))
+    return Scene(tuple(items), _sample_background(rng, easy))
 
 
-def _draw_background(rng, easy: bool) -> Background:
+def _sample_background(rng, easy: bool) -> Background:
     if easy:
         return Background(int(rng.integers(len(GROUNDS))))
     texture = TEXTURES[rng.choice(len(TEXTURES), p=(0.4, 0.2, 0.2, 0.2))]

@@ -1,10 +1,10 @@
-"""Pictures of shapes read back: the exact judge of `dataset.py`, without a network.
+"""Images of shapes read back: the exact judge of `dataset.py`, without a network.
 
-    background by its light, near-grey colours -> connected pieces of what is left ->
+    background by its light, near-grey colours -> connected pieces of the rest ->
     colour by the vote of each piece's inside -> how much of every pixel it covers ->
-    shape, centre and radius by the best of eight drawn templates
+    shape, centre and radius by the best of eight templates
 
-A piece whose best template agrees too little is unknown, and so no picture with it is
+A piece whose best template agrees too little is unknown, and an image with it is never
 right: the oracle abstains rather than guesses.
 """
 
@@ -27,12 +27,12 @@ from cogjax.worlds.shapes.scenes import (
 UNKNOWN = "unknown"
 # Thresholds, chosen on renders of seed 1 under noise, blur and JPEG.
 _FAR = 62.0  # from the nearest background colour, in grey levels of RGB distance
-_LEAST_AREA = 0.004  # of the picture: half of the smallest shape
+_LEAST_AREA = 0.004  # of the image: half of the smallest shape
 _SPECK = 0.001
 _LEAST_AGREEMENT = 0.68
 _RADII = 0.08, 0.21  # shares of the side that a shape may have: the world has two
 _MARGIN = 3  # pixels around a piece
-# Below this agreement templates are also tried as soft as a blurred picture, in pixels.
+# Below this agreement templates are also tried as soft as a blurred image, in pixels.
 _SHARP, _SOFT = 0.9, (0.8, 1.3)
 _PALETTE = np.array(list(COLOURS.values()), float)
 _LUMA = np.array([[0.299], [0.587], [0.114]])  # of a JPEG file
@@ -43,7 +43,7 @@ _LIGHT = np.array([[g, np.subtract(g, CONTRAST)] for g in GROUNDS], float).resha
 
 @dataclass(frozen=True)
 class Found:
-    """A piece of a picture; `item.shape` may be UNKNOWN.
+    """A piece of an image; `item.shape` may be UNKNOWN.
 
     agreement: intersection over union with the best template, in [0, 1].
     """
@@ -53,7 +53,7 @@ class Found:
 
 
 def look(image: np.ndarray) -> list[Found]:
-    """All shapes of a picture uint8 [side, side, 3], 32 px or more a side."""
+    """All shapes of an image uint8 [side, side, 3], 32 px or more a side."""
     pixels = image.astype(float)
     apart = np.sqrt(_square_distance(pixels, _LIGHT).min(-1))
     labels, count = ndimage.label(apart > _FAR, structure=np.ones((3, 3)))
@@ -93,7 +93,7 @@ def _square_distance(pixels: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def _read(pixels, labels, label: int, box, speck: bool) -> Found:
-    """What a piece is; a speck is something, but nothing that can be named."""
+    """The item of a piece; a speck is UNKNOWN: there, but too small to be named."""
     side = len(pixels)
     top, left = (max(0, part.start - _MARGIN) for part in box)
     window = tuple(
@@ -130,7 +130,7 @@ def _cover(pixels, mask, labels, hue) -> np.ndarray:
 
     pixels [y, x, c], hue [c].
     """
-    # Pale colours are lost two pixels deep where the picture is soft.
+    # Pale colours are lost two pixels deep where the image is soft.
     around = np.ones((3, 3))
     near = ndimage.binary_dilation(mask, around, iterations=2)
     near &= ~ndimage.binary_dilation((labels > 0) & ~mask, around)
@@ -148,26 +148,28 @@ def _fit(cover: np.ndarray, side: int) -> tuple[str, tuple[float, float], float,
     rows, columns = (np.arange(n) + 0.5 for n in cover.shape)
     total = max(cover.sum(), 1e-9)
     middle = (cover @ columns).sum() / total, (rows @ cover).sum() / total
-    drawn = {}
+    templates = {}
     for shape, (area, right, down) in _MOMENTS.items():
         radius = np.sqrt(total / area)
         centre = middle[0] - right * radius, middle[1] - down * radius
         if _RADII[0] <= radius / side <= _RADII[1]:
-            drawn[shape, centre, radius] = coverage(shape, centre, radius, cover.shape)
-    if not drawn:
+            templates[shape, centre, radius] = coverage(
+                shape, centre, radius, cover.shape
+            )
+    if not templates:
         return UNKNOWN, middle, np.sqrt(total / np.pi), 0.0
-    found, best = _best(cover, drawn)
+    found, best = _best(cover, templates)
     for sigma in _SOFT if best < _SHARP else ():
-        soft = {k: ndimage.gaussian_filter(v, sigma) for k, v in drawn.items()}
+        soft = {k: ndimage.gaussian_filter(v, sigma) for k, v in templates.items()}
         found, best = max((found, best), _best(cover, soft), key=lambda fit: fit[1])
     return *found, best
 
 
-def _best(cover: np.ndarray, drawn: dict) -> tuple[tuple, float]:
-    """(key of the drawing with the largest intersection over union, that share)."""
+def _best(cover: np.ndarray, templates: dict) -> tuple[tuple, float]:
+    """(key of the template with the largest intersection over union, that share)."""
     shares = {
         key: np.minimum(cover, one).sum() / max(np.maximum(cover, one).sum(), 1e-9)
-        for key, one in drawn.items()
+        for key, one in templates.items()
     }
     key = max(shares, key=shares.get)
     return key, float(shares[key])
@@ -175,10 +177,10 @@ def _best(cover: np.ndarray, drawn: dict) -> tuple[tuple, float]:
 
 def _moments(shape: str) -> tuple[float, float, float]:
     """Area in squared radii, and the centre of mass in radii from the centre."""
-    drawn = coverage(shape, (64, 64), 50, (128, 128))
+    mask = coverage(shape, (64, 64), 50, (128, 128))
     places = (np.arange(128) + 0.5 - 64) / 50
-    area = drawn.sum()
-    return area / 50**2, (drawn @ places).sum() / area, (places @ drawn).sum() / area
+    area = mask.sum()
+    return area / 50**2, (mask @ places).sum() / area, (places @ mask).sum() / area
 
 
 _MOMENTS = {shape: _moments(shape) for shape in SHAPES}

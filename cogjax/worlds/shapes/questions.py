@@ -2,7 +2,8 @@
 
 Five kinds: how many, what colour, which shape, where, yes or no. A question is asked
 only where the scene decides it: all shapes of a kind are alike, and a place is clear by
-GenEval's rule. None states what `splits.py` holds out, save what the scene shows.
+GenEval's rule. None states a held-out combination (`splits.py`) unless the scene
+shows it.
 """
 
 import functools
@@ -85,7 +86,7 @@ class Question:
 def ask(
     kind: str, scene: Scene, language: str, rng: np.random.Generator
 ) -> Question | None:
-    """A question of a kind, drawn by `rng`; None if the scene decides none."""
+    """A question of a kind, sampled by `rng`; None if the scene decides none."""
     asked = _ASKERS[kind](scene.items, language, rng)
     return asked and Question(kind, language, *asked)
 
@@ -103,7 +104,7 @@ def same_answer(given: str, wanted: str) -> bool:
 
 
 def _meaning(answer: str) -> str | None:
-    """What an answer says, None for what is no answer to any question."""
+    """The meaning of an answer, None for a text that answers no question."""
     text = " ".join(answer.strip().rstrip(".。!！").lower().split())
     for word in ("there are ", "it is ", "the ", "an ", "a "):
         text = text.removeprefix(word)
@@ -162,7 +163,7 @@ def _ask_colour(items: Sequence[Item], language: str, rng):
 
 
 def _ask_shape(items: Sequence[Item], language: str, rng):
-    """Of the shapes of a colour or a size, if they are of one kind."""
+    """Asks which shapes have a colour or a size, if they are of one kind."""
     groups = [("colour", name) for name in COLOURS] + [("size", n) for n in SIZE_WORDS]
     decided = []
     for field, name in groups:
@@ -184,7 +185,7 @@ def _ask_shape(items: Sequence[Item], language: str, rng):
 
 
 def _ask_where(items: Sequence[Item], language: str, rng):
-    """From another shape, or in which corner of the picture."""
+    """From another shape, or in which corner of the image."""
     pairs, corners = _sides(items), _corners(items)
     if not pairs and not corners:
         return None

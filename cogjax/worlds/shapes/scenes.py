@@ -1,8 +1,8 @@
-"""Scenes of flat coloured shapes: what is in them, and how they are drawn.
+"""Scenes of flat coloured shapes: their items, and how they are rendered.
 
-Lengths are shares of the image side, y points down. A scene is all that a picture
-shows, so that `oracle.py` can be held to it exactly. Centres lie on a lattice
-and sizes are two, so that a scene looks the same at every resolution.
+Lengths are shares of the image side, y points down. An image shows its scene and
+nothing else, so that `oracle.py` can be held to it exactly. Centres lie on a lattice
+and there are two sizes, so that a scene looks the same at every resolution.
 """
 
 import functools
@@ -74,7 +74,7 @@ class Scene:
     background: Background = Background()
 
     def to_json(self) -> str:
-        """All of it on one line."""
+        """The scene as JSON, on one line."""
         items = [[i.shape, i.colour, i.x, i.y, i.radius] for i in self.items]
         ground = self.background
         where = [ground.ground, ground.texture, ground.period]
@@ -82,7 +82,7 @@ class Scene:
 
     @classmethod
     def from_json(cls, text: str) -> "Scene":
-        """Reads what `to_json` wrote."""
+        """Reads the text of `to_json`."""
         fields = json.loads(text)
         items = tuple(Item(*item) for item in fields["items"])
         return cls(items, Background(*fields["background"]))
@@ -164,7 +164,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def render(scene: Scene, size: int = 64) -> np.ndarray:
-    """Draws a scene, four samples a pixel and axis: uint8 [size, size, 3].
+    """Renders a scene, four samples a pixel and axis: uint8 [size, size, 3].
 
     size: 32 to 256.
     """

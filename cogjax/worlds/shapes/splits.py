@@ -1,4 +1,4 @@
-"""What the splits of the world of shapes hold out.
+"""Combinations that the splits of the world of shapes hold out.
 
 `train` and `val` never show or state these colours, counts and relations of shapes.
 """
@@ -23,7 +23,7 @@ HELD_RELATIONS = {
 
 
 def held_out(request: Request) -> bool:
-    """Whether a request states what `train` never shows or states."""
+    """Whether a request states a combination that `train` never shows or states."""
     pairs = {(phrase.shape, phrase.colour) for phrase in request.phrases}
     counts = {(phrase.shape, phrase.count) for phrase in request.phrases}
     stated = (request.relation, *(phrase.shape for phrase in request.phrases))

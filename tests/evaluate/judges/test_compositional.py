@@ -1,10 +1,12 @@
 """Scores of the tasks: right renders score 1, captions of others score chance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cogjax.evaluate.judges import compositional
-from cogjax.evaluate.judges.compositional import Prompt, figures, judge, make_prompts
+from cogjax.evaluate.judges.compositional import Prompt, judge, make_prompts, summary
 from cogjax.worlds.shapes import dataset as shapes
 from cogjax.worlds.shapes.captions import Phrase, Request, read
 from cogjax.worlds.shapes.scenes import Item, Scene, render
@@ -14,7 +16,7 @@ from cogjax.worlds.shapes.scenes import Item, Scene, render
 def judged():
     prompts = make_prompts(80, seed=1)
     rng = np.random.default_rng(0)
-    pictures = [render(shapes.draw_scene_for(p.request, rng), 64) for p in prompts]
+    pictures = [render(shapes.sample_scene_for(p.request, rng), 64) for p in prompts]
     wrong = render(Scene(()), 64)
     return judge(prompts, np.stack([np.stack([p, wrong]) for p in pictures]))
 
@@ -33,12 +35,15 @@ def test_prompts():
 
 def test_right_and_wrong_pictures(judged):
     assert judged.right[:, 0].all() and not judged.right[:, 1].any()
-    half = figures(judged)
+    half = summary(judged)
     assert half["overall"] == 0.5 and half["images"] == 160
     assert all(entry["any"] == 1 for entry in half["tasks"].values())
-    best = figures(judged, np.zeros(80, int))
-    assert best["overall"] == 1 and best["languages"]["zh"]["share"] == 1
-    assert figures(judged, np.ones(80, int))["overall"] == 0
+    best, worst = (
+        replace(judged, right=x, abstained=x & False)
+        for x in np.split(judged.right, 2, axis=1)
+    )
+    assert summary(best)["overall"] == 1 and summary(worst)["overall"] == 0
+    assert summary(best)["languages"]["zh"]["share"] == 1
 
 
 def test_captions_of_others_are_chance(judged):
@@ -53,7 +58,7 @@ def test_the_mean_is_over_tasks_not_pictures():
     single = Prompt("single", Request((Phrase(1, "circle"),)), "a circle", "en")
     colour = Prompt("colour", Request((Phrase(1, "circle", "red"),)), "...", "zh")
     pictures = np.stack([good, bad, bad, good])[:, None]
-    report = figures(judge([single, single, single, colour], pictures))
+    report = summary(judge([single, single, single, colour], pictures))
     assert report["overall"] == pytest.approx((1 / 3 + 1) / 2)
 
 
@@ -67,4 +72,4 @@ def test_confusion_and_abstention():
     assert tables["shape"]["circle"] == {"star": 1, "unknown": 1}
     assert tables["colour"]["red"] == {"blue": 1, "green": 1}
     assert judged.abstained.tolist() == [[False, True]]
-    assert figures(judged)["abstained"] == 0.5
+    assert summary(judged)["abstained"] == 0.5

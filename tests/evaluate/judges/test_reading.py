@@ -6,12 +6,12 @@ import pytest
 from cogjax.evaluate.judges.reading import (
     Asked,
     agreement,
-    answer_figures,
-    caption_figures,
+    answer_metrics,
+    caption_metrics,
     is_true,
     right_answer,
 )
-from cogjax.evaluate.judges.round_trip import caption_choice, chosen, drawing_signals
+from cogjax.evaluate.judges.round_trip import caption_choice, chosen, image_signals
 from cogjax.worlds.shapes.captions import Phrase, Request, read
 from cogjax.worlds.shapes.scenes import Item, Scene
 
@@ -39,24 +39,25 @@ def test_a_caption_is_true_if_all_of_it_holds_and_all_is_said():
     assert not any(is_true(caption, SCENE) for caption in FALSE)
 
 
-def test_caption_figures():
+def test_caption_metrics():
     references = [["a star with a circle"], ["a red circle with a star"]]
     captions = ["a circle and a star", "a red circle with a star"]
-    found = caption_figures(captions, references, [SCENE] * 2)
+    found = caption_metrics(captions, references, [SCENE] * 2)
     # The order of kinds and the words for them do not matter to a graph.
     assert found["true"]["share"] == found["graph"]["share"] == 1
     assert found["details"] == 0.5
-    other = caption_figures(captions, [["a star and a disc"]] * 2, [SCENE] * 2)
+    other = caption_metrics(captions, [["a star and a disc"]] * 2, [SCENE] * 2)
     assert other["true"]["share"] == 1 and other["graph"]["share"] == 0.5
     both = [(), ("一个红色的圆形和一个五角星",)]
-    more = caption_figures(captions, [["a star and a disc"]] * 2, [SCENE] * 2, both)
+    more = caption_metrics(captions, [["a star and a disc"]] * 2, [SCENE] * 2, both)
     assert more["graph"]["share"] == 1
-    assert set(caption_figures(captions, references)) == {
+    assert set(caption_metrics(captions, references)) == {
         "bleu_4",
         "rouge_l",
+        "meteor_exact",
         "cider_d",
     }
-    same = caption_figures([r[0] for r in references], references)
+    same = caption_metrics([r[0] for r in references], references)
     assert same["bleu_4"] == same["rouge_l"] == 1 and same["cider_d"] > 5
 
 
@@ -66,7 +67,7 @@ def test_answers_by_kind_and_language():
         Asked(0, "count", "zh", "有几个？", "两个"),
         Asked(1, "colour", "en", "what colour?", "red"),
     ]
-    found = answer_figures(asked, ["2", "三个", "Red."])
+    found = answer_metrics(asked, ["2", "三个", "Red."])
     assert found["overall"]["share"] == pytest.approx(2 / 3)
     assert found["kinds"]["count"]["share"] == 0.5
     assert found["languages"]["en"] == {
@@ -111,13 +112,13 @@ def test_signals_choose_what_they_say():
     captions = ["a blue circle", "a red disc", "two stars", "a star"]
     losses = np.array([[1.0, 2.0], [3.0, 1.0]])
     right = np.array([[False, True], [True, False]])
-    found = chosen(drawing_signals(prompts, captions, losses), right)
+    found = chosen(image_signals(prompts, captions, losses), right)
     assert found["mean of all"]["share"] == 0.5 and found["any"]["share"] == 1
     assert found["caption loss"]["share"] == 0
     assert found["round trip, graph"]["share"] == 1
     # "a blue circle" has as many of the words as "a red disc".
     assert found["round trip, words"]["share"] == 0.5
-    tied = drawing_signals(prompts[:1], ["a circle", "a disc"], losses[:1, ::-1])
+    tied = image_signals(prompts[:1], ["a circle", "a disc"], losses[:1, ::-1])
     assert tied["round trip, graph"].argmax() == 0
     assert tied["round trip, graph and loss"].argmax() == 1
 
@@ -127,4 +128,4 @@ def test_captions_chosen_by_the_picture():
     losses, drawn = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[1.0, 2.0]] * 2)
     found = caption_choice([SCENE] * 2, captions, losses, drawn)
     assert found["caption loss"]["share"] == 0
-    assert found["round trip, loss of the picture"]["share"] == 0.5
+    assert found["round trip, loss of the image"]["share"] == 0.5

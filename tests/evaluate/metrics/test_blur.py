@@ -4,6 +4,7 @@ from PIL import Image, ImageFilter
 
 from cogjax.errors import UserError
 from cogjax.evaluate.metrics.blur import (
+    RADII,
     RULES,
     blur_matrix,
     blurred_fid,
@@ -18,7 +19,7 @@ IMAGES = RNG.integers(0, 256, (4, 6, 6, 3)).astype(np.uint8).repeat(12, 1).repea
 
 @pytest.mark.parametrize("radius", [1, 2, 4, 8])
 def test_the_pil_rule_is_pils_filter(radius):
-    blurred = gaussian_blur(IMAGES, radius)
+    blurred = gaussian_blur(IMAGES, radius, "pil")
     blur = ImageFilter.GaussianBlur(radius)
     theirs = [np.asarray(Image.fromarray(image).filter(blur)) for image in IMAGES]
     differences = np.abs(blurred.astype(int) - np.stack(theirs))
@@ -74,10 +75,10 @@ def test_blurred_fid(mode):
     images = RNG.integers(0, 256, (40, 16, 16, 3)).astype(np.uint8)
     source = Source("stub:1", "none")
     batches = [images[:25], images[25:]]
-    figures = blurred_fid(batches, [images], means, source, radii=(0, 1, 2), mode=mode)
-    assert [f.name for f in figures] == [f"FD-stub-{k}[{mode}]" for k in (0, 1, 2)]
+    figures = blurred_fid(batches, [images], means, source, mode, "pil")
+    assert [f.name for f in figures] == [f"FD-stub-{k}[{mode}]" for k in RADII]
     assert figures[2].source.blur == f"{mode}, pil, radius 2"
-    assert [(f.n, f.reference) for f in figures] == [(40, 40)] * 3
+    assert [(f.n, f.reference) for f in figures] == [(40, 40)] * 5
     values = [f.value for f in figures]
     if mode == "both":
         np.testing.assert_allclose(values, 0, atol=1e-12)
@@ -88,12 +89,12 @@ def test_blurred_fid(mode):
 def test_mistakes():
     source = Source("stub", "none")
     with pytest.raises(UserError, match="both or reference"):
-        blurred_fid([IMAGES], [IMAGES], means, source, mode="all")
+        blurred_fid([IMAGES], [IMAGES], means, source, "all", "pil")
     with pytest.raises(UserError, match="no generator"):
-        blurred_fid([IMAGES], (x for x in [IMAGES]), means, source)
+        blurred_fid([IMAGES], iter([IMAGES]), means, source, "both", "pil")
     with pytest.raises(UserError, match="empty"):
-        blurred_fid([], [IMAGES], means, source)
+        blurred_fid([], [IMAGES], means, source, "both", "pil")
     with pytest.raises(UserError, match="expected 0 or more and one of pil"):
         gaussian_blur(IMAGES, 1, "box")
     with pytest.raises(UserError, match="uint8"):
-        gaussian_blur(IMAGES / 255, 1)
+        gaussian_blur(IMAGES / 255, 1, "pil")

@@ -8,6 +8,7 @@ from cogjax.evaluate.metrics.inception_score import (
     VARIANTS,
     inception_score,
     split_scores,
+    variants,
 )
 from cogjax.evaluate.metrics.result import Source
 
@@ -55,25 +56,27 @@ def test_splits():
     )
 
 
-def test_variants_differ_in_the_bias():
-    features, weight = RNG.normal(size=(40, 6)), RNG.normal(size=(6, 5))
-    bias = 5 * RNG.normal(size=5)
-    without = inception_score(features, weight, bias, SOURCE, "dmgan")
-    again = inception_score(features, weight, 0 * bias, SOURCE, "dmgan")
-    assert without.value == again.value and without.spread > 0
-    assert without.name == "IS[dmgan]" and without.n == 40
-    assert "10 splits, logits without bias" in str(without)
-    own = inception_score(features, weight, bias, SOURCE, "torchvision")
-    # Published with torchvision's network, so that is a foreign one here.
+def test_the_name_says_the_variant_and_the_network():
+    logits = RNG.normal(size=(40, 5))
+    value = inception_score(logits, SOURCE, "dmgan")
+    assert value.name == "IS[dmgan]" and value.n == 40 and value.spread > 0
+    assert "10 splits, logits without bias" in str(value)
+    np.testing.assert_allclose(
+        value.value, split_scores(logits, VARIANTS["dmgan"]).mean()
+    )
+    # Published with torchvision's network, so that another is a foreign one here.
+    own = inception_score(logits, SOURCE, "torchvision")
     assert own.name == "IS-inception-2015-12-05[torchvision]" and own.spread == 0
-    expected = split_scores(features @ weight + bias, VARIANTS["torchvision"])
-    np.testing.assert_allclose(own.value, expected[0])
-    other = inception_score(features, weight, bias, Source("efflite0:1", "none"))
+    other = inception_score(logits, Source("efflite0:1", "none"), "dmgan")
     assert other.name == "IS-efflite0[dmgan]"
 
 
+def test_variants_belong_to_networks():
+    assert variants(SOURCE) == ["dmgan", "guided", "torch-fidelity"]
+    assert variants(Source("efflite0:1", "none")) == variants(SOURCE)
+    assert variants(Source("inception-torchvision:1", "none")) == ["torchvision"]
+
+
 def test_mistakes():
-    with pytest.raises(UserError, match="expected dmgan, guided"):
-        inception_score(np.zeros((9, 2)), np.zeros((2, 2)), np.zeros(2), SOURCE, "tf")
-    with pytest.raises(UserError, match="9 pictures cannot be split into 10"):
+    with pytest.raises(UserError, match="9 images cannot be split into 10"):
         split_scores(np.zeros((9, 2)), VARIANTS["dmgan"])

@@ -8,9 +8,8 @@ from cogjax.evaluate.metrics.mmd import (
     cubic_kernel,
     gaussian_kernel,
     kid,
-    median_distance,
     mmd2,
-    squared_distances,
+    pairwise_squares,
 )
 from cogjax.evaluate.metrics.result import Source
 
@@ -85,41 +84,23 @@ def test_cmmd_is_the_published_formula():
     np.testing.assert_allclose(figure.value, means, 0.02)
     assert figure.name == "CMMD" and figure.note == "times 1000, sigma 10, biased"
     np.testing.assert_allclose(cmmd(3 * x, y, CLIP).value, figure.value, 1e-9)
-
-
-def test_only_a_smaller_sigma_sees_a_lack_of_variety():
-    """The generated half of the set, each picture twice, about the same mean."""
-    x = RNG.normal(size=(200, 16))
-    x = np.concatenate([x, -x])
-    half = np.concatenate([x[:4], -x[:4]] * 25)
-    published, median = cmmd(x, half, CLIP), cmmd(x, half, CLIP, sigma="median")
-    assert published.value < 0.2 and median.value > 10
-    assert median.name.startswith("CMMD[sigma median")
-    unbiased = cmmd(x, half, CLIP, biased=False)
-    assert unbiased.name == "CMMD[sigma 10, unbiased]"
-    assert unbiased.value < published.value
-    assert cmmd(x, half, Source("dino:1", "none")).name == "MMD-dino"
+    assert cmmd(x, y, Source("dino:1", "none")).name == "MMD-dino"
 
 
 def test_distances():
     x = RNG.normal(100, 1, (6, 30))
-    distances = squared_distances(x, x[:3])
+    distances = pairwise_squares(x, x[:3])
     np.testing.assert_allclose(
         distances, ((x[:, None] - x[:3]) ** 2).sum(-1), atol=1e-8
     )
     assert not np.diagonal(distances).any()
-    square = np.array([[0, 0], [3, 0], [0, 4.0]])
-    assert median_distance(square) == pytest.approx(4)
-    assert median_distance(RNG.normal(size=(50, 2)), most=20) > 0
 
 
 def test_mistakes():
     x = np.ones((3, 2))
-    with pytest.raises(UserError, match="2 pictures a side"):
+    with pytest.raises(UserError, match="2 images a side"):
         kid(x[:1], x, INCEPTION)
     with pytest.raises(UserError, match="0 subsets"):
         kid(x, x, INCEPTION, subsets=0)
-    with pytest.raises(UserError, match="sigma must be above 0"):
-        cmmd(x, x, CLIP, sigma=0)
     with pytest.raises(UserError, match="all zeros"):
         cmmd(x, 0 * x, CLIP)

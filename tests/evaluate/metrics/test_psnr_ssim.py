@@ -52,7 +52,7 @@ def test_mistakes():
         ssim(X[:, :10], Y[:, :10])
     with pytest.raises(UserError, match="pairs are needed"):
         psnr(X, Y[:, :10])
-    with pytest.raises(UserError, match="uint8 pictures expected"):
+    with pytest.raises(UserError, match="uint8 images expected"):
         psnr(X, Y / 255)
     with pytest.raises(UserError, match="must be"):
         psnr(X[0], Y[0])

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from cogjax.errors import UserError
-from cogjax.evaluate.metrics.resize import RULES, resize, resize_matrix, to_uint8
+from cogjax.evaluate.metrics.resize import RULES, resize, resize_matrix
 
 RNG = np.random.default_rng(0)
 # Noise has every overshoot; a photograph has fewer.
@@ -78,23 +78,11 @@ def test_a_flat_picture_stays_flat_and_one_of_the_right_size_the_same(rule):
         np.testing.assert_allclose(larger, 255, rtol=1e-6)
 
 
-def test_the_rounding_rule():
-    x = np.array([-1.2, -1, -0.5 / 127.5, 0.5 / 127.5, 1.5 / 127.5, 1, 3])
-    np.testing.assert_array_equal(to_uint8(x), [0, 0, 127, 128, 129, 255, 255])
-    # Halves go to the even level.
-    np.testing.assert_array_equal(to_uint8(np.zeros(1)), [128])
-
-
-def test_all_levels_survive_the_way_to_floats_and_back():
-    levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(to_uint8(levels / np.float32(127.5) - 1), levels)
-
-
 @pytest.mark.parametrize(
     ("images", "rule", "message"),
     [
         (IMAGES, "bilinear", "expected one of torch_bilinear"),
-        (IMAGES, "none", "needs pictures of 9 x 9, got 40 x 33"),
+        (IMAGES, "none", "needs images of 9 x 9, got 40 x 33"),
         (IMAGES[0], "tf1_bilinear", "must be"),
         (IMAGES / 2, "pil_bicubic", "is of uint8"),
     ],

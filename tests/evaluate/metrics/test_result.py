@@ -4,21 +4,23 @@ import numpy as np
 import pytest
 
 from cogjax.errors import UserError
-from cogjax.evaluate.metrics.result import Figure, Source, check_features
+from cogjax.evaluate.metrics.result import MetricValue, Source, check_features
 
 
 def test_a_printed_figure_has_all_that_it_depends_on():
     source = Source("efflite0:1a2b", "clean_bicubic", "both, pil, radius 2")
-    shown = str(Figure("FD-efflite0-2[both]", 13.9, source, 500, 400, 0.25, "biased"))
+    shown = str(
+        MetricValue("FD-efflite0-2[both]", 13.9, source, 500, 400, 0.25, "biased")
+    )
     assert shown == (
         "FD-efflite0-2[both] 13.9 +- 0.25 (efflite0:1a2b, n 500 against 400, "
         "resize clean_bicubic, blur both, pil, radius 2; biased)"
     )
-    assert "against" not in str(Figure("IS", 3.0, source, 500))
+    assert "against" not in str(MetricValue("IS", 3.0, source, 500))
 
 
 def test_a_figure_goes_to_json_flat():
-    figure = Figure("IS", 3.0, Source("net", "none"), 500)
+    figure = MetricValue("IS", 3.0, Source("net", "none"), 500)
     fields = json.loads(json.dumps(figure.as_dict()))
     assert fields["extractor"] == "net" and fields["resize"] == "none"
     assert fields["blur"] == "none" and fields["n"] == 500 and "source" not in fields
@@ -42,7 +44,7 @@ def test_published_names_are_for_published_extractors():
     ("matrices", "message"),
     [
         ([np.zeros(3)], "must be"),
-        ([np.zeros((1, 3))], "2 pictures a side"),
+        ([np.zeros((1, 3))], "2 images a side"),
         ([np.zeros((2, 3)), np.zeros((2, 4))], "two extractors"),
         ([np.full((2, 3), np.nan)], "NaN"),
     ],

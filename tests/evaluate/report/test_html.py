@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cogjax.evaluate.report import html
-from cogjax.evaluate.report.html import Picture
+from cogjax.evaluate.report.html import GalleryImage
 from cogjax.evaluate.report.plots import line_plot
 from cogjax.evaluate.suites.run import run
 from cogjax.evaluate.suites.shapes import ShapesSuite
@@ -60,7 +60,7 @@ def test_a_whole_report(painter, tmp_path):
     # Best of k of both splits, and guidance.
     assert page.count("svg") == 3
     assert page.count("script") == page.count("b") == 0
-    headings = [t for t in page.texts if "pictures" in t and "combinations" in t]
+    headings = [t for t in page.texts if "images" in t and "combinations" in t]
     assert len(headings) == 6
     assert "wrong: nothing" in page.texts
     assert {"best of 1, mean of 2", "best of 2"} <= set(page.texts)
@@ -68,7 +68,7 @@ def test_a_whole_report(painter, tmp_path):
 
 def test_text_is_escaped_everywhere():
     nasty = "<script>'\"&"
-    picture = Picture(np.zeros((2, 2, 3), np.uint8), nasty, nasty, False)
+    picture = GalleryImage(np.zeros((2, 2, 3), np.uint8), nasty, nasty, False)
     parts = [
         html.table([nasty], [[nasty, nasty]], nasty),
         html.gallery([picture]),
@@ -87,7 +87,7 @@ def test_confusion_cells():
     table = html.confusion_table({"a": {"a": 3, "b": 1}, "c": {"b": 2}}, "letters")
     page = Reader(table)
     assert [t for t in page.texts if t.strip()][1:] == (
-        ["asked / drawn", "a", "c", "b", "a", "3", "1", "c", "2"]
+        ["asked / generated", "a", "c", "b", "a", "3", "1", "c", "2"]
     )
     shades = [a["style"] for tag, a in page.seen if tag == "td" and "style" in a]
     assert [s[s.index(")") + 3 :] for s in shades] == ["0.45)", "0.15)", "0.60)"]

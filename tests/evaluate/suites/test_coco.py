@@ -74,7 +74,7 @@ def suite(tmp_path):
 
 def evaluate(model, suite, out=None):
     report = run(suite, model, out=out, identity={}, about={"model": "copier"})
-    figures = [(f["name"], f["value"]) for f in report["drawn"]]
+    figures = [(f["name"], f["value"]) for f in report["generated"]]
     return report, dict(figures)
 
 
@@ -83,18 +83,26 @@ def test_a_model_that_draws_what_was_said(suite):
     assert figures["CapLoss[without_end]"] == 0
     assert figures["R-precision[3 distractors]"] == 1
     assert figures["FD-corners-0[both]"] == pytest.approx(0, abs=1e-9)
-    names = [name for name in figures if name.startswith("FD")]
-    assert names == [f"FD-corners-{k}[both]" for k in (0, 1, 2, 4, 8)]
+    assert list(figures)[2:] == [
+        *(f"FD-corners-{k}[both]" for k in (0, 1, 2, 4, 8)),
+        "FD-inf-corners",
+        "KID-corners",
+        "precision",
+        "recall",
+    ]
+    assert figures["precision"] == figures["recall"] == 1
+    # Unbiased: a little below 0 for a set against itself.
+    assert figures["KID-corners"] < 0 < kid_of_white(suite)
     assert report["photographs"][0]["value"] == 0
-    assert [p["caption"] for p in report["pictures"]][:2] == ["thing 0", "thing 1"]
+    assert [p["caption"] for p in report["images"]][:2] == ["thing 0", "thing 1"]
     assert report["extractor"] == "corners:1"
-    distance = next(f for f in report["drawn"] if f["name"] == "FD-corners-2[both]")
+    distance = next(f for f in report["generated"] if f["name"] == "FD-corners-2[both]")
     assert distance["blur"] == "both, pil, radius 2"
     assert distance["n"] == distance["reference"] == COUNT
 
 
 def test_a_model_that_draws_anything(suite):
-    suite = replace(suite, extractor=Corners(), blur_mode="reference")
+    suite = replace(suite, extractor=Corners(), blur=("reference", "pil"))
     report, figures = evaluate(Copier(knows=False), suite)
     levels = np.array([grey(text.caption) for text in suite.captions])
     assert figures["CapLoss[without_end]"] == pytest.approx(np.mean(255 - levels))
@@ -105,7 +113,68 @@ def test_a_model_that_draws_anything(suite):
         photographs.mean, photographs.covariance, white.mean, white.covariance
     )
     assert figures["FD-corners-0[reference]"] == pytest.approx(wanted)
+    assert figures["precision"] == figures["recall"] == 0
+    # The line of a set that is all white says what a large one would.
+    assert figures["FD-inf-corners"] == pytest.approx(wanted)
+    assert figures["KID-corners"] == pytest.approx(kid_of_white(suite))
     assert report["photographs"][0]["value"] == 0
+
+
+def kid_of_white(suite):
+    """KID of white images by its definition: the kernel of two numbers, cubed."""
+    x = np.array([[grey(text.caption), 1.0] for text in suite.captions])
+    white = np.tile([255.0, 1.0], (COUNT, 1))
+    own, cross, other = (
+        (a @ b.T / 2 + 1) ** 3 for a, b in ((x, x), (x, white), (white, white))
+    )
+    within = [np.sum(k) - np.trace(k) for k in (own, other)]
+    return sum(within) / (COUNT * (COUNT - 1)) - 2 * cross.mean()
+
+
+class Clip(Corners):
+    """Images and captions as angles by their grey level."""
+
+    id = "clip-vit-l-14-336:1"
+
+    def __call__(self, images):
+        return self.at(images[:, 0, 0, 0])
+
+    def text(self, captions):
+        self.asked = captions
+        return self.at(
+            [grey(text.removeprefix("A photo depicts ")) for text in captions]
+        )
+
+    def at(self, levels):
+        angles = np.array(levels) / 200
+        return np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+def test_clip_judges_images_and_photographs(suite):
+    report, figures = evaluate(Copier(), replace(suite, clip=Clip()))
+    assert list(figures)[1:] == [
+        "R-precision[3 distractors]",
+        "CMMD",
+        "clip_cosine",
+        "clipscore_2.5",
+    ]
+    assert [f["extractor"] for f in report["generated"][1:3]] == [
+        "model, its own captioning",
+        Clip.id,
+    ]
+    assert figures["CMMD"] == pytest.approx(0, abs=1e-9)
+    assert figures["clip_cosine"] == pytest.approx(1)
+    assert figures["clipscore_2.5"] == pytest.approx(2.5)
+    names = [f["name"] for f in report["photographs"]]
+    assert names[1:] == ["clip_cosine", "clipscore_2.5", "R-precision[3 distractors]"]
+    assert [f["value"] for f in report["photographs"][1:]] == pytest.approx([1, 2.5, 1])
+    assert report["clip"] == Clip.id
+
+    _, figures = evaluate(Copier(knows=False), replace(suite, clip=Clip()))
+    angles = np.array([grey(text.caption) for text in suite.captions]) / 200
+    wanted = np.cos(angles - 255 / 200).mean()
+    assert figures["clip_cosine"] == pytest.approx(wanted)
+    assert figures["CMMD"] > 1
 
 
 def test_one_candidate_is_the_first(suite):
@@ -129,6 +198,8 @@ def test_a_classifier_gives_an_inception_score(suite):
     captions = [suite.captions[i] for i in order]
     suite = replace(suite, extractor=Classifying(), captions=captions)
     _, figures = evaluate(Copier(), suite)
+    names = [name for name in figures if name.startswith("IS")]
+    assert names == [f"IS-corners[{x}]" for x in ("dmgan", "guided", "torch-fidelity")]
     assert figures["IS-corners[dmgan]"] == pytest.approx((9 * 1 + 2) / 10)
 
 

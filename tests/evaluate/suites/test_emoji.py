@@ -1,7 +1,7 @@
 from functools import partial
 
+import numpy as np
 import pytest
-from PIL import Image
 
 from cogjax.evaluate.judges import emoji
 from cogjax.evaluate.suites.emoji import EmojiSuite
@@ -31,13 +31,13 @@ def evaluated(monkeypatch):
         judged = {"concept_top1": shares(0.25), "style": shares(0.75)}
         drawn = {"prompts": 4, "best_of_1": judged, "real_through_tokenizer": judged}
         captions = {"right_of_20": shares(0.5)}
-        figures = {
+        metrics = {
             **{f"generation_{name}": drawn for name in ("train", "pairs")},
             **{f"captions_{name}": captions for name in emoji.SPLITS},
             "tokenizer": {"psnr_held_out_concepts_db": 23.5},
             "style_judge_on_real": 0.9,
         }
-        return figures, Image.new("RGB", (4, 4))
+        return metrics, [np.zeros((5, 4, 4, 3), np.uint8)] * 3
 
     monkeypatch.setattr(emoji, "evaluate_emoji", evaluate)
     monkeypatch.setattr(EmojiSuite, "check", lambda self, model: None)

@@ -28,7 +28,7 @@ def test_report(report):
 def test_targets_are_what_logits_read():
     """A network that says exactly the targets is read as the scene."""
     rng = np.random.default_rng(0)
-    scenes = [shapes.draw_scene(rng) for _ in range(8)]
+    scenes = [shapes.sample_scene(rng) for _ in range(8)]
     wanted = checker.targets(scenes)
     shape = (*wanted["there"].shape, checker.NUM_LOGITS)
     logits = np.zeros(shape, np.float32)
@@ -43,7 +43,7 @@ def test_targets_are_what_logits_read():
 
 def test_the_second_judge_reads_any_number_of_pictures():
     """More than a batch, places and sizes too."""
-    scenes = [shapes.draw_scene(np.random.default_rng(i)) for i in range(70)]
+    scenes = [shapes.sample_scene(np.random.default_rng(i)) for i in range(70)]
     found = checker.check(np.stack([render(scene, 64) for scene in scenes]))
     wrong = [
         s for s, items in zip(scenes, found, strict=True) if set(items) != set(s.items)

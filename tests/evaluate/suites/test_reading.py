@@ -1,11 +1,14 @@
 """The suite on a reader that sees the pictures themselves and errs as it is told."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 
+from cogjax.data.output import Output
 from cogjax.data.question_file import import_questions
+from cogjax.data.records import DatasetBuilder
 from cogjax.errors import UserError
 from cogjax.evaluate.suites.reading import ReadingSuite
 from cogjax.evaluate.suites.run import run
@@ -20,11 +23,18 @@ IDENTITY = {"model_digest": "abc", "weights": "float32"}
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     out = tmp_path_factory.mktemp("world") / "set"
-    with shapes.DatasetBuilder(out, "shapes", 64, {"train": 1, "val": 1}) as builder:
+    with DatasetBuilder(out, "shapes", 64, {"train": 1, "val": 1}) as builder:
         for i in range(6):
             builder.write("val", shapes.example(0, "val", i, 64, easy=True))
         builder.finish({})
     return out
+
+
+@functools.cache
+def scene_of(data):
+    """What the oracle sees of a picture that is shown again and again."""
+    pixels = np.frombuffer(data, np.uint8).reshape(64, 64, 3)
+    return Scene(tuple(items_of(look(pixels))))
 
 
 @pytest.fixture
@@ -46,7 +56,7 @@ def reader(painter):
             rng = np.random.default_rng(search.seed)
             told = []
             for i, image in enumerate(self.decode(codes)):
-                scene = Scene(tuple(items_of(look(image))))
+                scene = scene_of(image.tobytes())
                 if not scene.items or (i % 3 == 2 and not search.rerank):
                     told.append("nothing")
                     continue
@@ -84,17 +94,17 @@ def test_the_report(reader, data, tmp_path):
     assert questions["kinds"]["shape"]["share"] == 0
     assert questions["overall"]["count"] >= 6 * 8
     # The same words whatever the picture.
-    assert report["val"]["questions"]["another picture"] == questions
+    assert report["val"]["questions"]["another image"] == questions
     trip = report["text_round_trip"]
     # Two drawings a prompt, both right where the oracle can read them.
     assert trip["chosen"]["mean of all"]["share"] > 0.8
     assert trip["when right"]["share"] > trip["when wrong"]["share"]
-    for figures in report["picture_round_trip"].values():
-        by_picture = figures["chosen"]["round trip, loss of the picture"]
+    for figures in report["image_round_trip"].values():
+        by_picture = figures["chosen"]["round trip, loss of the image"]
         assert by_picture["share"] == pytest.approx(2 / 3)
-        assert figures["drawing is what the caption says"]["share"] > 0.5
+        assert figures["image is what the caption says"]["share"] > 0.5
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
-    assert "text -&gt; picture" in (tmp_path / "out" / "report.html").read_text()
+    assert "text -&gt; image" in (tmp_path / "out" / "report.html").read_text()
     # What was read before is not read again.
     calls = len(reader.calls)
     again = run(suite, reader, out=tmp_path / "out", identity=IDENTITY, about={})
@@ -111,7 +121,7 @@ def test_questions_of_the_users_own(reader, tmp_path):
     rows[0]["type"] = "being"
     (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "set"
-    import_questions(tmp_path / "asked.jsonl", out, size=64, val_fraction=1)
+    import_questions(tmp_path / "asked.jsonl", Output(out, 64), val_fraction=1)
     suite = ReadingSuite(str(out), n=10)
     report = run(suite, reader, out=None, identity=IDENTITY, about={})
     found = report["val"]["questions"]["right"]
@@ -124,19 +134,21 @@ def test_a_family_without_questions_has_captions_alone(reader, data):
     reader.answers_questions = False
     suite = ReadingSuite(str(data), n=3, best_of=0)
     report = run(suite, reader, out=None, identity=IDENTITY, about={})
-    assert set(report["val"]) == {"pictures", "captions"}
+    assert set(report["val"]) == {"images", "captions"}
 
 
 def test_nothing_is_held_out(reader, nano_data, tmp_path):
     (tmp_path / "a.png").write_bytes(shapes.example(0, "val", 0, 64).image)
     row = {"image": "a.png", "question": "is it?", "answer": "yes"}
     (tmp_path / "asked.jsonl").write_text(json.dumps(row))
-    import_questions(tmp_path / "asked.jsonl", tmp_path / "set", val_fraction=0)
+    import_questions(
+        tmp_path / "asked.jsonl", Output(tmp_path / "set", 64), val_fraction=0
+    )
     suite = ReadingSuite(str(tmp_path / "set"))
-    with pytest.raises(UserError, match="has no held-out pictures"):
+    with pytest.raises(UserError, match="has no held-out images"):
         suite.check(reader)
 
 
 def test_too_small_pictures(painter, data):
-    with pytest.raises(UserError, match="pictures of 32 px or more"):
+    with pytest.raises(UserError, match="images of 32 px or more"):
         ReadingSuite(str(data)).check(painter(image_size=16))

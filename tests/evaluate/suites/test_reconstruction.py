@@ -6,7 +6,7 @@ import pytest
 from cogjax import cli
 from cogjax.errors import UserError
 from cogjax.evaluate.judges import features, lpips
-from cogjax.evaluate.metrics.psnr_ssim import psnr
+from cogjax.evaluate.metrics.psnr_ssim import psnr, ssim
 from cogjax.evaluate.suites.reconstruction import compare
 from cogjax.model_folder import load_component
 from cogjax.pipelines.tokenize import decode, encode
@@ -44,12 +44,13 @@ def test_figures_are_those_of_the_reconstructions(nano_data, nano_folder, nano_m
     drawn = decode(tokenizer, codes)
     (row,) = found.rows
     assert row.psnr == pytest.approx(psnr(images, drawn).mean(), rel=1e-5)
+    assert row.ssim == pytest.approx(ssim(images, drawn).mean(), rel=1e-6)
     assert row.lpips == pytest.approx(distance(images, drawn).mean(), rel=1e-6)
     assert row.used == len(np.unique(codes)) / 32
     assert 1 <= row.perplexity <= len(np.unique(codes)) + 1e-6
     assert row.rfd > 0
     assert (row.kind, row.grid, found.n) == ("vqvae", 4, 6)
-    # Two rows of six images of 16 px and gaps of 2.
+    # Two rows of three pictures of 16 px and gaps of 2.
     assert found.sheet.size == (106, 34)
     shown = np.asarray(found.sheet)
     np.testing.assert_array_equal(shown[:16, 18:34], images[1])
@@ -80,7 +81,7 @@ def test_the_command_writes_a_report(
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["rows"][0]["kind"] == "vqvae"
     assert report["n"] == 2
-    assert (tmp_path / "out" / "pictures.png").stat().st_size > 100
+    assert (tmp_path / "out" / "images.png").stat().st_size > 100
     said = capsys.readouterr()
-    assert "2 pictures of val, rFD by means" in said.out
+    assert "2 images of val, rFD by means" in said.out
     assert "compared: 1 of 1" in said.err

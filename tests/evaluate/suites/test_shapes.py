@@ -108,7 +108,7 @@ def test_nothing_else_is_gone_on_with(painter, tmp_path):
 
 def test_small_pictures_are_refused_before_work(painter, tmp_path):
     model = painter(image_size=16)
-    with pytest.raises(UserError, match="32 px or more, the model draws 16"):
+    with pytest.raises(UserError, match="32 px or more, the model makes 16"):
         evaluate(model, out=tmp_path / "out")
     assert not model.calls
     assert not (tmp_path / "out").exists()

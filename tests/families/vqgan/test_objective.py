@@ -71,7 +71,7 @@ def steps(start):
     task, params, state = start
     run = gradients(task)
     at = lambda step: {**state, "step": np.int32(step)}  # noqa: E731
-    return run(params, at(2), BATCH), run(params, at(3), BATCH)
+    return jax.device_get((run(params, at(2), BATCH), run(params, at(3), BATCH)))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def plain(start):
     def nn_relu(x):
         return jnp.maximum(x, 0)
 
-    return jax.jit(lambda p: (terms(p), jax.jacrev(terms)(p)))(params)
+    return jax.device_get(jax.jit(lambda p: (terms(p), jax.jacrev(terms)(p)))(params))
 
 
 def close(got, want, rtol=2e-3):
@@ -206,13 +206,14 @@ def codebook(**settings):
 
 
 def test_beta_stands_where_it_is_said():
-    z = jnp.asarray(RNG.normal(size=(1, 3, 3, 2)), jnp.float32)
+    z = RNG.normal(size=(1, 3, 3, 2)).astype(np.float32)
+    ones, zeros = (np.full((4, 2), value, np.float32) for value in (1, 0))
     state = {
-        "stats": {"counts": jnp.ones(4) * 9, "sums": jnp.ones((4, 2))},
-        "step": jnp.zeros((), jnp.int32),
-        "offset": jnp.zeros((4, 2)),
+        "stats": {"counts": 9 * ones[:, 0], "sums": ones},
+        "step": np.zeros((), np.int32),
+        "offset": zeros,
     }
-    codes = jnp.asarray(RNG.normal(size=(4, 2)), jnp.float32)
+    codes = RNG.normal(size=(4, 2)).astype(np.float32)
     grads = {}
     for beta in ("corrected", "legacy"):
         found = codebook(beta=beta)
@@ -221,9 +222,9 @@ def test_beta_stands_where_it_is_said():
             params = {"codebook": codes, "net": {}}
             return found.quantize(params, state, z, KEY)[2]["codebook_loss"]
 
-        grads[beta] = jax.jit(jax.grad(loss, (0, 1)))(z, codes)
+        grads[beta] = jax.device_get(jax.jit(jax.grad(loss, (0, 1)))(z, codes))
     (z_new, codes_new), (z_old, codes_old) = grads["corrected"], grads["legacy"]
-    nearest = jnp.argmin(jnp.sum((z[..., None, :] - codes) ** 2, -1), -1)
+    nearest = np.argmin(np.sum((z[..., None, :] - codes) ** 2, -1), -1)
     want = 0.25 * 2 * (z - codes[nearest]) / z.size
     np.testing.assert_allclose(z_new, want, rtol=1e-5)
     np.testing.assert_allclose(z_old, 4 * want, rtol=1e-5)
@@ -249,7 +250,8 @@ def test_gumbel_trains_the_projection():
 def test_the_temperature_falls_along_a_cosine():
     config = dataclasses.replace(CONFIG, method="gumbel")
     task = make_task(dataclasses.replace(MODEL, form="gumbel"), config)
-    temperatures = [float(task.codes._temperature(s)) for s in (0, 500_000, 2e6)]
+    steps = np.array([0, 500_000, 2e6])
+    temperatures = jax.jit(jax.vmap(task.codes._temperature))(steps)
     np.testing.assert_allclose(temperatures, [0.9, 0.45, 1e-6], rtol=1e-3)
 
 

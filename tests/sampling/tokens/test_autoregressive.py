@@ -1,8 +1,8 @@
+"""Decoding against full forwards: few programs, each for many rows and many numbers."""
+
 import dataclasses
-import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +20,7 @@ from cogjax.sampling.tokens.autoregressive import (
     prefill,
     sample_tokens,
 )
-from cogjax.sampling.tokens.rerank import caption_losses
+from tests.programs import full_forward, random_params
 
 CONFIG = ImageLMConfig(
     vocab_size=128,
@@ -33,99 +33,114 @@ CONFIG = ImageLMConfig(
     unroll=2,
 )
 LM = ImageLM(CONFIG)
-PROMPTS = [[100, 101, 102, 103], [110], [104, 105], [106, 107, 108]] * 2
+A, B, C, D = [100, 101, 102, 103], [110], [104, 105], [106, 107, 108]
+# Six images of two prompts, and two prompts more.
+ROWS = [A, A, A, B, B, B, C, D]
+EMPTY = [110, 111]
 NUM_TOKENS = 6
-PLAIN = Sampler()
-# Compiled once for all tests that differ in values only.
-PREFILL = jax.jit(prefill, static_argnums=0)
-SAMPLE, ADVANCE = (
-    jax.jit(function, static_argnums=0) for function in (sample_tokens, advance)
+# One structure of numbers, so one program; one token to choose from is greedy.
+USUAL, GREEDY = Sampler(1.0, 20, 0.95), Sampler(1.0, 1, 0.95)
+IDS = OutputIds(np.ones(40, bool))
+PREFILL, SAMPLE, ADVANCE = (
+    jax.jit(function, static_argnums=0)
+    for function in (prefill, sample_tokens, advance)
 )
+KEYS = jax.jit(image_keys, static_argnums=(1, 2))
 
 
 @pytest.fixture(scope="module")
-def params():
-    ids = jnp.zeros((1, 2), jnp.int32)
-    start = jax.jit(LM.init)(jax.random.key(0), ids, ids)["params"]
-    rng = np.random.default_rng(1)
-    return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), start)
+def weights():
+    return random_params(LM, seed=1)
 
 
-def draw(
-    params,
-    prompts,
-    sampler=PLAIN,
-    keys=None,
-    forced=None,
-    empty=None,
-    model=LM,
-    each=1,
-    stop=None,
-):
-    rows = each * len(prompts)
-    ids, padding = left_pad(prompts + ([empty] if empty else []), 5, 127)
-    if keys is None:
-        keys = image_keys(0, 0, rows)
-    if forced is None:
-        forced = np.full((rows, NUM_TOKENS), -1)
-    drawn = SAMPLE(
-        model,
-        scoring(params, (0, 40)),
-        Prompts(ids, padding),
-        keys,
-        forced,
-        ids=OutputIds(jnp.ones(40, bool), end=stop),
-        sampler=sampler.numbers(),
-    )
-    return np.asarray(drawn)
+@pytest.fixture(scope="module")
+def params(weights):
+    """Those with which image codes are scored alone."""
+    return scoring(weights, (0, 40))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def forward(model, params, ids):
-    positions = jnp.arange(ids.shape[1])[None]
-    return model.apply({"params": params}, ids, positions)[0][0]
+def nothing(rows):
+    """No token is forced."""
+    return np.full((rows, NUM_TOKENS), -1)
 
 
-def full_logits(params, tokens, model=LM):
-    """[t, v] of the tokens; padded behind, where they see nothing, to compile once."""
-    ids = np.zeros((1, 5 + NUM_TOKENS), np.int32)
-    ids[0, : len(tokens)] = tokens
-    return np.asarray(forward(model, params, ids))[: len(tokens)]
+def padded(prompts):
+    return Prompts(*left_pad(prompts, 5, 127))
 
 
-def test_greedy_decoding_follows_the_full_forward(params):
+def start(params, forced=None):
+    forced = nothing(8) if forced is None else forced
+    return PREFILL(LM, params, padded(ROWS), KEYS(7, 0, 8), forced)
+
+
+@pytest.fixture(scope="module")
+def state(params):
+    """The prompts of ROWS are read, nothing is sampled."""
+    return start(params)
+
+
+def go_on(params, state, sampler=USUAL, stop_at=NUM_TOKENS, ids=IDS):
+    return ADVANCE(LM, params, state, stop_at, ids=ids, sampler=sampler.numbers())
+
+
+@pytest.fixture(scope="module")
+def free(params, state):
+    """Tokens of ROWS without a stop."""
+    return np.asarray(go_on(params, state).tokens)
+
+
+def draw(params, prompts, rows, sampler=USUAL, model=LM, forced=None):
+    """`sample_tokens`; with guidance the last prompt is the empty one."""
+    forced = nothing(rows) if forced is None else forced
+    args = scoring(params, (0, 40)), padded(prompts), KEYS(7, 0, rows), forced
+    return np.asarray(SAMPLE(model, *args, ids=IDS, sampler=sampler.numbers()))
+
+
+def following(params, prompts, drawn, model=LM):
+    """[b, m, 40] logits of each drawn token by a full forward, padded behind."""
+    ids = np.zeros((8, 5 + NUM_TOKENS), np.int32)
+    for row, prompt, tokens in zip(ids, prompts, drawn, strict=False):
+        row[: len(prompt) + NUM_TOKENS] = [*prompt, *tokens]
+    logits = np.asarray(full_forward(model, params, ids))
+    each = zip(logits, prompts, drawn, strict=False)
+    return np.stack([x[len(p) - 1 :][:NUM_TOKENS, :40] for x, p, _ in each])
+
+
+def test_greedy_decoding_follows_the_full_forward(weights, params, state):
     """Prompts of four lengths in one batch: padding changes nothing."""
-    drawn = draw(params, PROMPTS[:4], Sampler(temperature=0))
-    for prompt, row in zip(PROMPTS, drawn, strict=False):
-        logits = full_logits(params, [*prompt, *row])
-        picked = logits[len(prompt) - 1 : -1, :40].argmax(-1)
-        np.testing.assert_array_equal(picked, row)
+    drawn = np.asarray(go_on(params, state, GREEDY).tokens)
+    logits = following(weights, ROWS, drawn)
+    np.testing.assert_array_equal(logits.argmax(-1), drawn)
 
 
-def test_sparse_layers_draw_what_the_full_forward_says(params):
+def test_forced_tokens_stay_and_condition_the_rest(weights, params):
+    forced = nothing(8)
+    forced[:, :3] = [5, 6, 7]
+    drawn = np.asarray(go_on(params, start(params, forced), GREEDY).tokens)
+    np.testing.assert_array_equal(drawn[:, :3], forced[:, :3])
+    logits = following(weights, ROWS, drawn)
+    np.testing.assert_array_equal(logits[:, 3:].argmax(-1), drawn[:, 3:])
+
+
+def test_tokens_are_the_same_in_every_batch_size(weights, free):
+    """Also where the images of a prompt share its prefix."""
+    np.testing.assert_array_equal(draw(weights, [A, B], 6), free[:6])
+    np.testing.assert_array_equal(draw(weights, [A], 1), free[:1])
+    assert len({tuple(row) for row in free}) == 8
+
+
+def test_sparse_layers_draw_what_the_full_forward_says(weights):
     kinds = (LayerKind("row"), LayerKind("conv", kernel=3))
     sequence = Sequence.text_to_image(5, (2, 3))
     model = ImageLM(dataclasses.replace(CONFIG, sequence=sequence, kinds=kinds))
     prompts = [[100, 101, 102, 103, 104], [110, 111, 112, 113, 114]]
-    drawn = draw(params, prompts, Sampler(temperature=0), model=model)
-    for prompt, row in zip(prompts, drawn, strict=True):
-        logits = full_logits(params, [*prompt, *row], model)
-        np.testing.assert_array_equal(logits[4:-1, :40].argmax(-1), row)
+    drawn = draw(weights, prompts, 2, GREEDY, model)
+    logits = following(weights, prompts, drawn, model)
+    np.testing.assert_array_equal(logits.argmax(-1), drawn)
     # Padded prompts too are drawn alike in every company.
-    short = [prompt[2:] for prompt in prompts]
-    together = draw(params, [*short, prompts[0]], model=model)
-    alone = draw(params, short[:1], model=model)
+    together = draw(weights, [prompts[0][2:], prompts[1]], 2, model=model)
+    alone = draw(weights, [prompts[0][2:]], 1, model=model)
     np.testing.assert_array_equal(alone[0], together[0])
-
-
-def test_tokens_are_the_same_in_every_batch_size(params):
-    sampler = Sampler(temperature=1.0, top_k=20, top_p=0.95)
-    keys = image_keys(7, 0, 8)
-    whole = draw(params, PROMPTS, sampler, keys)
-    for size in (1, 3):
-        part = draw(params, PROMPTS[:size], sampler, keys[:size])
-        np.testing.assert_array_equal(part, whole[:size])
-    assert len({tuple(row) for row in whole}) == 8
 
 
 def test_numbers_say_what_is_used_and_how():
@@ -137,72 +152,46 @@ def test_numbers_say_what_is_used_and_how():
     assert [x.dtype.name for x in numbers] == ["float32", "int32", "float32", "float32"]
 
 
-def test_guidance_equals_two_forwards(params):
-    sampler = Sampler(temperature=0, guidance=3.0)
-    drawn = draw(params, PROMPTS[:2], sampler, empty=[110, 111])
-    for prompt, row in zip(PROMPTS, drawn, strict=False):
-        for i, token in enumerate(row):
-            with_text = full_logits(params, [*prompt, *row[:i]])[-1, :40]
-            without = full_logits(params, [110, 111, *row[:i]])[-1, :40]
-            assert (without + 3 * (with_text - without)).argmax() == token
+def test_guidance_equals_two_forwards(weights):
+    """Images of one prompt share its prefix; each begins with tokens of its own."""
+    sampler, forced = Sampler(temperature=0, guidance=3.0), nothing(6)
+    forced[:, :2] = np.arange(12).reshape(6, 2)
+    drawn = draw(weights, [A, B, EMPTY], 6, sampler, forced=forced)
+    with_text = following(weights, ROWS[:6], drawn)
+    without = following(weights, [EMPTY] * 6, drawn)
+    picked = (without + 3 * (with_text - without)).argmax(-1)
+    np.testing.assert_array_equal(picked[:, 2:], drawn[:, 2:])
+    np.testing.assert_array_equal(drawn[:, :2], forced[:, :2])
+    assert len({tuple(row) for row in drawn[:, 2:]}) > 2
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_images_of_one_prompt_share_its_prefix(params, guidance):
-    sampler = Sampler(guidance=guidance, top_k=20)
-    empty = [110, 111] if guidance != 1 else None
-    shared = draw(params, PROMPTS[:2], sampler, empty=empty, each=3)
-    repeated = [prompt for prompt in PROMPTS[:2] for _ in range(3)]
-    alone = draw(params, repeated, sampler, empty=empty)
-    np.testing.assert_array_equal(shared, alone)
-
-
-def test_a_stop_ends_a_sequence(params):
-    free = draw(params, PROMPTS[:4])
+def test_a_stop_ends_a_sequence_and_the_loop_when_all_have(params, state, free):
     stop = int(free[0, 2])
-    drawn = draw(params, PROMPTS[:4], stop=stop)
+    ids = dataclasses.replace(IDS, end=stop)
+    drawn = np.asarray(go_on(params, state, ids=ids).tokens)
+    assert (drawn[0] == stop).any()
     for row, unstopped in zip(drawn, free, strict=True):
         end = list(unstopped).index(stop) if stop in unstopped else NUM_TOKENS
         np.testing.assert_array_equal(row[:end], unstopped[:end])
         assert (row[end:] == stop).all()
+    # Seven are told to end at once, one ends by itself.
+    forced = nothing(8)
+    forced[1:, 0] = stop
+    ended = go_on(params, start(params, forced), ids=ids)
+    assert int(ended.step) == list(free[0]).index(stop) + 1
+    assert (ended.tokens[1:] == stop).all() and int(ended.tokens[0, -1]) == stop
 
 
-def pieces(params, prompts, stop=None):
-    """(state, what advances a state to so many tokens)."""
-    params = scoring(params, (0, 40))
-    prompts = Prompts(*left_pad(prompts, 5, 127))
-    batch = len(prompts.ids)
-    forced = np.full((batch, NUM_TOKENS), -1)
-    state = PREFILL(LM, params, prompts, image_keys(0, 0, batch), forced)
-    ids, sampler = OutputIds(jnp.ones(40, bool), end=stop), PLAIN.numbers()
-
-    def step(state, stop_at):
-        return ADVANCE(LM, params, state, stop_at, ids=ids, sampler=sampler)
-
-    return state, step
-
-
-def test_in_pieces_as_in_one(params):
-    state, step = pieces(params, PROMPTS[:2])
+def test_in_pieces_as_in_one(params, state, free):
     for stop_at in (2, 3, NUM_TOKENS + 4):
-        state = step(state, stop_at)
+        state = go_on(params, state, stop_at=stop_at)
         there = np.asarray(state.tokens) >= 0
         assert there[:, :stop_at].all() and not there[:, stop_at:].any()
-    np.testing.assert_array_equal(state.tokens, draw(params, PROMPTS[:2]))
+    np.testing.assert_array_equal(state.tokens, free)
 
 
-def test_each_token_is_drawn_by_its_own_number(params):
-    state, _ = pieces(params, PROMPTS[:2])
-    assert len(np.unique(state.uniforms)) == state.uniforms.size == 2 * NUM_TOKENS
-
-
-def test_all_stopped_ends_the_loop(params):
-    free = draw(params, PROMPTS[:1])
-    stop = int(free[0, 1])
-    state, step = pieces(params, PROMPTS[:1], stop=stop)
-    state = step(state, NUM_TOKENS)
-    assert int(state.step) == list(free[0]).index(stop) + 1
-    assert int(state.tokens[0, -1]) == stop
+def test_each_token_is_drawn_by_its_own_number(state):
+    assert len(np.unique(state.uniforms)) == state.uniforms.size == 8 * NUM_TOKENS
 
 
 @pytest.mark.parametrize(
@@ -215,44 +204,16 @@ def test_all_stopped_ends_the_loop(params):
 )
 def test_prompts_must_fit(params, prompts, sequences, form, message):
     model = ImageLM(dataclasses.replace(CONFIG, sequence=form))
+    ids, padding = np.zeros((prompts, 5), np.int32), np.zeros(prompts, np.int32)
+    keys, forced = np.zeros(sequences), nothing(sequences)
     with pytest.raises(ValueError, match=message):
-        prefill(
-            model,
-            params,
-            Prompts(jnp.zeros((prompts, 5), jnp.int32), jnp.zeros(prompts, jnp.int32)),
-            image_keys(0, 0, sequences),
-            jnp.full((sequences, NUM_TOKENS), -1),
-        )
-
-
-def test_forced_tokens_stay_and_condition_the_rest(params):
-    forced = np.full((4, NUM_TOKENS), -1)
-    forced[:, :3] = [5, 6, 7]
-    drawn = draw(params, PROMPTS[:4], Sampler(temperature=0), forced=forced)
-    np.testing.assert_array_equal(drawn[:, :3], forced[:, :3])
-    logits = full_logits(params, [*PROMPTS[0], *drawn[0]])
-    assert logits[len(PROMPTS[0]) + 2, :40].argmax() == drawn[0, 3]
+        prefill(model, params, Prompts(ids, padding), keys, forced)
 
 
 def test_image_keys_belong_to_the_image():
-    np.testing.assert_array_equal(
-        jax.random.key_data(image_keys(3, 2, 2)),
-        jax.random.key_data(image_keys(3, 0, 4))[2:],
-    )
-    one, other = (jax.random.key_data(image_keys(seed, 0, 1)) for seed in (0, 1))
-    assert not np.array_equal(one, other)
-
-
-def test_caption_losses(params):
-    """Mean over the weighted tokens, image codes (below 40) not competing."""
-    ids = np.array([[1, 2, 100, 101, 127], [3, 4, 102, 127, 127]])
-    weights = np.array([[0, 0, 1, 1, 0], [0, 0, 1, 0, 0]], np.float32)
-    losses = jax.jit(functools.partial(caption_losses, LM, first_id=40))
-    got = losses(scoring(params, (40, 128)), jnp.asarray(ids), jnp.asarray(weights))
-    expected = []
-    for row, weight in zip(ids, weights, strict=True):
-        logits = full_logits(params, row)[:-1, 40:].astype(np.float64)
-        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        values = [-log_probs[i, row[i + 1] - 40] for i in range(4) if weight[i + 1]]
-        expected.append(np.mean(values))
-    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    keys = {
+        args: jax.random.key_data(KEYS(*args))
+        for args in ((3, 2, 2), (3, 0, 4), (0, 0, 1), (1, 0, 1))
+    }
+    np.testing.assert_array_equal(keys[3, 2, 2], keys[3, 0, 4][2:])
+    assert not np.array_equal(keys[0, 0, 1], keys[1, 0, 1])

@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,6 +18,7 @@ from cogjax.sampling.tokens.autoregressive import (
     prefill,
 )
 from cogjax.sampling.tokens.beam import beam_search
+from tests.programs import full_forward, random_params
 
 CONFIG = ImageLMConfig(
     vocab_size=128,
@@ -35,25 +35,33 @@ PROMPTS = [[100, 101, 102], [110], [104, 105]]
 SIZE, STOP, LENGTH = 5, 3, 3
 # One piece may not be written.
 ALLOWED = np.array([True, True, True, True, False])
-PREFILL = jax.jit(prefill, static_argnums=0)
+PREFILL, ADVANCE = (jax.jit(f, static_argnums=0) for f in (prefill, advance))
 SEARCH = jax.jit(beam_search, static_argnums=0, static_argnames=("beams", "wanted"))
-IDS = OutputIds(jnp.asarray(ALLOWED), end=STOP)
+IDS = OutputIds(ALLOWED, end=STOP)
 
 
 @pytest.fixture(scope="module")
 def weights():
-    ids = jnp.zeros((1, 2), jnp.int32)
-    start = jax.jit(LM.init)(jax.random.key(0), ids, ids)["params"]
-    rng = np.random.default_rng(3)
-    return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), start)
+    return random_params(LM, seed=3)
 
 
 def read(params, prompts, beams):
-    padded = Prompts(*left_pad(prompts, 4, 127))
     rows = beams * len(prompts)
-    forced = jnp.full((rows, LENGTH), -1)
-    keys = image_keys(0, 0, rows)
-    return PREFILL(LM, params, padded, keys, forced)
+    forced, keys = np.full((rows, LENGTH), -1), image_keys(0, 0, rows)
+    return PREFILL(LM, params, Prompts(*left_pad(prompts, 4, 127)), keys, forced)
+
+
+def search(params, state, beams, penalty, wanted=1):
+    found = SEARCH(
+        LM,
+        params,
+        state,
+        beams=beams,
+        length_penalty=np.float32(penalty),
+        wanted=wanted,
+        ids=IDS,
+    )
+    return [np.asarray(x) for x in found]
 
 
 @pytest.fixture(scope="module")
@@ -63,51 +71,66 @@ def params(weights):
 
 
 @pytest.fixture(scope="module")
+def nine(params):
+    """The prompts, read for nine beams each."""
+    return read(params, PROMPTS, 9)
+
+
+@pytest.fixture(scope="module")
 def everything(weights):
     """(texts, their log-probabilities) of each prompt: all that can be written."""
     texts = set()
     for tail in itertools.product(np.flatnonzero(ALLOWED).tolist(), repeat=LENGTH):
         end = tail.index(STOP) + 1 if STOP in tail else LENGTH
         texts.add(tail[:end])
-    texts, apply, found = sorted(texts), jax.jit(LM.apply), []
-    for prompt in PROMPTS:
-        filled = [[*prompt, *text, *[0] * (LENGTH - len(text))] for text in texts]
-        ids = jnp.asarray(filled)
-        places = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-        logits, _ = apply({"params": weights}, ids, places)
-        logits = np.where(ALLOWED, np.asarray(logits, np.float64)[:, :, :SIZE], -np.inf)
-        logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        start = len(prompt) - 1
-        found.append(
-            [
-                sum(logp[row, start + j, token] for j, token in enumerate(text))
-                for row, text in enumerate(texts)
-            ]
-        )
+    texts = sorted(texts)
+    ids = np.zeros((len(PROMPTS), len(texts), 3 + LENGTH), np.int32)
+    for rows, prompt in zip(ids, PROMPTS, strict=True):
+        for row, text in zip(rows, texts, strict=True):
+            row[: len(prompt) + len(text)] = [*prompt, *text]
+    logits = full_forward(LM, weights, ids.reshape(-1, ids.shape[-1]))[:, :, :SIZE]
+    logits = np.where(ALLOWED, np.asarray(logits, np.float64), -np.inf)
+    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    logp = logp.reshape(*ids.shape, SIZE)
+    found = [
+        [
+            sum(row[len(prompt) - 1 + j, token] for j, token in enumerate(text))
+            for row, text in zip(rows, texts, strict=True)
+        ]
+        for rows, prompt in zip(logp, PROMPTS, strict=True)
+    ]
     return texts, np.array(found)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
-def test_enough_beams_find_the_best_of_all_texts(params, everything, penalty):
+def test_enough_beams_find_the_best_of_all_texts(params, nine, everything, penalty):
     texts, logp = everything
     scores = logp / np.array([len(text) for text in texts]) ** penalty
-    state = read(params, PROMPTS, 9)
-    tokens, got = SEARCH(LM, params, state, beams=9, length_penalty=penalty, ids=IDS)
+    tokens, got = search(params, nine, 9, penalty)
     np.testing.assert_allclose(got[:, 0], scores.max(1), rtol=1e-5)
-    for row, best in zip(np.asarray(tokens)[:, 0], scores.argmax(1), strict=True):
+    for row, best in zip(tokens[:, 0], scores.argmax(1), strict=True):
         want = [*texts[best], *[STOP] * LENGTH][:LENGTH]
         np.testing.assert_array_equal(row, want)
 
 
-def test_all_beams_are_different_texts_with_their_scores(params, everything):
+@pytest.fixture(scope="module")
+def alone(params):
+    """What four beams find for each prompt alone, by a penalty."""
+    states = [read(params, [prompt], 4) for prompt in PROMPTS]
+
+    def find(penalty):
+        found = [search(params, state, 4, penalty, wanted=4) for state in states]
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+    return find
+
+
+def test_all_beams_are_different_texts_with_their_scores(alone, everything):
     texts, logp = everything
-    state = read(params, PROMPTS, 4)
-    tokens, got = SEARCH(
-        LM, params, state, beams=4, length_penalty=1.0, wanted=4, ids=IDS
-    )
+    tokens, got = alone(1.0)
     assert (np.diff(got, axis=1) <= 0).all()
     known = {text: i for i, text in enumerate(texts)}
-    for rows, scores, all_logp in zip(np.asarray(tokens), got, logp, strict=True):
+    for rows, scores, all_logp in zip(tokens, got, logp, strict=True):
         found = []
         for row, score in zip(rows.tolist(), scores, strict=True):
             if score == -np.inf:
@@ -120,15 +143,15 @@ def test_all_beams_are_different_texts_with_their_scores(params, everything):
 
 
 @pytest.mark.parametrize("penalty", [0.0, 2.0])
-def test_all_wanted_are_found_whatever_is_beside(params, everything, penalty):
+def test_all_wanted_are_found_whatever_is_beside(params, nine, everything, penalty):
+    """Beside other prompts, and where the search may end for one prompt alone."""
     texts, logp = everything
     scores = logp / np.array([len(text) for text in texts]) ** penalty
-    settings = {"beams": 9, "length_penalty": penalty, "wanted": 9, "ids": IDS}
-    tokens, got = SEARCH(LM, params, read(params, PROMPTS, 9), **settings)
+    tokens, got = search(params, nine, 9, penalty, wanted=9)
     np.testing.assert_allclose(got, np.sort(scores)[:, :-10:-1], rtol=1e-5)
     for i, prompt in enumerate(PROMPTS):
-        alone, its = SEARCH(LM, params, read(params, [prompt], 9), **settings)
-        np.testing.assert_array_equal(alone[0], tokens[i])
+        one, its = search(params, read(params, [prompt] * 3, 9), 9, penalty, wanted=9)
+        np.testing.assert_array_equal(one[0], tokens[i])
         np.testing.assert_allclose(its[0], got[i], rtol=1e-5)
 
 
@@ -141,24 +164,14 @@ def test_the_penalty_and_the_prompts_matter(everything):
     assert len({tuple(row) for row in logp.round(3)}) == len(PROMPTS)
 
 
-@pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[:1]])
-def test_one_beam_is_greedy(params, prompts):
-    state = read(params, prompts, 1)
-    tokens, _ = SEARCH(LM, params, state, beams=1, length_penalty=0.0, ids=IDS)
+def test_one_beam_is_greedy_and_more_are_never_worse_here(params, alone, everything):
+    """Four beams beside the greedy text and beside the best one."""
+    state = read(params, PROMPTS, 1)
+    tokens, greedy = search(params, state, 1, 0.0)
     sampler = Sampler(temperature=0).numbers()
-    greedy = jax.jit(advance, static_argnums=0)(
-        LM, params, state, LENGTH, sampler=sampler, ids=IDS
-    )
-    np.testing.assert_array_equal(tokens[:, 0], greedy.tokens)
-
-
-def test_more_beams_are_never_worse_here(params, everything):
-    """Three beams beside the greedy text and beside the best one."""
+    drawn = ADVANCE(LM, params, state, LENGTH, sampler=sampler, ids=IDS).tokens
+    np.testing.assert_array_equal(tokens[:, 0], drawn)
+    _, more = alone(0.0)
     _, logp = everything
-    found = []
-    for beams in (1, 3):
-        state = read(params, PROMPTS, beams)
-        _, score = SEARCH(LM, params, state, beams=beams, length_penalty=0.0, ids=IDS)
-        found.append(np.asarray(score)[:, 0])
-    assert (found[0] <= found[1] + 1e-5).all()
-    assert (found[1] <= logp.max(1) + 1e-5).all()
+    assert (greedy[:, 0] <= more[:, 0] + 1e-5).all()
+    assert (more[:, 0] <= logp.max(1) + 1e-5).all()

@@ -4,7 +4,6 @@ import functools
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,6 +23,7 @@ from cogjax.sampling.tokens.autoregressive import (
     prefill,
 )
 from cogjax.sampling.tokens.sharding import packed_shardings, state_shardings
+from tests.programs import random_params
 
 KINDS = ("row", "column")
 CONFIG = ImageLMConfig(
@@ -41,23 +41,28 @@ LM = ImageLM(CONFIG)
 
 
 @functools.cache
-def start(images, weights="float32"):
+def packed(weights="float32"):
+    return for_inference(random_params(LM), weights)
+
+
+@functools.cache
+def start(images):
     """(packed parameters, state after the prompts)."""
-    ids = jnp.zeros((1, 2), jnp.int32)
-    shapes = jax.eval_shape(LM.init, jax.random.key(0), ids, ids)["params"]
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype("f"), shapes)
-    params = for_inference(params, weights)
-    prompts = jnp.asarray(rng.integers(64, 128, (images, 6)), jnp.int32)
-    forced = jnp.full((images, 9), -1)
-    prompts = Prompts(prompts, jnp.zeros(images, jnp.int32))
+    prompts = np.random.default_rng(0).integers(64, 128, (4, 6), np.int32)[:images]
+    forced = np.full((images, 9), -1)
+    prompts = Prompts(prompts, np.zeros(images, np.int32))
     run = jax.jit(lambda params, *args: prefill(LM, scoring(params, (0, 64)), *args))
-    return params, run(params, prompts, image_keys(0, 0, images), forced)
+    return packed(), run(packed(), prompts, image_keys(0, 0, images), forced)
 
 
 def draw(params, state):
-    params, ids = scoring(params, (0, 64)), OutputIds(jnp.ones(64, bool))
+    params, ids = scoring(params, (0, 64)), OutputIds(np.ones(64, bool))
     return advance(LM, params, state, 9, ids=ids, sampler=Sampler().numbers())
+
+
+@functools.cache
+def tokens_of_one_device():
+    return np.asarray(jax.jit(draw)(*start(4)).tokens)
 
 
 @functools.cache
@@ -75,7 +80,7 @@ def compiled(images, sizes):
 
 @pytest.mark.parametrize(("images", "sizes"), [(4, (2, 1, 4)), (1, (1, 1, 2))])
 def test_tokens_are_those_of_one_device(images, sizes):
-    want = jax.jit(draw)(*start(images)).tokens
+    want = tokens_of_one_device()[:images]
     step, arrays = compiled(images, sizes)
     got = step(*arrays)
     np.testing.assert_array_equal(got.tokens, want)
@@ -100,7 +105,7 @@ def test_a_layer_sums_twice_and_gathers_no_weights():
 
 
 def test_int8_has_scales_beside_its_rows():
-    params, _ = start(4, "int8")
+    params = packed("int8")
     mesh = make_mesh(MeshConfig(1, 1, 8))
     with pytest.raises(UserError, match=r"mesh\.tensor is 8: it does not divide 4 of"):
         packed_shardings(params, mesh)

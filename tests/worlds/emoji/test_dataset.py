@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cogjax.data.output import Output
 from cogjax.data.records import decode_image, open_split
 from cogjax.errors import UserError
 from cogjax.worlds.emoji import dataset as emoji
@@ -178,19 +179,19 @@ def archives(tmp_path):
     return folder
 
 
-def build(tmp_path, archives, **settings):
+def build(tmp_path, archives, output=None, **settings):
+    output = output or Output(tmp_path / "out", 16)
     settings = {"styles": ("noto", "fluent-3d"), "workers": 1} | settings
-    return build_emoji(
-        tmp_path / "out", size=16, tier="npm", npm_dir=archives, **settings
-    )
+    return build_emoji(output, tier="npm", npm_dir=archives, **settings)
 
 
 def test_a_set_from_archives(tmp_path, archives):
     pytest.importorskip("pyvips")
     seen = []
-    report = build(tmp_path, archives, progress=lambda *step: seen.append(step))
+    output = Output(tmp_path / "out", 16, progress=lambda *step: seen.append(step))
+    report = build(tmp_path, archives, output)
     assert report.styles == {"fluent-3d": 2, "noto": 3} and report.failed == []
-    assert seen[0] == (0, 5, "drawing") and seen[-1] == (5, 5, "drawing")
+    assert seen[0] == (0, 5, "rendering") and seen[-1] == (5, 5, "rendering")
     info = report.manifest.info
     assert set(info["licenses"]) == {"noto", "fluent-3d"}
     assert "Apache-2.0" in (tmp_path / "out" / "LICENSES.md").read_text()
@@ -214,15 +215,16 @@ def test_groups_choose_concepts(tmp_path, archives):
     pytest.importorskip("pyvips")
     report = build(tmp_path, archives, groups=("food-drink",))
     assert report.styles == {"fluent-3d": 1, "noto": 1}
-    with pytest.raises(UserError, match="no picture is left"):
-        build(tmp_path, archives, groups=("flags",), overwrite=True)
+    with pytest.raises(UserError, match="no image is left"):
+        output = Output(tmp_path / "out", 16, overwrite=True)
+        build(tmp_path, archives, output, groups=("flags",))
 
 
 def test_too_many_failed_drawings_stop_the_build(tmp_path, archives):
     pytest.importorskip("pyvips")
     bad = {"assets/1f408.webp": b"no picture"}
     pack(archives, emoji_sources._ARCHIVES["fluent-3d"], bad)
-    with pytest.raises(UserError, match=r"1 of 4 pictures failed: fluent-3d/1f408"):
+    with pytest.raises(UserError, match=r"1 of 4 images failed: fluent-3d/1f408"):
         build(tmp_path, archives)
     assert {p.name for p in tmp_path.iterdir()} == {"npm"}
 
@@ -257,7 +259,7 @@ def test_archives_that_unpack_to_too_much(tmp_path, archives, monkeypatch):
 def test_missing_packages_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pyvips .*pip install 'cogjax\[emoji\]'"):
-        build_emoji(tmp_path / "out", tier="pip")
+        build_emoji(Output(tmp_path / "out", 16), tier="pip")
     assert not list(tmp_path.iterdir())
 
 
@@ -268,7 +270,7 @@ def test_unknown_names(tmp_path):
         ({"tier": "gold"}, "unknown tier 'gold'"),
     ):
         with pytest.raises(UserError, match=message):
-            build_emoji(tmp_path / "out", **settings)
+            build_emoji(Output(tmp_path / "out", 16), **settings)
 
 
 @pytest.mark.skipif(not INSTALLED, reason="needs cogjax[emoji]")
@@ -284,7 +286,7 @@ def test_the_packages_of_tier_pip(monkeypatch, tmp_path):
     assert concepts["1f1e8-1f1f3"].group == "flags"
     few = [p for p in pictures if p.key in ("1f408", "1f34e", "1f680")]
     monkeypatch.setattr(emoji_sources, "collect", lambda *_: (concepts, few))
-    report = build_emoji(tmp_path / "out", size=16, tier="pip", workers=1)
+    report = build_emoji(Output(tmp_path / "out", 16), tier="pip", workers=1)
     assert report.styles == dict.fromkeys(styles, 3) and report.failed == []
     source = open_split(tmp_path / "out", "train")
     assert all(decode_image(source[i].image).min() < 200 for i in range(len(source)))

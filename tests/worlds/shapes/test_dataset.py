@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cogjax.data import records
+from cogjax.data.output import Output
 from cogjax.errors import UserError
 from cogjax.worlds.shapes import dataset as shapes
 from cogjax.worlds.shapes import splits
@@ -137,13 +138,13 @@ def test_tasks_ask_for_what_can_be_drawn(task):
         for _ in range(10):
             request = shapes.ask(task, rng, unseen)
             assert shapes.held_out(request) == unseen
-            drawn = shapes.draw_scene_for(request, rng)
+            drawn = shapes.sample_scene_for(request, rng)
             assert shapes.satisfied(request, drawn.items)
 
 
 def test_describe_says_something_of_every_kind():
     rng = np.random.default_rng(0)
-    said = [shapes.describe(shapes.draw_scene(rng), rng) for _ in range(400)]
+    said = [shapes.describe(shapes.sample_scene(rng), rng) for _ in range(400)]
     phrases = [phrase for request in said for phrase in request.phrases]
     assert {"left", "above", "larger", None} == {request.relation for request in said}
     assert {phrase.count for phrase in phrases} == set(range(1, splits.MOST + 1))
@@ -152,7 +153,9 @@ def test_describe_says_something_of_every_kind():
 
 
 def test_build(tmp_path):
-    manifest = shapes.build_shapes(tmp_path / "set", num=20, size=32, seed=5, workers=1)
+    manifest = shapes.build_shapes(
+        Output(tmp_path / "set", 32), num=20, seed=5, workers=1
+    )
     assert manifest.counts == {"train": 20, "val": 1, "unseen": 1}
     train = records.open_split(tmp_path / "set", "train")
     wanted = {f"train-{i}": shapes.example(5, "train", i, 32) for i in range(20)}
@@ -163,4 +166,4 @@ def test_build(tmp_path):
 def test_an_out_that_is_in_the_way(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(UserError, match="is not empty and not a data set"):
-        shapes.build_shapes(tmp_path, num=20)
+        shapes.build_shapes(Output(tmp_path, 32), num=20)

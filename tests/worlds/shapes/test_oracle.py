@@ -11,7 +11,7 @@ from cogjax.worlds.shapes.scenes import COLOURS, SHAPES, Background, Item, Scene
 @pytest.mark.parametrize("side", [32, 64, 96])
 def test_random_scenes_are_read_whole(side):
     rng = np.random.default_rng(7)
-    scenes = [shapes.draw_scene(rng, i % 4 == 0) for i in range(60)]
+    scenes = [shapes.sample_scene(rng, i % 4 == 0) for i in range(60)]
     wrong = [s for s in scenes if not same_scene(s, look(render(s, side)))]
     assert len(wrong) <= (1 if side == 32 else 0), wrong
 
@@ -57,7 +57,7 @@ def test_empty_and_plain_pictures():
 
 
 def test_same_scene_wants_all_and_nothing_else():
-    scene = shapes.draw_scene(np.random.default_rng(3))
+    scene = shapes.sample_scene(np.random.default_rng(3))
     found = look(render(scene, 64))
     assert same_scene(scene, found)
     assert not same_scene(scene, found[1:]) and not same_scene(scene, found + found[:1])

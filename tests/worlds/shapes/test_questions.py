@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cogjax.worlds.shapes.captions import COLOUR_WORDS, SHAPE_WORDS, plural
-from cogjax.worlds.shapes.dataset import draw_scene
+from cogjax.worlds.shapes.dataset import sample_scene
 from cogjax.worlds.shapes.questions import KINDS, ask, ask_all, same_answer
 from cogjax.worlds.shapes.scenes import COLOURS, Item, Scene, relations
 from cogjax.worlds.shapes.splits import HELD_COLOURS, HELD_COUNTS
@@ -15,7 +15,7 @@ NOUNS = {w: k for k, (words, _) in SHAPE_WORDS.items() for w in words}
 NOUNS |= {plural(word): shape for word, shape in NOUNS.items()}
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 SIDES = {"to the left of": "left", "to the right of": "right"}
-SCENES = [draw_scene(np.random.default_rng(i)) for i in range(60)]
+SCENES = [sample_scene(np.random.default_rng(i)) for i in range(60)]
 
 
 def things(words, items):
