@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.models.reconstructor import (
-    KINDS,
+    DECODERS,
     decoder_of,
     with_decoder,
     without_decoder,
@@ -50,7 +50,7 @@ class DecoderTask(Task):
         config: DecoderConfig,
         lpips: Any = None,
     ):
-        kind = KINDS[kind_of(tokenizer)]
+        kind = DECODERS[kind_of(tokenizer)]
         self.model, self.config = network_of(tokenizer), config
         self._decoder = kind.make(tokenizer, None)
         self._image_loss = ImageLoss(config, tokenizer.image_size, kind.side, lpips)
