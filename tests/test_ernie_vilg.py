@@ -254,7 +254,8 @@ def test_a_run_starts_from_the_shipped_cogview(experiment, text_len):
     found = config.load(f"experiments/ernie_vilg/{experiment}.py:from_cogview", [])
     assert launch.describe(found)["parameters"] > 2_900_000
     run = RunConfig.of(found)
-    start = BIDIRECTIONAL.given_weights(BIDIRECTIONAL.setup(run), run)
+    setup = BIDIRECTIONAL.setup(run)
+    start = BIDIRECTIONAL.start(setup, BIDIRECTIONAL.make_task(setup), run)
     assert start["position_embedding"].shape == (text_len + 1, 192)
     folder = model_folder.find(found["data"]["weights"])
     shipped = load_tree(folder / "transformer.safetensors")

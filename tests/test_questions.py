@@ -12,7 +12,6 @@ from PIL import Image
 from cogjax import cli, config, model_folder
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
-from cogjax.families.ernie_vilg.stage import BIDIRECTIONAL
 from cogjax.interop.safetensors import load_tree
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM, param_shapes
@@ -123,9 +122,10 @@ def test_longer_texts_than_before_keep_the_weights(run, start):
 def test_shorter_texts_than_before_are_refused(nano_data, nano_folder, start, asked):
     found = settings(nano_data, nano_folder, start, asked, model__text_len=2)
     found["task"]["answer_len"] = 2
-    run = RunConfig.of(found)
+    stage, run = launch.find_stage(found), RunConfig.of(found)
+    setup = stage.setup(run)
     with pytest.raises(UserError, match="position_embedding is"):
-        BIDIRECTIONAL.given_weights(BIDIRECTIONAL.setup(run), run)
+        stage.start(setup, stage.make_task(setup), run)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from cogjax.models.image_lm import ImageLMConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.plan.flops import count_flops, product_bytes
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.run import find_stage

@@ -28,14 +28,15 @@ from cogjax.stages.sections import DataConfig
 class CodedSplits:
     """What a run reads: images that it encodes once, or codes as they are.
 
-    folder: where codes are kept. digest: of both tokenizers, in the names of its files.
+    folder: where codes are kept. sources: digest of both tokenizers, which is in the
+    names of its files.
     """
 
     tokenizer: Component
     text: TextTokenizer
     data: DataConfig
     folder: Path
-    digest: str
+    sources: str
 
     def captions(self, split: str, images: bool = False) -> Sequence[Any]:
         """(piece ids of the captions, codes int32 [t]) of each image of data.path.
@@ -73,7 +74,7 @@ class CodedSplits:
         if manifest.kind == records.CODES:
             self._check_tokenizer(path, manifest)
             return CodedRecords(records.open_split(path, split, CodedExample), texts)
-        name = f"{split}-{manifest.fingerprint[:12]}-{self.digest}.safetensors"
+        name = f"{split}-{manifest.fingerprint[:12]}-{self.sources}.safetensors"
         source, size = records.open_split(path, split), self.tokenizer.config.image_size
         cache = self.folder / name
         return CodedSource.make(source, self._encode, size, texts, cache)
@@ -87,5 +88,6 @@ class CodedSplits:
 
     @functools.cached_property
     def _encode(self):
-        weights = jax.device_put((self.tokenizer.params, self.tokenizer.state))
-        return functools.partial(encode, Component(self.tokenizer.config, *weights))
+        config = self.tokenizer.config
+        arrays = jax.device_put((self.tokenizer.params, self.tokenizer.state))
+        return functools.partial(encode, Component(config, *arrays))

@@ -29,8 +29,9 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     Returns the export folder. UserError for anything in the config or data that does
     not fit, before any compilation.
     """
-    workdir, stage, run = Path(workdir), find_stage(config), RunConfig.of(config)
+    workdir = Path(workdir)
     model_folder.MODEL.check(workdir / "export", overwrite=True)
+    stage, run = find_stage(config), RunConfig.of(config)
     mesh = make_mesh(run.mesh)
     job = dataclasses.replace(stage.job(run, workdir), config=dict(config))
     fit(job, run.train, run.optim, mesh, workdir)
@@ -52,7 +53,7 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
             f"the tokenizer of {workdir} is another one now than it was trained with: "
             "put that back where the config's section 'data' says, and export again"
         )
-    return stage.export(run, (params, state), out, dtype)
+    return model_folder.save(stage.export(run, params, state), out, dtype)
 
 
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:

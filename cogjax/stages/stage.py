@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from cogjax.config import section
 from cogjax.errors import UserError
+from cogjax.model import Model
 from cogjax.stages.sections import RunConfig
 from cogjax.train.session import Job
 from cogjax.train.task import Task
@@ -51,8 +52,8 @@ class Stage(abc.ABC):
         """
 
     @abc.abstractmethod
-    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> Path:
-        """Writes the model of `trained`, (params, state); returns its folder `out`."""
+    def export(self, run: RunConfig, params: Any, state: Any) -> Model:
+        """The model of a trained task's parameters and state."""
 
     def sources_digest(self, run: RunConfig) -> str:
         """Part of the fingerprint: of the models that the run reads, or ""."""

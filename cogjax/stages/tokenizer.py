@@ -80,10 +80,10 @@ class ImagesStage(Stage):
             *self.start(task, run),
         )
 
-    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> Path:
-        """Writes a tokenizer folder."""
-        tokenizer = image_tokenizer(self.task(run), *trained)
-        return model_folder.save(Model("", {"tokenizer": tokenizer}), out, dtype)
+    def export(self, run: RunConfig, params: Any, state: Any) -> Model:
+        """The tokenizer alone."""
+        tokenizer = image_tokenizer(self.task(run), params, state)
+        return Model("", {"tokenizer": tokenizer})
 
 
 class TokenizerStage(ImagesStage):
@@ -170,16 +170,14 @@ class DecoderStage(ImagesStage):
         """Of the tokenizer whose decoder is trained."""
         return digest(model_folder.load_component(_source(run), "tokenizer"))
 
-    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> Path:
-        """Writes the whole model if data.tokenizer is one."""
+    def export(self, run: RunConfig, params: Any, state: Any) -> Model:
+        """All of the model that data.tokenizer is, with another decoder."""
         model = model_folder.load(_source(run))
         # Figures of the card are of the model with its first decoder.
         card = {**model.card, "decoder": "trained anew by the task decoder"}
-        model = dataclasses.replace(model, card=card)
-        tokenizer = image_tokenizer(self.task(run), *trained)
-        return model_folder.save(
-            model.with_component("tokenizer", tokenizer), out, dtype
-        )
+        tokenizer = image_tokenizer(self.task(run), params, state)
+        model = model.with_component("tokenizer", tokenizer)
+        return dataclasses.replace(model, card=card)
 
 
 DECODER = DecoderStage()

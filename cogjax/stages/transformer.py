@@ -91,36 +91,35 @@ class TransformerStage(Stage):
         del settings
         return False
 
+    def start_from(self, params: Any, layout: Any, network: ImageLMConfig) -> Any:
+        """What parameters of a trained transformer over `layout` are in `network`."""
+        del layout, network
+        return params
+
     def start(self, setup: Setup, task: Any, run: RunConfig) -> Any:
         """Parameters to start from, those of data.weights; None is at random."""
         del task
-        return self.given_weights(setup, run)
-
-    def given_weights(self, setup: Setup, run: RunConfig) -> Any:
-        """Parameters of the transformer in data.weights; None without."""
-        if not run.data.weights:
-            return None
         weights = run.data.weights
-        params = self.adapt(model_folder.load(weights), setup.network)
-        path = model_folder.find_file(weights, "transformer.safetensors")
-        shapes = flatten(param_shapes(setup.network))
-        check_leaves(flatten(params), shapes, str(path))
-        return params
+        if not weights:
+            return None
+        return self.given_weights(setup, model_folder.load(weights), weights)
 
-    def adapt(self, there: Model, network: ImageLMConfig) -> Any:
-        """Parameters of a trained model as a start for `network`."""
-        del network
-        return there["transformer"].params
+    def given_weights(self, setup: Setup, there: Model, source: str) -> Any:
+        """Parameters of the transformer of a model that is read from `source`."""
+        trained = there["transformer"].params
+        params = self.start_from(trained, there.layout, setup.network)
+        wanted = flatten(param_shapes(setup.network))
+        path = model_folder.find_file(source, "transformer.safetensors")
+        check_leaves(flatten(params), wanted, str(path))
+        return params
 
     def model(self, setup: Setup, params: Any, sampler: Sampler) -> Model:
         """The model of trained parameters."""
         # The kernel chosen for the training machine is not a property of the model.
         network = dataclasses.replace(setup.network, implementation="auto")
-        components = {
-            "tokenizer": setup.tokenizer,
-            "transformer": Component(network, params),
-        }
-        return Model(self.family, components, setup.layout, setup.text, sampler)
+        parts = {"tokenizer": setup.tokenizer}
+        parts["transformer"] = Component(network, params)
+        return Model(self.family, parts, setup.layout, setup.text, sampler)
 
     def setup(self, run: RunConfig) -> Setup:
         """Reads both tokenizers; UserError for what does not fit."""
@@ -223,10 +222,10 @@ class TransformerStage(Stage):
 
         return hook
 
-    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> Path:
-        """Writes a model folder."""
-        model = self.model(self.setup(run), trained[0], run.sample.sampler)
-        return model_folder.save(model, out, dtype)
+    def export(self, run: RunConfig, params: Any, state: Any) -> Model:
+        """The whole model, with both tokenizers."""
+        del state
+        return self.model(self.setup(run), params, run.sample.sampler)
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of both tokenizers."""

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.tokenizers import TokenizerConfig, network_of
+from cogjax.models.registry import network_of
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.tasks.codebook import Codebook, CodebookConfig
 from cogjax.tasks.image_loss import ImageLoss
 from cogjax.train.task import Task

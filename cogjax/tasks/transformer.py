@@ -2,7 +2,8 @@
 
 from jax import Array
 
-from cogjax.models.image_lm import PARAM_AXES, ImageLM, ImageLMConfig, matrix_axes
+from cogjax.models.image_lm import PARAM_AXES, ImageLM, matrix_axes
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.tasks import resblock_scales
 from cogjax.train.task import Task
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cogjax import model_folder
 from cogjax.config import section
 from cogjax.model import Component, Model
 from cogjax.stages.sections import batches, eval_batches
@@ -105,10 +104,9 @@ class ColourStage(Stage):
     def sources_digest(self, run):
         return hashlib.sha256(Path(run.data.path).read_bytes()).hexdigest()[:12]
 
-    def export(self, run, trained, out, dtype):
-        palette = Component(section(PaletteConfig, run.model, "model"), trained[0])
-        layout = Layout(tuple(self._rows(run)))
-        return model_folder.save(Model("toy", {"palette": palette}, layout), out, dtype)
+    def export(self, run, params, state):
+        palette = Component(section(PaletteConfig, run.model, "model"), params)
+        return Model("toy", {"palette": palette}, Layout(tuple(self._rows(run))))
 
 
 STAGE = ColourStage()

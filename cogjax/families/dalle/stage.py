@@ -26,9 +26,9 @@ class TransformerStage(Stage):
         del workdir
         self.task(run)
 
-    def export(self, run: RunConfig, trained: tuple, out: Path, dtype: Any) -> NoReturn:
+    def export(self, run: RunConfig, params: Any, state: Any) -> NoReturn:
         """UserError: it cannot be trained."""
-        del trained, out, dtype
+        del params, state
         self.task(run)
 
     def plan(self, run: RunConfig) -> Planned:

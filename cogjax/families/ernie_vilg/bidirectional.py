@@ -15,10 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.data.vocab import Vocab
-from cogjax.models.image_lm import (
-    ImageLM,
-    Training,
-)
+from cogjax.models.image_lm import ImageLM, Training
 from cogjax.models.image_lm_config import ImageLMConfig, image_to_text
 from cogjax.ops import losses
 from cogjax.parallel.axes import constrain
@@ -89,7 +86,8 @@ class TwoWayTask(TransformerTask):
         text = self.num_text * (self.vocab.size - self.vocab.text_start)
         length = self.num_text + self.num_codes
         to_image = Pass(self.config, length - 1 + read_last, codes, codes)
-        return Cost((to_image, Pass(image_to_text(self.config), length, text, text)))
+        to_text = Pass(image_to_text(self.config), length, text, text)
+        return Cost((to_image, to_text))
 
     def both(self, params, batch, key=None, scales=None, at_codes=False):
         """(loss, metrics in nats, states [b, n, d] of `image_outputs`).

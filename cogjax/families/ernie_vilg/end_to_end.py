@@ -198,9 +198,9 @@ class EndToEndTask(Task):
         passes = self.generation.cost(read_last).passes
         params, state = jax.eval_shape(self.init, jax.random.key(0))
         params = {name: part for name, part in params.items() if name != "transformer"}
+        num_codes = self.generation.num_codes
         states = jax.ShapeDtypeStruct(
-            (1, self.generation.num_codes, self.model.config.width),
-            self.model.config.dtype,
+            (1, num_codes, self.model.config.width), self.model.config.dtype
         )
         image = self.batch_spec(1)["image"]
 

@@ -20,7 +20,6 @@ from cogjax.families.ernie_vilg.presets import (
 )
 from cogjax.interop.lpips import lpips_params
 from cogjax.model import Component, Model
-from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.reconstructor import (
     ReconstructorNetworkConfig,
     decoder_of,
@@ -44,6 +43,7 @@ class BidirectionalStage(TransformerStage):
     paper = VQVAEConfig(), NUM_PIECES
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
+    start_from = staticmethod(start_from)
     images = False  # Whether examples have the pixels too.
 
     def make_task(self, setup: Setup, lpips: Any = None) -> Any:
@@ -52,10 +52,6 @@ class BidirectionalStage(TransformerStage):
         settings = setup.settings
         weights = settings.text_weight, settings.answer_weight
         return TwoWayTask(setup.network, setup.layout.vocab, *weights)
-
-    def adapt(self, there: Model, network: ImageLMConfig) -> Any:
-        """Parameters to start from; a CogView's fit too (`start_from`)."""
-        return start_from(there["transformer"].params, there.layout, network)
 
     def asks(self, settings: TwoWayMixture) -> bool:
         """Whether the questions of data.questions are learnt."""
@@ -95,42 +91,24 @@ class EndToEndStage(BidirectionalStage):
     def model(self, setup: Setup, params: Any, sampler: Sampler) -> Model:
         """The model of trained parameters, without the discriminator."""
         model = super().model(setup, params["transformer"], sampler)
-        found = Component(_reconstructor_config(setup), params["reconstructor"])
+        found = Component(_reconstructor(setup), params["reconstructor"])
         return model.with_component("reconstructor", found)
 
     def start(self, setup: Setup, task: EndToEndTask, run: RunConfig) -> Any:
         """Parameters to start from: data.weights, and a decoder; None is at random."""
-        found, decoder = self.given_weights(setup, run), setup.settings.start
-        if found is None and decoder == "random":
+        weights, found = run.data.weights, {}
+        if weights:
+            there = model_folder.load(weights)
+            found["transformer"] = self.given_weights(setup, there, weights)
+            if "reconstructor" in there.components:
+                found["reconstructor"] = _given_reconstructor(setup, there, weights)
+        decoder = setup.settings.start == "tokenizer"
+        if not found and not decoder:
             return None
-        params = jax.jit(task.init)(jax.random.key(run.train.seed))[0]
-        if found is not None:
-            params["transformer"] = found
-            trained = self._reconstructor(setup, run)
-            if trained:
-                return params | {"reconstructor": trained.params}
-        if decoder == "tokenizer":
+        params = jax.jit(task.init)(jax.random.key(run.train.seed))[0] | found
+        if decoder and "reconstructor" not in found:
             _start_decoder(setup, params)
         return params
-
-    def _reconstructor(self, setup: Setup, run: RunConfig) -> Component | None:
-        """That of data.weights; UserError for one with other settings."""
-        weights = run.data.weights
-        if "reconstructor" not in model_folder.load(weights).components:
-            return None
-        there = model_folder.load_component(weights, "reconstructor")
-        if there.config != _reconstructor_config(setup):
-            raise UserError(
-                f"data.weights, {weights}, has another reconstructor than the config "
-                f"section 'task': set task.reconstructor to that, "
-                f"{there.config.settings}"
-            )
-        return there
-
-
-def _reconstructor_config(setup: Setup) -> ReconstructorNetworkConfig:
-    sizes = setup.tokenizer.config, setup.transformer.width
-    return ReconstructorNetworkConfig(setup.settings.reconstructor, *sizes)
 
 
 BIDIRECTIONAL, END_TO_END = BidirectionalStage(), EndToEndStage()
@@ -139,6 +117,22 @@ BIDIRECTIONAL, END_TO_END = BidirectionalStage(), EndToEndStage()
 def _example(mixture: TwoWayMixture, layout: Any, asked: Any, item: Sequence, rng):
     drawn = mixture.example(layout, *item, rng)
     return drawn | (mixture.answers(layout, asked, rng) if asked else {})
+
+
+def _reconstructor(setup: Setup) -> ReconstructorNetworkConfig:
+    settings, width = setup.settings.reconstructor, setup.network.width
+    return ReconstructorNetworkConfig(settings, setup.tokenizer.config, width)
+
+
+def _given_reconstructor(setup: Setup, there: Model, source: str) -> Any:
+    """Parameters of a model's reconstructor; UserError for other settings."""
+    own = there["reconstructor"]
+    if own.config != _reconstructor(setup):
+        raise UserError(
+            f"data.weights, {source}, has another reconstructor than the config "
+            f"section 'task': set task.reconstructor to that, {own.config.settings}"
+        )
+    return own.params
 
 
 def _start_decoder(setup: Setup, params: dict[str, Any]) -> None:
