@@ -20,8 +20,15 @@ HERE = Path(__file__).resolve().parents[2]
 PARTS = ("sample depth 2", "sample depth 8", "vqgan")
 
 
+SIZES = {"width": 32, "heads": 2, "vocab_size": 64, "mlp_dim": 64, "max_positions": 32}
+
+
 def sample(depth: int):
     """The jitted sampling of a small transformer and its arguments, as shapes."""
+    try:
+        import cogjax.ops.sequence  # noqa: F401
+    except ImportError:
+        return sample_before(depth)
     import jax
     import jax.numpy as jnp
 
@@ -31,15 +38,9 @@ def sample(depth: int):
     from cogjax.models.inference import scoring
     from cogjax.sampling.tokens import autoregressive as sampling
 
-    config = ImageLMConfig(
-        width=32, depth=depth, heads=2, vocab_size=64, mlp_dim=64, max_positions=32
-    )
-    sampler = sampling.Sampler()
-    # Older checkouts compile the sampler in.
-    if hasattr(sampler, "numbers"):
-        sampler = sampler.numbers()
+    config = ImageLMConfig(depth=depth, **SIZES)
 
-    def sample(params, prompt, keys):
+    def run(params, prompt, keys):
         return sampling.sample_tokens(
             ImageLM(config),
             scoring(params, (0, 32)),
@@ -47,12 +48,46 @@ def sample(depth: int):
             keys,
             jnp.full((len(keys), 16), -1, jnp.int32),
             ids=sampling.OutputIds(jnp.ones(32, bool)),
-            sampler=sampler,
+            sampler=sampling.Sampler().numbers(),
         )
+
+    return jax.jit(run), arguments(config, param_shapes, sampling)
+
+
+def sample_before(depth: int):
+    """The same of a checkout before `Sequence`, such as 62c7db8."""
+    import jax
+    import jax.numpy as jnp
+
+    from cogjax.models.image_lm import ImageLM, ImageLMConfig, param_shapes
+    from cogjax.sampling import autoregressive as sampling
+
+    config = ImageLMConfig(depth=depth, **SIZES)
+
+    def run(params, prompt, keys):
+        return sampling.sample_tokens(
+            ImageLM(config),
+            params,
+            prompt,
+            jnp.zeros(len(prompt), jnp.int32),
+            keys,
+            forced=jnp.full((len(keys), 16), -1, jnp.int32),
+            allowed=jnp.ones(32, bool),
+            id_range=(0, 32),
+            sampler=sampling.Sampler(),
+        )
+
+    return jax.jit(run), arguments(config, param_shapes, sampling)
+
+
+def arguments(config, param_shapes, sampling):
+    """Shapes of parameters, two prompts of four tokens, and a key each."""
+    import jax
+    import jax.numpy as jnp
 
     keys = jax.eval_shape(lambda: sampling.image_keys(0, 0, 2))
     prompt = jax.ShapeDtypeStruct((2, 4), jnp.int32)
-    return jax.jit(sample), (param_shapes(config), prompt, keys)
+    return param_shapes(config), prompt, keys
 
 
 def vqgan():
