@@ -5,6 +5,7 @@ import functools
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -320,6 +321,24 @@ def test_functions_take_few_parameters():
         if num_parameters(node) > MOST_PARAMETERS
     ]
     assert not wide, f"group what belongs together, {MOST_PARAMETERS} are the most"
+
+
+def test_nothing_is_there_for_tests_alone():
+    """A name that the product spells once is called by nobody in it."""
+    spelled_in = Counter(
+        word
+        for path in FILES + EXPERIMENTS
+        for word in re.findall(r"\w+", source(path))
+    )
+    defined = {
+        f"{path}: {node.name}"
+        for path in FILES
+        for node in nodes(path)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("__")
+        and spelled_in[node.name] == 1
+    }
+    assert not defined
 
 
 def test_experiments_import_no_sibling_package():
