@@ -169,7 +169,7 @@ MODELS = (
         "models/image_lm.py",
         "x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)",
         "x = x.astype(dtype)",
-        ("models/test_image_lm.py", "tasks/test_lm.py"),
+        ("models/test_reference.py", "tasks/test_lm.py"),
         "embedding-gradient shrink is never called",
     ),
     Mutation(
@@ -214,7 +214,7 @@ NN = (
         "nn/conv.py",
         'h = Conv(x_byxc.shape[-1], (1, 1), name="conv1")(nn.relu(h))',
         'h = Conv(x_byxc.shape[-1], (1, 1), name="conv1")(h)',
-        ("models/test_vqvae.py", "tasks/test_tokenizer.py"),
+        ("nn/test_conv.py", "models/test_vqvae.py"),
         "residual block without its second relu",
     ),
     Mutation(
@@ -249,7 +249,7 @@ NN = (
         "nn/block.py",
         "self._drop(constrain(h, *RESIDUAL), keys[1])",
         "self._drop(constrain(h, *RESIDUAL), keys[0])",
-        ("models/test_image_lm.py", "tasks/test_lm.py"),
+        ("nn/test_block.py", "models/test_image_lm.py"),
         "both branches drop out by the same key",
     ),
     Mutation(

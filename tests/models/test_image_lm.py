@@ -229,3 +229,39 @@ def test_every_kernel_of_the_blocks_is_a_matrix(params):
         inputs, outputs = axes["blocks"]["layers"][name]["kernel"]
         rank = block[name]["kernel"].ndim
         assert sorted((0, *inputs, *outputs)) == list(range(rank))
+
+
+def test_each_layer_drops_out_by_a_key_of_its_own():
+    """Branches of ones alone: two layers add 0, 2, 4, 6 or 8 where their masks differ.
+
+    With one key for both they would add 0, 4 or 8: three values after the norm.
+    """
+    config = ImageLMConfig(
+        width=64,
+        depth=2,
+        heads=2,
+        mlp_dim=16,
+        vocab_size=32,
+        max_positions=4,
+        sequence=Sequence.causal(4),
+        dropout=0.5,
+        sandwich=False,
+    )
+    ids = np.zeros((1, 4), np.int32)
+    init = ImageLM(config).init, jax.random.key(0), ids, ids
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape), jax.eval_shape(*init))
+    params["params"]["final_norm"]["scale"] += 1
+    layers = params["params"]["blocks"]["layers"]
+    for name in ("attn_out", "mlp_out"):
+        layers[name]["bias"] += 1
+
+    @jax.jit
+    def states(params, key):
+        parts = ((slice(None), None),)
+        found, _ = ImageLM(config).apply(
+            params, ids, ids, training=Training(key), parts=parts
+        )
+        return found[0]
+
+    found = np.asarray(states(params, jax.random.key(1)))[0, 0]  # [d]
+    assert len(np.unique(found.round(3))) == 5
