@@ -84,3 +84,11 @@ def test_psnr_is_that_of_the_clipped_reconstruction():
     metrics = jax.jit(task.eval_metrics)(params, state, BATCH, None)
     expected = np.mean(-10 * np.log10(error))
     np.testing.assert_allclose(metrics["psnr"], expected, rtol=1e-4)
+
+
+def test_the_temperature_falls_along_an_exponential():
+    config = CodebookConfig(method="gumbel", anneal_steps=100)
+    codes = TokenizerTask(TOKENIZERS["nano"], config).codes
+    steps = np.array([0, 50, 100, 1000])
+    found = jax.jit(jax.vmap(codes._temperature))(steps)
+    np.testing.assert_allclose(found, [1.0, 0.1**0.5, 0.1, 0.1], rtol=1e-5)
