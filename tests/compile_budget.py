@@ -8,6 +8,7 @@ fewer, never more; `pytest --record-compiles FILES` starts each anew and writes 
 found.
 """
 
+import importlib.metadata
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BUDGET = Path(__file__).with_suffix(".json")
 # Of files that are not listed.
-DEFAULT = 150
+DEFAULT = 20
+# Other versions of JAX make other helper programs.
+MEASURED_ON = "0.10."
 EVENT = "/jax/core/compile/backend_compile_duration"
 
 
@@ -64,6 +67,8 @@ def check(request, counter: Counter):
     if record:
         budget[name] = found
         BUDGET.write_text(json.dumps(budget, indent=2, sort_keys=True) + "\n")
+        return
+    if not importlib.metadata.version("jax").startswith(MEASURED_ON):
         return
     allowed = budget.get(name, DEFAULT)
     assert found <= allowed, (

@@ -241,7 +241,7 @@ def test_resblock_scales(params):
     broken["blocks"]["layers"]["mlp_in"]["kernel"] = jnp.full_like(
         grads["blocks"]["layers"]["mlp_in"]["kernel"], jnp.inf
     )
-    after, searching = task.rescale(state, broken)
+    after, searching = task.after_gradients(state, broken)
     assert searching and (after["scale"][:, 1] < state["scale"][:, 1]).all()
     assert (after["scale"][:, 0] > state["scale"][:, 0]).all()
 
