@@ -94,8 +94,8 @@ def plan(config: Mapping[str, Any], topology: str, *, estimate: bool = False) ->
     return _compile(work, pod)
 
 
-def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Report]:
-    """Estimates of the fastest that fit, over meshes, remat policies and accumulation.
+def search(config: Mapping[str, Any], topology: str) -> list[Report]:
+    """Estimates of the five fastest that fit, over meshes, remat policies and accumulation.
 
     UserError if none fits.
     """
@@ -123,7 +123,7 @@ def search(config: Mapping[str, Any], topology: str, best: int = 5) -> list[Repo
             f"nothing fits {topology}: at least {least / 1e9:.1f} GB a chip of "
             f"{chip.hbm / 1e9:.1f}: take more chips or a smaller batch"
         )
-    return fitting[:best]
+    return fitting[:5]
 
 
 def _mesh(work: Workload, topology: str, chip: Chip, count: int, estimate: bool):

@@ -124,9 +124,9 @@ class TwoWayTask(TransformerTask):
         }
         return loss + self.answer_weight * answers, metrics, states
 
-    def image_losses(self, params, ids: Array, key=None, scales=None) -> Array:
+    def image_losses(self, params, ids: Array) -> Array:
         """Text to image: int [b, m + n] -> loss of each code, float32 [b, n]."""
-        return self.image_outputs(params, ids, key, scales)[0]
+        return self.image_outputs(params, ids)[0]
 
     def image_outputs(
         self, params, ids: Array, key=None, scales=None, at_codes: bool = False
