@@ -95,7 +95,7 @@ def plan(config: Mapping[str, Any], topology: str, *, estimate: bool = False) ->
 
 
 def search(config: Mapping[str, Any], topology: str) -> list[Report]:
-    """Estimates of the five fastest that fit, over meshes, remat policies and accumulation.
+    """Estimates of the five fastest plans that fit: meshes, remat, accumulation.
 
     UserError if none fits.
     """
