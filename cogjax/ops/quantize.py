@@ -86,9 +86,8 @@ def update_stats(
     )
 
 
-def codebook_from_stats(stats: CodebookStats) -> Array:
+def codebook_from_stats(stats: CodebookStats, epsilon: float = 1e-5) -> Array:
     """Mean vector of each code, [k, z], with Laplace-smoothed counts (VQ-VAE A.1)."""
-    epsilon = 1e-5
     total = jnp.sum(stats.counts)
     codebook_size = stats.counts.shape[0]
     smoothed = (stats.counts + epsilon) / (total + codebook_size * epsilon) * total
