@@ -5,7 +5,20 @@ import functools
 import jax
 import numpy as np
 
-# Of transformers: token ids and their positions.
+from cogjax.models.image_lm_config import ImageLMConfig
+
+# A causal transformer, as small as the tests of sampling can use.
+NANO = ImageLMConfig(
+    vocab_size=128,
+    width=16,
+    depth=2,
+    heads=2,
+    mlp_dim=32,
+    max_positions=16,
+    dropout=0.0,
+    unroll=2,
+)
+# Token ids of a transformer, and their positions.
 IDS = np.zeros((1, 2), np.int32)
 
 

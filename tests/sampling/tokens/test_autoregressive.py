@@ -8,7 +8,6 @@ import pytest
 
 from cogjax.data.sequences import Prompts, left_pad
 from cogjax.models.image_lm import ImageLM
-from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.inference import scoring
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
@@ -20,19 +19,9 @@ from cogjax.sampling.tokens.autoregressive import (
     prefill,
     sample_tokens,
 )
-from tests.programs import full_forward, random_params
+from tests.programs import NANO, full_forward, random_params
 
-CONFIG = ImageLMConfig(
-    vocab_size=128,
-    width=16,
-    depth=2,
-    heads=2,
-    mlp_dim=32,
-    max_positions=16,
-    dropout=0.0,
-    unroll=2,
-)
-LM = ImageLM(CONFIG)
+LM = ImageLM(NANO)
 A, B, C, D = [100, 101, 102, 103], [110], [104, 105], [106, 107, 108]
 # Six images of two prompts, and two prompts more.
 ROWS = [A, A, A, B, B, B, C, D]
@@ -132,7 +121,7 @@ def test_tokens_are_the_same_in_every_batch_size(weights, free):
 def test_sparse_layers_draw_what_the_full_forward_says(weights):
     kinds = (LayerKind("row"), LayerKind("conv", kernel=3))
     sequence = Sequence.text_to_image(5, (2, 3))
-    model = ImageLM(dataclasses.replace(CONFIG, sequence=sequence, kinds=kinds))
+    model = ImageLM(dataclasses.replace(NANO, sequence=sequence, kinds=kinds))
     prompts = [[100, 101, 102, 103, 104], [110, 111, 112, 113, 114]]
     drawn = draw(weights, prompts, 2, GREEDY, model)
     logits = following(weights, prompts, drawn, model)
@@ -197,13 +186,13 @@ def test_each_token_is_drawn_by_its_own_number(state):
 @pytest.mark.parametrize(
     ("prompts", "sequences", "form", "message"),
     [
-        (2, 3, CONFIG.sequence, "2 prompts cannot share 3 sequences"),
+        (2, 3, NANO.sequence, "2 prompts cannot share 3 sequences"),
         (1, 1, Sequence.text_to_image(4, (2, 3)), "a prompt of 5, expected 4 tokens"),
         (1, 1, Sequence.image_to_text((2, 3), 2), "a prompt of 5, expected 6 tokens"),
     ],
 )
 def test_prompts_must_fit(params, prompts, sequences, form, message):
-    model = ImageLM(dataclasses.replace(CONFIG, sequence=form))
+    model = ImageLM(dataclasses.replace(NANO, sequence=form))
     ids, padding = np.zeros((prompts, 5), np.int32), np.zeros(prompts, np.int32)
     keys, forced = np.zeros(sequences), nothing(sequences)
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,6 @@
 """Beams against a search through all texts, on a vocabulary of five."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -8,7 +9,6 @@ import pytest
 
 from cogjax.data.sequences import Prompts, left_pad
 from cogjax.models.image_lm import ImageLM
-from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.inference import scoring
 from cogjax.sampling.tokens.autoregressive import (
     OutputIds,
@@ -18,19 +18,9 @@ from cogjax.sampling.tokens.autoregressive import (
     prefill,
 )
 from cogjax.sampling.tokens.beam import beam_search
-from tests.programs import full_forward, random_params
+from tests.programs import NANO, full_forward, random_params
 
-CONFIG = ImageLMConfig(
-    vocab_size=128,
-    width=16,
-    depth=2,
-    heads=2,
-    mlp_dim=32,
-    max_positions=8,
-    dropout=0.0,
-    unroll=2,
-)
-LM = ImageLM(CONFIG)
+LM = ImageLM(dataclasses.replace(NANO, max_positions=8))
 PROMPTS = [[100, 101, 102], [110], [104, 105]]
 SIZE, STOP, LENGTH = 5, 3, 3
 # One piece may not be written.

@@ -6,22 +6,11 @@ import pytest
 
 from cogjax.data.sequences import Prompts, left_pad
 from cogjax.models.image_lm import ImageLM
-from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.inference import scoring
 from cogjax.sampling.tokens.rerank import caption_losses, image_losses
-from tests.programs import full_forward, random_params
+from tests.programs import NANO, full_forward, random_params
 
-LM = ImageLM(
-    ImageLMConfig(
-        vocab_size=128,
-        width=16,
-        depth=2,
-        heads=2,
-        mlp_dim=32,
-        max_positions=16,
-        dropout=0.0,
-    )
-)
+LM = ImageLM(NANO)
 # Ids below are codes of an image, from here on pieces of a text.
 TEXT = 40
 
