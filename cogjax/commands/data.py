@@ -1,4 +1,4 @@
-"""`cogjax data`: build a set of emoji, shapes, a folder or questions; look at one."""
+"""`cogjax data`: builds a data set, or shows one."""
 
 import argparse
 import sys
@@ -15,12 +15,13 @@ _NUM = "images to train on; a twentieth as many of each test split (%(default)s)
 _TIER = "auto takes the npm archives where npm is installed (%(default)s)"
 _BUDGET = "of broken files to skip before stopping (%(default)s)"
 _FIELD = "field of tables and .json with the captions; default: text, caption, ..."
+_SHARE_ALIKE = "also OpenMoji, CC BY-SA: weights trained on it are to be shared alike"
 _OVERWRITE = "replace the data set in --out; files that are not its own stay"
 _VAL = "of images to hold out as split val (%(default)s)"
 
 
 def add_parser(commands) -> None:
-    """Adds `data emoji`, `shapes`, `folder`, `questions` and `show`."""
+    """Adds `data emoji`, `icons`, `shapes`, `folder`, `questions` and `show`."""
     parser = commands.add_parser("data", help="Build a data set, or look at one.")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
@@ -34,6 +35,14 @@ def add_parser(commands) -> None:
     add("--npm-dir", metavar="DIR", help="archives fetched earlier by npm pack")
     add("--groups", metavar="A,B", help="of Unicode, such as food-drink; default: all")
     add("--no-flags", action="store_true", help="leave out the flags of countries")
+
+    summary = "Render some 4,000 things in 13 styles, icons in named colours."
+    icons = add_command(actions, "icons", _icons, summary)
+    add = icons.add_argument
+    _add_out(add)
+    add("--size", type=_SIZES, default=128, help="pixels a side (%(default)s)")
+    add("--npm-dir", metavar="DIR", help="archives fetched earlier by npm pack")
+    add("--share-alike", action="store_true", help=_SHARE_ALIKE)
 
     summary = "Render scenes of shapes with captions that are exactly true."
     shapes = add_command(actions, "shapes", _shapes, summary)
@@ -92,6 +101,25 @@ def _emoji(args: argparse.Namespace) -> None:
         )
     _report(args.out, report.manifest, report.failed)
     print(", ".join(f"{style} {count}" for style, count in report.styles.items()))
+
+
+def _icons(args: argparse.Namespace) -> None:
+    from cogjax.worlds.icons.dataset import build_icons
+
+    with Progress() as progress:
+        report = build_icons(
+            _output(args, progress),
+            npm_dir=args.npm_dir,
+            share_alike=args.share_alike,
+        )
+    _report(args.out, report.manifest, report.failed)
+    print(", ".join(f"{style} {count}" for style, count in report.styles.items()))
+    counts = report.manifest.info["counts"]
+    texts = ", ".join(
+        f"{n} captions in {lang}" for lang, n in counts["captions"].items()
+    )
+    print(f"{counts['images']} images of {counts['concepts']} concepts, {texts}")
+    print("left out: " + ", ".join(f"{n} {why}" for why, n in report.left_out.items()))
 
 
 def _shapes(args: argparse.Namespace) -> None:

