@@ -50,6 +50,7 @@ def render(
             done += len(batch)
             output.progress(done, len(items), "rendering")
     if len(failed) > _MAX_FAILED * len(items):
+        forget_rendered(output)
         raise UserError(f"{len(failed)} of {len(items)} images failed: {failed[0]}")
     return rendered, failed
 

@@ -30,7 +30,7 @@ PROMPTS = (
 # 8 x 8 codes an image: sequences are short, so that a CPU sees each image often.
 TOKENIZER = VQVAEConfig(
     image_size=64,
-    widths=(32, 96, 192),
+    widths=(16, 64, 192),
     code_dim=32,
     codebook_size=4096,
     strides=(2, 2, 2),
@@ -70,7 +70,7 @@ def _tokenizer() -> ml_collections.ConfigDict:
     config.task = {"name": "vq", "method": "ema"}
     config.model = dataclasses.asdict(TOKENIZER)
     config.optim = {"lr": 2e-3, "warmup": 100, "weight_decay": 0.0, "b2": 0.99}
-    config.train.update({"steps": 4000, "batch_size": 16, "ema_decay": 0.995})
+    config.train.update({"steps": 2800, "batch_size": 16, "ema_decay": 0.995})
     return config
 
 

@@ -69,26 +69,21 @@ def split_items(items: Sequence[Item]) -> dict[Item, str]:
 def _split_concept(concept: str, group: Sequence[Item]) -> dict[Item, str]:
     if _share(concept) < _CONCEPTS:
         return dict.fromkeys(group, "val")
-    wanted = {item: _wanted(item) for item in group}
-    free = [item for item in group if wanted[item] == "train"]
-    others = {
-        "pairs": len({item.style for item in free}) >= 2,
-        "colors": len({item.color for item in free if item.color}) >= 1
-        and len(free) >= 2,
-        "combinations": True,
-        "train": True,
-    }
-    return {i: split if others[split] else "train" for i, split in wanted.items()}
+    wanted = {item: _split_item(item, ("pairs", "colors")) for item in group}
+    left = [item for item in group if wanted[item] == "train"]
+    allowed = ["pairs"] if len({item.style for item in left}) >= 2 else []
+    allowed += ["colors"] if len(left) >= 2 and any(i.color for i in left) else []
+    # A rule that does not hold for the concept holds for none of its images.
+    return {item: _split_item(item, allowed) for item in group}
 
 
-def _wanted(item: Item) -> str:
+def _split_item(item: Item, allowed: Sequence[str]) -> str:
     if (item.style, item.color) in COMBINATIONS:
         return "combinations"
-    if _share(f"{item.concept}|{item.style}") < _PAIRS:
+    if "pairs" in allowed and _share(f"{item.concept}|{item.style}") < _PAIRS:
         return "pairs"
-    if item.color and _share(f"{item.concept}|{item.color}") < _COLORS:
-        return "colors"
-    return "train"
+    color = item.color and _share(f"{item.concept}|{item.color}") < _COLORS
+    return "colors" if color and "colors" in allowed else "train"
 
 
 def _share(text: str) -> float:

@@ -10,7 +10,7 @@ from PIL import Image
 from cogjax.data.output import Output
 from cogjax.data.records import decode_image, open_split
 from cogjax.errors import UserError
-from cogjax.worlds.emoji import dataset as emoji
+from cogjax.worlds import drawings, npm
 from cogjax.worlds.emoji import sources as emoji_sources
 from cogjax.worlds.emoji.captions import STYLE_WORDS, Concept, captions
 from cogjax.worlds.emoji.dataset import build_emoji, split_of
@@ -121,7 +121,7 @@ def test_groups_of_a_drawing_are_dropped():
 
 @pytest.mark.skipif(not INSTALLED, reason="needs cogjax[emoji]")
 def test_drawings_are_centred_on_white():
-    pixels = emoji._pixels(emoji_sources._without(SVG, b"line"), 36)
+    pixels = drawings.to_pixels(emoji_sources._without(SVG, b"line"), 36)
     assert pixels.shape == (36, 36, 3)
     assert (pixels[[0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()
     assert pixels[18, 18].tolist() == [255, 0, 0]
@@ -251,7 +251,7 @@ def test_archives_without_their_members(tmp_path, archives):
 
 def test_archives_that_unpack_to_too_much(tmp_path, archives, monkeypatch):
     pytest.importorskip("pyvips")
-    monkeypatch.setattr(emoji_sources, "_MAX_BYTES", 100)
+    monkeypatch.setattr(npm, "_MAX_BYTES", 100)
     with pytest.raises(UserError, match="unpacks to more than 100 bytes"):
         build(tmp_path, archives)
 
