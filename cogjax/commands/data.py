@@ -104,7 +104,7 @@ def _emoji(args: argparse.Namespace) -> None:
 
 
 def _icons(args: argparse.Namespace) -> None:
-    from cogjax.worlds.icons.dataset import build_icons
+    from cogjax.worlds.icons.dataset import SPLITS_DIGEST, build_icons
 
     with Progress() as progress:
         report = build_icons(
@@ -120,6 +120,9 @@ def _icons(args: argparse.Namespace) -> None:
     )
     print(f"{counts['images']} images of {counts['concepts']} concepts, {texts}")
     print("left out: " + ", ".join(f"{n} {why}" for why, n in report.left_out.items()))
+    digest = report.manifest.info["splits_digest"]
+    same = "those" if digest == SPLITS_DIGEST else "not those"
+    print(f"splits {digest[:12]}: {same} of the shipped models")
 
 
 def _shapes(args: argparse.Namespace) -> None:
