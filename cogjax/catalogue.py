@@ -50,6 +50,12 @@ class Family:
 
 
 FAMILIES = {
+    "clip": Family(
+        "clip",
+        "CLIP (Radford et al. 2021, arXiv 2103.00020)",
+        pipeline="cogjax.pipelines.clip:ClipPipeline",
+        stages={"clip": "cogjax.families.clip.stage:CONTRASTIVE"},
+    ),
     "cogview": Family(
         "cogview",
         "CogView (Ding et al. 2021, arXiv 2105.13290)",
