@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from cogjax import cli
+from cogjax.data.images import decode_image
 from tests.conftest import TOY_COLOURS
 
 NAMES, COLOURS = list(TOY_COLOURS), np.uint8(list(TOY_COLOURS.values()))
@@ -43,7 +44,9 @@ def test_the_command_reranks_by_a_clip(
     record = json.loads((tmp_path / "out" / "generation.json").read_text())
     judge = {"rerank_by": "clip", "clip": str(toy_clip_folder)}
     assert judge.items() <= record["settings"].items()
-    images = [Image.open(tmp_path / "out" / f"red-{i}.png") for i in (1, 2)]
+    images = [
+        decode_image((tmp_path / "out" / f"red-{i}.png").read_bytes()) for i in (1, 2)
+    ]
     scores = toy_clip.score(images, "red")
     assert scores[0] <= scores[1]
     written = [image["score"] for image in record["images"]]
