@@ -50,12 +50,6 @@ class Family:
 
 
 FAMILIES = {
-    "clip": Family(
-        "clip",
-        "CLIP (Radford et al. 2021, arXiv 2103.00020)",
-        pipeline="cogjax.pipelines.clip:ClipPipeline",
-        stages={"clip": "cogjax.families.clip.stage:CONTRASTIVE"},
-    ),
     "cogview": Family(
         "cogview",
         "CogView (Ding et al. 2021, arXiv 2105.13290)",
@@ -90,6 +84,12 @@ FAMILIES = {
             "vqgan": "cogjax.families.vqgan.stage:VQGAN",
             "decoder": "cogjax.stages.tokenizer:DECODER",
         },
+    ),
+    "clip": Family(
+        "clip",
+        "CLIP (Radford et al. 2021, arXiv 2103.00020)",
+        pipeline="cogjax.pipelines.clip:ClipPipeline",
+        stages={"clip": "cogjax.families.clip.stage:CONTRASTIVE"},
     ),
 }
 
