@@ -86,6 +86,12 @@ FAMILIES = {
             "decoder": "cogjax.stages.tokenizer:DECODER",
         },
     ),
+    "clip": Family(
+        "clip",
+        "CLIP (Radford et al. 2021, arXiv 2103.00020)",
+        pipeline="cogjax.pipelines.clip:ClipPipeline",
+        stages={"clip": "cogjax.families.clip.stage:CONTRASTIVE"},
+    ),
 }
 
 

@@ -173,3 +173,56 @@ def nano_data(tmp_path_factory):
             builder.write(split, Example(str(i), image, captions, {}))
         builder.finish({})
     return out
+
+
+TOY_COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "蓝色": (0, 0, 255)}
+TOY_COLOURS |= {"黄色": (255, 255, 0)}
+
+
+@pytest.fixture(scope="session")
+def toy_clip():
+    """A ClipPipeline that has learnt to tell plain images of `TOY_COLOURS` apart."""
+    import jax
+    import numpy as np
+    import optax
+
+    from cogjax.data.sequences import bracketed
+    from cogjax.data.text import TextTokenizer
+    from cogjax.families.clip.objective import ContrastiveTask
+    from cogjax.model import Component, Model
+    from cogjax.models.clip import ClipConfig
+    from cogjax.pipelines.clip import ClipPipeline
+    from tests.programs import random_params
+
+    text = TextTokenizer.train([f"{name} {name}" for name in TOY_COLOURS], 277)
+    config = ClipConfig(
+        16, 8, 64, 1, 16, 64, text_depth=1, text_len=8, vocab_size=text.size + 2
+    )
+    task, tx = ContrastiveTask(config), optax.adam(1e-2)
+    images = np.zeros((4, 16, 16, 3), np.uint8) + np.uint8(
+        [[[colour]] for colour in TOY_COLOURS.values()]
+    )
+    ids = bracketed([text.encode(name) for name in TOY_COLOURS], 8, text.size)
+    batch = {"image": images, "ids": ids}
+    example = (np.float32(images[:1]), ids[:1])
+    params = random_params(task.model, *example, std=0.1)
+
+    @jax.jit
+    def step(carry, _):
+        params, opt_state = carry
+        grads, _ = jax.grad(task.loss, has_aux=True)(params, {}, batch, None)
+        updates, opt_state = tx.update(grads, opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    train = jax.jit(
+        lambda params: jax.lax.scan(step, (params, tx.init(params)), length=80)
+    )
+    (params, _), _ = train(params)
+    part = Component(config, jax.device_get(params))
+    return ClipPipeline(Model("clip", {"clip": part}, text=text, card={"name": "toy"}))
+
+
+@pytest.fixture(scope="session")
+def toy_clip_folder(toy_clip, tmp_path_factory):
+    """Folder of the saved `toy_clip`."""
+    return toy_clip.save(tmp_path_factory.mktemp("clip"))

@@ -73,6 +73,21 @@ def check(capsys, here, words, message):
             [*GENERATE, "--rerank", "2"],
             "rerank is 2: it must be at least num_images, 4",
         ),
+        (
+            [*GENERATE, "--rerank", "8", "--rerank-by", "clip"],
+            "--rerank-by clip needs --clip MODEL",
+        ),
+        (
+            [*GENERATE, "--rerank", "8", "--clip", "emoji"],
+            "--clip MODEL is for --rerank-by clip",
+        ),
+        ([*GENERATE, "--rerank-by", "captions"], "candidates: add --rerank N, say 8"),
+        (
+            [*GENERATE, "--rerank-by", "cilp"],
+            "unknown --rerank-by 'cilp': did you mean",
+        ),
+        (["score", "x.png", "a", "--by", "clip"], "--by clip needs --clip MODEL"),
+        (["score", "x.png", "a", "--clip", "emoji"], "is for --by clip: give both"),
         ([*GENERATE, "--rows", "2"], "--image-prompt IMAGE and --rows N go together"),
         ([*GENERATE, "--image-prompt", "x.png"], "--rows N go together"),
         ([*GENERATE, "--config.optim.lr=1"], "unexpected argument '--config.optim.lr"),

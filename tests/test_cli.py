@@ -29,6 +29,7 @@ COMMANDS = (
     "data folder",
     "data questions",
     "data show",
+    "data overlap",
     "tokenizer",
     "tokenizer train",
     "encode",

@@ -183,6 +183,9 @@ def test_oracle_is_a_target_of_its_own(monkeypatch, tmp_path, capsys):
         ("--suite shapes --out o", "32 px or more, the model makes 16"),
         ("--suite coco --data . --n 4 --out o", "too few for 9 distractors"),
         ("--data full", "full is not a data set"),
+        ("--suite retrieval", "the retrieval suite needs --data DIR"),
+        ("--suite retrieval --data d --beams 2", "--beams does not go with the retr"),
+        ("--suite retrieval --data d", "does not compare images and texts by vectors"),
     ],
 )
 def test_mistakes(words, message, photographs, monkeypatch, capsys, nano_folder):

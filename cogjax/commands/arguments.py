@@ -82,8 +82,22 @@ def number(low: float, high: float, open_low: bool = False) -> Callable[[str], f
 SEED = whole(0, MAX_SEED)
 
 
+def add_judge(add, flag: str, help_text: str) -> None:
+    """Adds a flag that chooses caption loss or CLIP, and --clip."""
+    add(flag, choices=("captions", "clip"), help=help_text)
+    add("--clip", metavar="MODEL", help="CLIP to compare by, a model folder")
+
+
+def check_judge(flag: str, by: str | None, clip: str | None) -> None:
+    """UserError unless --clip is given with the choice of it, and only then."""
+    if by == "clip" and not clip:
+        raise UserError(f"{flag} clip needs --clip MODEL, the folder of a CLIP")
+    if clip and by != "clip":
+        raise UserError(f"--clip MODEL is for {flag} clip: give both or neither")
+
+
 def load_as(kind: str, source: str, **settings):
-    """`cogjax.load`; UserError unless it is a "Generator", "Reader" or "Codec"."""
+    """`cogjax.load`; UserError unless the model is of a kind of `contracts.py`."""
     import cogjax
     from cogjax.pipelines import contracts
 

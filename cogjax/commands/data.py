@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from cogjax.commands import overlap
 from cogjax.commands.arguments import SEED, add_command, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
@@ -21,7 +22,7 @@ _VAL = "of images to hold out as split val (%(default)s)"
 
 
 def add_parser(commands) -> None:
-    """Adds `data emoji`, `icons`, `shapes`, `folder`, `questions` and `show`."""
+    """Adds `data` with an action for each set, `show` and `overlap`."""
     parser = commands.add_parser("data", help="Build a data set, or look at one.")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
@@ -73,6 +74,11 @@ def add_parser(commands) -> None:
     add("--size", type=_SIZES, default=256, help="pixels a side (%(default)s)")
     add("--val", type=share, default=0.02, metavar="SHARE", help=_VAL)
 
+    _add_show(actions)
+    overlap.add_parser(actions)
+
+
+def _add_show(actions) -> None:
     summary = "Draw a grid of a data set with its captions, and print its counts."
     show = add_command(actions, "show", _show, summary)
     add = show.add_argument

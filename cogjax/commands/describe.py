@@ -7,6 +7,8 @@ import sys
 from cogjax.commands.arguments import (
     SEED,
     add_command,
+    add_judge,
+    check_judge,
     load_as,
     number,
     read_image,
@@ -39,10 +41,16 @@ def add_parser(commands) -> None:
     _add_search(parser)
     _add_model(parser)
 
-    summary = "Rate how well a text fits an image, in nats a token; lower is better."
+    summary = (
+        "Rate how well a text fits an image, lower is better: by caption loss in nats "
+        "a token, or by a CLIP, 1 - cosine."
+    )
     parser = add_command(commands, "score", _score, summary)
     parser.add_argument("image", metavar="IMAGE", help="image file")
     parser.add_argument("text", metavar="TEXT", help="caption in Chinese or English")
+    add_judge(
+        parser.add_argument, "--by", "caption loss of --model (default) or a CLIP"
+    )
     _add_model(parser)
 
 
@@ -106,7 +114,9 @@ def _ask(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> None:
+    check_judge("--by", args.by, args.clip)
     text = check_text(args.text, "the text")
     image = read_image(args.image)
-    [score] = load_as("Reader", args.model).score([image], [text])
+    judge = ("Embedder", args.clip) if args.clip else ("Reader", args.model)
+    [score] = load_as(*judge).score([image], [text])
     print(f"{float(score):.4f}")

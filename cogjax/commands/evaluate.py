@@ -1,5 +1,7 @@
 """`cogjax evaluate`: metrics of a model by outside judges, as JSON and as a page.
 
+The retrieval suite is of a CLIP, the others are of models that generate.
+
 `cogjax evaluate oracle` measures the judge of the shapes suite itself.
 """
 
@@ -27,27 +29,34 @@ _OPTIONS = {
     "emoji": {"n": 200, **_EMOJI, "batch_size": 16},
     "coco": {"n": 500, **_COCO},
     "reading": {"n": 200, **_READING},
+    "retrieval": {"n": 1000, "data": None, "out": None, "batch_size": 64},
     "oracle": {"n": 2000},
 }
-SUITES = ("shapes", "emoji", "coco", "reading")
+SUITES = ("shapes", "emoji", "coco", "reading", "retrieval")
 
 _MODEL = "shipped name, model folder or training run; or oracle, the judge of shapes"
-_OUT = "for report.json, report.html and a cache to resume from; optional for emoji"
-_N = "prompts (500 in shapes and coco, 200 in emoji) or images to read (200)"
+_OUT = "for report.json, report.html and a cache; optional for emoji and retrieval"
+_N = "prompts (500; 200 in emoji), images to read (200) or to compare (1000)"
 _BEST = "candidates a prompt, of which one is chosen (emoji and reading 8, else off)"
-_BATCH = "most images in one call of the network (16)"
+_BATCH = "most images in one call of the network (16; 64 in retrieval)"
 _VALUES = "one value, or several with commas for a sweep of the score (shapes)"
 
 
 def add_parser(commands) -> None:
     """Adds `evaluate`."""
-    summary = "Measure a model: shapes by an exact judge, emoji, MS-COCO, or reading."
+    summary = (
+        "Measure a model: shapes by an exact judge, emoji, MS-COCO, reading; CLIPs."
+    )
     parser = add_command(commands, "evaluate", _evaluate, summary)
     add = parser.add_argument
     add("model", metavar="MODEL", help=_MODEL)
     add("--suite", choices=SUITES, default="emoji", help="default: %(default)s")
     add("--out", metavar="DIR", help=_OUT)
-    add("--data", metavar="DIR", help="emoji set, COCO's files, or a set to read")
+    add(
+        "--data",
+        metavar="DIR",
+        help="emoji set, COCO's files, or a set to read or compare",
+    )
     add("--n", type=whole(1, 100_000), help=_N)
     add("--seed", type=SEED, default=0, metavar="N", help="default: %(default)s")
     add("--best-of", type=whole(0, 1000), metavar="N", help=_BEST)
@@ -157,10 +166,11 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     import cogjax
     from cogjax import model_folder
     from cogjax.evaluate.suites.run import run
-    from cogjax.pipelines.contracts import Codec, Generator, Reader, expect
+    from cogjax.pipelines.contracts import Codec, Embedder, Generator, Reader, expect
 
     model = cogjax.load(source, weights=args.weights)
-    for kind in (Generator, Reader, Codec):
+    kinds = (Embedder,) if suite == "retrieval" else (Generator, Reader, Codec)
+    for kind in kinds:
         expect(model, kind)
     model.batch_size = args.batch_size
     digest = model_digest(model_folder.find(source)) if args.out else None
@@ -242,5 +252,11 @@ def _reading_suite(args: argparse.Namespace):
     return ReadingSuite(**{name: getattr(args, name) for name in names})
 
 
+def _retrieval_suite(args: argparse.Namespace):
+    from cogjax.evaluate.suites.retrieval import RetrievalSuite
+
+    return RetrievalSuite(args.data, args.n, args.seed)
+
+
 _SUITES = {"shapes": _shapes_suite, "emoji": _emoji_suite, "coco": _coco_suite}
-_SUITES["reading"] = _reading_suite
+_SUITES |= {"reading": _reading_suite, "retrieval": _retrieval_suite}

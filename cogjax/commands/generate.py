@@ -35,7 +35,8 @@ _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
 _STEPS = "of a masked model: sample all codes N times, surer ones stay (8)"
 _CHOICE = "of a masked model: 0 keeps the surest codes first, above that chance (4.5)"
 _DECODE = "images from codes, or from hidden states if the model was trained to"
-_RERANK = "generate N, keep the --num-images that the model captions best"
+_RERANK = "generate N, keep the --num-images that fit the prompt best"
+_RERANK_BY = "judge of --rerank: the model's own caption loss (default) or a CLIP"
 _KEEP = "instead of --rows: an image whose white parts are kept"
 
 
@@ -79,6 +80,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--decode", choices=("codes", "hidden"), help=_DECODE)
     rerank = whole(0, checks.MAX_IMAGES)
     add("--rerank", type=rerank, default=0, metavar="N", help=_RERANK)
+    arguments.add_judge(add, "--rerank-by", _RERANK_BY)
 
 
 def _generate(args: argparse.Namespace) -> None:
@@ -89,11 +91,14 @@ def _generate(args: argparse.Namespace) -> None:
         path and arguments.read_image(path) for path in (args.image_prompt, args.keep)
     )
     model = arguments.load_as("Generator", args.model, weights=args.weights)
+    judge = {}
+    if args.clip:
+        judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
     if image is not None:
         keep = _keep(args.rows, mask, model)
         request = dataclasses.replace(request, image=image, keep=keep)
     with Progress() as progress:
-        result = model.generate(request, progress=progress)
+        result = model.generate(request, progress=progress, **judge)
     _write(out, request.prompts, result, _record(args, request, model))
 
 
@@ -105,6 +110,9 @@ def _request(args: argparse.Namespace):
         raise UserError(
             "--image-prompt IMAGE and --rows N go together, or --keep MASK: give both"
         )
+    arguments.check_judge("--rerank-by", args.rerank_by, args.clip)
+    if args.rerank_by and not args.rerank:
+        raise UserError("--rerank-by chooses among candidates: add --rerank N, say 8")
     prompts = list(args.prompts)
     if args.prompts_file:
         prompts += arguments.read_lines(args.prompts_file, "prompts file")
@@ -134,6 +142,8 @@ def _record(args: argparse.Namespace, request, model) -> dict:
 
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
     settings |= {"keep": args.keep} if args.keep else {}
+    if request.rerank:
+        settings |= {"rerank_by": args.rerank_by or "captions", "clip": args.clip}
     return {
         "cogjax": __version__,
         "model": {"name": args.model, "weights": args.weights, "card": model.card},

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cogjax.data.sequences import bracketed
 from cogjax.errors import UserError
 
 CONTEXT = 77
@@ -59,12 +60,8 @@ class ClipTokenizer:
 
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
         """int32 [n, 77]: start, ids, end, zeros; of a long caption the first 75 ids."""
-        rows = np.zeros((len(captions), CONTEXT), np.int32)
-        for row, caption in zip(rows, captions, strict=True):
-            ids = self.encode(caption)[: CONTEXT - 2]
-            ids = [self._ids[_START], *ids, self._ids[_END]]
-            row[: len(ids)] = ids
-        return rows
+        ids = [self.encode(caption) for caption in captions]
+        return bracketed(ids, CONTEXT, self._ids[_START])
 
     def _merge(self, word: str) -> tuple[str, ...]:
         """Pieces of a word: the merge that was learnt first goes first, everywhere."""

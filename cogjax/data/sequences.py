@@ -27,3 +27,17 @@ def left_pad(
     for row, tokens in zip(ids, sequences, strict=True):
         row[length - len(tokens) :] = tokens
     return ids, np.array([length - len(s) for s in sequences], np.int32)
+
+
+def bracketed(
+    sequences: Sequence[Sequence[int]], length: int, start: int
+) -> np.ndarray:
+    """int32 [b, length]: `start`, a sequence, its end `start + 1`, then zeros.
+
+    Of a sequence that is too long the first `length - 2` ids are taken.
+    """
+    rows = np.zeros((len(sequences), length), np.int32)
+    for row, tokens in zip(rows, sequences, strict=True):
+        ids = [start, *tokens[: length - 2], start + 1]
+        row[: len(ids)] = ids
+    return rows

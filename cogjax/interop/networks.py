@@ -23,7 +23,7 @@ from cogjax.interop.pickles import read_array_pickle
 from cogjax.interop.safetensors import load_tree
 from cogjax.interop.torch_files import read_torch
 from cogjax.interop.tree import check_leaves, flatten, unflatten
-from cogjax.models.clip import TEXT_LEN, Clip
+from cogjax.models.clip import Clip, param_shapes
 from cogjax.models.efficientnet import EfficientNetLite0
 from cogjax.models.inception import InceptionV3
 from cogjax.models.vgg import Vgg16Lpips
@@ -87,11 +87,10 @@ class _Shape:
 
 def parameter_shapes(network: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
     """Leaves of the network's parameters by their paths, without making any."""
-    size = network.config.image_size if isinstance(network, Clip) else 96
-    examples = [jnp.zeros((1, size, size, 3))]
     if isinstance(network, Clip):
-        examples.append(jnp.zeros((1, TEXT_LEN), jnp.int32))
-    shapes = jax.eval_shape(network.init, jax.random.key(0), *examples)
+        return flatten(param_shapes(network.config))
+    images = jnp.zeros((1, 96, 96, 3))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), images)
     return flatten(shapes["params"])
 
 

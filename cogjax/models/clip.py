@@ -1,8 +1,12 @@
-"""OpenAI's CLIP with vision transformers, inference only (Radford et al. 2021,
-arXiv 2103.00020): images and captions as vectors whose cosine says how they fit.
+"""CLIP with vision transformers (Radford et al. 2021, arXiv 2103.00020): images and
+captions as vectors whose cosine says how they fit.
+
+Parameters start as in OpenAI's code, for both towers as there for the text's.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,10 +17,14 @@ from cogjax.nn.conv import Conv
 from cogjax.nn.layers import weight
 from cogjax.nn.stack import Stack
 from cogjax.ops.attention import attention
+from cogjax.ops.losses import bounded_exp
+from cogjax.parallel.axes import constrain
 
-TEXT_LEN = 77
 VOCAB_SIZE = 49408
 _HEAD_DIM = 64
+# Section 2.5: logits are cosines times at most 100, so that training stays stable.
+MAX_SCALE = 100.0
+_START_SCALE = 1 / 0.07
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,8 @@ class ClipConfig:
     """Sizes of both towers; both have heads of 64.
 
     image_size, patch: pixels; width, depth: of the image tower; embed_dim: width of
-    the vectors that both towers give.
+    the vectors that both towers give. text_len: most ids of a caption, start and end
+    included.
     """
 
     image_size: int
@@ -35,6 +44,22 @@ class ClipConfig:
     text_width: int
     text_depth: int = 12
     vocab_size: int = VOCAB_SIZE
+    text_len: int = 77
+
+    def __post_init__(self):
+        for name in ("width", "text_width"):
+            value = getattr(self, name)
+            if value < 1 or value % _HEAD_DIM:
+                raise ValueError(
+                    f"{name} is {value}, expected a multiple of {_HEAD_DIM}"
+                )
+        if self.patch < 1 or self.image_size % self.patch:
+            raise ValueError(
+                f"image_size is {self.image_size}, expected a multiple of patch, "
+                f"{self.patch}"
+            )
+        if self.text_len < 3:
+            raise ValueError(f"text_len is {self.text_len}, expected 3 or more")
 
     @property
     def num_patches(self) -> int:
@@ -59,25 +84,28 @@ class Clip(nn.Module):
         config = self.config
         self.visual = _Vision(config)
         self.text = _Text(config)
-        self.logit_scale = _zeros(self, "logit_scale")
+        start = nn.initializers.constant(math.log(_START_SCALE))
+        self.logit_scale = weight(self, "logit_scale", start, ())
 
     def encode_image(self, x_byxc: Array) -> Array:
         """Normalised pixels [b, image_size, image_size, 3] -> [b, embed_dim]."""
         return self.visual(x_byxc)
 
     def encode_text(self, ids: Array) -> Array:
-        """Token ids [b, t], t up to 77 -> [b, embed_dim].
+        """Token ids [b, t], t up to `text_len` -> [b, embed_dim].
 
         The vector is the one of the end token, which has the highest id of all.
         """
         return self.text(ids)
 
     def __call__(self, x_byxc: Array, ids: Array) -> Array:
-        """Logits [images, captions]: cosines times the learnt temperature."""
-        images, texts = self.encode_image(x_byxc), self.encode_text(ids)
-        images /= jnp.linalg.norm(images, axis=-1, keepdims=True)
-        texts /= jnp.linalg.norm(texts, axis=-1, keepdims=True)
-        return jnp.exp(self.logit_scale) * images @ texts.T
+        """Logits [images, captions]: cosines times the learnt scale, at most 100.
+
+        On a mesh each device compares its own images with the captions of all.
+        """
+        images = constrain(unit(self.encode_image(x_byxc)), "batch", None)
+        texts = constrain(unit(self.encode_text(ids)), None, None)
+        return bounded_exp(self.logit_scale, MAX_SCALE) * images @ texts.T
 
 
 class _Vision(nn.Module):
@@ -89,16 +117,17 @@ class _Vision(nn.Module):
         patch = (c.patch, c.patch)
         conv = Conv(c.width, patch, patch, "VALID", use_bias=False, name="conv1")
         x = conv(x_byxc).reshape(len(x_byxc), -1, c.width)
-        first = _zeros(self, "class_embedding", c.width)
+        std = c.width**-0.5
+        first = _normal(self, "class_embedding", std, c.width)
         first = jnp.broadcast_to(first, (len(x), 1, c.width))
-        x = jnp.concatenate([first, x], axis=1) + _zeros(
-            self, "positional_embedding", c.num_patches + 1, c.width
-        )
+        places = (c.num_patches + 1, c.width)
+        x = jnp.concatenate([first, x], axis=1)
+        x += _normal(self, "positional_embedding", std, *places)
         everything = jnp.ones((1, 1, 1), bool)
-        blocks = Stack(_Block(c.width, parent=None), c.depth, name="blocks")
+        blocks = Stack(_Block(c.width, c.depth, parent=None), c.depth, name="blocks")
         x, _ = blocks(_norm("ln_pre")(x), None, everything)
         x = _norm("ln_post")(x[:, 0])
-        return x @ _zeros(self, "proj", c.width, c.embed_dim)
+        return x @ _normal(self, "proj", std, c.width, c.embed_dim)
 
 
 class _Text(nn.Module):
@@ -108,36 +137,66 @@ class _Text(nn.Module):
     def __call__(self, ids: Array) -> Array:
         c = self.config
         length = ids.shape[1]
-        x = nn.Embed(c.vocab_size, c.text_width, name="token_embedding")(ids)
-        places = _zeros(self, "positional_embedding", TEXT_LEN, c.text_width)
+        width, depth, std = c.text_width, c.text_depth, c.text_width**-0.5
+        start = nn.initializers.normal(0.02)
+        x = nn.Embed(c.vocab_size, width, embedding_init=start, name="token_embedding")(
+            ids
+        )
+        places = _normal(self, "positional_embedding", 0.01, c.text_len, width)
         before = jnp.tri(length, dtype=bool)[None]
-        blocks = Stack(_Block(c.text_width, parent=None), c.text_depth, name="blocks")
+        blocks = Stack(_Block(width, depth, parent=None), depth, name="blocks")
         x, _ = blocks(x + places[:length], None, before)
         x = _norm("ln_final")(x[jnp.arange(len(x)), jnp.argmax(ids, axis=-1)])
-        return x @ _zeros(self, "text_projection", c.text_width, c.embed_dim)
+        return x @ _normal(self, "text_projection", std, width, c.embed_dim)
 
 
 class _Block(nn.Module):
-    """Pre-norm attention and MLP: x [b, t, d], mask as in `ops.attention`."""
+    """Pre-norm attention and MLP: x [b, t, d], mask as in `ops.attention`.
+
+    depth: blocks in all; the more there are, the less each adds at the start.
+    """
 
     width: int
+    depth: int
 
     @nn.compact
     def __call__(self, x: Array, _: None, mask: Array) -> tuple[Array, None]:
-        qkv = nn.Dense(3 * self.width, name="in_proj")(_norm("ln_1")(x))
+        std, out_std = self.width**-0.5, (2 * self.depth * self.width) ** -0.5
+        qkv = _dense(3 * self.width, std, "in_proj")(_norm("ln_1")(x))
         heads = qkv.reshape(*x.shape[:2], 3, -1, _HEAD_DIM)
         query, key, value = (heads[:, :, i] for i in range(3))
         h = attention(query, key, value, mask, alpha=1.0).reshape(x.shape)
-        x += nn.Dense(self.width, name="out_proj")(h)
-        h = nn.Dense(4 * self.width, name="c_fc")(_norm("ln_2")(x))
+        x += _dense(self.width, out_std, "out_proj")(h)
+        h = _dense(4 * self.width, std / math.sqrt(2), "c_fc")(_norm("ln_2")(x))
         # Not the usual GELU: the weights were trained with this one.
         h *= jax.nn.sigmoid(1.702 * h)
-        return x + nn.Dense(self.width, name="c_proj")(h), None
+        return x + _dense(self.width, out_std, "c_proj")(h), None
+
+
+def unit(vectors: Array) -> Array:
+    """Vectors [n, d] scaled to length 1."""
+    return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def scale_pixels(images: Array) -> Array:
+    """uint8 [b, y, x, 3] -> float32 in [-1, 1], as networks trained here want them."""
+    return images.astype(jnp.float32) / 127.5 - 1
+
+
+def param_shapes(config: ClipConfig) -> Any:
+    """Nested shapes of the parameters of `Clip`."""
+    images = jnp.zeros((1, config.image_size, config.image_size, 3))
+    ids = jnp.zeros((1, config.text_len), jnp.int32)
+    return jax.eval_shape(Clip(config).init, jax.random.key(0), images, ids)["params"]
 
 
 def _norm(name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
 
 
-def _zeros(module: nn.Module, name: str, *shape: int) -> Array:
-    return weight(module, name, nn.initializers.zeros, shape)
+def _dense(features: int, std: float, name: str) -> nn.Dense:
+    return nn.Dense(features, kernel_init=nn.initializers.normal(std), name=name)
+
+
+def _normal(module: nn.Module, name: str, std: float, *shape: int) -> Array:
+    return weight(module, name, nn.initializers.normal(std), shape)

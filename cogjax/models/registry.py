@@ -32,6 +32,11 @@ NETWORKS = {
         "cogjax.models.reconstructor:Reconstructor",
         "cogjax.models.reconstructor:param_shapes",
     ),
+    "clip": Network(
+        "cogjax.models.clip:ClipConfig",
+        "cogjax.models.clip:Clip",
+        "cogjax.models.clip:param_shapes",
+    ),
 }
 
 

@@ -1,5 +1,7 @@
 """Losses on arrays, in natural-log nats."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -16,6 +18,48 @@ def weighted_mean(values: Array, weights: Array) -> Array:
     """Returns sum(values * weights) / sum(weights), 0 where all weights are 0."""
     total = jnp.sum(weights)
     return jnp.sum(values * weights) / jnp.where(total > 0, total, 1)
+
+
+def contrastive(logits: Array, same: Array) -> Array:
+    """Symmetric InfoNCE (CLIP, Radford et al. 2021, section 2.3): a float32 scalar.
+
+    The mean of two cross-entropies: of each image among all captions, and of each
+    caption among all images.
+
+    Args:
+      logits: [n, n], of images and captions, pair i in row i and column i.
+      same: bool [n, n], symmetric, True on the diagonal: captions that read alike.
+        Theirs are the right answers too, each with an equal share, and are not pushed
+        apart.
+    """
+    logits = logits.astype(jnp.float32)
+    wanted = same / jnp.sum(same, axis=1, keepdims=True)
+    of_images = -jnp.sum(wanted * jax.nn.log_softmax(logits, axis=1), axis=1)
+    of_texts = -jnp.sum(wanted.T * jax.nn.log_softmax(logits, axis=0), axis=0)
+    return jnp.mean(of_images + of_texts) / 2
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def bounded_exp(x: Array, most: float) -> Array:
+    """min(exp(x), most). At the bound a gradient passes only if it leads below.
+
+    So a descent stays beside the bound, and leaves it as soon as the loss asks for it:
+    what CLIP reaches by clipping the parameter after each update.
+    """
+    return jnp.minimum(jnp.exp(x), most)
+
+
+def _bounded_forward(x: Array, most: float) -> tuple[Array, Array]:
+    return bounded_exp(x, most), x
+
+
+def _bounded_backward(most: float, x: Array, gradient: Array) -> tuple[Array]:
+    inside = jnp.exp(x) < most
+    slope = bounded_exp(x, most) * gradient
+    return (jnp.where(inside, slope, jnp.maximum(slope, 0)),)
+
+
+bounded_exp.defvjp(_bounded_forward, _bounded_backward)
 
 
 def psnr(mse: Array) -> Array:

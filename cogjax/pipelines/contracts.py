@@ -1,4 +1,4 @@
-"""What a model can do, as types: one that generates, one that reads, one with codes.
+"""What a model can do, as types: generate, read, make codes, or compare by vectors.
 
 `isinstance(model, Reader)` asks; `expect` asks on behalf of a user.
 """
@@ -84,12 +84,27 @@ class Codec(Protocol):
         """Codes int [n, grid, grid] -> pixels uint8 [n, y, x, 3]."""
 
 
+@runtime_checkable
+class Embedder(Protocol):
+    """A model that compares images and texts by vectors; its `score` is a reranker."""
+
+    def embed_images(self, images: Any) -> np.ndarray:
+        """Images -> float32 [n, d], of length 1."""
+
+    def embed_texts(self, texts: str | Sequence[str]) -> np.ndarray:
+        """Texts -> float32 [n, d], of length 1."""
+
+    def score(self, images: Any, texts: Any) -> np.ndarray:
+        """How badly text i fits image i: float32 [n], 1 - cosine, lower is better."""
+
+
 _WORK = {Generator: "generate images", Reader: "read images", Codec: "work with codes"}
+_WORK[Embedder] = "compare images and texts by vectors, as a CLIP does"
 T = TypeVar("T")
 
 
 def expect(model: Any, kind: type[T]) -> T:
-    """The model; UserError unless it is a Generator, Reader or Codec."""
+    """The model; UserError unless it is a Generator, Reader, Codec or Embedder."""
     if not isinstance(model, kind):
         raise UserError(f"this model does not {_WORK[kind]}: choose one that does")
     return model

@@ -32,9 +32,9 @@ class MaskedPipeline(TokensGenerator):
         """What a request amounts to with the defaults, JSON-able."""
         return super().settings(request) | self._unmasking(request)
 
-    def _check(self, request: Request, preview, reranker) -> None:
+    def _check(self, request: Request, preview, rerank_by) -> None:
         """UserError for what this model cannot do."""
-        super()._check(request, preview, reranker)
+        super()._check(request, preview, rerank_by)
         most = self.layout.image_len
         if request.speculate:
             raise UserError(
@@ -46,10 +46,10 @@ class MaskedPipeline(TokensGenerator):
                 "decode 'hidden' needs a model trained end to end, which no masked "
                 "model is: choose 'codes'"
             )
-        if request.rerank and reranker is None:
+        if request.rerank and rerank_by is None:
             raise UserError(
                 "a masked model has no caption loss to rerank by: leave rerank out, or "
-                "give a reranker in Python"
+                "rerank by a CLIP"
             )
         if request.steps is not None and request.steps > most:
             raise UserError(f"steps is {request.steps}, expected 1 to {most}")

@@ -59,9 +59,9 @@ class TokensPipeline(TokensGenerator, TokensReader):
             )
         return decode or ("hidden" if there else "codes")
 
-    def _check(self, request: Request, preview, reranker) -> None:
+    def _check(self, request: Request, preview, rerank_by) -> None:
         """UserError for what this model cannot do."""
-        super()._check(request, preview, reranker)
+        super()._check(request, preview, rerank_by)
         self.decoding(request.decode)
         most = self.layout.image_len
         for name in MASKED_SETTINGS:
@@ -113,7 +113,7 @@ class TokensPipeline(TokensGenerator, TokensReader):
         )
 
     def _scores(
-        self, request: Request, pieces, codes: np.ndarray, reranker, progress
+        self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
     ) -> np.ndarray:
         """By caption loss, if there is no other reranker."""
         if reranker is not None:

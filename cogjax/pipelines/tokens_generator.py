@@ -33,7 +33,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         *,
         progress: Progress | None = None,
         preview: Preview | None = None,
-        reranker: Reranker | None = None,
+        rerank_by: Reranker | None = None,
         **settings,
     ) -> Generation:
         """Generates images of prompts.
@@ -43,21 +43,21 @@ class TokensGenerator(TokensModel, abc.ABC):
           num_images, seed, settings: fields of `Request`.
           progress: called with (done, total, what is done).
           preview: called when codes are finished (`contracts.Preview`).
-          reranker: scores the `rerank` candidates, images and texts, lower is better;
-            None is the model's own caption loss (CogView section 3.4), of a model that
-            has one.
+          rerank_by: scores the `rerank` candidates, images and texts, lower is better,
+            such as a CLIP's `score` (DALL-E section 2.6); None is the model's own
+            caption loss (CogView section 3.4), of a model that has one.
 
         Raises:
           UserError: an empty prompt, a value out of range or an unknown setting.
         """
         request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
-        self._check(request, preview, reranker)
+        self._check(request, preview, rerank_by)
         progress = progress or (lambda done, total, label: None)
         pieces = [self.pieces(prompt, "a prompt") for prompt in request.prompts]
         codes = self._generate_codes(request, pieces, progress, preview)
         scores = None
         if request.rerank:
-            scores = self._scores(request, pieces, codes, reranker, progress)
+            scores = self._scores(request, pieces, codes, rerank_by, progress)
             best = np.argsort(scores, axis=1, kind="stable")[:, : request.num_images]
             scores = np.take_along_axis(scores, best, axis=1)
             codes = np.take_along_axis(codes, best[..., None, None], axis=1)
@@ -70,12 +70,17 @@ class TokensGenerator(TokensModel, abc.ABC):
         names = ("num_images", "rerank")
         return settings | {name: getattr(request, name) for name in names}
 
-    def _check(self, request: Request, preview, reranker) -> None:
+    def _check(self, request: Request, preview, rerank_by) -> None:
         """UserError for what this model cannot do."""
         del preview
         grid = self.grid
-        if reranker is not None and not request.rerank:
-            raise UserError("reranker chooses among candidates: set rerank, say 8")
+        if rerank_by is not None and not callable(rerank_by):
+            raise UserError(
+                f"rerank_by is {rerank_by!r}, expected a function of images and texts, "
+                "such as cogjax.load(CLIP).score"
+            )
+        if rerank_by is not None and not request.rerank:
+            raise UserError("rerank_by chooses among candidates: set rerank, say 8")
         if request.keep is not None and len(request.keep) != grid:
             raise UserError(
                 f"keep is bool {list(request.keep.shape)}, this model's images have "
@@ -147,14 +152,14 @@ class TokensGenerator(TokensModel, abc.ABC):
         return codes.reshape(-1, self.grid, self.grid)
 
     def _scores(
-        self, request: Request, pieces, codes: np.ndarray, reranker, progress
+        self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
     ) -> np.ndarray:
         """What candidates [p, count, grid, grid] are chosen by: [p, count]."""
         shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
         progress(0, total, "reranking")
         pixels = self._pixels(codes, pieces, request)
         texts = [text for text in request.prompts for _ in range(shape[1])]
-        scores = np.asarray(reranker(pixels.reshape(-1, *pixels.shape[2:]), texts))
+        scores = np.asarray(rerank_by(pixels.reshape(-1, *pixels.shape[2:]), texts))
         if scores.shape != (total,):
             raise UserError(
                 f"the reranker gives {list(scores.shape)}, expected a score an image, "

@@ -98,9 +98,9 @@ def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
 
 
 def decay_mask(params):
-    """True for the leaves that decay: all but those named `bias` and `scale`."""
+    """True for the leaves that decay: all but `bias`, `scale` and single numbers."""
 
-    def decays(path, _):
-        return path[-1].key not in ("bias", "scale")
+    def decays(path, leaf):
+        return path[-1].key not in ("bias", "scale") and leaf.ndim > 0
 
     return jax.tree_util.tree_map_with_path(decays, params)

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from cogjax.ops.losses import (
+    bounded_exp,
+    contrastive,
     from_logit_laplace,
     logit_laplace,
     psnr,
@@ -53,3 +55,53 @@ def test_the_likeliest_pixel_of_a_mean():
     x = 0.8 * pixels + 0.1
     back = jax.jit(from_logit_laplace)(np.float32(np.log(x / (1 - x))))
     np.testing.assert_allclose(back, pixels, atol=1e-6)
+
+
+def contrastive_reference(logits, captions):
+    """Float64, term by term: each right answer has an equal share."""
+    total = 0.0
+    for table in (logits, logits.T):
+        for i, row in enumerate(table):
+            right = [j for j, text in enumerate(captions) if text == captions[i]]
+            log_sum = np.log(np.sum(np.exp(row)))
+            total += np.mean([log_sum - row[j] for j in right])
+    return total / (2 * len(logits))
+
+
+@pytest.fixture(scope="module")
+def loss():
+    return jax.jit(contrastive)
+
+
+@pytest.mark.parametrize("captions", ["abcde", "abaca", "aaaaa"])
+def test_contrastive_equals_its_definition(captions, loss):
+    logits = np.random.default_rng(0).normal(0, 4, (5, 5))
+    same = np.array([[a == b for b in captions] for a in captions])
+    got = loss(np.float32(logits), same)
+    assert float(got) == pytest.approx(contrastive_reference(logits, captions), 1e-5)
+    # Images and captions play one part.
+    assert float(loss(np.float32(logits.T), same)) == pytest.approx(float(got), 1e-6)
+
+
+def test_contrastive_is_finite_at_the_highest_scale(loss):
+    logits = np.float32(100 * np.eye(5))
+    assert 0 <= float(loss(logits, np.eye(5, dtype=bool))) < 1e-5
+    assert float(loss(-logits, np.eye(5, dtype=bool))) == pytest.approx(
+        100 + np.log(4), 1e-5
+    )
+
+
+def test_bounded_exp_stops_at_its_bound_and_comes_back():
+    slope = jax.jit(
+        lambda x, sign: jax.value_and_grad(lambda x: sign * bounded_exp(x, 100.0))(x)
+    )
+    top = np.log(100.0)
+    for x, sign, value, gradient in (
+        (1.0, -1.0, -np.e, -np.e),
+        (1.0, 1.0, np.e, np.e),
+        # A descent would go up: it stays. Here it would go down: it may.
+        (top + 1, -1.0, -100.0, 0.0),
+        (top + 1, 1.0, 100.0, 100.0),
+    ):
+        got = slope(np.float32(x), np.float32(sign))
+        np.testing.assert_allclose(got, (value, gradient), rtol=1e-5)

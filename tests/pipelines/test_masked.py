@@ -95,7 +95,7 @@ def test_another_reranker_chooses(model, drawn):
     def darkness(images, texts):
         return images.reshape(len(images), -1).mean(1)
 
-    best = model.generate(PROMPTS, 1, seed=3, rerank=2, reranker=darkness)
+    best = model.generate(PROMPTS, 1, seed=3, rerank=2, rerank_by=darkness)
     means = drawn.pixels.reshape(3, 2, -1).mean(2)
     np.testing.assert_allclose(best.scores[:, 0], means.min(1))
 

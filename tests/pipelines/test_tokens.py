@@ -160,7 +160,8 @@ def test_half_precision_folder_is_close(nano_model, tmp_path, pictures):
     [
         ({"num_images": 10**9}, "num_images is 1000000000"),
         ({"keep": np.ones((3, 3), bool), "image": IMAGE}, r"have \[4, 4\] codes"),
-        ({"reranker": print}, "set rerank"),
+        ({"rerank_by": print}, "set rerank"),
+        ({"rerank_by": "clip", "rerank": 8}, "expected a function of images and texts"),
     ],
 )
 def test_bad_values(nano_model, settings, message):
@@ -190,14 +191,14 @@ def test_another_reranker_sees_images_and_texts(nano_model, drawn):
         return images.reshape(len(images), -1).mean(1)
 
     settings = {"num_images": 1, "seed": 3, "rerank": 2}
-    best = nano_model.generate(PROMPTS, reranker=darkness, **settings)
+    best = nano_model.generate(PROMPTS, rerank_by=darkness, **settings)
     means = drawn.pixels.reshape(3, 2, -1).mean(2)
     np.testing.assert_allclose(best.scores[:, 0], means.min(1))
     rows = np.arange(3), means.argmin(1)
     np.testing.assert_array_equal(best.pixels[:, 0], drawn.pixels[rows])
     assert seen == [text for text in PROMPTS for _ in range(2)]
     with pytest.raises(UserError, match=r"gives \[2\], expected a score an image, \[6"):
-        nano_model.generate(PROMPTS, reranker=lambda *args: np.zeros(2), **settings)
+        nano_model.generate(PROMPTS, rerank_by=lambda *args: np.zeros(2), **settings)
 
 
 def test_a_request_is_the_same_as_its_settings(nano_model, drawn):

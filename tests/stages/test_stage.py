@@ -19,6 +19,7 @@ CONFIGS = {
     "end_to_end": "experiments/ernie_vilg/end_to_end.py:end_to_end,nano",
     "vqgan": "experiments/vqgan/shapes.py:shapes,nano",
     "decoder": "experiments/vqgan/decoder.py:shapes,nano",
+    "clip": "experiments/clip/icons.py:nano",
 }
 ONLY_PLANNED = {"dalle"}
 
@@ -31,9 +32,9 @@ def test_every_task_names_a_stage():
 @pytest.mark.parametrize("task", CONFIGS)
 def test_batches_are_what_the_task_says(task, nano_data, nano_folder, tmp_path):
     values = {"data.path": nano_data, "train.batch_size": 4, "eval.batches": 1}
-    if task not in ("vq", "vqgan"):
+    if task not in ("vq", "vqgan", "clip"):
         values["data.tokenizer"] = nano_folder
-    if task in ("lm", "masked", "ernie_vilg", "end_to_end"):
+    if task in ("lm", "masked", "ernie_vilg", "end_to_end", "clip"):
         values["data.text"] = nano_folder / "text.model"
     words = [f"--config.{key}={value}" for key, value in values.items()]
     found = config.load(CONFIGS[task], words)

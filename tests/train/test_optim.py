@@ -24,13 +24,20 @@ def test_warmup_below_one_is_a_share_of_the_steps():
     assert float(schedule(99)) == 1.0
 
 
-def test_norms_and_biases_do_not_decay():
-    params = {"norm": {"scale": 1.0}, "out": {"kernel": 1.0, "bias": 1.0}, "emb": 1.0}
+def test_norms_biases_and_single_numbers_do_not_decay():
+    one = np.ones(3)
+    params = {
+        "norm": {"scale": one},
+        "out": {"kernel": one, "bias": one},
+        "emb": one,
+        "logit_scale": np.float32(1),
+    }
     mask = decay_mask(params)
     assert mask == {
         "norm": {"scale": False},
         "out": {"kernel": True, "bias": False},
         "emb": True,
+        "logit_scale": False,
     }
 
 

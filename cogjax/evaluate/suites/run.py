@@ -1,7 +1,7 @@
 """A suite, run on a model: metrics as JSON and a page to read, in one folder.
 
-A suite is a frozen dataclass whose fields are its settings. The model is wrapped in a
-`CachedModel`, so that a stopped run goes on.
+A suite is a frozen dataclass whose fields are its settings. A model with codes is
+wrapped in a `CachedModel`, so that a stopped run goes on; others are quick.
 """
 
 import json
@@ -15,6 +15,7 @@ from cogjax.data.output import Progress
 from cogjax.evaluate.report.html import Markup, page, section, table
 from cogjax.evaluate.suites.cache import CachedModel, open_folder
 from cogjax.files import write_atomic
+from cogjax.pipelines.contracts import Codec
 
 # About as many images are cached together.
 _CHUNK = 64
@@ -32,7 +33,7 @@ class Suite(Protocol):
         """Everything that the metrics depend on besides the model, JSON-able."""
 
     def run(
-        self, model: CachedModel, progress: Progress
+        self, model: Any, progress: Progress
     ) -> tuple[dict[str, Any], list[Markup]]:
         """Metrics, JSON-able, and the parts of the page."""
 
@@ -63,7 +64,8 @@ def run(
     settings = {"suite": suite.name, **identity, **suite.settings()}
     folder = open_folder(out, settings) if out else None
     progress = progress or (lambda done, total, label: None)
-    metrics, parts = suite.run(CachedModel(model, folder), progress)
+    held = CachedModel(model, folder) if isinstance(model, Codec) else model
+    metrics, parts = suite.run(held, progress)
     report = {**about, **settings, **metrics}
     if folder:
         text = json.dumps(report, indent=2, ensure_ascii=False)

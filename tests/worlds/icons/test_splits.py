@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from cogjax.data.images import encode_png
+from cogjax.data.overlap import NEAR
 from cogjax.worlds.icons import splits
-from cogjax.worlds.icons.duplicates import NEAR, near_train, same_pixels
+from cogjax.worlds.icons.duplicates import near_train, same_pixels
 from cogjax.worlds.icons.iconpark import THEMES
 from cogjax.worlds.icons.palette import PALETTE
 from cogjax.worlds.icons.splits import COMBINATIONS, Item, colors_of, split_items

@@ -1,0 +1,117 @@
+"""CLIP's stage: images and bilingual captions -> model folder that compares both."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cogjax import model_folder
+from cogjax.config import section
+from cogjax.data import records
+from cogjax.data.sequences import bracketed
+from cogjax.data.text import TextTokenizer
+from cogjax.errors import UserError
+from cogjax.families.clip.objective import ContrastiveTask
+from cogjax.model import Component, Model
+from cogjax.models.clip import ClipConfig
+from cogjax.stages.sections import RunConfig, batches, eval_batches
+from cogjax.stages.stage import Stage
+from cogjax.train.session import Job
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    """The section 'task', which has no settings besides the name."""
+
+
+class ContrastiveStage(Stage):
+    """Both towers from random weights, with the text tokenizer of data.text.
+
+    An example is an image and one of its captions, sampled anew each time.
+    """
+
+    settings = ContrastiveConfig
+
+    def task(self, run: RunConfig) -> ContrastiveTask:
+        """The objective; UserError for what does not fit."""
+        return ContrastiveTask(self._network(run, _text(run)))
+
+    def job(self, run: RunConfig, workdir: Path) -> Job:
+        """The objective over images and captions of the splits."""
+        del workdir
+        if run.train.accumulate > 1:
+            raise UserError(
+                f"train.accumulate is {run.train.accumulate}: captions compete within "
+                "a part, so this task needs 1; lower train.batch_size to save memory"
+            )
+        text, data = _text(run), run.data
+        task = ContrastiveTask(self._network(run, text))
+        manifest = records.read_manifest(data.path)
+        source, evals = (
+            _open(run, manifest, split) for split in (data.split, data.eval_split)
+        )
+        example = functools.partial(_example, text, task.config)
+        parts = manifest.fingerprint, data.split, self.sources_digest(run)
+        return Job(
+            task,
+            batches(source, example, run.train),
+            eval_batches(evals, example, run),
+            fingerprint="/".join(parts),
+        )
+
+    def export(self, run: RunConfig, params: Any, state: Any) -> Model:
+        """Both towers as one component, and the text tokenizer."""
+        del state
+        text = _text(run)
+        part = Component(self._network(run, text), params)
+        return Model("clip", {"clip": part}, text=text)
+
+    def sources_digest(self, run: RunConfig) -> str:
+        """Of the text tokenizer."""
+        return model_folder.file_sha256(model_folder.find_text(run.data.text))[:12]
+
+    def _network(self, run: RunConfig, text: TextTokenizer) -> ClipConfig:
+        """The section 'model', with an id for each piece, the start and the end."""
+        self.settings_of(run)
+        size = {"vocab_size": text.size + 2}
+        config = section(ClipConfig, {**size, **run.model}, "model")
+        if config.vocab_size != size["vocab_size"]:
+            raise UserError(
+                f"model.vocab_size is {config.vocab_size}, data.text needs "
+                f"{size['vocab_size']}: leave it out"
+            )
+        return config
+
+
+CONTRASTIVE = ContrastiveStage()
+
+
+def _text(run: RunConfig) -> TextTokenizer:
+    data = run.data
+    if not data.text:
+        raise UserError(f"config key 'data.text' is required for task {run.name}")
+    for key in ("tokenizer", "weights", "questions"):
+        if getattr(data, key):
+            raise UserError(f"task {run.name!r} does not read data.{key}: leave it out")
+    return TextTokenizer.load(model_folder.find_text(data.text))
+
+
+def _open(run: RunConfig, manifest: records.Manifest, split: str) -> records.Split:
+    """A split, which needs captions unless it is empty."""
+    source = records.open_split(run.data.path, split)
+    if len(source) and not manifest.contents.get(split, {}).get("captions", True):
+        raise UserError(
+            f"split '{split}' of {run.data.path} has no captions: set data.path to a "
+            "data set with some"
+        )
+    return source
+
+
+def _example(
+    text: TextTokenizer, config: ClipConfig, item: Any, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    _, caption = item.captions[rng.integers(len(item.captions))]
+    [ids] = bracketed([text.encode(caption)], config.text_len, text.size)
+    return {"image": records.decode_image(item.image, config.image_size), "ids": ids}

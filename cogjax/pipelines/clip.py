@@ -1,0 +1,107 @@
+"""A CLIP as one object: vectors of images and texts, and how badly a pair fits."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cogjax import model_folder
+from cogjax.data.images import stack_squares
+from cogjax.data.sequences import bracketed
+from cogjax.errors import UserError
+from cogjax.model import Model
+from cogjax.models.clip import Clip, scale_pixels, unit
+from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.checks import check_text
+from cogjax.pipelines.reader import Images
+from cogjax.pipelines.tokenize import padded_batches
+
+
+class ClipPipeline:
+    """A model that compares images and texts (Radford et al. 2021).
+
+    batch_size: most rows in one call of the network; may be set at any time.
+    """
+
+    def __init__(
+        self, model: Model, batch_size: int = 64, weights: WeightFormat = "float32"
+    ):
+        """UserError for parts that do not go together, and other weights than float32.
+
+        weights: as of `load`.
+        """
+        part = model["clip"]
+        if model.text is None or part.config.vocab_size != model.text.size + 2:
+            raise UserError(
+                "the model's text.model does not fit its network: export it again"
+            )
+        if weights != "float32":
+            raise UserError(
+                f"a CLIP has float32 weights, not {weights}: leave that out"
+            )
+        self.model, self.batch_size, self.config = model, batch_size, part.config
+        self._network, self._params = part.network, jax.device_put(part.params)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side that images are brought to."""
+        return self.config.image_size
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Model card."""
+        return self.model.card
+
+    def embed_images(self, images: Images) -> np.ndarray:
+        """Images of any size -> float32 [n, d], of length 1."""
+        return self._run(_embed_images, stack_squares(images, self.image_size))
+
+    def embed_texts(self, texts: str | Sequence[str]) -> np.ndarray:
+        """Texts -> float32 [n, d], of length 1; a long text is cut at its end.
+
+        UserError for an empty text.
+        """
+        texts = [texts] if isinstance(texts, str) else texts
+        # Of candidates for one prompt all have the same text.
+        each = {text: None for text in texts}
+        pieces = [self.model.text.encode(check_text(text, "a text")) for text in each]
+        ids = bracketed(pieces, self.config.text_len, self.model.text.size)
+        places = {text: i for i, text in enumerate(each)}
+        return self._run(_embed_texts, ids)[[places[text] for text in texts]]
+
+    def score(self, images: Images, texts: str | Sequence[str]) -> np.ndarray:
+        """How badly text i fits image i: float32 [n], 1 - cosine, 0 to 2.
+
+        A single text is for all images. UserError for another number of texts.
+        """
+        vectors = self.embed_images(images)
+        texts = [texts] * len(vectors) if isinstance(texts, str) else list(texts)
+        if len(vectors) != len(texts):
+            raise UserError(f"{len(vectors)} images but {len(texts)} texts")
+        return 1 - np.sum(vectors * self.embed_texts(texts), axis=1)
+
+    def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
+        """Writes the model folder; `dtype` "float16" halves its size."""
+        return model_folder.save(self.model, Path(folder), dtype)
+
+    def _run(self, function: Callable, rows: np.ndarray) -> np.ndarray:
+        done = [
+            np.asarray(function(self._network, self._params, batch))
+            for batch in padded_batches(rows, self.batch_size)
+        ]
+        return np.concatenate(done)[: len(rows)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed_images(network: Clip, params: Any, images: Any):
+    pixels = scale_pixels(images)
+    return unit(network.apply({"params": params}, pixels, method="encode_image"))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed_texts(network: Clip, params: Any, ids: Any):
+    return unit(network.apply({"params": params}, ids, method="encode_text"))

@@ -1,0 +1,93 @@
+"""Runs of CLIP: the experiments' configs, a run to its export, and refusals."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import config
+from cogjax.data.records import DatasetBuilder, Example
+from cogjax.data.text import TextTokenizer
+from cogjax.errors import UserError
+from cogjax.model_folder import save
+from cogjax.models.clip import ClipConfig, param_shapes
+from cogjax.stages import run as launch
+from cogjax.stages.run import find_stage
+from cogjax.stages.sections import RunConfig
+
+ICONS = "experiments/clip/icons.py"
+
+
+def nano(data, folder, **overrides):
+    values = {"data.path": data, "data.text": folder / "text.model"}
+    values |= {key.replace("__", "."): value for key, value in overrides.items()}
+    words = [f"--config.{key}={value}" for key, value in values.items()]
+    return config.load(f"{ICONS}:nano", words)
+
+
+@pytest.mark.parametrize(("world", "pieces"), [("icons", 4000), ("shapes", 640)])
+def test_shipped_sizes_fit_into_four_megabytes(world, pieces):
+    fields = config.load(f"experiments/clip/{world}.py")["model"]
+    network = ClipConfig(**fields, vocab_size=pieces + 2)
+    count = sum(leaf.size for leaf in jax.tree.leaves(param_shapes(network)))
+    assert 1.5e6 < count < 4e6 / 2
+
+
+def test_an_export_loads(nano_data, nano_folder, tmp_path):
+    run = nano(nano_data, nano_folder)
+    stage, sections = find_stage(run), RunConfig.of(run)
+    network = stage.task(sections).config
+    params = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), param_shapes(network))
+    save(stage.export(sections, params, {}), tmp_path / "out")
+    clip = cogjax.load(tmp_path / "out")
+    assert clip.config == network and network.vocab_size == 287
+    assert clip.model.text == TextTokenizer.load(nano_folder / "text.model")
+
+
+@pytest.mark.slow
+def test_a_run_trains_and_exports(nano_data, nano_folder, tmp_path):
+    run = nano(nano_data, nano_folder)
+    launch.train(run, tmp_path / "run")
+    clip = cogjax.load(tmp_path / "run" / "export")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [row["loss"] for row in map(json.loads, lines) if "loss" in row]
+    assert losses[-1] < losses[0]
+    scores = clip.score(np.zeros((2, 20, 20, 3), np.uint8), ["a red apple", "猫"])
+    assert scores.shape == (2,) and (np.abs(scores - 1) < 1).all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"data__text": ""}, "'data.text' is required for task clip"),
+        ({"data__tokenizer": "emoji"}, "'clip' does not read data.tokenizer"),
+        ({"train__accumulate": 2}, "train.accumulate is 2: captions compete"),
+        ({"model__vocab_size": 9}, "model.vocab_size is 9, data.text needs 287"),
+        ({"model__width": 65}, "section 'model': width is 65, expected a multiple"),
+        ({"model__patch": 7}, "image_size is 16, expected a multiple of patch, 7"),
+        ({"model__text_len": 2}, "text_len is 2, expected 3 or more"),
+        ({"task__margin": 1}, "unknown config key 'task.margin'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    overrides, message, nano_data, nano_folder, tmp_path
+):
+    run = nano(nano_data, nano_folder, **overrides)
+    with pytest.raises(UserError, match=message):
+        launch.train(run, tmp_path / "run")
+
+
+def test_images_without_captions_are_refused(nano_data, nano_folder, tmp_path):
+    with DatasetBuilder(tmp_path / "set", "folder", 16, {"train": 1, "val": 1}) as to:
+        to.write("train", Example("1", b"", ()))
+        to.finish({})
+    run = nano(tmp_path / "set", nano_folder)
+    with pytest.raises(UserError, match="split 'train' of .* has no captions"):
+        launch.train(run, tmp_path / "run")
+
+
+def test_unknown_argument():
+    with pytest.raises(UserError, match="'nani', expected nano or none"):
+        config.load(f"{ICONS}:nani")

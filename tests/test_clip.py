@@ -1,0 +1,71 @@
+"""A CLIP at work: it reranks what another model generates, and scores files."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cogjax import cli
+from cogjax.data.images import decode_image
+from tests.conftest import TOY_COLOURS
+
+NAMES, COLOURS = list(TOY_COLOURS), np.uint8(list(TOY_COLOURS.values()))
+
+
+@pytest.fixture
+def painter(nano_model, monkeypatch):
+    """A model that generates plain images, whose colour follows from their codes."""
+
+    def decode(codes):
+        picks = COLOURS[codes.sum((1, 2)) % 4]
+        return np.broadcast_to(picks[:, None, None], (len(codes), 16, 16, 3))
+
+    monkeypatch.setattr(nano_model, "decode", decode)
+    return nano_model
+
+
+def test_reranking_keeps_the_image_that_fits(painter, toy_clip):
+    found = painter.generate(NAMES, 1, rerank=16, rerank_by=toy_clip.score)
+    np.testing.assert_array_equal(found.pixels[:, 0, 0, 0], COLOURS)
+    first = painter.generate(NAMES, 1).pixels[:, 0, 0, 0]
+    assert (first != COLOURS).any()
+    want = toy_clip.score(found.pixels[:, 0], NAMES)
+    np.testing.assert_allclose(found.scores[:, 0], want, atol=1e-6)
+
+
+def test_the_command_reranks_by_a_clip(
+    nano_folder, toy_clip, toy_clip_folder, tmp_path
+):
+    words = ["generate", "red", "--model", nano_folder, "--out", tmp_path / "out"]
+    words += ["--num-images", 2, "--rerank", 4]
+    words += ["--rerank-by", "clip", "--clip", toy_clip_folder]
+    assert cli.main([str(word) for word in words]) == 0
+    record = json.loads((tmp_path / "out" / "generation.json").read_text())
+    judge = {"rerank_by": "clip", "clip": str(toy_clip_folder)}
+    assert judge.items() <= record["settings"].items()
+    images = [
+        decode_image((tmp_path / "out" / f"red-{i}.png").read_bytes()) for i in (1, 2)
+    ]
+    scores = toy_clip.score(images, "red")
+    assert scores[0] <= scores[1]
+    written = [image["score"] for image in record["images"]]
+    np.testing.assert_allclose(written, scores, atol=1e-4)
+
+
+def test_the_command_scores_by_a_clip(toy_clip_folder, tmp_path, capsys):
+    path = str(tmp_path / "red.png")
+    Image.new("RGB", (20, 20), "red").save(path)
+    scores = []
+    for text in ("red", "蓝色"):
+        words = ["score", path, text, "--by", "clip", "--clip", str(toy_clip_folder)]
+        assert cli.main(words) == 0
+        scores.append(float(capsys.readouterr().out))
+    assert 0 <= scores[0] < scores[1] <= 2
+
+
+def test_a_model_that_is_no_clip(nano_folder, tmp_path, capsys):
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "red.png")
+    words = ["score", str(tmp_path / "red.png"), "red", "--by", "clip", "--clip"]
+    assert cli.main([*words, str(nano_folder)]) == 2
+    assert "does not compare images and texts by vectors" in capsys.readouterr().err
