@@ -6,10 +6,12 @@ runs, so that every --help is instant.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from cogjax import __version__
@@ -26,7 +28,7 @@ from cogjax.commands import (
     train,
     verify,
 )
-from cogjax.errors import UserError
+from cogjax.errors import Notice, UserError
 
 _OVERRIDE = "--config."
 
@@ -62,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from cogjax import compilation_cache
 
         compilation_cache.enable()
-        args.handler(args)
+        with _notices():
+            args.handler(args)
         return 0
     except UserError as error:
         message = " ".join(str(error).split())
@@ -79,6 +82,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(f"cogjax: error: {message}", file=sys.stderr)
     return 2
+
+
+@contextlib.contextmanager
+def _notices() -> Iterator[None]:
+    """Prints each `Notice` as one line."""
+
+    def show(message, category, *rest) -> None:
+        if issubclass(category, Notice):
+            print(f"cogjax: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *rest)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this"."""
+"""What a user is told: the exception that they can fix, and the warning."""
 
 
 class UserError(Exception):
@@ -6,4 +6,11 @@ class UserError(Exception):
 
     The command line prints the message and exits with status 2; library callers may
     catch it. Never used for programming errors.
+    """
+
+
+class Notice(UserWarning):
+    """Something that is done otherwise than asked, said in one line.
+
+    The command line prints it on stderr.
     """

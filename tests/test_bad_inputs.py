@@ -108,7 +108,8 @@ def test_flags(capsys, here, words, message):
     [
         ("", "prompt 1 is empty"),
         (" \n\t", "prompt 1 is empty"),
-        ("\0\x01\u200b", "prompt 1 is empty"),
+        ("\x02\x01\u200b", "prompt 1 is empty"),
+        ("a\0cat", "prompt 1 is not UTF-8 text: it has NUL characters"),
         ("x" * 5000, "prompt 1 has 5000 characters, at most 4096"),
         (os.fsdecode(b"caf\xe9"), "prompt 1 is not valid UTF-8"),
     ],
@@ -125,6 +126,10 @@ def test_prompts(capsys, here, prompt, message):
         (b"\n \n", "prompts file p.txt holds no text"),
         (b"\xff\xfe\x00\x80", "prompts file p.txt is not UTF-8 text"),
         (b"a cat\n\x07\n", "prompt 2 is empty"),
+        (
+            "a cat".encode("utf-16-le"),
+            "prompts file p.txt is not UTF-8 text: it has NUL characters",
+        ),
     ],
 )
 def test_prompts_files(capsys, here, content, message):

@@ -181,6 +181,8 @@ def _report(out: str, manifest, skipped: list[str]) -> None:
     """Prints counts on stdout and skipped entries on stderr."""
     for line in skipped[:20]:
         print(f"skipped {line}", file=sys.stderr)
+    for reason, count in manifest.info.get("changed", {}).items():
+        print(f"{count} {reason}", file=sys.stderr)
     counts = [f"{split} {count}" for split, count in manifest.counts.items()]
     print(f"{out}: {', '.join(counts)}, skipped {len(skipped)}")
 

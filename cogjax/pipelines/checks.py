@@ -57,12 +57,16 @@ def check_text(text: Any, what: str) -> str:
         stripped.encode("utf-8")
     except UnicodeEncodeError:
         raise UserError(f"{what} is not valid UTF-8") from None
+    if "\0" in stripped:
+        raise UserError(f"{what} is not UTF-8 text: it has NUL characters")
     return stripped
 
 
 def is_blank(text: str) -> bool:
     """Whether a text has nothing but spaces and control characters."""
-    return all(unicodedata.category(c)[0] in "CZ" for c in text)
+    # Cn is unassigned in this Python's tables: emoji newer than they are.
+    kinds = {unicodedata.category(c) for c in text}
+    return all(kind[0] in "CZ" and kind != "Cn" for kind in kinds)
 
 
 def _shown(value: Any) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 import cogjax
 from cogjax import model_folder
-from cogjax.errors import UserError
+from cogjax.errors import Notice, UserError
 from cogjax.model import Model
 from cogjax.pipelines.reader import Search
 from cogjax.pipelines.request import Request
@@ -217,6 +217,23 @@ def test_texts_are_tokenized_once(nano_model, monkeypatch):
     )
     nano_model.generate(PROMPTS, 1, rerank=2)
     assert texts == list(PROMPTS)
+
+
+def test_a_text_that_is_not_read_to_its_end_is_said(nano_model, drawn, pictures):
+    """Both directions; the images are those of what is read."""
+    prompt = "a red apple beside ten blue whales"
+    ids = nano_model.model.text.encode(prompt)
+    most = nano_model.layout.text_len
+    rest = nano_model.model.text.decode(ids[most:])
+    message = rf"has {len(ids)} pieces and the model reads {most}; left off: '{rest}'"
+    with pytest.warns(Notice, match=f"prompt 2 {message}"):
+        found = nano_model.generate(["red", prompt], num_images=2, seed=3)
+    assert found.unread == ("", rest)
+    assert len(ids) > most and prompt.endswith(rest)
+    # That of "a red apple", which begins alike.
+    np.testing.assert_array_equal(found.codes[1], drawn.codes[0])
+    with pytest.warns(Notice, match=f"a text {message}"):
+        nano_model.score(pictures[:1], prompt)
 
 
 def test_unknown_model():
