@@ -166,6 +166,30 @@ def load(source: str | os.PathLike) -> Model:
     return Model(*found)
 
 
+def verify(folder: Path) -> dict[str, str]:
+    """The fault of each file of a model folder in words, "" for a good one.
+
+    UserError if config.json cannot be read.
+    """
+    stored = read_config(folder)
+    faults = {}
+    for name in stored.components:
+        try:
+            _component(folder, stored, name)
+            fault = ""
+        except UserError as error:
+            fault = str(error)
+        faults[f"{name}.safetensors"] = fault
+    if stored.text:
+        try:
+            _check_file(find_text(folder), stored.text)
+            fault = ""
+        except (UserError, OSError) as error:
+            fault = str(error)
+        faults["text.model"] = fault
+    return faults
+
+
 def load_component(source: str | os.PathLike, name: str) -> Component:
     """As `load`, one component alone, such as the "tokenizer" of images."""
     folder = find(source)

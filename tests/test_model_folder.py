@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import cogjax
-from cogjax import model_folder
+from cogjax import cli, model_folder
 from cogjax.errors import UserError
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.ernie_vilg import presets as ernie_vilg
@@ -127,6 +127,22 @@ def test_files_of_another_model_are_refused(copy, nano_model, name):
         save_tree(copy / name, other, None)
     with pytest.raises(UserError, match=rf"{name} is not the file that its config"):
         model_folder.load(copy)
+
+
+def test_verify_names_the_file(copy, capsys):
+    assert cli.main(["verify", str(copy)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert sorted(line.partition(":")[0] for line in shown) == [
+        "text.model",
+        "tokenizer.safetensors",
+        "transformer.safetensors",
+    ]
+    path = copy / "tokenizer.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    assert cli.main(["verify", str(copy)]) == 2
+    assert "1 of 3 files are bad (tokenizer.safetensors)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
