@@ -19,10 +19,10 @@ from typing import Any
 from cogjax.catalogue import families, resolve
 from cogjax.config import load_json, save_json, section
 from cogjax.data.text import TextTokenizer
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.files import FolderKind, partial_folder
 from cogjax.interop.safetensors import load_tree, save_tree
-from cogjax.interop.tree import check_leaves, flatten
+from cogjax.interop.tree import check_leaves, check_values, flatten
 from cogjax.model import Component, Model
 from cogjax.model_format_1 import upgrade
 from cogjax.models.registry import config_class, shapes_of
@@ -134,16 +134,16 @@ def read_config(folder: Path) -> StoredModel:
         raise UserError(f"{folder} is only half written: save or export it again")
     version, family = config.get("format"), config.get("family")
     known = (*families(), "") if version == FORMAT else tuple(families())
-    if version not in (1, FORMAT) or family not in known:
+    if type(version) is not int or version not in (1, FORMAT) or family not in known:
         raise UserError(
-            f"{path} is format {version!r} of family {family!r}: this version reads "
+            f"{path} is format {shown(version)} of family {shown(family)}: this reads "
             f"1 and {FORMAT} of {', '.join(map(repr, families()))}"
         )
-    if version == 1:
-        config = upgrade(folder, config)
     try:
+        config = upgrade(folder, config) if version == 1 else config
         return section(StoredModel, config)
-    except UserError as error:
+    except (UserError, ValueError, TypeError, AttributeError) as error:
+        # The sections of format 1 may be of any type.
         raise UserError(f"{path}: {error}") from error
 
 
@@ -220,7 +220,9 @@ def _component(folder: Path, stored: StoredModel, name: str) -> Component:
         raise UserError(f"{folder}/config.json, {name}: {error}") from error
     path = find_file(folder, f"{name}.safetensors")
     tree = load_tree(path)
-    check_leaves(flatten(tree), flatten({**params, **state}), str(path))
+    flat, wanted = flatten(tree), flatten({**params, **state})
+    check_leaves(flat, wanted, str(path))
+    check_values(flat, wanted, str(path))
     _check_file(path, found.sha256)
     return Component(config, tree, {key: tree.pop(key) for key in state})
 

@@ -15,7 +15,7 @@ from cogjax.errors import UserError
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import save_tree
-from cogjax.interop.tree import flatten
+from cogjax.interop.tree import flatten, unflatten
 from cogjax.model import Component, Model, digest
 from cogjax.models.image_lm import param_shapes
 from cogjax.models.reconstructor import (
@@ -150,13 +150,48 @@ def test_verify_names_the_file(copy, capsys):
     [
         ("transformer", "vocab_size", 0),
         ("transformer", "mlp_dim", -1),
+        ("transformer", "depth", 10**6),
+        ("transformer", "depth", 0),
+        ("transformer", "width", 0),
+        ("transformer", "dropout", -3),
+        ("transformer", "unroll", 0),
+        ("transformer", "grid", 40),
         ("tokenizer", "code_dim", 0),
         ("tokenizer", "res_width", -1),
+        ("tokenizer", "res_blocks", 10**5),
+        ("tokenizer", "image_size", -16),
+        ("tokenizer", "pixel_std", [0, 0, 0]),
+        ("tokenizer", "pixel_mean", []),
+        ("tokenizer", "strides", [2, 10**6]),
     ],
 )
 def test_sizes_that_make_no_network(copy, name, key, size):
     rewrite(copy, lambda c: c["components"][name]["config"].update({key: size}))
-    with pytest.raises(UserError, match=f"{name}: these sizes make no network"):
+    with pytest.raises(UserError, match=f"{name}'?: .*{key}.*{name}|{name}.*{key}"):
+        model_folder.load(copy)
+
+
+WEIGHTS = {
+    "nan": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 3, np.nan, x),
+    "inf": lambda x: x / np.float32(0),
+    "int64": lambda x: x.astype(np.int64),
+    "float64": lambda x: x.astype(np.float64),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_that_are_no_numbers(copy, nano_model, kind):
+    """Also where a digest vouches for them."""
+    tree = dict(nano_model.model["transformer"].params)
+    name = min(k for k, v in flatten(tree).items() if v.size > 3)
+    with np.errstate(all="ignore"):
+        changed = {**flatten(tree), name: WEIGHTS[kind](flatten(tree)[name])}
+    path = copy / "transformer.safetensors"
+    save_tree(path, unflatten(changed), None)
+    sha256 = model_folder.file_sha256(path)
+    rewrite(copy, lambda c: c["components"]["transformer"].update(sha256=sha256))
+    found = kind if kind.endswith("64") else r"that are no numbers \(NaN, inf\)"
+    with pytest.raises(UserError, match=rf"safetensors: {name} .*{found}"):
         model_folder.load(copy)
 
 
@@ -202,7 +237,7 @@ def drop_layout(config):
             "'../x' cannot be the name of a component",
         ),
         (lambda c: c.update(format=3), "is format 3 .* reads 1 and 2"),
-        (lambda c: c.update(family=[]), r"of family \[\]: this version reads 1 and 2"),
+        (lambda c: c.update(family=[]), r"of family \[\]: this reads 1 and 2"),
     ],
 )
 def test_configs_that_cannot_be(copy, change, message):

@@ -77,8 +77,10 @@ class _Tensor:
 def _rebuild_tensor(storage, offset, shape, strides, *_) -> _Tensor:
     if type(storage) is not _Storage or type(strides) is not tuple:
         raise ValueError("a tensor without a storage or strides")
-    for sizes in ((offset,), shape, strides):
-        check_sizes(sizes)
+    check_sizes((offset,))
+    check_sizes(shape)
+    for step in strides:
+        check_sizes((step,))
     if len(shape) != len(strides):
         raise ValueError("a tensor with more or fewer strides than sides")
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))

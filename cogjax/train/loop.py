@@ -56,6 +56,13 @@ class TrainConfig:
     step_timeout: float = 60.0
 
     def __post_init__(self):
+        for name in ("log_every", "save_every", "eval_every", "sample_every"):
+            if getattr(self, name) < 0:
+                raise UserError(f"config key 'train.{name}' must not be negative")
+        if not (0 <= self.ema_decay <= 1 and 0 <= self.seed < 2**32):
+            raise UserError(
+                "config section 'train': ema_decay is 0 to 1, seed 0 to 2**32 - 1"
+            )
         if self.max_loss_spike != 0 and self.max_loss_spike <= 1:
             raise UserError(
                 "config key 'train.max_loss_spike' must be above 1, or 0 for off"

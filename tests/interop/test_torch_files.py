@@ -80,6 +80,11 @@ def write_legacy(path, tree, storages, keys=None):
     return path
 
 
+# Thirty dicts, each with the one before under two names: a billion paths.
+SHARED = entries(x=b"N")
+for _i in range(30):
+    _put, _get = b"q" + bytes([_i]), b"h" + bytes([_i])
+    SHARED = b"}(" + text("a") + SHARED + _put + text("b") + _get + b"u"
 VALUES = np.arange(12, dtype=np.float32)
 TREE = {
     "w": (VALUES.reshape(4, 3)[1:].T, (3, 3), (1, 3), 3),
@@ -215,11 +220,24 @@ def test_nothing_is_called_and_the_name_is_said(tmp_path, attack, protocol):
         (b"N" * 3, "damaged"),
         (b")" + b"\x85" * 200_000, "holds no arrays"),
         (entries(x=b")" + b"\x85" * 200_000 + b"Q"), "no storage"),
+        (SHARED, "nest too deep or hold too much"),
+        (b"}" * 3_000_000, "more instructions than any network"),
+        (b"}(" + (text("w") + b"N") * 2 + b"u", "its name 'w' is there twice"),
+        (b"}" + (text("w") + b"Ns") * 2, "its name 'w' is there twice"),
+        (name("x" * 9000, "y") + b")R", "asks for xxx"),
     ],
 )
 def test_tricks(tmp_path, tree, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         read_torch(write_zip(tmp_path / "x.pt", tree))
+    assert len(str(caught.value)) < 400
+
+
+def test_two_tensors_of_one_flat_name(tmp_path):
+    one = tensor("0", 12, (12,), (1,))
+    tree = b"}(" + text("a") + entries(b=one) + text("a.b") + one + b"u"
+    with pytest.raises(UserError, match="'a.b' is there twice"):
+        read_torch(write_zip(tmp_path / "x.pt", tree, {"0": VALUES}))
 
 
 @pytest.mark.parametrize(
@@ -235,6 +253,7 @@ def test_tricks(tmp_path, tree, message):
         (("0", 12, (2,), (-1,), 5), "damaged"),
         (("0", 12, (1 << 30, 12), (0, 1)), "outside its storage"),
         (("0", 12, (12,), ()), "strides"),
+        (("0", 12, (0, 1 << 47, 1 << 47), (1, 1, 1)), "a shape of too many values"),
         (("1", 12, (12,), (1,)), "data/1 is missing"),
         (("../data.pkl", 1, (1,), (1,)), "data/../data.pkl is missing"),
     ],
