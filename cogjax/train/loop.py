@@ -21,6 +21,7 @@ from cogjax.train.lock import lock_workdir
 from cogjax.train.metrics import Logger
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.processes import StopSignal, check_agreement, say
+from cogjax.train.resume import check_resume
 from cogjax.train.session import Batch, Job, Session
 from cogjax.train.state import TrainState
 from cogjax.train.step import init_state, make_train_step, mean_metrics
@@ -109,6 +110,9 @@ def fit(
         Watchdog(workdir, config.step_timeout) as watchdog,
     ):
         checkpoints, goodput = Checkpoints(workdir, config.keep), Goodput()
+        if checkpoints.steps:
+            newest = checkpoints.steps[-1]
+            check_resume(workdir, job.config, config, optim, newest)
         with goodput.time("restore"):
             train_state, shardings, example_index = _start(
                 job, tx, config, mesh, checkpoints
