@@ -1,6 +1,8 @@
 """The command line: instant help, what generate writes, one line for a mistake."""
 
+import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from PIL import Image
 
 import cogjax
 from cogjax import cli
+from cogjax.commands import attention_map
 from cogjax.commands.generate import slug, write_numbered
 from cogjax.errors import UserError
 from cogjax.pipelines.contracts import Generation
@@ -307,6 +310,71 @@ def test_programming_errors_are_not_hidden(monkeypatch, model, tmp_path):
     monkeypatch.setattr(model, "generate", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["generate", "cat", "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "out of memory: lower the batch size"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nin x"), "Out of memory)"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left, free"),
+        (RuntimeError("Riegeli: File too large [27]"), "cannot write: file too large"),
+        (PermissionError(errno.EACCES, "Permission denied", "x.png"), "x.png: Permis"),
+    ],
+)
+def test_limits_of_the_machine_are_one_line(monkeypatch, capsys, error, message):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(attention_map, "_grid", fail)
+    monkeypatch.setattr(cli, "_print_nothing_more", lambda: None)
+    assert cli.main(["attention-map", "--out", "x.png"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("cogjax: error: ") and message in line
+
+
+MACHINE = """
+import os, sys
+from cogjax import cli
+from cogjax.commands import attention_map
+
+def handler(args):
+    print("一只猫", os.fsdecode(b"\\xff"))
+    if sys.argv[1] == "backend":
+        import jax
+        jax.devices()
+
+attention_map._attention_map = handler
+sys.exit(cli.main(["attention-map"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "message"),
+    [
+        ("ascii", 0, ""),
+        ("full", 2, "cogjax: error: cannot write: no space left"),
+        ("pipe", 1, ""),
+        ("backend", 2, "cogjax: error: JAX finds no 'cuda' here"),
+    ],
+)
+def test_streams_and_devices_of_a_process(kind, status, message):
+    """Nothing but the one line, also from Python as it ends."""
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "XLA_FLAGS": ""}
+    environment |= {"JAX_PLATFORMS": "cuda"} if kind == "backend" else {}
+    words = [sys.executable, "-c", MACHINE, kind]
+    read, write = os.pipe()
+    os.close(read)
+    out = {"full": "/dev/full", "pipe": write}.get(kind, os.devnull)
+    if kind == "full" and not os.path.exists(out):
+        pytest.skip("no /dev/full here")
+    with open(out, "w") as stdout:
+        done = subprocess.run(
+            words, stdout=stdout, stderr=subprocess.PIPE, env=environment, text=True
+        )
+    assert done.returncode == status, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "WARNING" not in line]
+    assert len(lines) == bool(message) and done.stderr.startswith(message)
 
 
 def test_an_error_of_several_lines_is_printed_as_one(monkeypatch, capsys):

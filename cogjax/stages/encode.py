@@ -310,14 +310,19 @@ def _encode_shard(
 
 @contextlib.contextmanager
 def _writer(path: Path):
-    """An ArrayRecord file, one record a group: examples are read at random."""
+    """An ArrayRecord file, one record a group: examples are read at random.
+
+    It is removed again where writing it fails.
+    """
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    writer = ArrayRecordWriter(str(path), "group_size:1")
     try:
-        yield writer
-    finally:
-        writer.close()
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        with contextlib.closing(writer):
+            yield writer
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _images(data: Path, shard: _Shard, size: int) -> Iterator[_Image]:
