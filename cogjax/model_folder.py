@@ -241,17 +241,19 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save(model: Model, folder: Path, dtype: str | None = None) -> Path:
+def save(
+    model: Model, folder: Path, dtype: str | None = None, overwrite: bool = False
+) -> Path:
     """Writes the model folder; `dtype` "float16" halves its size.
 
-    It replaces another model in the folder, with all its files; UserError if the folder
-    holds anything else.
+    With `overwrite` it replaces another model in the folder, with all its files.
+    UserError if the folder holds anything else.
     """
-    MODEL.check(folder, overwrite=True)
+    MODEL.check(folder, overwrite)
     with partial_folder(folder) as partial:
         stored = _write_parts(model, partial, dtype)
         save_json(dataclasses.asdict(stored), partial / "config.json")
-        MODEL.publish(partial, folder, overwrite=True)
+        MODEL.publish(partial, folder, overwrite)
     return folder
 
 

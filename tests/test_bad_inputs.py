@@ -148,6 +148,31 @@ def test_output_places(capsys, here):
     check(capsys, here, words, "cannot write folder: it is a folder")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["caption", "x.png", "--json", "FILE"],
+        ["ask", "x.png", "what?", "--json", "FILE"],
+        ["attention-map", "--out", "FILE.png"],
+        ["bench", "train", "--json", "FILE"],
+        ["data", "show", "set", "--out", "FILE.png"],
+        ["evaluate", "oracle", "--json", "FILE"],
+        ["evaluate", "m", "--data", "d", "--sheet", "FILE"],
+        ["plan", "--config", "c", "--topology", "v5e:2x2", "--json", "FILE"],
+        ["tokenizer", "train", *"--text t --vocab-size 300 --out FILE.model".split()],
+        ["tokenizer", "compare", "emoji", "--data", "d", "--out", "."],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_files_that_are_there_are_kept(capsys, here, words):
+    """Said before any other mistake, and only --overwrite goes on to that."""
+    for name in ("FILE", "FILE.png", "FILE.model", "images.png"):
+        (here / name).write_text("mine")
+    check(capsys, here, words, "is there already: choose another name, or give --over")
+    if words[0] not in ("bench", "attention-map") and words[1] != "oracle":
+        assert "already" not in run(capsys, [*words, "--overwrite"])
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_output_without_permission(capsys, here):
     (here / "locked").mkdir(mode=0o500)

@@ -386,6 +386,26 @@ def test_an_error_of_several_lines_is_printed_as_one(monkeypatch, capsys):
     assert capsys.readouterr().err == "cogjax: error: first second\n"
 
 
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, capsys):
+    """It is not there at the start, and is when the work is done."""
+    path = tmp_path / "a.png"
+    draw = attention_map._panel
+
+    def late(*args):
+        path.write_text("mine")
+        return draw(*args)
+
+    words = ["attention-map", "--grid", "4x4", "--text", "2", "--out", str(path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(attention_map, "_panel", late)
+        assert cli.main(words) == 2
+    assert path.read_text() == "mine"
+    assert "is there already" in capsys.readouterr().err
+    assert cli.main([*words, "--overwrite"]) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_attention_map_shows_what_the_mask_says(tmp_path, capsys):
     out = tmp_path / "map.png"
     words = (

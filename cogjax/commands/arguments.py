@@ -22,6 +22,14 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distributed", action="store_true", help=text)
 
 
+def add_file(parser: argparse.ArgumentParser, *flags: str, **settings) -> None:
+    """Adds flags that name a file to write, and --overwrite; see `files.check_file`."""
+    for flag in flags:
+        parser.add_argument(flag, metavar="FILE", **settings)
+    text = "replace a file that is there already"
+    parser.add_argument("--overwrite", action="store_true", help=text)
+
+
 def join(args: argparse.Namespace, patience: int = 300) -> None:
     """Joins the other processes if --distributed is given; before any JAX work.
 

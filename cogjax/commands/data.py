@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from cogjax.commands.arguments import SEED, add_command, number, whole
+from cogjax.commands.arguments import SEED, add_command, add_file, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 
@@ -79,7 +79,7 @@ def add_parser(commands) -> None:
     add("folder", metavar="DIR", help="data set folder")
     add("--split", default="train", help="default: %(default)s")
     add("--n", type=whole(1, 1000), default=48, help="images (%(default)s)")
-    add("--out", default="show.png", metavar="FILE", help="default: %(default)s")
+    add_file(show, "--out", default="show.png", help="default: %(default)s")
 
 
 def _add_out(add) -> None:
@@ -192,4 +192,5 @@ def _show(args: argparse.Namespace) -> None:
         raise UserError(f"--out expects a .png, .jpg or .webp file, got {args.out}")
     from cogjax.data.contact_sheet import show
 
-    show(args.folder, split=args.split, n=args.n, out=args.out)
+    names = ("split", "n", "out", "overwrite")
+    show(args.folder, **{name: getattr(args, name) for name in names})

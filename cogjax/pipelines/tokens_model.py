@@ -132,9 +132,14 @@ class TokensModel:
             raise UserError(f"{len(codes)} images but {len(texts)} {what}")
         return texts
 
-    def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
-        """Writes the model folder; `dtype` "float16" halves its size."""
-        return model_folder.save(self.model, Path(folder), dtype)
+    def save(
+        self,
+        folder: str | os.PathLike,
+        dtype: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """As `model_folder.save`: `dtype` "float16" halves the size."""
+        return model_folder.save(self.model, Path(folder), dtype, overwrite)
 
 
 def _check_parts(model: Model) -> None:

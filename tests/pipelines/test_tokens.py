@@ -123,15 +123,18 @@ def test_save_and_load_draw_the_same(nano_model, nano_folder, drawn):
 
 
 def test_saving_replaces_a_model_whole(nano_model, tmp_path):
-    """What only the old one had goes, all that is no model's stays."""
+    """On request; what only the old one had goes, all that is no model's stays."""
     nano_model.save(tmp_path)
     (tmp_path / "card.md").write_text("mine")
     tokenizer = {"tokenizer": nano_model.model["tokenizer"]}
-    model_folder.save(Model("cogview", tokenizer), tmp_path)
+    with pytest.raises(UserError, match="holds a model folder.*--overwrite"):
+        model_folder.save(Model("cogview", tokenizer), tmp_path)
+    assert cogjax.load(tmp_path).card == nano_model.card
+    model_folder.save(Model("cogview", tokenizer), tmp_path, overwrite=True)
     names = ["card.md", "config.json", "tokenizer.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "card.md").read_text() == "mine"
-    nano_model.save(tmp_path)
+    nano_model.save(tmp_path, overwrite=True)
     assert cogjax.load(tmp_path).card == nano_model.card
 
 
