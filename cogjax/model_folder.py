@@ -11,7 +11,7 @@ compared with its sha256, every weight with its config; nothing is executed.
 import dataclasses
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -141,10 +141,30 @@ def read_config(folder: Path) -> StoredModel:
         )
     try:
         config = upgrade(folder, config) if version == 1 else config
-        return section(StoredModel, config)
+        stored = section(StoredModel, config)
     except (UserError, ValueError, TypeError, AttributeError) as error:
         # The sections of format 1 may be of any type.
         raise UserError(f"{path}: {error}") from error
+    if version == FORMAT:
+        _check_whole(folder, config, stored)
+    return stored
+
+
+def _check_whole(folder: Path, config: dict[str, Any], stored: StoredModel) -> None:
+    """UserError for an entry that is lost: `save` writes all of them."""
+    path, parts = folder / "config.json", stored.components
+    lost = [f.name for f in fields(StoredModel) if f.name not in config]
+    lost += [f"components.{n}.sha256" for n, part in parts.items() if not part.sha256]
+    if lost or not parts:
+        raise UserError(f"{path} has no {(lost or ['components'])[0]}: export it again")
+    named = {f"{name}.safetensors" for name in parts}
+    named |= {"text.model"} if stored.text else set()
+    there = [*folder.glob("*.safetensors"), *folder.glob("text.model")]
+    if more := {each.name for each in there} - named:
+        raise UserError(
+            f"{path} does not name {min(more)}, which is beside it: move that away, or "
+            "export the model again"
+        )
 
 
 def load(source: str | os.PathLike) -> Model:

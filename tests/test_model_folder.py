@@ -223,7 +223,13 @@ def drop_layout(config):
         ),
         (
             lambda c: c["components"].pop("transformer"),
-            "a model with a transformer is needed, this one has tokenizer",
+            "does not name transformer.safetensors, which is beside it",
+        ),
+        (lambda c: c.update(text=""), "does not name text.model, which is beside it"),
+        (lambda c: c.pop("text"), "has no text: export it again"),
+        (
+            lambda c: c["components"]["tokenizer"].pop("sha256"),
+            "has no components.tokenizer.sha256: export it again",
         ),
         (drop_layout, "has no text.model or no layout"),
         (lambda c: c["layout"].update(image_len=25), "16 and 25 codes an image"),

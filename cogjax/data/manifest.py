@@ -17,7 +17,7 @@ from cogjax.config import section
 from cogjax.errors import UserError
 from cogjax.files import FolderKind, write_atomic
 
-FORMAT = 1
+FORMAT = 2  # Format 1 had no marks.
 _END = 1024  # bytes at both ends of a shard that are in its mark
 
 
@@ -30,8 +30,8 @@ class Manifest:
     contents: how many examples of each style, captions of each language and questions
     of each kind a split has: {"train": {"style": {"noto": 9}, "captions": {"en": 5},
     "questions": {"count": 3}}}. files: names of all other files in the folder. marks:
-    what of each shard is compared whenever it is opened, as `mark` gives it; {} in
-    older sets, where only `cogjax verify` sees that shards have changed places.
+    what of each shard is compared whenever it is opened, as `mark` gives it; {} in sets
+    of format 1, where only `cogjax verify` sees that shards have changed places.
     """
 
     kind: str
@@ -50,6 +50,11 @@ class Manifest:
             raise ValueError("it names files outside of its folder")
         if self.fingerprint != fingerprint(self.checksums):
             raise ValueError("its fingerprint is not that of its shards")
+        shards = [name for split in self.counts for name in self.shards(split)]
+        if sorted(shards) != sorted(self.checksums):
+            raise ValueError("it has shards of splits that it does not count")
+        if self.marks and self.marks.keys() != self.checksums.keys():
+            raise ValueError("its marks are not of its shards")
 
     def shards(self, split: str) -> list[str]:
         """Names of the shards of a split, in order."""
@@ -134,8 +139,11 @@ def read_manifest(folder: str | os.PathLike) -> Manifest:
         fields = json.loads(path.read_bytes())
         if "unfinished" in fields:
             raise UserError(f"{folder} is only half written: build the data set again")
-        if fields.pop("format") != FORMAT:
+        version = fields.pop("format")
+        if version not in (1, FORMAT):
             raise UserError(f"{path} is of another format: build the data set again")
+        if version == FORMAT and not fields["marks"]:
+            raise UserError(f"{path} has no marks: build the data set again")
         return _manifest_of(path, fields)
     except FileNotFoundError as error:
         raise UserError(

@@ -71,17 +71,17 @@ def _read(source: Path, notes: Counter) -> dict[str, tuple[Path, str, list[Tripl
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     for place, image, triple in _lines(source, data, notes):
-        path, name = inside(source.parent, image), printable(image)
+        path, name = inside(source.parent, image), printable(image)[:100]
         if path is None:
             raise UserError(f"{place}: image {name} is outside {source.parent}")
-        # However lines spell its path, an image has one name and so is in one split.
-        name = printable(path.relative_to(source.parent.resolve()).as_posix())
         try:
             there = path.is_file()
         except OSError as error:
             raise UserError(f"{place}: image {name}: {error.strerror}") from error
         if not there:
             raise UserError(f"{place}: image {name} is missing")
+        # However lines spell its path, an image has one name and so is in one split.
+        name = printable(path.relative_to(source.parent.resolve()).as_posix())
         asked.setdefault(name, (path, place, []))[2].append(triple)
     if not asked:
         raise UserError(f"{source} holds no questions: write one JSON object a line")

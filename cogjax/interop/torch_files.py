@@ -239,7 +239,7 @@ def _tensors(
         left -= math.prod(leaf.shape) * dtype.itemsize
         if left < 0:
             machine.refuse("its tensors share storages too often")
-        flat = np.frombuffer(data, dtype)[leaf.offset :]
+        flat = np.frombuffer(data, dtype, leaf.storage.numel)[leaf.offset :]
         steps = [step * dtype.itemsize for step in leaf.strides]
         view = np.lib.stride_tricks.as_strided(flat, leaf.shape, steps)
         return np.array(view, _WIDER.get(dtype, dtype), order="C")

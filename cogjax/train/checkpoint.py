@@ -228,15 +228,15 @@ def restore_params(
             continue
         for newer in bad:
             say(f"checkpoint of {newer}; taking step {step}")
-        state, meta = found
-        return state[which], state["state"], meta["fingerprint"]
+        state, fingerprint = found
+        return state[which], state["state"], fingerprint
     if bad:
         raise UserError(f"no checkpoint can be read: {'; '.join(map(str, bad))}")
     raise UserError(f"{folder.parent} holds no checkpoint: train first")
 
 
-def _read(workdir: Path, step: int) -> tuple[Any, Any] | Verdict:
-    """(state, meta) of a step as numpy arrays, or the verdict of one without."""
+def _read(workdir: Path, step: int) -> tuple[Any, str] | Verdict:
+    """(state of numpy arrays, fingerprint) of a step, or the verdict of one without."""
     manager = _open(workdir)
     try:
         target = jax.tree.map(
@@ -248,13 +248,14 @@ def _read(workdir: Path, step: int) -> tuple[Any, Any] | Verdict:
             state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
         )
         found = manager.restore(step, args=args)
+        state, fingerprint = found["state"], found["meta"]["fingerprint"]
+        if int(state["step"]) != step:
+            return Verdict(step, "bad", _other(state))
     except Exception as error:  # Orbax raises many types for a damaged file.
         return Verdict(step, "bad", _first_line(error))
     finally:
         manager.close()
-    if int(found["state"]["step"]) != step:
-        return Verdict(step, "bad", _other(found["state"]))
-    return found["state"], found["meta"]
+    return state, fingerprint
 
 
 def _other(state: Mapping[str, Any]) -> str:

@@ -131,7 +131,7 @@ def test_shards_of_a_set_without_marks(folder):
     path = folder / "manifest.json"
     fields = json.loads(path.read_text("utf-8"))
     del fields["marks"]
-    path.write_text(json.dumps(fields))
+    path.write_text(json.dumps(fields | {"format": 1}))
     assert len(open_split(folder, "train")) == 9
     first, second = sorted(folder.glob("train-*"))
     first.write_bytes(second.read_bytes())
@@ -170,6 +170,8 @@ MANIFESTS = {
     "a number": {"kind": 5},
     "no fingerprint": {"fingerprint": "x"},
     "outside": {"files": ["../a"]},
+    "a split lost": {"counts": {"train": 9}},
+    "a mark lost": {"marks": {"x": "y"}},
     "unknown": {"more": 1},
 }
 

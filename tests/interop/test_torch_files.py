@@ -273,6 +273,14 @@ def test_one_storage_under_a_thousand_names(tmp_path):
         read_torch(write_zip(tmp_path / "x.pt", tree, {"0": big}))
 
 
+def test_a_member_longer_than_its_storage(tmp_path):
+    """Also by no whole number of values."""
+    path = tmp_path / "x.pt"
+    odd = np.frombuffer(VALUES.tobytes() + b"odd", np.uint8)
+    write_zip(path, entries(x=tensor("0", 12, (12,), (1,))), {"0": odd})
+    np.testing.assert_array_equal(read_torch(path)["x"], VALUES)
+
+
 def test_archives(tmp_path):
     tree = entries(x=tensor("0", 12, (12,), (1,)))
     path = write_zip(tmp_path / "x.pt", tree, {"0": VALUES}, byteorder="big")
