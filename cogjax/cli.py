@@ -1,15 +1,18 @@
 """The `cogjax` command: parses, dispatches, and turns bad input into one line.
 
-Exit status: 0 done, 2 bad input, 17 training saved and stopped by a signal, 18 training
-hung (docs/durability.md), 130 interrupted. Nothing heavy is imported before a handler
-runs, so that every --help is instant.
+Exit status: 0 done, 1 the reader of a pipe has left, 2 bad input or a limit of the
+machine (memory, disk, no accelerator), 17 training saved and stopped by a signal, 18
+training hung (docs/durability.md), 130 interrupted. Nothing heavy is imported before a
+handler runs, so that every --help is instant.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from cogjax import __version__
@@ -26,7 +29,7 @@ from cogjax.commands import (
     train,
     verify,
 )
-from cogjax.errors import UserError
+from cogjax.errors import Notice, UserError
 
 _OVERRIDE = "--config."
 
@@ -56,29 +59,104 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (default: the process's own); returns the exit status."""
+    _print_anything()
     try:
         args = _parse(list(sys.argv[1:] if argv is None else argv))
         # Before a handler imports JAX.
         from cogjax import compilation_cache
 
         compilation_cache.enable()
-        args.handler(args)
+        with _notices():
+            args.handler(args)
+        sys.stdout.flush()  # A full disk is said here or nowhere.
         return 0
     except UserError as error:
         message = " ".join(str(error).split())
     except BrokenPipeError:
-        # The reader of a pipe has left (`| head`): nothing more can be printed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe has left (`| head`).
+        _print_nothing_more()
         return 1
-    except OSError as error:
-        if not error.filename:
-            raise
-        message = f"{error.filename}: {error.strerror}"
     except KeyboardInterrupt:
         print("cogjax: interrupted", file=sys.stderr)
         return 130
+    except (OSError, MemoryError, RuntimeError, ValueError, AssertionError) as error:
+        message = _of_the_machine(error)
+        if message is None:
+            raise
+    message = message if len(message) <= 2000 else f"{message[:2000]}..."
     print(f"cogjax: error: {message}", file=sys.stderr)
     return 2
+
+
+def _of_the_machine(error: BaseException) -> str | None:
+    """A limit of the machine in one line; None for an error of the program.
+
+    Libraries raise plain types, whose words tell the limits apart.
+    """
+    words = str(error)
+    full = re.search(
+        "No space left|File too large|Disk quota|Input/output error", words
+    )
+    if full and not getattr(error, "filename", None):
+        if isinstance(error, OSError):
+            _print_nothing_more()  # It may have been stdout.
+        return f"cannot write: {full[0].lower()}, free some space or write elsewhere"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in words:
+        return (
+            "out of memory: lower the batch size, or num_images, or use --weights int8 "
+            f"({_first_line(words)})"
+        )
+    if _no_backend():
+        return (
+            f"JAX finds no {os.environ['JAX_PLATFORMS']!r} here, which JAX_PLATFORMS "
+            "asks for: unset it, or install jax for it"
+        )
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def _no_backend() -> bool:
+    """Whether JAX was asked for devices that are not here; its error has no words."""
+    if not os.environ.get("JAX_PLATFORMS") or "jax" not in sys.modules:
+        return False
+    try:
+        return not sys.modules["jax"].devices()
+    except Exception:
+        return True
+
+
+def _first_line(words: str) -> str:
+    return (words.strip().splitlines() or ["no reason given"])[0][:200]
+
+
+def _print_anything() -> None:
+    """File names may hold any bytes, and a terminal may know ASCII alone."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _print_nothing_more() -> None:
+    """Keeps Python from printing what is left when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _notices() -> Iterator[None]:
+    """Prints each `Notice` as one line."""
+
+    def show(message, category, *rest) -> None:
+        if issubclass(category, Notice):
+            print(f"cogjax: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *rest)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -20,14 +20,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.files import write_atomic
 
 SECTIONS = ("task", "model", "data", "optim", "mesh", "train", "eval", "sample")
 _FLAG = "--config."
 _MISSING = object()
+_MAX_DEPTH = 16  # of sections in sections
 
 T = TypeVar("T")
+
+
+def check_ranges(config: Any, **ranges: tuple[float, float]) -> None:
+    """ValueError naming a field of a config that is not in its range [low, high].
+
+    Of a field that is a tuple all values must be in the range.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(config, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if not all(low <= each <= high for each in values):
+            raise ValueError(f"{name} is {shown(value)}, expected {low} to {high}")
 
 
 def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
@@ -51,7 +64,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     path, colon, arg = spec.partition(".py:")
     path = Path(path + ".py" if colon else path)
     if path.suffix == ".json":
-        config = ml_collections.ConfigDict(load_json(path))
+        config = ml_collections.ConfigDict(_without_dots(load_json(path)))
     else:
         config = ml_collections.ConfigDict(_run(path, arg))
     _check_sections(config)
@@ -69,10 +82,10 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
     while rest:
         word = rest.pop(0)
         if not word.startswith(_FLAG):
-            raise UserError(f"unexpected argument '{word}'{_advice(word)}")
+            raise UserError(f"unexpected argument {_name(word)}{_advice(word[:100])}")
         key, equals, text = word.removeprefix(_FLAG).partition("=")
         if not equals and (not rest or rest[0].startswith(_FLAG)):
-            raise UserError(f"'{word}' has no value: write {word}=VALUE")
+            raise UserError(f"{_name(word)} has no value: write {word[:100]}=VALUE")
         pairs.append((key, text if equals else rest.pop(0)))
     return pairs
 
@@ -94,13 +107,13 @@ def section(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
     `path` names the section in messages.
     """
     if not isinstance(mapping, Mapping):
-        raise UserError(f"config key '{path}' expects a section, got {mapping!r}")
+        raise UserError(f"config key '{path}' expects a section, got {shown(mapping)}")
     prefix = f"{path}." if path else ""
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for key in mapping:
         if key not in fields:
-            hint = did_you_mean(str(key), fields, prefix)
-            raise UserError(f"unknown config key '{prefix}{key}'{hint}")
+            hint = did_you_mean(str(key)[:100], fields, prefix)
+            raise UserError(f"unknown config key {_name(f'{prefix}{key}')}{hint}")
     hints = typing.get_type_hints(cls)
     values = {}
     for name, field in fields.items():
@@ -133,6 +146,16 @@ def load_json(path: str | Path) -> dict[str, Any]:
         raise UserError(f"config {path} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise UserError(f"config {path} holds no sections, expected a JSON object")
+    return config
+
+
+def _without_dots(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config; UserError for a key with a dot, which stands between keys."""
+    for key, value in config.items():
+        if "." in key:
+            raise UserError(f"config key {_name(key)} has a dot: nest sections instead")
+        if isinstance(value, Mapping):
+            _without_dots(value)
     return config
 
 
@@ -172,7 +195,9 @@ def _call(get_config: Any, path: Path, arg: str) -> Any:
         raise UserError(f"config {path} {wanted}") from error
     config = get_config(*args)
     if not isinstance(config, Mapping) and not hasattr(config, "to_dict"):
-        raise UserError(f"config {path}: get_config returned {config!r}, not sections")
+        raise UserError(
+            f"config {path}: get_config returned {shown(config)}, not sections"
+        )
     return config
 
 
@@ -181,30 +206,36 @@ def _check_sections(config: Mapping[str, Any]) -> None:
         _check_section(name)
         if not hasattr(config[name], "items"):
             raise UserError(
-                f"config key '{name}' expects a section, got {config[name]!r}"
+                f"config key '{name}' expects a section, got {shown(config[name])}"
             )
 
 
 def _check_section(name: str) -> None:
     if name not in SECTIONS:
-        raise UserError(f"unknown config key '{name}'{did_you_mean(name, SECTIONS)}")
+        hint = did_you_mean(str(name)[:100], SECTIONS)
+        raise UserError(f"unknown config key {_name(name)}{hint}")
 
 
 def _override(config: Any, key: str, text: str) -> None:
     """Sets one dotted key, reading `text` in the light of the value it replaces."""
     *parents, last = key.split(".")
     if not parents or not all((*parents, last)):
-        raise UserError(f"'{_FLAG}{key}' names no key: write {_FLAG}optim.lr=3e-4")
+        raise UserError(
+            f"{_name(_FLAG + key)} names no key: write {_FLAG}optim.lr=3e-4"
+        )
+    if len(parents) > _MAX_DEPTH:
+        raise UserError(f"{_name(_FLAG + key)} nests too deep, at most {_MAX_DEPTH}")
     _check_section(parents[0])
     for depth, name in enumerate(parents):
         if name not in config:
             config[name] = {}
         config = config[name]
         if not hasattr(config, "items"):
-            raise UserError(f"config key '{'.'.join(parents[: depth + 1])}' is a value")
+            key = ".".join(parents[: depth + 1])
+            raise UserError(f"config key {_name(key)} is a value")
     old = config.get(last, _MISSING)
     if hasattr(old, "items"):
-        raise UserError(f"config key '{key}' is a section: set one of its keys")
+        raise UserError(f"config key {_name(key)} is a section: set one of its keys")
     config[last] = text if isinstance(old, str) else _literal(text, old)
 
 
@@ -227,6 +258,11 @@ def _required(field: dataclasses.Field) -> bool:
     return field.default is none and field.default_factory is none
 
 
+def _name(key: Any) -> str:
+    """A dotted key in quotes; a long one is cut."""
+    return f"'{key}'" if len(str(key)) <= 100 else shown(key)
+
+
 class _Misfit(Exception):
     """A value that does not fit its field; carries the expectation."""
 
@@ -235,7 +271,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     try:
         return _fit(value, hint, path)
     except _Misfit as misfit:
-        message = f"config key '{path}' expects {misfit}, got {value!r}"
+        message = f"config key {_name(path)} expects {misfit}, got {shown(value)}"
         raise UserError(message) from None
 
 

@@ -93,13 +93,33 @@ def check_folder(path: str | os.PathLike) -> Path:
     return path
 
 
-def check_folder_for(path: str | os.PathLike) -> Path:
-    """As `check_folder`, for the folder that will hold the file `path`."""
+def check_file(path: str | os.PathLike, overwrite: bool) -> Path:
+    """As `check_folder`, for a file that a user names; `write_file` writes it.
+
+    UserError if it is there, unless `overwrite`.
+    """
     path = Path(path)
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder, a file name is expected")
+    if not overwrite and os.path.lexists(path):
+        raise _taken(path)
     check_folder(path.parent)
     return path
+
+
+def write_file(path: str | os.PathLike, data: bytes | str, overwrite: bool) -> None:
+    """Writes a file that a user named; UserError if it is there, unless `overwrite`."""
+    if overwrite:
+        write_atomic(path, data)
+    elif not write_new(path, data):
+        raise _taken(path)
+
+
+def _taken(path: str | os.PathLike) -> UserError:
+    return UserError(
+        f"{path} is there already: choose another name, or give --overwrite to "
+        "replace it"
+    )
 
 
 @dataclass(frozen=True)

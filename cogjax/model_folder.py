@@ -11,7 +11,7 @@ compared with its sha256, every weight with its config; nothing is executed.
 import dataclasses
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from typing import Any
 from cogjax.catalogue import families, resolve
 from cogjax.config import load_json, save_json, section
 from cogjax.data.text import TextTokenizer
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.files import FolderKind, partial_folder
 from cogjax.interop.safetensors import load_tree, save_tree
-from cogjax.interop.tree import check_leaves, flatten
+from cogjax.interop.tree import check_leaves, check_values, flatten
 from cogjax.model import Component, Model
 from cogjax.model_format_1 import upgrade
 from cogjax.models.registry import config_class, shapes_of
@@ -134,17 +134,37 @@ def read_config(folder: Path) -> StoredModel:
         raise UserError(f"{folder} is only half written: save or export it again")
     version, family = config.get("format"), config.get("family")
     known = (*families(), "") if version == FORMAT else tuple(families())
-    if version not in (1, FORMAT) or family not in known:
+    if type(version) is not int or version not in (1, FORMAT) or family not in known:
         raise UserError(
-            f"{path} is format {version!r} of family {family!r}: this version reads "
+            f"{path} is format {shown(version)} of family {shown(family)}: this reads "
             f"1 and {FORMAT} of {', '.join(map(repr, families()))}"
         )
-    if version == 1:
-        config = upgrade(folder, config)
     try:
-        return section(StoredModel, config)
-    except UserError as error:
+        config = upgrade(folder, config) if version == 1 else config
+        stored = section(StoredModel, config)
+    except (UserError, ValueError, TypeError, AttributeError) as error:
+        # The sections of format 1 may be of any type.
         raise UserError(f"{path}: {error}") from error
+    if version == FORMAT:
+        _check_whole(folder, config, stored)
+    return stored
+
+
+def _check_whole(folder: Path, config: dict[str, Any], stored: StoredModel) -> None:
+    """UserError for an entry that is lost: `save` writes all of them."""
+    path, parts = folder / "config.json", stored.components
+    lost = [f.name for f in fields(StoredModel) if f.name not in config]
+    lost += [f"components.{n}.sha256" for n, part in parts.items() if not part.sha256]
+    if lost or not parts:
+        raise UserError(f"{path} has no {(lost or ['components'])[0]}: export it again")
+    named = {f"{name}.safetensors" for name in parts}
+    named |= {"text.model"} if stored.text else set()
+    there = [*folder.glob("*.safetensors"), *folder.glob("text.model")]
+    if more := {each.name for each in there} - named:
+        raise UserError(
+            f"{path} does not name {min(more)}, which is beside it: move that away, or "
+            "export the model again"
+        )
 
 
 def load(source: str | os.PathLike) -> Model:
@@ -164,6 +184,30 @@ def load(source: str | os.PathLike) -> Model:
     components = {name: _component(folder, stored, name) for name in stored.components}
     found = stored.family, components, layout, text, stored.sampler, stored.card
     return Model(*found)
+
+
+def verify(folder: Path) -> dict[str, str]:
+    """The fault of each file of a model folder in words, "" for a good one.
+
+    UserError if config.json cannot be read.
+    """
+    stored = read_config(folder)
+    faults = {}
+    for name in stored.components:
+        try:
+            _component(folder, stored, name)
+            fault = ""
+        except UserError as error:
+            fault = str(error)
+        faults[f"{name}.safetensors"] = fault
+    if stored.text:
+        try:
+            _check_file(find_text(folder), stored.text)
+            fault = ""
+        except (UserError, OSError) as error:
+            fault = str(error)
+        faults["text.model"] = fault
+    return faults
 
 
 def load_component(source: str | os.PathLike, name: str) -> Component:
@@ -196,7 +240,9 @@ def _component(folder: Path, stored: StoredModel, name: str) -> Component:
         raise UserError(f"{folder}/config.json, {name}: {error}") from error
     path = find_file(folder, f"{name}.safetensors")
     tree = load_tree(path)
-    check_leaves(flatten(tree), flatten({**params, **state}), str(path))
+    flat, wanted = flatten(tree), flatten({**params, **state})
+    check_leaves(flat, wanted, str(path))
+    check_values(flat, wanted, str(path))
     _check_file(path, found.sha256)
     return Component(config, tree, {key: tree.pop(key) for key in state})
 
@@ -215,17 +261,19 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save(model: Model, folder: Path, dtype: str | None = None) -> Path:
+def save(
+    model: Model, folder: Path, dtype: str | None = None, overwrite: bool = False
+) -> Path:
     """Writes the model folder; `dtype` "float16" halves its size.
 
-    It replaces another model in the folder, with all its files; UserError if the folder
-    holds anything else.
+    With `overwrite` it replaces another model in the folder, with all its files.
+    UserError if the folder holds anything else.
     """
-    MODEL.check(folder, overwrite=True)
+    MODEL.check(folder, overwrite)
     with partial_folder(folder) as partial:
         stored = _write_parts(model, partial, dtype)
         save_json(dataclasses.asdict(stored), partial / "config.json")
-        MODEL.publish(partial, folder, overwrite=True)
+        MODEL.publish(partial, folder, overwrite)
     return folder
 
 

@@ -123,7 +123,8 @@ def test_flags(capsys, here, words, message):
     [
         ("", "prompt 1 is empty"),
         (" \n\t", "prompt 1 is empty"),
-        ("\0\x01\u200b", "prompt 1 is empty"),
+        ("\x02\x01\u200b", "prompt 1 is empty"),
+        ("a\0cat", "prompt 1 is not UTF-8 text: it has NUL characters"),
         ("x" * 5000, "prompt 1 has 5000 characters, at most 4096"),
         (os.fsdecode(b"caf\xe9"), "prompt 1 is not valid UTF-8"),
     ],
@@ -140,6 +141,10 @@ def test_prompts(capsys, here, prompt, message):
         (b"\n \n", "prompts file p.txt holds no text"),
         (b"\xff\xfe\x00\x80", "prompts file p.txt is not UTF-8 text"),
         (b"a cat\n\x07\n", "prompt 2 is empty"),
+        (
+            "a cat".encode("utf-16-le"),
+            "prompts file p.txt is not UTF-8 text: it has NUL characters",
+        ),
     ],
 )
 def test_prompts_files(capsys, here, content, message):
@@ -156,6 +161,31 @@ def test_output_places(capsys, here):
     (here / "folder").mkdir()
     words = ["caption", "x.png", "--json", "folder"]
     check(capsys, here, words, "cannot write folder: it is a folder")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["caption", "x.png", "--json", "FILE"],
+        ["ask", "x.png", "what?", "--json", "FILE"],
+        ["attention-map", "--out", "FILE.png"],
+        ["bench", "train", "--json", "FILE"],
+        ["data", "show", "set", "--out", "FILE.png"],
+        ["evaluate", "oracle", "--json", "FILE"],
+        ["evaluate", "m", "--data", "d", "--sheet", "FILE"],
+        ["plan", "--config", "c", "--topology", "v5e:2x2", "--json", "FILE"],
+        ["tokenizer", "train", *"--text t --vocab-size 300 --out FILE.model".split()],
+        ["tokenizer", "compare", "emoji", "--data", "d", "--out", "."],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_files_that_are_there_are_kept(capsys, here, words):
+    """Said before any other mistake, and only --overwrite goes on to that."""
+    for name in ("FILE", "FILE.png", "FILE.model", "images.png"):
+        (here / name).write_text("mine")
+    check(capsys, here, words, "is there already: choose another name, or give --over")
+    if words[0] not in ("bench", "attention-map") and words[1] != "oracle":
+        assert "already" not in run(capsys, [*words, "--overwrite"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -1,6 +1,8 @@
 """The command line: instant help, what generate writes, one line for a mistake."""
 
+import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from PIL import Image
 
 import cogjax
 from cogjax import cli
+from cogjax.commands import attention_map
 from cogjax.commands.generate import slug, write_numbered
 from cogjax.errors import UserError
 from cogjax.pipelines.contracts import Generation
@@ -310,6 +313,71 @@ def test_programming_errors_are_not_hidden(monkeypatch, model, tmp_path):
         cli.main(["generate", "cat", "--out", str(tmp_path / "out")])
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "out of memory: lower the batch size"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nin x"), "Out of memory)"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left, free"),
+        (RuntimeError("Riegeli: File too large [27]"), "cannot write: file too large"),
+        (PermissionError(errno.EACCES, "Permission denied", "x.png"), "x.png: Permis"),
+    ],
+)
+def test_limits_of_the_machine_are_one_line(monkeypatch, capsys, error, message):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(attention_map, "_grid", fail)
+    monkeypatch.setattr(cli, "_print_nothing_more", lambda: None)
+    assert cli.main(["attention-map", "--out", "x.png"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("cogjax: error: ") and message in line
+
+
+MACHINE = """
+import os, sys
+from cogjax import cli
+from cogjax.commands import attention_map
+
+def handler(args):
+    print("一只猫", os.fsdecode(b"\\xff"))
+    if sys.argv[1] == "backend":
+        import jax
+        jax.devices()
+
+attention_map._attention_map = handler
+sys.exit(cli.main(["attention-map"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "message"),
+    [
+        ("ascii", 0, ""),
+        ("full", 2, "cogjax: error: cannot write: no space left"),
+        ("pipe", 1, ""),
+        ("backend", 2, "cogjax: error: JAX finds no 'cuda' here"),
+    ],
+)
+def test_streams_and_devices_of_a_process(kind, status, message):
+    """Nothing but the one line, also from Python as it ends."""
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "XLA_FLAGS": ""}
+    environment |= {"JAX_PLATFORMS": "cuda"} if kind == "backend" else {}
+    words = [sys.executable, "-c", MACHINE, kind]
+    read, write = os.pipe()
+    os.close(read)
+    out = {"full": "/dev/full", "pipe": write}.get(kind, os.devnull)
+    if kind == "full" and not os.path.exists(out):
+        pytest.skip("no /dev/full here")
+    with open(out, "w") as stdout:
+        done = subprocess.run(
+            words, stdout=stdout, stderr=subprocess.PIPE, env=environment, text=True
+        )
+    assert done.returncode == status, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "WARNING" not in line]
+    assert len(lines) == bool(message) and done.stderr.startswith(message)
+
+
 def test_an_error_of_several_lines_is_printed_as_one(monkeypatch, capsys):
     def failing(name, weights):
         raise UserError("first\n  second")
@@ -317,6 +385,26 @@ def test_an_error_of_several_lines_is_printed_as_one(monkeypatch, capsys):
     monkeypatch.setitem(vars(cogjax), "load", failing)
     assert cli.main(["generate", "cat", "--out", "nowhere"]) == 2
     assert capsys.readouterr().err == "cogjax: error: first second\n"
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, capsys):
+    """It is not there at the start, and is when the work is done."""
+    path = tmp_path / "a.png"
+    draw = attention_map._panel
+
+    def late(*args):
+        path.write_text("mine")
+        return draw(*args)
+
+    words = ["attention-map", "--grid", "4x4", "--text", "2", "--out", str(path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(attention_map, "_panel", late)
+        assert cli.main(words) == 2
+    assert path.read_text() == "mine"
+    assert "is there already" in capsys.readouterr().err
+    assert cli.main([*words, "--overwrite"]) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_attention_map_shows_what_the_mask_says(tmp_path, capsys):

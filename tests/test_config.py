@@ -209,3 +209,43 @@ def test_unsavable_value_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="cannot be saved"):
         config.save_json({"optim": {"lr": float("inf")}}, tmp_path / "config.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_values_in_messages_are_short(tmp_path):
+    path = tmp_path / "c.py"
+    path.write_text("def get_config():\n    return {'optim': {'lr': 1.0}}\n")
+    for words in (
+        ["--config." + "x" * 100_000 + "=1"],
+        ["--config.x." + "y" * 100_000],
+        ["--config.optim." + ".".join("x" * 50_000) + "=" + "1" * 100_000],
+        ["x" * 100_000],
+        ["--config.optim.lr." + "x" * 100_000 + "=1"],
+    ):
+        with pytest.raises(UserError) as caught:
+            config.load(str(path), words)
+        assert len(str(caught.value)) < 500
+    with pytest.raises(UserError) as caught:
+        config.section(Inner, {"depth": "x" * 100_000}, "optim")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_key_with_a_dot_is_refused(tmp_path):
+    (tmp_path / "c.json").write_text('{"optim": {"a.b": 1}}')
+    with pytest.raises(UserError, match="'a.b' has a dot"):
+        config.load(str(tmp_path / "c.json"))
+
+
+def test_ranges_name_the_field():
+    @dataclasses.dataclass(frozen=True)
+    class Sizes:
+        depth: int = 1
+        widths: tuple[int, ...] = (1, 2)
+
+        def __post_init__(self):
+            config.check_ranges(self, depth=(1, 9), widths=(1, 9))
+
+    with pytest.raises(ValueError, match="depth is 10, expected 1 to 9"):
+        Sizes(10)
+    with pytest.raises(ValueError, match=r"widths is \(3, 0\), expected 1 to 9"):
+        Sizes(widths=(3, 0))
+    assert Sizes(9, (9,))

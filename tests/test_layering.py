@@ -46,7 +46,7 @@ ORDER = (
 # Layers that may import less than the order allows.
 ONLY = {
     "ops": {"errors"},
-    "data": {"errors", "files"},
+    "data": {"errors", "files", "config"},
     "worlds": {"errors", "files", "data"},
     "train": {"errors", "files", "config", "parallel"},
 }

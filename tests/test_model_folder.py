@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import cogjax
-from cogjax import model_folder
+from cogjax import cli, model_folder
 from cogjax.errors import UserError
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import save_tree
-from cogjax.interop.tree import flatten
+from cogjax.interop.tree import flatten, unflatten
 from cogjax.model import Component, Model, digest
 from cogjax.models.image_lm import param_shapes
 from cogjax.models.reconstructor import (
@@ -129,18 +129,69 @@ def test_files_of_another_model_are_refused(copy, nano_model, name):
         model_folder.load(copy)
 
 
+def test_verify_names_the_file(copy, capsys):
+    assert cli.main(["verify", str(copy)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert sorted(line.partition(":")[0] for line in shown) == [
+        "text.model",
+        "tokenizer.safetensors",
+        "transformer.safetensors",
+    ]
+    path = copy / "tokenizer.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    assert cli.main(["verify", str(copy)]) == 2
+    assert "1 of 3 files are bad (tokenizer.safetensors)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "key", "size"),
     [
         ("transformer", "vocab_size", 0),
         ("transformer", "mlp_dim", -1),
+        ("transformer", "depth", 10**6),
+        ("transformer", "depth", 0),
+        ("transformer", "width", 0),
+        ("transformer", "dropout", -3),
+        ("transformer", "unroll", 0),
+        ("transformer", "grid", 40),
         ("tokenizer", "code_dim", 0),
         ("tokenizer", "res_width", -1),
+        ("tokenizer", "res_blocks", 10**5),
+        ("tokenizer", "image_size", -16),
+        ("tokenizer", "pixel_std", [0, 0, 0]),
+        ("tokenizer", "pixel_mean", []),
+        ("tokenizer", "strides", [2, 10**6]),
     ],
 )
 def test_sizes_that_make_no_network(copy, name, key, size):
     rewrite(copy, lambda c: c["components"][name]["config"].update({key: size}))
-    with pytest.raises(UserError, match=f"{name}: these sizes make no network"):
+    with pytest.raises(UserError, match=f"{name}'?: .*{key}.*{name}|{name}.*{key}"):
+        model_folder.load(copy)
+
+
+WEIGHTS = {
+    "nan": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 3, np.nan, x),
+    "inf": lambda x: x / np.float32(0),
+    "int64": lambda x: x.astype(np.int64),
+    "float64": lambda x: x.astype(np.float64),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_that_are_no_numbers(copy, nano_model, kind):
+    """Also where a digest vouches for them."""
+    tree = dict(nano_model.model["transformer"].params)
+    name = min(k for k, v in flatten(tree).items() if v.size > 3)
+    with np.errstate(all="ignore"):
+        changed = {**flatten(tree), name: WEIGHTS[kind](flatten(tree)[name])}
+    path = copy / "transformer.safetensors"
+    save_tree(path, unflatten(changed), None)
+    sha256 = model_folder.file_sha256(path)
+    rewrite(copy, lambda c: c["components"]["transformer"].update(sha256=sha256))
+    found = kind if kind.endswith("64") else r"that are no numbers \(NaN, inf\)"
+    with pytest.raises(UserError, match=rf"safetensors: {name} .*{found}"):
         model_folder.load(copy)
 
 
@@ -172,7 +223,13 @@ def drop_layout(config):
         ),
         (
             lambda c: c["components"].pop("transformer"),
-            "a model with a transformer is needed, this one has tokenizer",
+            "does not name transformer.safetensors, which is beside it",
+        ),
+        (lambda c: c.update(text=""), "does not name text.model, which is beside it"),
+        (lambda c: c.pop("text"), "has no text: export it again"),
+        (
+            lambda c: c["components"]["tokenizer"].pop("sha256"),
+            "has no components.tokenizer.sha256: export it again",
         ),
         (drop_layout, "has no text.model or no layout"),
         (lambda c: c["layout"].update(image_len=25), "16 and 25 codes an image"),
@@ -186,7 +243,7 @@ def drop_layout(config):
             "'../x' cannot be the name of a component",
         ),
         (lambda c: c.update(format=3), "is format 3 .* reads 1 and 2"),
-        (lambda c: c.update(family=[]), r"of family \[\]: this version reads 1 and 2"),
+        (lambda c: c.update(family=[]), r"of family \[\]: this reads 1 and 2"),
     ],
 )
 def test_configs_that_cannot_be(copy, change, message):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cogjax import cli, config, model_folder
+from cogjax.data.records import open_split
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.interop.safetensors import load_tree
@@ -163,6 +164,13 @@ def test_what_is_cut_is_said(nano_data, nano_folder, start, asked, capsys):
     assert "2 of 4 questions of split 'train' are cut to 8 pieces" in said
     assert f"needs model.text_len {long}" in said
     assert "answers of split 'train' are cut to 1" in said
+    captions = [
+        len(setup.text.encode(text))
+        for i in range(10)
+        for _, text in open_split(nano_data, "train")[i].captions
+    ]
+    long = sum(length > 8 for length in captions)
+    assert f"{long} of {len(captions)} captions of split 'train' are cut to 8" in said
 
 
 QUESTIONS = ("a flat?", "猫的线稿", "house")

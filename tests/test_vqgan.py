@@ -233,7 +233,8 @@ def test_another_decoder_for_a_tokenizer(sharper, nano_data, tmp_path):
     np.testing.assert_array_equal(again.state["codebook"], book)
     # A run does not go on with other codes.
     other = dataclasses.replace(tokenizer, state={"codebook": book + 1})
-    model_folder.save(Model("", {"tokenizer": other}), tmp_path / "tokenizer")
+    other = Model("", {"tokenizer": other})
+    model_folder.save(other, tmp_path / "tokenizer", overwrite=True)
     found["train"]["steps"] = 2
     with pytest.raises(UserError, match="the data or a tokenizer changed"):
         launch.train(found, tmp_path / "run")

@@ -22,6 +22,14 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distributed", action="store_true", help=text)
 
 
+def add_file(parser: argparse.ArgumentParser, *flags: str, **settings) -> None:
+    """Adds flags that name a file to write, and --overwrite; see `files.check_file`."""
+    for flag in flags:
+        parser.add_argument(flag, metavar="FILE", **settings)
+    text = "replace a file that is there already"
+    parser.add_argument("--overwrite", action="store_true", help=text)
+
+
 def join(args: argparse.Namespace, patience: int = 300) -> None:
     """Joins the other processes if --distributed is given; before any JAX work.
 
@@ -106,13 +114,15 @@ def load_as(kind: str, source: str, **settings):
 
 def read_lines(path: str, what: str) -> list[str]:
     """Returns the lines that are not blank; UserError naming a file that is no text."""
+    from cogjax.data.captions import decode_text, lines_of
+
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = decode_text(Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {what} {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{what} {path} is not UTF-8 text") from error
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    except UserError as error:
+        raise UserError(f"{what} {path} is {error}") from error
+    lines = [line.strip() for line in lines_of(text) if line.strip()]
     if not lines:
         raise UserError(f"{what} {path} holds no text")
     return lines

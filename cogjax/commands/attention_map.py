@@ -2,9 +2,9 @@
 
 import argparse
 
-from cogjax.commands.arguments import SEED, add_command, whole
+from cogjax.commands.arguments import SEED, add_command, add_file, whole
 from cogjax.errors import UserError
-from cogjax.files import check_folder_for, write_atomic
+from cogjax.files import check_file, write_file
 
 _KINDS = ("full", "row", "column", "conv", "three-region")
 _QUERY = "image position in raster order, from 0; default: the middle"
@@ -16,7 +16,7 @@ def add_parser(commands) -> None:
     summary = "Draw which keys a query sees, for each kind of attention layer."
     parser = add_command(commands, "attention-map", _attention_map, summary)
     add = parser.add_argument
-    add("--out", default="attention.png", metavar="FILE", help="default: %(default)s")
+    add_file(parser, "--out", default="attention.png", help="default: %(default)s")
     add("--kinds", default="row,column,conv", help=f"of {', '.join(_KINDS)}")
     add("--grid", default="32x32", metavar="RxC", help="image (%(default)s)")
     add("--text", type=whole(0, 4096), default=64, help="text tokens (%(default)s)")
@@ -34,7 +34,7 @@ def add_parser(commands) -> None:
 
 
 def _attention_map(args: argparse.Namespace) -> None:
-    path = check_folder_for(args.out)
+    path = check_file(args.out, args.overwrite)
     if not args.out.lower().endswith(".png"):
         raise UserError(f"--out expects a .png file, got {args.out}")
     rows, cols = _grid(args.grid)
@@ -60,7 +60,7 @@ def _attention_map(args: argparse.Namespace) -> None:
         else:
             panels.append(_panel(seen, of_image, start + query, cols))
     image = grid(np.stack(panels), len(panels), captions, gap=12)
-    write_atomic(path, encode_png(np.asarray(image)))
+    write_file(path, encode_png(np.asarray(image)), args.overwrite)
     print(f"wrote {path}")
 
 

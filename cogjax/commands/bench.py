@@ -4,10 +4,10 @@ import argparse
 import json
 from dataclasses import fields
 
-from cogjax.commands.arguments import add_command, add_weights, whole
+from cogjax.commands.arguments import add_command, add_file, add_weights, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
-from cogjax.files import check_folder_for, write_atomic
+from cogjax.files import check_file, write_file
 
 _FORMS = ("sparse", "causal", "dense")
 _PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
@@ -30,12 +30,12 @@ def add_parser(commands) -> None:
     add("--one-prompt", action="store_true", help=_ONE_PROMPT)
     add_weights(parser)
     add("--runs", type=whole(1, 1000), default=5, help="median of (%(default)s)")
-    add("--json", metavar="FILE", help="also write the metrics as JSON")
+    add_file(parser, "--json", help="also write the metrics as JSON")
 
 
 def _bench(args: argparse.Namespace) -> None:
     if args.json:
-        check_folder_for(args.json)
+        check_file(args.json, args.overwrite)
     if args.compare and args.part.startswith("tokenizer"):
         raise UserError("--compare dense is for the transformer, a tokenizer has none")
     from cogjax.bench import Setup, bench
@@ -48,4 +48,4 @@ def _bench(args: argparse.Namespace) -> None:
             f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
         )
     if args.json:
-        write_atomic(args.json, json.dumps(report, indent=2) + "\n")
+        write_file(args.json, json.dumps(report, indent=2) + "\n", args.overwrite)

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from cogjax.commands import overlap
-from cogjax.commands.arguments import SEED, add_command, number, whole
+from cogjax.commands.arguments import SEED, add_command, add_file, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 
@@ -85,7 +85,7 @@ def _add_show(actions) -> None:
     add("folder", metavar="DIR", help="data set folder")
     add("--split", default="train", help="default: %(default)s")
     add("--n", type=whole(1, 1000), default=48, help="images (%(default)s)")
-    add("--out", default="show.png", metavar="FILE", help="default: %(default)s")
+    add_file(show, "--out", default="show.png", help="default: %(default)s")
 
 
 def _add_out(add) -> None:
@@ -187,6 +187,8 @@ def _report(out: str, manifest, skipped: list[str]) -> None:
     """Prints counts on stdout and skipped entries on stderr."""
     for line in skipped[:20]:
         print(f"skipped {line}", file=sys.stderr)
+    for reason, count in manifest.info.get("changed", {}).items():
+        print(f"{count} {reason}", file=sys.stderr)
     counts = [f"{split} {count}" for split, count in manifest.counts.items()]
     print(f"{out}: {', '.join(counts)}, skipped {len(skipped)}")
 
@@ -196,4 +198,5 @@ def _show(args: argparse.Namespace) -> None:
         raise UserError(f"--out expects a .png, .jpg or .webp file, got {args.out}")
     from cogjax.data.contact_sheet import show
 
-    show(args.folder, split=args.split, n=args.n, out=args.out)
+    names = ("split", "n", "out", "overwrite")
+    show(args.folder, **{name: getattr(args, name) for name in names})

@@ -7,6 +7,7 @@ import sys
 from cogjax.commands.arguments import (
     SEED,
     add_command,
+    add_file,
     add_judge,
     check_judge,
     load_as,
@@ -15,7 +16,7 @@ from cogjax.commands.arguments import (
     whole,
 )
 from cogjax.errors import UserError
-from cogjax.files import check_folder_for, write_atomic
+from cogjax.files import check_file, write_file
 from cogjax.pipelines import checks
 from cogjax.pipelines.checks import check_text
 
@@ -66,7 +67,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     temperature = number(0, checks.MAX_TEMPERATURE)
     add("--temperature", type=temperature, default=0.0, metavar="T", help=text)
     add("--seed", type=SEED, default=0, metavar="N", help="of sampling (%(default)s)")
-    add("--json", metavar="FILE", help="also write a JSON file")
+    add_file(parser, "--json", help="also write a JSON file")
 
 
 def _search(args: argparse.Namespace) -> dict:
@@ -83,7 +84,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _caption(args: argparse.Namespace) -> None:
     if args.json:
-        check_folder_for(args.json)
+        check_file(args.json, args.overwrite)
     if args.rerank and args.beams == 1:
         raise UserError("--rerank chooses among beams: give --beams 2 or more, say 8")
     images = [read_image(path) for path in args.images]
@@ -96,21 +97,25 @@ def _caption(args: argparse.Namespace) -> None:
         print(f"{path}: {caption}" if len(rows) > 1 else caption)
     if args.json:
         found = [{"file": path, "caption": caption} for path, caption in rows]
-        write_atomic(args.json, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
-        print(f"wrote {args.json}", file=sys.stderr)
+        _write(args, found)
 
 
 def _ask(args: argparse.Namespace) -> None:
     if args.json:
-        check_folder_for(args.json)
+        check_file(args.json, args.overwrite)
     question = check_text(args.question, "the question")
     image = read_image(args.image)
     [answer] = load_as("Reader", args.model).ask([image], question, **_search(args))
     print(answer)
     if args.json:
         found = {"file": args.image, "question": question, "answer": answer}
-        write_atomic(args.json, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
-        print(f"wrote {args.json}", file=sys.stderr)
+        _write(args, found)
+
+
+def _write(args: argparse.Namespace, found) -> None:
+    text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    write_file(args.json, text, args.overwrite)
+    print(f"wrote {args.json}", file=sys.stderr)
 
 
 def _score(args: argparse.Namespace) -> None:

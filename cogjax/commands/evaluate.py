@@ -10,10 +10,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from cogjax.commands.arguments import SEED, add_command, add_weights, number, whole
+from cogjax.commands.arguments import (
+    SEED,
+    add_command,
+    add_file,
+    add_weights,
+    number,
+    whole,
+)
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
-from cogjax.files import check_folder_for, write_atomic
+from cogjax.files import check_file, write_file
 
 # What each suite takes besides --n, --seed, --weights and --json, with its default.
 _SHAPES = {"out": None, "num_images": 4, "best_of": 0, "batch_size": 16}
@@ -64,7 +71,7 @@ def add_parser(commands) -> None:
     add("--temperature", type=_numbers(0, 100), metavar="T", help=_VALUES)
     add("--batch-size", type=whole(1, 65536), metavar="N", help=_BATCH)
     add_weights(parser)
-    add("--json", metavar="FILE", help="also write the metrics as JSON")
+    add_file(parser, "--json", help="also write the metrics as JSON")
     _add_suites(parser)
 
 
@@ -104,14 +111,14 @@ def _evaluate(args: argparse.Namespace) -> None:
     suite = "oracle" if args.model == "oracle" else args.suite
     _take_options(args, suite)
     for path in filter(None, (args.json, args.sheet)):
-        check_folder_for(path)
+        check_file(path, args.overwrite)
     if suite == "oracle":
         report = _oracle(args)
     else:
         report = _model(args, suite)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     if args.json:
-        write_atomic(args.json, text + "\n")
+        write_file(args.json, text + "\n", args.overwrite)
     if args.out:
         print(f"{Path(args.out) / 'report.html'} and report.json")
     else:

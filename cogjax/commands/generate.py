@@ -178,7 +178,8 @@ def _write(out: Path, prompts: tuple[str, ...], result, record: dict) -> None:
     flat = result.pixels.reshape(-1, *result.pixels.shape[2:])
     image = encode_png(np.asarray(grid(flat, num_images)))
     grid_path = write_numbered(out, "grid", ".png", image)
-    record |= {"prompts": prompts, "grid": grid_path.name, "images": images}
+    record |= {"prompts": prompts, "unread": result.unread}
+    record |= {"grid": grid_path.name, "images": images}
     text = json.dumps(record, ensure_ascii=False) + "\n"
     record_path = write_numbered(out, "generation", ".json", text)
     print(f"{len(images)} images, {grid_path.name} and {record_path.name} in {out}")

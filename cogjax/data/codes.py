@@ -5,6 +5,7 @@ The captions stay text, so that the text model may change. The sources here read
 records, or encode images, for the training of a transformer.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,12 +96,11 @@ class CodedSource:
         """
         items = [source[i] for i in range(len(source))]
         found = tuple(map(texts, items))
-        if cache.exists():
-            codes = safetensors.numpy.load_file(cache)["codes"]
-            if len(codes) == len(items):
-                return cls(found, codes)
-        codes = _encode(encode, items, image_size)
-        write_atomic(cache, safetensors.numpy.save({"codes": codes}))
+        codes = _cached(cache)
+        if codes is None or len(codes) != len(items):
+            codes = _encode(encode, items, image_size)
+            kept = {"codes": codes, "crc32": _crc32(codes)}
+            write_atomic(cache, safetensors.numpy.save(kept))
         return cls(found, codes)
 
 
@@ -117,6 +117,20 @@ class ImagedSource:
 
     def __getitem__(self, index: int):
         return *self.coded[index], decode_image(self.source[index].image, self.size)
+
+
+def _cached(path: Path) -> np.ndarray | None:
+    """Codes as they were written to a cache, else None."""
+    try:
+        kept = safetensors.numpy.load_file(path)
+        same = np.array_equal(kept["crc32"], _crc32(kept["codes"]))
+    except (OSError, KeyError, safetensors.SafetensorError):
+        return None
+    return kept["codes"] if same else None
+
+
+def _crc32(codes: np.ndarray) -> np.ndarray:
+    return np.array([zlib.crc32(np.ascontiguousarray(codes))], np.uint32)
 
 
 def _encode(encode, items: Sequence[Example], size: int, batch: int = 64) -> np.ndarray:

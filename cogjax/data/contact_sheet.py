@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cogjax.data.images import decode_image
 from cogjax.data.records import Example, open_split, read_manifest
 from cogjax.errors import UserError
-from cogjax.files import check_folder_for, write_atomic
+from cogjax.files import check_file, write_file
 
 _FONTS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
@@ -49,13 +49,19 @@ def grid(
 
 
 def show(
-    folder: str | os.PathLike, *, split: str = "train", n: int = 48, out: str
+    folder: str | os.PathLike,
+    *,
+    split: str = "train",
+    n: int = 48,
+    out: str,
+    overwrite: bool = False,
 ) -> Path:
     """Saves a grid of examples spread over a split, and prints counts and captions.
 
-    Raises UserError if the folder is no data set, or the split is missing or empty.
+    Raises UserError if the folder is no data set, if the split is missing or empty, or
+    if `out` is there already, unless `overwrite`.
     """
-    path = check_folder_for(out)
+    path = check_file(out, overwrite)
     manifest, source = read_manifest(folder), open_split(folder, split)
     if not len(source):
         raise UserError(f"split '{split}' of {folder} is empty: choose another --split")
@@ -65,7 +71,7 @@ def show(
     captions = [_caption(example) for example in picks]
     columns = math.ceil(math.sqrt(2 * count))
     shown = captions if manifest.image_size >= 64 else None
-    _save(grid(images, columns, shown), path)
+    _save(grid(images, columns, shown), path, overwrite)
     print(f"{folder}: {manifest.kind}, {manifest.image_size} px")
     for name, size in manifest.counts.items():
         print(f"  {name:8} {size}")
@@ -95,10 +101,10 @@ def _print_counts(field: str, counts: Mapping[str, int]) -> None:
         print(f"    {field}: {parts}")
 
 
-def _save(image: Image.Image, path: Path) -> None:
+def _save(image: Image.Image, path: Path, overwrite: bool) -> None:
     buffer = io.BytesIO()
     image.save(buffer, Image.registered_extensions().get(path.suffix.lower(), "PNG"))
-    write_atomic(path, buffer.getvalue())
+    write_file(path, buffer.getvalue(), overwrite)
 
 
 def _font() -> str | None:
@@ -108,7 +114,10 @@ def _font() -> str | None:
 
 def _write(image: Image.Image, text: str, x: int, y: int, width: int) -> None:
     path = _font()
-    font = ImageFont.truetype(path, 11) if path else ImageFont.load_default(11)
+    try:
+        font = ImageFont.truetype(path, 11) if path else ImageFont.load_default(11)
+    except OSError:  # A broken font file.
+        path, font = None, ImageFont.load_default(11)
     draw = ImageDraw.Draw(image)
     lines, line = [], ""
     for char in text if path or text.isascii() else "?":

@@ -2,19 +2,20 @@
 
 Sources, alone or mixed in one folder:
 
-    cat.jpg + cat.txt           every line of the text is a caption
+    cat.jpg + cat.txt           or cat.caption; every line of the text is a caption
     metadata.jsonl              {"file_name": "cat.jpg", "text": "a cat"} a line
     *.csv                       columns file and caption (or similar names)
     *.tar                       members 0001.jpg + 0001.txt or 0001.json (webdataset)
 """
 
 import os
-import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cogjax.data.captions import clean_caption
 from cogjax.data.folder_entries import TEXT_KEYS, Entry, list_entries
 from cogjax.data.images import decode_image, encode_png
 from cogjax.data.output import Output
@@ -22,13 +23,15 @@ from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
 from cogjax.files import check_apart
 
-MAX_CAPTION = 2000
 MAX_LISTED = 1000
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """skipped: (name, reason) of every broken entry."""
+    """skipped: (name, reason) of every broken entry.
+
+    The manifest's info says under "changed" how many were not taken as they are.
+    """
 
     manifest: Manifest
     skipped: list[tuple[str, str]]
@@ -59,7 +62,8 @@ def import_folder(
     shards = {"train": 4, "val": 1}
     builder = output.builder("folder", shards)
     text_keys = (caption_field,) if caption_field else TEXT_KEYS
-    entries = list(list_entries(Path(source), text_keys))
+    notes: Counter[str] = Counter()
+    entries = list(list_entries(Path(source), text_keys, notes))
     if not entries:
         raise UserError(
             f"{source} has no captioned images: expected images with .txt files, "
@@ -72,7 +76,7 @@ def import_folder(
                 output.progress(index, len(entries), "importing")
             name = printable(entry.name)
             try:
-                example = _read(entry, name, output.size)
+                example = _read(entry, name, output.size, notes)
             except UserError as error:
                 skipped.append((name, printable(str(error))))
                 check_budget(skipped, budget, len(entries))
@@ -81,27 +85,24 @@ def import_folder(
             builder.write("val" if held_out else "train", example)
         output.progress(len(entries), len(entries), "importing")
         listed = [list(pair) for pair in skipped[:MAX_LISTED]]
-        info = {"skipped": listed, "num_skipped": len(skipped)}
+        info = {"skipped": listed, "num_skipped": len(skipped), "changed": dict(+notes)}
         manifest = builder.finish(info)
     return ImportReport(manifest, skipped)
 
 
-def clean_caption(text: str) -> str:
-    """Control and private characters become spaces; at most 2,000 characters."""
-    # Unassigned code points stay: emoji newer than this Python's tables are among them.
-    text = "".join(
-        " " if unicodedata.category(c) in ("Cc", "Cs", "Co") else c
-        for c in text[: 4 * MAX_CAPTION]
-    )
-    return " ".join(text.split())[:MAX_CAPTION].rstrip()
-
-
-def _read(entry: Entry, name: str, size: int) -> Example:
-    texts = [text for text in map(clean_caption, entry.read_captions()) if text]
+def _read(entry: Entry, name: str, size: int, notes: Counter) -> Example:
+    """The example; what was changed is counted only if the whole can be read."""
+    found: Counter[str] = Counter()
+    captions = entry.read_captions()
+    try:
+        texts = [text for text in (clean_caption(c, found) for c in captions) if text]
+    except UserError as error:
+        raise UserError(f"the caption is {error}") from error
     if not texts:
         raise UserError("no caption")
-    pixels = decode_image(entry.read_image(), size)
+    pixels = decode_image(entry.read_image(), size, found)
     captions = tuple(("", text) for text in texts)
+    notes.update(found)
     return Example(name, encode_png(pixels), captions)
 
 

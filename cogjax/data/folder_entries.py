@@ -9,16 +9,24 @@ import io
 import json
 import os
 import posixpath
+import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cogjax.data.captions import decode_text, lines_of
 from cogjax.errors import UserError
 
 # Formats that cannot be read are listed too, so that they are reported, not missed.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-IMAGE_SUFFIXES += (".svg",)
+IMAGE_SUFFIXES += (".jfif", ".jpe", ".svg", ".avif", ".heic", ".heif", ".jxl", ".jp2")
+IMAGE_SUFFIXES += (".ppm", ".pgm", ".pnm", ".tga", ".psd", ".ico", ".eps", ".dng")
+TEXT_SUFFIXES = (".txt", ".caption")
+_TABLE_SUFFIXES = (".csv", ".jsonl", ".json", ".tar")
+ALONE = "caption files without an image"
+REPLACED = "archive members replaced by a later one of their name"
 FILE_KEYS = ("file_name", "file", "image", "path", "filename")
 TEXT_KEYS = ("text", "caption", "captions", "prompt", "description")
 MAX_BYTES = 128 << 20
@@ -37,24 +45,27 @@ class Entry:
 
 
 def list_entries(
-    source: Path, text_keys: tuple[str, ...] = TEXT_KEYS
+    source: Path, text_keys: tuple[str, ...], notes: Counter
 ) -> Iterator[Entry]:
     """Yields the images of a folder, .tar, .csv or .jsonl, in a fixed order.
 
-    text_keys: names of the field that holds the captions in tables and .json members.
+    text_keys: names of the field that holds the captions in tables and .json members,
+    in any case. notes: counts what is no entry and yet left out, by its reason.
     """
+    text_keys = tuple(key.strip().lower() for key in text_keys)
     if source.is_dir():
-        yield from _folder_entries(source, text_keys)
+        yield from _folder_entries(source, text_keys, notes)
     elif source.suffix == ".tar" and source.is_file():
-        yield from _tar_entries(source, text_keys)
+        yield from _tar_entries(source, text_keys, notes)
     elif source.suffix in (".csv", ".jsonl") and source.is_file():
         yield from _table_entries(source, source.parent, text_keys)
     else:
         raise UserError(f"{source} is no folder, .tar, .csv or .jsonl file")
 
 
-def _folder_entries(folder: Path, text_keys) -> Iterator[Entry]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def _folder_entries(folder: Path, text_keys, notes: Counter) -> Iterator[Entry]:
+    found = sorted(folder.rglob("*"))
+    files = [path for path in found if path.is_file()]
     tables = [p for p in files if p.suffix == ".csv" or p.name == "metadata.jsonl"]
     listed = set()
     for table in tables:
@@ -63,11 +74,33 @@ def _folder_entries(folder: Path, text_keys) -> Iterator[Entry]:
             yield entry
     for path in files:
         if path.suffix == ".tar":
-            yield from _tar_entries(path, text_keys)
-        elif path.suffix.lower() in IMAGE_SUFFIXES and path.resolve() not in listed:
+            yield from _tar_entries(path, text_keys, notes)
+    for path, text in _images_with_texts(files, notes):
+        if path.resolve() not in listed:
             name = path.relative_to(folder).as_posix()
-            text = path.with_suffix(".txt")
-            yield Entry(name, file_reader(path), _text_reader(text))
+            yield Entry(name, file_reader(path), _text_reader(path, text))
+    for path in found:
+        if path.is_symlink() and path.is_dir():
+            yield _broken(path.relative_to(folder).as_posix(), "a link to a folder")
+
+
+def _images_with_texts(
+    files: list[Path], notes: Counter
+) -> Iterator[tuple[Path, Path | None]]:
+    """Images, and files of any other kind that have a caption file, each with that."""
+    texts = {
+        path.with_suffix(""): path
+        for path in files
+        if path.suffix.lower() in TEXT_SUFFIXES
+    }
+    used = set()
+    for path in files:
+        suffix, text = path.suffix.lower(), texts.get(path.with_suffix(""))
+        no_image = suffix in (*TEXT_SUFFIXES, *_TABLE_SUFFIXES)
+        if suffix in IMAGE_SUFFIXES or (text and not no_image):
+            used.add(text)
+            yield path, text
+    notes[ALONE] += len(set(texts.values()) - used)
 
 
 def file_reader(path: Path, limit: int = MAX_BYTES) -> Callable[[], bytes]:
@@ -75,7 +108,11 @@ def file_reader(path: Path, limit: int = MAX_BYTES) -> Callable[[], bytes]:
 
     def read() -> bytes:
         try:
-            if path.stat().st_size > limit:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                # Reading a pipe would wait for its writer.
+                raise UserError("no regular file")
+            if found.st_size > limit:
                 raise UserError(f"larger than {limit} bytes")
             return path.read_bytes()
         except OSError as error:
@@ -84,10 +121,10 @@ def file_reader(path: Path, limit: int = MAX_BYTES) -> Callable[[], bytes]:
     return read
 
 
-def _text_reader(path: Path) -> Callable[[], list[str]]:
+def _text_reader(image: Path, path: Path | None) -> Callable[[], list[str]]:
     def read() -> list[str]:
-        if not path.is_file():
-            raise UserError(f"no caption file {path.name}")
+        if path is None:
+            raise UserError(f"no caption file {image.with_suffix('.txt').name}")
         return _lines(file_reader(path)())
 
     return read
@@ -95,9 +132,9 @@ def _text_reader(path: Path) -> Callable[[], list[str]]:
 
 def _lines(data: bytes) -> list[str]:
     try:
-        return data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError("the caption is not UTF-8") from error
+        return lines_of(decode_text(data))
+    except UserError as error:
+        raise UserError(f"the caption is {error}") from error
 
 
 def _broken(name: str, reason: str) -> Entry:
@@ -125,10 +162,10 @@ def _table_entries(table: Path, top: Path, text_keys) -> Iterator[Entry]:
         if path is None:
             yield _broken(name, f"is outside {root} or no file name ({place})")
             continue
-        captions = _texts(_field(row, text_keys))
+        value = _field(row, text_keys)
         reader = file_reader(path)
         name = (prefix / name).as_posix()
-        yield Entry(name, reader, lambda captions=captions: captions, path)
+        yield Entry(name, reader, lambda value=value: _texts(value), path)
 
 
 def inside(root: Path, name: str) -> Path | None:
@@ -144,11 +181,12 @@ def _csv_rows(data: bytes) -> Iterator[dict | str]:
     """Rows by lower-case column name, or the reason why there is none."""
     # Bytes that are not UTF-8 become lone surrogates, found again row by row.
     text = data.decode("utf-8-sig", "surrogateescape")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""))
+    names: list[str] = []
     while True:
         try:
             row = next(reader)
-            "".join(v for v in row.values() if isinstance(v, str)).encode()
+            "".join(row).encode()
         except StopIteration:
             return
         except UnicodeEncodeError:
@@ -156,7 +194,20 @@ def _csv_rows(data: bytes) -> Iterator[dict | str]:
         except csv.Error as error:
             yield f"not a row of a CSV: {error}"
         else:
-            yield {(key or "").strip().lower(): value for key, value in row.items()}
+            if names and row:
+                yield _csv_row(names, row)
+            names = names or [name.strip().lower() for name in row]
+
+
+def _csv_row(names: list[str], row: list[str]) -> dict | str:
+    """A row by its header; a reason for one that does not fit it."""
+    if len(row) != len(names):
+        return (
+            f"{len(row)} fields, expected {len(names)}: quote a caption that has commas"
+        )
+    if len(set(names)) != len(names):
+        return "two columns of the table have one name"
+    return dict(zip(names, row, strict=True))
 
 
 def _json_rows(data: bytes) -> Iterator[dict | str]:
@@ -172,44 +223,76 @@ def _json_rows(data: bytes) -> Iterator[dict | str]:
             yield row if isinstance(row, dict) else "not a JSON object"
 
 
-def _field(row: dict, keys: tuple[str, ...]):
+def _field(row: Mapping, keys: tuple[str, ...]):
+    """The first field of lower-case `keys` that holds something, in any case."""
+    row = {name.strip().lower(): value for name, value in row.items()}
     found = [row[key] for key in keys if row.get(key)]
     return found[0] if found else None
 
 
 def _texts(value) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return [text for text in values if isinstance(text, str)]
+    values = value if isinstance(value, list) else [value] if value else []
+    if not all(isinstance(text, str) for text in values):
+        raise UserError("a caption is no text")
+    return values
 
 
-def _tar_entries(path: Path, text_keys) -> Iterator[Entry]:
+def _tar_entries(path: Path, text_keys, notes: Counter) -> Iterator[Entry]:
     """Groups members by name without suffix; nothing is ever unpacked to disk."""
     groups: dict[str, dict[str, tarfile.TarInfo]] = {}
     damage = ""
     try:
-        with tarfile.open(path, "r:") as archive:
-            for count, member in enumerate(archive):
-                if count >= MAX_MEMBERS:
-                    raise UserError(f"{path} has more than {MAX_MEMBERS} members")
-                # Links, devices, folders and sparse files hold no image.
-                if member.isfile() and not member.issparse():
-                    key, suffix = posixpath.splitext(member.name)
-                    groups.setdefault(key, {})[suffix.lower()] = member
-    except (tarfile.TarError, OSError, EOFError) as error:
+        for member in _members(path):
+            key, suffix = posixpath.splitext(member.name)
+            group = groups.setdefault(key, {})
+            notes[REPLACED] += suffix.lower() in group
+            group[suffix.lower()] = member
+    except UserError:
+        raise
+    except Exception as error:  # The standard library raises nearly every type.
         damage = str(error) or "no tar archive"
     for key, members in sorted(groups.items()):
-        images = [members[s] for s in IMAGE_SUFFIXES if s in members]
-        name = f"{path.name}/{key}"
+        images = [s for s in IMAGE_SUFFIXES if s in members]
         if not images:
-            yield _broken(name, "no image among its members")
-            continue
-        yield Entry(
-            name,
-            _member_reader(path, images[0]),
-            lambda members=members: _member_captions(path, members, text_keys),
-        )
+            yield _broken(f"{path.name}/{key}", "no image among its members")
+        for suffix in images:
+            name = f"{path.name}/{key}" + (suffix if len(images) > 1 else "")
+            yield Entry(
+                name,
+                _member_reader(path, members[suffix]),
+                lambda members=members: _member_captions(path, members, text_keys),
+            )
     if damage:
         yield _broken(path.name, f"the archive is damaged: {damage}")
+
+
+def _members(path: Path) -> Iterator[tarfile.TarInfo]:
+    """The plain files of an archive; an exception of any type where it is damaged."""
+    with tarfile.open(path, "r:") as archive:
+        place = -1
+        for count, member in enumerate(archive):
+            if count >= MAX_MEMBERS:
+                raise UserError(f"{path} has more than {MAX_MEMBERS} members")
+            if member.size < 0 or archive.offset <= place:
+                raise ValueError("a member of negative size")
+            place = archive.offset
+            # Links, devices, folders and sparse files hold no image.
+            if member.isfile() and not member.issparse():
+                yield member
+        behind = _bytes_behind(archive)
+    if behind:
+        raise ValueError(f"{behind} bytes follow its end, as of a second archive")
+
+
+def _bytes_behind(archive: tarfile.TarFile) -> int:
+    """How many bytes there are from the first behind the end that is not zero."""
+    file = archive.fileobj
+    end = file.seek(0, os.SEEK_END)
+    file.seek(archive.offset)
+    while chunk := file.read(1 << 20):
+        if rest := chunk.lstrip(b"\0"):
+            return end - file.tell() + len(rest)
+    return 0
 
 
 def _member_reader(path: Path, member: tarfile.TarInfo) -> Callable[[], bytes]:
@@ -232,8 +315,9 @@ def _member_reader(path: Path, member: tarfile.TarInfo) -> Callable[[], bytes]:
 
 
 def _member_captions(path: Path, members, text_keys) -> list[str]:
-    if ".txt" in members:
-        return _lines(_member_reader(path, members[".txt"])())
+    for suffix in TEXT_SUFFIXES:
+        if suffix in members:
+            return _lines(_member_reader(path, members[suffix])())
     if ".json" in members:
         data = _member_reader(path, members[".json"])()
         try:

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -13,15 +14,31 @@ MAX_PIXELS = 89_478_485
 # Pillow hands some other formats to outside programs, such as EPS to Ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _HUGE = 1 << 24
+_ORIENTATION = 0x0112  # of EXIF
+# Rows of few bytes each are slow to decode, and no camera makes them.
+MAX_SIDE = 1 << 16
+
+# What the counts of an import say of images that are not taken as they are.
+ALPHA = "images with transparency, laid on white"
+DEEP = "images of more than 8 bits a sample, scaled to 8"
+ANIMATED = "images of several frames, the first taken"
+TURNED = "images turned as their EXIF says"
+CMYK = "images in CMYK, converted to RGB"
+CROPPED = "images of which the crop leaves less than half"
+ENLARGED = "images smaller than the data set's size, enlarged"
 
 
-def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
+def decode_image(
+    data: bytes, size: int | None = None, notes: Counter | None = None
+) -> np.ndarray:
     """Encoded image -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
 
     The first frame, turned as its EXIF says, transparency on white. The pixel count is
-    read from the header before anything is decoded. UserError with the reason if the
-    image is broken, empty or too large.
+    read from the header before anything is decoded. notes: counts what is lost, by its
+    reason. UserError with the reason if the image is broken, empty, too large, or of
+    samples whose range is unknown.
     """
+    notes = Counter() if notes is None else notes
     if not data:
         raise UserError("the file is empty")
     with warnings.catch_warnings():
@@ -33,10 +50,18 @@ def decode_image(data: bytes, size: int | None = None) -> np.ndarray:
                 raise UserError(
                     f"{image.width} x {image.height} pixels, at most {MAX_PIXELS}"
                 )
+            if max(image.size) > MAX_SIDE:
+                raise UserError(
+                    f"{image.width} x {image.height} pixels, at most {MAX_SIDE} a side"
+                )
+            # Pillow keeps the upper bytes of 16-bit colours, and says so here alone.
+            notes[DEEP] += ";16" in str(image.tile)
+            notes[ANIMATED] += getattr(image, "is_animated", False)
             image.load()
             if size:
-                return to_square(_shrunk(image, size), size)
-            return np.asarray(on_white(image))
+                _note_fit(image, size, notes)
+                return to_square(_shrunk(image, size), size, notes)
+            return np.asarray(on_white(image, notes))
         except Image.DecompressionBombError as error:
             raise UserError(f"too many pixels, at most {MAX_PIXELS}") from error
         except UserError:
@@ -53,8 +78,13 @@ def _reason(data: bytes, error: Exception) -> str:
     if b"<svg" in head:
         return "it is an SVG drawing, save it as PNG"
     if isinstance(error, UnidentifiedImageError):
-        return "of no known format"
+        return f"of no known format, which are {', '.join(_FORMATS)}"
     return str(error) or "cannot be decoded"
+
+
+def _note_fit(image: Image.Image, size: int, notes: Counter) -> None:
+    notes[CROPPED] += 2 * min(image.size) < max(image.size)
+    notes[ENLARGED] += min(image.size) < size
 
 
 def _shrunk(image: Image.Image, size: int) -> Image.Image:
@@ -66,24 +96,38 @@ def _shrunk(image: Image.Image, size: int) -> Image.Image:
     return image.reduce(factor)
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """RGB copy of an image in any mode, turned as its EXIF says, alpha on white."""
-    image = ImageOps.exif_transpose(image)
+def on_white(image: Image.Image, notes: Counter | None = None) -> Image.Image:
+    """RGB copy of an image in any mode, turned as its EXIF says, alpha on white.
+
+    UserError for samples whose range is unknown: floats, and 32 bits.
+    """
+    notes = Counter() if notes is None else notes
+    # Pillow reads 16-bit grey PNG as mode I too.
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        kind = "floats" if image.mode == "F" else "32 bits"
+        raise UserError(f"its samples are {kind}: save it with 8 or 16 bits a sample")
+    turned = ImageOps.exif_transpose(image)
+    notes[TURNED] += image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    image = turned
     if image.mode.startswith("I;16") or image.mode == "I":
         # Pillow would clip 16-bit grey at 255 instead of scaling it.
         grey = np.asarray(image) // 257
         return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+    notes[CMYK] += image.mode == "CMYK"
     if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
         return image.convert("RGB")
     image = image.convert("RGBA")
+    notes[ALPHA] += image.getextrema()[3][0] < 255
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     white.alpha_composite(image)
     return white.convert("RGB")
 
 
-def to_square(image: Image.Image, size: int) -> np.ndarray:
+def to_square(
+    image: Image.Image, size: int, notes: Counter | None = None
+) -> np.ndarray:
     """Shorter side to `size`, centre crop: uint8 [size, size, 3]."""
-    image = on_white(image)
+    image = on_white(image, notes)
     return np.asarray(
         ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
     )

@@ -6,8 +6,6 @@
 A record is the msgpack of one example; nothing in it is executed when read.
 """
 
-import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -19,27 +17,41 @@ from typing import Any
 import msgpack
 
 from cogjax.data.images import decode_image
+from cogjax.data.manifest import (
+    DATA_SET,
+    Manifest,
+    checksum,
+    damaged_shards,
+    fingerprint,
+    mark,
+    read_manifest,
+    verify,
+    write_manifest,
+)
 from cogjax.errors import UserError
-from cogjax.files import FolderKind, partial_folder, write_atomic
+from cogjax.files import partial_folder, write_atomic
 
 __all__ = [
     "CODES",
+    "DATA_SET",
     "Contents",
     "DatasetBuilder",
     "Example",
+    "Manifest",
     "Manifest",
     "checksum",
     "damaged_shards",
     "decode_image",
     "fingerprint",
+    "mark",
     "open_split",
     "pack",
     "read_manifest",
     "texts_of",
+    "verify",
     "write_manifest",
 ]
 
-FORMAT = 1
 CODES = "codes"  # The kind of a data set that holds codes instead of images.
 
 
@@ -89,39 +101,6 @@ def texts_of(fields: Mapping[str, Any]) -> dict[str, tuple]:
             for kind, question, answer in fields.get("questions", ())
         ),
     }
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The manifest of a data set folder.
-
-    counts: examples of each split. checksums: sha256 of each shard file. fingerprint:
-    sha256 over the checksums, the identity of the data. info: licences, skipped files.
-    contents: how many examples of each style, captions of each language and questions
-    of each kind a split has: {"train": {"style": {"noto": 9}, "captions": {"en": 5},
-    "questions": {"count": 3}}}. files: names of all other files in the folder.
-    """
-
-    kind: str
-    image_size: int
-    counts: dict[str, int]
-    checksums: dict[str, str]
-    fingerprint: str
-    info: dict[str, Any] = field(default_factory=dict)
-    contents: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    files: list[str] = field(default_factory=list)
-
-
-def _files(fields: Mapping[str, Any]) -> list[str] | None:
-    """Files that a manifest names; None if it is not one of cogjax."""
-    if not {"format", "kind", "checksums", "fingerprint"} <= fields.keys():
-        return None
-    # Sets of emoji older than `files` have this one.
-    others = ["LICENSES.md"] if fields["kind"] == "emoji" else []
-    return [*fields["checksums"], *fields.get("files", others)]
-
-
-DATA_SET = FolderKind("data set", "manifest.json", _files)
 
 
 class Contents:
@@ -249,59 +228,11 @@ class DatasetBuilder:
             fingerprint(checksums),
             dict(info),
             {split: found.counts() for split, found in self._contents.items()},
-            self._others,
+            tuple(self._others),
+            {name: mark(self._partial / name) for name in checksums},
         )
         write_manifest(self._partial, manifest)
         return manifest
-
-
-def write_manifest(folder: str | os.PathLike, manifest: Manifest) -> None:
-    """Writes manifest.json; a folder without one is not yet a data set."""
-    fields = {"format": FORMAT} | asdict(manifest)
-    text = json.dumps(fields, indent=2, ensure_ascii=False)
-    write_atomic(Path(folder) / "manifest.json", text + "\n")
-
-
-def fingerprint(checksums: Mapping[str, str]) -> str:
-    """The identity of a data set: sha256 over the checksums of its shards."""
-    joined = "".join(f"{name}:{digest}\n" for name, digest in sorted(checksums.items()))
-    return hashlib.sha256(joined.encode()).hexdigest()
-
-
-def checksum(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def damaged_shards(folder: str | os.PathLike) -> list[str]:
-    """Names of the shards that are missing or differ from the manifest's checksums."""
-    checksums = read_manifest(folder).checksums
-    paths = {name: Path(folder) / name for name in checksums}
-    return [
-        name
-        for name, path in paths.items()
-        if not path.is_file() or checksum(path) != checksums[name]
-    ]
-
-
-def read_manifest(folder: str | os.PathLike) -> Manifest:
-    """Reads manifest.json; UserError if the folder is no data set of this format."""
-    path = Path(folder) / "manifest.json"
-    try:
-        fields = json.loads(path.read_bytes())
-        if "unfinished" in fields:
-            raise UserError(f"{folder} is only half written: build the data set again")
-        if fields.pop("format") != FORMAT:
-            raise UserError(f"{path} is of another format: build the data set again")
-        return Manifest(**fields)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{folder} is not a data set (no manifest.json): build one with "
-            f"`cogjax data emoji` or `cogjax data folder`"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 class Split:
@@ -345,11 +276,16 @@ def open_split(folder: str | os.PathLike, split: str, record: type = Example) ->
         raise UserError(
             f"{folder} has no split '{split}': it has {', '.join(manifest.counts)}"
         )
-    names = sorted(n for n in manifest.checksums if n.startswith(f"{split}-"))
+    names = manifest.shards(split)
     paths = [folder / name for name in names]
     for path in paths:
         if not path.is_file():
             raise UserError(f"shard {path} is missing: copy or build the data again")
+        if manifest.marks and mark(path) != manifest.marks.get(path.name):
+            raise UserError(
+                f"shard {path} is damaged, or another one under this name: copy or "
+                "build the data again"
+            )
     try:
         opened = Split(paths, record)
         found = len(opened)

@@ -89,6 +89,8 @@ class TextTokenizer:
                 pad_id=-1,
                 # With several threads the sums would depend on their number.
                 num_threads=1,
+                # Longer lines would be left out without a word.
+                max_sentence_length=max(4192, *(len(x.encode()) for x in lines)),
                 minloglevel=9,
             )
         except RuntimeError as error:

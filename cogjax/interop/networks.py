@@ -22,7 +22,7 @@ from cogjax.errors import UserError
 from cogjax.interop.pickles import read_array_pickle
 from cogjax.interop.safetensors import load_tree
 from cogjax.interop.torch_files import read_torch
-from cogjax.interop.tree import check_leaves, flatten, unflatten
+from cogjax.interop.tree import check_leaves, check_values, flatten, unflatten
 from cogjax.models.clip import Clip, param_shapes
 from cogjax.models.efficientnet import EfficientNetLite0
 from cogjax.models.inception import InceptionV3
@@ -77,6 +77,7 @@ def load_weights(network: nn.Module, weights: Weights) -> dict[str, Any]:
         leaves |= rule.make(used)
     leaves = {k: np.asarray(v, np.float32, order="C") for k, v in leaves.items()}
     check_leaves(leaves, wanted, "the converted network")
+    check_values(leaves, wanted, f"weights {what}, converted")
     return unflatten(leaves)
 
 

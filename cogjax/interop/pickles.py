@@ -19,11 +19,12 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 
 # Nesting and names of any network are far below; a cycle or a bomb is above.
 _MAX_DEPTH = 32
-_MAX_LEAVES = 100_000
+_MAX_VISITS = 200_000
+_MAX_INSTRUCTIONS = 2_000_000
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
@@ -92,15 +93,17 @@ class PickleMachine:
             with warnings.catch_warnings():
                 # Invalid escapes in strings of the oldest protocol, which is refused.
                 warnings.simplefilter("ignore")
-                for opcode, argument, _ in pickletools.genops(file):
+                for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+                    if count > _MAX_INSTRUCTIONS:
+                        self.refuse("it has more instructions than any network needs")
                     if opcode.name == "STOP":
                         (value,) = self._stack
                         return value
                     self._step(opcode.name, argument)
         except (ValueError, LookupError, TypeError) as error:
-            self.refuse(f"it is damaged ({error})", error)
+            self.refuse(f"it is damaged ({str(error)[:100]})", error)
         except (AttributeError, ArithmeticError, MemoryError, RecursionError) as error:
-            self.refuse(f"it is damaged ({error})", error)
+            self.refuse(f"it is damaged ({str(error)[:100]})", error)
         self.refuse("it is cut short")
 
     def refuse(self, why: str, cause: Exception | None = None) -> NoReturn:
@@ -165,20 +168,25 @@ class PickleMachine:
         (target,) = self._last(1)
         if type(target) is not dict or len(items) % 2:
             raise ValueError("entries of what is no dict")
-        target.update(self._entries(zip(items[::2], items[1::2], strict=True)))
+        entries = self._entries(zip(items[::2], items[1::2], strict=True))
+        if twice := target.keys() & entries.keys():
+            self.refuse(f"its name {shown(min(twice))} is there twice")
+        target.update(entries)
 
     def _entries(self, pairs) -> dict[str, Any]:
         entries = {}
         for key, value in pairs:
             if type(key) is not str:
                 self.refuse(f"a dict has a key of type {type(key).__name__}, not str")
+            if key in entries:
+                self.refuse(f"its name {shown(key)} is there twice")
             entries[key] = value
         return entries
 
     def _global(self, name: str) -> None:
         value = self._known(name)
         if value is None:
-            readable = name.replace(" ", ".")
+            readable = name.replace(" ", ".")[:100]
             self.refuse(f"it asks for {readable}, and only arrays are read from it")
         self._stack.append(Known(name, value))
 
@@ -247,15 +255,21 @@ def flatten_arrays(
     hold no array.
     """
     flat: dict[str, np.ndarray] = {}
+    visits = 0
 
     def visit(node: Any, path: tuple[str, ...]) -> None:
-        if len(path) > _MAX_DEPTH or len(flat) > _MAX_LEAVES:
+        nonlocal visits
+        visits += 1  # Dicts that share children can be small and yet endless.
+        if len(path) > _MAX_DEPTH or visits > _MAX_VISITS:
             raise UserError(f"{what} refused: its dicts nest too deep or hold too much")
         if isinstance(node, Mapping):
             for name, value in node.items():
                 visit(value, (*path, name))
         elif (leaf := array(node)) is not None:
-            flat[joint.join(path)] = leaf
+            name = joint.join(path)
+            if name in flat:
+                raise UserError(f"{what} refused: {shown(name)} is there twice")
+            flat[name] = leaf
 
     visit(tree, ())
     if not flat:
@@ -291,11 +305,16 @@ class _Array:
 
 
 def check_sizes(sizes: Any) -> None:
-    """ValueError unless `sizes` is a tuple of few whole numbers from 0 to 2^48."""
+    """ValueError unless `sizes` is a tuple of few whole numbers from 0 to 2^48.
+
+    Their product, without those that are 0, must be below that too.
+    """
     if type(sizes) is not tuple or len(sizes) > _MAX_DEPTH:
         raise ValueError("a shape that is no short tuple")
     if any(type(size) is not int or not 0 <= size < 1 << 48 for size in sizes):
         raise ValueError("a shape that is not of whole numbers")
+    if math.prod(size for size in sizes if size) >= 1 << 48:
+        raise ValueError("a shape of too many values")
 
 
 def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Parameter trees as .safetensors files: no code runs when one is read."""
 
+import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.files import write_atomic
 from cogjax.interop.tree import flatten, unflatten
 
+_MAX_HEADER = 1 << 24
 _DTYPES = {
     "BF16": ml_dtypes.bfloat16,
     "F16": np.float16,
@@ -45,14 +48,35 @@ def load_tree(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        flat = {n: _array(t) for n, t in safetensors.deserialize(path.read_bytes())}
+        data = path.read_bytes()
+        _check_header(data, path)
+        flat = {n: _array(t) for n, t in safetensors.deserialize(data)}
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror}") from error
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise UserError(
             f"weights {path} are not a safetensors file{_guess(path)}"
         ) from error
-    return unflatten({name: _widen(leaf) for name, leaf in flat.items()})
+    try:
+        return unflatten({name: _widen(leaf) for name, leaf in flat.items()})
+    except ValueError as error:
+        raise UserError(f"weights {path} refused: {error}") from error
+
+
+def _check_header(data: bytes, path: Path) -> None:
+    """UserError for a name that is there twice, of which the library keeps the last."""
+    size = int.from_bytes(data[:8], "little")
+    if size > min(_MAX_HEADER, len(data)):
+        raise ValueError("the header is longer than the file, or than any network's")
+
+    def entries(pairs: list[tuple[str, Any]]) -> None:
+        twice = [
+            name for name, n in Counter(name for name, _ in pairs).items() if n > 1
+        ]
+        if twice:
+            raise UserError(f"weights {path} refused: {shown(twice[0])} is there twice")
+
+    json.loads(data[8 : 8 + size], object_pairs_hook=entries)
 
 
 def _array(tensor: Mapping[str, Any]) -> np.ndarray:

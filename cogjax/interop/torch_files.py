@@ -77,8 +77,10 @@ class _Tensor:
 def _rebuild_tensor(storage, offset, shape, strides, *_) -> _Tensor:
     if type(storage) is not _Storage or type(strides) is not tuple:
         raise ValueError("a tensor without a storage or strides")
-    for sizes in ((offset,), shape, strides):
-        check_sizes(sizes)
+    check_sizes((offset,))
+    check_sizes(shape)
+    for step in strides:
+        check_sizes((step,))
     if len(shape) != len(strides):
         raise ValueError("a tensor with more or fewer strides than sides")
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
@@ -237,7 +239,7 @@ def _tensors(
         left -= math.prod(leaf.shape) * dtype.itemsize
         if left < 0:
             machine.refuse("its tensors share storages too often")
-        flat = np.frombuffer(data, dtype)[leaf.offset :]
+        flat = np.frombuffer(data, dtype, leaf.storage.numel)[leaf.offset :]
         steps = [step * dtype.itemsize for step in leaf.strides]
         view = np.lib.stride_tricks.as_strided(flat, leaf.shape, steps)
         return np.array(view, _WIDER.get(dtype, dtype), order="C")

@@ -1,9 +1,16 @@
 """Flat names for nested parameter dicts: {"a": {"b": x}} <-> {"a/b": x}."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from cogjax.errors import UserError
+import numpy as np
+
+from cogjax.errors import UserError, shown
+
+# Names of parameters are words; nesting is far below in any network.
+_PART = re.compile(r"[^\x00-\x1f\x7f/\ud800-\udfff]{1,200}")
+_MAX_DEPTH = 32
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -19,13 +26,22 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """The inverse of `flatten`.
+
+    ValueError for an odd name, and for one that is the beginning of another.
+    """
     tree: dict[str, Any] = {}
     for path, value in flat.items():
-        *parents, name = path.split("/")
+        *parents, name = parts = path.split("/")
+        if len(parts) > _MAX_DEPTH or not all(map(_PART.fullmatch, parts)):
+            raise ValueError(f"{shown(path)} is no name of a weight")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{shown(path)} begins with another weight's name")
+        if name in node:
+            raise ValueError(f"{shown(path)} begins another weight's name")
         node[name] = value
     return tree
 
@@ -47,3 +63,23 @@ def check_leaves(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str)
         raise UserError(
             f"{what} does not fit its config: {'; '.join(problems[:3])}{more}"
         )
+
+
+def check_values(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str):
+    """Checks the arrays of flat trees: the wanted types, and finite.
+
+    Raises UserError naming the first weight that is not.
+    """
+    for path, leaf in found.items():
+        if leaf.dtype != wanted[path].dtype:
+            raise UserError(
+                f"{what}: {path} is {leaf.dtype}, expected {wanted[path].dtype}"
+            )
+        if np.issubdtype(leaf.dtype, np.floating) and not _is_finite(leaf):
+            raise UserError(f"{what}: {path} has values that are no numbers (NaN, inf)")
+
+
+def _is_finite(leaf: np.ndarray) -> bool:
+    # A sum is quicker, makes no copy, and is finite but for huge weights.
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(leaf.sum()) or np.isfinite(leaf).all())

@@ -6,6 +6,7 @@ read back by `cogjax.config.section`.
 
 from dataclasses import dataclass, replace
 
+from cogjax.config import check_ranges
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.masks import FULL, LayerKind
 from cogjax.ops.sequence import Sequence
@@ -32,6 +33,17 @@ class ImageLMConfig(DecoderConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        check_ranges(
+            self,
+            vocab_size=(1, 2**24),
+            mlp_dim=(1, 2**18),
+            max_positions=(1, 2**20),
+            grid=(0, 1024),
+        )
+        if self.grid**2 >= self.max_positions:
+            raise ValueError(
+                f"grid {self.grid} leaves no text of {self.max_positions} positions"
+            )
         if self.kinds and len(self.kinds) != self.depth:
             raise ValueError(f"{len(self.kinds)} kinds for {self.depth} layers")
         if self.window and (self.kinds or not self.sequence.is_causal):

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv, Halve
 from cogjax.nn.layers import weight
 from cogjax.ops.quantize import code_logits
@@ -49,10 +50,19 @@ class VQGANConfig:
     groups: int = 32
 
     def __post_init__(self):
-        if min((self.width, self.res_blocks, self.groups, *self.multipliers)) < 1:
-            raise ValueError(
-                "width, multipliers, res_blocks and groups must be above 0"
-            )
+        check_ranges(
+            self,
+            image_size=(1, 2**14),
+            width=(1, 2**16),
+            multipliers=(1, 256),
+            res_blocks=(1, 256),
+            z_dim=(1, 2**16),
+            code_dim=(1, 2**16),
+            codebook_size=(1, 2**24),
+            groups=(1, 2**16),
+        )
+        if not 0 < len(self.multipliers) <= 16:
+            raise ValueError(f"{len(self.multipliers)} multipliers, expected 1 to 16")
         if self.image_size % 2 ** (len(self.multipliers) - 1):
             raise ValueError(
                 f"image_size {self.image_size} does not halve "

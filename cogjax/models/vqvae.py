@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv, Down, ResBlock, Up
 from cogjax.ops.quantize import code_logits
 
@@ -45,9 +46,23 @@ class VQVAEConfig:
     resize: bool = False
 
     def __post_init__(self):
-        if len(self.widths) != len(self.strides):
+        check_ranges(
+            self,
+            image_size=(1, 2**14),
+            widths=(1, 2**16),
+            strides=(1, 64),
+            res_blocks=(0, 256),
+            res_width=(1, 2**16),
+            code_dim=(1, 2**16),
+            codebook_size=(1, 2**24),
+            pixel_mean=(-100, 100),
+            pixel_std=(1e-6, 100),
+        )
+        if not 0 < len(self.widths) == len(self.strides) <= 16:
             raise ValueError(f"widths {self.widths} and strides {self.strides} differ")
-        if min(self.strides) < 1 or self.image_size % math.prod(self.strides):
+        if not len(self.pixel_mean) == len(self.pixel_std) == 3:
+            raise ValueError("pixel_mean and pixel_std have a value for each colour, 3")
+        if self.image_size % math.prod(self.strides):
             raise ValueError(
                 f"image_size {self.image_size} is no multiple of the product of "
                 f"strides {self.strides}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from cogjax.config import check_ranges
 from cogjax.ops.fused_attention import Implementation
 
 
@@ -39,10 +40,20 @@ class DecoderConfig:
     num_pivots: int = 768
 
     def __post_init__(self):
-        for name, least in (("window", 0), ("window_times", 1), ("num_pivots", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, at least {least}")
-        if self.heads < 1 or self.width % self.heads:
+        check_ranges(
+            self,
+            width=(1, 2**16),
+            depth=(1, 1024),
+            heads=(1, 2**16),
+            dropout=(0, 0.99),
+            alpha=(1, 1e6),
+            embedding_gradient=(0, 1e6),
+            unroll=(1, 1024),
+            window=(0, 2**20),
+            window_times=(1, 2**20),
+            num_pivots=(1, 2**20),
+        )
+        if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
 
     @property

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+_COLDEST = 1e-30
+
 
 def guide(conditional: Array, unconditional: Array, scale: float | Array) -> Array:
     """Classifier-free guidance `u + scale * (c - u)` on logits [..., v]."""
@@ -61,15 +63,19 @@ def sample_probs(uniforms: Array, probs: Array) -> Array:
 
 def _weights(logits: Array, temperature, top_k, top_p) -> Array:
     """[v, b] -> probabilities up to a factor."""
-    logits = logits.astype(jnp.float32) * (1 / temperature)
+    logits = logits.astype(jnp.float32)
+    # The largest is 0 first, so that no quotient is inf - inf, and no temperature so
+    # small that its inverse is none: the limit is the likeliest token.
+    logits -= jnp.max(logits, axis=0)
+    logits *= 1 / jnp.maximum(temperature, _COLDEST)
     if top_k is not None:
         logits = _cut(logits, lambda kept: jnp.sum(kept, axis=0) >= top_k)
-    weights = jnp.exp(logits - jnp.max(logits, axis=0))
+    weights = jnp.exp(logits)
     if top_p is None:
         return weights
     needed = top_p * jnp.sum(weights, axis=0)
     logits = _cut(logits, lambda kept: jnp.sum(kept * weights, axis=0) >= needed)
-    return jnp.exp(logits - jnp.max(logits, axis=0))
+    return jnp.exp(logits)
 
 
 def _invert(weights: Array, uniforms: Array) -> Array:

@@ -24,8 +24,11 @@ class CodebookStats(NamedTuple):
 
 
 def squared_distances(vectors: Array, codebook: Array) -> Array:
-    """Squared distances of vectors [..., z] to codes [k, z] -> [..., k]."""
-    inner = jnp.einsum("...z,kz->...k", vectors, codebook)
+    """Squared distances of vectors [..., z] to codes [k, z] -> [..., k], float32."""
+    # Far from 0 the squares below would be large and their difference rounding.
+    centre = jax.lax.stop_gradient(jnp.mean(codebook, 0, dtype=jnp.float32))
+    vectors, codebook = vectors - centre, codebook - centre
+    inner = jnp.einsum("...z,kz->...k", vectors, codebook, precision="highest")
     return (
         jnp.sum(jnp.square(vectors), -1, keepdims=True)
         - 2 * inner

@@ -7,7 +7,7 @@ import numbers
 import unicodedata
 from typing import Any
 
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 
 NUM_IMAGES = 4  # of a prompt, unless told otherwise
 MAX_IMAGES = 1000  # of a prompt
@@ -27,7 +27,7 @@ def check_whole(name: str, value: Any, low: int, high: int) -> int:
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_whole or not low <= value <= high:
         raise UserError(
-            f"{name} is {_shown(value)}, expected a whole number from {low} to {high}"
+            f"{name} is {shown(value)}, expected a whole number from {low} to {high}"
         )
     return int(value)
 
@@ -40,7 +40,7 @@ def check_number(
     if not is_number or not (low < value if open_low else low <= value) or value > high:
         start = f"above {low:g}, up" if open_low else f"from {low:g}"
         raise UserError(
-            f"{name} is {_shown(value)}, expected a number {start} to {high:g}"
+            f"{name} is {shown(value)}, expected a number {start} to {high:g}"
         )
     return value
 
@@ -48,7 +48,7 @@ def check_number(
 def check_text(text: Any, what: str) -> str:
     """The text, stripped; UserError if it is empty, endless or no Unicode text."""
     if not isinstance(text, str):
-        raise UserError(f"{what} is {_shown(text)}, expected a text")
+        raise UserError(f"{what} is {shown(text)}, expected a text")
     stripped = text.strip()
     if is_blank(stripped):
         raise UserError(f"{what} is empty: write what the picture shows")
@@ -58,15 +58,13 @@ def check_text(text: Any, what: str) -> str:
         stripped.encode("utf-8")
     except UnicodeEncodeError:
         raise UserError(f"{what} is not valid UTF-8") from None
+    if "\0" in stripped:
+        raise UserError(f"{what} is not UTF-8 text: it has NUL characters")
     return stripped
 
 
 def is_blank(text: str) -> bool:
     """Whether a text has nothing but spaces and control characters."""
-    return all(unicodedata.category(c)[0] in "CZ" for c in text)
-
-
-def _shown(value: Any) -> str:
-    """The value in one line, short."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 40 else f"a {type(value).__name__}"
+    # Cn is unassigned in this Python's tables: emoji newer than they are.
+    kinds = {unicodedata.category(c) for c in text}
+    return all(kind[0] in "CZ" and kind != "Cn" for kind in kinds)

@@ -29,13 +29,15 @@ class Generation:
 
     pixels: uint8 [p, n, y, x, 3]. codes: int32 [p, n, grid, grid], None of a model
     without codes. scores: float [p, n], what the images were reranked by, lower is
-    better, by default caption loss in nats a text token; None without rerank.
+    better, by default caption loss in nats a text token; None without rerank. unread:
+    the end of each prompt that is behind what the model reads, "" where there is none.
     """
 
     prompts: tuple[str, ...]
     pixels: np.ndarray
     codes: np.ndarray | None = None
     scores: np.ndarray | None = None
+    unread: tuple[str, ...] = ()
 
     @property
     def images(self) -> list[Image.Image]:

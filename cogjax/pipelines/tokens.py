@@ -115,9 +115,9 @@ class TokensPipeline(TokensGenerator, TokensReader):
     def _scores(
         self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
     ) -> np.ndarray:
-        """By caption loss, if there is no other reranker."""
-        if reranker is not None:
-            return super()._scores(request, pieces, codes, reranker, progress)
+        """By caption loss, if there is no other way."""
+        if rerank_by is not None:
+            return super()._scores(request, pieces, codes, rerank_by, progress)
         shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
         progress(0, total, "reranking")
         texts = [text for text in pieces for _ in range(shape[1])]

@@ -53,7 +53,10 @@ class TokensGenerator(TokensModel, abc.ABC):
         request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
         self._check(request, preview, rerank_by)
         progress = progress or (lambda done, total, label: None)
-        pieces = [self.pieces(prompt, "a prompt") for prompt in request.prompts]
+        pieces = [
+            self.pieces(prompt, f"prompt {i}")
+            for i, prompt in enumerate(request.prompts, 1)
+        ]
         codes = self._generate_codes(request, pieces, progress, preview)
         scores = None
         if request.rerank:
@@ -62,7 +65,8 @@ class TokensGenerator(TokensModel, abc.ABC):
             scores = np.take_along_axis(scores, best, axis=1)
             codes = np.take_along_axis(codes, best[..., None, None], axis=1)
         pixels = self._pixels(codes, pieces, request)
-        return Generation(request.prompts, pixels, codes, scores)
+        unread = tuple(map(self.unread, pieces))
+        return Generation(request.prompts, pixels, codes, scores, unread)
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""

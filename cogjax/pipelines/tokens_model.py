@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax import model_folder
-from cogjax.errors import UserError
+from cogjax.errors import Notice, UserError
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.inference import for_inference, scoring
@@ -99,11 +100,25 @@ class TokensModel:
         return codes
 
     def pieces(self, text: str, what: str = "a text") -> list[int]:
-        """Ids of a text, counted from 0; UserError for an empty one."""
+        """Ids of a text, counted from 0; UserError for an empty one.
+
+        A text that is longer than the model reads is a Notice.
+        """
         ids = self.model.text.encode(check_text(text, what))
         if not ids:
             raise UserError(f"{what} has nothing that the model can read")
+        if unread := self.unread(ids):
+            warnings.warn(
+                f"{what} has {len(ids)} pieces and the model reads "
+                f"{self.layout.text_len}; left off: {unread[:100]!r}",
+                Notice,
+                stacklevel=3,
+            )
         return ids
+
+    def unread(self, ids: Sequence[int]) -> str:
+        """The end of a text that the model does not read, "" where it reads all."""
+        return self.model.text.decode(ids[self.layout.text_len :])
 
     def one_for_each(
         self, codes: np.ndarray, texts: str | Sequence[str], what: str = "texts"
@@ -117,9 +132,14 @@ class TokensModel:
             raise UserError(f"{len(codes)} images but {len(texts)} {what}")
         return texts
 
-    def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
-        """Writes the model folder; `dtype` "float16" halves its size."""
-        return model_folder.save(self.model, Path(folder), dtype)
+    def save(
+        self,
+        folder: str | os.PathLike,
+        dtype: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """As `model_folder.save`: `dtype` "float16" halves the size."""
+        return model_folder.save(self.model, Path(folder), dtype, overwrite)
 
 
 def _check_parts(model: Model) -> None:

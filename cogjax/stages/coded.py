@@ -1,7 +1,7 @@
 """The splits of a data set as codes of their images and piece ids of their texts."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from cogjax.errors import UserError
 from cogjax.model import Component, digest
 from cogjax.pipelines.tokenize import encode
 from cogjax.stages.sections import DataConfig
+from cogjax.train.processes import say
+
+_LOOKED_AT = 10_000  # images whose captions are counted at the start of a run
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class CodedSplits:
     """What a run reads: images that it encodes once, or codes as they are.
 
     folder: where codes are kept. sources: digest of both tokenizers, which is in the
-    names of its files.
+    names of its files. text_len: pieces of a caption that are learnt, model.text_len.
     """
 
     tokenizer: Component
@@ -37,6 +40,7 @@ class CodedSplits:
     data: DataConfig
     folder: Path
     sources: str
+    text_len: int
 
     def captions(self, split: str, images: bool = False) -> Sequence[Any]:
         """(piece ids of the captions, codes int32 [t]) of each image of data.path.
@@ -50,6 +54,10 @@ class CodedSplits:
                 "data.path to the data set that was encoded"
             )
         coded = self._open(path, split, "captions", texts)
+        lengths = [len(text) for texts, _ in _some(coded) for text in texts]
+        say_cut(
+            lengths, self.text_len, f"captions of split '{split}'", "model.text_len"
+        )
         if not images:
             return coded
         size = self.tokenizer.config.image_size
@@ -91,3 +99,19 @@ class CodedSplits:
         config = self.tokenizer.config
         arrays = jax.device_put((self.tokenizer.params, self.tokenizer.state))
         return functools.partial(encode, Component(config, *arrays))
+
+
+def _some(source: Sequence[Any]) -> Iterator[Any]:
+    """All items, or so many spread over a source that takes long to read."""
+    step = -(-len(source) // _LOOKED_AT) or 1
+    return (source[i] for i in range(0, len(source), step))
+
+
+def say_cut(lengths: Sequence[int], most: int, what: str, setting: str) -> None:
+    """Counts texts that are longer than the `most` pieces that are learnt of them."""
+    long = sum(length > most for length in lengths)
+    if long:
+        say(
+            f"{long} of {len(lengths)} {what} are cut to {most} pieces: all of the "
+            f"longest needs {setting} {max(lengths)}"
+        )

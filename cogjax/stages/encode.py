@@ -6,8 +6,9 @@
     OUT/manifest.json                        last: now it is a data set
 
 Who encodes a shard changes none of its bytes. A shard is renamed into place when it is
-whole, then described by its .json; one without is encoded again. So a kill at any point
-loses at most the shards at work, and every image is encoded exactly once.
+whole, then described by its .json; one without, or that differs from it, is encoded
+again. So a kill at any point loses at most the shards at work, and every image is
+encoded exactly once.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import grain
@@ -27,7 +28,7 @@ import jax
 import numpy as np
 
 from cogjax import model_folder
-from cogjax.config import load_json
+from cogjax.config import load_json, section
 from cogjax.data import records
 from cogjax.data.codes import MAX_CODEBOOK, CodedExample
 from cogjax.data.folder import MAX_LISTED, check_budget, printable
@@ -97,7 +98,7 @@ def encode_dataset(
     seen = encoded = 0
     start = time.monotonic()
     for shard in mine:
-        part = job.finished(shard)
+        part = job.finished(shard, whole=True)
         if part is None:
             part = _encode_shard(
                 job, shard, step, lambda n, seen=seen: progress(seen + n, total, _LABEL)
@@ -134,7 +135,8 @@ class _Part:
 
     count: int
     checksum: str
-    skipped: list[tuple[str, str]]
+    mark: str
+    skipped: tuple[tuple[str, str], ...]
     style: dict[str, int]
     captions: dict[str, int]
     questions: dict[str, int] = field(default_factory=dict)
@@ -216,13 +218,21 @@ class _Job:
         """The shard's file; its .json stands beside it."""
         return self.out / f"{shard.stem}.arrayrecord"
 
-    def finished(self, shard: _Shard) -> _Part | None:
-        """What is known of a shard that is whole, else None."""
+    def finished(self, shard: _Shard, whole: bool = False) -> _Part | None:
+        """What is known of a shard that is as it was written, else None.
+
+        whole: compares all of it, not its mark alone.
+        """
         path = self.path(shard)
         if not (path.exists() and path.with_suffix(".json").exists()):
             return None
-        part = _Part(**load_json(path.with_suffix(".json")))
-        return replace(part, skipped=[(name, reason) for name, reason in part.skipped])
+        try:
+            part = section(_Part, load_json(path.with_suffix(".json")))
+        except UserError:
+            return None
+        if part.mark != records.mark(path):
+            return None
+        return None if whole and part.checksum != records.checksum(path) else part
 
     def check(self, skipped: Sequence[tuple[str, str]]) -> None:
         """UserError if so many bad images are over the budget."""
@@ -289,7 +299,8 @@ def _encode_shard(
                 contents.add(coded)
             count += len(images)
             progress(count)
-    part = _Part(count, records.checksum(partial), skipped, **contents.counts())
+    identity = records.checksum(partial), records.mark(partial)
+    part = _Part(count, *identity, tuple(skipped), **contents.counts())
     os.replace(partial, path)
     # Last: without it the shard is encoded again.
     text = json.dumps(asdict(part), indent=2, ensure_ascii=False, sort_keys=True)
@@ -299,14 +310,19 @@ def _encode_shard(
 
 @contextlib.contextmanager
 def _writer(path: Path):
-    """An ArrayRecord file, one record a group: examples are read at random."""
+    """An ArrayRecord file, one record a group: examples are read at random.
+
+    It is removed again where writing it fails.
+    """
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    writer = ArrayRecordWriter(str(path), "group_size:1")
     try:
-        yield writer
-    finally:
-        writer.close()
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        with contextlib.closing(writer):
+            yield writer
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _images(data: Path, shard: _Shard, size: int) -> Iterator[_Image]:
@@ -364,7 +380,8 @@ def _finish(job: _Job, parts: Mapping[_Shard, _Part]) -> records.Manifest:
         records.fingerprint(checksums),
         info,
         {split: found.counts() for split, found in contents.items()},
-        ["encoding.json", *(f"{shard.stem}.json" for shard in parts)],
+        ("encoding.json", *(f"{shard.stem}.json" for shard in parts)),
+        {job.path(shard).name: part.mark for shard, part in parts.items()},
     )
     records.write_manifest(job.out, manifest)
     return manifest

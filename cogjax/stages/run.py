@@ -35,15 +35,21 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     mesh = make_mesh(run.mesh)
     job = dataclasses.replace(stage.job(run, workdir), config=dict(config))
     fit(job, run.train, run.optim, mesh, workdir)
-    return export(workdir, workdir / "export")
+    return export(workdir, workdir / "export", overwrite=True)
 
 
-def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Path:
+def export(
+    workdir: str | os.PathLike,
+    out: str | os.PathLike,
+    dtype: str | None = None,
+    overwrite: bool = False,
+) -> Path:
     """Writes the latest checkpoint's EMA weights of a run as a tokenizer or model.
 
-    An earlier one in `out` is replaced; UserError if `out` holds anything else.
+    With `overwrite` an earlier one in `out` is replaced; UserError if `out` holds
+    anything else.
     """
-    workdir, out = Path(workdir), model_folder.MODEL.check(out, overwrite=True)
+    workdir, out = Path(workdir), model_folder.MODEL.check(out, overwrite)
     config = load_json(workdir / "config.json")
     params, state, fingerprint = restore_params(workdir, "ema")
     stage, run = find_stage(config), RunConfig.of(config)
@@ -53,7 +59,8 @@ def export(workdir: str | os.PathLike, out: str | os.PathLike, dtype=None) -> Pa
             f"the tokenizer of {workdir} is another one now than it was trained with: "
             "put that back where the config's section 'data' says, and export again"
         )
-    return model_folder.save(stage.export(run, params, state), out, dtype)
+    model = stage.export(run, params, state)
+    return model_folder.save(model, out, dtype, overwrite)
 
 
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cogjax.config import section
+from cogjax.config import check_ranges, section
 from cogjax.data import batches as data_pipeline
 from cogjax.parallel.mesh import MeshConfig
 from cogjax.sampling.tokens.autoregressive import Sampler
@@ -42,6 +42,9 @@ class EvalConfig:
 
     batches: int = 4
 
+    def __post_init__(self):
+        check_ranges(self, batches=(0, 10**6))
+
 
 @dataclass(frozen=True)
 class SampleConfig:
@@ -53,8 +56,7 @@ class SampleConfig:
     sampler: Sampler = Sampler()
 
     def __post_init__(self):
-        if self.num_images < 1:
-            raise ValueError(f"num_images is {self.num_images}, expected at least 1")
+        check_ranges(self, num_images=(1, 1000), seed=(0, 2**32 - 1))
         if not all(prompt.strip() for prompt in self.prompts):
             raise ValueError("a prompt is empty: say what to draw")
 

@@ -189,7 +189,12 @@ class TransformerStage(Stage):
         task = self._task(setup, self.lpips(setup))
         digest = self.sources_digest(run)
         splits = CodedSplits(
-            setup.tokenizer, setup.text, run.data, workdir / "codes", digest
+            setup.tokenizer,
+            setup.text,
+            run.data,
+            workdir / "codes",
+            digest,
+            setup.layout.text_len,
         )
         return Job(
             task,

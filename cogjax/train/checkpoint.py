@@ -160,6 +160,8 @@ class Checkpoints:
             raise
         except Exception as error:  # Orbax raises many types for a damaged file.
             return Verdict(step, "bad", _first_line(error))
+        if int(restored["step"]) != step:
+            return Verdict(step, "bad", _other(restored))
         return TrainState(**restored), meta["example_index"]
 
     def _check_tree(self, step: int, meta: Mapping[str, Any], target: dict) -> None:
@@ -217,8 +219,25 @@ def restore_params(
     readable checkpoint.
     """
     folder = Path(workdir) / "checkpoints"
-    step = _newest_good(folder)
-    manager = _open(Path(workdir))
+    bad: list[Verdict] = []
+    for step in reversed(manifest.steps(folder)):
+        verdict = manifest.verify_step(folder / str(step))
+        found = verdict if verdict.status == "bad" else _read(Path(workdir), step)
+        if isinstance(found, Verdict):
+            bad.append(found)
+            continue
+        for newer in bad:
+            say(f"checkpoint of {newer}; taking step {step}")
+        state, fingerprint = found
+        return state[which], state["state"], fingerprint
+    if bad:
+        raise UserError(f"no checkpoint can be read: {'; '.join(map(str, bad))}")
+    raise UserError(f"{folder.parent} holds no checkpoint: train first")
+
+
+def _read(workdir: Path, step: int) -> tuple[Any, str] | Verdict:
+    """(state of numpy arrays, fingerprint) of a step, or the verdict of one without."""
+    manager = _open(workdir)
     try:
         target = jax.tree.map(
             lambda leaf: np.zeros(leaf.shape, leaf.dtype),
@@ -229,27 +248,18 @@ def restore_params(
             state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
         )
         found = manager.restore(step, args=args)
-        restored, meta = found["state"], found["meta"]
-    except Exception as error:
-        reason = _first_line(error)
-        raise UserError(f"cannot read step {step} of {folder}: {reason}") from error
+        state, fingerprint = found["state"], found["meta"]["fingerprint"]
+        if int(state["step"]) != step:
+            return Verdict(step, "bad", _other(state))
+    except Exception as error:  # Orbax raises many types for a damaged file.
+        return Verdict(step, "bad", _first_line(error))
     finally:
         manager.close()
-    return restored[which], restored["state"], meta["fingerprint"]
+    return state, fingerprint
 
 
-def _newest_good(folder: Path) -> int:
-    bad = []
-    for step in reversed(manifest.steps(folder)):
-        verdict = manifest.verify_step(folder / str(step))
-        if verdict.status != "bad":
-            for older in bad:
-                say(f"checkpoint of {older}; taking step {step}")
-            return step
-        bad.append(verdict)
-    if bad:
-        raise UserError(f"no checkpoint can be read: {'; '.join(map(str, bad))}")
-    raise UserError(f"{folder.parent} holds no checkpoint: train first")
+def _other(state: Mapping[str, Any]) -> str:
+    return f"it is step {int(state['step'])} under another name"
 
 
 def _open(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:

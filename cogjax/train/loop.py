@@ -21,6 +21,7 @@ from cogjax.train.lock import lock_workdir
 from cogjax.train.metrics import Logger
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.processes import StopSignal, check_agreement, say
+from cogjax.train.resume import check_resume
 from cogjax.train.session import Batch, Job, Session
 from cogjax.train.state import TrainState
 from cogjax.train.step import init_state, make_train_step, mean_metrics
@@ -56,6 +57,13 @@ class TrainConfig:
     step_timeout: float = 60.0
 
     def __post_init__(self):
+        for name in ("log_every", "save_every", "eval_every", "sample_every"):
+            if getattr(self, name) < 0:
+                raise UserError(f"config key 'train.{name}' must not be negative")
+        if not (0 <= self.ema_decay <= 1 and 0 <= self.seed < 2**32):
+            raise UserError(
+                "config section 'train': ema_decay is 0 to 1, seed 0 to 2**32 - 1"
+            )
         if self.max_loss_spike != 0 and self.max_loss_spike <= 1:
             raise UserError(
                 "config key 'train.max_loss_spike' must be above 1, or 0 for off"
@@ -102,6 +110,9 @@ def fit(
         Watchdog(workdir, config.step_timeout) as watchdog,
     ):
         checkpoints, goodput = Checkpoints(workdir, config.keep), Goodput()
+        if checkpoints.steps:
+            newest = checkpoints.steps[-1]
+            check_resume(workdir, job.config, config, optim, newest)
         with goodput.time("restore"):
             train_state, shardings, example_index = _start(
                 job, tx, config, mesh, checkpoints

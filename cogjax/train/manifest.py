@@ -48,6 +48,8 @@ def write_digests(folder: Path, index: int = 0, count: int = 1) -> Path:
     )[index::count]
     body = {
         "format": FORMAT,
+        # So that a step under the name of another is noticed.
+        "step": int(folder.name),
         "part": [index, count],
         "files": dict(zip(names, _map(_digest, folder, names), strict=True)),
     }
@@ -57,18 +59,26 @@ def write_digests(folder: Path, index: int = 0, count: int = 1) -> Path:
 
 
 def verify_step(folder: Path, index: int = 0, count: int = 1) -> Verdict:
-    """Reads every `count`-th file that the digests of a step name, and compares."""
+    """Reads every `count`-th file that the digests of a step name, and compares.
+
+    A step that is empty, or of which the digests name another, is bad too.
+    """
     step = int(folder.name)
     paths = sorted(folder.glob("digests-*-of-*.json"))
     try:
         parts = [_read(path) for path in paths]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Verdict(step, "bad", f"{error}")
+    for part in parts:
+        if part.get("step", step) != step:  # Digests of before name none.
+            return Verdict(step, "bad", f"it is step {part['step']} under another name")
     files = {name: digest for part in parts for name, digest in part["files"].items()}
     names = sorted(files)[index::count]
     for name, found in zip(names, _map(_compare, folder, names, files), strict=True):
         if found:
             return Verdict(step, "bad", f"{name} {found}")
+    if not any(path.is_file() for path in folder.rglob("*")):
+        return Verdict(step, "bad", "it is empty")
     if len(parts) != (parts[0]["part"][1] if parts else -1):
         # The run was killed between commit and digests, or is older than digests.
         return Verdict(step, "unverified", "digests are missing")
@@ -107,7 +117,9 @@ def _read(path: Path) -> dict:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         sealed = body.pop("crc32") == _seal(body)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        sealed &= all(len(found) == 2 for found in body["files"].values())
+        sealed &= len(body["part"]) == 2
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sealed = False
     if not sealed:
         raise ValueError(f"{path.name} is damaged")

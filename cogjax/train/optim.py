@@ -34,6 +34,11 @@ class OptimConfig:
     def __post_init__(self):
         if min(self.lr, self.adam_lr) <= 0:
             raise UserError("config section 'optim': learning rates must be above 0")
+        if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1 and 0 <= self.final_ratio):
+            raise UserError(
+                "config section 'optim': b1 and b2 are 0 to below 1, final_ratio is "
+                "0 or more"
+            )
         if min(self.warmup, self.clip, self.weight_decay) < 0:
             raise UserError(
                 "config section 'optim': warmup, clip and weight_decay must not be "

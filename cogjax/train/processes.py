@@ -67,8 +67,8 @@ def check_agreement(
 def _facts(run_config, fingerprint: str, config: Any) -> dict[str, str]:
     """Key -> value in words, in the order in which differences are to be named."""
     return {
-        **_flat("config", run_config or {}),
-        **_flat("config.train", vars(config)),
+        **flat("config", run_config or {}),
+        **flat("config.train", vars(config)),
         "data fingerprint": fingerprint,
         "cogjax source": _source_digest(),
         "jax": jax.__version__,
@@ -76,13 +76,14 @@ def _facts(run_config, fingerprint: str, config: Any) -> dict[str, str]:
     }
 
 
-def _flat(prefix: str, value: Any) -> dict[str, str]:
+def flat(prefix: str, value: Any) -> dict[str, str]:
+    """Dotted key -> value in words, of nested sections."""
     if not isinstance(value, Mapping):
         return {prefix: str(value)[:200]}
     return {
         path: text
         for key, item in sorted(value.items())
-        for path, text in _flat(f"{prefix}.{key}", item).items()
+        for path, text in flat(f"{prefix}.{key}", item).items()
     }
 
 

@@ -43,7 +43,9 @@ def make_train_step(
 
     A batch is cut into `accumulate` parts. Loss, gradients and metrics are means over
     them, weighed by `task.weights`, so that a mean over the batch is the same in parts.
-    The usage of codes and a discriminator's adaptive weight are no such means.
+    The usage of codes and a discriminator's adaptive weight are no such means: each
+    part has its own. A codebook's running statistics move with each part, as if that
+    were a batch.
 
     If the loss or a gradient is not finite the whole update is dropped, task state and
     EMA included, and only the counters and scales advance. Finiteness is decided on

@@ -7,7 +7,9 @@ import tarfile
 import pytest
 from PIL import Image
 
-from cogjax.data.folder import clean_caption, import_folder
+from cogjax.data import captions, folder_entries, images
+from cogjax.data.captions import clean_caption
+from cogjax.data.folder import import_folder
 from cogjax.data.output import Output
 from cogjax.data.records import decode_image, open_split
 from cogjax.errors import UserError
@@ -16,6 +18,12 @@ from cogjax.errors import UserError
 def png(colour="red", size=(12, 9)):
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def jpeg():
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), "blue").save(buffer, "JPEG")
     return buffer.getvalue()
 
 
@@ -109,20 +117,27 @@ def test_pictures_are_fitted(src):
 
 
 def test_the_caption_field_can_be_chosen(src):
-    row = {"file_name": "good0.png", "text": "no", "zh": "要"}
+    """In any case, in both kinds of tables."""
+    row = {"file_name": "good0.png", "text": "no", "Caption_ZH": "要"}
     (src / "metadata.jsonl").write_text(json.dumps(row))
-    found, _ = imported(src, caption_field="zh")
-    assert found["good0.png"] == ["要"]
+    (src / "t.csv").write_text("file,text,CAPTION_zh\ngood1.png,no,也要\n")
+    found, _ = imported(src, caption_field="Caption_zh")
+    assert found["good0.png"] == ["要"] and found["good1.png"] == ["也要"]
 
 
 CAPTIONS = {
     "empty": (b"", "no caption"),
     "blank": (b" \n\t\n\xe3\x80\x80\n", "no caption"),
     "missing": (None, "no caption file x.txt"),
-    "not utf-8": (b"caf\xe9\n", "the caption is not UTF-8"),
-    "utf-16": ("猫".encode("utf-16"), "the caption is not UTF-8"),
-    "control": (b"\x00\x01\x1b\n", "no caption"),
-    "nul": (b"a\x00cat\x1b[31m\n", ["a cat [31m"]),
+    "not utf-8": (b"caf\xe9\n", "the caption is not UTF-8 text"),
+    "utf-16": ("猫".encode("utf-16"), "the caption is not UTF-8 text"),
+    "utf-16 without its mark": (
+        "a red cat".encode("utf-16-le"),
+        "the caption is not UTF-8 text: it has NUL characters, as UTF-16 does",
+    ),
+    "control": (b"\x02\x01\x1b\n", "no caption"),
+    "escape": (b"a\x02cat\x1b[31m\n", ["a cat [31m"]),
+    "other separators": ("a cat\u2028on\x0ba\x85mat\r\n".encode(), ["a cat on a mat"]),
     "1 MB": (b"w " * 500_000, [("w " * 1000).strip()]),
     "bom": (b"\xef\xbb\xbfa cat\r\n", ["a cat"]),
     "emoji": ("👩‍🚀🫨\n".encode(), ["👩‍🚀🫨"]),
@@ -155,7 +170,10 @@ ROWS = {
         (b'{"file_name": "a\\u0000b", "text": "a"}', "is outside .* or no file name"),
         (b'{"file_name": "loop", "text": "a"}', "cannot be read|is outside"),
         (b'{"file_name": "good0.png"}', "no caption"),
-        (b'{"file_name": "good0.png", "text": 5}', "no caption"),
+        (b'{"file_name": "good0.png", "text": 5}', "a caption is no text"),
+        (b'{"file_name": "good0.png", "text": ["a", 5]}', "a caption is no text"),
+        (b'{"file_name": "good0.png", "text": "a\\u0000b"}', "is not UTF-8 text"),
+        (b'{"file_name": "pipe", "text": "a"}', "no regular file"),
         (b'{"file_name": 5, "text": "a"}', "names no file"),
         (b'{"text": "a"}', "names no file"),
         (b'{"file_name": "good0.png", "text": "\xff"}', "the row is not UTF-8"),
@@ -169,6 +187,8 @@ ROWS = {
         (b"good0.png,", "no caption"),
         (b",a", "names no file"),
         (b"good0.png,caf\xe9", "the row is not UTF-8"),
+        (b"good0.png,a cat, on a mat", "3 fields, expected 2: quote a caption"),
+        (b"good0.png", "1 fields, expected 2"),
         (b"good0.png," + b"x" * 1_000_000, "not a row of a CSV: field larger"),
     ],
 }
@@ -181,6 +201,7 @@ ROWS = {
 )
 def test_broken_rows_are_skipped_and_the_next_is_read(src, kind, row, reason):
     os.symlink("loop", src / "loop")
+    os.mkfifo(src / "pipe")
     table = src / ("metadata.jsonl" if kind == "jsonl" else "table.csv")
     good = {
         "jsonl": b'\n{"file_name": "good1.png", "text": "kept"}\n',
@@ -225,7 +246,50 @@ def test_the_manifest_lists_what_was_skipped(src):
     add(src, "bad.png", data=b"")
     report = import_folder(src, Output(src.parent / "out", 8), budget=0.5)
     info = report.manifest.info
-    assert info == {"skipped": [["bad.png", "the file is empty"]], "num_skipped": 1}
+    assert info["skipped"] == [["bad.png", "the file is empty"]]
+    assert info["num_skipped"] == 1 and info["changed"] == {}
+
+
+def test_what_is_changed_is_counted(src):
+    add(src, "long.png", "w" * 2001 + "\nshort\ue000\n")
+    add(src, "strip.png", data=png(size=(40, 9)))
+    add(src, "tiny.png", data=png(size=(4, 4)))
+    add(src, "broken.png", "w" * 3000, data=b"")
+    (src / "README.txt").write_text("no image has this name")
+    add_tar(src / "x.tar", [("a.png", b""), ("a.png", png()), ("a.txt", b"a cat")])
+    report = import_folder(src, Output(src.parent / "out", 8), budget=0.5)
+    assert report.manifest.info["changed"] == {
+        captions.CUT: 1,
+        captions.NO_TEXT: 1,
+        images.CROPPED: 1,
+        images.ENLARGED: 1,
+        folder_entries.ALONE: 1,
+        folder_entries.REPLACED: 1,
+    }
+
+
+def test_no_image_is_overlooked(src):
+    """Formats that are not read are named; names of any case and ending are found."""
+    add(src, "b.jfif", data=jpeg())
+    add(src, "b2.jpg_large", data=jpeg())
+    (src / "c.PNG").write_bytes(png())
+    (src / "c.TXT").write_bytes(b"a cat")
+    (src / "d.png").write_bytes(png())
+    (src / "d.caption").write_bytes(b"a dog")
+    unread = [f"x.{kind}" for kind in ("avif", "heic", "jxl", "odd")]
+    for name in unread:
+        add(src, name, data=b"nothing known")
+    add(src.parent / "elsewhere", "e.png")
+    os.symlink(src.parent / "elsewhere", src / "link")
+    add_tar(src / "x.tar", [("a.png", png()), ("a.jpg", jpeg()), ("a.txt", b"a cat")])
+    found, skipped = imported(src)
+    assert {"b.jfif", "b2.jpg_large", "c.PNG", "x.tar/a.png", "x.tar/a.jpg"} < set(
+        found
+    )
+    assert found["d.png"] == ["a dog"]
+    assert skipped.pop("link") == "a link to a folder"
+    assert skipped.keys() == set(unread)
+    assert all("of no known format" in reason for reason in skipped.values())
 
 
 def test_nothing_but_broken_pictures_is_no_data_set(tmp_path):
@@ -314,6 +378,48 @@ def test_an_archive_cut_short(src):
     found, skipped = imported(src)
     assert {"x.tar/0", "x.tar/1"} <= found.keys()
     assert skipped and all(name.startswith("x.tar") for name in skipped)
+
+
+def test_archives_that_were_joined(src):
+    """What follows the end of the first is said; zeros there are padding."""
+    for name in "xy":
+        members = [(f"{name}.png", png()), (f"{name}.txt", b"a cat")]
+        add_tar(src / f"{name}.tar", members)
+    second = (src / "y.tar").read_bytes()
+    with (src / "x.tar").open("ab") as file:
+        file.write(bytes(5120) + second)
+    (src / "y.tar").write_bytes(second + bytes(1 << 21))
+    found, skipped = imported(src)
+    assert {"x.tar/x", "y.tar/y"} < found.keys()
+    reason = f"the archive is damaged: {len(second)} bytes follow its end"
+    assert skipped == {"x.tar": f"{reason}, as of a second archive"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"size": "-1024"}, {"size": "9" * 20}, {"GNU.sparse.map": "1,x", "size": "1"}],
+    ids=str,
+)
+def test_members_that_claim_odd_sizes(src, headers):
+    info = tarfile.TarInfo("a.png")
+    info.pax_headers = headers
+    data = info.tobuf(tarfile.PAX_FORMAT)
+    (src / "x.tar").write_bytes(data + png() + bytes(4096))
+    found, skipped = imported(src)
+    assert len(found) == 3 and "x.tar" in skipped
+    assert skipped.keys() <= {"x.tar", "x.tar/a"}
+
+
+def test_a_member_of_negative_size(src):
+    """In the base of 256 that GNU writes; the reader would go back and loop."""
+    info = tarfile.TarInfo("a.png")
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (-512).to_bytes(12, "big", signed=True)
+    total = 256 + sum(header[:148]) + sum(header[156:512])
+    header[148:156] = b"%06o\0 " % total
+    (src / "x.tar").write_bytes(bytes(header) + bytes(2048))
+    _, skipped = imported(src)
+    assert skipped == {"x.tar": "the archive is damaged: a member of negative size"}
 
 
 def test_sources_that_are_none(tmp_path):

@@ -1,6 +1,7 @@
 import io
 import struct
 import zlib
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -43,6 +44,9 @@ BROKEN = {
     "bomb": (claiming(10_000, 10_000), "10000 x 10000 pixels, at most 89478485"),
     "bomb2": (claiming(14_000, 14_000), "too many pixels, at most"),
     "bomb3": (claiming(2**31 - 1, 2**31 - 1), "at most|not a readable"),
+    "a strip": (claiming(1, 89_000_000), "at most 65536 a side"),
+    "floats": (encoded(Image.fromarray(np.ones((4, 4), "f4")), "TIFF"), "are floats"),
+    "32 bits": (encoded(Image.fromarray(np.ones((4, 4), "i4")), "TIFF"), "are 32 bits"),
     "no pixels": (claiming(0, 0), "not a readable image"),
     "wrong data": (claiming(8, 8), "not a readable image"),
     "text": ("一只猫".encode(), "of no known format"),
@@ -142,3 +146,36 @@ def test_squares_of_one_or_more_pictures():
     np.testing.assert_array_equal(as_square(image, 4), as_square(np.array(image), 4))
     with pytest.raises(UserError, match="no image"):
         stack_squares([], 4)
+
+
+def test_what_is_lost_is_counted():
+    grey = np.full((8, 8), 40_000, np.uint16)
+    turned = Image.new("RGB", (8, 8))
+    turned.getexif()[0x0112] = 6
+    red, clear = Image.new("RGB", (8, 8), "red"), Image.new("RGBA", (8, 8))
+    cases = {
+        images.ALPHA: encoded(clear),
+        images.DEEP: encoded(Image.fromarray(grey)),
+        images.TURNED: encoded(turned, exif=turned.getexif()),
+        images.CMYK: encoded(Image.new("CMYK", (8, 8)), "TIFF"),
+        images.ANIMATED: encoded(
+            red, "GIF", save_all=True, append_images=[Image.new("RGB", (8, 8))]
+        ),
+        images.CROPPED: encoded(Image.new("RGB", (40, 8))),
+        images.ENLARGED: encoded(Image.new("RGB", (4, 4))),
+        "": encoded(Image.new("RGBA", (8, 8), "red")),
+    }
+    for reason, data in cases.items():
+        notes = Counter()
+        decode_image(data, 8, notes)
+        assert +notes == ({reason: 1} if reason else {})
+
+
+def test_a_file_and_its_opened_image_give_the_same():
+    image = Image.effect_noise((16, 8), 50).convert("RGB")
+    image.getexif()[0x0112] = 6
+    data = encoded(image, exif=image.getexif())
+    opened = as_square(Image.open(io.BytesIO(data)), 8)
+    np.testing.assert_array_equal(opened, decode_image(data, 8))
+    with pytest.raises(UserError, match="floats"):
+        as_square(Image.fromarray(np.ones((4, 4), "f4")), 8)

@@ -48,7 +48,7 @@ def test_questions_of_a_picture_are_one_example(folder):
         written(folder, *rows), Output(folder / "set", 8), val_fraction=0
     )
     assert manifest.counts == {"train": 2, "val": 0}
-    assert manifest.info == {"num_questions": 3}
+    assert manifest.info == {"num_questions": 3, "changed": {}}
     assert manifest.contents["train"]["questions"] == {"": 2, "hue": 1}
     source = records.open_split(folder / "set", "train")
     found = {source[i].id: source[i] for i in range(2)}
@@ -65,7 +65,7 @@ def test_a_picture_by_two_names_is_one(folder):
     rows = [{**GOOD, "image": name} for name in names]
     manifest = import_questions(written(folder, *rows), Output(folder / "set", 8))
     assert sum(manifest.counts.values()) == 1
-    assert manifest.info == {"num_questions": 3}
+    assert manifest.info == {"num_questions": 3, "changed": {}}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from cogjax import cli
 from cogjax.data import records
 from cogjax.data.records import DatasetBuilder, Example, damaged_shards, open_split
 from cogjax.errors import UserError
@@ -100,10 +101,87 @@ def test_a_missing_shard_is_named(folder):
     assert len(open_split(folder, "train")) == 9
 
 
-def test_a_shard_of_another_build_is_noticed(folder):
+def test_shards_that_changed_places_are_noticed(folder):
+    """Of one set, or of another with as many records: a look is enough."""
+    first, second = sorted(folder.glob("train-*"))
+    other = folder.parent / "other"
+    with DatasetBuilder(other, "emoji", 32, SHARDS) as builder:
+        for i in range(20, 29):
+            builder.write("train", example(i))
+        builder.finish({})
+    own = {path: path.read_bytes() for path in (first, second)}
+    changes = (
+        {first: own[second], second: own[first]},
+        {first: own[second]},
+        {first: (other / first.name).read_bytes()},
+    )
+    for change in changes:
+        for path, data in (own | change).items():
+            path.write_bytes(data)
+        with pytest.raises(UserError, match=f"shard {first} is damaged, or another"):
+            open_split(folder, "train")
+        assert damaged_shards(folder) == sorted(path.name for path in change)
+    for path, data in own.items():
+        path.write_bytes(data)
+    assert len(open_split(folder, "train")) == 9
+
+
+def test_shards_of_a_set_without_marks(folder):
+    """Sets of before have none; the number of records is all that is known."""
+    path = folder / "manifest.json"
+    fields = json.loads(path.read_text("utf-8"))
+    del fields["marks"]
+    path.write_text(json.dumps(fields | {"format": 1}))
+    assert len(open_split(folder, "train")) == 9
     first, second = sorted(folder.glob("train-*"))
     first.write_bytes(second.read_bytes())
     with pytest.raises(UserError, match="has 8 records, the manifest says 9"):
+        open_split(folder, "train")
+
+
+def test_a_split_has_no_shards_of_another(tmp_path):
+    with DatasetBuilder(tmp_path / "set", "emoji", 32, {"a": 1, "a-b": 1}) as builder:
+        builder.write("a-b", example(0))
+        builder.finish({})
+    assert len(open_split(tmp_path / "set", "a")) == 0
+
+
+def test_verify_reads_a_data_set_whole(folder, capsys):
+    assert cli.main(["verify", str(folder)]) == 0
+    assert "train-00000-of-00002.arrayrecord: good" in capsys.readouterr().out
+    path = folder / "train-00001-of-00002.arrayrecord"
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.write_bytes(data)
+    (folder / "LICENSES.md").unlink()
+    assert cli.main(["verify", str(folder), "--json"]) == 2
+    shown = capsys.readouterr()
+    rows = {row["file"]: row for row in json.loads(shown.out)}
+    bad = [name for name, row in rows.items() if row["status"] == "bad"]
+    assert bad == [path.name, "LICENSES.md"]
+    assert rows[path.name]["reason"] == "has changed, or is another shard"
+    assert "2 of 4 files are bad" in shown.err
+
+
+MANIFESTS = {
+    "no object": [],
+    "wrong type": {"counts": [1]},
+    "wrong inside": {"checksums": {"a": None}},
+    "a number": {"kind": 5},
+    "no fingerprint": {"fingerprint": "x"},
+    "outside": {"files": ["../a"]},
+    "a split lost": {"counts": {"train": 9}},
+    "a mark lost": {"marks": {"x": "y"}},
+    "unknown": {"more": 1},
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifests_of_wrong_types(folder, name):
+    path, change = folder / "manifest.json", MANIFESTS[name]
+    fields = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**fields, **change} if change else change))
+    with pytest.raises(UserError, match="manifest.json cannot be read"):
         open_split(folder, "train")
 
 
@@ -117,7 +195,18 @@ def test_records_of_another_schema(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "{", '{"format": 1}', '{"format": 2}', "<html>", "\x00"]
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "{",
+        '{"format": 1}',
+        '{"format": 2}',
+        "<html>",
+        "\x00",
+        "[" * 200_000,
+    ],
 )
 def test_damaged_manifests(folder, text):
     (folder / "manifest.json").write_text(text)

@@ -104,6 +104,14 @@ def test_vocab_size_must_suit_the_text():
         TextTokenizer.train(["", " \n"], 300)
 
 
+def test_a_long_text_is_learnt():
+    """SentencePiece leaves out lines of more than 4,192 bytes unless told not to."""
+    short = ["a red cat sits", "a blue dog runs"] * 20
+    long = "猫狗鸟鱼山水花草木火土金日月星云风雨雪电" * 75
+    found = TextTokenizer.train([*short, *[long] * 20], 330, character_coverage=1.0)
+    assert len(found.encode("猫狗鸟")) <= 4  # 9 bytes where no piece is learnt.
+
+
 def test_training_prints_nothing(capfd):
     TextTokenizer.train(TEXTS, 328)
     assert capfd.readouterr() == ("", "")

@@ -56,6 +56,55 @@ def test_cut_file(tmp_path):
         load_tree(path)
 
 
+def with_header(path, *entries):
+    """A file of one float a tensor, whose header has the entries as they are."""
+    header = "{" + ",".join(entries) + "}"
+    data = header.encode()
+    path.write_bytes(len(data).to_bytes(8, "little") + data + bytes(4 * len(entries)))
+    return path
+
+
+def entry(name, place=0):
+    ends = f"[{4 * place},{4 * place + 4}]"
+    return f'"{name}":{{"dtype":"F32","shape":[1],"data_offsets":{ends}}}'
+
+
+def test_a_name_that_is_there_twice(tmp_path):
+    """The library keeps the last, and one would be lost."""
+    path = tmp_path / "w.safetensors"
+    assert load_tree(with_header(path, entry("a"), entry("b", 1))).keys() == {"a", "b"}
+    with pytest.raises(UserError, match="'a' is there twice"):
+        load_tree(with_header(path, entry("a"), entry("a", 0)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a", "a/b"),
+        ("a/b", "a"),
+        ("a//b",),
+        ("",),
+        ("/".join("x" * 2000),),
+        ("x" * 900,),
+    ],
+    ids=lambda names: str(names)[:20],
+)
+def test_odd_names_are_refused(tmp_path, names):
+    path = tmp_path / "w.safetensors"
+    entries = [entry(name, place) for place, name in enumerate(names)]
+    with pytest.raises(UserError, match="refused: .*name") as caught:
+        load_tree(with_header(path, *entries))
+    assert len(str(caught.value)) < 300
+
+
+def test_a_header_of_any_length(tmp_path):
+    path = tmp_path / "w.safetensors"
+    for size in (1 << 60, 1 << 25):
+        path.write_bytes(size.to_bytes(8, "little") + b"{}")
+        with pytest.raises(UserError, match="not a safetensors file"):
+            load_tree(path)
+
+
 def test_leaves_are_compared_strictly():
     found = {"a": np.ones((2, 3)), "extra": np.ones(1)}
     wanted = {"a": np.ones((3, 2)), "missing": np.ones(1)}

@@ -80,6 +80,11 @@ def write_legacy(path, tree, storages, keys=None):
     return path
 
 
+# Thirty dicts, each with the one before under two names: a billion paths.
+SHARED = entries(x=b"N")
+for _i in range(30):
+    _put, _get = b"q" + bytes([_i]), b"h" + bytes([_i])
+    SHARED = b"}(" + text("a") + SHARED + _put + text("b") + _get + b"u"
 VALUES = np.arange(12, dtype=np.float32)
 TREE = {
     "w": (VALUES.reshape(4, 3)[1:].T, (3, 3), (1, 3), 3),
@@ -215,11 +220,24 @@ def test_nothing_is_called_and_the_name_is_said(tmp_path, attack, protocol):
         (b"N" * 3, "damaged"),
         (b")" + b"\x85" * 200_000, "holds no arrays"),
         (entries(x=b")" + b"\x85" * 200_000 + b"Q"), "no storage"),
+        (SHARED, "nest too deep or hold too much"),
+        (b"}" * 3_000_000, "more instructions than any network"),
+        (b"}(" + (text("w") + b"N") * 2 + b"u", "its name 'w' is there twice"),
+        (b"}" + (text("w") + b"Ns") * 2, "its name 'w' is there twice"),
+        (name("x" * 9000, "y") + b")R", "asks for xxx"),
     ],
 )
 def test_tricks(tmp_path, tree, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         read_torch(write_zip(tmp_path / "x.pt", tree))
+    assert len(str(caught.value)) < 400
+
+
+def test_two_tensors_of_one_flat_name(tmp_path):
+    one = tensor("0", 12, (12,), (1,))
+    tree = b"}(" + text("a") + entries(b=one) + text("a.b") + one + b"u"
+    with pytest.raises(UserError, match="'a.b' is there twice"):
+        read_torch(write_zip(tmp_path / "x.pt", tree, {"0": VALUES}))
 
 
 @pytest.mark.parametrize(
@@ -235,6 +253,7 @@ def test_tricks(tmp_path, tree, message):
         (("0", 12, (2,), (-1,), 5), "damaged"),
         (("0", 12, (1 << 30, 12), (0, 1)), "outside its storage"),
         (("0", 12, (12,), ()), "strides"),
+        (("0", 12, (0, 1 << 47, 1 << 47), (1, 1, 1)), "a shape of too many values"),
         (("1", 12, (12,), (1,)), "data/1 is missing"),
         (("../data.pkl", 1, (1,), (1,)), "data/../data.pkl is missing"),
     ],
@@ -252,6 +271,14 @@ def test_one_storage_under_a_thousand_names(tmp_path):
     tree += b"".join(text(str(i)) + b"h\x00" for i in range(1000)) + b"u"
     with pytest.raises(UserError, match="share storages too often"):
         read_torch(write_zip(tmp_path / "x.pt", tree, {"0": big}))
+
+
+def test_a_member_longer_than_its_storage(tmp_path):
+    """Also by no whole number of values."""
+    path = tmp_path / "x.pt"
+    odd = np.frombuffer(VALUES.tobytes() + b"odd", np.uint8)
+    write_zip(path, entries(x=tensor("0", 12, (12,), (1,))), {"0": odd})
+    np.testing.assert_array_equal(read_torch(path)["x"], VALUES)
 
 
 def test_archives(tmp_path):

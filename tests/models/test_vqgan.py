@@ -158,7 +158,7 @@ def test_codes_of_both_forms():
     [
         ({"image_size": 9}, "does not halve 1 times"),
         ({"groups": 3}, "width 4 is no multiple of groups 3"),
-        ({"res_blocks": 0}, "must be above 0"),
+        ({"res_blocks": 0}, "res_blocks is 0, expected 1"),
     ],
 )
 def test_impossible_shapes_are_refused(change, message):

@@ -55,6 +55,20 @@ def test_a_row_does_not_depend_on_its_batch():
     np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
+@pytest.mark.parametrize("cuts", [(None, None), (None, 0.95), (20, 0.95)])
+def test_small_temperatures_take_the_likeliest_token(cuts):
+    """Down to numbers whose inverse is no number, and that a device takes for 0."""
+    rng = np.random.default_rng(0)
+    uniforms, logits = rng.random(64, "f4"), 5 * rng.standard_normal((64, 512), "f4")
+    logits[:, 7] += 1000  # Far from 0: the difference is what counts.
+    logits[::2, 9] += 1001
+    for temperature in np.float32([1e-3, 1e-9, 1e-20, 1e-38, 1e-45]):
+        drawn = DRAW(uniforms, logits, temperature, *cuts)
+        np.testing.assert_array_equal(drawn, logits.argmax(1))
+        probs = np.asarray(PROBS(logits, temperature, *cuts))
+        np.testing.assert_allclose(probs.sum(1), 1, rtol=1e-6)
+
+
 def test_frequencies_follow_the_temperature():
     tiled = np.tile(np.log(np.float32([0.6, 0.3, 0.1])), (20000, 1))
     drawn = DRAW(np.random.default_rng(0).random(20000, "f4"), tiled, 0.5)

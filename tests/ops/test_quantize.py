@@ -26,6 +26,18 @@ def test_the_largest_logit_is_the_nearest_code():
     np.testing.assert_array_equal(np.argmax(logits, axis=-1), NEAREST)
 
 
+@pytest.mark.parametrize("offset, dtype", [(1000, "float32"), (10, "bfloat16")])
+def test_the_nearest_code_far_from_0(offset, dtype):
+    """Codes and vectors there: the squares of both are large, their distance is not."""
+    vectors = jnp.asarray(VECTORS + offset, dtype)
+    codebook = np.float32(CODEBOOK + offset)
+    exact = np.float64(vectors)[:, None] - np.float64(codebook)
+    distances = np.square(exact).sum(-1)
+    found = LOGITS(vectors, codebook)
+    np.testing.assert_allclose(found, -distances, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(np.argmax(found, -1), distances.argmin(1))
+
+
 def test_straight_through_passes_the_gradient():
     def loss(z):
         quantized = jnp.asarray(CODEBOOK)[NEAREST]

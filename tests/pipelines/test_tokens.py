@@ -5,7 +5,7 @@ import pytest
 
 import cogjax
 from cogjax import model_folder
-from cogjax.errors import UserError
+from cogjax.errors import Notice, UserError
 from cogjax.model import Model
 from cogjax.pipelines.reader import Search
 from cogjax.pipelines.request import Request
@@ -123,15 +123,18 @@ def test_save_and_load_draw_the_same(nano_model, nano_folder, drawn):
 
 
 def test_saving_replaces_a_model_whole(nano_model, tmp_path):
-    """What only the old one had goes, all that is no model's stays."""
+    """On request; what only the old one had goes, all that is no model's stays."""
     nano_model.save(tmp_path)
     (tmp_path / "card.md").write_text("mine")
     tokenizer = {"tokenizer": nano_model.model["tokenizer"]}
-    model_folder.save(Model("cogview", tokenizer), tmp_path)
+    with pytest.raises(UserError, match="holds a model folder.*--overwrite"):
+        model_folder.save(Model("cogview", tokenizer), tmp_path)
+    assert cogjax.load(tmp_path).card == nano_model.card
+    model_folder.save(Model("cogview", tokenizer), tmp_path, overwrite=True)
     names = ["card.md", "config.json", "tokenizer.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "card.md").read_text() == "mine"
-    nano_model.save(tmp_path)
+    nano_model.save(tmp_path, overwrite=True)
     assert cogjax.load(tmp_path).card == nano_model.card
 
 
@@ -218,6 +221,23 @@ def test_texts_are_tokenized_once(nano_model, monkeypatch):
     )
     nano_model.generate(PROMPTS, 1, rerank=2)
     assert texts == list(PROMPTS)
+
+
+def test_a_text_that_is_not_read_to_its_end_is_said(nano_model, drawn, pictures):
+    """Both directions; the images are those of what is read."""
+    prompt = "a red apple beside ten blue whales"
+    ids = nano_model.model.text.encode(prompt)
+    most = nano_model.layout.text_len
+    rest = nano_model.model.text.decode(ids[most:])
+    message = rf"has {len(ids)} pieces and the model reads {most}; left off: '{rest}'"
+    with pytest.warns(Notice, match=f"prompt 2 {message}"):
+        found = nano_model.generate(["red", prompt], num_images=2, seed=3)
+    assert found.unread == ("", rest)
+    assert len(ids) > most and prompt.endswith(rest)
+    # That of "a red apple", which begins alike.
+    np.testing.assert_array_equal(found.codes[1], drawn.codes[0])
+    with pytest.warns(Notice, match=f"a text {message}"):
+        nano_model.score(pictures[:1], prompt)
 
 
 def test_unknown_model():

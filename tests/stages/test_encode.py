@@ -169,6 +169,30 @@ def test_a_finished_encoding_is_left_as_it_is(coded, data, nano_folder):
     assert before == {p: p.stat().st_mtime_ns for p in coded.glob("*.arrayrecord")}
 
 
+@pytest.mark.parametrize("kind", ["flip", "exchange", "json"])
+def test_a_shard_that_changed_is_encoded_again(
+    coded, data, nano_folder, tmp_path, kind
+):
+    """It is not vouched for: before the manifest is there, and after."""
+    out = tmp_path / "set"
+    for path in coded.iterdir():
+        (out / path.name).parent.mkdir(exist_ok=True)
+        (out / path.name).write_bytes(path.read_bytes())
+    first, second = sorted(out.glob("train-*.arrayrecord"))[:2]
+    if kind == "flip":
+        content = bytearray(first.read_bytes())
+        content[len(content) // 2] ^= 1
+        first.write_bytes(content)
+    elif kind == "exchange":
+        one, other = first.read_bytes(), second.read_bytes()
+        first.write_bytes(other)
+        second.write_bytes(one)
+    else:
+        first.with_suffix(".json").write_text('{"count": "many"}')
+    assert run(data, nano_folder, out).encoded == (10 if kind == "exchange" else 5)
+    assert files(out) == files(coded)
+
+
 def test_bad_pictures_are_named_and_left_out(nano_folder, coded, tmp_path):
     broken = write_set(tmp_path / "set", bad=("train3",))
     report = run(broken, nano_folder, tmp_path / "out")

@@ -227,6 +227,12 @@ def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
     assert made.codes.shape == (10, 16)
     again = CodedSource.make(source, None, 16, texts, cache)
     np.testing.assert_array_equal(made.codes, again.codes)
+    damaged = bytearray(cache.read_bytes())
+    damaged[-1] ^= 1
+    for data in (damaged, damaged[:50], b""):
+        cache.write_bytes(data)
+        anew = CodedSource.make(source, encode, 16, texts, cache)
+        np.testing.assert_array_equal(made.codes, anew.codes)
     pieces, codes = again[3]
     assert pieces[0] == tuple(parts.text.encode("a red apple 3"))
     np.testing.assert_array_equal(codes, made.codes[3])

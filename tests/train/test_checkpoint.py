@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import time
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +129,45 @@ def test_without_digests_a_step_is_restored_with_a_warning(run, capsys):
     (run / "checkpoints/2/digests-0-of-1.json").unlink()
     assert int(restore(run, state(0))[0].step) == 2
     assert "step 2 has no digests" in capsys.readouterr().out
+
+
+def test_steps_that_changed_places_are_bad(run):
+    """By their digests and, without them, by the step in the state."""
+    folder = run / "checkpoints"
+    (folder / "1").rename(folder / "9")
+    (folder / "2").rename(folder / "1")
+    shutil.copytree(folder / "1", folder / "2")
+    found = {v.step: (v.status, v.reason) for v in verify_run(run)}
+    assert found[2] == ("good", "")
+    assert found[1] == ("bad", "it is step 2 under another name")
+    assert found[9] == ("bad", "it is step 1 under another name")
+    for step in (1, 9):
+        (folder / str(step) / "digests-0-of-1.json").unlink()
+    params, *_ = restore_params(run, "params")
+    assert params["w"][0, 0] == 2
+    assert int(restore(run, state(0))[0].step) == 2
+    assert steps(folder) == [1, 2]  # 9 was moved away.
+
+
+def test_an_empty_step_is_passed_over(run):
+    (run / "checkpoints" / "9999").mkdir()
+    assert [v.status for v in verify_run(run)] == ["good", "good", "bad"]
+    params, *_ = restore_params(run, "params")
+    assert params["w"][0, 0] == 2
+    (run / "checkpoints" / "9999" / "state").mkdir()
+    (run / "checkpoints" / "9999" / "state" / "x").touch()  # Not empty, but no step.
+    params, *_ = restore_params(run, "params")
+    assert int(restore(run, state(0))[0].step) == 2
+
+
+@pytest.mark.parametrize("change", [{"files": None}, {"part": 3}, {"files": {"a": 1}}])
+def test_sealed_digests_of_wrong_types_are_bad(run, change):
+    path = run / "checkpoints/2/digests-0-of-1.json"
+    body = json.loads(path.read_text()) | change
+    body = {name: body[name] for name in body if name != "crc32"}
+    seal = zlib.crc32(json.dumps(body, sort_keys=True).encode())
+    path.write_text(json.dumps(body | {"crc32": seal}))
+    assert verify_run(run)[1].reason == "digests-0-of-1.json is damaged"
 
 
 def test_every_process_digests_its_share(run):

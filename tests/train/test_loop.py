@@ -10,12 +10,13 @@ import jax
 import numpy as np
 import pytest
 
+from cogjax.config import section
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.lock import lock_workdir
 from cogjax.train.loop import TrainConfig, fit
-from cogjax.train.optim import OptimConfig
+from cogjax.train.optim import OptimConfig, make_schedule
 from cogjax.train.session import EXIT_INTERRUPTED, Job
 from tests.train.toy import Line, digest, make_batches
 
@@ -95,6 +96,39 @@ def test_damaged_checkpoint_falls_back(uninterrupted, tmp_path, capsys):
 def test_changed_data_is_refused(uninterrupted):
     with pytest.raises(UserError, match="data or a tokenizer changed"):
         train(uninterrupted[0], 14, fingerprint="other")
+
+
+def test_a_changed_config_is_said(uninterrupted, tmp_path, capsys):
+    """Each key, and the rate; the seed is refused and nothing is written."""
+    copy = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+
+    def resume(config):
+        job = Job(Line(), make_batches, config=config)
+        train = section(TrainConfig, config["train"])
+        fit(job, train, section(OptimConfig, config["optim"]), mesh, copy)
+        return " ".join(capsys.readouterr().out.split())
+
+    optim = {"lr": 0.1, "warmup": 0}
+    first = {"train": {"steps": 12, "batch_size": 8}, "optim": optim}
+    assert "changed" not in resume(first)
+    assert "changed" not in resume(first)
+    more = {"train": {"steps": 13, "batch_size": 8}, "optim": {"lr": 0.2, "clip": 2.0}}
+    said = resume(more)
+    for text in (
+        "train.steps was 12, is 13",
+        "optim.lr was 0.1, is 0.2",
+        "optim.clip was not set, is 2.0",
+        "optim.warmup was 0, is not set",
+    ):
+        assert text in said
+    rate = make_schedule(OptimConfig(lr=0.2), 13)(12)
+    assert f"the learning rate of step 12 was 0.01, is {rate:.3g}" in said
+    before = (copy / "config.json").read_bytes()
+    for seed in ({"seed": 1}, {"seed": 2, "steps": 14}):
+        with pytest.raises(UserError, match="was trained with train.seed 0, not"):
+            resume(more | {"train": more["train"] | seed})
+    assert (copy / "config.json").read_bytes() == before
 
 
 def test_changed_shape_is_named(uninterrupted):

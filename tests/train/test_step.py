@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+import optax
 import pytest
 
 from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
@@ -78,6 +79,47 @@ def test_accumulation_sees_every_example_once():
     assert int(state.state["seen"]) == int(whole.state["seen"]) == 8
     # The noise keys differ between the parts, nothing else.
     np.testing.assert_allclose(rows[0]["loss"], whole_rows[0]["loss"], rtol=0.02)
+
+
+class Weighted(Line):
+    """Each example has a weight, and the loss is a mean over those."""
+
+    def loss(self, params, state, batch, key):
+        del key
+        error = batch["x"] @ params["w"] + params["bias"] - batch["y"]
+        weights = batch["weights"] / jax.numpy.maximum(batch["weights"].sum(), 1e-9)
+        return jax.numpy.sum(weights @ jax.numpy.square(error)), (state, {})
+
+    def weights(self, batch):
+        return {"loss": batch["weights"].sum()}
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_parts_and_devices_of_unequal_weights_equal_float64(accumulate, devices):
+    """Against the loss and gradient of the whole batch, written out in float64."""
+    batch = next(make_batches(0))
+    # Of four parts the second has examples 1 and 5, which weigh nothing.
+    batch["weights"] = np.float32([0.1, 0, 30, 2, 5, 0, 0, 1e-3])
+    tx, task = optax.sgd(1.0), Weighted()
+    step = make_train_step(
+        task, tx, lambda _: 1.0, accumulate=accumulate, ema_decay=0.9
+    )
+    mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
+    start = jax.jit(lambda k: init_state(task, tx, k))(jax.random.key(0))
+    new, metrics = jax.jit(step)(start, place_batch(batch, mesh))
+    x, y, weights = (np.float64(batch[name]) for name in ("x", "y", "weights"))
+    weights /= weights.sum()
+    error = x @ np.float64(start.params["w"]) - y
+    loss = weights @ np.square(error).sum(1)
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
+    gradients = {
+        "w": 2 * x.T @ (weights[:, None] * error),
+        "bias": 2 * weights @ error,
+    }
+    for name, wanted in gradients.items():
+        moved = np.float64(start.params[name]) - np.float64(new.params[name])
+        assert np.linalg.norm(moved - wanted) < 1e-5 * np.linalg.norm(wanted)
 
 
 def test_a_poisoned_step_changes_nothing_but_the_counters():

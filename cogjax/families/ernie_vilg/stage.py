@@ -27,10 +27,9 @@ from cogjax.models.reconstructor import (
 )
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.sampling.tokens.autoregressive import Sampler
-from cogjax.stages.coded import CodedSplits
+from cogjax.stages.coded import CodedSplits, say_cut
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.transformer import Setup, TransformerStage
-from cogjax.train.processes import say
 
 
 class BidirectionalStage(TransformerStage):
@@ -168,11 +167,5 @@ def _say_what_is_cut(setup: Setup, asked: Sequence, split: str) -> None:
         "task.answer_len": setup.settings.answer_len,
     }
     for which, (setting, most) in enumerate(limits.items()):
-        of = [each[which] for each in lengths]
-        long = sum(length > most for length in of)
-        if long:
-            what = ("questions", "answers")[which]
-            say(
-                f"{long} of {len(of)} {what} of split '{split}' are cut to {most} "
-                f"pieces: all of the longest needs {setting} {max(of)}"
-            )
+        what = f"{('questions', 'answers')[which]} of split '{split}'"
+        say_cut([each[which] for each in lengths], most, what, setting)

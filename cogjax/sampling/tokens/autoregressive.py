@@ -74,10 +74,10 @@ class Sampler:
 
     def __post_init__(self):
         for name, expected, fits in (
-            ("temperature", "0 or more", 0 <= self.temperature < float("inf")),
+            ("temperature", "0 to 1000", 0 <= self.temperature <= 1000),
             ("top_k", "0 (all) or more", self.top_k >= 0),
             ("top_p", "above 0, up to 1", 0 < self.top_p <= 1),
-            ("guidance", "a number", abs(self.guidance) < float("inf")),
+            ("guidance", "-1000 to 1000", abs(self.guidance) <= 1000),
         ):
             if not fits:
                 raise ValueError(
