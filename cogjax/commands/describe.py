@@ -10,6 +10,7 @@ from cogjax.commands.arguments import (
     load_as,
     number,
     read_image,
+    say_unseen,
     whole,
 )
 from cogjax.errors import UserError
@@ -97,7 +98,9 @@ def _ask(args: argparse.Namespace) -> None:
         check_folder_for(args.json)
     question = check_text(args.question, "the question")
     image = read_image(args.image)
-    [answer] = load_as("Reader", args.model).ask([image], question, **_search(args))
+    model = load_as("Reader", args.model)
+    [answer] = model.ask([image], question, **_search(args))
+    say_unseen(model.unseen([question]))
     print(answer)
     if args.json:
         found = {"file": args.image, "question": question, "answer": answer}
@@ -108,5 +111,7 @@ def _ask(args: argparse.Namespace) -> None:
 def _score(args: argparse.Namespace) -> None:
     text = check_text(args.text, "the text")
     image = read_image(args.image)
-    [score] = load_as("Reader", args.model).score([image], [text])
+    model = load_as("Reader", args.model)
+    [score] = model.score([image], [text])
+    say_unseen(model.unseen([text]))
     print(f"{float(score):.4f}")

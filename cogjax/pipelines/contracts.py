@@ -28,13 +28,15 @@ class Generation:
 
     pixels: uint8 [p, n, y, x, 3]. codes: int32 [p, n, grid, grid], None of a model
     without codes. scores: float [p, n], what the images were reranked by, lower is
-    better, by default caption loss in nats a text token; None without rerank.
+    better, by default caption loss in nats a text token; None without rerank. unseen:
+    words of the prompts that the model's training did not have, as far as it is known.
     """
 
     prompts: tuple[str, ...]
     pixels: np.ndarray
     codes: np.ndarray | None = None
     scores: np.ndarray | None = None
+    unseen: tuple[str, ...] = ()
 
     @property
     def images(self) -> list[Image.Image]:
@@ -68,6 +70,9 @@ class Reader(Protocol):
 
     def score(self, images: Any, texts: Any) -> np.ndarray:
         """How badly text i fits image i: float32 [n], lower is better."""
+
+    def unseen(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Words of the texts that the model's training did not have, if it is known."""
 
 
 @runtime_checkable

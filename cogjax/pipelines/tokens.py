@@ -70,7 +70,8 @@ class TokensPipeline(TokensReader):
             scores = np.take_along_axis(scores, best, axis=1)
             codes = np.take_along_axis(codes, best[..., None, None], axis=1)
         pixels = self._pixels(codes, pieces, request.decode)
-        return Generation(request.prompts, pixels, codes, scores)
+        unseen = self.unseen(request.prompts)
+        return Generation(request.prompts, pixels, codes, scores, unseen)
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""

@@ -105,6 +105,14 @@ class TokensModel:
             raise UserError(f"{what} has nothing that the model can read")
         return ids
 
+    def unseen(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Words of the texts that no text of the training had, each once, in order.
+
+        Empty for a model without a list of words.
+        """
+        words = self.model.words
+        return words.unseen(texts) if words else ()
+
     def one_for_each(
         self, codes: np.ndarray, texts: str | Sequence[str], what: str = "texts"
     ) -> list[str]:
