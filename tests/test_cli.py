@@ -28,6 +28,7 @@ COMMANDS = (
     "data emoji",
     "data shapes",
     "data folder",
+    "data filter",
     "data questions",
     "data show",
     "tokenizer",

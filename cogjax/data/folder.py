@@ -5,6 +5,7 @@ Sources, alone or mixed in one folder:
     cat.jpg + cat.txt           every line of the text is a caption
     metadata.jsonl              {"file_name": "cat.jpg", "text": "a cat"} a line
     *.csv                       columns file and caption (or similar names)
+                                also column `source` of tables, for `data filter`
     *.tar                       members 0001.jpg + 0001.txt or 0001.json (webdataset)
 """
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cogjax.data.folder_entries import TEXT_KEYS, Entry, list_entries
-from cogjax.data.images import decode_image, encode_png
+from cogjax.data.images import decode_image, dimensions, encode_png
 from cogjax.data.output import Output
 from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
@@ -100,9 +101,28 @@ def _read(entry: Entry, name: str, size: int) -> Example:
     texts = [text for text in map(clean_caption, entry.read_captions()) if text]
     if not texts:
         raise UserError("no caption")
-    pixels = decode_image(entry.read_image(), size)
     captions = tuple(("", text) for text in texts)
-    return Example(name, encode_png(pixels), captions)
+    return imported(name, entry.read_image(), captions, size, source=entry.source)
+
+
+def imported(
+    name: str,
+    data: bytes,
+    captions: tuple[tuple[str, str], ...],
+    size: int,
+    *,
+    source: str = "",
+) -> Example:
+    """An example of an encoded image, cropped to `size`; UserError for a broken one.
+
+    Its meta is the width and height before, and the source if there is one.
+    """
+    pixels = decode_image(data, size)
+    width, height = dimensions(data)
+    meta = {"width": str(width), "height": str(height)}
+    if source := clean_caption(source):
+        meta["source"] = source
+    return Example(name, encode_png(pixels), captions, meta)
 
 
 def printable(text: str) -> str:
