@@ -29,6 +29,7 @@ COMMANDS = (
     "data shapes",
     "data folder",
     "data filter",
+    "data tfds",
     "data questions",
     "data show",
     "tokenizer",
