@@ -11,6 +11,7 @@ import flax.linen as nn
 import numpy as np
 
 from cogjax.data.text import TextTokenizer
+from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
 from cogjax.interop.tree import flatten
 from cogjax.models.registry import kind_of, network_of
@@ -48,7 +49,8 @@ class Model:
     family: its name in `catalogue.py`, empty for parts alone, such as an image
     tokenizer. components: by name, such as "tokenizer" (of images), "transformer" and
     "reconstructor". layout: how the family's sequences are laid out. sampler: how the
-    model samples unless told otherwise. card: description, data and licences.
+    model samples unless told otherwise. card: description, data and licences. words:
+    those of the texts that it was trained on, None if they are not known.
     """
 
     family: str
@@ -57,6 +59,7 @@ class Model:
     text: TextTokenizer | None = None
     sampler: Sampler = Sampler()
     card: Mapping[str, Any] = field(default_factory=dict)
+    words: WordList | None = None
 
     def __getitem__(self, name: str) -> Component:
         """The component of a name; UserError if there is none."""

@@ -1,16 +1,19 @@
-"""A model as files: config.json, a .safetensors file a component, and text.model.
+"""A model as files: config.json, text.model, words.txt, .safetensors of components.
 
-    {"format": 2, "family": ..., "text": sha256,
+    {"format": 2, "family": ..., "text": sha256, "words": sha256,
      "components": {name: {"kind": ..., "config": {...}, "sha256": ...}},
      "layout": {...}, "sampler": {...}, "card": {...}}
 
-A tokenizer folder is a model with the component "tokenizer" alone. Every file is
-compared with its sha256, every weight with its config; nothing is executed.
+A tokenizer folder is a model with the component "tokenizer" alone. A model may have no
+words.txt, the words of the texts it was trained on. Every file is compared with its
+sha256, every weight with its config; nothing is executed.
 """
 
 import dataclasses
+import functools
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any
 from cogjax.catalogue import families, resolve
 from cogjax.config import load_json, save_json, section
 from cogjax.data.text import TextTokenizer
+from cogjax.data.word_list import WordList
 from cogjax.errors import UserError, shown
 from cogjax.files import FolderKind, partial_folder
 from cogjax.interop.safetensors import load_tree, save_tree
@@ -29,6 +33,7 @@ from cogjax.models.registry import config_class, shapes_of
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 FORMAT = 2
+WORDS = "words.txt"
 
 
 def _files(config: dict[str, Any]) -> list[str] | None:
@@ -39,7 +44,8 @@ def _files(config: dict[str, Any]) -> list[str] | None:
         names = {"tokenizer", "transformer", "reconstructor"} & config.keys()
     else:
         return None
-    return [*(f"{name}.safetensors" for name in names), "text.model"]
+    words = [WORDS] if config.get("words") else []
+    return [*(f"{name}.safetensors" for name in names), "text.model", *words]
 
 
 MODEL = FolderKind("model folder", "config.json", _files)
@@ -56,7 +62,7 @@ class StoredComponent:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """The contents of config.json. text: sha256 of text.model, empty without one."""
+    """The contents of config.json. text, words: sha256 of a file, empty without it."""
 
     format: int
     family: str
@@ -65,6 +71,7 @@ class StoredModel:
     layout: dict[str, Any] | None = None
     sampler: Sampler = Sampler()
     card: dict[str, Any] = field(default_factory=dict)
+    words: str = ""
 
     def __post_init__(self):
         for name in self.components:
@@ -183,7 +190,7 @@ def load(source: str | os.PathLike) -> Model:
         layout = _layout(folder, stored)
     components = {name: _component(folder, stored, name) for name in stored.components}
     found = stored.family, components, layout, text, stored.sampler, stored.card
-    return Model(*found)
+    return Model(*found, _words(folder, stored))
 
 
 def verify(folder: Path) -> dict[str, str]:
@@ -192,28 +199,44 @@ def verify(folder: Path) -> dict[str, str]:
     UserError if config.json cannot be read.
     """
     stored = read_config(folder)
-    faults = {}
-    for name in stored.components:
-        try:
-            _component(folder, stored, name)
-            fault = ""
-        except UserError as error:
-            fault = str(error)
-        faults[f"{name}.safetensors"] = fault
+    checks = {
+        f"{name}.safetensors": functools.partial(_component, folder, stored, name)
+        for name in stored.components
+    }
     if stored.text:
-        try:
-            _check_file(find_text(folder), stored.text)
-            fault = ""
-        except (UserError, OSError) as error:
-            fault = str(error)
-        faults["text.model"] = fault
-    return faults
+        path = find_text(folder)
+        checks["text.model"] = functools.partial(_check_file, path, stored.text)
+    if stored.words:
+        checks[WORDS] = functools.partial(_words, folder, stored)
+    return {name: _fault(check) for name, check in checks.items()}
+
+
+def _fault(check: Callable[[], Any]) -> str:
+    try:
+        check()
+    except (UserError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def load_component(source: str | os.PathLike, name: str) -> Component:
     """As `load`, one component alone, such as the "tokenizer" of images."""
     folder = find(source)
     return _component(folder, read_config(folder), name)
+
+
+def load_words(source: str | os.PathLike) -> WordList | None:
+    """As `load`, the list of words alone; None if the model has none."""
+    folder = find(source)
+    return _words(folder, read_config(folder))
+
+
+def _words(folder: Path, stored: StoredModel) -> WordList | None:
+    if not stored.words:
+        return None
+    words = WordList.load(folder / WORDS)
+    _check_file(folder / WORDS, stored.words)
+    return words
 
 
 def _layout(folder: Path, stored: StoredModel) -> Any:
@@ -285,10 +308,12 @@ def _write_parts(model: Model, folder: Path, dtype: str | None) -> StoredModel:
         save_tree(path, {**part.params, **part.state}, dtype)
         config = dataclasses.asdict(part.config)
         components[name] = StoredComponent(part.kind, config, file_sha256(path))
-    text, layout = "", None
+    text, words, layout = "", "", None
+    if model.words:
+        words = file_sha256(model.words.save(folder / WORDS))
     if model.text:
         text = file_sha256(model.text.save(folder / "text.model"))
     if model.layout is not None:
         layout = dataclasses.asdict(model.layout)
     found = model.family, components, text, layout, model.sampler, model.card
-    return StoredModel(FORMAT, *found)
+    return StoredModel(FORMAT, *found, words)

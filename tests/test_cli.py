@@ -17,6 +17,7 @@ import cogjax
 from cogjax import cli
 from cogjax.commands import attention_map
 from cogjax.commands.generate import slug, write_numbered
+from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
 from cogjax.pipelines.contracts import Generation
 
@@ -30,6 +31,8 @@ COMMANDS = (
     "data emoji",
     "data shapes",
     "data folder",
+    "data filter",
+    "data tfds",
     "data questions",
     "data show",
     "data overlap",
@@ -50,6 +53,7 @@ class FakeModel:
 
     card = {"name": "fake", "version": "1"}
     grid = 2
+    knows = False  # Whether it has a list of words.
 
     def __init__(self):
         self.calls = []
@@ -63,7 +67,8 @@ class FakeModel:
         pixels = np.broadcast_to(pixels, (*lead, 8, 8, 3))
         codes = np.arange(4 * lead[0] * lead[1], dtype=np.int32).reshape(*lead, 2, 2)
         scores = np.full(lead, 0.5, np.float32) if request.rerank else None
-        return Generation(request.prompts, pixels, codes, scores)
+        unseen = self.unseen(request.prompts)
+        return Generation(request.prompts, pixels, codes, scores, unseen)
 
     def settings(self, request):
         return {"temperature": 0.5, "num_images": request.num_images}
@@ -83,6 +88,9 @@ class FakeModel:
 
     def score(self, images, texts):
         return np.array([len(text) for text in texts], np.float32)
+
+    def unseen(self, texts):
+        return WordList.of(["a", "red", "apple"]).unseen(texts) if self.knows else ()
 
 
 @pytest.fixture
@@ -250,6 +258,25 @@ def test_caption_and_score(model, picture, tmp_path, capsys):
     assert json.loads(out.read_text())[0] == {"file": picture, "caption": "None 12"}
     assert cli.main(["score", picture, "a cat"]) == 0
     assert capsys.readouterr().out == "5.0000\n"
+
+
+def test_words_that_the_model_has_not_seen_are_said(model, picture, tmp_path, capsys):
+    generate = ["generate", "a red Zyzzyva, 龘", "an apple", "--out", str(tmp_path)]
+    commands = generate, ["score", picture, "zyzzyva"], ["ask", picture, "red? 龘"]
+    for words in commands:
+        assert cli.main(words) == 0
+    assert "not seen" not in capsys.readouterr().err
+    model.knows = True
+    said = []
+    for words in commands:
+        assert cli.main(words) == 0
+        said.append(capsys.readouterr().err.splitlines()[-1])
+    start = "the model has not seen: "
+    wanted = "zyzzyva, 龘, an", "zyzzyva", "龘"
+    assert said == [f"{start}{words}" for words in wanted]
+    letters = " ".join(f"w{i}" for i in range(23))
+    assert cli.main(["score", picture, letters]) == 0
+    assert capsys.readouterr().err.endswith("w18, w19 and 3 more\n")
 
 
 def test_ask_and_how_a_text_is_chosen(model, picture, capsys):

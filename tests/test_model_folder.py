@@ -11,6 +11,7 @@ import pytest
 
 import cogjax
 from cogjax import cli, model_folder
+from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.ernie_vilg import presets as ernie_vilg
@@ -43,6 +44,7 @@ def check_same(found, wanted):
     assert found.text == wanted.text
     assert found.sampler == wanted.sampler
     assert found.card == wanted.card
+    assert found.words == wanted.words
     assert found.components.keys() == wanted.components.keys()
     for name, part in wanted.components.items():
         assert found[name].config == part.config
@@ -79,6 +81,25 @@ def test_a_model_comes_back_as_it_was(nano_model, tmp_path):
         "transformer.safetensors",
         "reconstructor.safetensors",
     }
+
+
+def test_the_words_of_a_model_are_a_file(nano_model, tmp_path):
+    """It is owned: a model without one that replaces this removes it."""
+    model = dataclasses.replace(nano_model.model, words=WordList.of(["a cat", "猫"]))
+    check_same(model_folder.load(model_folder.save(model, tmp_path)), model)
+    path = tmp_path / "words.txt"
+    path.write_text("a\ncat\ndog\n")
+    with pytest.raises(UserError, match=r"words\.txt is not the file that its config"):
+        model_folder.load(tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"cannot read word list .*words\.txt"):
+        model_folder.load(tmp_path)
+    model_folder.save(model, tmp_path)
+    model_folder.save(nano_model.model, tmp_path)
+    assert not path.exists()
+    path.write_text("a file of the user's\n")
+    with pytest.raises(UserError, match="is not of the model folder"):
+        model_folder.save(model, tmp_path)
 
 
 def test_a_tokenizer_is_a_model_of_one_component(nano_model, nano_folder, tmp_path):

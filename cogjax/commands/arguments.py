@@ -2,11 +2,14 @@
 
 import argparse
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cogjax.errors import UserError
 from cogjax.pipelines.checks import MAX_SEED
+
+_MAX_NAMED = 20  # words in one line
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +113,14 @@ def load_as(kind: str, source: str, **settings):
     from cogjax.pipelines import contracts
 
     return contracts.expect(cogjax.load(source, **settings), getattr(contracts, kind))
+
+
+def say_unseen(words: Sequence[str]) -> None:
+    """One line on stderr with the words that a model was not trained on, if any."""
+    if words:
+        more = f" and {len(words) - _MAX_NAMED} more" if len(words) > _MAX_NAMED else ""
+        named = ", ".join(words[:_MAX_NAMED])
+        print(f"the model has not seen: {named}{more}", file=sys.stderr)
 
 
 def read_lines(path: str, what: str) -> list[str]:

@@ -13,6 +13,7 @@ from cogjax.commands.arguments import (
     load_as,
     number,
     read_image,
+    say_unseen,
     whole,
 )
 from cogjax.errors import UserError
@@ -105,7 +106,9 @@ def _ask(args: argparse.Namespace) -> None:
         check_file(args.json, args.overwrite)
     question = check_text(args.question, "the question")
     image = read_image(args.image)
-    [answer] = load_as("Reader", args.model).ask([image], question, **_search(args))
+    model = load_as("Reader", args.model)
+    [answer] = model.ask([image], question, **_search(args))
+    say_unseen(model.unseen([question]))
     print(answer)
     if args.json:
         found = {"file": args.image, "question": question, "answer": answer}
@@ -123,5 +126,8 @@ def _score(args: argparse.Namespace) -> None:
     text = check_text(args.text, "the text")
     image = read_image(args.image)
     judge = ("Embedder", args.clip) if args.clip else ("Reader", args.model)
-    [score] = load_as(*judge).score([image], [text])
+    model = load_as(*judge)
+    [score] = model.score([image], [text])
+    if not args.clip:
+        say_unseen(model.unseen([text]))
     print(f"{float(score):.4f}")

@@ -99,6 +99,7 @@ def _generate(args: argparse.Namespace) -> None:
         request = dataclasses.replace(request, image=image, keep=keep)
     with Progress() as progress:
         result = model.generate(request, progress=progress, **judge)
+    arguments.say_unseen(result.unseen)
     _write(out, request.prompts, result, _record(args, request, model))
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from cogjax.commands.arguments import add_command, load_as, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
-from cogjax.files import check_apart, check_folder_for, write_atomic
+from cogjax.files import check_apart, check_file, write_file
 
 _MODEL = "compare by the vectors of a CLIP, a model folder; default: thumbnails"
 _THRESHOLD = "distance below which images are near duplicates; thumbnails: 10 of 255"
+_OVERWRITE = "replace files that are there already, and the data set in --out"
 _OUT = "also write B without its near duplicates, a new or empty folder"
 
 
@@ -31,7 +32,7 @@ def add_parser(actions) -> None:
     add("--sheet", metavar="FILE.png", help="also draw them, to choose a threshold by")
     add("--json", metavar="FILE", help="also write all pairs")
     add("--out", metavar="DIR", help=_OUT)
-    add("--overwrite", action="store_true", help="replace the data set in --out")
+    add("--overwrite", action="store_true", help=_OVERWRITE)
 
 
 def _overlap(args: argparse.Namespace) -> None:
@@ -59,12 +60,12 @@ def _overlap(args: argparse.Namespace) -> None:
     _print(args, a, b, pairs, near, threshold)
     if args.sheet:
         pixels = np.asarray(overlap.sheet(a, b, pairs[: args.n]))
-        write_atomic(args.sheet, encode_png(pixels))
+        write_file(args.sheet, encode_png(pixels), args.overwrite)
     if args.json:
         found = [asdict(p) | {"b": b[p.b].id, "a": a[p.a].id} for p in pairs]
         content = {"threshold": threshold, "model": args.model, "pairs": found}
         text = json.dumps(content, ensure_ascii=False, indent=2)
-        write_atomic(args.json, text + "\n")
+        write_file(args.json, text + "\n", args.overwrite)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -85,7 +86,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.sheet and not args.sheet.lower().endswith(".png"):
         raise UserError(f"--sheet expects a .png file, got {args.sheet}")
     for path in filter(None, (args.sheet, args.json)):
-        check_folder_for(path)
+        check_file(path, args.overwrite)
 
 
 def _clip_vectors(model: str):

@@ -5,6 +5,7 @@ Sources, alone or mixed in one folder:
     cat.jpg + cat.txt           or cat.caption; every line of the text is a caption
     metadata.jsonl              {"file_name": "cat.jpg", "text": "a cat"} a line
     *.csv                       columns file and caption (or similar names)
+                                also column `source` of tables, for `data filter`
     *.tar                       members 0001.jpg + 0001.txt or 0001.json (webdataset)
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from cogjax.data.captions import clean_caption
 from cogjax.data.folder_entries import TEXT_KEYS, Entry, list_entries
-from cogjax.data.images import decode_image, encode_png
+from cogjax.data.images import decode_image, dimensions, encode_png
 from cogjax.data.output import Output
 from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
@@ -93,17 +94,44 @@ def import_folder(
 def _read(entry: Entry, name: str, size: int, notes: Counter) -> Example:
     """The example; what was changed is counted only if the whole can be read."""
     found: Counter[str] = Counter()
-    captions = entry.read_captions()
+    captions = kept_captions(entry.read_captions(), found)
+    data = entry.read_image()
+    example = imported(name, data, captions, size, found, source=entry.source)
+    notes.update(found)
+    return example
+
+
+def kept_captions(texts: Sequence[str], notes: Counter) -> tuple[tuple[str, str], ...]:
+    """("", text) of each text that is not blank; UserError if there is none."""
     try:
-        texts = [text for text in (clean_caption(c, found) for c in captions) if text]
+        texts = [text for text in (clean_caption(c, notes) for c in texts) if text]
     except UserError as error:
         raise UserError(f"the caption is {error}") from error
     if not texts:
         raise UserError("no caption")
-    pixels = decode_image(entry.read_image(), size, found)
-    captions = tuple(("", text) for text in texts)
-    notes.update(found)
-    return Example(name, encode_png(pixels), captions)
+    return tuple(("", text) for text in texts)
+
+
+def imported(
+    name: str,
+    data: bytes,
+    captions: tuple[tuple[str, str], ...],
+    size: int,
+    notes: Counter,
+    *,
+    source: str = "",
+) -> Example:
+    """An example of an encoded image, cropped to `size`; UserError for a broken one.
+
+    Its meta is the width and height before, and the source if there is one. What is not
+    taken as it is, `notes` counts.
+    """
+    pixels = decode_image(data, size, notes)
+    width, height = dimensions(data)
+    meta = {"width": str(width), "height": str(height)}
+    if source := clean_caption(source, notes):
+        meta["source"] = source
+    return Example(name, encode_png(pixels), captions, meta)
 
 
 def printable(text: str) -> str:

@@ -36,12 +36,16 @@ MAX_MEMBERS = 1_000_000
 
 @dataclass(frozen=True)
 class Entry:
-    """One image that may be broken: both readers raise UserError with a reason."""
+    """One image that may be broken: both readers raise UserError with a reason.
+
+    source: where it is from, as the column `source` of its table says.
+    """
 
     name: str
     read_image: Callable[[], bytes]
     read_captions: Callable[[], list[str]]
     path: Path | None = None
+    source: str = ""
 
 
 def list_entries(
@@ -165,7 +169,8 @@ def _table_entries(table: Path, top: Path, text_keys) -> Iterator[Entry]:
         value = _field(row, text_keys)
         reader = file_reader(path)
         name = (prefix / name).as_posix()
-        yield Entry(name, reader, lambda value=value: _texts(value), path)
+        source = " ".join(_texts(row.get("source")))
+        yield Entry(name, reader, lambda value=value: _texts(value), path, source)
 
 
 def inside(root: Path, name: str) -> Path | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cogjax.errors import UserError
 
@@ -69,6 +69,15 @@ def decode_image(
         except Exception as error:  # Pillow's plugins raise nearly every type.
             reason = _reason(data, error)
             raise UserError(f"not a readable image: {reason}"[:200]) from error
+
+
+def dimensions(data: bytes) -> tuple[int, int]:
+    """(width, height) of what `decode_image` reads, turned as its EXIF says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    return image.size[::-1] if sideways else image.size
 
 
 def _reason(data: bytes, error: Exception) -> str:

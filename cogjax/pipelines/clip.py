@@ -84,9 +84,14 @@ class ClipPipeline:
             raise UserError(f"{len(vectors)} images but {len(texts)} texts")
         return 1 - np.sum(vectors * self.embed_texts(texts), axis=1)
 
-    def save(self, folder: str | os.PathLike, dtype: str | None = None) -> Path:
-        """Writes the model folder; `dtype` "float16" halves its size."""
-        return model_folder.save(self.model, Path(folder), dtype)
+    def save(
+        self,
+        folder: str | os.PathLike,
+        dtype: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """As `model_folder.save`: `dtype` "float16" halves the size."""
+        return model_folder.save(self.model, Path(folder), dtype, overwrite)
 
     def _run(self, function: Callable, rows: np.ndarray) -> np.ndarray:
         done = [

@@ -31,6 +31,8 @@ class Generation:
     without codes. scores: float [p, n], what the images were reranked by, lower is
     better, by default caption loss in nats a text token; None without rerank. unread:
     the end of each prompt that is behind what the model reads, "" where there is none.
+    unseen: words of the prompts that the model's training did not have, as far as it is
+    known.
     """
 
     prompts: tuple[str, ...]
@@ -38,6 +40,7 @@ class Generation:
     codes: np.ndarray | None = None
     scores: np.ndarray | None = None
     unread: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def images(self) -> list[Image.Image]:
@@ -71,6 +74,9 @@ class Reader(Protocol):
 
     def score(self, images: Any, texts: Any) -> np.ndarray:
         """How badly text i fits image i: float32 [n], lower is better."""
+
+    def unseen(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Words of the texts that the model's training did not have, if it is known."""
 
 
 @runtime_checkable

@@ -66,7 +66,8 @@ class TokensGenerator(TokensModel, abc.ABC):
             codes = np.take_along_axis(codes, best[..., None, None], axis=1)
         pixels = self._pixels(codes, pieces, request)
         unread = tuple(map(self.unread, pieces))
-        return Generation(request.prompts, pixels, codes, scores, unread)
+        unseen = self.unseen(request.prompts)
+        return Generation(request.prompts, pixels, codes, scores, unread, unseen)
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""

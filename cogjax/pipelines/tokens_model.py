@@ -120,6 +120,14 @@ class TokensModel:
         """The end of a text that the model does not read, "" where it reads all."""
         return self.model.text.decode(ids[self.layout.text_len :])
 
+    def unseen(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Words of the texts that no text of the training had, each once, in order.
+
+        Empty for a model without a list of words.
+        """
+        words = self.model.words
+        return words.unseen(texts) if words else ()
+
     def one_for_each(
         self, codes: np.ndarray, texts: str | Sequence[str], what: str = "texts"
     ) -> list[str]:

@@ -18,6 +18,7 @@ from cogjax.config import did_you_mean, load_json
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import make_mesh
 from cogjax.stages.sections import RunConfig
+from cogjax.stages.seen_words import seen_words
 from cogjax.stages.stage import Stage
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.loop import fit
@@ -60,6 +61,8 @@ def export(
             "put that back where the config's section 'data' says, and export again"
         )
     model = stage.export(run, params, state)
+    if model.text:
+        model = dataclasses.replace(model, words=seen_words(run.data, fingerprint))
     return model_folder.save(model, out, dtype, overwrite)
 
 

@@ -438,3 +438,21 @@ def test_drawings_are_named_not_overlooked(src):
     add(src, "x.svg", data=b"<svg xmlns='http://www.w3.org/2000/svg'/>")
     _, skipped = imported(src)
     assert "it is an SVG drawing" in skipped["x.svg"]
+
+
+def test_what_filters_ask_for_is_noted(src):
+    """The size before cropping, turned as EXIF says, and the source of a table."""
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # A quarter turn.
+    Image.new("RGB", (12, 9)).save(buffer, "JPEG", exif=exif)
+    add(src, "turned.jpg", data=buffer.getvalue())
+    add(src, "listed.png", captions=None)
+    row = {"file_name": "listed.png", "text": "a cat", "source": "the\nweb \ud800"}
+    (src / "metadata.jsonl").write_text(json.dumps(row))
+    imported(src, val_fraction=0)
+    source = open_split(src.parent / "out", "train")
+    found = {source[i].id: source[i].meta for i in range(len(source))}
+    assert found["good0.png"] == {"width": "12", "height": "9"}
+    assert found["turned.jpg"] == {"width": "9", "height": "12"}
+    assert found["listed.png"] == {"width": "12", "height": "9", "source": "the web"}

@@ -13,10 +13,11 @@ import cogjax
 from cogjax import config
 from cogjax.data.codes import CodedSource, captions_of
 from cogjax.data.records import DatasetBuilder, open_split
+from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
 from cogjax.interop.safetensors import load_tree
 from cogjax.model import Model
-from cogjax.model_folder import load_component, save
+from cogjax.model_folder import load, load_component, save
 from cogjax.pipelines import tokenize
 from cogjax.stages import run as launch
 
@@ -138,6 +139,43 @@ def test_fine_tuning_starts_from_the_given_weights(tuned, nano_folder):
     assert list((tuned / "samples").iterdir())
 
 
+def test_the_export_of_a_first_model_knows_its_words(
+    tuned, nano_data, nano_folder, tmp_path, capsys
+):
+    """Weights whose words are not known give a model whose words are not known."""
+    assert not (tuned / "export" / "words.txt").exists()
+    workdir = shutil.copytree(tuned, tmp_path / "lm")
+    capsys.readouterr()
+
+    def export(**data):
+        run = json.loads((tuned / "config.json").read_text())
+        run["data"] |= data
+        (workdir / "config.json").write_text(json.dumps(run))
+        launch.export(workdir, tmp_path / "out")
+        return capsys.readouterr().out
+
+    assert "data.weights, " in export() and not (tmp_path / "out/words.txt").exists()
+    assert export(weights="") == ""
+    words = (tmp_path / "out/words.txt").read_text("utf-8").split()
+    assert words == sorted(["a", "red", "apple", "猫", *"0123456789"])
+    model = cogjax.load(tmp_path / "out")
+    assert model.unseen(["a red Zyzzyva 10", "龘猫"]) == ("zyzzyva", "10", "龘")
+    # Fine-tuning that model adds to its words.
+    other = shutil.copytree(tmp_path / "out", tmp_path / "older")
+    first = dataclasses.replace(load(other), words=WordList(frozenset({"tree"})))
+    save(first, other)
+    assert export(weights=str(other)) == ""
+    assert {"tree", "apple"} <= load(tmp_path / "out").words.words
+    gone = export(weights="", path=str(tmp_path / "gone"))
+    assert "no list of the words that it has seen" in gone
+    assert not (tmp_path / "out/words.txt").exists()
+    another = shutil.copytree(nano_data, tmp_path / "data")
+    fields = json.loads((another / "manifest.json").read_text())
+    fields["fingerprint"] = "0" * 64
+    (another / "manifest.json").write_text(json.dumps(fields))
+    assert "is not the data set that" in export(weights="", path=str(another))
+
+
 def test_an_export_with_another_tokenizer_is_refused(tuned, nano_folder, tmp_path):
     workdir = shutil.copytree(tuned, tmp_path / "lm")
     there = load_component(nano_folder, "tokenizer")
@@ -216,9 +254,6 @@ def test_what_is_only_planned_cannot_be_trained(tmp_path):
 
 
 def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
-    from cogjax.data.records import open_split
-    from cogjax.model_folder import load
-
     parts = load(nano_folder)
     source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
     texts = functools.partial(captions_of, parts.text)

@@ -1,0 +1,38 @@
+"""What the commands that build data sets share: where one goes, and what it holds."""
+
+import argparse
+import sys
+
+from cogjax.commands.arguments import whole
+from cogjax.commands.progress import Progress
+
+SIZES = whole(8, 1024)
+_OVERWRITE = "replace the data set in --out; files that are not its own stay"
+
+
+def add_out(add) -> None:
+    """Adds --out and --overwrite."""
+    add("--out", required=True, metavar="DIR", help="a new or empty folder")
+    add("--overwrite", action="store_true", help=_OVERWRITE)
+
+
+def output(args: argparse.Namespace, progress: Progress):
+    """The `Output` of --out, --size and --overwrite."""
+    from cogjax.data.output import Output
+
+    return Output(args.out, args.size, args.overwrite, progress)
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """The parts of a list "A,B", None without one."""
+    return tuple(name.strip() for name in text.split(",")) if text else None
+
+
+def report(out: str, manifest, skipped: list[str]) -> None:
+    """Prints counts on stdout and skipped entries on stderr."""
+    for line in skipped[:20]:
+        print(f"skipped {line}", file=sys.stderr)
+    for reason, count in manifest.info.get("changed", {}).items():
+        print(f"{count} {reason}", file=sys.stderr)
+    counts = [f"{split} {count}" for split, count in manifest.counts.items()]
+    print(f"{out}: {', '.join(counts)}, skipped {len(skipped)}")
