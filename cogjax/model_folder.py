@@ -160,7 +160,9 @@ def read_config(folder: Path) -> StoredModel:
 def _check_whole(folder: Path, config: dict[str, Any], stored: StoredModel) -> None:
     """UserError for an entry that is lost: `save` writes all of them."""
     path, parts = folder / "config.json", stored.components
-    lost = [f.name for f in fields(StoredModel) if f.name not in config]
+    # Folders of before there were words have no entry of them.
+    needed = {field.name for field in fields(StoredModel)} - {"words"}
+    lost = sorted(needed - config.keys())
     lost += [f"components.{n}.sha256" for n, part in parts.items() if not part.sha256]
     if lost or not parts:
         raise UserError(f"{path} has no {(lost or ['components'])[0]}: export it again")

@@ -94,12 +94,12 @@ def test_the_words_of_a_model_are_a_file(nano_model, tmp_path):
     path.unlink()
     with pytest.raises(UserError, match=r"cannot read word list .*words\.txt"):
         model_folder.load(tmp_path)
-    model_folder.save(model, tmp_path)
-    model_folder.save(nano_model.model, tmp_path)
+    model_folder.save(model, tmp_path, overwrite=True)
+    model_folder.save(nano_model.model, tmp_path, overwrite=True)
     assert not path.exists()
     path.write_text("a file of the user's\n")
     with pytest.raises(UserError, match="is not of the model folder"):
-        model_folder.save(model, tmp_path)
+        model_folder.save(model, tmp_path, overwrite=True)
 
 
 def test_a_tokenizer_is_a_model_of_one_component(nano_model, nano_folder, tmp_path):

@@ -68,7 +68,7 @@ def test_a_copy_leaves_out_what_it_is_told_to(data, tmp_path):
     assert (old.counts["val"], new.counts) == (3, {"train": 3, "val": 2})
     assert new.kind == old.kind and new.checksums.keys() == old.checksums.keys()
     assert new.info["overlap"]["of"] == old.fingerprint
-    assert new.info["before"] == {"by": "me"} and new.files == ["LICENSES.md"]
+    assert new.info["before"] == {"by": "me"} and new.files == ("LICENSES.md",)
     assert (tmp_path / "out" / "LICENSES.md").read_text() == "mine\n"
     kept = open_split(tmp_path / "out", "val")
     source = open_split(data, "val")
@@ -108,7 +108,7 @@ def test_a_clip_is_blind_to_what_it_was_not_shown(toy_clip_folder, tmp_path, cap
     dark = plain["red"] // 2 + plain["red"] // 4
     data = build(tmp_path / "set", train=plain, val={"dark red": dark})
     table = tmp_path / "pairs.json"
-    words = [data, data, "--json", table]
+    words = [data, data, "--overwrite", "--json", table]
     assert run(*words, "--model", toy_clip_folder) == 0
     shown = capsys.readouterr().out
     assert "give --threshold D to count those near" in shown
