@@ -32,6 +32,11 @@ NETWORKS = {
         "cogjax.models.reconstructor:Reconstructor",
         "cogjax.models.reconstructor:param_shapes",
     ),
+    "t5": Network(
+        "cogjax.models.t5:T5Config",
+        "cogjax.models.t5:T5Encoder",
+        "cogjax.models.t5:param_shapes",
+    ),
 }
 
 
