@@ -51,6 +51,10 @@ class T5Text:
         pieces = self.tokenizer.encode(text)[: length - 1]
         return [piece + self._shift for piece in pieces] + [END]
 
+    def sentinel(self, number: int) -> int:
+        """Id of <extra_id_number>, number below 100."""
+        return self._num_pieces + NUM_SENTINELS - 1 - number
+
 
 def pad_right(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
     """int32 [b, length], padded behind."""

@@ -1,4 +1,4 @@
-"""T5: the encoder of texts.
+"""T5: the encoder of texts, and the decoder that it is pre-trained with.
 
     bias = relative_bias[buckets]        one table, added in all layers
     x = token_embedding[ids]             not scaled
@@ -103,12 +103,39 @@ class T5Encoder(nn.Module):
         return _layers(self, _EncoderLayer(cfg, parent=None), x, bias, mask[:, None])
 
 
+class T5Decoder(nn.Module):
+    """x [b, m, d], embedded, and tokens [b, n, d] of a text -> states [b, m, d].
+
+    A position sees itself and those before it, and the text where `mask` [b, n] is
+    True. The config is the encoder's, but for its depth.
+    """
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x: Array, tokens: Array, mask: Array) -> Array:
+        cfg, length = self.config, x.shape[1]
+        bias = _relative_bias(self, length, both_ways=False)
+        shared = bias, jnp.tri(length, dtype=bool)[None], tokens, mask[:, None]
+        return _layers(self, _DecoderLayer(cfg, parent=None), x, *shared)
+
+
 class _EncoderLayer(nn.Module):
     config: T5Config
 
     @nn.compact
     def __call__(self, x: Array, _: None, bias: Array, mask: Array):
         x += _Attention(self.config, name="attention")(x, None, bias, mask)
+        return x + _MLP(self.config, name="mlp")(x), None
+
+
+class _DecoderLayer(nn.Module):
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x, _: None, bias, before, tokens, mask):
+        x += _Attention(self.config, name="attention")(x, None, bias, before)
+        x += _Attention(self.config, name="cross_attention")(x, tokens, None, mask)
         return x + _MLP(self.config, name="mlp")(x), None
 
 

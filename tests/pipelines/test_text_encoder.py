@@ -104,6 +104,15 @@ def test_ids_of_both_forms(ours, theirs):
     assert T5Text(ours).encode("a red apple", 24) == [*(i + 2 for i in pieces), 1]
 
 
+def test_sentinels_are_those_of_the_release(ours, theirs):
+    # 32,000 pieces: <extra_id_0> is 32,099, and the table has 32,128 rows.
+    words = T5Text(theirs)
+    assert words.sentinel(0) == theirs.size + 99 and words.sentinel(99) == theirs.size
+    assert words.vocab_size % 128 == 0
+    assert 0 <= words.vocab_size - words.sentinel(0) - 1 < 128
+    assert T5Text(ours).sentinel(99) == ours.size + 2
+
+
 def test_a_release_is_encoded_as_its_statement_says(release, theirs):
     encoder = load_text_encoder(release)
     tokens, mask, pooled = encoder.encode(CAPTIONS)

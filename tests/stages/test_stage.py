@@ -15,6 +15,7 @@ CONFIGS = {
     "lm": "experiments/cogview/emoji.py:transformer,nano",
     "ernie_vilg": "experiments/ernie_vilg/shapes.py:transformer,nano",
     "end_to_end": "experiments/ernie_vilg/end_to_end.py:end_to_end,nano",
+    "t5": "experiments/imagen/text.py:nano",
     "vqgan": "experiments/vqgan/shapes.py:shapes,nano",
     "decoder": "experiments/vqgan/decoder.py:shapes,nano",
 }
@@ -29,9 +30,9 @@ def test_every_task_names_a_stage():
 @pytest.mark.parametrize("task", CONFIGS)
 def test_batches_are_what_the_task_says(task, nano_data, nano_folder, tmp_path):
     values = {"data.path": nano_data, "train.batch_size": 4, "eval.batches": 1}
-    if task not in ("vq", "vqgan"):
+    if task not in ("t5", "vq", "vqgan"):
         values["data.tokenizer"] = nano_folder
-    if task in ("lm", "ernie_vilg", "end_to_end"):
+    if task in ("lm", "ernie_vilg", "end_to_end", "t5"):
         values["data.text"] = nano_folder / "text.model"
     words = [f"--config.{key}={value}" for key, value in values.items()]
     found = config.load(CONFIGS[task], words)
