@@ -93,7 +93,7 @@ def test_a_training_learns_and_exports(nano_data, text, tmp_path):
     encoder = load_text_encoder(folder)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     losses = [row["loss"] for row in map(json.loads, lines) if "loss" in row]
-    print(losses)
-    assert losses[-1] < losses[0] / 2
+    # 7.1 nats an id, and 0.6.
+    assert losses[-1] < losses[0] / 4
     tokens, _, _ = encoder.encode(["a red apple 3", "猫 4"])
     assert tokens.shape == (2, 16, 16)

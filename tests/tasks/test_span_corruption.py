@@ -3,8 +3,11 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from cogjax.models.t5 import T5Config
+from cogjax.parallel.mesh import MeshConfig, make_mesh, place_batch
+from cogjax.parallel.rules import tree_shardings
 from cogjax.tasks.span_corruption import PretrainingConfig, SpanCorruptionTask
 from tests.reference import t5 as reference
 from tests.reference.numeric import double, log_softmax
@@ -95,6 +98,25 @@ def test_loss_is_the_mean_over_all_targets(params, batch):
     np.testing.assert_allclose(loss, losses.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["accuracy"], hits.mean(), rtol=1e-5)
     assert int(TASK.weights(batch)["loss"]) == 14
+
+
+def test_a_mesh_changes_no_loss(params, batch):
+    mesh = make_mesh(MeshConfig(2, 2, 2), jax.devices())
+    rows = jax.tree.map(lambda x: np.resize(x, (4, *x.shape[1:])), batch)
+    loss = jax.jit(lambda params, batch: TASK.loss(params, {}, batch, None)[0])
+    shardings = tree_shardings(params, mesh, TASK.param_axes)
+    specs = {
+        "/".join(part.key for part in path[-2:]): sharding.spec
+        for path, sharding in jax.tree_util.tree_leaves_with_path(shardings)
+    }
+    assert specs["query/kernel"] == PartitionSpec(None, "fsdp", "tensor", None)
+    assert specs["attn_out/kernel"] == PartitionSpec(None, "tensor", None, "fsdp")
+    assert specs["mlp_gate/kernel"] == PartitionSpec(None, "fsdp", "tensor")
+    assert specs["encoder/relative_bias"] == PartitionSpec(None, "tensor")
+    with jax.set_mesh(mesh):
+        split = jax.device_put(params, shardings), place_batch(rows, mesh)
+        found = float(loss(*split))
+    np.testing.assert_allclose(found, float(loss(params, rows)), rtol=1e-5)
 
 
 def test_start_values_give_an_even_guess(batch):
