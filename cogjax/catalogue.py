@@ -78,6 +78,11 @@ FAMILIES = {
             "end_to_end": "cogjax.families.ernie_vilg.stage:END_TO_END",
         },
     ),
+    "imagen": Family(
+        "imagen",
+        "Imagen (Saharia et al. 2022, arXiv 2205.11487)",
+        stages={"t5": "cogjax.stages.text_encoder:T5"},
+    ),
     "vqgan": Family(
         "vqgan",
         "VQGAN (Esser et al. 2021, arXiv 2012.09841)",

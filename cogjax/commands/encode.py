@@ -1,4 +1,4 @@
-"""`cogjax encode`: images to codes once, before training reads them many times."""
+"""`cogjax encode` and `encode-text`: once, before training reads it many times."""
 
 import argparse
 import re
@@ -15,33 +15,42 @@ from cogjax.commands.progress import Progress
 from cogjax.files import check_folder
 
 _SPLITS = "default: all"
-_BATCH = "images a device and step (%(default)s)"
 _SHARD = "images a file, the unit of work and of loss (%(default)s)"
 _BUDGET = "of bad images to skip before stopping (%(default)s)"
 _PROCESS = "this is process I of N, which share --out; default: as --distributed says"
+_MODEL = "folder of a model with a text encoder, or of Hugging Face's T5"
 
 _WEEK = 7 * 24 * 3600
 
 
 def add_parser(commands) -> None:
-    """Adds `encode`."""
+    """Adds `encode` and `encode-text`."""
     summary = "Encode a data set's images as codes; the same command resumes."
-    parser = add_command(commands, "encode", _encode, summary)
+    parser = _add(commands, "encode", _encode, summary, "images")
+    tokenizer = "or a shipped model's name"
+    parser.add_argument("--tokenizer", required=True, metavar="DIR", help=tokenizer)
+    summary = "Encode a data set's captions as vectors; the same command resumes."
+    parser = _add(commands, "encode-text", _encode_text, summary, "captions")
+    parser.add_argument("--model", required=True, metavar="DIR", help=_MODEL)
+    dtype = "to compute in; vectors are stored in bfloat16 (default: the model's)"
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help=dtype)
+
+
+def _add(commands, name: str, handler, summary: str, what: str):
+    """A command with what both have in common."""
+    parser = add_command(commands, name, handler, summary)
     add = parser.add_argument
     add("--data", required=True, metavar="DIR", help="data set folder")
-    add("--tokenizer", required=True, metavar="DIR", help="or a shipped model's name")
-    add(
-        "--out",
-        required=True,
-        metavar="DIR",
-        help="new, or of a stopped run",
-    )
+    out = "new, or of a stopped run"
+    add("--out", required=True, metavar="DIR", help=out)
     add("--splits", type=_names, metavar="A,B", help=_SPLITS)
-    add("--batch-size", type=whole(1, 65536), default=64, help=_BATCH)
+    batch = f"{what} a device and step (%(default)s)"
+    add("--batch-size", type=whole(1, 65536), default=64, help=batch)
     add("--shard-size", type=whole(1), default=8192, help=_SHARD)
     add("--budget", type=number(0, 1), default=0.05, metavar="SHARE", help=_BUDGET)
     add("--process", type=_process, metavar="I/N", help=_PROCESS)
     add_distributed(parser)
+    return parser
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -56,22 +65,43 @@ def _process(text: str) -> tuple[int, int]:
 
 
 def _encode(args: argparse.Namespace) -> None:
+    settings, run = _begin(args)
+    from cogjax.stages.encode import encode_dataset
+
+    with Progress() as progress:
+        report = encode_dataset(
+            args.data, args.tokenizer, args.out, settings, **run, progress=progress
+        )
+    _tell(args, report)
+
+
+def _encode_text(args: argparse.Namespace) -> None:
+    settings, run = _begin(args)
+    from cogjax.stages.encode_text import encode_texts
+
+    run["dtype"] = args.dtype
+    with Progress() as progress:
+        report = encode_texts(
+            args.data, args.model, args.out, settings, **run, progress=progress
+        )
+    _tell(args, report)
+
+
+def _begin(args: argparse.Namespace):
+    """(settings, which process this is), all processes having met."""
     check_folder(args.out)
     join(args, patience=_WEEK)  # Shards differ, and none is lost by waiting.
     import jax
 
-    from cogjax.stages.encode import EncodeSettings, encode_dataset
+    from cogjax.stages.sharded import EncodeSettings
 
     sizes = args.batch_size, args.shard_size, args.budget
-    with Progress() as progress:
-        report = encode_dataset(
-            args.data,
-            args.tokenizer,
-            args.out,
-            EncodeSettings(args.splits, *sizes),
-            process=args.process or (jax.process_index(), jax.process_count()),
-            progress=progress,
-        )
+    process = args.process or (jax.process_index(), jax.process_count())
+    return EncodeSettings(args.splits, *sizes), {"process": process}
+
+
+def _tell(args: argparse.Namespace, report) -> None:
+    """What was done, and what was left out."""
     for name, reason in report.skipped[:20]:
         print(f"skipped {name}: {reason}", file=sys.stderr)
     rate = report.encoded / max(report.seconds, 1e-9)

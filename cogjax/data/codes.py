@@ -5,6 +5,7 @@ The captions stay text, so that the text model may change. The sources here read
 records, or encode images, for the training of a transformer.
 """
 
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,15 @@ import msgpack
 import numpy as np
 import safetensors.numpy
 
-from cogjax.data.records import Example, Split, decode_image, pack, texts_of
+from cogjax.data.records import (
+    CODES,
+    Example,
+    Split,
+    decode_image,
+    pack,
+    read_manifest,
+    texts_of,
+)
 from cogjax.data.text import TextTokenizer
 from cogjax.files import write_atomic
 
@@ -45,6 +54,11 @@ class CodedExample:
             return cls(fields["id"], codes, meta=fields["meta"], **texts_of(fields))
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise ValueError("the record is no coded example") from error
+
+
+def record_of(data: str | os.PathLike) -> type:
+    """Class of a data set's examples, where only their texts are read."""
+    return CodedExample if read_manifest(data).kind == CODES else Example
 
 
 @dataclass(frozen=True)

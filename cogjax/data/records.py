@@ -34,10 +34,10 @@ from cogjax.files import partial_folder, write_atomic
 __all__ = [
     "CODES",
     "DATA_SET",
+    "EMBEDDINGS",
     "Contents",
     "DatasetBuilder",
     "Example",
-    "Manifest",
     "Manifest",
     "checksum",
     "damaged_shards",
@@ -52,7 +52,8 @@ __all__ = [
     "write_manifest",
 ]
 
-CODES = "codes"  # The kind of a data set that holds codes instead of images.
+# Kinds of data sets that hold something else instead of images.
+CODES, EMBEDDINGS = "codes", "embeddings"
 
 
 @dataclass(frozen=True)
@@ -268,9 +269,10 @@ class Split:
 def open_split(folder: str | os.PathLike, split: str, record: type = Example) -> Split:
     """Opens a split of `record`s; UserError naming a missing or unfinished shard."""
     manifest, folder = read_manifest(folder), Path(folder)
-    if manifest.kind == CODES and record is Example:
+    if manifest.kind in (CODES, EMBEDDINGS) and record is Example:
         raise UserError(
-            f"{folder} holds codes, not images: give the data set it was encoded from"
+            f"{folder} holds {manifest.kind}, not images: give the data set it was "
+            "encoded from"
         )
     if split not in manifest.counts:
         raise UserError(

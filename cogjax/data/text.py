@@ -102,6 +102,11 @@ class TextTokenizer:
         """Number of pieces; ids are in [0, size)."""
         return self._pieces.vocab_size()
 
+    @property
+    def controls(self) -> tuple[int, int, int]:
+        """Ids of padding, of the end and of the unknown piece; -1 for none."""
+        return self._pieces.pad_id(), self._pieces.eos_id(), self._pieces.unk_id()
+
     def encode(self, text: str) -> list[int]:
         """Returns the ids of `text`; runs of white space count as one space.
 

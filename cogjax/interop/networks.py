@@ -6,6 +6,7 @@ one message names all tensors that are missing, unknown or of another shape.
 """
 
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +24,11 @@ from cogjax.interop.pickles import read_array_pickle
 from cogjax.interop.safetensors import load_tree
 from cogjax.interop.torch_files import read_torch
 from cogjax.interop.tree import check_leaves, check_values, flatten, unflatten
-from cogjax.models.clip import Clip, param_shapes
+from cogjax.models.clip import Clip
 from cogjax.models.efficientnet import EfficientNetLite0
 from cogjax.models.inception import InceptionV3
+from cogjax.models.registry import shapes_of
+from cogjax.models.t5 import T5Encoder
 from cogjax.models.vgg import Vgg16Lpips
 
 # Epsilon of batch normalisation, in InceptionV3 and EfficientNet alike.
@@ -46,7 +49,7 @@ class _Rule:
 
 
 def load_weights(network: nn.Module, weights: Weights) -> dict[str, Any]:
-    """Parameters of `InceptionV3`, `EfficientNetLite0`, `Vgg16Lpips` or `Clip`.
+    """Parameters of `InceptionV3`, `EfficientNetLite0`, `Vgg16Lpips`, `Clip` or T5.
 
     weights: .pth, .pt or .safetensors file with the tensors under PyTorch's names, or
       several of them that together are complete (VGG16 and the heads of LPIPS). For
@@ -88,8 +91,8 @@ class _Shape:
 
 def parameter_shapes(network: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
     """Leaves of the network's parameters by their paths, without making any."""
-    if isinstance(network, Clip):
-        return flatten(param_shapes(network.config))
+    if isinstance(network, Clip | T5Encoder):
+        return flatten(shapes_of(network.config)[0])
     images = jnp.zeros((1, 96, 96, 3))
     shapes = jax.eval_shape(network.init, jax.random.key(0), images)
     return flatten(shapes["params"])
@@ -131,6 +134,8 @@ def _rules(network: nn.Module, wanted: Mapping[str, Any], tensors: Arrays):
         # Numbers that TorchScript keeps beside the tensors, and the causal mask.
         notes = r"input_resolution|context_length|vocab_size|.*\.attn_mask"
         return _clip(network, wanted), notes
+    if isinstance(network, T5Encoder):
+        return _t5(network, wanted, tensors)
     raise TypeError(f"no rules for {type(network).__name__}")
 
 
@@ -213,6 +218,41 @@ def _clip_name(path: str) -> str:
     return f"{parents.get(layer, '')}{layer}.{leaf}"
 
 
+def _t5(network: T5Encoder, wanted: Mapping[str, Any], tensors: Arrays):
+    """Hugging Face's names. The table is there once or twice, and a decoder may be."""
+    twin = r"encoder\.embed_tokens\.weight"
+    table = "shared.weight" if "shared.weight" in tensors else twin.replace("\\", "")
+    names = {
+        "token_embedding": table,
+        "relative_bias": "encoder.block.0.layer.0.SelfAttention."
+        "relative_attention_bias.weight",
+        "final_norm/scale": "encoder.final_layer_norm.weight",
+    }
+    rules = [_copy(leaf, name, wanted) for leaf, name in names.items()]
+    for leaf in wanted.keys() - names.keys():
+        branch, name, _ = leaf.removeprefix("layers/layers/").split("/")
+        source = "encoder.block.{}.layer." + _T5_NAMES[branch, name] + ".weight"
+        if name == "mlp_in" and not network.config.gated:
+            source = source.replace("wi_1", "wi")
+        num_inputs = 2 if name == "attn_out" else 1
+        rules.append(_stacked(wanted, leaf, source, network.config.depth, num_inputs))
+    other = r"decoder\..*|lm_head\.weight"
+    return rules, other if table != "shared.weight" else rf"{other}|{twin}"
+
+
+_T5_NAMES = {
+    ("attention", "norm"): "0.layer_norm",
+    ("attention", "query"): "0.SelfAttention.q",
+    ("attention", "key"): "0.SelfAttention.k",
+    ("attention", "value"): "0.SelfAttention.v",
+    ("attention", "attn_out"): "0.SelfAttention.o",
+    ("mlp", "norm"): "1.layer_norm",
+    ("mlp", "mlp_gate"): "1.DenseReluDense.wi_0",
+    ("mlp", "mlp_in"): "1.DenseReluDense.wi_1",
+    ("mlp", "mlp_out"): "1.DenseReluDense.wo",
+}
+
+
 def _conv_bn(wanted: Mapping[str, Any], layer: str, conv: str, norm: str) -> _Rule:
     """A convolution without bias, then batch normalisation with frozen statistics."""
     y, x, inputs, outputs = wanted[f"{layer}/kernel"].shape
@@ -266,12 +306,19 @@ def _head(wanted: Mapping[str, Any], leaf: str, source: str, shape) -> _Rule:
     return _Rule({source: shape}, lambda arrays: {leaf: arrays[source].reshape(width)})
 
 
-def _stacked(wanted: Mapping[str, Any], leaf: str, name: str, depth: int) -> _Rule:
-    """One leaf for all layers; `name` has a place for the layer's number."""
-    names = [name.format(i) for i in range(depth)]
-    # PyTorch keeps [outputs, inputs].
-    shape = wanted[leaf].shape[1:][::-1]
+def _stacked(
+    wanted: Mapping[str, Any], leaf: str, name: str, depth: int, num_inputs: int = 1
+) -> _Rule:
+    """One leaf for all layers; `name` has a place for the layer's number.
+
+    num_inputs: axes of a kernel that are inputs.
+    """
+    names, own = [name.format(i) for i in range(depth)], wanted[leaf].shape[1:]
+    shape = own
+    if len(own) > 1:
+        # PyTorch keeps [outputs, inputs].
+        shape = math.prod(own[num_inputs:]), math.prod(own[:num_inputs])
     return _Rule(
         dict.fromkeys(names, shape),
-        lambda arrays: {leaf: np.stack([arrays[n].T for n in names])},
+        lambda arrays: {leaf: np.stack([arrays[n].T.reshape(own) for n in names])},
     )

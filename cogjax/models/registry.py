@@ -37,6 +37,11 @@ NETWORKS = {
         "cogjax.models.clip:Clip",
         "cogjax.models.clip:param_shapes",
     ),
+    "t5": Network(
+        "cogjax.models.t5:T5Config",
+        "cogjax.models.t5:T5Encoder",
+        "cogjax.models.t5:param_shapes",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.errors import ScopeParamShapeError
 from jax import Array
@@ -57,19 +58,20 @@ class Dense(nn.Module):
     """Product with `kernel` [inputs..., features...] plus `bias` [features...].
 
     Contracts the last `num_axes` axes. The kernel may also be `matmul.Packed`, inputs
-    and features flat: then it is used as it is and has no gradient.
+    and features flat: then it is used as it is and has no gradient. use_bias: False
+    leaves the bias out.
     """
 
     features: tuple[int, ...]
     std: float
     num_axes: int = 1
     dtype: jnp.dtype = jnp.float32
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         lead, inputs = x.shape[: -self.num_axes], x.shape[-self.num_axes :]
         x = x.astype(self.dtype)
-        bias = weight(self, "bias", nn.initializers.zeros, self.features)
         kernel = self.get_variable("params", "kernel")
         if isinstance(kernel, matmul.Packed):
             flat = x.reshape(*lead, math.prod(inputs))
@@ -78,4 +80,23 @@ class Dense(nn.Module):
             init = nn.initializers.normal(self.std)
             kernel = weight(self, "kernel", init, (*inputs, *self.features))
             out = matmul.dense(x, kernel.astype(self.dtype), self.num_axes)
+        if not self.use_bias:
+            return out
+        bias = weight(self, "bias", nn.initializers.zeros, self.features)
         return out + bias.astype(self.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x over the root of its mean square, times `scale` [d]; T5's, without a mean.
+
+    The mean is taken in float32. Returns [..., d] in the dtype of `x`.
+    """
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = weight(self, "scale", nn.initializers.ones, x.shape[-1:])
+        wide = x.astype(jnp.float32)
+        square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+        return (wide * jax.lax.rsqrt(square + self.epsilon) * scale).astype(x.dtype)

@@ -21,6 +21,7 @@ from cogjax.pipelines import tokenize
 from cogjax.stages import coded as coding
 from cogjax.stages import encode
 from cogjax.stages import run as launch
+from cogjax.stages.sharded import EncodeSettings
 
 ROOT = Path(__file__).parents[1]
 COUNTS = {"train": 22, "val": 6, "empty": 0}
@@ -49,7 +50,7 @@ def data(tmp_path_factory):
 
 def run(data, nano_folder, out, process=(0, 1), **settings):
     settings = {"batch_size": 1, "shard_size": 5} | settings
-    settings = encode.EncodeSettings(**settings)
+    settings = EncodeSettings(**settings)
     return encode.encode_dataset(data, nano_folder, out, settings, process=process)
 
 
@@ -115,7 +116,8 @@ def test_two_processes_write_what_one_does(coded, data, nano_folder, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from cogjax.stages.encode import EncodeSettings, encode_dataset
+from cogjax.stages.encode import encode_dataset
+from cogjax.stages.sharded import EncodeSettings
 
 def progress(done, total, label):
     if done >= 9:

@@ -1,0 +1,62 @@
+"""Texts as vectors: the records that `cogjax encode-text` writes.
+
+A record holds the vectors of each caption of an image, in bfloat16 and without padding,
+beside the captions themselves.
+"""
+
+from dataclasses import dataclass, field
+
+import ml_dtypes
+import msgpack
+import numpy as np
+
+from cogjax.data.records import pack, texts_of
+
+
+@dataclass(frozen=True)
+class EmbeddedExample:
+    """The captions of one image as vectors; the rest is as in `Example`.
+
+    tokens: bfloat16 [n, d] of each caption, n its number of ids. pooled: bfloat16 [d]
+    of each.
+    """
+
+    id: str
+    captions: tuple[tuple[str, str], ...]
+    tokens: tuple[np.ndarray, ...]
+    pooled: tuple[np.ndarray, ...]
+    meta: dict[str, str] = field(default_factory=dict)
+    questions: tuple[tuple[str, str, str], ...] = ()
+
+    def pack(self) -> bytes:
+        """Serialises the example; all floats become bfloat16."""
+        vectors = {name: _bytes(getattr(self, name)) for name in ("tokens", "pooled")}
+        return pack(vars(self) | vectors | {"lengths": [len(x) for x in self.tokens]})
+
+    @classmethod
+    def unpack(cls, record: bytes) -> "EmbeddedExample":
+        """Reads a serialised example; ValueError if it is none."""
+        try:
+            fields = msgpack.unpackb(record, strict_map_key=True)
+            texts, lengths = texts_of(fields), fields["lengths"]
+            tokens, pooled = (_array(fields[name]) for name in ("tokens", "pooled"))
+            width = len(pooled) // max(len(lengths), 1)
+            ends = np.cumsum(lengths, dtype=int)[:-1]
+            rows = tokens.reshape(sum(lengths), width)
+            return cls(
+                fields["id"],
+                tokens=tuple(np.split(rows, ends)) if lengths else (),
+                pooled=tuple(pooled.reshape(len(lengths), width)),
+                meta=fields["meta"],
+                **texts,
+            )
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+            raise ValueError("the record holds no embeddings") from error
+
+
+def _bytes(arrays: tuple[np.ndarray, ...]) -> bytes:
+    return b"".join(x.astype(ml_dtypes.bfloat16).tobytes() for x in arrays)
+
+
+def _array(stored: bytes) -> np.ndarray:
+    return np.frombuffer(stored, ml_dtypes.bfloat16)

@@ -1,0 +1,59 @@
+"""A folder of a T5 as Hugging Face writes it: config.json, weights, spiece.model."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from cogjax.config import load_json
+from cogjax.data.text import TextTokenizer
+from cogjax.errors import UserError
+from cogjax.interop.networks import load_weights
+from cogjax.models.t5 import T5Config, T5Encoder
+
+_SIZES = {
+    "width": "d_model",
+    "depth": "num_layers",
+    "heads": "num_heads",
+    "head_dim": "d_kv",
+    "mlp_dim": "d_ff",
+    "vocab_size": "vocab_size",
+    "num_buckets": "relative_attention_num_buckets",
+}
+_GATED = {"relu": False, "gated-gelu": True}
+
+
+def is_t5(folder: str | os.PathLike) -> bool:
+    """Whether a folder has the config.json of a T5."""
+    path = Path(folder) / "config.json"
+    return path.is_file() and load_json(path).get("model_type") == "t5"
+
+
+def read_t5(
+    folder: str | os.PathLike,
+) -> tuple[T5Config, dict[str, Any], TextTokenizer]:
+    """(config, parameters, text tokenizer) of the encoder; a decoder is left out.
+
+    UserError for what is missing, damaged, or no T5 of version 1.0 or 1.1.
+    """
+    folder = Path(folder)
+    stored = load_json(folder / "config.json")
+    form = stored.get("feed_forward_proj", "relu")
+    missing = [name for name in _SIZES.values() if name not in stored]
+    if missing or form not in _GATED:
+        found = f"no {', '.join(missing)}" if missing else f"feed_forward_proj {form!r}"
+        raise UserError(
+            f"{folder}/config.json has {found}: a T5 of version 1.0 or 1.1 is expected"
+        )
+    sizes = {ours: stored[theirs] for ours, theirs in _SIZES.items()}
+    # Configs of before 2022 do not say it: it was no setting.
+    farthest = stored.get("relative_attention_max_distance", 128)
+    config = T5Config(**sizes, gated=_GATED[form], max_distance=farthest)
+    weights = sorted(folder.glob("model*.safetensors"))
+    weights = weights or sorted(folder.glob("pytorch_model*.bin"))
+    if not weights:
+        raise UserError(
+            f"{folder} has no weights: model.safetensors or pytorch_model.bin is "
+            "expected"
+        )
+    text = TextTokenizer.load(folder / "spiece.model")
+    return config, load_weights(T5Encoder(config), weights), text

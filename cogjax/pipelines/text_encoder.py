@@ -1,0 +1,132 @@
+"""Texts to vectors, for what is generated from them: the contract, and T5."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cogjax import model_folder
+from cogjax.data.t5_text import END, PAD, T5Text, pad_right
+from cogjax.data.text import TextTokenizer
+from cogjax.errors import UserError
+from cogjax.interop.t5 import is_t5, read_t5
+from cogjax.model import Component, digest
+from cogjax.models.t5 import T5Encoder
+
+# Programs are made for these numbers of ids, times powers of two.
+_SHORTEST = 16
+
+
+class TextEncoding(NamedTuple):
+    """tokens: [b, n, d], zeros at padding. mask: bool [b, n], False for padding, which
+    is behind a text. pooled: float32 [b, d].
+    """
+
+    tokens: Array
+    mask: Array
+    pooled: Array
+
+
+class TextEncoder(Protocol):
+    """Texts -> vectors of their pieces and one of each text.
+
+    width: channels of the vectors. digest: sha256 of all that they depend on.
+    """
+
+    width: int
+    digest: str
+
+    def encode(self, texts: Sequence[str]) -> TextEncoding:
+        """Encodes b texts, on the devices; a text that is too long is cut."""
+
+
+class T5TextEncoder:
+    """T5's last states; pooled is their mean. A batch is split over `devices`."""
+
+    def __init__(
+        self,
+        component: Component,
+        text: TextTokenizer,
+        devices: Sequence[jax.Device] = (),
+    ):
+        """Puts the weights on the devices, by default on the first.
+
+        UserError if the table has no rows for the tokenizer's pieces.
+        """
+        self._text, self.config = T5Text(text), component.config
+        if self._text.vocab_size > self.config.vocab_size:
+            raise UserError(
+                f"the text encoder has {self.config.vocab_size} ids, its tokenizer "
+                f"needs {self._text.vocab_size}: give it the one it was trained with"
+            )
+        self.width = self.config.width
+        own = digest(component).encode()
+        self.digest = hashlib.sha256(own + text.serialized).hexdigest()
+        devices = list(devices) or jax.local_devices()[:1]
+        mesh = Mesh(np.array(devices), ("data",))
+        self._split = NamedSharding(mesh, PartitionSpec("data"))
+        whole = NamedSharding(mesh, PartitionSpec())
+        self._num_devices = len(devices)
+        self._params = jax.device_put(component.params, whole)
+
+    def encode(self, texts: Sequence[str]) -> TextEncoding:
+        """Tokens in the config's dtype; n is the longest, rounded up."""
+        rows = [self._text.encode(text, self.config.text_len) for text in texts]
+        rows += [[END]] * (-len(rows) % self._num_devices)
+        length = _rounded(max(map(len, rows)), self.config.text_len)
+        ids = jax.device_put(pad_right(rows, length), self._split)
+        found = _encode(T5Encoder(self.config), self._params, ids)
+        if len(rows) == len(texts):
+            return found
+        return TextEncoding(*(part[: len(texts)] for part in found))
+
+
+def load_text_encoder(
+    source: str | os.PathLike,
+    dtype: str | None = None,
+    devices: Sequence[jax.Device] = (),
+) -> TextEncoder:
+    """The text encoder of a model folder or of a folder of Hugging Face's T5.
+
+    dtype: of the activations, None for the model's own. UserError if there is none, or
+    one of another kind.
+    """
+    if is_t5(source):
+        config, params, text = read_t5(source)
+    else:
+        model = model_folder.load(source)
+        found, text = model["text_encoder"], model.text
+        if found.kind != "t5" or text is None:
+            raise UserError(
+                f"{source} has no T5 with a text tokenizer, but a {found.kind}: give "
+                "another folder"
+            )
+        config, params = found.config, found.params
+    config = dataclasses.replace(config, dtype=dtype or config.dtype)
+    return T5TextEncoder(Component(config, params), text, devices)
+
+
+def _rounded(length: int, most: int) -> int:
+    """Few lengths for all texts: each is a program."""
+    rounded = _SHORTEST
+    while rounded < length:
+        rounded *= 2
+    return min(rounded, most)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(network: T5Encoder, params, ids: Array) -> TextEncoding:
+    mask = ids != PAD
+    tokens = network.apply({"params": params}, ids, mask)
+    tokens = jnp.where(mask[..., None], tokens, 0)
+    count = jnp.sum(mask, axis=1, keepdims=True)
+    pooled = jnp.sum(tokens.astype(jnp.float32), axis=1) / count
+    return TextEncoding(tokens, mask, pooled)
