@@ -77,7 +77,12 @@ class Model:
 
 def digest(component: Component) -> str:
     """sha256 of config and weights: the same for a folder, its copy and its export."""
-    config = json.dumps(dataclasses.asdict(component.config), sort_keys=True)
+    config = dataclasses.asdict(component.config)
+    for each in dataclasses.fields(component.config):
+        # Not in the digests of models that are older than the field.
+        if each.metadata.get("new") and config[each.name] == each.default:
+            del config[each.name]
+    config = json.dumps(config, sort_keys=True)
     found = hashlib.sha256(config.encode())
     for name, leaf in sorted(flatten({**component.params, **component.state}).items()):
         leaf = np.asarray(leaf)

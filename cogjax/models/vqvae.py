@@ -11,7 +11,7 @@ The codebook [k, z] is not part of the network: how it is trained differs by met
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ class VQVAEConfig:
     res_width: int = 128
     pixel_mean: tuple[float, ...] = (0.79093, 0.76271, 0.75340)
     pixel_std: tuple[float, ...] = (0.30379, 0.32279, 0.32800)
-    resize: bool = False
+    resize: bool = field(default=False, metadata={"new": True})
 
     def __post_init__(self):
         check_ranges(

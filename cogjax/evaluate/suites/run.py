@@ -1,7 +1,7 @@
 """A suite, run on a model: metrics as JSON and a page to read, in one folder.
 
-A suite is a frozen dataclass whose fields are its settings. A model with codes is
-wrapped in a `CachedModel`, so that a stopped run goes on; others are quick.
+A suite is a frozen dataclass whose fields are its settings. The model is wrapped in a
+`CachedModel`, so that a stopped run goes on, but for a CLIP, which is quick.
 """
 
 import json
@@ -15,7 +15,7 @@ from cogjax.data.output import Progress
 from cogjax.evaluate.report.html import Markup, page, section, table
 from cogjax.evaluate.suites.cache import CachedModel, open_folder
 from cogjax.files import write_atomic
-from cogjax.pipelines.contracts import Codec
+from cogjax.pipelines.contracts import Embedder
 
 # About as many images are cached together.
 _CHUNK = 64
@@ -64,7 +64,7 @@ def run(
     settings = {"suite": suite.name, **identity, **suite.settings()}
     folder = open_folder(out, settings) if out else None
     progress = progress or (lambda done, total, label: None)
-    held = CachedModel(model, folder) if isinstance(model, Codec) else model
+    held = model if isinstance(model, Embedder) else CachedModel(model, folder)
     metrics, parts = suite.run(held, progress)
     report = {**about, **settings, **metrics}
     if folder:
