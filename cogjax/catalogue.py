@@ -54,11 +54,12 @@ FAMILIES = {
         "cogview",
         "CogView (Ding et al. 2021, arXiv 2105.13290)",
         layout="cogjax.families.cogview.layout:Layout",
-        pipeline="cogjax.pipelines.tokens:TokensPipeline",
+        pipeline="cogjax.pipelines.masked:of_layout",
         format_1="cogjax.families.cogview.presets:format_1",
         stages={
             "vq": "cogjax.families.cogview.stage:VQ",
             "lm": "cogjax.families.cogview.stage:LM",
+            "masked": "cogjax.families.cogview.stage:MASKED",
         },
     ),
     "dalle": Family(

@@ -82,6 +82,20 @@ OPS = (
 
 SAMPLING = (
     Mutation(
+        "sampling/tokens/masked.py",
+        "confidence = jnp.where(masked, confidence, jnp.inf)",
+        "confidence = jnp.where(masked, confidence, 0.0)",
+        ("sampling/tokens/test_masked.py",),
+        "a code that was unmasked is masked again",
+    ),
+    Mutation(
+        "families/cogview/masked.py",
+        "return losses.weighted_mean(values, self._masked(batch))",
+        "return jnp.mean(values)",
+        ("families/cogview/test_masked.py",),
+        "the loss has the codes that are not masked too",
+    ),
+    Mutation(
         "sampling/tokens/beam.py",
         "ended = jnp.where(ends, scores / (i + 1.0) ** length_penalty, -jnp.inf)",
         "ended = jnp.where(ends, scores / (i + 2.0) ** length_penalty, -jnp.inf)",

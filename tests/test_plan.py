@@ -65,6 +65,16 @@ def test_papers_fit_and_their_flops_agree(family):
     assert 0.5 < report.mfu < 1
 
 
+def test_a_masked_model_is_planned_but_for_its_sampling(capsys):
+    """All codes are inputs and scored among codes: fewer products than code by code."""
+    config = load("cogview", "--config.task.name=masked")
+    report = planning.plan(config, "v5p:4x4x8", estimate=True)
+    assert report.parameters == estimate("cogview").parameters
+    assert report.counted_flops == pytest.approx(report.flops, rel=0.05)
+    with pytest.raises(UserError, match="all at once, and only code by code is"):
+        plan_sampling(config, "v5p:4x4x8", 256, estimate=True)
+
+
 # Of the papers' steps on v5p:4x4x8, estimated: other objectives must not change them.
 FIGURES = {
     "cogview": {

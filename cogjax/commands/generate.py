@@ -26,10 +26,14 @@ _SETTINGS = (
     "top_p",
     "guidance",
     "speculate",
+    "steps",
+    "choice_temperature",
     "decode",
 )
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
+_STEPS = "of a masked model: sample all codes N times, surer ones stay (8)"
+_CHOICE = "of a masked model: 0 keeps the surest codes first, above that chance (4.5)"
 _DECODE = "images from codes, or from hidden states if the model was trained to"
 _RERANK = "generate N, keep the --num-images that the model captions best"
 _KEEP = "instead of --rows: an image whose white parts are kept"
@@ -69,6 +73,9 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--top-p", type=top_p, metavar="P", help="1 keeps all")
     add("--guidance", type=number(0, guidance), metavar="W", help="above 1 heeds text")
     add("--speculate", type=whole(0), default=0, metavar="N", help=_SPECULATE)
+    add("--steps", type=whole(1, checks.MAX_STEPS), metavar="N", help=_STEPS)
+    choice = number(0, temperature)
+    add("--choice-temperature", type=choice, metavar="T", help=_CHOICE)
     add("--decode", choices=("codes", "hidden"), help=_DECODE)
     rerank = whole(0, checks.MAX_IMAGES)
     add("--rerank", type=rerank, default=0, metavar="N", help=_RERANK)

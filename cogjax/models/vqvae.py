@@ -4,8 +4,8 @@
     decoder: 3x3 conv + ResBlock * res_blocks (only if res_blocks),
              [Up, relu] * strides, 1x1 conv -> 3
 
-With `res_blocks = 0` this is the released network (19,034,883 parameters, all widths
-512, CogView section 2.2). Residual blocks are ours, for the small presets.
+With `res_blocks = 0` and no `resize` this is the released network (19,034,883
+parameters, all widths 512, CogView section 2.2). Both are ours, for the small presets.
 The codebook [k, z] is not part of the network: how it is trained differs by method
 (`tasks/tokenizer.py`), and a trained tokenizer is a network and one array.
 """
@@ -30,6 +30,8 @@ class VQVAEConfig:
     the side of the square that one code stands for. widths: channels of each level,
     finest first.
     pixel_mean, pixel_std: per-channel normalisation of pixels in [0, 1].
+    resize: the decoder repeats pixels and convolves instead of transposed convolutions,
+    and its last convolution is 3x3: flat colours stay flat.
     """
 
     image_size: int = 256
@@ -41,6 +43,7 @@ class VQVAEConfig:
     res_width: int = 128
     pixel_mean: tuple[float, ...] = (0.79093, 0.76271, 0.75340)
     pixel_std: tuple[float, ...] = (0.30379, 0.32279, 0.32800)
+    resize: bool = False
 
     def __post_init__(self):
         check_ranges(
@@ -107,8 +110,9 @@ class Decoder(nn.Module):
             x = ResBlock(cfg.res_width, name=f"res_{i}")(x)
         levels = list(zip(cfg.widths, cfg.strides, strict=True))
         for level, (width, stride) in reversed(list(enumerate(levels))):
-            x = nn.relu(Up(width, stride, name=f"up_{level}")(x))
-        pixels = Conv(3, (1, 1), name="out")(x)
+            x = nn.relu(Up(width, stride, cfg.resize, name=f"up_{level}")(x))
+        side = 3 if cfg.resize else 1
+        pixels = Conv(3, (side, side), name="out")(x)
         return x, pixels * jnp.array(cfg.pixel_std) + jnp.array(cfg.pixel_mean)
 
 

@@ -4,7 +4,12 @@ import flax.linen as nn
 from jax import Array
 
 from cogjax.nn.layers import stored, weight
-from cogjax.ops.image import halving_conv, strided_conv, strided_conv_transpose
+from cogjax.ops.image import (
+    halving_conv,
+    resize_conv,
+    strided_conv,
+    strided_conv_transpose,
+)
 
 
 class Conv(nn.Conv):
@@ -68,15 +73,20 @@ class Halve(nn.Module):
 
 
 class Up(nn.Module):
-    """Transposed convolution with kernel 2 * stride, the mirror image of `Down`."""
+    """Transposed convolution with kernel 2 * stride, the mirror image of `Down`.
+
+    With `resize`, repeated pixels and a convolution with kernel stride + 1.
+    """
 
     width: int
     stride: int = 2
+    resize: bool = False
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
-        side = 2 * self.stride
+        side = self.stride + 1 if self.resize else 2 * self.stride
         shape = (side, side, x_byxc.shape[-1], self.width)
         kernel = weight(self, "kernel", nn.initializers.lecun_normal(), shape)
         bias = weight(self, "bias", nn.initializers.zeros, (self.width,))
-        return strided_conv_transpose(x_byxc, kernel, self.stride) + bias
+        up = resize_conv if self.resize else strided_conv_transpose
+        return up(x_byxc, kernel, self.stride) + bias

@@ -76,6 +76,30 @@ def strided_conv_transpose(x_byxc: Array, kernel: Array, stride: int) -> Array:
     return y[:, low : y.shape[1] - high, low : y.shape[2] - high]
 
 
+def resize_conv(x_byxc: Array, kernel: Array, stride: int) -> Array:
+    """Repeats every pixel stride x stride times, then convolves.
+
+    Unlike a transposed convolution with free weights, it cannot draw a chequer of its
+    own: neighbouring outputs share weights (Odena et al. 2016).
+
+    Args:
+      x_byxc: [b, y, x, c]; kernel: [s+1, s+1, c, d]. With s = 2 a 3x3 convolution,
+        padded by zeros to the same size.
+
+    Returns:
+      [b, y*s, x*s, d].
+    """
+    # Both steps are one transposed convolution: its kernel is the flipped one, summed
+    # over the places of a pixel's copies.
+    flipped = kernel[::-1, ::-1]
+    spread = sum(
+        jnp.pad(flipped, ((i, stride - 1 - i), (j, stride - 1 - j), (0, 0), (0, 0)))
+        for i in range(stride)
+        for j in range(stride)
+    )
+    return strided_conv_transpose(x_byxc, spread, stride)
+
+
 def _conv2x2(x_byxc: Array, kernel: Array) -> Array:
     """VALID 2x2 convolution as one product: [b, y+1, x+1, c] -> [b, y, x, d].
 

@@ -1,9 +1,10 @@
 """Vector quantisation: nearest codes, straight-through, gumbel, EMA codebooks.
 
-The four ways to train a codebook that CogView compares (section 2.2, figure 2) are
+The ways to train a codebook (`tasks/codebook.py`) are
 built from these functions. State goes in and comes out.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -43,6 +44,18 @@ def code_logits(vectors: Array, codebook: Array) -> Array:
 def straight_through(vectors: Array, quantized: Array) -> Array:
     """Value of `quantized`, gradient passed on to `vectors` unchanged."""
     return vectors + jax.lax.stop_gradient(quantized - vectors)
+
+
+def grid_codes(levels: Sequence[int]) -> Array:
+    """Codes of finite scalar quantisation: a grid in [-1, 1]^z -> [k, z], float32.
+
+    levels: numbers of values of each dimension; k is their product. The nearest code
+    of a vector is found one dimension at a time, as rounding does (Mentzer et al. 2023,
+    section 3.1), without its tanh: training pulls vectors into the grid instead.
+    """
+    axes = [jnp.linspace(-1.0, 1.0, level) for level in levels]
+    grid = jnp.meshgrid(*axes, indexing="ij")
+    return jnp.stack([axis.reshape(-1) for axis in grid], axis=-1)
 
 
 def gumbel_quantize(

@@ -79,15 +79,20 @@ class Sequence:
 
     @classmethod
     def text_to_image(
-        cls, num_text: int, grid: Grid, text: Literal["causal", "all"] = "causal"
+        cls,
+        num_text: int,
+        grid: Grid,
+        text: Literal["causal", "all"] = "causal",
+        image: Literal["causal", "all"] = "causal",
     ) -> "Sequence":
-        """An image that sees its text and, causally, itself.
+        """An image that sees its text and itself.
 
-        text: "causal" is DALL-E's, "all" ERNIE-ViLG's. Commands count as text.
+        text: "causal" is DALL-E's, "all" ERNIE-ViLG's. Commands count as text. image:
+        "all" is MaskGIT's, whose codes are predicted beside each other.
         """
         rows, cols = grid
-        image = Segment(rows * cols, "causal", (0,), grid)
-        return cls((Segment(num_text, text), image))
+        codes = Segment(rows * cols, image, (0,), grid)
+        return cls((Segment(num_text, text), codes))
 
     @classmethod
     def image_to_text(

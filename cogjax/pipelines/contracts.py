@@ -16,7 +16,8 @@ from cogjax.pipelines.request import Request
 # Called with (done, total, what is done).
 Progress = Callable[[int, int, str], None]
 # Called with the (prompt, image) indices of k images that are being generated and their
-# codes int32 [k, grid, grid], -1 where they are to come.
+# codes int32 [k, grid, grid], -1 where they are to come: after every row, or once where
+# all codes are finished together.
 Preview = Callable[[list[tuple[int, int]], np.ndarray], None]
 # (images uint8 [n, y, x, 3], n texts) -> float [n], lower is better.
 Reranker = Callable[[np.ndarray, Sequence[str]], np.ndarray]

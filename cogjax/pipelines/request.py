@@ -17,6 +17,7 @@ from cogjax.pipelines.checks import (
     MAX_IMAGES,
     MAX_PROMPTS,
     MAX_SEED,
+    MAX_STEPS,
     MAX_TEMPERATURE,
     MAX_TOP_K,
     NUM_IMAGES,
@@ -26,6 +27,7 @@ from cogjax.pipelines.checks import (
 )
 
 SAMPLER_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
+MASKED_SETTINGS = ("steps", "choice_temperature")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,9 @@ class Request:
     others are generated: in-painting, and with the top rows CogView's image prompting.
     speculate: so many codes are drafted a step (`sampling/tokens/speculative.py`):
     fewer steps, other images of the same distribution; 0 is off, otherwise 2 or more.
+    steps: of a masked model (`sampling/tokens/masked.py`), 1 to an image's codes; None
+    is 8, or as many as there are codes. choice_temperature: 0, the surest codes are
+    unmasked first, to 100, by chance; None is 4.5.
     decode: from "codes", or from "hidden" states (`sampling/tokens/reconstruct.py`);
     None is what the model was trained for.
     """
@@ -59,6 +64,8 @@ class Request:
     image: Image.Image | np.ndarray | None = None
     keep: np.ndarray | None = None
     speculate: int = 0
+    steps: int | None = None
+    choice_temperature: float | None = None
     decode: Literal["codes", "hidden"] | None = None
 
     @classmethod
@@ -93,13 +100,15 @@ class Request:
             ("seed", 0, MAX_SEED),
             ("rerank", 0, MAX_IMAGES),
             ("top_k", 0, MAX_TOP_K),
+            ("steps", 1, MAX_STEPS),
         ):
             value = getattr(self, name)
-            if name != "top_k" or value is not None:
+            if name not in ("top_k", "steps") or value is not None:
                 _set(self, name, check_whole(name, value, low, high))
         for name, high in (
             ("temperature", MAX_TEMPERATURE),
             ("guidance", MAX_GUIDANCE),
+            ("choice_temperature", MAX_TEMPERATURE),
             ("top_p", 1),
         ):
             value = getattr(self, name)

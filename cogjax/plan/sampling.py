@@ -145,6 +145,11 @@ def _meshes(count: int) -> list[MeshConfig]:
 
 
 def _drawing(work: Workload, images: int) -> _Drawing:
+    if not work.network.sequence.segments[-1].causal:
+        raise UserError(
+            "the codes of this model are sampled all at once, and only code by code is "
+            "planned: leave out --sampling"
+        )
     network = replace(work.network, remat="none", dropout=0.0)
     model, guided = ImageLM(network), work.sampler.guidance != 1
     shapes = param_shapes(network)

@@ -24,6 +24,7 @@ from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.fused_attention import choose
+from cogjax.pipelines.contracts import Generator
 from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.coded import CodedSplits
@@ -54,11 +55,13 @@ class TransformerStage(Stage):
 
     family: name in the catalogue. transformer: class of the config section 'model'.
     paper: (config of the image tokenizer, number of text pieces) of the paper.
+    pipeline: makes the sample grids of a model.
     """
 
     family: str
     transformer: type
     paper: tuple[TokenizerConfig, int]
+    pipeline: type[Generator] = TokensPipeline
 
     @abc.abstractmethod
     def make_layout(
@@ -217,7 +220,7 @@ class TransformerStage(Stage):
             if not sample.prompts:
                 return
             model = self.model(setup, train_state.ema, sample.sampler)
-            found = TokensPipeline(model).generate(
+            found = self.pipeline(model).generate(
                 sample.prompts, sample.num_images, sample.seed
             )
             pixels = found.pixels  # [prompts, images, y, x, 3]

@@ -1,16 +1,19 @@
 """How a codebook is trained, whatever the network around it.
 
-The four methods are those that CogView compares (section 2.2, figure 2):
+The first four methods are those that CogView compares (section 2.2, figure 2), the
+last is finite scalar quantisation (Mentzer et al. 2023, arXiv 2309.15505):
 
     straight_through  nearest code, codebook trained by gradient
     ema               nearest code, codebook is a moving average of its vectors
     gumbel            gumbel-softmax draw, straight-through, codebook by gradient
     fixed             nearest code, codebook stays at its random start
+    fsq               nearest code of a grid with `levels` values a dimension
 
 Every method keeps usage statistics, and those that learn by the nearest code restart
 dead ones at vectors of the current batch.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +23,9 @@ from jax import Array
 
 from cogjax.ops import losses, quantize
 
-METHODS = ("straight_through", "ema", "gumbel", "fixed")
+# By the optimiser.
+_LEARNT = ("straight_through", "gumbel")
+METHODS = ("straight_through", "ema", "gumbel", "fixed", "fsq")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class CodebookConfig:
     restart_below: a code is dead under this share of even use, 0 is off.
     temperature_start / _end: gumbel temperature, annealed over `anneal_steps` along an
     exponential or a cosine. kl_weight: weight of the gumbel KL (nats a position).
+    levels: of `fsq`, one a dimension of a code; their product is the number of codes.
     """
 
     method: str = "ema"
@@ -45,12 +51,20 @@ class CodebookConfig:
     anneal_steps: int = 2000
     anneal: Literal["exponential", "cosine"] = "exponential"
     kl_weight: float = 1e-4
+    levels: tuple[int, ...] = ()
 
     def __post_init__(self):
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, expected one of {METHODS}")
         if self.method == "ema" and not self.restart_below:
             raise ValueError("method 'ema' starts by restarts: set restart_below")
+        if (self.method == "fsq") != bool(self.levels) or min(
+            self.levels, default=2
+        ) < 2:
+            raise ValueError(
+                f"levels are {self.levels}, expected 2 or more each with method 'fsq', "
+                "and none with another"
+            )
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay is {self.decay}, expected 0 to below 1")
         for name in ("temperature_start", "temperature_end", "anneal_steps"):
@@ -74,6 +88,8 @@ class Codebook:
         # Codes that a network names have no place among the vectors to go back to.
         named = getattr(model.config, "form", "nearest") == "gumbel"
         self._threshold = 0.0 if named else config.restart_below
+        if config.method == "fsq":
+            _check_levels(config.levels, model.config)
 
     def init(self, key: Array) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns (params, state): network and learnt codebook; usage statistics."""
@@ -93,7 +109,7 @@ class Codebook:
             start = jax.random.uniform(code_key, shape, minval=-limit, maxval=limit)
         if self.config.method == "fixed":
             state["codebook"] = start
-        elif self.config.method != "ema":
+        elif self.config.method in _LEARNT:
             params["codebook"] = start
             # A restart moves a code outside the optimiser: the codebook in use is
             # the trained array plus this offset.
@@ -113,7 +129,7 @@ class Codebook:
         if self.config.method == "fixed":
             # Not the first step, which would draw it anew.
             state |= {"codebook": codebook, "step": jnp.ones((), jnp.int32)}
-        elif self.config.method != "ema":
+        elif self.config.method in _LEARNT:
             params["codebook"] = codebook
         return params, state
 
@@ -123,6 +139,8 @@ class Codebook:
             return quantize.codebook_from_stats(_stats(state))
         if self.config.method == "fixed":
             return state["codebook"]
+        if self.config.method == "fsq":
+            return quantize.grid_codes(self.config.levels)
         return params["codebook"] + state["offset"]
 
     def quantize(self, params, state, z: Array, key: Array):
@@ -164,6 +182,8 @@ class Codebook:
         return jnp.argmax(self._logits(params, z, codebook), axis=-1)
 
     def _restart(self, params, state, vectors, key):
+        if self.config.method == "fsq":
+            return state
         if self.config.method == "fixed":
             # Drawn once, where the first batch lies: around codes of another scale the
             # encoder finds only the nearest few, and never leaves them.
@@ -224,6 +244,14 @@ class Codebook:
             "perplexity": quantize.perplexity(ids, codebook_size),
             "usage": jnp.mean(share > floor),
         }
+
+
+def _check_levels(levels: tuple[int, ...], network: Any) -> None:
+    if len(levels) != network.code_dim or math.prod(levels) != network.codebook_size:
+        raise ValueError(
+            f"levels {levels} make {math.prod(levels)} codes of {len(levels)} numbers; "
+            f"the network has {network.codebook_size} codes of {network.code_dim}"
+        )
 
 
 def _stats(state) -> quantize.CodebookStats:

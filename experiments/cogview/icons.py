@@ -38,6 +38,7 @@ TOKENIZER = VQVAEConfig(
     res_width=64,
     pixel_mean=(0.5, 0.5, 0.5),
     pixel_std=(0.5, 0.5, 0.5),
+    resize=True,
 )
 TRANSFORMER = cogview.TransformerConfig(
     width=256, depth=7, heads=4, text_len=18, positions="fixed", dropout=0.0, unroll=7

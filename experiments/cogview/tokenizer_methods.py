@@ -1,4 +1,4 @@
-"""The four ways to train the codebook, compared as in CogView's Figure 2.
+"""Ways to train the codebook, compared as in CogView's Figure 2, and FSQ.
 
     cogjax data emoji --out data/emoji32 --size 32 --no-flags
     python experiments/cogview/tokenizer_methods.py --data data/emoji32 --out runs/vq4
@@ -32,12 +32,15 @@ MODEL = dataclasses.replace(
 
 
 def get_config(arg: str = "ema") -> ml_collections.ConfigDict:
-    """`arg` is a codebook method: ema, straight_through, gumbel or fixed."""
+    """`arg` is a codebook method: ema, straight_through, gumbel, fixed or fsq."""
     if arg not in METHODS:
         raise ValueError(f"the method is {arg!r}, expected one of {METHODS}")
     config = ml_collections.ConfigDict()
     config.task = {"name": "vq", "method": arg, "anneal_steps": 1500}
     config.model = dataclasses.asdict(MODEL)
+    if arg == "fsq":
+        config.task["levels"] = (8, 8, 8)
+        config.model["code_dim"] = 3
     config.data = {"path": "data/emoji32"}
     config.optim = {"lr": 2e-3, "warmup": 100, "weight_decay": 0.0, "b2": 0.99}
     config.mesh = {}

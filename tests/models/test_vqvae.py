@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,3 +51,21 @@ def test_pixels_are_normalised_and_restored():
     drawn = run({"params": params}, images)
     expected = np.array(config.pixel_mean) + 2 * np.array(config.pixel_std)
     np.testing.assert_allclose(drawn[0, 0, 0], expected, rtol=1e-6)
+
+
+def test_a_decoder_that_resizes_draws_flat_codes_flat():
+    """Equal codes give equal pixels away from the border, even untrained."""
+    plain = dataclasses.replace(TOKENIZERS["nano"], image_size=48, res_blocks=0)
+    spreads = []
+    for config in (plain, dataclasses.replace(plain, resize=True)):
+        net = VQVAE(config)
+        draw = jax.jit(
+            lambda z, net=net: net.apply(
+                net.init(jax.random.key(0), jnp.zeros((1, 48, 48, 3))),
+                z,
+                method="decode",
+            )
+        )
+        inside = draw(jnp.ones((1, 12, 12, config.code_dim)))[0, 12:-12, 12:-12]
+        spreads.append(np.ptp(inside, axis=(0, 1)).max())
+    assert spreads[0] > 1e-2 and spreads[1] < 1e-5

@@ -95,3 +95,20 @@ def test_space_to_depth_is_undone():
     np.testing.assert_array_equal(moved[0, 0, 0], x[0, :2, :2].reshape(-1))
     back = jax.jit(image.depth_to_space, static_argnums=1)(moved, 2)
     np.testing.assert_array_equal(back, x)
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_resize_conv_repeats_pixels_and_convolves(stride):
+    rng = np.random.default_rng(0)
+    x = np.float32(rng.normal(size=(2, 4, 3, 3)))
+    kernel = np.float32(rng.normal(size=(stride + 1, stride + 1, 3, 5)))
+    large = x.repeat(stride, 1).repeat(stride, 2)
+    before = stride - stride // 2
+    pad = ((before, stride - before),) * 2
+    want, got = jax.jit(
+        lambda *args: (
+            jax.lax.conv_general_dilated(*args, (1, 1), pad, dimension_numbers=LAYOUT),
+            image.resize_conv(x, kernel, stride),
+        )
+    )(large, kernel)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

@@ -132,3 +132,14 @@ def test_normal_draws_have_the_moments_of_the_vectors():
     assert drawn.shape == (20_000, 3)
     np.testing.assert_allclose(drawn.mean(0), vectors.mean(0), atol=0.05)
     np.testing.assert_allclose(np.cov(drawn.T), np.cov(vectors.T), atol=0.1)
+
+
+def test_the_nearest_code_of_a_grid_is_found_by_rounding():
+    levels = (5, 4, 2)
+    codes = np.asarray(quantize.grid_codes(levels))
+    assert codes.shape == (40, 3) and len(np.unique(codes, axis=0)) == 40
+    vectors = np.random.default_rng(0).normal(size=(200, 3))
+    ids = np.argmax(quantize.code_logits(np.float32(vectors), codes), axis=-1)
+    half = (np.array(levels) - 1) / 2
+    rounded = np.round((np.clip(vectors, -1, 1) + 1) * half) / half - 1
+    np.testing.assert_allclose(codes[ids], rounded, atol=1e-6)

@@ -1,9 +1,10 @@
 """What every stage keeps of its contract."""
 
 import jax
+import numpy as np
 import pytest
 
-from cogjax import catalogue, config
+from cogjax import catalogue, config, model_folder
 from cogjax.catalogue import Family, resolve, stages
 from cogjax.errors import UserError
 from cogjax.stages.run import find_stage
@@ -12,6 +13,7 @@ from cogjax.stages.stage import Stage
 
 CONFIGS = {
     "vq": "experiments/cogview/emoji.py:tokenizer,nano",
+    "masked": "experiments/cogview/masked.py:nano",
     "lm": "experiments/cogview/emoji.py:transformer,nano",
     "ernie_vilg": "experiments/ernie_vilg/shapes.py:transformer,nano",
     "end_to_end": "experiments/ernie_vilg/end_to_end.py:end_to_end,nano",
@@ -31,7 +33,7 @@ def test_batches_are_what_the_task_says(task, nano_data, nano_folder, tmp_path):
     values = {"data.path": nano_data, "train.batch_size": 4, "eval.batches": 1}
     if task not in ("vq", "vqgan"):
         values["data.tokenizer"] = nano_folder
-    if task in ("lm", "ernie_vilg", "end_to_end"):
+    if task in ("lm", "masked", "ernie_vilg", "end_to_end"):
         values["data.text"] = nano_folder / "text.model"
     words = [f"--config.{key}={value}" for key, value in values.items()]
     found = config.load(CONFIGS[task], words)
@@ -41,6 +43,16 @@ def test_batches_are_what_the_task_says(task, nano_data, nano_folder, tmp_path):
     for batch in (next(job.batches(0)), *job.eval_batches):
         got = jax.tree.map(lambda x: (x.shape, x.dtype), dict(batch))
         assert got == jax.tree.map(lambda x: (x.shape, x.dtype), spec)
+
+
+def test_a_masked_model_starts_from_a_causal_one(nano_data, nano_folder, tmp_path):
+    values = {"data.path": nano_data, "data.tokenizer": nano_folder}
+    values |= {"data.text": nano_folder / "text.model", "data.weights": nano_folder}
+    words = [f"--config.{key}={value}" for key, value in values.items()]
+    found = config.load(CONFIGS["masked"], words)
+    job = find_stage(found).job(RunConfig.of(found), tmp_path)
+    trained = model_folder.load(nano_folder)["transformer"].params
+    jax.tree.map(np.testing.assert_array_equal, job.start_params, trained)
 
 
 def test_two_families_have_no_task_of_one_name(monkeypatch):

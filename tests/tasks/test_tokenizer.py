@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import optax
@@ -13,9 +15,11 @@ BATCH = {"image": IMAGES.repeat(4, 1).repeat(4, 2)}
 
 def train(method, steps):
     """Returns (task, codebook after the first step, end, metrics of all steps)."""
-    task = TokenizerTask(
-        TOKENIZERS["nano"], CodebookConfig(method=method, anneal_steps=steps)
-    )
+    levels, model = (), TOKENIZERS["nano"]
+    if method == "fsq":
+        levels, model = (4, 4, 2), dataclasses.replace(model, code_dim=3)
+    config = CodebookConfig(method=method, anneal_steps=steps, levels=levels)
+    task = TokenizerTask(model, config)
     params, state = jax.jit(task.init)(jax.random.key(0))
     tx = optax.adam(1e-2)
     opt_state = jax.jit(tx.init)(params)
@@ -51,10 +55,10 @@ def test_reconstruction_improves(trained):
     assert 0 < float(metrics["usage"]) <= 1
 
 
-def test_only_the_fixed_codebook_stays(trained):
+def test_only_codebooks_that_are_not_learnt_stay(trained):
     method, task, first, end, _ = trained
     same = np.array_equal(first, task.codebook(*end))
-    assert same == (method == "fixed")
+    assert same == (method in ("fixed", "fsq"))
 
 
 def test_codebook_moves_by_gradient_only_where_it_should(trained):
@@ -65,6 +69,16 @@ def test_codebook_moves_by_gradient_only_where_it_should(trained):
 def test_unknown_method_is_refused():
     with pytest.raises(ValueError, match="expected one of"):
         TokenizerTask(TOKENIZERS["nano"], CodebookConfig(method="magic"))
+
+
+def test_levels_must_fit_the_network_and_the_method():
+    with pytest.raises(
+        ValueError, match="make 16 codes of 2 numbers; the network has 32"
+    ):
+        TokenizerTask(TOKENIZERS["nano"], CodebookConfig(method="fsq", levels=(4, 4)))
+    for settings in ({"method": "fsq"}, {"levels": (4, 8)}, {"levels": (1, 32)}):
+        with pytest.raises(ValueError, match="levels are .*, expected 2 or more"):
+            CodebookConfig(**settings)
 
 
 @pytest.mark.parametrize(

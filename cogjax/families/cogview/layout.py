@@ -24,17 +24,25 @@ class Layout:
     fixed: codes have positions of their own, behind those of the longest text, in both
     directions, and the other tokens are counted without them. Otherwise all tokens are
     counted as they come, and a code's position depends on the length of the text.
+    masked: the model fills in masked codes, all at once (`masked.py`), and has text to
+    image alone; otherwise it predicts one token after the other.
     """
 
     vocab: Vocab
     text_len: int
     image_len: int
     fixed: bool = False
+    masked: bool = False
 
     @property
     def length(self) -> int:
         """Tokens of a training sequence, the longer direction filled up."""
         return self.text_len + self.image_len + 5
+
+    @property
+    def prompt_len(self) -> int:
+        """Tokens before an image, those of a shorter text filled up."""
+        return self.text_len + 3
 
     @property
     def image_start(self) -> int:
@@ -57,7 +65,7 @@ class Layout:
         """`prompt` of each text, all of one length."""
         rows = [self.prompt(text) for text in texts]
         pad = self.vocab.command("[PAD]")
-        ids, num_padding = left_pad(rows, self.text_len + 3, pad)
+        ids, num_padding = left_pad(rows, self.prompt_len, pad)
         positions = np.arange(ids.shape[1]) - num_padding[:, None]
         next_position = ids.shape[1] - num_padding
         if self.fixed:

@@ -4,6 +4,7 @@
 `px64`, `px72` and `px128` for real use on one machine.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -103,6 +104,8 @@ def make_layout(
 def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig:
     """Network config for a layout; the position table holds one training sequence.
 
+    Masked codes see each other and their text, which sees all of itself. The parameters
+    are those of a causal network, from which training may start.
     Parity: CogView's table of 1089 rows is text 61 + image 1024 + 4 commands; the
     extra caption end of our layout is only ever a target.
     tests/families/cogview/test_presets.py
@@ -113,9 +116,16 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
         max_positions=layout.length - 1,
-        sequence=Sequence.causal(layout.length - 1),
+        sequence=_sequence(layout),
         **shared,
     )
+
+
+def _sequence(layout: Layout) -> Sequence:
+    if not layout.masked:
+        return Sequence.causal(layout.length - 1)
+    side = math.isqrt(layout.image_len)
+    return Sequence.text_to_image(layout.prompt_len, (side, side), "all", "all")
 
 
 def format_1(

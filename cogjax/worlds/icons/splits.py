@@ -27,7 +27,7 @@ COMBINATIONS = {
 COLORS_A_DRAWING = 2
 # Chosen so that the examples of the README are in `train`.
 _SALT = "cogjax-icons-32"
-_CONCEPTS, _PAIRS, _COLORS = 0.03, 0.06, 0.08
+_CONCEPTS, _PAIRS, _COLORS = 0.03, 0.06, 0.11
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""A masked model: it generates all codes of an image together, in few steps.
+
+    model = cogjax.load("runs/masked/export")
+    model.generate("a red apple, 3D", num_images=4, steps=8).images[0].show()
+
+It reads nothing: captions, answers and scores need a model that predicts text.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cogjax.errors import UserError
+from cogjax.model import Model
+from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.request import Request
+from cogjax.pipelines.tokens import TokensPipeline
+from cogjax.pipelines.tokens_generator import TokensGenerator
+from cogjax.sampling.tokens.masked import (
+    CHOICE_TEMPERATURE,
+    STEPS,
+    Unmasking,
+    compiled_sample_masked,
+)
+
+
+class MaskedPipeline(TokensGenerator):
+    """A `Generator` and `Codec` whose codes are sampled by `sampling/tokens/masked`."""
+
+    def settings(self, request: Request) -> dict[str, Any]:
+        """What a request amounts to with the defaults, JSON-able."""
+        return super().settings(request) | self._unmasking(request)
+
+    def _check(self, request: Request, preview, reranker) -> None:
+        """UserError for what this model cannot do."""
+        super()._check(request, preview, reranker)
+        most = self.layout.image_len
+        if request.speculate:
+            raise UserError(
+                "speculate drafts codes in turn, which a masked model does not sample: "
+                "leave it out, fewer steps are faster"
+            )
+        if request.decode == "hidden":
+            raise UserError(
+                "decode 'hidden' needs a model trained end to end, which no masked "
+                "model is: choose 'codes'"
+            )
+        if request.rerank and reranker is None:
+            raise UserError(
+                "a masked model has no caption loss to rerank by: leave rerank out, or "
+                "give a reranker in Python"
+            )
+        if request.steps is not None and request.steps > most:
+            raise UserError(f"steps is {request.steps}, expected 1 to {most}")
+
+    def _unmasking(self, request: Request) -> dict[str, Any]:
+        """Number of steps and temperature of the choice among codes."""
+        steps, choice = request.steps, request.choice_temperature
+        return {
+            "steps": min(STEPS, self.layout.image_len) if steps is None else steps,
+            "choice_temperature": CHOICE_TEMPERATURE if choice is None else choice,
+        }
+
+    def _sample(
+        self, pieces, keys, forced, request: Request, preview: bool
+    ) -> Iterator[tuple[np.ndarray, int]]:
+        """All codes at once."""
+        del preview
+        sampler = self._sampler(request)
+        guided = sampler.guidance != 1
+        forced = np.tile(forced, (len(keys), 1))
+        unmasking = Unmasking.of(
+            self.layout.vocab.command("[MASK]"),
+            masked=np.sum(forced < 0, axis=1),
+            **self._unmasking(request),
+        )
+        tokens = compiled_sample_masked(
+            self._generator,
+            self._code_params,
+            self.layout.prompts([*pieces, ()] if guided else pieces),
+            keys,
+            forced,
+            unmasking=unmasking,
+            sampler=sampler.numbers(),
+        )
+        yield np.asarray(tokens), forced.shape[1]
+
+
+def of_layout(
+    model: Model, weights: WeightFormat = "float32"
+) -> TokensPipeline | MaskedPipeline:
+    """The pipeline of a model whose layout says whether it is masked."""
+    masked = model.layout is not None and model.layout.masked
+    return (MaskedPipeline if masked else TokensPipeline)(model, weights=weights)

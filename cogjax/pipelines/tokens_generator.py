@@ -1,0 +1,174 @@
+"""What all models of codes do to generate, whatever samples their codes.
+
+Generating reads top to bottom: check, tokenize, batches of prompts and images, sample
+the codes, choose by score, decode.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax.data.images import as_square
+from cogjax.errors import UserError
+from cogjax.pipelines.checks import NUM_IMAGES
+from cogjax.pipelines.contracts import Generation, Preview, Progress, Reranker
+from cogjax.pipelines.request import SAMPLER_SETTINGS, Request
+from cogjax.pipelines.tokenize import padded_batches
+from cogjax.pipelines.tokens_model import TokensModel
+from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
+
+
+class TokensGenerator(TokensModel, abc.ABC):
+    """A `Generator` of images that are codes."""
+
+    def generate(
+        self,
+        prompts: str | Sequence[str] | Request,
+        num_images: int = NUM_IMAGES,
+        seed: int = 0,
+        *,
+        progress: Progress | None = None,
+        preview: Preview | None = None,
+        reranker: Reranker | None = None,
+        **settings,
+    ) -> Generation:
+        """Generates images of prompts.
+
+        Args:
+          prompts: one or more, or a whole `Request`.
+          num_images, seed, settings: fields of `Request`.
+          progress: called with (done, total, what is done).
+          preview: called when codes are finished (`contracts.Preview`).
+          reranker: scores the `rerank` candidates, images and texts, lower is better;
+            None is the model's own caption loss (CogView section 3.4), of a model that
+            has one.
+
+        Raises:
+          UserError: an empty prompt, a value out of range or an unknown setting.
+        """
+        request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
+        self._check(request, preview, reranker)
+        progress = progress or (lambda done, total, label: None)
+        pieces = [
+            self.pieces(prompt, f"prompt {i}")
+            for i, prompt in enumerate(request.prompts, 1)
+        ]
+        codes = self._generate_codes(request, pieces, progress, preview)
+        scores = None
+        if request.rerank:
+            scores = self._scores(request, pieces, codes, reranker, progress)
+            best = np.argsort(scores, axis=1, kind="stable")[:, : request.num_images]
+            scores = np.take_along_axis(scores, best, axis=1)
+            codes = np.take_along_axis(codes, best[..., None, None], axis=1)
+        pixels = self._pixels(codes, pieces, request)
+        unread = tuple(map(self.unread, pieces))
+        return Generation(request.prompts, pixels, codes, scores, unread)
+
+    def settings(self, request: Request) -> dict[str, Any]:
+        """What a request amounts to with the model's own defaults, JSON-able."""
+        settings = dataclasses.asdict(self._sampler(request))
+        names = ("num_images", "rerank")
+        return settings | {name: getattr(request, name) for name in names}
+
+    def _check(self, request: Request, preview, reranker) -> None:
+        """UserError for what this model cannot do."""
+        del preview
+        grid = self.grid
+        if reranker is not None and not request.rerank:
+            raise UserError("reranker chooses among candidates: set rerank, say 8")
+        if request.keep is not None and len(request.keep) != grid:
+            raise UserError(
+                f"keep is bool {list(request.keep.shape)}, this model's images have "
+                f"[{grid}, {grid}] codes"
+            )
+
+    @abc.abstractmethod
+    def _sample(
+        self, pieces, keys, forced, request: Request, preview: bool
+    ) -> Iterator[tuple[np.ndarray, int]]:
+        """(tokens int32 [b, m], how many are final) of b images, b / q of q prompts.
+
+        pieces: of each prompt. keys: [b]. forced: int32 [m], -1 where a code is to be
+        sampled. preview: whether someone looks before all are final.
+        """
+
+    def _generate_codes(
+        self, request: Request, pieces: list[list[int]], progress, preview
+    ) -> np.ndarray:
+        """Codes int32 [p, count, grid, grid] of all candidates."""
+        count = max(request.num_images, request.rerank)
+        codes = np.zeros((len(pieces), count, self.grid, self.grid), np.int32)
+        keys, forced = image_keys(request.seed, 0, count), self._forced(request)
+        done, total = 0, len(pieces) * count
+        for which, images in self._batches(len(pieces), count):
+            progress(done, total, "generating")
+            pairs = [(int(p), int(i)) for p in which for i in images]  # b of them
+            own_keys = jnp.tile(keys[images], len(which))  # [b]
+            own = [pieces[p] for p in which], own_keys, forced, request
+            for tokens, count_done in self._sample(*own, preview is not None):
+                if preview is not None:
+                    preview(pairs, self._so_far(tokens, count_done))
+            codes[np.ix_(which, images)] = tokens.reshape(
+                len(which), len(images), self.grid, self.grid
+            )
+            done = min(total, done + len(pairs))
+        progress(total, total, "generating")
+        return codes
+
+    def _batches(
+        self, num_prompts: int, count: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(q prompts, g images of each) for each call, q g at most `batch_size`.
+
+        All calls have one shape, so that they share a compiled program.
+        """
+        calls = -(-count // self.batch_size)
+        num_images = -(-count // calls)
+        at_once = max(1, self.batch_size // num_images)
+        for prompts in padded_batches(np.arange(num_prompts), at_once):
+            for images in padded_batches(np.arange(count), num_images):
+                yield prompts, images
+
+    def _forced(self, request: Request) -> np.ndarray:
+        """Codes that are kept, -1 where one is to be sampled: int32 [image_len]."""
+        if request.image is None:
+            return np.full(self.layout.image_len, -1, np.int32)
+        [codes] = self.encode(as_square(request.image, self.image_size))
+        return np.where(request.keep, codes, -1).reshape(-1).astype(np.int32)
+
+    def _sampler(self, request: Request) -> Sampler:
+        given = {name: getattr(request, name) for name in SAMPLER_SETTINGS}
+        given = {name: value for name, value in given.items() if value is not None}
+        return dataclasses.replace(self.model.sampler, **given)
+
+    def _so_far(self, tokens: np.ndarray, count: int) -> np.ndarray:
+        """Codes [b, grid, grid] of which the first `count` are there, then -1."""
+        codes = np.where(np.arange(tokens.shape[1]) < count, tokens, -1)
+        return codes.reshape(-1, self.grid, self.grid)
+
+    def _scores(
+        self, request: Request, pieces, codes: np.ndarray, reranker, progress
+    ) -> np.ndarray:
+        """What candidates [p, count, grid, grid] are chosen by: [p, count]."""
+        shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
+        progress(0, total, "reranking")
+        pixels = self._pixels(codes, pieces, request)
+        texts = [text for text in request.prompts for _ in range(shape[1])]
+        scores = np.asarray(reranker(pixels.reshape(-1, *pixels.shape[2:]), texts))
+        if scores.shape != (total,):
+            raise UserError(
+                f"the reranker gives {list(scores.shape)}, expected a score an image, "
+                f"[{total}]"
+            )
+        progress(total, total, "reranking")
+        return scores.reshape(shape)
+
+    def _pixels(self, codes: np.ndarray, pieces, request: Request) -> np.ndarray:
+        """Codes [p, n, grid, grid] -> pixels uint8 [p, n, y, x, 3]."""
+        del pieces, request
+        pixels = self.decode(codes.reshape(-1, self.grid, self.grid))
+        return pixels.reshape(*codes.shape[:2], *pixels.shape[1:])
