@@ -10,9 +10,10 @@ FEW = {"model folder": 12, "checkpoint": 6}
 
 
 # Threads of Orbax outlive a read that has failed, and complain that it is over.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.mark.parametrize("name", READERS)
