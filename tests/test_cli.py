@@ -68,7 +68,7 @@ class FakeModel:
         codes = np.arange(4 * lead[0] * lead[1], dtype=np.int32).reshape(*lead, 2, 2)
         scores = np.full(lead, 0.5, np.float32) if request.rerank else None
         unseen = self.unseen(request.prompts)
-        return Generation(request.prompts, pixels, codes, scores, unseen)
+        return Generation(request.prompts, pixels, codes, scores, unseen=unseen)
 
     def settings(self, request):
         return {"temperature": 0.5, "num_images": request.num_images}

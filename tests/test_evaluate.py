@@ -82,7 +82,7 @@ def test_shapes_with_a_real_model(folder, tmp_path, capsys, monkeypatch):
     model = model_folder.load(folder / "export")
     norm = model["transformer"].params["final_norm"]
     norm["scale"] = norm["scale"] + 1
-    model_folder.save(model, tmp_path / "copy")
+    model_folder.save(model, tmp_path / "copy", overwrite=True)
     capsys.readouterr()
     assert evaluate(tmp_path / "copy", *words[1:]) == 2
     assert "something else: model_digest is " in capsys.readouterr().err

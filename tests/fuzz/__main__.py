@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+# Seconds without a new case: one waits, such as for a pipe, or never ends.
+_PATIENCE = 120
 OUTCOMES = ("refused", "accepted", "silent", "traceback", "words", "hang", "memory")
 OUTCOMES += ("outside", "crash")
 
@@ -90,13 +92,13 @@ def _run(name: str, start: int, stop: int, seed: int) -> tuple[int, list[str], s
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
     )
-    case, lines, patience = start, [], 120
-    while select.select([process.stdout], [], [], patience)[0]:
+    case, lines = start, []
+    while select.select([process.stdout], [], [], _PATIENCE)[0]:
         line = process.stdout.readline()
         if not line:
             return case, lines, "crash" if process.wait() else ""
         if line.startswith("case "):
-            case, patience = int(line.split()[1]), 30
+            case = int(line.split()[1])
         else:
             lines.append(line.strip())
     process.kill()

@@ -9,6 +9,13 @@ from tests.fuzz.readers import READERS
 FEW = {"model folder": 12, "checkpoint": 6}
 
 
+# Threads of Orbax outlive a read that has failed, and complain that it is over.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_refused_or_right(tmp_path, name):
     n = FEW.get(name, 25)

@@ -303,7 +303,7 @@ def test_batches_of_codes_are_those_of_pictures(
         seen[name] = [next(stream) for _ in range(5)] + job.eval_batches
 
     monkeypatch.setattr(launch, "fit", fit)
-    monkeypatch.setattr(launch, "export", lambda *_: None)
+    monkeypatch.setattr(launch, "export", lambda *_, **__: None)
     for name, path in sources:
         settings = lm_config(path, nano_folder, nano_folder / "text.model")
         launch.train(settings, tmp_path / name)

@@ -151,7 +151,7 @@ def test_the_export_of_a_first_model_knows_its_words(
         run = json.loads((tuned / "config.json").read_text())
         run["data"] |= data
         (workdir / "config.json").write_text(json.dumps(run))
-        launch.export(workdir, tmp_path / "out")
+        launch.export(workdir, tmp_path / "out", overwrite=True)
         return capsys.readouterr().out
 
     assert "data.weights, " in export() and not (tmp_path / "out/words.txt").exists()
