@@ -163,7 +163,7 @@ def test_the_export_of_a_first_model_knows_its_words(
     # Fine-tuning that model adds to its words.
     other = shutil.copytree(tmp_path / "out", tmp_path / "older")
     first = dataclasses.replace(load(other), words=WordList(frozenset({"tree"})))
-    save(first, other)
+    save(first, other, overwrite=True)
     assert export(weights=str(other)) == ""
     assert {"tree", "apple"} <= load(tmp_path / "out").words.words
     gone = export(weights="", path=str(tmp_path / "gone"))
