@@ -124,7 +124,8 @@ def section(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
     try:
         return cls(**values)
     except (ValueError, TypeError) as error:
-        raise UserError(f"config section '{path}': {error}") from error
+        where = f"config section '{path}': " if path else ""
+        raise UserError(f"{where}{error}") from error
 
 
 def save_json(config: Mapping[str, Any], path: str | Path) -> Path:
