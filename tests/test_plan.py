@@ -154,6 +154,29 @@ def test_an_ablation_has_dalles_decoder():
         Workload.of(config)
 
 
+def test_compressed_gradients_are_counted():
+    """64 layers of kernels [d, 3d], [d, d], [d, 4d] and [4d, d], in 16 bits."""
+    exact, found = estimate("dalle"), estimate("dalle:powersgd")
+    width, rank, depth = 3968, 896, 64
+    inside = 12 * width**2 * depth
+    rest = 4 * (found.parameters - inside)
+    assert exact.summed_bytes == found.exact_bytes == 4 * found.parameters
+    assert found.summed_bytes == 2 * 16 * rank * width * depth + rest
+    assert found.error_bytes == 2 * inside
+    # Errors, and Q of each kernel, over the 8 chips of a worker.
+    query = 4 * (3 + 1 + 4 + 1) * width * rank * depth
+    more = found.state_bytes - exact.state_bytes
+    assert more == pytest.approx((found.error_bytes + query) / 8, rel=0.01)
+    less = found.network_bytes["all-reduce"] / exact.network_bytes["all-reduce"]
+    assert less == pytest.approx(found.summed_bytes / found.exact_bytes)
+
+
+def test_one_worker_compresses_nothing():
+    config = load("dalle:powersgd", "--config.mesh.data=1", "--config.mesh.fsdp=128")
+    with pytest.raises(UserError, match="mesh.data.*there is one"):
+        planning.plan(config, "v5p:4x4x8", estimate=True)
+
+
 def test_settings_of_a_family_are_planned():
     words = ["--config.model.attention=full", "--config.model.text_len=63"]
     config = load("ernie_vilg", *words)

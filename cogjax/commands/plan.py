@@ -94,6 +94,7 @@ def _of_training(report: Any) -> dict[str, str]:
         f"{report.executed_flops:.4g}",
         "HBM traffic": f"{report.memory_bytes / 1e9:.0f} GB a chip",
         "sent": _sent(report, 1e9, "GB"),
+        **_summed(report),
         "at full rate": _rates(report, 1, "s"),
         "time of a step": f"{report.step_seconds:.2f} s if all overlap, "
         f"{report.step_seconds_serial:.2f} s if nothing does",
@@ -149,6 +150,18 @@ def _memory(report: Any, held: str) -> str:
 def _sent(report: Any, unit: float, name: str) -> str:
     each = (f"{kind} {size / unit:.1f}" for kind, size in report.network_bytes.items())
     return f"{', '.join(each) or 'nothing'} ({name} a chip)"
+
+
+def _summed(report: Any) -> dict[str, str]:
+    """What compressed gradients save and take; nothing without compression."""
+    if report.summed_bytes == report.exact_bytes:
+        return {}
+    text = (
+        f"{report.summed_bytes / 1e9:.3f} GB a worker, "
+        f"{report.summed_bytes / report.exact_bytes:.1%} of exact "
+        f"{report.exact_bytes / 1e9:.3f}; errors {report.error_bytes / 1e9:.3f} GB"
+    )
+    return {"summed gradients": text}
 
 
 def _rates(report: Any, unit: float, name: str) -> str:

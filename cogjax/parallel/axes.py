@@ -34,18 +34,36 @@ def partition(axes: Sequence[str | None]) -> PartitionSpec:
 def constrain(x: Array, *axes: str | None) -> Array:
     """`x` split as its axes are named; unchanged without a mesh or in `shard_map`.
 
-    An axis with fewer places than devices stays whole, such as the one position that
-    is generated: one device would hold it while the others wait.
+    Inside a `shard_map` of some mesh axes it is split over the others. An axis with
+    fewer places than devices stays whole, such as the one position that is generated:
+    one device would hold it while the others wait.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or AxisType.Manual in mesh.axis_types:
+    if not _automatic(mesh):
         return x
-    spec = partition(axes)
+    spec = _within(mesh, partition(axes))
     whole = (
         ways(mesh, names) > size for size, names in zip(x.shape, spec, strict=True)
     )
     spec = [None if short else names for names, short in zip(spec, whole, strict=True)]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+def _automatic(mesh: AbstractMesh) -> set[str]:
+    """Mesh axes that no `shard_map` around has taken; none without a mesh."""
+    types = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return {name for name, kind in types if kind == AxisType.Auto}
+
+
+def _within(mesh: AbstractMesh, spec: PartitionSpec) -> PartitionSpec:
+    """The spec without the axes that a `shard_map` around has taken."""
+    free = _automatic(mesh)
+
+    def left(names):
+        names = (names,) if isinstance(names, str) else names or ()
+        return tuple(name for name in names if name in free) or None
+
+    return PartitionSpec(*(left(names) for names in spec))
 
 
 def ways(mesh: Mesh | AbstractMesh, names: str | Sequence[str] | None) -> int:
@@ -63,10 +81,14 @@ def over_heads(attend: Callable[..., Array]) -> Callable[..., Array]:
     """
 
     def run(*arrays: Array) -> Array:
-        if jax.sharding.get_abstract_mesh().empty:
+        mesh = jax.sharding.get_abstract_mesh()
+        names = _automatic(mesh)
+        if not names:
             return attend(*arrays)
-        spec = partition(("batch", None, "heads", None))
-        sharded = jax.shard_map(attend, in_specs=spec, out_specs=spec, check_vma=False)
+        spec = _within(mesh, partition(("batch", None, "heads", None)))
+        sharded = jax.shard_map(
+            attend, in_specs=spec, out_specs=spec, axis_names=names, check_vma=False
+        )
         return sharded(*arrays)
 
     return run

@@ -23,13 +23,18 @@ from cogjax.parallel.mesh import (
     make_abstract_mesh,
     make_mesh,
 )
-from cogjax.parallel.rules import tree_shardings
+from cogjax.parallel.powersgd import Sent, count_bytes
 from cogjax.plan.chips import Chip, parse_topology
 from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
 from cogjax.plan.pairs import count_pairs
 from cogjax.plan.topology import Pod, can_compile, compile_or_size, tpus
 from cogjax.plan.workload import Workload, gradient_flops, state_shapes
+from cogjax.train.compression import (
+    Compression,
+    make_compression,
+    state_shardings,
+)
 from cogjax.train.loop import make_step
 from cogjax.train.optim import make_optimizer, make_schedule
 
@@ -42,7 +47,9 @@ class Report:
     needed product once; counted_flops: the same of the trace. executed_flops: with what
     is computed again. fits: the peak is
     within the chip's memory. network_bytes, network_calls: by collective, none of the
-    latter in an estimate. seconds_*: at full rate;
+    latter in an estimate. summed_bytes: of gradients that the workers of mesh.data sum,
+    all chips of one together; exact_bytes: without compression; error_bytes: of the
+    errors that a worker keeps, in state_bytes too. seconds_*: at full rate;
     step_seconds is their maximum, as if all overlapped, and step_seconds_serial their
     sum. mfu: model FLOPs over what the chips could do in step_seconds.
     """
@@ -65,6 +72,9 @@ class Report:
     memory_bytes: float
     network_bytes: dict[str, float]
     network_calls: dict[str, float]
+    summed_bytes: float
+    exact_bytes: float
+    error_bytes: float
     seconds_compute: float
     seconds_memory: float
     seconds_network: float
@@ -138,8 +148,21 @@ def _mesh(work: Workload, topology: str, chip: Chip, count: int, estimate: bool)
 
 def _state(work: Workload, mesh):
     """(shapes of the training state, where they live on a mesh)."""
-    state = state_shapes(work.plain, work.run.optim)
-    return state, tree_shardings(state, mesh, work.task.param_axes)
+    state = state_shapes(work.plain, work.run.optim, _compression(work, mesh))
+    return state, state_shardings(state, mesh, work.task.param_axes)
+
+
+def _compression(work: Workload, mesh) -> Compression | None:
+    """Of its gradients; UserError if it does not fit the mesh."""
+    return make_compression(work.run.optim.powersgd, work.plain, mesh)
+
+
+def _summed(work: Workload, mesh) -> Sent:
+    """What its workers sum."""
+    compression = _compression(work, mesh)
+    matrices = dict(compression.matrices) if compression else {}
+    params = state_shapes(work.plain, work.run.optim, None).params
+    return count_bytes(work.run.optim.powersgd, matrices, params)
 
 
 def _compile(work: Workload, pod: Pod) -> Report:
@@ -148,7 +171,10 @@ def _compile(work: Workload, pod: Pod) -> Report:
     state, shardings = _state(work, mesh)
     schedule = make_schedule(work.run.optim, work.run.train.steps)
     tx = make_optimizer(work.run.optim, schedule, work.task.matrix_axes)
-    step = make_step(work.task, tx, schedule, work.run.train, shardings, mesh)
+    compression = _compression(work, mesh)
+    step = make_step(
+        work.task, tx, schedule, work.run.train, (shardings, mesh), compression
+    )
     start = time.monotonic()
     with jax.set_mesh(mesh):
         where = batch_sharding(mesh)
@@ -188,7 +214,8 @@ def _estimate(work: Workload, pod: Pod) -> Report:
     activations = (kept * stream + 30 * stream / network.depth) / parts
     live = sum(one.live for one in passes) * work.run.train.batch_size / ways
     logits = 10 * live / parts / tensor
-    gradients = 4 * count / (sizes["fsdp"] * tensor)
+    each = sizes["fsdp"] * tensor
+    gradients, summed = 4 * count / each, _summed(work, pod.mesh).compressed / each
     kept_state = local_bytes(state, shardings)
     weights = 2 * count / tensor
     times = parts * len(passes)
@@ -199,7 +226,7 @@ def _estimate(work: Workload, pod: Pod) -> Report:
         "all-gather": odd * reads * weights * (1 - 1 / sizes["fsdp"])
         + (2 * reads + 2) * stream * tensor * (1 - 1 / tensor),
         "reduce-scatter": times * weights * (1 - 1 / sizes["fsdp"]),
-        "all-reduce": 2 * gradients * (1 - 1 / sizes["data"]),
+        "all-reduce": 2 * summed * (1 - 1 / sizes["data"]),
     }
     memory = 2 * kept_state + reads * weights + 60 * stream + logits * parts
     moved = memory, {k: v for k, v in network_bytes.items() if v}, {}
@@ -215,7 +242,7 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
     """state: (shapes, shardings). moved: (bytes of memory, of the network, calls)."""
     (mesh, chip, topology), (state, shardings) = pod, state
     memory, network_bytes, calls = moved
-    chips = mesh.size
+    chips, summed = mesh.size, _summed(work, mesh)
     model = _model_flops(work)
     compute = executed / chips / chip.flops
     seconds = (
@@ -243,6 +270,9 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
         memory_bytes=float(memory),
         network_bytes=dict(network_bytes),
         network_calls=dict(calls),
+        summed_bytes=float(summed.compressed),
+        exact_bytes=float(summed.exact),
+        error_bytes=float(summed.error),
         seconds_compute=seconds[0],
         seconds_memory=seconds[1],
         seconds_network=seconds[2],

@@ -14,7 +14,9 @@ from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.run import find_stage
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.stage import Planned, Stage
+from cogjax.train.compression import Compression
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.state import TrainState
 from cogjax.train.step import init_state
 from cogjax.train.task import Cost, Task
 
@@ -125,10 +127,14 @@ def extra_of(task: Task) -> ExtraCost:
 
 
 @functools.lru_cache(maxsize=8)
-def state_shapes(task: Task, optim: OptimConfig) -> Any:
+def state_shapes(
+    task: Task, optim: OptimConfig, compression: Compression | None
+) -> TrainState:
     """Shapes of the training state."""
     tx = make_optimizer(optim, make_schedule(optim, 1), task.matrix_axes)
-    return jax.eval_shape(lambda key: init_state(task, tx, key), jax.random.key(0))
+    return jax.eval_shape(
+        lambda key: init_state(task, tx, key, compression), jax.random.key(0)
+    )
 
 
 @functools.lru_cache(maxsize=8)

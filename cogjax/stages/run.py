@@ -17,10 +17,12 @@ from cogjax.catalogue import resolve, stages
 from cogjax.config import did_you_mean, load_json
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import make_mesh
+from cogjax.parallel.powersgd import count_bytes
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.seen_words import seen_words
 from cogjax.stages.stage import Stage
 from cogjax.train.checkpoint import restore_params
+from cogjax.train.compression import compressed_matrices
 from cogjax.train.loop import fit
 
 
@@ -68,9 +70,16 @@ def export(
 
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Parameter counts and sizes of a config, without data or compilation."""
-    task = find_stage(config).task(RunConfig.of(config))
+    run = RunConfig.of(config)
+    task, powersgd = find_stage(config).task(run), run.optim.powersgd
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
-    return {"parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}
+    sizes = {"parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}
+    if powersgd.rank:
+        sent = count_bytes(powersgd, compressed_matrices(powersgd, task), params)
+        sizes["bytes of gradients that workers sum, exact"] = sent.exact
+        sizes["bytes of gradients that workers sum, compressed"] = sent.compressed
+        sizes["bytes of errors a worker"] = sent.error
+    return sizes
 
 
 def find_stage(config: Mapping[str, Any]) -> Stage:

@@ -7,6 +7,7 @@ background (`manifest`). A damaged step is never restored and never deleted.
 import contextlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +17,10 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from cogjax.errors import UserError
+from cogjax.parallel.powersgd import spread
 from cogjax.parallel.rules import path_name
 from cogjax.train import manifest
 from cogjax.train.manifest import Verdict
@@ -153,9 +156,11 @@ class Checkpoints:
         try:
             meta = self._restore_item(step, "meta", ocp.args.JsonRestore())
             _check_meta(meta, fingerprint)
-            self._check_tree(step, meta, target)
-            args = ocp.args.StandardRestore(target)
+            saved = _as_saved(target, meta.get("tree", {}))
+            self._check_tree(step, meta, saved)
+            args = ocp.args.StandardRestore(saved)
             restored = self._restore_item(step, "state", args)
+            restored = _as_wanted(restored, target)
         except UserError:
             raise
         except Exception as error:  # Orbax raises many types for a damaged file.
@@ -283,7 +288,49 @@ def _open(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:
 
 
 def _as_dict(train_state: TrainState) -> dict[str, Any]:
-    return {name: getattr(train_state, name) for name in TrainState.__annotations__}
+    found = {name: getattr(train_state, name) for name in TrainState.__annotations__}
+    # Nothing is written for runs without it, as before there was such a field.
+    if not found["powersgd"]:
+        del found["powersgd"]
+    return found
+
+
+def _as_saved(target: dict, tree: Mapping[str, str]) -> dict:
+    """The target with the errors of as many workers as were saved."""
+
+    def saved(name, leaf):
+        shape = re.search(r"\((\d+), ", tree.get(f"powersgd/error/{name}", ""))
+        count = int(shape[1]) if shape else leaf.shape[0]
+        mesh, spec = leaf.sharding.mesh, leaf.sharding.spec
+        each = spec[0] if count % mesh.shape[spec[0]] == 0 else None
+        where = NamedSharding(mesh, PartitionSpec(each, *spec[1:]))
+        shape = count, *leaf.shape[1:]
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=where)
+
+    return _with_errors(target, saved)
+
+
+def _as_wanted(restored: dict, target: dict) -> dict:
+    """The restored state with the errors of as many workers as there are now."""
+
+    def wanted(name, leaf):
+        found = target["powersgd"]["error"][name]
+        if leaf.shape == found.shape:
+            return leaf
+        return jax.jit(spread, static_argnums=1, out_shardings=found.sharding)(
+            leaf, found.shape[0]
+        )
+
+    return _with_errors(restored, wanted)
+
+
+def _with_errors(state: dict, change) -> dict:
+    """The state with `change(name, leaf)` of PowerSGD's errors, if there are any."""
+    memory = state.get("powersgd", {})
+    if not memory.get("error"):
+        return state
+    error = {name: change(name, leaf) for name, leaf in memory["error"].items()}
+    return {**state, "powersgd": {**memory, "error": error}}
 
 
 def _describe(tree: Any) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ from jax.sharding import Mesh
 from cogjax.config import save_json
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import batch_sharding, check_batch, place_batch
-from cogjax.parallel.rules import tree_shardings
 from cogjax.train.checkpoint import Checkpoints
+from cogjax.train.compression import (
+    Compression,
+    make_compression,
+    state_shardings,
+)
 from cogjax.train.goodput import Goodput
 from cogjax.train.lock import lock_workdir
 from cogjax.train.metrics import Logger
@@ -101,6 +106,7 @@ def fit(
     """
     check_batch(mesh, config.batch_size // config.accumulate)
     check_agreement(job.config, job.fingerprint, config)
+    compression = make_compression(optim.powersgd, job.task, mesh)
     workdir.mkdir(parents=True, exist_ok=True)
     schedule = make_schedule(optim, config.steps)
     tx = make_optimizer(optim, schedule, job.task.matrix_axes)
@@ -114,8 +120,9 @@ def fit(
             newest = checkpoints.steps[-1]
             check_resume(workdir, job.config, config, optim, newest)
         with goodput.time("restore"):
+            init = partial(init_state, job.task, tx, compression=compression)
             train_state, shardings, example_index = _start(
-                job, tx, config, mesh, checkpoints
+                job, init, config, mesh, checkpoints
             )
         # After the restore, so that a refused resume keeps the earlier config.json.
         if job.config is not None and jax.process_index() == 0:
@@ -128,22 +135,18 @@ def fit(
         position = -(-example_index // config.batch_size)
         tools = checkpoints, logger, goodput, watchdog, stop
         session = Session(job, config, mesh, *tools, position)
-        step = make_step(job.task, tx, schedule, config, shardings, mesh)
+        step = make_step(job.task, tx, schedule, config, (shardings, mesh), compression)
         try:
             return session.steps(step, train_state)
         finally:
             session.close()
 
 
-def _start(job: Job, tx, config: TrainConfig, mesh: Mesh, checkpoints: Checkpoints):
+def _start(job: Job, init, config: TrainConfig, mesh: Mesh, checkpoints: Checkpoints):
     """(restored or fresh state on the mesh, its shardings, example index)."""
-
-    def init(key):
-        return init_state(job.task, tx, key)
-
     key = jax.random.key(config.seed)
     abstract = jax.eval_shape(init, key)
-    shardings = tree_shardings(abstract, mesh, job.task.param_axes)
+    shardings = state_shardings(abstract, mesh, job.task.param_axes)
     restored = checkpoints.restore(abstract, shardings, job.fingerprint)
     if restored is None:
         fresh = jax.jit(init, out_shardings=shardings)(key)
@@ -176,12 +179,21 @@ def make_step(
     tx: Any,
     schedule: Any,
     config: TrainConfig,
-    shardings: TrainState,
-    mesh: Mesh,
+    where: tuple[TrainState, Mesh],
+    compression: Compression | None,
 ) -> Callable:
-    """The jitted step (state, batch) -> (state, metrics); it donates the state."""
+    """The jitted step (state, batch) -> (state, metrics); it donates the state.
+
+    where: shardings of the state, and their mesh.
+    """
+    shardings, mesh = where
     step = make_train_step(
-        task, tx, schedule, accumulate=config.accumulate, ema_decay=config.ema_decay
+        task,
+        tx,
+        schedule,
+        accumulate=config.accumulate,
+        ema_decay=config.ema_decay,
+        compression=compression,
     )
     return jax.jit(
         step,

@@ -8,6 +8,7 @@ import optax
 from optax import contrib
 
 from cogjax.errors import UserError
+from cogjax.parallel.powersgd import PowerSGD
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class OptimConfig:
     name: "muon" trains the matrices that the task names in `matrix_axes` by Muon
     (orthogonalised momentum, `lr` about 0.02) and the rest by AdamW at `adam_lr`.
     warmup: steps if 1 or more, else a fraction of all steps. final_ratio: the cosine
-    ends at this share of `lr`. clip: global gradient norm, 0 is off.
+    ends at this share of `lr`. clip: global gradient norm, 0 is off. powersgd: how
+    gradients are compressed between devices.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
@@ -30,6 +32,7 @@ class OptimConfig:
     weight_decay: float = 4e-2
     clip: float = 1.0
     schedule: Literal["cosine", "constant"] = "cosine"
+    powersgd: PowerSGD = PowerSGD()
 
     def __post_init__(self):
         if min(self.lr, self.adam_lr) <= 0:

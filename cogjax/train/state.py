@@ -15,7 +15,8 @@ class TrainState:
     step: int32, updates tried so far, also the position in the data. state: the task's
     own (a codebook). ema: moving average of params. key: of the run, raw key data;
     step t uses `fold_in(key, t)`. bad_steps: failed updates in a row. loss_scale: of
-    `train/loss_scale.py`, {} without one.
+    `train/loss_scale.py`, {} without one. powersgd: of `parallel/powersgd.py`, {}
+    without compression.
     """
 
     step: Array
@@ -26,3 +27,4 @@ class TrainState:
     key: Array
     bad_steps: Array
     loss_scale: Any
+    powersgd: Any = dataclasses.field(default_factory=dict)

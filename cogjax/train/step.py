@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,12 +10,18 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from cogjax.train.compression import Compression
 from cogjax.train.loss_scale import SMALLEST, next_loss_scale, start_loss_scale
 from cogjax.train.state import TrainState
 from cogjax.train.task import Task
 
 
-def init_state(task: Task, tx: optax.GradientTransformation, key: Array) -> TrainState:
+def init_state(
+    task: Task,
+    tx: optax.GradientTransformation,
+    key: Array,
+    compression: Compression | None = None,
+) -> TrainState:
     """The state before the first step."""
     init_key, run_key = jax.random.split(key)
     params, state = task.init(init_key)
@@ -28,6 +35,7 @@ def init_state(task: Task, tx: optax.GradientTransformation, key: Array) -> Trai
         key=jax.random.key_data(run_key),
         bad_steps=jnp.zeros((), jnp.int32),
         loss_scale=start_loss_scale() if task.loss_scale else {},
+        powersgd=compression.start(jax.random.fold_in(key, 1)) if compression else {},
     )
 
 
@@ -38,6 +46,7 @@ def make_train_step(
     *,
     accumulate: int,
     ema_decay: float,
+    compression: Compression | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """Returns `step(train_state, batch) -> (train_state, scalar metrics)`.
 
@@ -50,20 +59,23 @@ def make_train_step(
     If the loss or a gradient is not finite the whole update is dropped, task state and
     EMA included, and only the counters and scales advance. Finiteness is decided on
     global values, so all processes agree. While the loss is finite and a scale can fall
-    further, a dropped update does not count among the `bad_steps`.
+    further, a dropped update does not count among the `bad_steps`. `compression` sums
+    the gradients over the mesh in scope.
     """
+    summed = partial(_summed_gradients, task, compression, accumulate)
 
     def step(train_state: TrainState, batch):
         key = jax.random.fold_in(
             jax.random.wrap_key_data(train_state.key), train_state.step
         )
-        state, grads, metrics = _gradients(task, train_state, batch, key, accumulate)
+        state, grads, metrics, memory = summed(train_state, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        params, opt_state, ema, state = jax.lax.cond(
+        made, kept = (state, memory), (train_state.state, train_state.powersgd)
+        params, opt_state, ema, state, memory = jax.lax.cond(
             finite,
-            lambda old: (*_update(tx, grads, old, train_state.step, ema_decay), state),
-            lambda old: (*old, train_state.state),
+            lambda old: (*_update(tx, grads, old, train_state.step, ema_decay), *made),
+            lambda old: (*old, *kept),
             (train_state.params, train_state.opt_state, train_state.ema),
         )
         state, searching = task.after_gradients(state, grads)
@@ -84,6 +96,7 @@ def make_train_step(
             ema=ema,
             bad_steps=bad_steps,
             loss_scale=loss_scale,
+            powersgd=memory,
         )
         return new, metrics | {"bad_steps": bad_steps}
 
@@ -118,7 +131,15 @@ def _shares(weights: Array | None, count: int) -> Array:
     return weights / jnp.maximum(jnp.sum(weights), 1e-9)
 
 
-def _gradients(task, train_state, batch, key, accumulate):
+def _summed_gradients(task, compression, accumulate, train_state, batch, key):
+    """As `_gradients`, of all workers, and the next `TrainState.powersgd`."""
+    compute = partial(_gradients, task, accumulate)
+    if compression:
+        return compression.gradients(task, compute, train_state, batch, key)
+    return *compute(train_state, batch, key), {}
+
+
+def _gradients(task, accumulate, train_state, batch, key):
     """(state through all parts, mean gradients, mean metrics) of a batch in parts."""
     scale = train_state.loss_scale["scale"] if train_state.loss_scale else 1.0
 

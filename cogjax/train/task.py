@@ -53,7 +53,8 @@ class Task(abc.ABC):
       `parallel/rules.py` reads them; parameters without a row are split where they are
       large.
     matrix_axes: function of the parameters for `optim.name` "muon", see
-      `train/optim.py`; None is an objective that Muon does not fit.
+      `train/optim.py`, and for `optim.powersgd`; None is an objective that neither
+      fits. With it the state must not depend on the batch.
     loss_scale: whether the loss is scaled against the underflow of float16 gradients.
     counters: entries of the state that count updates. Those of an update in several
       parts all see the count before it.

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from cogjax.ops.attention import causal_attention
 from cogjax.parallel.axes import constrain, over_heads
@@ -34,3 +35,23 @@ def test_an_axis_shorter_than_its_devices_stays_whole():
         one, many = (run(jnp.zeros((4, length, 3))) for length in (1, 8))
     assert one.sharding.shard_shape(one.shape) == (2, 1, 3)
     assert many.sharding.shard_shape(many.shape) == (2, 2, 3)
+
+
+def test_within_a_worker_the_other_axes_split():
+    """As the gradients of each worker are computed, see `train/compression.py`."""
+    spec, shapes = PartitionSpec("data"), []
+
+    def attend(x):
+        shapes.append(x.shape)
+        return 2 * x
+
+    def work(x):
+        return over_heads(attend)(constrain(x + 1, "batch", None, "heads", None))
+
+    each = {"in_specs": spec, "out_specs": spec, "axis_names": {"data"}}
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):
+        run = jax.jit(jax.shard_map(work, **each, check_vma=False))
+        found = run(jnp.zeros((4, 3, 2, 5)))
+    assert shapes == [(1, 3, 1, 5)]
+    assert found.sharding.shard_shape(found.shape) == (1, 3, 1, 5)
+    np.testing.assert_array_equal(found, 2)

@@ -57,6 +57,20 @@ def test_kernels_and_what_each_device_does():
         assert count_flops(over_heads(splash_causal), *arrays) == 4 * block
 
 
+def test_axes_that_are_left_to_the_compiler_count_once():
+    """Two workers of two devices: each product is of half of the rows."""
+    each = jax.sharding.PartitionSpec("data")
+
+    def products(x):
+        run = jax.shard_map(
+            lambda x: x @ x.T, in_specs=each, out_specs=each, axis_names={"data"}
+        )
+        return run(x)
+
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, tensor=2), jax.devices()[:4])):
+        assert count_flops(products, shape(4, 8)) == 2 * (2 * 2 * 2 * 8)
+
+
 def test_results_of_products():
     def function(x, w):
         return jnp.einsum("ij,jk->ik", jnp.tanh(x), w) @ w

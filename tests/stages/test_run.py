@@ -58,6 +58,19 @@ def test_a_model_that_cannot_run_is_refused_first(
         launch.describe(found)
 
 
+def test_compression_is_described(nano_data, nano_folder):
+    """As `cogjax train --dry-run` prints it."""
+    found = nano("transformer", nano_data, nano_folder)
+    found["optim"]["powersgd"] = {"rank": 4}
+    sizes = launch.describe(found)
+    exact, compressed, errors = list(sizes.values())[1:]
+    assert exact == 4 * sizes["parameters"]
+    assert errors < exact and compressed < exact
+    found["optim"]["powersgd"] = {"rank": 4, "basis": "cold"}
+    with pytest.raises(UserError, match="optim.powersgd.basis.*'warm', 'fixed'"):
+        launch.describe(found)
+
+
 @pytest.mark.parametrize(
     ("file", "stage"),
     [
