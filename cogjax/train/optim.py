@@ -16,14 +16,16 @@ class OptimConfig:
 
     name: "muon" trains the matrices that the task names in `matrix_axes` by Muon
     (orthogonalised momentum, `lr` about 0.02) and the rest by AdamW at `adam_lr`.
-    warmup: steps if 1 or more, else a fraction of all steps. final_ratio: the cosine
-    ends at this share of `lr`. clip: global gradient norm, 0 is off.
+    warmup: steps if 1 or more, else a fraction of all steps. decay: where the cosine
+    ends, a step if above 1, else a fraction of all steps; it stays there. final_ratio:
+    the cosine ends at this share of `lr`. clip: global gradient norm, 0 is off.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
     lr: float = 3e-4
     adam_lr: float = 3e-3
     warmup: float = 0.02
+    decay: float = 1.0
     final_ratio: float = 0.1
     b1: float = 0.9
     b2: float = 0.95
@@ -34,6 +36,8 @@ class OptimConfig:
     def __post_init__(self):
         if min(self.lr, self.adam_lr) <= 0:
             raise UserError("config section 'optim': learning rates must be above 0")
+        if self.decay <= 0:
+            raise UserError("config section 'optim': decay must be above 0")
         if min(self.warmup, self.clip, self.weight_decay) < 0:
             raise UserError(
                 "config section 'optim': warmup, clip and weight_decay must not be "
@@ -48,7 +52,8 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     if config.schedule == "constant":
         after = optax.constant_schedule(config.lr)
     else:
-        steps = max(total_steps - warmup, 1)
+        end = config.decay if config.decay > 1 else config.decay * total_steps
+        steps = max(int(end) - warmup, 1)
         after = optax.cosine_decay_schedule(config.lr, steps, config.final_ratio)
     rise = optax.linear_schedule(0.0, config.lr, warmup)
     return optax.join_schedules([rise, after], [warmup])

@@ -95,3 +95,19 @@ def test_space_to_depth_is_undone():
     np.testing.assert_array_equal(moved[0, 0, 0], x[0, :2, :2].reshape(-1))
     back = jax.jit(image.depth_to_space, static_argnums=1)(moved, 2)
     np.testing.assert_array_equal(back, x)
+
+
+def test_max_pool_and_where_its_gradient_goes():
+    """To the first of equals, row by row."""
+    x = np.float32(np.random.default_rng(0).normal(size=(1, 4, 2, 2)))
+    x[0, :2, :, 0] = [[1, 3], [3, 2]]
+
+    def run(x):
+        out = image.max_pool(x)
+        return jnp.sum(out * jnp.arange(1.0, 5).reshape(1, 2, 1, 2)), out
+
+    grad, out = jax.jit(jax.grad(run, has_aux=True))(x)
+    np.testing.assert_array_equal(out, x.reshape(1, 2, 2, 1, 2, 2).max((2, 4)))
+    np.testing.assert_array_equal(grad[0, :2, :, 0], [[0, 1], [0, 0]])
+    rest = x[0, 2:, :, 1]
+    np.testing.assert_array_equal(grad[0, 2:, :, 1], 4 * (rest == rest.max()))

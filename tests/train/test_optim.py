@@ -24,6 +24,14 @@ def test_warmup_below_one_is_a_share_of_the_steps():
     assert float(schedule(99)) == 1.0
 
 
+@pytest.mark.parametrize("decay", [60, 0.5])
+def test_the_cosine_may_end_early(decay):
+    config = OptimConfig(lr=1.0, warmup=20, final_ratio=0.25, decay=decay)
+    schedule = make_schedule(config, 120)
+    found = [float(schedule(step)) for step in (20, 40, 60, 119)]
+    np.testing.assert_allclose(found, [1, (1 + 0.25) / 2, 0.25, 0.25], rtol=1e-5)
+
+
 def test_norms_and_biases_do_not_decay():
     params = {"norm": {"scale": 1.0}, "out": {"kernel": 1.0, "bias": 1.0}, "emb": 1.0}
     mask = decay_mask(params)
@@ -67,7 +75,10 @@ def test_muon_needs_a_task_that_names_its_matrices():
         make_optimizer(OptimConfig(name="muon"), lambda step: 1.0)
 
 
-@pytest.mark.parametrize("bad", [{"lr": 0.0}, {"clip": -1.0}, {"warmup": -0.1}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"lr": 0.0}, {"clip": -1.0}, {"warmup": -0.1}, {"decay": 0.0}],
+)
 def test_values_out_of_range(bad):
     with pytest.raises(UserError, match="config section 'optim'"):
         OptimConfig(**bad)
