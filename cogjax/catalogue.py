@@ -64,7 +64,10 @@ FAMILIES = {
     "dalle": Family(
         "dalle",
         "DALL-E (Ramesh et al. 2021, arXiv 2102.12092)",
-        stages={"dalle": "cogjax.families.dalle.stage:TRANSFORMER"},
+        stages={
+            "dvae": "cogjax.families.dalle.stage:DVAE",
+            "dalle": "cogjax.families.dalle.stage:TRANSFORMER",
+        },
     ),
     "ernie_vilg": Family(
         "ernie_vilg",

@@ -1,8 +1,11 @@
-"""DALL-E's 12B transformer at the paper's batch, for `cogjax plan`.
+"""DALL-E at the paper's sizes and batches.
 
     cogjax plan --config experiments/dalle/paper.py --topology v5p:4x4x8
+    cogjax train --config experiments/dalle/paper.py:tokenizer --workdir runs/dvae \
+        --config.data.path=DATA
 
-Training it needs a tokenizer and DALL-E's text layout, which are not here yet.
+The default is the 12B transformer. Training it needs DALL-E's text layout, which is not
+here yet.
 """
 
 import dataclasses
@@ -12,8 +15,35 @@ import ml_collections
 from cogjax.families.dalle import presets as dalle
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """Sections of the run."""
+def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
+    """`arg` is a stage."""
+    stages = {"tokenizer": _tokenizer, "transformer": _transformer}
+    if arg not in stages:
+        raise ValueError(f"the argument is {arg!r}, expected {', '.join(stages)}")
+    return stages[arg]()
+
+
+def _tokenizer() -> ml_collections.ConfigDict:
+    """Appendix A.2."""
+    config = ml_collections.ConfigDict()
+    config.task = {"name": "dvae"}
+    config.model = dataclasses.asdict(dalle.TOKENIZERS["paper"])
+    config.data = {"path": ""}
+    config.optim = {
+        "lr": 1e-4,
+        "warmup": 0,
+        "decay": 1_200_000,
+        "final_ratio": 1 / 80,
+        "b2": 0.999,
+        "weight_decay": 1e-4,
+        "clip": 0.0,
+    }
+    config.mesh = {"data": -1, "fsdp": 1, "tensor": 1}
+    config.train = {"steps": 3_000_000, "batch_size": 512, "ema_decay": 0.999}
+    return config
+
+
+def _transformer() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.task = {"name": "dalle"}
     config.model = dataclasses.asdict(dalle.TRANSFORMERS["paper"])

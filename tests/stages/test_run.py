@@ -24,6 +24,7 @@ EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
 ERNIE = "experiments/ernie_vilg/shapes.py:"
 QUESTIONS = "experiments/ernie_vilg/questions.py:"
+DALLE = ("experiments/dalle/icons.py:", "experiments/dalle/shapes.py:")
 END_TO_END = "experiments/ernie_vilg/end_to_end.py:"
 
 
@@ -61,6 +62,7 @@ def test_a_model_that_cannot_run_is_refused_first(
     ("file", "stage"),
     [
         *((file, s) for file in (EMOJI, SHAPES) for s in ("tokenizer", "transformer")),
+        *((file, "tokenizer") for file in DALLE),
         (ERNIE, "transformer"),
         (ERNIE, "full"),
         (QUESTIONS, "shapes"),
@@ -204,7 +206,7 @@ def test_unknown_task(nano_data, nano_folder):
     with pytest.raises(UserError, match="unknown task 'gan': did you mean 'vqgan'"):
         launch.describe(run)
     run["task"]["name"] = "magic"
-    with pytest.raises(UserError, match="known are vq, lm, dalle, ernie_vilg, end_to"):
+    with pytest.raises(UserError, match="known are vq, lm, dvae, dalle, ernie_vilg"):
         launch.describe(run)
 
 

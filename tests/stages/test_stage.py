@@ -16,6 +16,7 @@ CONFIGS = {
     "ernie_vilg": "experiments/ernie_vilg/shapes.py:transformer,nano",
     "end_to_end": "experiments/ernie_vilg/end_to_end.py:end_to_end,nano",
     "vqgan": "experiments/vqgan/shapes.py:shapes,nano",
+    "dvae": "experiments/dalle/shapes.py:tokenizer,nano",
     "decoder": "experiments/vqgan/decoder.py:shapes,nano",
 }
 ONLY_PLANNED = {"dalle"}
@@ -29,7 +30,7 @@ def test_every_task_names_a_stage():
 @pytest.mark.parametrize("task", CONFIGS)
 def test_batches_are_what_the_task_says(task, nano_data, nano_folder, tmp_path):
     values = {"data.path": nano_data, "train.batch_size": 4, "eval.batches": 1}
-    if task not in ("vq", "vqgan"):
+    if task not in ("vq", "vqgan", "dvae"):
         values["data.tokenizer"] = nano_folder
     if task in ("lm", "ernie_vilg", "end_to_end"):
         values["data.text"] = nano_folder / "text.model"

@@ -4,6 +4,7 @@
 with a learnt padding id of its own; sparse layers by `sparse_kinds`.
 """
 
+from cogjax.models.dvae import DVAEConfig
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.masks import sparse_kinds
@@ -13,6 +14,15 @@ TEXT_LEN, NUM_PIECES = 256, 16384
 GRID, NUM_CODES = 32, 8192
 # Section 2.3: 1,024 pairs an update, 430,000 updates.
 BATCH_SIZE, STEPS = 1024, 430_000
+
+TOKENIZERS = {
+    # Appendix A.1: 256 px -> 32 x 32 of 8192 codes, 97,616,006 weights.
+    "paper": DVAEConfig(),
+    "px64": DVAEConfig(image_size=64, grid=8, width=32, codebook_size=1024),
+    "nano": DVAEConfig(
+        image_size=16, grid=4, width=8, blocks=1, code_dim=8, codebook_size=32
+    ),
+}
 
 TRANSFORMERS = {
     # Appendix B.1: 64 layers, 62 heads of 64.

@@ -1,4 +1,4 @@
-"""DALL-E's stage, for `cogjax plan` alone: there is no dVAE and no such text layout."""
+"""DALL-E's stages: the dVAE (section 2.1), and the transformer, for plans alone."""
 
 from pathlib import Path
 from typing import Any, NoReturn
@@ -6,9 +6,12 @@ from typing import Any, NoReturn
 from cogjax.config import section
 from cogjax.errors import UserError
 from cogjax.families.dalle import presets
+from cogjax.families.dalle.dvae import RelaxedConfig, RelaxedTask
+from cogjax.models.dvae import DVAEConfig
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.stage import Planned, Stage
+from cogjax.stages.tokenizer import TokenizerStage
 from cogjax.tasks.lm import LMTask
 
 
@@ -44,4 +47,10 @@ class TransformerStage(Stage):
         return Planned(task, presets.NUM_CODES, num_text, presets.GRID**2)
 
 
+def _tokenizer_task(model: DVAEConfig, config: RelaxedConfig, lpips: Any):
+    del lpips
+    return RelaxedTask(model, config)
+
+
+DVAE = TokenizerStage(DVAEConfig, RelaxedConfig, _tokenizer_task)
 TRANSFORMER = TransformerStage()

@@ -1,0 +1,99 @@
+"""DALL-E as a user sees it: each stage trained by its nano config, saved and used."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cogjax import cli, config
+from cogjax.data.records import decode_image, open_split
+from cogjax.errors import UserError
+from cogjax.model_folder import load_component
+from cogjax.models.dvae import DVAEConfig
+from cogjax.pipelines.tokenize import decode, encode
+from cogjax.stages import run as launch
+
+SHAPES = "experiments/dalle/shapes.py:"
+
+
+def load(stage, **values):
+    words = [
+        f"--config.{key.replace('__', '.')}={value}" for key, value in values.items()
+    ]
+    return config.load(f"{SHAPES}{stage},nano", words)
+
+
+def rows(workdir):
+    return [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(nano_data, tmp_path_factory):
+    """Work folder of a dVAE of three updates."""
+    workdir = tmp_path_factory.mktemp("run") / "dvae"
+    launch.train(
+        load(
+            "tokenizer",
+            data__path=nano_data,
+            train__steps=3,
+            train__batch_size=8,
+            train__log_every=1,
+            train__sample_every=3,
+            train__eval_every=3,
+            task__temperature_steps=2,
+            task__kl_steps=2,
+        ),
+        workdir,
+    )
+    return workdir
+
+
+def test_the_dvae_logs_its_schedules_and_the_use_of_codes(tokenizer):
+    trained = [row for row in rows(tokenizer) if "loss" in row]
+    assert [row["beta"] for row in trained] == pytest.approx([0, 3.3, 6.6])
+    temperatures = [row["temperature"] for row in trained]
+    assert temperatures == pytest.approx([1, (1 + 1 / 16) / 2, 1 / 16])
+    for row in trained:
+        assert 1 <= row["perplexity"] <= 32 and 0 < row["usage"] <= 1
+        assert 0 <= row["at_bound"] <= 1
+    assert any("eval/psnr" in row for row in rows(tokenizer))
+    assert list((tokenizer / "samples").glob("*reconstructions.png"))
+
+
+def test_the_exported_dvae_is_an_image_tokenizer(tokenizer, nano_data):
+    found = load_component(tokenizer / "export", "tokenizer")
+    assert isinstance(found.config, DVAEConfig) and found.kind == "dvae"
+    assert found.state["codebook"].shape == (32, 8)
+    source = open_split(nano_data, "train")
+    images = np.stack([decode_image(source[i].image, 16) for i in range(3)])
+    codes = encode(found, images)
+    assert codes.shape == (3, 4, 4) and codes.max() < 32
+    assert decode(found, codes).shape == images.shape
+
+
+def test_other_transformers_read_its_codes(tokenizer, nano_data, nano_folder):
+    words = {"path": nano_data, "tokenizer": tokenizer / "export"}
+    words |= {"text": nano_folder / "text.model"}
+    words = [f"--config.data.{key}={value}" for key, value in words.items()]
+    found = config.load("experiments/cogview/shapes.py:transformer,nano", words)
+    assert launch.describe(found)["parameters"] > 1_000
+
+
+@pytest.mark.slow
+def test_a_data_set_is_encoded_with_it(tokenizer, nano_data, tmp_path):
+    words = ["encode", "--data", str(nano_data), "--out", str(tmp_path / "coded")]
+    assert cli.main([*words, "--tokenizer", str(tokenizer / "export")]) == 0
+
+
+def test_its_decoder_is_not_trained_anew(tokenizer, nano_data, tmp_path):
+    found = config.load(
+        "experiments/vqgan/decoder.py:shapes,nano",
+        [
+            f"--config.data.path={nano_data}",
+            f"--config.data.tokenizer={tokenizer / 'export'}",
+        ],
+    )
+    with pytest.raises(
+        UserError, match="the decoder of a dvae predicts a distribution"
+    ):
+        launch.train(found, tmp_path / "run")
