@@ -18,7 +18,7 @@ from typing import Any
 
 from cogjax.catalogue import families, resolve
 from cogjax.config import load_json, save_json, section
-from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import load_text
 from cogjax.errors import UserError
 from cogjax.files import FolderKind, partial_folder
 from cogjax.interop.safetensors import load_tree, save_tree
@@ -157,7 +157,7 @@ def load(source: str | os.PathLike) -> Model:
     text = layout = None
     if stored.text:
         path = find_text(folder)
-        text = TextTokenizer.load(path)
+        text = load_text(path)
         _check_file(path, stored.text)
     if stored.layout is not None:
         layout = _layout(folder, stored)
