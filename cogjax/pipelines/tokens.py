@@ -1,5 +1,7 @@
 """A trained model as one object: generate, caption, ask, score, encode, decode.
 
+`TokensPipeline` does all of these, `TokensGenerator` neither reads nor scores.
+
     model = cogjax.load("emoji")
     model.generate("a red apple, 3D", num_images=4, seed=0).images[0].show()
 
@@ -21,6 +23,7 @@ from cogjax.pipelines.contracts import Generation, Preview, Progress, Reranker
 from cogjax.pipelines.reader import TokensReader
 from cogjax.pipelines.request import SAMPLER_SETTINGS, Request
 from cogjax.pipelines.tokenize import padded_batches, reconstruct
+from cogjax.pipelines.tokens_model import TokensModel
 from cogjax.sampling.tokens.autoregressive import (
     DecodeState,
     Sampler,
@@ -31,8 +34,8 @@ from cogjax.sampling.tokens.autoregressive import (
 from cogjax.sampling.tokens.speculative import compiled_speculate
 
 
-class TokensPipeline(TokensReader):
-    """A model that generates, reads and scores images with the same weights."""
+class TokensGenerator(TokensModel):
+    """A model that generates images."""
 
     def generate(
         self,
@@ -53,7 +56,7 @@ class TokensPipeline(TokensReader):
           progress: called with (done, total, what is done).
           preview: called for every finished row of codes (`contracts.Preview`).
           reranker: scores the `rerank` candidates, images and texts, lower is better;
-            None is the model's own caption loss (CogView section 3.4).
+            None is the caption loss of a model that reads (CogView section 3.4).
 
         Raises:
           UserError: an empty prompt, a value out of range or an unknown setting.
@@ -117,6 +120,11 @@ class TokensPipeline(TokensReader):
             raise UserError("speculate has no preview: rows are not finished in turn")
         if reranker is not None and not request.rerank:
             raise UserError("reranker chooses among candidates: set rerank, say 8")
+        if request.rerank and reranker is None and not isinstance(self, TokensReader):
+            raise UserError(
+                "this model cannot score images, so it cannot choose among candidates: "
+                "leave rerank at 0, or give a reranker"
+            )
         if request.keep is not None and len(request.keep) != grid:
             raise UserError(
                 f"keep is bool {list(request.keep.shape)}, this model's images have "
@@ -250,3 +258,7 @@ class TokensPipeline(TokensReader):
         network = self.model["reconstructor"], self._generator, self._params
         prompts = self.layout.prompts(pieces)
         return reconstruct(*network, prompts, codes, self.batch_size)
+
+
+class TokensPipeline(TokensGenerator, TokensReader):
+    """A model that generates, reads and scores images with the same weights."""

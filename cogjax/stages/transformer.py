@@ -25,7 +25,7 @@ from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.fused_attention import choose
-from cogjax.pipelines.tokens import TokensPipeline
+from cogjax.pipelines.tokens import TokensGenerator
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.coded import CodedSplits
 from cogjax.stages.sections import RunConfig, batches, eval_batches
@@ -213,7 +213,7 @@ class TransformerStage(Stage):
             if not sample.prompts:
                 return
             model = self.model(setup, train_state.ema, sample.sampler)
-            found = TokensPipeline(model).generate(
+            found = TokensGenerator(model).generate(
                 sample.prompts, sample.num_images, sample.seed
             )
             pixels = found.pixels  # [prompts, images, y, x, 3]
