@@ -1,5 +1,6 @@
 """AdamW or Muon with warm-up, cosine decay and clipping (CogView section 3.1)."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ import optax
 from optax import contrib
 
 from cogjax.errors import UserError
+from cogjax.train.moments import scale_by_adam_16
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class OptimConfig:
     warmup: steps if 1 or more, else a fraction of all steps. decay: where the cosine
     ends, a step if above 1, else a fraction of all steps; it stays there. final_ratio:
     the cosine ends at this share of `lr`. clip: global gradient norm, 0 is off.
+    decay_embeddings: whether weight decay is of embeddings too; of norms and biases it
+    never is. moments: "16bit" keeps AdamW's in half the memory (`train/moments.py`).
     """
 
     name: Literal["adamw", "muon"] = "adamw"
@@ -30,7 +34,9 @@ class OptimConfig:
     b1: float = 0.9
     b2: float = 0.95
     weight_decay: float = 4e-2
+    decay_embeddings: bool = True
     clip: float = 1.0
+    moments: Literal["float32", "16bit"] = "float32"
     schedule: Literal["cosine", "constant"] = "cosine"
 
     def __post_init__(self):
@@ -42,6 +48,11 @@ class OptimConfig:
             raise UserError(
                 "config section 'optim': warmup, clip and weight_decay must not be "
                 "negative"
+            )
+        if self.name == "muon" and self.moments == "16bit":
+            raise UserError(
+                "config section 'optim': moments '16bit' are AdamW's: set name to "
+                "'adamw', or moments to 'float32'"
             )
 
 
@@ -62,7 +73,7 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
 def make_optimizer(
     config: OptimConfig, schedule: optax.Schedule, matrix_axes: Any = None
 ) -> optax.GradientTransformation:
-    """Clipping, then the optimiser; norms and biases do not decay (CogView 1.10).
+    """Clipping, then the optimiser; `decay_mask` says what decays.
 
     matrix_axes: function of the parameters, giving for each leaf None or the
     (input axes, output axes) that make it a matrix; needed for Muon.
@@ -72,12 +83,17 @@ def make_optimizer(
         if matrix_axes is None:
             raise UserError("optim.name 'muon' does not fit this task: choose 'adamw'")
         return optax.chain(clip, _muon(config, schedule, matrix_axes))
+    mask = functools.partial(decay_mask, embeddings=config.decay_embeddings)
+    if config.moments == "16bit":
+        adam = scale_by_adam_16(config.b1, config.b2)
+        decay = optax.add_decayed_weights(config.weight_decay, mask)
+        return optax.chain(clip, adam, decay, optax.scale_by_learning_rate(schedule))
     adamw = optax.adamw(
         schedule,
         b1=config.b1,
         b2=config.b2,
         weight_decay=config.weight_decay,
-        mask=decay_mask,
+        mask=mask,
     )
     return optax.chain(clip, adamw)
 
@@ -93,7 +109,9 @@ def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
     return contrib.muon(
         schedule,
         weight_decay=config.weight_decay,
-        weight_decay_mask=decay_mask,
+        weight_decay_mask=functools.partial(
+            decay_mask, embeddings=config.decay_embeddings
+        ),
         adam_b1=config.b1,
         adam_b2=config.b2,
         adam_weight_decay=config.weight_decay,
@@ -102,10 +120,15 @@ def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
     )
 
 
-def decay_mask(params):
-    """True for the leaves that decay: all but those named `bias` and `scale`."""
+def decay_mask(params, embeddings: bool = True):
+    """True for the leaves that decay: all but those named `bias` and `scale`.
+
+    embeddings: whether those named `..._embedding` decay.
+    """
 
     def decays(path, _):
-        return path[-1].key not in ("bias", "scale")
+        name = path[-1].key
+        table = name.endswith("_embedding")
+        return name not in ("bias", "scale") and (embeddings or not table)
 
     return jax.tree_util.tree_map_with_path(decays, params)
