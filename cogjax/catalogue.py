@@ -64,9 +64,11 @@ FAMILIES = {
     "dalle": Family(
         "dalle",
         "DALL-E (Ramesh et al. 2021, arXiv 2102.12092)",
+        layout="cogjax.families.dalle.layout:Layout",
+        pipeline="cogjax.pipelines.tokens:TokensGenerator",
         stages={
             "dvae": "cogjax.families.dalle.stage:DVAE",
-            "dalle": "cogjax.families.dalle.stage:TRANSFORMER",
+            "dalle": "cogjax.families.dalle.stage:LM",
         },
     ),
     "ernie_vilg": Family(

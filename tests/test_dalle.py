@@ -5,13 +5,17 @@ import json
 import numpy as np
 import pytest
 
+import cogjax
 from cogjax import cli, config
 from cogjax.data.records import decode_image, open_split
+from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.model_folder import load_component
 from cogjax.models.dvae import DVAEConfig
+from cogjax.pipelines.contracts import Generator, Reader
 from cogjax.pipelines.tokenize import decode, encode
 from cogjax.stages import run as launch
+from cogjax.stages.sections import RunConfig
 
 SHAPES = "experiments/dalle/shapes.py:"
 
@@ -77,6 +81,82 @@ def test_other_transformers_read_its_codes(tokenizer, nano_data, nano_folder):
     words = [f"--config.data.{key}={value}" for key, value in words.items()]
     found = config.load("experiments/cogview/shapes.py:transformer,nano", words)
     assert launch.describe(found)["parameters"] > 1_000
+
+
+@pytest.fixture(scope="module")
+def transformer(nano_data, nano_folder, tmp_path_factory):
+    """Work folder of a transformer of two updates, on the codes of a VQ-VAE."""
+    workdir = tmp_path_factory.mktemp("run") / "lm"
+    found = load(
+        "transformer",
+        data__path=nano_data,
+        data__tokenizer=nano_folder,
+        data__text=nano_folder / "text.model",
+        train__steps=2,
+        train__batch_size=8,
+        train__log_every=1,
+        train__sample_every=0,
+        train__eval_every=2,
+        sample__prompts="()",
+    )
+    launch.train(found, workdir)
+    return workdir
+
+
+def test_text_is_an_eighth_of_the_loss(transformer):
+    trained = [row for row in rows(transformer) if "loss" in row]
+    assert [row["step"] for row in trained] == [1, 2]
+    for row in trained:
+        wanted = row["text_loss"] / 8 + 7 * row["image_loss"] / 8
+        assert row["loss"] == pytest.approx(wanted, rel=1e-5)
+        assert row["image_loss"] == pytest.approx(np.log(32), rel=0.1)
+    assert any("eval/loss" in row for row in rows(transformer))
+
+
+def test_the_exported_model_generates(transformer, tmp_path, capsys):
+    out = tmp_path / "images"
+    words = ["generate", "a red apple", "--model", str(transformer / "export")]
+    words += ["--num-images", "2", "--seed", "3", "--out", str(out)]
+    assert cli.main(words) == 0
+    assert len(list(out.glob("a-red-apple-*.png"))) == 2
+    assert cli.main([*words, "--rerank", "4"]) == 2
+    assert "this model cannot score images" in capsys.readouterr().err
+
+
+def test_a_reranker_chooses_for_it(transformer):
+    model = cogjax.load(transformer / "export")
+    assert isinstance(model, Generator) and not isinstance(model, Reader)
+    settings = {"rerank": 3, "seed": 3}
+    dark = model.generate(
+        "a red apple", 1, reranker=lambda images, _: images.mean((1, 2, 3)), **settings
+    )
+    every = model.generate("a red apple", 3, seed=3)
+    assert dark.pixels.mean() == every.pixels.mean((2, 3, 4)).min()
+
+
+def test_the_dropout_of_pieces_is_for_training(transformer, nano_folder):
+    found = json.loads((transformer / "config.json").read_text())
+    found["task"] |= {"bpe_dropout": 0.9, "caption_dropout": 0.0}
+    job = launch.find_stage(found).job(RunConfig.of(found), transformer)
+    encode = TextTokenizer.load(nano_folder / "text.model").encode
+    captions = [f"{start} {i}" for i in range(12) for start in ("a red apple", "猫")]
+    whole = [[32 + i for i in encode(caption)][:8] for caption in captions]
+
+    def texts(batch):
+        # Padding is behind 32 codes and 285 pieces.
+        return [[i for i in row[:8].tolist() if i < 32 + 285] for row in batch["ids"]]
+
+    assert all(text in whole for text in texts(job.eval_batches[0]))
+    assert not all(text in whole for text in texts(next(job.batches(0))))
+
+
+@pytest.mark.slow
+def test_float16_with_a_scale_for_each_branch(transformer, tmp_path):
+    found = json.loads((transformer / "config.json").read_text())
+    found["model"] |= {"dtype": "float16", "gradient_scale": "resblock"}
+    launch.train(found, tmp_path / "run")
+    trained = [row for row in rows(tmp_path / "run") if "loss" in row]
+    assert all(row["scale_max"] >= row["scale_min"] > 1 for row in trained)
 
 
 @pytest.mark.slow
