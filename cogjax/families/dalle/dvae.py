@@ -32,7 +32,7 @@ class RelaxedConfig:
     """Settings of the objective; defaults are the paper's, for f = 8.
 
     temperature_start / _end: of the draw, over so many `temperature_steps`. kl_weight:
-    beta, reached after `kl_steps`; equal strength a code at f = 4 is 1.65.
+    beta, reached after `kl_steps`; 1.65 weighs a code alike at f = 4.
     least_log_scale: no ln b is below it. Flat grounds, which photographs do not have,
     would drive ln b and the loss to -infinity. Ours.
     """

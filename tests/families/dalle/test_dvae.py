@@ -161,3 +161,9 @@ def test_evaluation_takes_the_best_codes(start):
 def test_settings_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"{name} is {value}, expected"):
         RelaxedConfig(**{name: value})
+
+
+def test_a_trained_one_starts_with_all_codes_in_use(start):
+    params, state = TASK.start_at(start[0]["net"], start[0]["codebook"], 4)
+    assert params.keys() == start[0].keys()
+    np.testing.assert_array_equal(state["counts"], np.full(8, 4 * 16 / 8))
