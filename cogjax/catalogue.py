@@ -65,7 +65,12 @@ FAMILIES = {
     "dalle": Family(
         "dalle",
         "DALL-E (Ramesh et al. 2021, arXiv 2102.12092)",
-        stages={"dalle": "cogjax.families.dalle.stage:TRANSFORMER"},
+        layout="cogjax.families.dalle.layout:Layout",
+        pipeline="cogjax.pipelines.tokens:CodeByCode",
+        stages={
+            "dvae": "cogjax.families.dalle.stage:DVAE",
+            "dalle": "cogjax.families.dalle.stage:LM",
+        },
     ),
     "ernie_vilg": Family(
         "ernie_vilg",

@@ -21,8 +21,8 @@ from typing import Any
 
 from cogjax.catalogue import families, resolve
 from cogjax.config import load_json, save_json, section
-from cogjax.data.text import TextTokenizer
 from cogjax.data.word_list import WordList
+from cogjax.data.wordpiece import load_text
 from cogjax.errors import UserError, shown
 from cogjax.files import FolderKind, partial_folder
 from cogjax.interop.safetensors import load_tree, save_tree
@@ -186,7 +186,7 @@ def load(source: str | os.PathLike) -> Model:
     text = layout = None
     if stored.text:
         path = find_text(folder)
-        text = TextTokenizer.load(path)
+        text = load_text(path)
         _check_file(path, stored.text)
     if stored.layout is not None:
         layout = _layout(folder, stored)

@@ -294,16 +294,22 @@ def test_ask_and_how_a_text_is_chosen(model, picture, capsys):
     assert "give --beams 2 or more" in capsys.readouterr().err
 
 
-def test_tokenizer_train_from_text(tmp_path, capsys):
-    from cogjax.data.text import TextTokenizer
+@pytest.mark.parametrize(
+    ("kind", "size"), [("TextTokenizer", 280), ("WordPieceTokenizer", 14)]
+)
+def test_tokenizer_train_from_text(kind, size, tmp_path, capsys):
+    from cogjax.data.wordpiece import load_text
 
     text = tmp_path / "captions.txt"
     text.write_text("a cat\n一只猫\na red apple\n" * 9, "utf-8")
     out = tmp_path / "text.model"
     words = ["tokenizer", "train", "--text", str(text), "--out", str(out)]
-    assert cli.main([*words, "--vocab-size", "280"]) == 0
-    assert TextTokenizer.load(out).size == 280
-    assert "280 pieces from 27 captions" in capsys.readouterr().out
+    words += ["--kind", "wordpiece"] if size < 280 else []
+    assert cli.main([*words, "--lower-case", "--vocab-size", str(size)]) == 0
+    found = load_text(out)
+    assert type(found).__name__ == kind and found.size == size
+    assert found.encode("A CAT") == found.encode("a cat")
+    assert f"{size} pieces from 27 captions" in capsys.readouterr().out
 
 
 def test_train_reads_overrides_wherever_they_stand(tmp_path, monkeypatch, capsys):

@@ -48,7 +48,7 @@ ONLY = {
     "ops": {"errors"},
     "data": {"errors", "files", "config"},
     "worlds": {"errors", "files", "data"},
-    "train": {"errors", "files", "config", "parallel"},
+    "train": {"errors", "files", "config", "parallel", "ops"},
 }
 NETWORKS = {"jax", "jaxlib", "flax", "optax", "orbax"}
 THIRD_PARTY_BANS = {

@@ -228,7 +228,7 @@ def drop_layout(config):
         (lambda c: c["sampler"].update(top_q=1), "unknown config key 'sampler.top_q'"),
         (
             lambda c: c["components"]["tokenizer"].update(kind="vqfan"),
-            "tokenizer: kind is 'vqfan', expected one of vqvae, vqgan, image_lm",
+            "tokenizer: kind is 'vqfan', expected one of vqvae, vqgan, dvae, image_lm",
         ),
         (
             lambda c: c["components"]["tokenizer"]["config"].update(widht=3),

@@ -30,7 +30,7 @@ SMALL = (
     "--config.model.heads=4",
     "--config.train.batch_size=64",
 )
-FAMILIES = {"cogview": 3_928_849_920, "dalle": 12_199_100_160, "ernie_vilg": 9.8e9}
+FAMILIES = {"cogview": 3_928_849_920, "dalle": 12_195_290_880, "ernie_vilg": 9.8e9}
 
 
 STEPS = FAMILIES | {"ernie_vilg:end_to_end": 9.86e9}
@@ -88,9 +88,9 @@ FIGURES = {
     "dalle": {
         "flops": 9.634240899632333e16,
         "counted_flops": 9.654789075055411e16,
-        "hbm_bytes": 41074133904.0,
-        "memory_bytes": 436387121712.0,
-        "step_seconds_serial": 2.8819068650703596,
+        "hbm_bytes": 34961485456.0,
+        "memory_bytes": 424143016496.0,
+        "step_seconds_serial": 2.8773186318130795,
         "tokens_per_day": 51754803108.48242,
     },
 }
@@ -203,6 +203,20 @@ def test_state_is_split_as_the_mesh_says():
     report = planning.plan(load("cogview", *words), "v5p:2x4x4", estimate=True)
     assert report.state_bytes == pytest.approx(4 * report.parameters, rel=0.01)
     assert report.network_bytes["all-reduce"] > 0
+
+
+def test_moments_of_16_bits_are_half_the_bytes():
+    full = planning.plan(
+        load("dalle", "--config.optim.moments=float32"), "v5p:4x4x8", estimate=True
+    )
+    half = estimate("dalle")
+    assert full.optimizer_bytes == pytest.approx(2 * half.optimizer_bytes, rel=1e-5)
+    saved = full.optimizer_bytes - half.optimizer_bytes
+    assert (
+        full.state_bytes - half.state_bytes == saved == full.hbm_bytes - half.hbm_bytes
+    )
+    # Two moments of 2 bytes, over 8 shards.
+    assert half.optimizer_bytes == pytest.approx(4 * half.parameters / 8, rel=0.01)
 
 
 def test_too_large_does_not_fit():

@@ -81,7 +81,8 @@ def _line(report: Any) -> str:
 
 
 def _of_training(report: Any) -> dict[str, str]:
-    state = f"state {report.state_bytes / 1e9:.1f}"
+    moments = f"{report.optimizer_bytes / 1e9:.1f} of it moments"
+    state = f"state {report.state_bytes / 1e9:.1f} ({moments})"
     return {
         "step": _made(report),
         "mesh": _mesh(report),

@@ -26,13 +26,22 @@ def add_parser(commands) -> None:
         "--text", nargs="+", default=[], metavar="FILE", help="UTF-8, a caption a line"
     )
     train.add_argument("--split", default="train", help="of the folders (%(default)s)")
-    train.add_argument("--vocab-size", required=True, type=whole(257, 1_000_000))
+    train.add_argument("--vocab-size", required=True, type=whole(2, 1_000_000))
     train.add_argument(
         "--character-coverage",
         type=number(0, 1, open_low=True),
         default=0.9995,
         help="share of characters that get a piece each (default: %(default)s)",
     )
+    kinds = "bpe merges pairs (SentencePiece), wordpiece takes the longest piece"
+    train.add_argument(
+        "--kind",
+        choices=("bpe", "wordpiece"),
+        default="bpe",
+        help=f"{kinds} (%(default)s)",
+    )
+    lower = "fold the case of all text, here and wherever the tokenizer is used"
+    train.add_argument("--lower-case", action="store_true", help=lower)
     add_file(train, "--out", required=True, help="ends in .model")
     _add_compare(actions)
 
@@ -92,10 +101,15 @@ def _train(args: argparse.Namespace) -> None:
         raise UserError(f"--out expects a name that ends in .model, got {args.out}")
     check_file(args.out, args.overwrite)
     from cogjax.data.text import TextTokenizer
+    from cogjax.data.wordpiece import WordPieceTokenizer
 
     texts = list(_captions(args))
-    tokenizer = TextTokenizer.train(
-        texts, args.vocab_size, character_coverage=args.character_coverage
+    kind = {"bpe": TextTokenizer, "wordpiece": WordPieceTokenizer}[args.kind]
+    tokenizer = kind.train(
+        texts,
+        args.vocab_size,
+        character_coverage=args.character_coverage,
+        lower_case=args.lower_case,
     )
     write_file(args.out, tokenizer.serialized, args.overwrite)
     pieces = sum(len(tokenizer.encode(text)) for text in texts) / len(texts)

@@ -44,15 +44,7 @@ class TextTokenizer:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "TextTokenizer":
         """Reads a .model file; UserError if it is missing, damaged or too large."""
-        path = Path(path)
-        try:
-            if path.stat().st_size > _MAX_BYTES:
-                raise UserError(f"tokenizer {path} is larger than {_MAX_BYTES} bytes")
-            return cls(path.read_bytes(), f"tokenizer {path}")
-        except OSError as error:
-            raise UserError(
-                f"cannot read tokenizer {path}: {error.strerror}"
-            ) from error
+        return cls(read_bytes(path), f"tokenizer {path}")
 
     @classmethod
     def train(
@@ -61,14 +53,16 @@ class TextTokenizer:
         vocab_size: int,
         *,
         character_coverage: float = 0.9995,
+        lower_case: bool = False,
     ) -> "TextTokenizer":
         """Learns `vocab_size` pieces from captions; the same texts give the same bytes.
 
         256 pieces spell bytes and one stands for the unknown. character_coverage in
-        (0, 1] is the share of the characters that get a piece each. UserError if there
-        is no text, or too little or too much of it for that many pieces.
+        (0, 1] is the share of the characters that get a piece each. lower_case: the
+        model folds the case of every text that it reads. UserError if there is no text,
+        or too little or too much of it for that many pieces.
         """
-        lines = [line for line in map(_clean, texts) if line]
+        lines = [line for line in map(clean, texts) if line]
         if not lines:
             raise UserError("there is no text to train a tokenizer on")
         out = io.BytesIO()
@@ -82,7 +76,7 @@ class TextTokenizer:
                 vocab_size=vocab_size,
                 character_coverage=character_coverage,
                 byte_fallback=True,
-                normalization_rule_name="nfkc",
+                normalization_rule_name="nfkc_cf" if lower_case else "nfkc",
                 unk_id=0,
                 bos_id=-1,
                 eos_id=-1,
@@ -112,11 +106,20 @@ class TextTokenizer:
 
         Never a control id, whatever the text. Half of a surrogate pair becomes "?".
         """
-        return self._pieces.encode(_clean(text))
+        return self._pieces.encode(clean(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         return self._pieces.decode([int(i) for i in ids])
+
+    def merges(self) -> list[str] | None:
+        """The pieces in the order in which pairs are merged to them, by id.
+
+        None for a model that does not merge pairs, as CogView's does not.
+        """
+        pieces = self._pieces
+        whole = [pieces.get_score(i).is_integer() for i in range(self.size)]
+        return pieces.id_to_piece(list(range(self.size))) if all(whole) else None
 
     def pieces_in(self, language: str | None) -> list[bool]:
         """Whether each piece may stand in "en" or "zh" text; None allows all."""
@@ -130,7 +133,7 @@ class TextTokenizer:
         return write_atomic(path, self.serialized)
 
     def __reduce__(self):
-        return TextTokenizer, (self.serialized,)
+        return type(self), (self.serialized,)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TextTokenizer) and self.serialized == other.serialized
@@ -139,7 +142,19 @@ class TextTokenizer:
         return hash(self.serialized)
 
 
-def _clean(text: str) -> str:
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """A tokenizer's file; UserError if it is missing or too large."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"tokenizer {path} is larger than {_MAX_BYTES} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read tokenizer {path}: {error.strerror}") from error
+
+
+def clean(text: str) -> str:
+    """White space as single spaces; half of a surrogate pair becomes "?"."""
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 

@@ -22,6 +22,9 @@ NETWORKS = {
     "vqgan": Network(
         "cogjax.models.vqgan:VQGANConfig", "cogjax.models.vqgan:VQGAN", **_TOKENIZER
     ),
+    "dvae": Network(
+        "cogjax.models.dvae:DVAEConfig", "cogjax.models.dvae:DVAE", **_TOKENIZER
+    ),
     "image_lm": Network(
         "cogjax.models.image_lm_config:ImageLMConfig",
         "cogjax.models.image_lm:ImageLM",

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cogjax.models.dvae import DVAEConfig
 from cogjax.models.registry import network_of
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
 
-TokenizerConfig = VQVAEConfig | VQGANConfig
+TokenizerConfig = VQVAEConfig | VQGANConfig | DVAEConfig
 
 
 def param_shapes(config: TokenizerConfig) -> dict[str, Any]:

@@ -21,6 +21,20 @@ def depth_to_space(x_byxc: Array, factor: int) -> Array:
     return rearrange(x_byxc, "b y x (i j c) -> b (y i) (x j) c", i=factor, j=factor)
 
 
+def max_pool(x_byxc: Array) -> Array:
+    """Largest of each 2 x 2: [b, 2*y, 2*x, c] -> [b, y, x, c].
+
+    The gradient goes to the first of equals. That of `jnp.max` compares with the result
+    and divides by the number of equals, which is 0 where the two are computed anew and
+    differ in rounding.
+    """
+    quads = rearrange(x_byxc, "b (y i) (x j) c -> (i j) b y x c", i=2, j=2)
+    found = quads[0]
+    for other in quads[1:]:
+        found = jnp.where(found >= other, found, other)
+    return found
+
+
 def strided_conv(x_byxc: Array, kernel: Array, stride: int) -> Array:
     """Convolution with kernel 2 * stride, padding stride / 2: halves (thirds, ...).
 

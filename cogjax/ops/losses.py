@@ -67,13 +67,18 @@ def psnr(mse: Array) -> Array:
     return -10 * jnp.log10(jnp.maximum(mse, 1e-10))
 
 
+def shrink_pixels(pixels: Array) -> Array:
+    """[0, 1] -> [0.1, 0.9], where the logit is finite: DALL-E's appendix A.3."""
+    return 0.8 * pixels + 0.1
+
+
 def logit_laplace(pixels: Array, mean: Array, log_scale: Array) -> Array:
     """DALL-E's negative log-likelihood of pixels: appendix A.3, nats a value.
 
     A Laplace distribution of logit(x), whose support is that of x: pixels [...] in
     [0, 1] become x = 0.8 p + 0.1. mean, log_scale: [...], of logit(x), ln b.
     """
-    x = 0.8 * pixels + 0.1
+    x = shrink_pixels(pixels)
     logit = jnp.log(x) - jnp.log1p(-x)
     distance = jnp.abs(logit - mean) * jnp.exp(-log_scale)
     return jnp.log(2.0) + log_scale + jnp.log(x) + jnp.log1p(-x) + distance

@@ -70,15 +70,24 @@ def gumbel_quantize(
       (quantized [..., z], drawn ids int32 [...], KL to the uniform prior, scalar
       mean over positions in nats).
     """
-    noise = jax.random.gumbel(key, logits.shape, logits.dtype)
-    soft = jax.nn.softmax((logits + noise) / temperature, axis=-1)
+    soft = gumbel_softmax(logits, key, temperature)
     ids = jnp.argmax(soft, axis=-1)
     hard = jax.nn.one_hot(ids, codebook.shape[0], dtype=soft.dtype)
     weights = straight_through(soft, hard)
+    return weights @ codebook, ids.astype(jnp.int32), kl_to_uniform(logits)
+
+
+def gumbel_softmax(logits: Array, key: Array, temperature: float | Array) -> Array:
+    """A relaxed draw of a code, [..., k]: softmax of (logits + noise) / temperature."""
+    noise = jax.random.gumbel(key, logits.shape, logits.dtype)
+    return jax.nn.softmax((logits + noise) / temperature, axis=-1)
+
+
+def kl_to_uniform(logits: Array) -> Array:
+    """KL of softmax(logits [..., k]) to the even prior: mean over positions, nats."""
     log_probs = jax.nn.log_softmax(logits, axis=-1)
     entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-    kl = jnp.log(codebook.shape[0]) - jnp.mean(entropy)
-    return weights @ codebook, ids.astype(jnp.int32), kl
+    return jnp.log(logits.shape[-1]) - jnp.mean(entropy)
 
 
 def update_stats(

@@ -46,11 +46,6 @@ class MaskedPipeline(TokensGenerator):
                 "decode 'hidden' needs a model trained end to end, which no masked "
                 "model is: choose 'codes'"
             )
-        if request.rerank and rerank_by is None:
-            raise UserError(
-                "a masked model has no caption loss to rerank by: leave rerank out, or "
-                "rerank by a CLIP"
-            )
         if request.steps is not None and request.steps > most:
             raise UserError(f"steps is {request.steps}, expected 1 to {most}")
 

@@ -1,5 +1,7 @@
 """A trained model as one object: generate, caption, ask, score, encode, decode.
 
+`TokensPipeline` does all of these, `TokensGenerator` neither reads nor scores.
+
     model = cogjax.load("emoji")
     model.generate("a red apple, 3D", num_images=4, seed=0).images[0].show()
 
@@ -25,8 +27,8 @@ from cogjax.sampling.tokens.autoregressive import (
 from cogjax.sampling.tokens.speculative import compiled_speculate
 
 
-class TokensPipeline(TokensGenerator, TokensReader):
-    """A model that generates, reads and scores images with the same weights."""
+class CodeByCode(TokensGenerator):
+    """A model that generates images, one code after the other."""
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
@@ -112,19 +114,6 @@ class TokensPipeline(TokensGenerator, TokensReader):
             window=max(request.speculate, 1),
         )
 
-    def _scores(
-        self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
-    ) -> np.ndarray:
-        """By caption loss, if there is no other way."""
-        if rerank_by is not None:
-            return super()._scores(request, pieces, codes, rerank_by, progress)
-        shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
-        progress(0, total, "reranking")
-        texts = [text for text in pieces for _ in range(shape[1])]
-        scores = self._caption_losses(codes.reshape(total, -1), texts)
-        progress(total, total, "reranking")
-        return scores.reshape(shape)
-
     def _pixels(self, codes: np.ndarray, pieces, request: Request) -> np.ndarray:
         if self.decoding(request.decode) == "codes":
             return super()._pixels(codes, pieces, request)
@@ -137,3 +126,20 @@ class TokensPipeline(TokensGenerator, TokensReader):
         network = self.model["reconstructor"], self._generator, self._params
         prompts = self.layout.prompts(pieces)
         return reconstruct(*network, prompts, codes, self.batch_size)
+
+
+class TokensPipeline(CodeByCode, TokensReader):
+    """A model that generates, reads and scores images with the same weights."""
+
+    def _scores(
+        self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
+    ) -> np.ndarray:
+        """By caption loss, if there is no other way."""
+        if rerank_by is not None:
+            return super()._scores(request, pieces, codes, rerank_by, progress)
+        shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
+        progress(0, total, "reranking")
+        texts = [text for text in pieces for _ in range(shape[1])]
+        scores = self._caption_losses(codes.reshape(total, -1), texts)
+        progress(total, total, "reranking")
+        return scores.reshape(shape)

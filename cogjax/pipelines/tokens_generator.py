@@ -15,7 +15,13 @@ import numpy as np
 from cogjax.data.images import as_square
 from cogjax.errors import UserError
 from cogjax.pipelines.checks import NUM_IMAGES
-from cogjax.pipelines.contracts import Generation, Preview, Progress, Reranker
+from cogjax.pipelines.contracts import (
+    Generation,
+    Preview,
+    Progress,
+    Reader,
+    Reranker,
+)
 from cogjax.pipelines.request import SAMPLER_SETTINGS, Request
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.pipelines.tokens_model import TokensModel
@@ -83,6 +89,11 @@ class TokensGenerator(TokensModel, abc.ABC):
             raise UserError(
                 f"rerank_by is {rerank_by!r}, expected a function of images and texts, "
                 "such as cogjax.load(CLIP).score"
+            )
+        if request.rerank and rerank_by is None and not isinstance(self, Reader):
+            raise UserError(
+                "this model cannot score images, so it cannot choose among candidates: "
+                "leave rerank out, or rerank by a CLIP"
             )
         if rerank_by is not None and not request.rerank:
             raise UserError("rerank_by chooses among candidates: set rerank, say 8")

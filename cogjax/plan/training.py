@@ -43,6 +43,7 @@ from cogjax.train.optim import make_optimizer, make_schedule
 class Report:
     """Of one update on a topology; bytes and FLOPs are a chip's unless said.
 
+    optimizer_bytes: of state_bytes, those of the moments.
     how: "compiled", or "estimated" from shapes. flops: of the model, all chips, each
     needed product once; counted_flops: the same of the trace. executed_flops: with what
     is computed again. fits: the peak is
@@ -66,6 +67,7 @@ class Report:
     hbm_bytes: float
     hbm_limit: float
     state_bytes: float
+    optimizer_bytes: float
     flops: float
     counted_flops: float
     executed_flops: float
@@ -264,6 +266,7 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
         hbm_bytes=float(peak),
         hbm_limit=float(chip.hbm),
         state_bytes=local_bytes(state, shardings),
+        optimizer_bytes=local_bytes(state.opt_state, shardings.opt_state),
         flops=model,
         counted_flops=gradient_flops(work.plain) * work.run.train.batch_size,
         executed_flops=float(executed),

@@ -16,6 +16,7 @@ from cogjax.config import section
 from cogjax.data import records
 from cogjax.data.contact_sheet import grid
 from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import load_text
 from cogjax.errors import UserError
 from cogjax.interop.tree import check_leaves, flatten
 from cogjax.model import Component, Model
@@ -142,7 +143,7 @@ class TransformerStage(Stage):
                     f"config key 'data.{key}' is required for task {run.name}"
                 )
         tokenizer = model_folder.load_component(data.tokenizer, "tokenizer")
-        text = TextTokenizer.load(model_folder.find_text(data.text))
+        text = load_text(model_folder.find_text(data.text))
         found = self._setup(run, tokenizer, text, text.size)
         try:
             choose(found.network.implementation, found.network.dtype, sparse=False)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.errors import UserError
 from cogjax.models.reconstructor import (
     DECODERS,
     decoder_of,
@@ -51,6 +52,11 @@ class DecoderTask(Task):
         lpips: Any = None,
     ):
         kind = DECODERS[kind_of(tokenizer)]
+        if not kind.side:
+            raise UserError(
+                f"the decoder of a {kind_of(tokenizer)} predicts a distribution of "
+                "pixels and cannot be trained anew: give a tokenizer of another kind"
+            )
         self.model, self.config = network_of(tokenizer), config
         self._decoder = kind.make(tokenizer, None)
         self._image_loss = ImageLoss(config, tokenizer.image_size, kind.side, lpips)

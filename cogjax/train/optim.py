@@ -1,5 +1,6 @@
 """AdamW or Muon with warm-up, cosine decay and clipping (CogView section 3.1)."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from optax import contrib
 
 from cogjax.errors import UserError
 from cogjax.parallel.powersgd import PowerSGD
+from cogjax.train.moments import scale_by_adam_16
 
 
 @dataclass(frozen=True)
@@ -17,20 +19,26 @@ class OptimConfig:
 
     name: "muon" trains the matrices that the task names in `matrix_axes` by Muon
     (orthogonalised momentum, `lr` about 0.02) and the rest by AdamW at `adam_lr`.
-    warmup: steps if 1 or more, else a fraction of all steps. final_ratio: the cosine
-    ends at this share of `lr`. clip: global gradient norm, 0 is off. powersgd: how
-    gradients are compressed between devices.
+    warmup: steps if 1 or more, else a fraction of all steps. decay: where the cosine
+    ends, a step if above 1, else a fraction of all steps; it stays there. final_ratio:
+    the cosine ends at this share of `lr`. clip: global gradient norm, 0 is off.
+    decay_embeddings: whether weight decay is of embeddings too; of norms and biases it
+    never is. moments: "16bit" keeps AdamW's in half the memory (`train/moments.py`).
+    powersgd: how gradients are compressed between devices.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
     lr: float = 3e-4
     adam_lr: float = 3e-3
     warmup: float = 0.02
+    decay: float = 1.0
     final_ratio: float = 0.1
     b1: float = 0.9
     b2: float = 0.95
     weight_decay: float = 4e-2
+    decay_embeddings: bool = True
     clip: float = 1.0
+    moments: Literal["float32", "16bit"] = "float32"
     schedule: Literal["cosine", "constant"] = "cosine"
     powersgd: PowerSGD = PowerSGD()
 
@@ -42,10 +50,17 @@ class OptimConfig:
                 "config section 'optim': b1 and b2 are 0 to below 1, final_ratio is "
                 "0 or more"
             )
+        if self.decay <= 0:
+            raise UserError("config section 'optim': decay must be above 0")
         if min(self.warmup, self.clip, self.weight_decay) < 0:
             raise UserError(
                 "config section 'optim': warmup, clip and weight_decay must not be "
                 "negative"
+            )
+        if self.name == "muon" and self.moments == "16bit":
+            raise UserError(
+                "config section 'optim': moments '16bit' are AdamW's: set name to "
+                "'adamw', or moments to 'float32'"
             )
 
 
@@ -56,7 +71,8 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     if config.schedule == "constant":
         after = optax.constant_schedule(config.lr)
     else:
-        steps = max(total_steps - warmup, 1)
+        end = config.decay if config.decay > 1 else config.decay * total_steps
+        steps = max(int(end) - warmup, 1)
         after = optax.cosine_decay_schedule(config.lr, steps, config.final_ratio)
     rise = optax.linear_schedule(0.0, config.lr, warmup)
     return optax.join_schedules([rise, after], [warmup])
@@ -65,7 +81,7 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
 def make_optimizer(
     config: OptimConfig, schedule: optax.Schedule, matrix_axes: Any = None
 ) -> optax.GradientTransformation:
-    """Clipping, then the optimiser; norms and biases do not decay (CogView 1.10).
+    """Clipping, then the optimiser; `decay_mask` says what decays.
 
     matrix_axes: function of the parameters, giving for each leaf None or the
     (input axes, output axes) that make it a matrix; needed for Muon.
@@ -75,12 +91,17 @@ def make_optimizer(
         if matrix_axes is None:
             raise UserError("optim.name 'muon' does not fit this task: choose 'adamw'")
         return optax.chain(clip, _muon(config, schedule, matrix_axes))
+    mask = functools.partial(decay_mask, embeddings=config.decay_embeddings)
+    if config.moments == "16bit":
+        adam = scale_by_adam_16(config.b1, config.b2)
+        decay = optax.add_decayed_weights(config.weight_decay, mask)
+        return optax.chain(clip, adam, decay, optax.scale_by_learning_rate(schedule))
     adamw = optax.adamw(
         schedule,
         b1=config.b1,
         b2=config.b2,
         weight_decay=config.weight_decay,
-        mask=decay_mask,
+        mask=mask,
     )
     return optax.chain(clip, adamw)
 
@@ -96,7 +117,9 @@ def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
     return contrib.muon(
         schedule,
         weight_decay=config.weight_decay,
-        weight_decay_mask=decay_mask,
+        weight_decay_mask=functools.partial(
+            decay_mask, embeddings=config.decay_embeddings
+        ),
         adam_b1=config.b1,
         adam_b2=config.b2,
         adam_weight_decay=config.weight_decay,
@@ -105,10 +128,16 @@ def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
     )
 
 
-def decay_mask(params):
-    """True for the leaves that decay: all but `bias`, `scale` and single numbers."""
+def decay_mask(params, embeddings: bool = True):
+    """True for the leaves that decay: all but `bias`, `scale` and single numbers.
+
+    embeddings: whether those named `..._embedding` decay.
+    """
 
     def decays(path, leaf):
-        return path[-1].key not in ("bias", "scale") and leaf.ndim > 0
+        name = path[-1].key
+        if name in ("bias", "scale") or leaf.ndim == 0:
+            return False
+        return embeddings or not name.endswith("_embedding")
 
     return jax.tree_util.tree_map_with_path(decays, params)

@@ -143,3 +143,17 @@ def test_pieces_in_a_language(tokenizer):
     assert all(tokenizer.pieces_in(None))
     with pytest.raises(UserError, match="language is 'fr'"):
         tokenizer.pieces_in("fr")
+
+
+def test_lower_case_is_the_models():
+    texts = [f"a Red {noun}" for noun in NOUNS.split()]
+    folds = TextTokenizer.train(texts, 300, lower_case=True)
+    assert folds.encode("A RED apple") == folds.encode("a red Apple")
+    assert folds.decode(folds.encode("A RED apple")) == "a red apple"
+    keeps = TextTokenizer.train(texts, 300)
+    assert keeps.encode("A RED apple") != keeps.encode("a red apple")
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="CogView's model is not here")
+def test_cogviews_own_model_merges_no_pairs():
+    assert TextTokenizer.load(REFERENCE).merges() is None

@@ -112,3 +112,19 @@ def test_resize_conv_repeats_pixels_and_convolves(stride):
         )
     )(large, kernel)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_max_pool_and_where_its_gradient_goes():
+    """To the first of equals, row by row."""
+    x = np.float32(np.random.default_rng(0).normal(size=(1, 4, 2, 2)))
+    x[0, :2, :, 0] = [[1, 3], [3, 2]]
+
+    def run(x):
+        out = image.max_pool(x)
+        return jnp.sum(out * jnp.arange(1.0, 5).reshape(1, 2, 1, 2)), out
+
+    grad, out = jax.jit(jax.grad(run, has_aux=True))(x)
+    np.testing.assert_array_equal(out, x.reshape(1, 2, 2, 1, 2, 2).max((2, 4)))
+    np.testing.assert_array_equal(grad[0, :2, :, 0], [[0, 1], [0, 0]])
+    rest = x[0, 2:, :, 1]
+    np.testing.assert_array_equal(grad[0, 2:, :, 1], 4 * (rest == rest.max()))

@@ -25,6 +25,7 @@ EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
 ERNIE = "experiments/ernie_vilg/shapes.py:"
 QUESTIONS = "experiments/ernie_vilg/questions.py:"
+DALLE = ("experiments/dalle/icons.py:", "experiments/dalle/shapes.py:")
 END_TO_END = "experiments/ernie_vilg/end_to_end.py:"
 
 
@@ -75,6 +76,7 @@ def test_compression_is_described(nano_data, nano_folder):
     ("file", "stage"),
     [
         *((file, s) for file in (EMOJI, SHAPES) for s in ("tokenizer", "transformer")),
+        *((file, s) for file in DALLE for s in ("tokenizer", "transformer")),
         (ERNIE, "transformer"),
         (ERNIE, "full"),
         (QUESTIONS, "shapes"),
@@ -256,15 +258,8 @@ def test_unknown_task(nano_data, nano_folder):
     with pytest.raises(UserError, match="unknown task 'gan': did you mean 'vqgan'"):
         launch.describe(run)
     run["task"]["name"] = "magic"
-    with pytest.raises(UserError, match="known are vq, lm, masked, dalle, "):
+    with pytest.raises(UserError, match="known are vq, lm, masked, dvae, dalle, "):
         launch.describe(run)
-
-
-def test_what_is_only_planned_cannot_be_trained(tmp_path):
-    run = config.load("experiments/dalle/paper.py") | {"data": {"path": "here"}}
-    with pytest.raises(UserError, match="task 'dalle' cannot be trained yet"):
-        launch.train(run, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):

@@ -1,41 +1,95 @@
-"""DALL-E (Ramesh et al. 2021): what of the paper the transformer needs.
+"""DALL-E (Ramesh et al. 2021): sizes of dVAE and transformer, and how they join.
 
-256 text tokens and 32 x 32 codes in one stream, every text position that has no token
-with a learnt padding id of its own; sparse layers by `sparse_kinds`.
+`paper` is the 12B system. The other presets are ours: `nano` for tests, `px64` and
+`small` for real use on one machine.
 """
 
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from cogjax.families.dalle.layout import Layout, PaddedVocab
+from cogjax.models.dvae import DVAEConfig
 from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.masks import sparse_kinds
 from cogjax.ops.sequence import Sequence
 
 TEXT_LEN, NUM_PIECES = 256, 16384
-GRID, NUM_CODES = 32, 8192
 # Section 2.3: 1,024 pairs an update, 430,000 updates.
 BATCH_SIZE, STEPS = 1024, 430_000
 
-TRANSFORMERS = {
-    # Appendix B.1: 64 layers, 62 heads of 64.
-    "paper": DecoderConfig(
-        width=3968,
-        depth=64,
-        heads=62,
-        dropout=0.1,
-        sandwich=False,
-        dtype="bfloat16",
-        remat="nothing_saveable",
-    )
+TOKENIZERS = {
+    # Appendix A.1: 256 px -> 32 x 32 of 8192 codes, 97,616,006 weights.
+    "paper": DVAEConfig(),
+    "px64": DVAEConfig(image_size=64, grid=8, width=32, codebook_size=1024),
+    "nano": DVAEConfig(
+        image_size=16, grid=4, width=8, blocks=1, code_dim=8, codebook_size=32
+    ),
 }
 
 
-def make_transformer(config: DecoderConfig) -> ImageLMConfig:
-    """Network config: codes, then text pieces, then one padding id a text position."""
-    num_ids = NUM_CODES + NUM_PIECES + TEXT_LEN
+@dataclass(frozen=True)
+class TransformerConfig(DecoderConfig):
+    """The transformer apart from what the two tokenizers decide.
+
+    text_len: positions of the text. kernel: side of the last layer's convolution. The
+    norms and their places are those of its sparse transformer; the paper says neither.
+    """
+
+    sandwich: bool = False
+    norm_scope: Literal["token", "sample", "tensor", "none"] = "none"
+    text_len: int = TEXT_LEN
+    kernel: int = 11
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}, expected an odd number")
+        if self.text_len < 2:
+            raise ValueError(f"text_len is {self.text_len}, expected at least 2")
+        if self.window:
+            raise ValueError("window is for full layers: set it to 0")
+
+
+TRANSFORMERS = {
+    # Appendix B.1: 64 layers, 62 heads of 64.
+    "paper": TransformerConfig(
+        width=3968,
+        depth=64,
+        heads=62,
+        dtype="bfloat16",
+        remat="nothing_saveable",
+    ),
+    "small": TransformerConfig(
+        width=256, depth=7, heads=4, text_len=24, kernel=5, dropout=0.0, unroll=7
+    ),
+    "nano": TransformerConfig(
+        width=32, depth=3, heads=2, text_len=8, kernel=3, dropout=0.0
+    ),
+}
+
+
+def make_layout(
+    tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
+) -> Layout:
+    """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
+    vocab = PaddedVocab(tokenizer.codebook_size, num_text, transformer.text_len)
+    return Layout(vocab, tokenizer.grid**2)
+
+
+def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig:
+    """Network config for a layout: codes have rows and columns, text positions."""
+    shared = {
+        field.name: getattr(config, field.name) for field in fields(DecoderConfig)
+    }
+    grid = round(layout.image_len**0.5)
     return ImageLMConfig(
-        **vars(config),
-        vocab_size=-(-num_ids // 128) * 128,
+        **shared,
+        vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
-        max_positions=TEXT_LEN + GRID**2,
-        sequence=Sequence.text_to_image(TEXT_LEN, (GRID, GRID)),
-        kinds=sparse_kinds(config.depth),
+        max_positions=layout.length,
+        grid=grid,
+        sequence=Sequence.text_to_image(layout.text_len, (grid, grid)),
+        kinds=sparse_kinds(config.depth, config.kernel),
     )

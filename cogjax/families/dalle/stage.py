@@ -1,47 +1,64 @@
-"""DALL-E's stage, for `cogjax plan` alone: there is no dVAE and no such text layout."""
+"""DALL-E's stages: the dVAE (section 2.1) and the transformer (2.2)."""
 
-from pathlib import Path
-from typing import Any, NoReturn
+import functools
+from collections.abc import Sequence
+from typing import Any
 
-from cogjax.config import section
-from cogjax.errors import UserError
-from cogjax.families.dalle import presets
-from cogjax.nn.decoder_config import DecoderConfig
-from cogjax.stages.sections import RunConfig
-from cogjax.stages.stage import Planned, Stage
+from cogjax.data.bpe_dropout import BPEDropout
+from cogjax.families.dalle.dvae import RelaxedConfig, RelaxedTask
+from cogjax.families.dalle.layout import Layout, Mixture
+from cogjax.families.dalle.presets import (
+    NUM_PIECES,
+    TransformerConfig,
+    make_layout,
+    make_transformer,
+)
+from cogjax.models.dvae import DVAEConfig
+from cogjax.stages.coded import CodedSplits
+from cogjax.stages.tokenizer import TokenizerStage
+from cogjax.stages.transformer import Setup, TransformerStage
 from cogjax.tasks.lm import LMTask
 
 
-class TransformerStage(Stage):
-    """The transformer, whose text competes with text and codes with codes."""
+class LMStage(TransformerStage):
+    """Next-token prediction, in which text competes with text and codes with codes."""
 
-    def task(self, run: RunConfig) -> NoReturn:
-        """UserError: it cannot be trained."""
-        raise UserError(
-            f"task {run.name!r} cannot be trained yet: `cogjax plan` says what it needs"
+    family = "dalle"
+    settings = Mixture
+    transformer = TransformerConfig
+    paper = DVAEConfig(), NUM_PIECES
+    make_layout = staticmethod(make_layout)
+    make_network = staticmethod(make_transformer)
+
+    def make_task(self, setup: Setup, lpips: Any = None) -> LMTask:
+        """The loss compares no images."""
+        del lpips
+        layout = setup.layout
+        return LMTask(
+            setup.network,
+            layout.vocab.num_codes,
+            setup.settings.code_noise,
+            num_text=layout.text_len,
+            length=layout.length,
         )
 
-    def job(self, run: RunConfig, workdir: Path) -> NoReturn:
-        """UserError: it cannot be trained."""
-        del workdir
-        self.task(run)
-
-    def export(self, run: RunConfig, params: Any, state: Any) -> NoReturn:
-        """UserError: it cannot be trained."""
-        del params, state
-        self.task(run)
-
-    def plan(self, run: RunConfig) -> Planned:
-        """Of the paper's sizes."""
-        model = section(DecoderConfig, run.model, "model")
-        network, num_text = presets.make_transformer(model), presets.TEXT_LEN
-        task = LMTask(
-            network,
-            presets.NUM_CODES,
-            num_text=num_text,
-            length=network.max_positions,
-        )
-        return Planned(task, presets.NUM_CODES, num_text, presets.GRID**2)
+    def examples(self, setup: Setup, splits: CodedSplits, split: str):
+        """(source of a split, function of its item and a generator -> example)."""
+        settings, drop = setup.settings, None
+        if settings.bpe_dropout and split == splits.data.split:
+            drop = BPEDropout(setup.text, settings.bpe_dropout)
+        example = functools.partial(_example, settings, setup.layout, drop)
+        return splits.captions(split), example
 
 
-TRANSFORMER = TransformerStage()
+def _example(mixture: Mixture, layout: Layout, drop: Any, item: Sequence, rng):
+    return mixture.example(layout, *item, rng, drop)
+
+
+def _tokenizer_task(model: DVAEConfig, config: RelaxedConfig, lpips: Any):
+    del lpips
+    return RelaxedTask(model, config)
+
+
+DVAE = TokenizerStage(DVAEConfig, RelaxedConfig, _tokenizer_task)
+LM = LMStage()

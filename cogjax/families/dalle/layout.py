@@ -1,0 +1,128 @@
+"""Token sequences of DALL-E (section 2.2): text, filled up to one length, and an image.
+
+    piece ... piece pad_k ... pad_255 | code ... code
+
+The padding of each position is an id of its own, learnt, seen and predicted as any
+other. There is no command: the last position of the text predicts the first code. The
+paper names a token that starts the image and not its place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cogjax.data.bpe_dropout import BPEDropout
+from cogjax.data.sequences import Prompts
+
+
+@dataclass(frozen=True)
+class PaddedVocab:
+    """Ids: codes 0.., then text pieces, then the padding of each text position.
+
+    num_codes, num_text: sizes of the image and the text tokenizer. text_len: positions
+    of the text. The embedding table has unused rows up to a multiple of `pad_to`.
+    """
+
+    num_codes: int
+    num_text: int
+    text_len: int
+    pad_to: int = 128
+
+    @property
+    def text_start(self) -> int:
+        """Id of text piece 0."""
+        return self.num_codes
+
+    @property
+    def padding_start(self) -> int:
+        """Id of the padding at position 0."""
+        return self.num_codes + self.num_text
+
+    @property
+    def padded_size(self) -> int:
+        """Rows of the embedding table."""
+        return -(-(self.padding_start + self.text_len) // self.pad_to) * self.pad_to
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Fixed-length sequences over a vocabulary. image_len: codes an image."""
+
+    vocab: PaddedVocab
+    image_len: int
+
+    @property
+    def text_len(self) -> int:
+        """Positions of the text; longer text is cut."""
+        return self.vocab.text_len
+
+    @property
+    def length(self) -> int:
+        """Tokens of a sequence."""
+        return self.text_len + self.image_len
+
+    def prompt(self, text_ids: Sequence[int]) -> np.ndarray:
+        """The text and its padding: int32 [text_len]."""
+        ids = self.vocab.padding_start + np.arange(self.text_len, dtype=np.int32)
+        text = np.asarray(text_ids[: self.text_len], np.int32)
+        ids[: len(text)] = self.vocab.text_start + text
+        return ids
+
+    def prompts(self, texts: Sequence[Sequence[int]]) -> Prompts:
+        """`prompt` of each text; nothing of it is hidden."""
+        ids = np.stack([self.prompt(text) for text in texts])
+        positions = np.broadcast_to(np.arange(self.text_len, dtype=np.int32), ids.shape)
+        next_position = np.full(len(ids), self.text_len, np.int32)
+        return Prompts(ids, np.zeros(len(ids), np.int32), positions, next_position)
+
+    def text_to_image(
+        self, text_ids: Sequence[int], codes: Sequence[int], text_share: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (ids int32 [length], loss weights float32 [length]).
+
+        weights[i] is the weight of predicting ids[i], 0 for the first. Those of text
+        add up to text_share, those of codes to the rest: the weighted mean of a batch
+        is text_share x mean text loss + (1 - text_share) x mean image loss.
+        """
+        ids = np.concatenate([self.prompt(text_ids), np.asarray(codes, np.int32)])
+        weights = np.zeros(self.length, np.float32)
+        weights[1 : self.text_len] = text_share / (self.text_len - 1)
+        weights[self.text_len :] = (1 - text_share) / self.image_len
+        return ids, weights
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How training examples are drawn from captioned code grids.
+
+    text_share: of the loss (section 2.2). bpe_dropout: rate, in training alone
+    (appendix B.1). caption_dropout: share of examples with an empty text, for
+    classifier-free guidance, and code_noise, see `tasks/lm.py`, are not the paper's.
+    """
+
+    text_share: float = 1 / 8
+    bpe_dropout: float = 0.1
+    caption_dropout: float = 0.0
+    code_noise: float = 0.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}, expected 0 to below 1")
+
+    def example(
+        self,
+        layout: Layout,
+        texts: Sequence[Sequence[int]],
+        codes: np.ndarray,
+        rng: np.random.Generator,
+        drop: BPEDropout | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Draws a caption: {"ids": [length], "weights": [length]}; drop: of pieces."""
+        text = texts[rng.integers(len(texts))]
+        if rng.random() < self.caption_dropout:
+            text = ()
+        text = drop(text, rng) if drop else text
+        ids, weights = layout.text_to_image(text, codes, self.text_share)
+        return {"ids": ids, "weights": weights}

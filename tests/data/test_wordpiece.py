@@ -1,0 +1,123 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import WordPieceTokenizer, load_text, split_words
+from cogjax.errors import UserError
+
+VOCAB = "[PAD] [UNK] [CLS] [SEP] [MASK] un want ##want ##ed runn ##ing , 猫 a ##a"
+BERT = WordPieceTokenizer("\n".join(VOCAB.split()).encode())
+TEXTS = [f"a {noun}, {noun}s 猫的线稿" for noun in "apple house rocket whale".split()]
+
+
+def pieces(tokenizer, text):
+    return [tokenizer._vocab[i] for i in tokenizer.encode(text)]
+
+
+def test_the_longest_piece_first():
+    """BERT's own example."""
+    assert pieces(BERT, "UNwant\u00e9d,running 猫猫") == (
+        "un ##want ##ed , runn ##ing 猫 猫".split()
+    )
+    assert pieces(BERT, "unwantedX a") == ["[UNK]", "a"]
+    assert pieces(BERT, "a" * 100) == ["a"] + ["##a"] * 99
+    assert pieces(BERT, "a" * 101) == ["[UNK]"]
+
+
+def test_no_text_reaches_a_control_piece():
+    words = "[SEP] [CLS] [MASK] [PAD]"
+    assert set(BERT.encode(words)) <= {1}
+    assert BERT.encode("") == BERT.encode(" \n\0") == []
+
+
+def test_words_signs_and_hanzi_stand_alone():
+    assert split_words("It's 3D：猫猫 A-b ", False) == (
+        ["It", "'", "s", "3D", "：", "猫", "猫", "A", "-", "b"]
+    )
+    assert split_words("\u00c9clair", True) == ["eclair"]
+    assert split_words("\u00c9clair", False) == ["\u00c9clair"]
+
+
+def test_a_vocabulary_with_capitals_keeps_case():
+    cased = WordPieceTokenizer(b"[UNK]\nA\na\n")
+    assert cased.encode("A a") == [1, 2]
+    assert WordPieceTokenizer(b"[UNK]\na\n").encode("A a") == [1, 1]
+
+
+def test_text_comes_back():
+    tokenizer = WordPieceTokenizer.train(TEXTS, 34)
+    assert tokenizer.decode(tokenizer.encode("a whale 猫的线稿")) == "a whale猫的线稿"
+    assert tokenizer.decode(tokenizer.encode("apples , house")) == "apples , house"
+    assert tokenizer.pieces_in("en") != tokenizer.pieces_in("zh")
+
+
+def test_training_joins_what_raises_the_likelihood_most():
+    """Of all pairs, by the log-likelihood of the pieces before and after, counted."""
+    words = {"hug": 10, "pug": 5, "pun": 12, "bun": 4, "hugs": 5}
+    text = " ".join(word for word, count in words.items() for _ in range(count))
+    small = WordPieceTokenizer.train([text], 8)
+    one_more = WordPieceTokenizer.train([text], 9)
+    [new] = set(one_more._vocab) - set(small._vocab)
+
+    def likelihood(joined):
+        counts = {}
+        for word, count in words.items():
+            cut = [word[0], *(f"##{c}" for c in word[1:])]
+            for at in range(len(cut) - 1, 0, -1):
+                if cut[at - 1] + cut[at].removeprefix("##") == joined:
+                    cut[at - 1 : at + 1] = [joined]
+            for piece in cut:
+                counts[piece] = counts.get(piece, 0) + count
+        n = np.array(list(counts.values()))
+        return np.sum(n * np.log(n / n.sum()))
+
+    pairs = {word[0] + word[1] for word in words}
+    pairs |= {f"##{w[i]}{w[i + 1]}" for w in words for i in range(1, len(w) - 1)}
+    assert new == max(sorted(pairs), key=likelihood)
+
+
+def test_counts_follow_the_joins():
+    """Long training: all words are pieces in the end, and no pair is joined twice."""
+    tokenizer = WordPieceTokenizer.train(["banana banana bandana bandana ana ana"], 11)
+    assert len(set(tokenizer._vocab)) == tokenizer.size == 11
+    with pytest.raises(UserError, match=r"99 is too large .* possible is (\d+)") as e:
+        WordPieceTokenizer.train(["banana banana bandana bandana ana ana"], 99)
+    most = int(str(e.value).split()[-1])
+    full = WordPieceTokenizer.train(["banana banana bandana bandana ana ana"], most)
+    assert all(len(full.encode(word)) == 1 for word in ("banana", "bandana", "ana"))
+
+
+def test_the_same_texts_give_the_same_bytes():
+    one = WordPieceTokenizer.train(TEXTS, 34)
+    assert one == WordPieceTokenizer.train(reversed(TEXTS), 34)
+    assert not any(piece.startswith("[P") for piece in one._vocab)
+
+
+def test_rare_characters_are_unknown():
+    texts = ["aaaa bbbb"] * 500 + ["龘"]
+    tokenizer = WordPieceTokenizer.train(texts, 7, character_coverage=0.999)
+    assert pieces(tokenizer, "龘 aaaa")[0] == "[UNK]"
+    assert "龘" in WordPieceTokenizer.train(texts, 7, character_coverage=1)._vocab
+
+
+def test_sizes_must_suit_the_text():
+    with pytest.raises(UserError, match=r"3 is too small .* smallest possible is 5"):
+        WordPieceTokenizer.train(["ab abc d"], 3)
+    with pytest.raises(UserError, match="no text"):
+        WordPieceTokenizer.train([" "], 3)
+
+
+def test_files_of_both_kinds_are_told_apart(tmp_path):
+    path = BERT.save(tmp_path / "text.model")
+    found = load_text(path)
+    assert isinstance(found, WordPieceTokenizer) and found == BERT
+    assert pickle.loads(pickle.dumps(found)).encode("unwanted") == BERT.encode(
+        "unwanted"
+    )
+    other = TextTokenizer.train(TEXTS, 310).save(tmp_path / "bpe.model")
+    assert type(load_text(other)) is TextTokenizer
+    (tmp_path / "bad").write_bytes(b"[UNK]\na\na\n")
+    with pytest.raises(UserError, match=r"bad is no vocabulary: .* a piece twice"):
+        load_text(tmp_path / "bad")
