@@ -65,9 +65,8 @@ def make_train_step(
     summed = partial(_summed_gradients, task, compression, accumulate)
 
     def step(train_state: TrainState, batch):
-        key = jax.random.fold_in(
-            jax.random.wrap_key_data(train_state.key), train_state.step
-        )
+        start = jax.random.wrap_key_data(train_state.key)
+        key = jax.random.fold_in(start, train_state.step)
         state, grads, metrics, memory = summed(train_state, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
@@ -83,7 +82,6 @@ def make_train_step(
         if loss_scale:
             searching |= loss_scale["scale"] > SMALLEST
             metrics["loss_scale"] = loss_scale["scale"]
-            loss_scale = next_loss_scale(loss_scale, finite)
         searching &= jnp.isfinite(metrics["loss"])
         bad_steps = jnp.where(finite, 0, train_state.bad_steps + ~searching)
         metrics |= {"grad_norm": norm, "lr": schedule(train_state.step)}
@@ -95,7 +93,7 @@ def make_train_step(
             state=state,
             ema=ema,
             bad_steps=bad_steps,
-            loss_scale=loss_scale,
+            loss_scale=loss_scale and next_loss_scale(loss_scale, finite),
             powersgd=memory,
         )
         return new, metrics | {"bad_steps": bad_steps}
