@@ -128,7 +128,7 @@ def test_a_reranker_chooses_for_it(transformer):
     assert isinstance(model, Generator) and not isinstance(model, Reader)
     settings = {"rerank": 3, "seed": 3}
     dark = model.generate(
-        "a red apple", 1, reranker=lambda images, _: images.mean((1, 2, 3)), **settings
+        "a red apple", 1, rerank_by=lambda images, _: images.mean((1, 2, 3)), **settings
     )
     every = model.generate("a red apple", 3, seed=3)
     assert dark.pixels.mean() == every.pixels.mean((2, 3, 4)).min()

@@ -67,7 +67,8 @@ def first_update(tx, grads, params):
 
 
 def test_embeddings_decay_unless_told():
-    params = {"token_embedding": 1.0, "out": {"kernel": 1.0, "bias": 1.0}}
+    one = np.ones(2)
+    params = {"token_embedding": one, "out": {"kernel": one, "bias": one}}
     assert decay_mask(params, embeddings=False) == {
         "token_embedding": False,
         "out": {"kernel": True, "bias": False},
