@@ -59,14 +59,13 @@ def make_train_step(
     If the loss or a gradient is not finite the whole update is dropped, task state and
     EMA included, and only the counters and scales advance. Finiteness is decided on
     global values, so all processes agree. While the loss is finite and a scale can fall
-    further, a dropped update does not count among the `bad_steps`. `compression` sums
-    the gradients over the mesh in scope.
+    further, a dropped update does not count among the `bad_steps`.
     """
     summed = partial(_summed_gradients, task, compression, accumulate)
 
     def step(train_state: TrainState, batch):
-        start = jax.random.wrap_key_data(train_state.key)
-        key = jax.random.fold_in(start, train_state.step)
+        run_key = jax.random.wrap_key_data(train_state.key)
+        key = jax.random.fold_in(run_key, train_state.step)
         state, grads, metrics, memory = summed(train_state, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
@@ -82,6 +81,7 @@ def make_train_step(
         if loss_scale:
             searching |= loss_scale["scale"] > SMALLEST
             metrics["loss_scale"] = loss_scale["scale"]
+            loss_scale = next_loss_scale(loss_scale, finite)
         searching &= jnp.isfinite(metrics["loss"])
         bad_steps = jnp.where(finite, 0, train_state.bad_steps + ~searching)
         metrics |= {"grad_norm": norm, "lr": schedule(train_state.step)}
@@ -93,7 +93,7 @@ def make_train_step(
             state=state,
             ema=ema,
             bad_steps=bad_steps,
-            loss_scale=loss_scale and next_loss_scale(loss_scale, finite),
+            loss_scale=loss_scale,
             powersgd=memory,
         )
         return new, metrics | {"bad_steps": bad_steps}
@@ -130,7 +130,10 @@ def _shares(weights: Array | None, count: int) -> Array:
 
 
 def _summed_gradients(task, compression, accumulate, train_state, batch, key):
-    """As `_gradients`, of all workers, and the next `TrainState.powersgd`."""
+    """As `_gradients`, and the next `TrainState.powersgd`.
+
+    `compression` sums over the mesh in scope; without it the compiler does.
+    """
     compute = partial(_gradients, task, accumulate)
     if compression:
         return compression.gradients(task, compute, train_state, batch, key)
