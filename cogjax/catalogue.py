@@ -86,7 +86,13 @@ FAMILIES = {
     "imagen": Family(
         "imagen",
         "Imagen (Saharia et al. 2022, arXiv 2205.11487)",
-        stages={"t5": "cogjax.stages.text_encoder:T5"},
+        layout="cogjax.families.imagen.layout:Cascade",
+        pipeline="cogjax.pipelines.cascade:CascadePipeline",
+        stages={
+            "t5": "cogjax.stages.text_encoder:T5",
+            "imagen": "cogjax.families.imagen.stage:BASE",
+            "imagen_super": "cogjax.families.imagen.stage:SUPER",
+        },
     ),
     "vqgan": Family(
         "vqgan",

@@ -100,7 +100,9 @@ def test_names_that_are_not_there():
     for spec in ("cogjax.nothing:Model", "cogjax.model:Nothing", "cogjax.model"):
         with pytest.raises(UserError, match=f"cannot import '{spec}'"):
             resolve(spec)
-    with pytest.raises(UserError, match="kind is 'unet', expected one of vqvae, vqgan"):
-        registry.config_class("unet")
+    with pytest.raises(
+        UserError, match="kind is 'wavenet', expected one of vqvae, vqgan"
+    ):
+        registry.config_class("wavenet")
     with pytest.raises(ValueError, match="PlainConfig is the config of no network"):
         registry.kind_of(PlainConfig())

@@ -28,11 +28,15 @@ _SETTINGS = (
     "speculate",
     "steps",
     "choice_temperature",
+    "method",
+    "percentile",
     "decode",
 )
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
-_STEPS = "of a masked model: sample all codes N times, surer ones stay (8)"
+_STEPS = "of a masked model, whose surer codes stay (8), or a stage of a cascade (32)"
+_METHOD = "of a cascade: how noise becomes an image (dpmpp2m)"
+_PERCENTILE = "of a cascade: dynamic threshold, 99.5 in the paper (static clipping)"
 _CHOICE = "of a masked model: 0 keeps the surest codes first, above that chance (4.5)"
 _DECODE = "images from codes, or from hidden states if the model was trained to"
 _RERANK = "generate N, keep the --num-images that fit the prompt best"
@@ -77,6 +81,9 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=whole(1, checks.MAX_STEPS), metavar="N", help=_STEPS)
     choice = number(0, temperature)
     add("--choice-temperature", type=choice, metavar="T", help=_CHOICE)
+    add("--method", choices=checks.METHODS, help=_METHOD)
+    percentile = number(0, 100, open_low=True)
+    add("--percentile", type=percentile, metavar="P", help=_PERCENTILE)
     add("--decode", choices=("codes", "hidden"), help=_DECODE)
     rerank = whole(0, checks.MAX_IMAGES)
     add("--rerank", type=rerank, default=0, metavar="N", help=_RERANK)
@@ -127,9 +134,8 @@ def _keep(rows: int | None, mask, model):
     import numpy as np
 
     from cogjax.data.images import as_square
-    from cogjax.pipelines.contracts import Codec, expect
 
-    grid = expect(model, Codec).grid
+    grid = model.grid
     if mask is not None:
         return as_square(mask, grid).mean(-1) > 127
     if rows > grid:

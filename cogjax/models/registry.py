@@ -35,6 +35,16 @@ NETWORKS = {
         "cogjax.models.reconstructor:Reconstructor",
         "cogjax.models.reconstructor:param_shapes",
     ),
+    "unet": Network(
+        "cogjax.models.unet:UNetConfig",
+        "cogjax.models.unet:UNet",
+        "cogjax.models.unet:param_shapes",
+    ),
+    "efficient_unet": Network(
+        "cogjax.models.efficient_unet:EfficientUNetConfig",
+        "cogjax.models.efficient_unet:EfficientUNet",
+        "cogjax.models.efficient_unet:param_shapes",
+    ),
     "clip": Network(
         "cogjax.models.clip:ClipConfig",
         "cogjax.models.clip:Clip",

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
 
 from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv, Halve
-from cogjax.nn.layers import weight
+from cogjax.nn.layers import GroupNorm
 from cogjax.ops.quantize import code_logits
 
 
@@ -83,24 +82,6 @@ class VQGANConfig:
         return self.image_size // 2 ** (len(self.multipliers) - 1)
 
 
-class Norm(nn.Module):
-    """Group normalisation [b, y, x, c], epsilon 1e-6."""
-
-    groups: int
-
-    @nn.compact
-    def __call__(self, x_byxc: Array) -> Array:
-        size = (x_byxc.shape[-1],)
-        scale = weight(self, "scale", nn.initializers.ones, size)
-        bias = weight(self, "bias", nn.initializers.zeros, size)
-        # Two passes: the variance as a difference of squares cancels in float32.
-        x = rearrange(x_byxc, "b y x (g c) -> b y x g c", g=self.groups)
-        x = x - jnp.mean(x, axis=(1, 2, 4), keepdims=True)
-        variance = jnp.mean(jnp.square(x), axis=(1, 2, 4), keepdims=True)
-        x = (x * jax.lax.rsqrt(variance + 1e-6)).reshape(x_byxc.shape)
-        return x * scale + bias
-
-
 class Block(nn.Module):
     """Residual block [b, y, x, c] -> [b, y, x, width]."""
 
@@ -109,9 +90,9 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
-        h = nn.swish(Norm(self.groups, name="norm1")(x_byxc))
+        h = nn.swish(GroupNorm(self.groups, name="norm1")(x_byxc))
         h = Conv(self.width, (3, 3), name="conv1")(h)
-        h = nn.swish(Norm(self.groups, name="norm2")(h))
+        h = nn.swish(GroupNorm(self.groups, name="norm2")(h))
         h = Conv(self.width, (3, 3), name="conv2")(h)
         if x_byxc.shape[-1] != self.width:
             x_byxc = Conv(self.width, (1, 1), name="nin_shortcut")(x_byxc)
@@ -126,7 +107,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x_byxd: Array) -> Array:
         side, width = x_byxd.shape[2], x_byxd.shape[-1]
-        h = Norm(self.groups, name="norm")(x_byxd)
+        h = GroupNorm(self.groups, name="norm")(x_byxd)
         q, k, v = (
             rearrange(Conv(width, (1, 1), name=name)(h), "b y x d -> b (y x) d")
             for name in ("q", "k", "v")
@@ -161,7 +142,7 @@ class Encoder(nn.Module):
                     x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
             if level < len(cfg.widths) - 1:
                 x = Halve(width, name=f"{name}.downsample.conv")(x)
-        x = nn.swish(Norm(cfg.groups, name="norm_out")(_middle(x, cfg.groups)))
+        x = nn.swish(GroupNorm(cfg.groups, name="norm_out")(_middle(x, cfg.groups)))
         return Conv(cfg.z_dim, (3, 3), name="conv_out")(x)
 
 
@@ -188,7 +169,7 @@ class Decoder(nn.Module):
             if level:
                 x = x.repeat(2, axis=1).repeat(2, axis=2)
                 x = Conv(width, (3, 3), name=f"{name}.upsample.conv")(x)
-        hidden = nn.swish(Norm(cfg.groups, name="norm_out")(x))
+        hidden = nn.swish(GroupNorm(cfg.groups, name="norm_out")(x))
         return hidden, Conv(3, (3, 3), name="conv_out")(hidden)
 
 

@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax.errors import ScopeParamShapeError
 from jax import Array
 
@@ -52,6 +53,26 @@ class RelaxedNorm(nn.Module):
         return relaxed_layer_norm(
             x, scale, bias, epsilon=self.epsilon, scope=self.norm_scope
         )
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation of [b, y, x, c] in float32, returned like its input."""
+
+    groups: int
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x_byxc: Array) -> Array:
+        size = (x_byxc.shape[-1],)
+        scale = weight(self, "scale", nn.initializers.ones, size)
+        bias = weight(self, "bias", nn.initializers.zeros, size)
+        x = x_byxc.astype(jnp.float32)
+        # Two passes: the variance as a difference of squares cancels in float32.
+        x = rearrange(x, "b y x (g c) -> b y x g c", g=self.groups)
+        x = x - jnp.mean(x, axis=(1, 2, 4), keepdims=True)
+        variance = jnp.mean(jnp.square(x), axis=(1, 2, 4), keepdims=True)
+        x = (x * jax.lax.rsqrt(variance + self.epsilon)).reshape(x_byxc.shape)
+        return (x * scale + bias).astype(x_byxc.dtype)
 
 
 class Dense(nn.Module):

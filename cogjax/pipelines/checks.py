@@ -18,6 +18,8 @@ MAX_TOP_K = 2**31 - 1
 MAX_TEMPERATURE = 100
 MAX_STEPS = 10_000
 MAX_GUIDANCE = 100
+# Of `sampling/diffusion/samplers.py`.
+METHODS = ("ddpm", "ddim", "dpmpp2m", "heun")
 MAX_BEAMS = 64
 MAX_LENGTH_PENALTY = 10
 

@@ -20,6 +20,7 @@ from cogjax.pipelines.checks import (
     MAX_STEPS,
     MAX_TEMPERATURE,
     MAX_TOP_K,
+    METHODS,
     NUM_IMAGES,
     check_number,
     check_text,
@@ -27,7 +28,9 @@ from cogjax.pipelines.checks import (
 )
 
 SAMPLER_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
+# Settings of other models than those that sample code by code.
 MASKED_SETTINGS = ("steps", "choice_temperature")
+CASCADE_SETTINGS = ("method", "percentile")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,9 @@ class Request:
     speculate: so many codes are drafted a step (`sampling/tokens/speculative.py`):
     fewer steps, other images of the same distribution; 0 is off, otherwise 2 or more.
     steps: of a masked model (`sampling/tokens/masked.py`), 1 to an image's codes; None
-    is 8, or as many as there are codes. choice_temperature: 0, the surest codes are
+    is 8, or as many as there are codes. Those of each stage of a cascade; None is 32.
+    method: of a cascade (`sampling/diffusion/samplers.py`). percentile: of its dynamic
+    threshold, above 0 to 100; None clips. choice_temperature: 0, the surest codes are
     unmasked first, to 100, by chance; None is 4.5.
     decode: from "codes", or from "hidden" states (`sampling/tokens/reconstruct.py`);
     None is what the model was trained for.
@@ -66,6 +71,8 @@ class Request:
     speculate: int = 0
     steps: int | None = None
     choice_temperature: float | None = None
+    method: str | None = None
+    percentile: float | None = None
     decode: Literal["codes", "hidden"] | None = None
 
     @classmethod
@@ -93,6 +100,8 @@ class Request:
         self._check_image()
         if self.decode not in (None, "codes", "hidden"):
             raise UserError(f"decode is {self.decode!r}, expected 'codes' or 'hidden'")
+        if self.method not in (None, *METHODS):
+            raise UserError(f"method is {self.method!r}, not {', '.join(METHODS)}")
 
     def _check_numbers(self) -> None:
         for name, low, high in (
@@ -110,10 +119,13 @@ class Request:
             ("guidance", MAX_GUIDANCE),
             ("choice_temperature", MAX_TEMPERATURE),
             ("top_p", 1),
+            ("percentile", 100),
         ):
             value = getattr(self, name)
             if value is not None:
-                check_number(name, value, 0, high, open_low=name == "top_p")
+                check_number(
+                    name, value, 0, high, open_low=name in ("top_p", "percentile")
+                )
         self._check_speculate()
         if 0 < self.rerank < self.num_images:
             raise UserError(

@@ -22,7 +22,7 @@ from cogjax.pipelines.contracts import (
     Reader,
     Reranker,
 )
-from cogjax.pipelines.request import SAMPLER_SETTINGS, Request
+from cogjax.pipelines.request import CASCADE_SETTINGS, SAMPLER_SETTINGS, Request
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.pipelines.tokens_model import TokensModel
 from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
@@ -85,6 +85,12 @@ class TokensGenerator(TokensModel, abc.ABC):
         """UserError for what this model cannot do."""
         del preview
         grid = self.grid
+        for name in CASCADE_SETTINGS:
+            if getattr(request, name) is not None:
+                raise UserError(
+                    f"{name} is for a cascade of pixels, and this model has codes: "
+                    "leave it out"
+                )
         if rerank_by is not None and not callable(rerank_by):
             raise UserError(
                 f"rerank_by is {rerank_by!r}, expected a function of images and texts, "

@@ -24,7 +24,8 @@ class DataConfig:
     the positions behind them start at random. The rest is for a transformer. tokenizer,
     text: image tokenizer folder, and text model file or folder of a model with one.
     questions: data set whose questions are learnt beside the captions of `path`, for
-    `task.questions`.
+    `task.questions`. below: for super-resolution in pixels, the folder of the model
+    whose images it enlarges.
     """
 
     path: str
@@ -32,6 +33,7 @@ class DataConfig:
     text: str = ""
     weights: str = ""
     questions: str = ""
+    below: str = ""
     split: str = "train"
     eval_split: str = "val"
 

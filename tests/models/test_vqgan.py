@@ -9,7 +9,8 @@ import pytest
 
 from cogjax.families.vqgan.presets import TOKENIZERS
 from cogjax.interop.tree import flatten
-from cogjax.models.vqgan import VQGAN, Attention, Block, Norm, VQGANConfig
+from cogjax.models.vqgan import VQGAN, Attention, Block, VQGANConfig
+from cogjax.nn.layers import GroupNorm
 
 TINY = VQGANConfig(
     image_size=8,
@@ -125,7 +126,7 @@ def test_norm_and_attention_equal_numpy():
     mean, std = groups.mean((1, 3), keepdims=True), groups.std((1, 3), keepdims=True)
     want = ((groups - mean) / std).reshape(x.shape)
     ones, zeros = np.ones(8, np.float32), np.zeros(8, np.float32)
-    got = Norm(4).apply({"params": {"scale": ones, "bias": zeros}}, x)
+    got = GroupNorm(4).apply({"params": {"scale": ones, "bias": zeros}}, x)
     np.testing.assert_allclose(got, want, atol=1e-5)
     kernels = {k: RNG.normal(0, 0.5, (8, 8)) for k in ("q", "k", "v", "proj_out")}
     params = {k: {"kernel": w[None, None], "bias": zeros} for k, w in kernels.items()}

@@ -91,7 +91,10 @@ def train(config, steps, sizes=(4, 1, 1), accumulate=1, poisoned=-1):
     for i in range(steps):
         weights = BATCH["weights"].copy()
         weights[9] *= np.nan if 0 <= poisoned <= i else 1
-        state, metrics = step(state, place_batch({**BATCH, "weights": weights}, mesh))
+        # One step at a time: collectives of two would wait for each other's threads.
+        state, metrics = jax.block_until_ready(
+            step(state, place_batch({**BATCH, "weights": weights}, mesh))
+        )
         losses.append(float(metrics["loss"]))
     return jax.device_get(state), losses
 

@@ -1,0 +1,151 @@
+"""Training one stage of the cascade: images from noise, alone or beside a small image.
+
+    t ~ U(0, 1), z = alpha x + sigma noise, loss = mean((said - target)^2)
+
+The paper's stages predict the noise (section 2.1); `v` is the default here, with which
+few steps are safe. A tenth of the texts is left out, for guidance (2.2). A stage of
+super-resolution sees the small image with noise of a random level, and that level
+(noise-conditioning augmentation, 2.4 and appendix A.1).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cogjax.models.efficient_unet import EfficientUNetConfig
+from cogjax.models.registry import network_of
+from cogjax.models.unet import UNetConfig
+from cogjax.nn.unet import Text
+from cogjax.ops import diffusion
+from cogjax.train.task import Task
+
+NetworkConfig = UNetConfig | EfficientUNetConfig
+
+
+@dataclass(frozen=True)
+class DenoisingConfig:
+    """The objective of a stage.
+
+    prediction: what the network says. schedule: "cosine", or "linear" as the paper has
+    it for 1,024 pixels. text_dropout: share of texts that are left out.
+    augmentation: schedule of the noise on the small image, whose level is a time of it.
+    crop: side of the squares that a super-resolution stage is trained on, 0 is all.
+    """
+
+    prediction: diffusion.Prediction = "v"
+    schedule: str = "cosine"
+    text_dropout: float = 0.1
+    augmentation: str = "linear"
+    crop: int = 0
+
+    def __post_init__(self):
+        if self.prediction not in ("eps", "x0", "v"):
+            raise ValueError(f"prediction is {self.prediction!r}, not eps, x0 or v")
+        for name in ("schedule", "augmentation"):
+            if getattr(self, name) not in diffusion.SCHEDULES:
+                known = ", ".join(diffusion.SCHEDULES)
+                raise ValueError(f"{name} is {getattr(self, name)!r}, not {known}")
+        if not 0 <= self.text_dropout <= 1:
+            raise ValueError(f"text_dropout is {self.text_dropout}, expected 0 to 1")
+
+
+class DenoisingTask(Task):
+    """Over {"image": uint8 [b, y, x, 3], "tokens": [b, n, d], "mask": bool [b, n]}."""
+
+    def __init__(self, model: NetworkConfig, config: DenoisingConfig, text_len: int):
+        self.model, self.config = network_of(model), config
+        self.text_len = text_len
+        self._enlarges = isinstance(model, EfficientUNetConfig)
+        if config.crop and (not self._enlarges or model.attention == "both"):
+            raise ValueError(
+                "crop is for super-resolution without attention over the image: set it "
+                "to 0"
+            )
+
+    def init(self, key: Array):
+        """(parameters, no state)."""
+        config = self.model.config
+        image = jnp.zeros((1, config.image_size, config.image_size, 3))
+        level = jnp.zeros(1)
+        text = Text(jnp.zeros((1, 1, config.text_dim)), jnp.ones((1, 1), bool))
+        small = (image, level) if self._enlarges else ()
+        return self.model.init(key, image, level, text, *small)["params"], {}
+
+    def loss(self, params, state, batch, key: Array):
+        """Mean squared error of the prediction at random times."""
+        keys = jax.random.split(key, 2)
+        t = jax.random.uniform(keys[0], (len(batch["image"]),))
+        return self._error(params, batch, t, keys[1]), (state, {})
+
+    def eval_metrics(self, params, state, batch, key: Array):
+        """The same at evenly spread times, without dropout of texts."""
+        del state
+        count = len(batch["image"])
+        t = (jnp.arange(count) + 0.5) / count
+        return {"loss": self._error(params, batch, t, key, dropout=0.0)}
+
+    def batch_spec(self, size: int):
+        """Images of the network's size, and padded embeddings."""
+        config = self.model.config
+        side, shape = config.image_size, (size, self.text_len, config.text_dim)
+        return {
+            "image": jax.ShapeDtypeStruct((size, side, side, 3), jnp.uint8),
+            "tokens": jax.ShapeDtypeStruct(shape, jnp.bfloat16),
+            "mask": jax.ShapeDtypeStruct(shape[:2], jnp.bool_),
+        }
+
+    def _error(self, params, batch, t: Array, key: Array, dropout=None) -> Array:
+        cfg = self.config
+        dropout = cfg.text_dropout if dropout is None else dropout
+        noise_key, drop_key, small_key = jax.random.split(key, 3)
+        x = batch["image"].astype(jnp.float32) / 127.5 - 1
+        small = self._small(x, small_key) if self._enlarges else ()
+        if cfg.crop:
+            x, small = self._crop(x, small, jax.random.fold_in(small_key, 1))
+        log_snr = diffusion.SCHEDULES[cfg.schedule](t)
+        noise = jax.random.normal(noise_key, x.shape)
+        z = diffusion.add_noise(x, noise, log_snr)
+        text = Text(batch["tokens"].astype(jnp.float32), batch["mask"])
+        dropped = jax.random.bernoulli(drop_key, dropout, (len(x),))
+        text = without(text, dropped)
+        said = self.model.apply({"params": params}, z, log_snr, text, *small)
+        wanted = diffusion.target(cfg.prediction, x, noise, log_snr)
+        return jnp.mean(jnp.square(said - wanted))
+
+    def _small(self, x: Array, key: Array) -> tuple[Array, Array]:
+        """(small images enlarged, with noise; its log-SNRs [b])."""
+        t = jax.random.uniform(key, (len(x),))
+        log_snr = diffusion.SCHEDULES[self.config.augmentation](t)
+        noise = jax.random.normal(jax.random.fold_in(key, 0), x.shape)
+        blurred = enlarged(shrunk(x, self.model.config.small_size), x.shape[1])
+        return diffusion.add_noise(blurred, noise, log_snr), log_snr
+
+    def _crop(self, x: Array, small: tuple[Array, Array], key: Array):
+        """The same random square of each image and of its enlarged small one."""
+        side = self.config.crop
+        corners = jax.random.randint(key, (len(x), 2), 0, x.shape[1] - side + 1)
+
+        def cut(image, corner):
+            return jax.lax.dynamic_slice(image, (*corner, 0), (side, side, 3))
+
+        cut_all = jax.vmap(cut)
+        return cut_all(x, corners), (cut_all(small[0], corners), small[1])
+
+
+def without(text: Text, dropped: Array) -> Text:
+    """Texts with the dropped rows [b] empty: one token of zeros (section 2.2)."""
+    first = jnp.arange(text.mask.shape[1]) == 0
+    tokens = jnp.where(dropped[:, None, None], 0, text.tokens)
+    return Text(tokens, jnp.where(dropped[:, None], first, text.mask))
+
+
+def shrunk(x: Array, size: int) -> Array:
+    """Images [b, y, x, c] at `size` pixels a side, by antialiased interpolation."""
+    return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
+
+
+def enlarged(x: Array, size: int) -> Array:
+    """Images at `size` pixels a side, bilinear; the paper does not say how."""
+    return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")

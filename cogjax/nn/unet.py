@@ -1,0 +1,166 @@
+"""Blocks of diffusion's U-Nets: conditions, residual blocks, attention over text.
+
+Images are [b, y, x, c]. The condition of a network is text, tokens [b, n, d] with a
+mask [b, n], and an embedding [b, e] of the noise level and the pooled text. Norms and
+softmax are in float32 whatever the rest is (Imagen, section 2.4 and appendix B).
+"""
+
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from einops import rearrange
+from jax import Array
+
+from cogjax.nn.conv import Conv
+from cogjax.nn.layers import Dense, GroupNorm
+
+_ZEROS = nn.initializers.zeros
+Resample = Literal["", "down", "up"]
+
+
+class Text(NamedTuple):
+    """What a network is told in words.
+
+    tokens: [b, n, d], a frozen encoder's. mask: bool [b, n], False where there is no
+    token; at least one of a row is True.
+    """
+
+    tokens: Array
+    mask: Array
+
+
+class LevelEmbedding(nn.Module):
+    """Embeds log-SNRs [b] -> [b, width]: sines and cosines, then two layers."""
+
+    width: int
+    features: int = 128
+
+    @nn.compact
+    def __call__(self, log_snr: Array) -> Array:
+        # From a turn over the whole range of log-SNRs to one every hundredth.
+        rates = jnp.exp(jnp.linspace(jnp.log(0.1), jnp.log(100.0), self.features))
+        angles = log_snr.astype(jnp.float32)[:, None] * rates
+        x = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        std = (2 * self.features) ** -0.5
+        x = nn.swish(Dense((self.width,), std, name="in")(x))
+        return Dense((self.width,), self.width**-0.5, name="out")(x)
+
+
+class TextPool(nn.Module):
+    """Attention pooling of a text -> [b, width], between norms (section 2.4)."""
+
+    width: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, text: Text) -> Array:
+        x = _layer_norm("norm")(text.tokens)
+        count = jnp.sum(text.mask, -1, keepdims=True)[..., None]  # [b, 1, 1]
+        mean = jnp.sum(jnp.where(text.mask[..., None], x, 0), 1, keepdims=True) / count
+        dims = (self.heads, self.width // self.heads)
+        std = x.shape[-1] ** -0.5
+        q = Dense(dims, std, name="query")(mean)  # [b, 1, n, h]
+        k, v = (Dense(dims, std, name=name)(x) for name in ("key", "value"))
+        x = _attend(q, k, v, text.mask)[:, 0]  # [b, n, h]
+        x = Dense((self.width,), self.width**-0.5, 2, name="out")(x)
+        return _layer_norm("norm_out")(x)
+
+
+class FiLM(nn.Module):
+    """Group normalisation whose scale and shift the embedding [b, e] adds to."""
+
+    groups: int
+
+    @nn.compact
+    def __call__(self, x_byxc: Array, embedding: Array) -> Array:
+        width = x_byxc.shape[-1]
+        told = nn.swish(embedding).astype(x_byxc.dtype)
+        told = Conv(
+            2 * width, (1, 1), kernel_init=_ZEROS, dtype=x_byxc.dtype, name="film"
+        )(told[:, None, None])
+        scale, shift = jnp.split(told, 2, axis=-1)
+        return GroupNorm(self.groups, name="norm")(x_byxc) * (1 + scale) + shift
+
+
+class ResBlock(nn.Module):
+    """BigGAN's residual block: [b, y, x, c] -> [b, y', x', width].
+
+    norm, swish, (resample), 3x3, FiLM, swish, 3x3 from zero; the skip is a 1x1
+    convolution where the width changes.
+    """
+
+    width: int
+    groups: int
+    resample: Resample = ""
+
+    @nn.compact
+    def __call__(self, x_byxc: Array, embedding: Array) -> Array:
+        dtype = x_byxc.dtype
+        h = nn.swish(GroupNorm(self.groups, name="norm")(x_byxc))
+        h, x = resample(h, self.resample), resample(x_byxc, self.resample)
+        h = Conv(self.width, (3, 3), dtype=dtype, name="conv_in")(h)
+        h = nn.swish(FiLM(self.groups, name="film")(h, embedding))
+        h = Conv(self.width, (3, 3), kernel_init=_ZEROS, dtype=dtype, name="conv_out")(
+            h
+        )
+        if x.shape[-1] != self.width:
+            x = Conv(self.width, (1, 1), dtype=dtype, name="skip")(x)
+        return x + h
+
+
+class TextAttention(nn.Module):
+    """Attention of an image [b, y, x, c] over itself and a text, added to it.
+
+    over: "both" joins the text's keys and values to the image's own (section 2.4 and
+    appendix B), "text" has the text alone. inner: width of all heads.
+    """
+
+    inner: int
+    heads: int
+    groups: int
+    over: Literal["both", "text"] = "both"
+
+    @nn.compact
+    def __call__(self, x_byxc: Array, text: Text) -> Array:
+        batch, rows, columns, width = x_byxc.shape
+        dtype, dims = x_byxc.dtype, (self.heads, self.inner // self.heads)
+        h = GroupNorm(self.groups, name="norm")(x_byxc)
+        h = rearrange(h, "b y x c -> b (y x) c")
+        words = _layer_norm("text_norm")(text.tokens)
+        project = lambda x, name: Dense(  # noqa: E731
+            dims, x.shape[-1] ** -0.5, dtype=dtype, name=name
+        )(x)
+        q = project(h, "query")  # [b, y*x, n, h]
+        k, v = project(words, "text_key"), project(words, "text_value")
+        mask = text.mask
+        if self.over == "both":
+            k = jnp.concatenate([project(h, "key"), k], axis=1)
+            v = jnp.concatenate([project(h, "value"), v], axis=1)
+            own = jnp.ones((batch, rows * columns), bool)
+            mask = jnp.concatenate([own, mask], axis=1)
+        h = rearrange(_attend(q, k, v, mask), "b (y x) n h -> b y x (n h)", x=columns)
+        out = Conv(width, (1, 1), kernel_init=_ZEROS, dtype=dtype, name="out")
+        return x_byxc + out(h)
+
+
+def resample(x_byxc: Array, how: Resample) -> Array:
+    """Halves by means, doubles by repeating, or leaves as it is."""
+    if how == "up":
+        return x_byxc.repeat(2, axis=1).repeat(2, axis=2)
+    if how == "down":
+        pairs = rearrange(x_byxc, "b (y i) (x j) c -> b y i x j c", i=2, j=2)
+        return jnp.mean(pairs, axis=(2, 4))
+    return x_byxc
+
+
+def _attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
+    """Softmax attention: q [b, t, n, h], k and v [b, s, n, h], mask [b, s]."""
+    scores = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[:, None, None], scores * q.shape[-1] ** -0.5, -jnp.inf)
+    weights = nn.softmax(scores).astype(v.dtype)
+    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+
+
+def _layer_norm(name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)

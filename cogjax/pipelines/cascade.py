@@ -1,0 +1,297 @@
+"""A cascade of diffusion models: prompts to images in pixels (Imagen).
+
+    model = cogjax.load("runs/base/export")
+    model.generate("a red apple, 3D", guidance=3, steps=16).images[0].show()
+
+The text is encoded once; each stage is one program, from noise to its images.
+"""
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cogjax import model_folder
+from cogjax.data.images import as_square
+from cogjax.errors import UserError
+from cogjax.families.imagen.denoising import enlarged, without
+from cogjax.model import Model
+from cogjax.models.registry import network_of
+from cogjax.nn.unet import Text
+from cogjax.ops import diffusion
+from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.checks import NUM_IMAGES
+from cogjax.pipelines.contracts import Generation, Progress, Reranker
+from cogjax.pipelines.request import Request
+from cogjax.pipelines.text_encoder import T5TextEncoder
+from cogjax.pipelines.tokenize import padded_batches
+from cogjax.sampling.diffusion import denoisers, samplers
+from cogjax.sampling.tokens.autoregressive import image_keys
+
+STEPS, GUIDANCE, METHOD = 32, 3.0, "dpmpp2m"
+# Static: division by a large percentile would grey the white ground of drawings.
+PERCENTILE = None
+# A time of the augmentation's schedule: how much noise a small image gets.
+AUGMENTATION = 0.1
+# Settings of models of codes.
+_OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What is static in the program of a stage."""
+
+    config: Any
+    prediction: str
+    schedule: str
+    augmentation: str
+    steps: int
+    method: str
+    guided: bool
+    dynamic: bool
+
+
+class CascadePipeline:
+    """A `Generator` whose images are pixels.
+
+    batch_size: most images in one call of a network; may be set at any time. grid:
+    parts of an image's side that `keep` tells apart.
+    """
+
+    def __init__(
+        self, model: Model, batch_size: int = 16, weights: WeightFormat = "float32"
+    ):
+        """weights: only "float32". UserError for parts that do not go together."""
+        if weights != "float32":
+            raise UserError(f"weights is {weights!r}, a cascade has only 'float32'")
+        _check_parts(model)
+        self.model, self.layout = model, model.layout
+        self.batch_size = batch_size
+        self._encoder = T5TextEncoder(model["text_encoder"], model.text)
+        names = self.layout.components
+        self._params = [jax.device_put(model[name].params) for name in names]
+        self._configs = [model[name].config for name in names]
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side."""
+        return self._configs[-1].image_size
+
+    @property
+    def grid(self) -> int:
+        """Every pixel of the base's images may be kept."""
+        return self._configs[0].image_size
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Description, data and licences."""
+        return dict(self.model.card)
+
+    def generate(
+        self,
+        prompts: str | Sequence[str] | Request,
+        num_images: int = NUM_IMAGES,
+        seed: int = 0,
+        *,
+        progress: Progress | None = None,
+        rerank_by: Reranker | None = None,
+        **settings,
+    ) -> Generation:
+        """Generates images of prompts.
+
+        Args:
+          prompts: one or more, or a whole `Request`.
+          num_images, seed, settings: fields of `Request`.
+          progress: called with (done, total, what is done).
+          rerank_by: scores the `rerank` candidates, such as a CLIP's `score`; a cascade
+            reads no images itself.
+
+        Raises:
+          UserError: an empty prompt, a value out of range or an unknown setting.
+        """
+        request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
+        self._check(request, rerank_by)
+        progress = progress or (lambda done, total, label: None)
+        pixels = self._draw_all(request, progress)
+        scores = None
+        if request.rerank:
+            count = pixels.shape[1]
+            texts = [text for text in request.prompts for _ in range(count)]
+            scores = np.asarray(rerank_by(pixels.reshape(-1, *pixels.shape[2:]), texts))
+            scores = scores.reshape(pixels.shape[:2])
+            best = np.argsort(scores, axis=1, kind="stable")[:, : request.num_images]
+            scores = np.take_along_axis(scores, best, axis=1)
+            pixels = np.stack([row[i] for row, i in zip(pixels, best, strict=True)])
+        unseen = self.unseen(request.prompts)
+        return Generation(request.prompts, pixels, None, scores, unseen=unseen)
+
+    def unseen(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """As `TokensModel.unseen`."""
+        words = self.model.words
+        return words.unseen(texts) if words else ()
+
+    def save(
+        self,
+        folder: str | os.PathLike,
+        dtype: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """As `model_folder.save`: `dtype` "float16" halves the size."""
+        return model_folder.save(self.model, Path(folder), dtype, overwrite)
+
+    def settings(self, request: Request) -> dict[str, Any]:
+        """What a request amounts to with the defaults, JSON-able."""
+        given = {
+            "steps": (request.steps, STEPS),
+            "method": (request.method, METHOD),
+            "guidance": (request.guidance, GUIDANCE),
+            "percentile": (request.percentile, PERCENTILE),
+        }
+        found = {name: b if a is None else a for name, (a, b) in given.items()}
+        return {"num_images": request.num_images, "rerank": request.rerank, **found}
+
+    def _check(self, request: Request, rerank_by) -> None:
+        """UserError for what this model cannot do."""
+        for name in _OTHERS:
+            if getattr(request, name):
+                raise UserError(
+                    f"{name} is for models of codes, and this one draws pixels: leave "
+                    "it out"
+                )
+        if (request.rerank > 0) != (rerank_by is not None):
+            raise UserError(
+                "a cascade reads no images: rerank goes with a CLIP, give both or "
+                "neither"
+            )
+        if request.keep is not None and len(request.keep) != self.grid:
+            raise UserError(
+                f"keep is bool {list(request.keep.shape)}, this model's images have "
+                f"[{self.grid}, {self.grid}] places"
+            )
+
+    def _draw_all(self, request: Request, progress: Progress) -> np.ndarray:
+        """All candidates, uint8 [p, count, y, x, 3]."""
+        count, size = max(request.num_images, request.rerank), self.image_size
+        text = self._texts(request.prompts)
+        keys = image_keys(request.seed, 0, count)
+        pixels = np.zeros((len(request.prompts), count, size, size, 3), np.uint8)
+        done, total = 0, len(request.prompts) * count
+        progress(done, total, "generating")
+        for pairs in self._batches(len(request.prompts), count):
+            which, images = pairs.T
+            own = Text(text.tokens[which], text.mask[which])
+            drawn = self._cascade(keys[images], own, request)
+            pixels[which, images] = np.asarray(drawn)
+            done = min(total, done + len(pairs))
+            progress(done, total, "generating")
+        return pixels
+
+    def _batches(self, num_prompts: int, count: int) -> Iterator[np.ndarray]:
+        """(prompt, image) pairs int [k, 2] of each call, k always the same."""
+        pairs = np.stack(np.divmod(np.arange(num_prompts * count), count), axis=1)
+        return padded_batches(pairs, min(self.batch_size, len(pairs)))
+
+    def _texts(self, prompts: Sequence[str]) -> Text:
+        """On the host: the networks may be on other devices than the encoder."""
+        found = self._encoder.encode(prompts)
+        return Text(np.asarray(found.tokens, np.float32), np.asarray(found.mask))
+
+    def _cascade(self, keys: Array, text: Text, request: Request) -> Array:
+        """uint8 [b, y, x, 3] of keys [b] and their texts."""
+        settings, small = self.settings(request), None
+        numbers = {
+            name: jnp.full(len(keys), settings[name] or 0, jnp.float32)
+            for name in ("guidance", "percentile")
+        }
+        for i, config in enumerate(self._configs):
+            stage = _Stage(
+                config,
+                self.layout.predictions[i],
+                self.layout.schedules[i],
+                self.layout.augmentations[i - 1] if i else "",
+                settings["steps"],
+                settings["method"],
+                settings["guidance"] != 1,
+                settings["percentile"] is not None,
+            )
+            own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            known = self._known(request, config.image_size, len(keys))
+            args = self._params[i], own_keys, text, numbers, small, known
+            small = _draw(stage, *args)
+        return _as_pixels(small)
+
+    def _known(self, request: Request, size: int, count: int):
+        """(image in [-1, 1], bool) [b, size, size, ...] of what stays, or None."""
+        if request.image is None:
+            return None
+        image = as_square(request.image, size).astype(np.float32) / 127.5 - 1
+        sides = np.arange(size) * self.grid // size
+        keep = request.keep[np.ix_(sides, sides)][..., None]
+        return tuple(np.broadcast_to(x, (count, *x.shape)) for x in (image, keep))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _draw(stage: _Stage, params, keys, text: Text, numbers, small, known) -> Array:
+    """Images [b, y, x, 3] in [-1, 1] of one stage; small: of the stage before."""
+    config, network = stage.config, network_of(stage.config)
+    beside = ()
+    if small is not None:
+        level = jnp.full(len(keys), AUGMENTATION)
+        log_snr = diffusion.SCHEDULES[stage.augmentation](level)
+        noise = jax.vmap(
+            lambda key: jax.random.normal(
+                jax.random.fold_in(key, 2**31), (config.image_size,) * 2 + (3,)
+            )
+        )(keys)
+        large = enlarged(small, config.image_size)
+        beside = diffusion.add_noise(large, noise, log_snr), log_snr
+
+    def say(z, log_snr, told):
+        text, *rest = told
+        return network.apply({"params": params}, z, log_snr, text, *rest)
+
+    if stage.guided:
+        null = without(text, jnp.ones(len(keys), bool))
+        told = (text, *beside), (null, *beside)
+        denoise = denoisers.guided(say, stage.prediction, *told, numbers["guidance"])
+    else:
+        denoise = denoisers.unguided(say, stage.prediction, (text, *beside))
+    percentile = numbers["percentile"] if stage.dynamic else None
+    denoise = denoisers.thresholded(denoise, percentile)
+    if known is not None:
+        denoise = denoisers.with_known(denoise, *known)
+    shape = (config.image_size, config.image_size, 3)
+    log_snrs = samplers.log_snr_grid(stage.schedule, stage.steps)
+    return samplers.sample(denoise, keys, shape, log_snrs, stage.method)
+
+
+@jax.jit
+def _as_pixels(images: Array) -> Array:
+    return jnp.round(jnp.clip(images + 1, 0, 2) * 127.5).astype(jnp.uint8)
+
+
+def _check_parts(model: Model) -> None:
+    """UserError unless text encoder and stages fit one another, in order."""
+    encoder, size = model["text_encoder"], 0
+    for name in model.layout.components:
+        config = model[name].config
+        if config.text_dim != encoder.config.width:
+            raise UserError(
+                f"{name} hears texts of {config.text_dim} channels, and this text "
+                f"encoder has {encoder.config.width}: put the one back that it was "
+                "trained with"
+            )
+        small = getattr(config, "small_size", 0)
+        if small != size:
+            raise UserError(
+                f"{name} enlarges images of {small} pixels, and the stage before it "
+                f"draws {size}: put the stages in order"
+            )
+        size = config.image_size

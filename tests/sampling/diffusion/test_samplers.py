@@ -1,0 +1,161 @@
+"""Samplers on normal data, whose best denoiser is known in closed form."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from cogjax.ops import diffusion
+from cogjax.pipelines.checks import METHODS
+from cogjax.sampling.diffusion import denoisers, samplers
+from tests.reference import diffusion as reference
+
+MEAN, STD = 0.3, 0.2
+DETERMINISTIC = ("ddim", "dpmpp2m", "heun")
+KEYS = jax.random.split(jax.random.key(0), 8)
+SHAPE = (4, 4, 3)
+
+
+def best(z, log_snr, mean=MEAN):
+    alpha, sigma = diffusion.alpha_sigma(log_snr)
+    gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)
+    return mean + gain * (z - alpha * mean)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def carry(z, log_snrs, method, gamma=0.0):
+    return samplers.integrate(best, z, KEYS, log_snrs, method, gamma)
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "method", "steps", "start"))
+def draw(keys, shape=SHAPE, method="dpmpp2m", steps=16, start=1.0, gamma=0.0):
+    log_snrs = samplers.log_snr_grid("cosine", steps, start)
+    return samplers.sample(best, keys, shape, log_snrs, method, gamma)
+
+
+def test_the_denoiser_of_these_tests_is_the_closed_form():
+    z = np.random.default_rng(0).normal(size=(3, 4, 4, 3))
+    log_snrs = np.array([-3.0, 0.0, 4.0])
+    found = jax.jit(best)(np.float32(z), np.float32(log_snrs))
+    wanted = reference.gaussian_estimate(z, log_snrs[:, None, None, None], MEAN, STD)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", DETERMINISTIC)
+def test_deterministic_samplers_follow_the_flow_with_their_order(method):
+    """Twice the steps: half the error at first order, a quarter at second."""
+    z = np.random.default_rng(1).normal(size=(8, *SHAPE)).astype(np.float32)
+    wanted = reference.gaussian_flow(z.astype(np.float64), -5.0, 7.0, MEAN, STD)
+    errors = []
+    for steps in (16, 32, 64):
+        found = carry(z, np.linspace(-5, 7, steps + 1, dtype=np.float32), method)
+        errors.append(np.abs(found - wanted).mean())
+    rates = np.log2(np.array(errors[:-1]) / errors[1:])
+    expected = 1 if method == "ddim" else 2
+    assert np.all(np.abs(rates - expected) < 0.35), (errors, rates)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_have_the_datas_mean_and_deviation(method):
+    # The gamma that adds most is right only with many steps, as is the least.
+    images = draw(KEYS, (16, 16, 3), method, steps=128, gamma=0.5)
+    assert np.mean(images) == pytest.approx(MEAN, abs=0.02)
+    assert np.std(images) == pytest.approx(STD, rel=0.05)
+
+
+def test_a_step_of_ddpm_without_gamma_is_the_discrete_posterior():
+    alpha_bar = reference.discrete_linear_alpha_bar()
+    later, earlier = alpha_bar[500], alpha_bar[499]
+    z = np.random.default_rng(2).normal(size=(8, *SHAPE)).astype(np.float32)
+    grid = np.float32(reference.log_snr(np.array([later, earlier])))
+    x0 = reference.gaussian_estimate(z.astype(np.float64), grid[0], MEAN, STD)
+    mean, variance = reference.discrete_posterior(z, x0, later, earlier)
+    noise = samplers._noise(KEYS, 1, SHAPE)
+    found = carry(z, grid, "ddpm", 0.0)
+    # The step's own 1 - alpha ratio is 1e-2: float32 log-SNRs leave four digits of it.
+    np.testing.assert_allclose(found, mean + np.sqrt(variance) * noise, atol=2e-4)
+    beta = 1 - later / earlier
+    forward = mean + np.sqrt(beta) * noise
+    np.testing.assert_allclose(carry(z, grid, "ddpm", 1.0), forward, atol=2e-4)
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    together, alone = draw(KEYS, method="ddpm"), draw(KEYS[3:4], method="ddpm")
+    np.testing.assert_allclose(together[3:4], alone, atol=1e-6)
+    assert np.abs(together[2] - together[3]).max() > 0.1
+
+
+def test_other_weights_compile_nothing():
+    @jax.jit
+    def run(mean, keys, percentile):
+        denoise = denoisers.thresholded(functools.partial(best, mean=mean), percentile)
+        log_snrs = samplers.log_snr_grid("cosine", 4)
+        return samplers.sample(denoise, keys, SHAPE, log_snrs)
+
+    first = run(0.3, KEYS, np.full(8, 99, np.float32))
+    second = run(-0.5, KEYS, np.full(8, 90, np.float32))
+    assert run._cache_size() == 1
+    assert np.mean(first) > 0 > np.mean(second)
+
+
+def test_known_pixels_stay_and_the_rest_is_drawn():
+    images = np.full((8, *SHAPE), -0.9, np.float32)
+    known = np.zeros((8, 4, 4, 1), bool)
+    known[:, :2] = True
+
+    @jax.jit
+    def run(keys):
+        denoise = denoisers.with_known(best, images, known)
+        return samplers.sample(
+            denoise, keys, SHAPE, samplers.log_snr_grid("cosine", 16)
+        )
+
+    found = run(KEYS)
+    np.testing.assert_array_equal(found[:, :2], images[:, :2])
+    np.testing.assert_allclose(found[:, 2:], draw(KEYS)[:, 2:], atol=1e-5)
+
+
+def test_an_edit_keeps_more_of_the_image_from_less_noise():
+    images = np.random.default_rng(3).normal(MEAN, STD, (8, *SHAPE)).astype(np.float32)
+
+    @jax.jit
+    def run(start):
+        log_snrs = samplers.log_snr_grid("cosine", 8, start)
+        return samplers.edit(best, KEYS, images, log_snrs)
+
+    moved = [np.abs(run(start) - images).mean() for start in (0.05, 0.4, 1.0)]
+    assert moved[0] < 0.1 < moved[1] < moved[2]
+
+
+def say_number(z, log_snr, condition):
+    """An x0 network that says a flat image of the prompt's number."""
+    del log_snr
+    return 0 * z + condition["number"][:, None, None, None]
+
+
+@jax.jit
+def estimates(number, empty, weights):
+    """Of the flat network: guided, then clipped, then by a percentile, then alone."""
+    z, log_snr = np.zeros((2, *SHAPE), np.float32), np.zeros(2, np.float32)
+    prompt = {"number": number}
+    free = denoisers.guided(say_number, "x0", prompt, {"number": empty}, weights)
+    wide = np.full(2, 99.5, np.float32)
+    kinds = free, denoisers.thresholded(free), denoisers.thresholded(free, wide)
+    kinds += (denoisers.unguided(say_number, "x0", prompt),)
+    return [denoise(z, log_snr)[:, 0, 0, 0] for denoise in kinds]
+
+
+def test_guidance_pushes_away_from_the_empty_prompt():
+    numbers, empty = np.float32([0.5, 0.2]), np.float32([0.1, 0.1])
+    guided, _, _, alone = estimates(numbers, empty, np.float32([1, 4]))
+    np.testing.assert_allclose(guided, [0.5, 0.1 + 4 * (0.2 - 0.1)], rtol=1e-6)
+    np.testing.assert_allclose(alone, numbers, rtol=1e-6)
+
+
+def test_high_guidance_leaves_the_range_only_without_a_threshold():
+    numbers, empty = np.float32([0.9, -0.9]), np.float32([0.1, 0.1])
+    guided, static, dynamic, _ = estimates(numbers, empty, np.full(2, 8, np.float32))
+    assert np.abs(guided).max() > 6
+    np.testing.assert_allclose(static, [1, -1], rtol=1e-6)
+    np.testing.assert_allclose(dynamic, [1, -1], rtol=1e-6)
