@@ -25,6 +25,7 @@ from cogjax.files import check_file, write_file
 # What each suite takes besides --n, --seed, --weights and --json, with its default.
 _SHAPES = {"out": None, "num_images": 4, "best_of": 0, "batch_size": 16}
 _SHAPES |= {"guidance": (), "temperature": (), "sweep_prompts": 96}
+_SHAPES |= {"rerank_model": ""}
 _COCO = {"data": None, "out": None, "best_of": 0, "batch_size": 16, "distractors": 9}
 _COCO |= {"guidance": (), "temperature": (), "blur_mode": "both", "blur_rule": "pil"}
 _COCO |= {"extractor": None, "weights_file": None}
@@ -82,6 +83,8 @@ def _add_suites(parser: argparse.ArgumentParser) -> None:
     add("--num-images", type=whole(1, 64), metavar="N", help="images a prompt (4)")
     text = "prompts for the score against guidance and temperature (96)"
     add("--sweep-prompts", type=whole(8, 100_000), metavar="N", help=text)
+    text = "a CLIP that chooses among --best-of; default: the model's caption loss"
+    add("--rerank-model", metavar="CLIP", help=text)
     add = parser.add_argument_group("emoji, icons").add_argument
     text = "emoji set whose concepts compete (--data); not for icons"
     add("--gallery", metavar="DIR", help=text)
@@ -179,7 +182,8 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     from cogjax.pipelines.contracts import Codec, Embedder, Generator, Reader, expect
 
     model = cogjax.load(source, weights=args.weights)
-    kinds = (Embedder,) if suite == "retrieval" else (Generator, Reader, Codec)
+    kinds = {"retrieval": (Embedder,), "shapes": (Generator,)}
+    kinds = kinds.get(suite, (Generator, Reader, Codec))
     for kind in kinds:
         expect(model, kind)
     model.batch_size = args.batch_size
@@ -218,7 +222,8 @@ def _shapes_suite(args: argparse.Namespace):
 
     names = ("n", "num_images", "best_of", "seed", "guidance", "temperature")
     fields = {name: getattr(args, name) for name in names}
-    return ShapesSuite(**fields, sweep_prompts=args.sweep_prompts)
+    own = {"sweep_prompts": args.sweep_prompts, "rerank_by": args.rerank_model}
+    return ShapesSuite(**fields, **own)
 
 
 def _emoji_suite(args: argparse.Namespace):
