@@ -31,20 +31,22 @@ _COCO |= {"extractor": None, "weights_file": None}
 _COCO |= {"clip": None, "clip_weights": None, "clip_merges": None}
 _READING = {"data": None, "out": None, "best_of": 8, "beams": 8, "batch_size": 16}
 _EMOJI = {"data": None, "out": None, "best_of": 8, "gallery": None, "sheet": None}
+_ICONS = {"data": None, "out": None, "best_of": 8, "sheet": None}
 _OPTIONS = {
     "shapes": {"n": 500, **_SHAPES},
     "emoji": {"n": 200, **_EMOJI, "batch_size": 16},
+    "icons": {"n": 200, "batch_size": 16, **_ICONS},
     "coco": {"n": 500, **_COCO},
     "reading": {"n": 200, **_READING},
     "retrieval": {"n": 1000, "data": None, "out": None, "batch_size": 64},
     "oracle": {"n": 2000},
 }
-SUITES = ("shapes", "emoji", "coco", "reading", "retrieval")
+SUITES = ("shapes", "emoji", "icons", "coco", "reading", "retrieval")
 
 _MODEL = "shipped name, model folder or training run; or oracle, the judge of shapes"
-_OUT = "for report.json, report.html and a cache; optional for emoji and retrieval"
-_N = "prompts (500; 200 in emoji), images to read (200) or to compare (1000)"
-_BEST = "candidates a prompt, of which one is chosen (emoji and reading 8, else off)"
+_OUT = "for report.json, report.html and a cache; shapes, coco and reading need it"
+_N = "prompts (500; 200 in emoji, icons), images to read (200) or to compare (1000)"
+_BEST = "candidates a prompt, of which one is chosen (shapes and coco off, else 8)"
 _BATCH = "most images in one call of the network (16; 64 in retrieval)"
 _VALUES = "one value, or several with commas for a sweep of the score (shapes)"
 
@@ -52,7 +54,7 @@ _VALUES = "one value, or several with commas for a sweep of the score (shapes)"
 def add_parser(commands) -> None:
     """Adds `evaluate`."""
     summary = (
-        "Measure a model: shapes by an exact judge, emoji, MS-COCO, reading; CLIPs."
+        "Measure a model: shapes by an exact judge, emoji, icons, COCO, reading; CLIPs."
     )
     parser = add_command(commands, "evaluate", _evaluate, summary)
     add = parser.add_argument
@@ -62,7 +64,7 @@ def add_parser(commands) -> None:
     add(
         "--data",
         metavar="DIR",
-        help="emoji set, COCO's files, or a set to read or compare",
+        help="emoji set, icons, COCO's files, or a set to read or compare",
     )
     add("--n", type=whole(1, 100_000), help=_N)
     add("--seed", type=SEED, default=0, metavar="N", help="default: %(default)s")
@@ -80,8 +82,9 @@ def _add_suites(parser: argparse.ArgumentParser) -> None:
     add("--num-images", type=whole(1, 64), metavar="N", help="images a prompt (4)")
     text = "prompts for the score against guidance and temperature (96)"
     add("--sweep-prompts", type=whole(8, 100_000), metavar="N", help=text)
-    add = parser.add_argument_group("emoji").add_argument
-    add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
+    add = parser.add_argument_group("emoji, icons").add_argument
+    text = "emoji set whose concepts compete (--data); not for icons"
+    add("--gallery", metavar="DIR", help=text)
     add("--sheet", metavar="FILE", help="also write images beside the real ones, PNG")
     add = parser.add_argument_group("reading").add_argument
     add("--beams", type=whole(2, 64), metavar="N", help="of beam search (8)")
@@ -138,10 +141,10 @@ def _take_options(args: argparse.Namespace, suite: str) -> None:
         raise UserError(f"the {suite} suite needs --data DIR")
     if suite in ("shapes", "coco", "reading") and not args.out:
         raise UserError(f"the {suite} suite needs --out DIR for its report")
-    if suite == "emoji" and args.best_of > 64:
-        raise UserError(f"--best-of {args.best_of}: at most 64 in the emoji suite")
-    if suite == "emoji" and args.best_of < 1:
-        raise UserError("--best-of 0: the emoji suite needs 1 or more")
+    if suite in ("emoji", "icons") and args.best_of > 64:
+        raise UserError(f"--best-of {args.best_of}: at most 64 in the {suite} suite")
+    if suite in ("emoji", "icons") and args.best_of < 1:
+        raise UserError(f"--best-of 0: the {suite} suite needs 1 or more")
     if suite == "coco" and max(len(args.guidance), len(args.temperature)) > 1:
         raise UserError("the coco suite takes one --guidance and one --temperature")
     if args.weights_file and not args.extractor:
@@ -225,6 +228,13 @@ def _emoji_suite(args: argparse.Namespace):
     return EmojiSuite(**{name: getattr(args, name) for name in names})
 
 
+def _icons_suite(args: argparse.Namespace):
+    from cogjax.evaluate.suites.icons import IconsSuite
+
+    names = ("data", "n", "best_of", "seed", "sheet")
+    return IconsSuite(**{name: getattr(args, name) for name in names})
+
+
 def _coco_suite(args: argparse.Namespace):
     from cogjax.worlds.coco import sample_captions
 
@@ -267,3 +277,4 @@ def _retrieval_suite(args: argparse.Namespace):
 
 _SUITES = {"shapes": _shapes_suite, "emoji": _emoji_suite, "coco": _coco_suite}
 _SUITES |= {"reading": _reading_suite, "retrieval": _retrieval_suite}
+_SUITES["icons"] = _icons_suite

@@ -38,6 +38,11 @@ def model_digest(folder: str | os.PathLike) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
+def data_digest(folder: str | os.PathLike) -> str:
+    """sha256 of a data set's manifest, which names all its files by theirs."""
+    return file_sha256(Path(folder) / "manifest.json")
+
+
 def open_folder(out: str | os.PathLike, settings: Mapping[str, Any]) -> Path:
     """Makes the folder of an evaluation, or returns the one that was begun.
 
