@@ -9,6 +9,7 @@ as near to one drawing as to all others. A run that was stopped goes on.
 """
 
 import argparse
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -116,9 +117,22 @@ def concept_loss(params, dark, labels, key):
     return -jnp.mean(jnp.sum(wanted * jax.nn.log_softmax(logits), -1))
 
 
-def style_loss(params, dark, labels, key):
-    """Cross-entropy over styles; colours stay as they are, and margins nearly."""
+def swap_channels(key, dark_byxc):
+    """Half of the images with red, green and blue in any order.
+
+    A style that lacks a colour in `train` must not be known by that.
+    """
     keys = jax.random.split(key)
+    orders = jnp.array(list(itertools.permutations(range(3))))
+    picks = jax.random.randint(keys[0], (len(dark_byxc),), 0, len(orders))
+    picks *= jax.random.bernoulli(keys[1], 0.5, picks.shape)
+    return jnp.take_along_axis(dark_byxc, orders[picks][:, None, None], axis=-1)
+
+
+def style_loss(params, dark, labels, key):
+    """Cross-entropy over styles; margins stay nearly as they are."""
+    keys = jax.random.split(key, 3)
+    dark = swap_channels(keys[2], dark)
     dark = resample(keys[1], dark, softness(keys[0], len(dark)), move=0.3)
     logits = STYLE_NET.apply({"params": params}, 1 - 2 * dark)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -187,7 +201,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", required=True, help="folder of `cogjax data icons`")
     parser.add_argument("--out", required=True, type=Path, help="safetensors to write")
     parser.add_argument("--steps", type=int, default=1400, help="of 128 images")
-    parser.add_argument("--style-steps", type=int, default=1600, help="of 64 images")
+    parser.add_argument("--style-steps", type=int, default=4000, help="of 64 images")
     args = parser.parse_args(argv)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     pixels, concepts, styles = read_set(args.data)
