@@ -9,6 +9,7 @@ import cogjax
 from cogjax import cli, config
 from cogjax.data.records import decode_image, open_split
 from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import WordPieceTokenizer
 from cogjax.errors import UserError
 from cogjax.model_folder import load_component
 from cogjax.models.dvae import DVAEConfig
@@ -141,6 +142,8 @@ def test_a_reranker_chooses_for_it(transformer):
 def test_the_dropout_of_pieces_is_for_training(transformer, nano_folder):
     found = json.loads((transformer / "config.json").read_text())
     found["task"] |= {"bpe_dropout": 0.9, "caption_dropout": 0.0}
+    # The same split for both: what it is read for decides.
+    found["data"]["eval_split"] = found["data"]["split"] = "train"
     job = launch.find_stage(found).job(RunConfig.of(found), transformer)
     encode = TextTokenizer.load(nano_folder / "text.model").encode
     captions = [f"{start} {i}" for i in range(12) for start in ("a red apple", "猫")]
@@ -152,6 +155,21 @@ def test_the_dropout_of_pieces_is_for_training(transformer, nano_folder):
 
     assert all(text in whole for text in texts(job.eval_batches[0]))
     assert not all(text in whole for text in texts(next(job.batches(0))))
+
+
+def test_a_text_tokenizer_without_merges_is_refused_before_any_work(
+    transformer, tmp_path, capsys
+):
+    words = WordPieceTokenizer.train(["a cat", "a cat"], 6).save(tmp_path / "words")
+    found = [
+        "--config",
+        str(transformer / "config.json"),
+        f"--config.data.text={words}",
+    ]
+    arguments = ["train", *found, "--workdir", str(tmp_path / "run"), "--dry-run"]
+    assert cli.main(arguments) == 2
+    assert "BPE-dropout needs a text tokenizer that merges" in capsys.readouterr().err
+    assert cli.main([*arguments, "--config.task.bpe_dropout=0"]) == 0
 
 
 @pytest.mark.slow

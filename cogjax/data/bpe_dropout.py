@@ -31,22 +31,25 @@ class BPEDropout:
                 "tokenizer train` makes them: choose one, or set bpe_dropout to 0"
             )
         self._rate = rate
-        self._ids = {piece: i for i, piece in enumerate(pieces)}
-        # Ids of the characters of a piece; one with a character that is no piece stays.
+        self._apart = text.apart
+        self._ids = {x: i for i, x in enumerate(pieces) if i not in self._apart}
+        # The characters of a piece; one with a character that is no piece stays.
         self._spelled = [
-            pieces[i] if set(pieces[i]) <= self._ids.keys() else (pieces[i],)
-            for i in range(len(pieces))
+            piece if set(piece) <= self._ids.keys() else (piece,) for piece in pieces
         ]
 
     def __call__(self, ids: Sequence[int], rng: np.random.Generator) -> list[int]:
-        """Cuts each word anew."""
+        """Cuts each word anew; bytes, controls and the unknown stay and divide it."""
         found, word = [], []
         for i in ids:
             spelled = self._spelled[i]
-            if word and spelled[0].startswith(_SPACE):
+            if i in self._apart or spelled[0].startswith(_SPACE):
                 found += self._cut(word, rng)
                 word = []
-            word += spelled
+            if i in self._apart:
+                found.append(i)
+            else:
+                word += spelled
         return found + self._cut(word, rng)
 
     def _cut(self, word: list[str], rng: np.random.Generator) -> list[int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import WordPieceTokenizer
 from cogjax.errors import UserError
 
 PAD, END = 0, 1
@@ -26,6 +27,11 @@ class T5Text:
     tokenizer: TextTokenizer
 
     def __post_init__(self):
+        if isinstance(self.tokenizer, WordPieceTokenizer):
+            raise UserError(
+                "the text tokenizer is a WordPiece, and a T5 reads SentencePiece: "
+                "choose one of `cogjax tokenizer train --kind bpe`"
+            )
         if self.tokenizer.controls not in _SHIFTS:
             raise UserError(
                 f"the text tokenizer has padding, end and unknown at "

@@ -121,6 +121,12 @@ class TextTokenizer:
         whole = [pieces.get_score(i).is_integer() for i in range(self.size)]
         return pieces.id_to_piece(list(range(self.size))) if all(whole) else None
 
+    @property
+    def apart(self) -> frozenset[int]:
+        """Ids of bytes, of controls and of the unknown: their names are no text."""
+        kinds = self._pieces.is_byte, self._pieces.is_control, self._pieces.is_unknown
+        return frozenset(i for i in range(self.size) if any(kind(i) for kind in kinds))
+
     def pieces_in(self, language: str | None) -> list[bool]:
         """Whether each piece may stand in "en" or "zh" text; None allows all."""
         if language not in (None, "en", "zh"):

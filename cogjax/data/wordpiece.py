@@ -3,8 +3,8 @@
 A word is cut into the longest pieces of a vocabulary, from its start on; those within a
 word begin with "##" (BERT, Devlin et al. 2019). Chinese characters and punctuation are
 words of their own. A word that cannot be cut is [UNK]. A file is BERT's vocab.txt, a
-piece a line; a vocabulary without a capital letter is of lower case, and text is then
-folded, without accents, as BERT does.
+piece a line. Where folding changes no piece, the vocabulary is of folded text, and text
+is then folded as BERT does: lower case, without accents.
 
 Training joins the pair that raises the likelihood of the texts the most, every piece
 having its share of all pieces as probability (Schuster and Nakajima 2012).
@@ -14,7 +14,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -31,15 +31,12 @@ class WordPieceTokenizer(TextTokenizer):
     """A vocabulary of WordPiece; picklable, equal for equal bytes."""
 
     def __init__(self, serialized: bytes, name: str = "tokenizer"):
-        """Reads a vocab.txt; UserError if it has no [UNK] or a piece twice."""
+        """Reads a vocab.txt; UserError for one that is none: `_read_pieces`."""
         self.serialized = serialized
-        pieces = serialized.decode("utf-8").split("\n")
-        self._vocab = [piece.strip() for piece in pieces if piece.strip()]
+        self._vocab = _read_pieces(serialized, name)
         self._ids = {piece: i for i, piece in enumerate(self._vocab)}
-        if UNKNOWN not in self._ids or len(self._ids) < len(self._vocab):
-            raise UserError(f"{name} is no vocabulary: no {UNKNOWN}, or a piece twice")
         texts = (piece for piece in self._vocab if not _CONTROL.fullmatch(piece))
-        self._folds = not any(any(map(str.isupper, piece)) for piece in texts)
+        self._folds = all(_fold(piece) == piece for piece in texts)
 
     @classmethod
     def train(
@@ -119,7 +116,7 @@ class WordPieceTokenizer(TextTokenizer):
 def load_text(path: str | os.PathLike) -> TextTokenizer:
     """Reads a text tokenizer of either kind; UserError as of `TextTokenizer.load`."""
     serialized = read_bytes(path)
-    lines = {line.strip() for line in serialized.split(b"\n")}
+    lines = {line.rstrip(b"\r") for line in serialized.split(b"\n")}
     kind = WordPieceTokenizer if UNKNOWN.encode() in lines else TextTokenizer
     return kind(serialized, f"tokenizer {path}")
 
@@ -128,11 +125,36 @@ def split_words(text: str, lower_case: bool) -> list[str]:
     """Words, single Chinese characters and single signs (BERT's basic tokenizer)."""
     text = _HANZI.sub(r" \1 ", clean(text))
     if lower_case:
-        text = unicodedata.normalize("NFD", text.lower())
-        text = "".join(c for c in text if unicodedata.category(c) != "Mn")
+        text = _fold(text)
     text = "".join(f" {c} " if _is_sign(c) else c for c in text)
     text = "".join(c for c in text if unicodedata.category(c)[0] != "C")
     return text.split()
+
+
+def _read_pieces(serialized: bytes, name: str) -> list[str]:
+    """The lines of a vocab.txt, whose numbers are the ids.
+
+    UserError if it is not UTF-8, has no [UNK], an empty line inside or a piece twice.
+    """
+    try:
+        text = serialized.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 text") from error
+    pieces = [line.rstrip("\r") for line in text.split("\n")]
+    if "" in pieces:
+        raise UserError(
+            f"{name} is no vocabulary: line {pieces.index('') + 1} is empty, "
+            "expected a piece a line"
+        )
+    if UNKNOWN not in pieces or len(set(pieces)) < len(pieces):
+        raise UserError(f"{name} is no vocabulary: no {UNKNOWN}, or a piece twice")
+    return pieces
+
+
+def _fold(text: str) -> str:
+    """Lower case without accents; Hangul as its letters."""
+    text = unicodedata.normalize("NFD", text.lower())
+    return "".join(c for c in text if unicodedata.category(c) != "Mn")
 
 
 def _is_sign(character: str) -> bool:
@@ -169,7 +191,7 @@ class _Joins:
         cut, count = self._cuts[word], sign * self._counts[word]
         for piece in cut:
             self._singles[piece] += count
-        for pair in zip(cut, cut[1:], strict=False):
+        for pair in _pairs_of(cut):
             self._pairs[pair] += count
             self._words.setdefault(pair, {})[word] = None
 
@@ -182,8 +204,9 @@ class _Joins:
             np.array([self._singles[pair[i]] for pair in often], float) for i in (0, 1)
         )
         both = np.array([self._pairs[pair] for pair in often], float)
+        same = np.array([pair[0] == pair[1] for pair in often])
         total = sum(self._singles.values())
-        return often[int(np.argmax(_gain(first, second, both, total)))]
+        return often[int(np.argmax(_gain(first, second, both, same, total)))]
 
     def join(self, pair: tuple[str, str]) -> str:
         """Makes one piece of the pair wherever it occurs, and returns it."""
@@ -199,11 +222,25 @@ class _Joins:
         return piece
 
 
-def _gain(first, second, both, total: int):
-    """Of joining `both` pairs, in nats: pieces of n among N have n ln(n / N)."""
+def _pairs_of(cut: list[str]) -> Iterator[tuple[str, str]]:
+    """Neighbours, each pair as often as it can be joined: once in "##a ##a ##a"."""
+    last, taken = None, False
+    for pair in zip(cut, cut[1:], strict=False):
+        taken = pair == last and not taken
+        if not taken:
+            yield pair
+        last = pair
+
+
+def _gain(first, second, both, same, total: int):
+    """Of joining `both` pairs, in nats: pieces of n among N have n ln(n / N).
+
+    same: whether the two pieces of a pair are the same one, which is then used twice.
+    """
 
     def f(x):
         return x * np.log(np.maximum(x, 1))
 
-    parts = f(first - both) - f(first) + f(second - both) - f(second) + f(both)
+    parts = f(first - both * (1 + same)) - f(first) + f(both)
+    parts += np.where(same, 0, f(second - both) - f(second))
     return parts + f(np.float64(total)) - f(total - both)

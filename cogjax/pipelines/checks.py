@@ -5,9 +5,10 @@ Nothing heavy is imported: the flags of the command line take their limits from 
 
 import numbers
 import unicodedata
+import warnings
 from typing import Any
 
-from cogjax.errors import UserError, shown
+from cogjax.errors import Notice, UserError, shown
 
 NUM_IMAGES = 4  # of a prompt, unless told otherwise
 MAX_IMAGES = 1000  # of a prompt
@@ -63,6 +64,19 @@ def check_text(text: Any, what: str) -> str:
     if "\0" in stripped:
         raise UserError(f"{what} is not UTF-8 text: it has NUL characters")
     return stripped
+
+
+def say_unread(what: str, count: int, most: int, unread: str) -> None:
+    """A Notice: of a text's `count` pieces `most` are read, and not its end `unread`.
+
+    It is placed where the caller's caller is called.
+    """
+    warnings.warn(
+        f"{what} has {count} pieces and the model reads {most}; "
+        f"left off: {unread[:100]!r}",
+        Notice,
+        stacklevel=4,
+    )
 
 
 def is_blank(text: str) -> bool:

@@ -16,7 +16,7 @@ from cogjax.errors import UserError
 from cogjax.model import Model
 from cogjax.models.clip import Clip, scale_pixels, unit
 from cogjax.ops.packed import WeightFormat
-from cogjax.pipelines.checks import check_text
+from cogjax.pipelines.checks import check_text, say_unread
 from cogjax.pipelines.reader import Images
 from cogjax.pipelines.tokenize import padded_batches
 
@@ -61,16 +61,17 @@ class ClipPipeline:
         return self._run(_embed_images, stack_squares(images, self.image_size))
 
     def embed_texts(self, texts: str | Sequence[str]) -> np.ndarray:
-        """Texts -> float32 [n, d], of length 1; a long text is cut at its end.
+        """Texts -> float32 [n, d], of length 1.
 
-        UserError for an empty text.
+        What the model does not read of a long text is left off, with a Notice.
+        UserError for an empty text, and for none.
         """
         texts = [texts] if isinstance(texts, str) else texts
         # Of candidates for one prompt all have the same text.
-        each = {text: None for text in texts}
-        pieces = [self.model.text.encode(check_text(text, "a text")) for text in each]
-        ids = bracketed(pieces, self.config.text_len, self.model.text.size)
-        places = {text: i for i, text in enumerate(each)}
+        places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        if not places:
+            raise UserError("there is no text: give at least one")
+        ids = self._ids(list(places))
         return self._run(_embed_texts, ids)[[places[text] for text in texts]]
 
     def score(self, images: Images, texts: str | Sequence[str]) -> np.ndarray:
@@ -92,6 +93,14 @@ class ClipPipeline:
     ) -> Path:
         """As `model_folder.save`: `dtype` "float16" halves the size."""
         return model_folder.save(self.model, Path(folder), dtype, overwrite)
+
+    def _ids(self, texts: Sequence[str]) -> np.ndarray:
+        text, most = self.model.text, self.config.text_len - 2
+        pieces = [text.encode(check_text(each, "a text")) for each in texts]
+        if long := [ids for ids in pieces if len(ids) > most]:
+            what = f"the first of {len(long)} long texts" if long[1:] else "a text"
+            say_unread(what, len(long[0]), most, text.decode(long[0][most:]))
+        return bracketed(pieces, self.config.text_len, text.size)
 
     def _run(self, function: Callable, rows: np.ndarray) -> np.ndarray:
         done = [

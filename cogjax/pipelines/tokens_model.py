@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax import model_folder
-from cogjax.errors import Notice, UserError
+from cogjax.errors import UserError
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.inference import for_inference, scoring
 from cogjax.ops.packed import WeightFormat
-from cogjax.pipelines.checks import check_text
+from cogjax.pipelines.checks import check_text, say_unread
 from cogjax.pipelines.tokenize import decode, encode
 from cogjax.sampling.tokens.autoregressive import OutputIds
 
@@ -108,12 +107,7 @@ class TokensModel:
         if not ids:
             raise UserError(f"{what} has nothing that the model can read")
         if unread := self.unread(ids):
-            warnings.warn(
-                f"{what} has {len(ids)} pieces and the model reads "
-                f"{self.layout.text_len}; left off: {unread[:100]!r}",
-                Notice,
-                stacklevel=3,
-            )
+            say_unread(what, len(ids), self.layout.text_len, unread)
         return ids
 
     def unread(self, ids: Sequence[int]) -> str:

@@ -54,7 +54,7 @@ class CodedSplits:
                 "data.path to the data set that was encoded"
             )
         coded = self._open(path, split, "captions", texts)
-        lengths = [len(text) for texts, _ in _some(coded) for text in texts]
+        lengths = [len(text) for texts, _ in looked_at(coded) for text in texts]
         say_cut(
             lengths, self.text_len, f"captions of split '{split}'", "model.text_len"
         )
@@ -101,17 +101,22 @@ class CodedSplits:
         return functools.partial(encode, Component(config, *arrays))
 
 
-def _some(source: Sequence[Any]) -> Iterator[Any]:
-    """All items, or so many spread over a source that takes long to read."""
+def looked_at(source: Sequence[Any]) -> Iterator[Any]:
+    """All items, or 10,000 spread over a source that takes long to read."""
     step = -(-len(source) // _LOOKED_AT) or 1
     return (source[i] for i in range(0, len(source), step))
 
 
-def say_cut(lengths: Sequence[int], most: int, what: str, setting: str) -> None:
-    """Counts texts that are longer than the `most` pieces that are learnt of them."""
+def say_cut(
+    lengths: Sequence[int], most: int, what: str, setting: str, commands: int = 0
+) -> None:
+    """Counts texts that are longer than the `most` pieces that are learnt of them.
+
+    setting: what to raise. commands: how many it counts beside the pieces.
+    """
     long = sum(length > most for length in lengths)
     if long:
         say(
             f"{long} of {len(lengths)} {what} are cut to {most} pieces: all of the "
-            f"longest needs {setting} {max(lengths)}"
+            f"longest needs {setting} {max(lengths) + commands}"
         )

@@ -14,6 +14,7 @@ from cogjax.data import records
 from cogjax.data.codes import record_of
 from cogjax.data.t5_text import NUM_SENTINELS, T5Text
 from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import load_text
 from cogjax.errors import UserError
 from cogjax.model import Component, Model
 from cogjax.models.t5 import T5Config
@@ -91,7 +92,7 @@ class T5Stage(Stage):
                     f"task {run.name} reads texts alone and starts at random: leave "
                     f"out data.{name}"
                 )
-        return TextTokenizer.load(model_folder.find_text(data.text))
+        return load_text(model_folder.find_text(data.text))
 
 
 def _example(settings, words, text_len: int, item: Any, rng: np.random.Generator):

@@ -85,8 +85,12 @@ class TransformerStage(Stage):
         """Weights of the perceptual distance, None if the objective has none."""
         del setup
 
-    def examples(self, setup: Setup, splits: CodedSplits, split: str):
-        """(source of a split, function of its item and a generator -> example)."""
+    def examples(self, setup: Setup, splits: CodedSplits, split: str, training: bool):
+        """(source of a split, function of its item and a generator -> example).
+
+        training: whether to learn from them, not to evaluate on them.
+        """
+        del training
         example = functools.partial(_example, setup.settings, setup.layout)
         return splits.captions(split), example
 
@@ -197,10 +201,11 @@ class TransformerStage(Stage):
             digest,
             setup.layout.text_len,
         )
+        examples = functools.partial(self.examples, setup, splits)
         return Job(
             task,
-            batches(*self.examples(setup, splits, run.data.split), run.train),
-            eval_batches(*self.examples(setup, splits, run.data.eval_split), run),
+            batches(*examples(run.data.split, training=True), run.train),
+            eval_batches(*examples(run.data.eval_split, training=False), run),
             ((run.train.sample_every, self._sampling(setup, run)),),
             self._fingerprint(run, digest),
             start_params=self.start(setup, task, run),

@@ -34,6 +34,20 @@ def test_with_all_dropped_it_spells(text):
         assert all(len(pieces[i]) == 1 or pieces[i].startswith("<0x") for i in found)
 
 
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_bytes_stay_though_their_names_could_be_spelled(rate):
+    """The text has all characters of "<0xE9>", and "龘" has no piece."""
+    texts = ["<0xE9><0xBE><0x98> cat 0123456789ABCDEF <<xx>>"] * 9
+    text = TextTokenizer.train(texts, 320)
+    ids = text.encode("cat 龘cat <0xE9>")
+    pieces = text.merges()
+    assert [pieces[i] for i in ids if i in text.apart] == ["<0xE9>", "<0xBE>", "<0x98>"]
+    found = BPEDropout(text, rate)(ids, np.random.default_rng(0))
+    assert text.decode(found) == text.decode(ids) == "cat 龘cat <0xE9>"
+    assert [i for i in found if i in text.apart] == [i for i in ids if i in text.apart]
+    assert (found == ids) == (rate == 0)
+
+
 def test_ten_percent_spells_the_same_text_in_more_pieces(text):
     drop, rng = BPEDropout(text, 0.1), np.random.default_rng(0)
     ids = text.encode(TEXTS[0])

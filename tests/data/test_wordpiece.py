@@ -46,6 +46,25 @@ def test_a_vocabulary_with_capitals_keeps_case():
     assert WordPieceTokenizer(b"[UNK]\na\n").encode("A a") == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("text", "size", "lower_case", "wanted"),
+    [
+        # Composed Hangul, and accents: folding would take both apart.
+        ("한국어", 4, False, "한국어"),
+        ("café crème", 9, False, "café crème"),
+        ("café crème", 7, True, "cafe creme"),
+        ("한국어", 9, True, "\u1112\u1161\u11ab\u1100\u116e\u11a8\u110b\u1165"),
+        # A capital letter without a small one.
+        ("Apple 𝐀", 6, True, "apple 𝐀"),
+    ],
+)
+def test_text_is_folded_as_it_was_in_training(text, size, lower_case, wanted):
+    tokenizer = WordPieceTokenizer.train(
+        [text], size, lower_case=lower_case, character_coverage=1
+    )
+    assert tokenizer.decode(tokenizer.encode(text)) == wanted
+
+
 def test_text_comes_back():
     tokenizer = WordPieceTokenizer.train(TEXTS, 34)
     assert tokenizer.decode(tokenizer.encode("a whale 猫的线稿")) == "a whale猫的线稿"
@@ -53,12 +72,20 @@ def test_text_comes_back():
     assert tokenizer.pieces_in("en") != tokenizer.pieces_in("zh")
 
 
-def test_training_joins_what_raises_the_likelihood_most():
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        ({"hug": 10, "pug": 5, "pun": 12, "bun": 4, "hugs": 5}, 8),
+        # Of ##a ##a ##a one pair can be joined, which takes two of the same piece.
+        ({"caaaa": 9, "cb": 3}, 4),
+        ({"caaa": 9, "cb": 4}, 4),
+    ],
+)
+def test_training_joins_what_raises_the_likelihood_most(words, size):
     """Of all pairs, by the log-likelihood of the pieces before and after, counted."""
-    words = {"hug": 10, "pug": 5, "pun": 12, "bun": 4, "hugs": 5}
     text = " ".join(word for word, count in words.items() for _ in range(count))
-    small = WordPieceTokenizer.train([text], 8)
-    one_more = WordPieceTokenizer.train([text], 9)
+    small = WordPieceTokenizer.train([text], size)
+    one_more = WordPieceTokenizer.train([text], size + 1)
     [new] = set(one_more._vocab) - set(small._vocab)
 
     def likelihood(joined):
@@ -118,6 +145,22 @@ def test_files_of_both_kinds_are_told_apart(tmp_path):
     )
     other = TextTokenizer.train(TEXTS, 310).save(tmp_path / "bpe.model")
     assert type(load_text(other)) is TextTokenizer
-    (tmp_path / "bad").write_bytes(b"[UNK]\na\na\n")
-    with pytest.raises(UserError, match=r"bad is no vocabulary: .* a piece twice"):
+
+
+def test_an_id_is_the_number_of_a_line():
+    found = WordPieceTokenizer("a\r\n\u3000\r\n[UNK]\r\nb\r\n\r\n".encode())
+    assert found.encode("b a ?") == [3, 0, 2] and found.size == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"[UNK]\na\na\n", "bad is no vocabulary: .* a piece twice"),
+        (b"[UNK]\n\na\n", "bad is no vocabulary: line 2 is empty"),
+        (b"[UNK]\n\xff\n", "bad is not UTF-8 text"),
+    ],
+)
+def test_damaged_files(data, message, tmp_path):
+    (tmp_path / "bad").write_bytes(data)
+    with pytest.raises(UserError, match=message):
         load_text(tmp_path / "bad")

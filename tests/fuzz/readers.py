@@ -23,6 +23,7 @@ from cogjax.data.images import decode_image, encode_png
 from cogjax.data.question_file import _read as read_questions
 from cogjax.data.records import DatasetBuilder, Example, open_split
 from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import WordPieceTokenizer, load_text
 from cogjax.errors import UserError
 from cogjax.interop.pickles import read_array_pickle
 from cogjax.interop.safetensors import load_tree, save_tree
@@ -131,6 +132,19 @@ def sentencepiece() -> Reader:
 
     serialized = TextTokenizer.train(TEXTS, 300).serialized
     return Reader("sentencepiece", {"text.model": serialized}, read, each())
+
+
+def wordpiece() -> Reader:
+    """Every change that leaves a vocabulary is another one: its own digest vouches."""
+
+    def read(folder):
+        text = load_text(folder / "text.model")
+        ids = text.encode("a red cat 猫 \x01😀")
+        return [text.size, ids, text.decode(ids)]
+
+    serialized = WordPieceTokenizer.train(TEXTS, 40).serialized
+    files = {"text.model": serialized}
+    return Reader("wordpiece", files, read, each(model=damage.some_lines))
 
 
 def image(kind: str, **settings) -> Reader:
@@ -317,6 +331,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "example": functools.partial(records, Example, "example"),
     "coded example": functools.partial(records, CodedExample, "coded example"),
     "sentencepiece": sentencepiece,
+    "wordpiece": wordpiece,
     **{
         f"image {kind}": functools.partial(image, kind)
         for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cogjax
-from cogjax.errors import UserError
+from cogjax.errors import Notice, UserError
 from cogjax.model import Model
 from cogjax.pipelines.clip import ClipPipeline
 from cogjax.pipelines.contracts import Reader
@@ -53,9 +53,26 @@ def test_a_folder_loads_as_what_was_saved(toy_clip, toy_clip_folder, table):
     np.testing.assert_allclose(clip.score(IMAGES, NAMES), np.diag(table), atol=1e-6)
 
 
+def test_what_is_left_off_is_said_once_a_call(toy_clip):
+    """The network reads the start, six pieces and the end."""
+    text, tokenizer = "red 绿色 red 绿色 red 绿色", toy_clip.model.text
+    ids = tokenizer.encode(text)
+    read, rest = (tokenizer.decode(part) for part in (ids[:6], ids[6:]))
+    said = f"a text has {len(ids)} pieces and the model reads 6; left off: '{rest}'"
+    with pytest.warns(Notice, match=said):
+        cut = toy_clip.embed_texts([*NAMES[:3], text])
+    whole = toy_clip.embed_texts([*NAMES[:3], read])
+    np.testing.assert_allclose(cut, whole, atol=1e-6)
+    with pytest.warns(Notice, match="the first of 2 long texts has") as caught:
+        toy_clip.embed_texts(["red", text, text, f"{text} red", "绿色"])
+    assert len(caught) == 1
+
+
 def test_refusals(toy_clip, toy_clip_folder):
     with pytest.raises(UserError, match="4 images but 3 texts"):
         toy_clip.score(IMAGES, NAMES[:3])
+    with pytest.raises(UserError, match="there is no text: give at least one"):
+        toy_clip.embed_texts([])
     with pytest.raises(UserError, match="a text is empty"):
         toy_clip.score(IMAGES, " ")
     with pytest.raises(UserError, match="has float32 weights, not int8"):

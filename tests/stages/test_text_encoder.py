@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cogjax import config, model_folder
+from cogjax.data.wordpiece import WordPieceTokenizer
 from cogjax.errors import UserError
 from cogjax.models.t5 import CONFIGS
 from cogjax.pipelines.text_encoder import load_text_encoder
@@ -82,6 +83,12 @@ def test_the_papers_size_is_described():
 def test_what_does_not_fit(nano_data, text, tmp_path, values, message):
     with pytest.raises(UserError, match=message):
         job(nano(nano_data, text, **values), tmp_path)
+
+
+def test_a_wordpiece_is_refused(nano_data, tmp_path):
+    path = WordPieceTokenizer.train(["a cat", "a cat"], 6).save(tmp_path / "words")
+    with pytest.raises(UserError, match="is a WordPiece, and a T5 reads SentencePiece"):
+        job(nano(nano_data, path), tmp_path)
 
 
 @pytest.mark.slow

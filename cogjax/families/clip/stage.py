@@ -12,10 +12,12 @@ from cogjax.config import section
 from cogjax.data import records
 from cogjax.data.sequences import bracketed
 from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import load_text
 from cogjax.errors import UserError
 from cogjax.families.clip.objective import ContrastiveTask
 from cogjax.model import Component, Model
 from cogjax.models.clip import ClipConfig
+from cogjax.stages.coded import looked_at, say_cut
 from cogjax.stages.sections import RunConfig, batches, eval_batches
 from cogjax.stages.stage import Stage
 from cogjax.train.session import Job
@@ -52,6 +54,10 @@ class ContrastiveStage(Stage):
         source, evals = (
             _open(run, manifest, split) for split in (data.split, data.eval_split)
         )
+        most = task.config.text_len - 2
+        for split, each in ((data.split, source), (data.eval_split, evals)):
+            what = f"captions of split '{split}'"
+            say_cut(_lengths(text, each), most, what, "model.text_len", 2)
         example = functools.partial(_example, text, task.config)
         parts = manifest.fingerprint, data.split, self.sources_digest(run)
         return Job(
@@ -95,7 +101,7 @@ def _text(run: RunConfig) -> TextTokenizer:
     for key in ("tokenizer", "weights", "questions"):
         if getattr(data, key):
             raise UserError(f"task {run.name!r} does not read data.{key}: leave it out")
-    return TextTokenizer.load(model_folder.find_text(data.text))
+    return load_text(model_folder.find_text(data.text))
 
 
 def _open(run: RunConfig, manifest: records.Manifest, split: str) -> records.Split:
@@ -107,6 +113,12 @@ def _open(run: RunConfig, manifest: records.Manifest, split: str) -> records.Spl
             "data set with some"
         )
     return source
+
+
+def _lengths(text: TextTokenizer, source: records.Split) -> list[int]:
+    """Pieces of each caption."""
+    captions = [each for item in looked_at(source) for _, each in item.captions]
+    return [len(text.encode(each)) for each in captions]
 
 
 def _example(

@@ -16,6 +16,7 @@ from cogjax.families.dalle.presets import (
 from cogjax.models.dvae import DVAEConfig
 from cogjax.pipelines.tokens import CodeByCode
 from cogjax.stages.coded import CodedSplits
+from cogjax.stages.sections import RunConfig
 from cogjax.stages.tokenizer import TokenizerStage
 from cogjax.stages.transformer import Setup, TransformerStage
 from cogjax.tasks.lm import LMTask
@@ -44,13 +45,22 @@ class LMStage(TransformerStage):
             length=layout.length,
         )
 
-    def examples(self, setup: Setup, splits: CodedSplits, split: str):
-        """(source of a split, function of its item and a generator -> example)."""
-        settings, drop = setup.settings, None
-        if settings.bpe_dropout and split == splits.data.split:
-            drop = BPEDropout(setup.text, settings.bpe_dropout)
-        example = functools.partial(_example, settings, setup.layout, drop)
+    def task(self, run: RunConfig) -> LMTask:
+        """UserError also for a text tokenizer that BPE-dropout cannot cut anew."""
+        setup = self.setup(run)
+        _dropout(setup)
+        return self._task(setup)
+
+    def examples(self, setup: Setup, splits: CodedSplits, split: str, training: bool):
+        """With BPE-dropout in training alone."""
+        drop = _dropout(setup) if training else None
+        example = functools.partial(_example, setup.settings, setup.layout, drop)
         return splits.captions(split), example
+
+
+def _dropout(setup: Setup) -> BPEDropout | None:
+    rate = setup.settings.bpe_dropout
+    return BPEDropout(setup.text, rate) if rate else None
 
 
 def _example(mixture: Mixture, layout: Layout, drop: Any, item: Sequence, rng):

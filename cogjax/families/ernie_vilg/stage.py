@@ -56,8 +56,9 @@ class BidirectionalStage(TransformerStage):
         """Whether the questions of data.questions are learnt."""
         return settings.questions > 0
 
-    def examples(self, setup: Setup, splits: CodedSplits, split: str):
+    def examples(self, setup: Setup, splits: CodedSplits, split: str, training: bool):
         """(source of a split, function of its item and a generator -> example)."""
+        del training
         settings, asked = setup.settings, None
         if self.asks(settings):
             _check_answers(setup)

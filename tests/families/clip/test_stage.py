@@ -8,8 +8,9 @@ import pytest
 
 import cogjax
 from cogjax import config
-from cogjax.data.records import DatasetBuilder, Example
+from cogjax.data.records import DatasetBuilder, Example, open_split
 from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import WordPieceTokenizer
 from cogjax.errors import UserError
 from cogjax.model_folder import save
 from cogjax.models.clip import ClipConfig, param_shapes
@@ -77,6 +78,34 @@ def test_what_does_not_fit_is_refused(
     run = nano(nano_data, nano_folder, **overrides)
     with pytest.raises(UserError, match=message):
         launch.train(run, tmp_path / "run")
+
+
+def test_captions_that_are_cut_are_counted(nano_data, nano_folder, tmp_path, capsys):
+    run = nano(nano_data, nano_folder, model__text_len=5)
+    find_stage(run).job(RunConfig.of(run), tmp_path)
+    said = capsys.readouterr().out
+    text, source = (
+        TextTokenizer.load(nano_folder / "text.model"),
+        open_split(nano_data, "train"),
+    )
+    captions = [c for i in range(len(source)) for _, c in source[i].captions]
+    lengths = [len(text.encode(caption)) for caption in captions]
+    long = sum(length > 3 for length in lengths)
+    assert 0 < long and (
+        f"{long} of {len(lengths)} captions of split 'train' are cut to 3 pieces: all "
+        f"of the longest needs model.text_len {max(lengths) + 2}" in said
+    )
+    longest = nano(nano_data, nano_folder, model__text_len=max(lengths) + 2)
+    find_stage(longest).job(RunConfig.of(longest), tmp_path)
+    assert "split 'train'" not in capsys.readouterr().out
+
+
+def test_a_wordpiece_is_read(nano_data, tmp_path):
+    words = WordPieceTokenizer.train(["a cat", "a cat"], 6)
+    words.save(tmp_path / "text.model")
+    run = nano(nano_data, tmp_path)
+    assert find_stage(run).task(RunConfig.of(run)).config.vocab_size == 8
+    assert find_stage(run).export(RunConfig.of(run), {}, {}).text == words
 
 
 def test_images_without_captions_are_refused(nano_data, nano_folder, tmp_path):
