@@ -54,7 +54,7 @@ class CodedSplits:
                 "data.path to the data set that was encoded"
             )
         coded = self._open(path, split, "captions", texts)
-        lengths = [len(text) for texts, _ in _some(coded) for text in texts]
+        lengths = [len(text) for texts, _ in some(coded) for text in texts]
         say_cut(
             lengths, self.text_len, f"captions of split '{split}'", "model.text_len"
         )
@@ -101,7 +101,7 @@ class CodedSplits:
         return functools.partial(encode, Component(config, *arrays))
 
 
-def _some(source: Sequence[Any]) -> Iterator[Any]:
+def some(source: Sequence[Any]) -> Iterator[Any]:
     """All items, or so many spread over a source that takes long to read."""
     step = -(-len(source) // _LOOKED_AT) or 1
     return (source[i] for i in range(0, len(source), step))

@@ -1,5 +1,6 @@
 """The contract of text encoders: T5 with a tokenizer of ours, and with its own form."""
 
+import dataclasses
 import io
 import json
 
@@ -125,6 +126,15 @@ def test_a_release_is_encoded_as_its_statement_says(release, theirs):
         np.testing.assert_allclose(tokens[i, : len(ids)], want, atol=2e-5)
         assert not np.asarray(tokens[i, len(ids) :]).any()
         np.testing.assert_allclose(pooled[i], want.mean(0), atol=2e-5)
+
+
+def test_the_unread_end_of_a_text(release, theirs):
+    component = Component(dataclasses.replace(config_of(theirs), text_len=9), {})
+    encoder = T5TextEncoder(component, theirs)
+    end = encoder.unread(LONG)
+    read = theirs.decode(T5Text(theirs).encode(LONG, 9)[:-1])
+    assert end and f"{read} {end}".replace(" ", "") == LONG.replace(" ", "")
+    assert encoder.unread(read) == ""
 
 
 def test_devices_and_neighbours_do_not_change_a_text(release):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from cogjax import config, model_folder
+from cogjax.data.records import open_split
+from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.models.t5 import CONFIGS
 from cogjax.pipelines.text_encoder import load_text_encoder
@@ -40,6 +42,22 @@ def test_codes_are_read_as_images_are(nano_data, nano_folder, text, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, dict(first), dict(second))
     # Captions of both languages: the rows are not all of one.
     assert len({tuple(row) for row in first["ids"]}) > 4
+
+
+def test_what_is_cut_is_said(nano_data, text, tmp_path, capsys):
+    pieces = TextTokenizer.load(text)
+    source = open_split(nano_data, "train")
+    captions = [each for i in range(len(source)) for _, each in source[i].captions]
+    lengths = [len(pieces.encode(caption)) + 1 for caption in captions]
+    most = max(lengths)
+    job(nano(nano_data, text, **{"model.text_len": most}), tmp_path)
+    assert "split 'train'" not in capsys.readouterr().out
+    job(nano(nano_data, text, **{"model.text_len": most - 1}), tmp_path)
+    said = capsys.readouterr().out
+    long, count = lengths.count(most), len(lengths)
+    assert f"{long} of {count} captions of split 'train'" in said
+    assert f"are cut to {most - 1} pieces" in said
+    assert f"needs model.text_len {most}" in said
 
 
 def test_export_is_the_encoder_alone(nano_data, nano_folder, text, tmp_path):
