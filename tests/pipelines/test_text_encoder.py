@@ -174,3 +174,7 @@ def test_what_does_not_fit(release, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(stored))
     with pytest.raises(UserError, match="has feed_forward_proj 'gated-silu'"):
         load_text_encoder(tmp_path)
+    stored |= {"num_heads": "x", "feed_forward_proj": "gated-gelu"}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="config.json: config key 'heads' expects a wh"):
+        load_text_encoder(tmp_path)

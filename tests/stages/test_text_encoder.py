@@ -90,6 +90,13 @@ def test_the_papers_size_is_described():
         ({"data.text": ""}, "'data.text' is required for task t5"),
         ({"data.tokenizer": "emoji"}, "reads texts alone .* leave out data.tokenizer"),
         ({"model.text_len": 2}, "model.text_len is 2, at least 3 is needed"),
+        ({"model.heads": 0}, "heads is 0, expected 1 to"),
+        ({"model.depth": 0}, "depth is 0, expected 1 to 1024"),
+        ({"model.unroll": 0}, "unroll is 0, expected 1 to 1024"),
+        ({"model.remat": "foo"}, "'model.remat' expects one of 'none', 'nothing_sav"),
+        ({"model.max_distance": 16}, "16, expected more than half of num_buckets, 32"),
+        ({"model.num_buckets": 3}, "num_buckets is 3, expected 4 to"),
+        ({"task.decoder_depth": -3}, "decoder_depth is -3, expected 1 to 1024"),
         ({"task.share": 2}, "share is 2.0, expected between 0 and 1"),
         (
             {"model.text_len": 300, "task.share": 0.5, "task.mean_span": 1},
