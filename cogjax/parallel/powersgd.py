@@ -25,7 +25,7 @@ from jax import Array, lax
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from cogjax.errors import UserError
-from cogjax.parallel import small_float
+from cogjax.ops.small_floats import MEAN, pack, unpack
 from cogjax.parallel.rules import path_name
 
 AXIS = "data"
@@ -39,7 +39,7 @@ class PowerSGD:
     rank: columns of P and Q, 0 is off. A matrix is compressed where that is smaller.
     start: first updates, whose gradients are summed exactly. basis: "warm" or "fixed".
     bits: with 16 P and R are sent as bfloat16 and errors are kept as 1-6-9 floats
-    (`small_float`). feedback: False keeps no errors, which the paper shows to be worse.
+    (`small_floats`). feedback: False keeps no errors, which the paper shows is worse.
     """
 
     rank: int = 0
@@ -141,7 +141,7 @@ def start_memory(
     """What is kept from update to update, by path of the parameter.
 
     Returns:
-      error: [workers, *shape], 0, float32 or codes of `small_float`; {} without
+      error: [workers, *shape], 0, float32 or packed to 16 bits; {} without
         feedback.
       query: float32 Q [..., columns, r], normal.
     """
@@ -244,12 +244,12 @@ def _split(mesh: AbstractMesh, names: tuple[str, ...], shape) -> PartitionSpec:
 
 def _load(error: Array) -> Array:
     """As float32."""
-    return small_float.decode(error) if error.dtype == jnp.uint16 else error
+    return unpack(error, MEAN) if error.dtype == jnp.uint16 else error
 
 
 def _store(error: Array, dtype: Any) -> Array:
     """The inverse of `_load`."""
-    return small_float.encode(error) if dtype == jnp.uint16 else error
+    return pack(error, MEAN) if dtype == jnp.uint16 else error
 
 
 class Sent(NamedTuple):

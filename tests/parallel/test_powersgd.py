@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from cogjax.ops.small_floats import MEAN, unpack
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.parallel.powersgd import (
     Matrices,
@@ -17,7 +18,6 @@ from cogjax.parallel.powersgd import (
     spread,
     start_memory,
 )
-from cogjax.parallel.small_float import decode
 from tests.reference import powersgd as reference
 
 WORKERS, UPDATES = 4, 6
@@ -35,10 +35,15 @@ BIAS = RNG.normal(size=(UPDATES, WORKERS, 3))
 
 
 @cache
-def run(config):
-    """(sums of each update, errors after each, the first Q), by name, in numpy."""
-    start = partial(start_memory, config, MATRICES, WORKERS)
-    memory = jax.jit(start)(jax.random.key(0))
+def start(config):
+    """Memory before the first update."""
+    memory = partial(start_memory, config, MATRICES, WORKERS)
+    return jax.jit(memory)(jax.random.key(0))
+
+
+@cache
+def program(config):
+    """`low_rank_sum` of all workers' gradients [w, ...], by name, and a memory."""
     each, same = PartitionSpec("data"), PartitionSpec()
     places = {"error": each, "query": same}
 
@@ -46,7 +51,7 @@ def run(config):
         grads = jax.tree.map(lambda x: x[0], grads)
         return low_rank_sum(config, MATRICES, WORKERS, grads, memory)
 
-    step = jax.jit(
+    return jax.jit(
         jax.shard_map(
             work,
             in_specs=(each, places),
@@ -55,13 +60,24 @@ def run(config):
             check_vma=False,
         )
     )
-    query, rows = jax.device_get(memory["query"]), []
+
+
+def update(config, grads, bias, memory):
+    """(sums, next memory) of gradients [w, 2, 12, 10] that all matrices have."""
+    grads = grads.astype(np.float32)
+    named = {k: grads.reshape(WORKERS, *m.shape) for k, m in MATRICES.items()}
     with jax.set_mesh(MESH):
-        for grads, bias in zip(GRADS, BIAS, strict=True):
-            grads = grads.astype(np.float32)
-            named = {k: grads.reshape(WORKERS, *m.shape) for k, m in MATRICES.items()}
-            sums, memory = step(named | {"bias": np.float32(bias)}, memory)
-            rows.append(jax.device_get((sums, memory)))
+        return program(config)(named | {"bias": np.float32(bias)}, memory)
+
+
+@cache
+def run(config):
+    """(sums of each update, errors after each, the first Q), by name, in numpy."""
+    memory = start(config)
+    query, rows = jax.device_get(memory["query"]), []
+    for grads, bias in zip(GRADS, BIAS, strict=True):
+        sums, memory = update(config, grads, bias, memory)
+        rows.append(jax.device_get((sums, memory)))
     return rows, query
 
 
@@ -128,12 +144,23 @@ def test_16_bits_of_error_change_little():
         np.testing.assert_allclose(sums["mlp"] / scale, want["mlp"] / scale, atol=0.01)
 
 
-def test_a_matrix_of_zeros_stays_so():
-    one = MATRICES["mlp"]
-    left = jax.jit(one.orthonormal)(np.zeros((2, 12, 3), np.float32))
-    np.testing.assert_allclose(
-        np.einsum("lmr,lms->lrs", left, left), np.stack([np.eye(3)] * 2), atol=1e-6
-    )
+def test_updates_recover_from_gradients_of_zero():
+    """Their sum and errors are 0, and the warm Q after them too."""
+    memory, rows = start(PowerSGD(rank=3)), []
+    query, grads = np.asarray(memory["query"]["mlp"]), [0 * GRADS[0], *GRADS[:2]]
+    for each in grads:
+        found = update(PowerSGD(rank=3), each, BIAS[0], memory)
+        sums, memory = jax.device_get(found)
+        rows.append((sums["mlp"], memory["error"]["mlp"]))
+        if not each.any():
+            assert not any(x.any() for x in (*rows[0], memory["query"]["mlp"]))
+        memory = found[1]
+    for layer in range(2):
+        stated = reference.updates(np.stack(grads)[:, :, layer], query[layer])
+        for (sums, errors), (want, kept) in zip(rows, stated, strict=True):
+            np.testing.assert_allclose(sums[layer], want, atol=2e-4)
+            np.testing.assert_allclose(errors[:, layer], kept, atol=2e-4)
+    assert np.linalg.norm(sums) > 0.5 * np.linalg.norm(grads[-1].sum(0))
 
 
 @pytest.mark.parametrize("bits", [32, 16])
@@ -143,7 +170,10 @@ def test_other_workers_have_the_same_sum(bits):
     after = np.asarray(jax.jit(spread, static_argnums=1)(before, 8))
     assert after.shape == (8, 2, 12, 10) and after.dtype == before.dtype
     if bits == 16:
-        before, after = (np.asarray(jax.jit(decode)(x)) for x in (before, after))
+        before, after = (
+            np.asarray(jax.jit(unpack, static_argnums=1)(x, MEAN))
+            for x in (before, after)
+        )
     tolerance = 1e-5 if bits == 32 else 2e-2
     np.testing.assert_allclose(after.sum(0), before.sum(0), atol=tolerance)
 

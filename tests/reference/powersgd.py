@@ -38,13 +38,3 @@ def orthonormal(p: Array) -> Array:
             column = column - found[:, :i] @ (found[:, :i].T @ column)
         found[:, i] = column / np.linalg.norm(column)
     return found
-
-
-def six_nine(x: Array) -> Array:
-    """The nearest number with 6 bits of exponent and 9 of mantissa, below 16."""
-    x = np.clip(double(x), -17, 17)
-    size = np.maximum(np.abs(x), 2.0**-80)
-    unit = 2.0 ** (np.floor(np.log2(size)) - 9)
-    nearest = np.round(size / unit) * unit
-    nearest = np.where(nearest <= 2.0**-60, 0, np.minimum(nearest, 16 - 2.0**-6))
-    return np.sign(x) * nearest
