@@ -12,6 +12,9 @@ import numpy as np
 
 from cogjax.data.records import pack, texts_of
 
+# Numbers of a record may be of any size.
+_MISFITS = KeyError, TypeError, ValueError, OverflowError, msgpack.UnpackException
+
 
 @dataclass(frozen=True)
 class EmbeddedExample:
@@ -40,9 +43,14 @@ class EmbeddedExample:
             fields = msgpack.unpackb(record, strict_map_key=True)
             texts, lengths = texts_of(fields), fields["lengths"]
             tokens, pooled = (_array(fields[name]) for name in ("tokens", "pooled"))
-            width = len(pooled) // max(len(lengths), 1)
-            ends = np.cumsum(lengths, dtype=int)[:-1]
+            count = len(texts["captions"])
+            if len(lengths) != count or min(lengths, default=0) < 0:
+                raise ValueError("lengths that are not those of the captions")
+            if count and not len(pooled):
+                raise ValueError("vectors of no channels")
+            width = len(pooled) // max(count, 1)
             rows = tokens.reshape(sum(lengths), width)
+            ends = np.cumsum(lengths, dtype=int)[:-1]
             return cls(
                 fields["id"],
                 tokens=tuple(np.split(rows, ends)) if lengths else (),
@@ -50,7 +58,7 @@ class EmbeddedExample:
                 meta=fields["meta"],
                 **texts,
             )
-        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+        except _MISFITS as error:
             raise ValueError("the record holds no embeddings") from error
 
 
@@ -59,4 +67,7 @@ def _bytes(arrays: tuple[np.ndarray, ...]) -> bytes:
 
 
 def _array(stored: bytes) -> np.ndarray:
-    return np.frombuffer(stored, ml_dtypes.bfloat16)
+    found = np.frombuffer(stored, ml_dtypes.bfloat16)
+    if not np.isfinite(found).all():
+        raise ValueError("values that are no numbers (NaN, inf)")
+    return found

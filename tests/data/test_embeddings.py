@@ -1,6 +1,7 @@
 """Records of texts as vectors: ragged, in bfloat16."""
 
 import ml_dtypes
+import msgpack
 import numpy as np
 import pytest
 
@@ -29,6 +30,32 @@ def test_a_record_returns_as_it_was():
 def test_an_example_without_captions():
     found = EmbeddedExample.unpack(EmbeddedExample("a", (), (), ()).pack())
     assert (found.captions, found.tokens, found.pooled) == ((), (), ())
+
+
+def changed(**fields):
+    vectors = [np.ones((n, 6), np.float32) for n in (5, 2)]
+    whole = EmbeddedExample("a", CAPTIONS, vectors, [x[0] for x in vectors])
+    return msgpack.packb(msgpack.unpackb(whole.pack()) | fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"captions": CAPTIONS[:1]},
+        {"captions": (*CAPTIONS, CAPTIONS[0])},
+        {"lengths": [9, -2]},
+        {"lengths": [2**63, 2]},
+        {"lengths": [5, 1]},
+        {"tokens": b"", "pooled": b""},
+        {"tokens": b"\x80\x7f" * 42},
+        {"pooled": b"\xc0\x7f" * 12},
+    ],
+    ids=str,
+)
+def test_vectors_that_are_not_those_of_the_captions(fields):
+    assert len(EmbeddedExample.unpack(changed()).tokens) == 2
+    with pytest.raises(ValueError, match="the record holds no embeddings"):
+        EmbeddedExample.unpack(changed(**fields))
 
 
 def test_other_records():

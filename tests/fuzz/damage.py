@@ -8,6 +8,8 @@ import tarfile
 import zipfile
 import zlib
 
+import msgpack
+
 # Integers at which readers go wrong, in the sizes that formats use.
 NUMBERS = (0, 1, -1, 127, 255, 2**15, 2**31 - 1, 2**31, 2**47, 2**63 - 1, -(2**63))
 VALUES = (None, True, False, 0, -1, 1.5, 1e308, 10**20, "", "x" * 5000, [], {}, [[]])
@@ -47,13 +49,24 @@ def a_number(rng) -> bytes:
 
 
 def some_json(rng, data: bytes) -> bytes:
-    """One node of a JSON document replaced, removed, renamed, doubled or exchanged."""
+    """One node of a JSON document, or bytes of it."""
     if rng.random() < 0.1:
         return some_bytes(rng, data)
-    tree = json.loads(data)
+    return json.dumps(some_node(rng, json.loads(data))).encode()
+
+
+def some_record(rng, data: bytes) -> bytes:
+    """As `some_json`, of msgpack."""
+    if rng.random() < 0.3:
+        return some_bytes(rng, data)
+    return msgpack.packb(some_node(rng, msgpack.unpackb(data)))
+
+
+def some_node(rng, tree):
+    """The tree with a node replaced, removed, renamed, damaged or exchanged."""
     holders = [node for node in nodes(tree) if node]
     if not holders:
-        return json.dumps(rng.choice(VALUES)).encode()
+        return rng.choice(VALUES)
     node = rng.choice(holders)
     keys = list(node) if isinstance(node, dict) else list(range(len(node)))
     key, other = rng.choice(keys), rng.choice(keys)
@@ -66,9 +79,11 @@ def some_json(rng, data: bytes) -> bytes:
         node[rng.choice(("", "a.b", "x" * 300, "../x", str(other)))] = node.pop(key)
     elif kind == 3 and type(node[key]) in (int, float):
         node[key] = rng.choice((*NUMBERS, -node[key], node[key] + 1, node[key] * 1e9))
+    elif kind == 3 and isinstance(node[key], bytes):
+        node[key] = some_numbers(rng, node[key])
     else:
         node[key] = rng.choice(VALUES)
-    return json.dumps(tree).encode()
+    return tree
 
 
 def nodes(tree):

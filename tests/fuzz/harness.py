@@ -25,7 +25,8 @@ class Reader:
     files: the intact ones by name. read: folder -> what the product gets out of it: of
     dicts, sequences, arrays and plain values. damage: (rng, files) -> files, changed
     once.
-    sign: files -> files with digests that fit them, None where there are none.
+    sign: files -> files with digests that fit them, None where there are none: then a
+    damaged value may be accepted, as long as it is of the right types and finite.
     refusals: exceptions that mean "refused".
     """
 

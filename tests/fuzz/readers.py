@@ -1,7 +1,6 @@
 """Every reader of untrusted input: its intact files, its damage and its digests."""
 
 import functools
-import hashlib
 import io
 import json
 import pickle
@@ -10,69 +9,33 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import msgpack
 import numpy as np
 from PIL import Image
 
-from cogjax import config, model_folder
+from cogjax import config
 from cogjax.data import manifest as manifests
 from cogjax.data.codes import CodedExample
+from cogjax.data.embeddings import EmbeddedExample
 from cogjax.data.folder_entries import TEXT_KEYS, list_entries
 from cogjax.data.images import decode_image, encode_png
 from cogjax.data.question_file import _read as read_questions
 from cogjax.data.records import DatasetBuilder, Example, open_split
 from cogjax.data.text import TextTokenizer
+from cogjax.data.word_list import WordList
 from cogjax.data.wordpiece import WordPieceTokenizer, load_text
 from cogjax.errors import UserError
 from cogjax.interop.pickles import read_array_pickle
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.torch_files import read_torch
 from cogjax.interop.tree import flatten
-from cogjax.model import Component, Model
-from cogjax.models.registry import shapes_of
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.stages.sections import RunConfig
-from cogjax.train import manifest as digests
 from tests.fuzz import damage
 from tests.fuzz.harness import Files, Reader
+from tests.fuzz.intact import PIXELS, TEXTS, VALUES, each, written
+from tests.fuzz.model_readers import checkpoint, model, model_config, t5_folder
 from tests.interop.test_torch_files import entries, tensor, write_legacy, write_zip
-
-RNG = np.random.default_rng(0)
-VALUES = RNG.normal(size=12).astype(np.float32)
-PIXELS = RNG.integers(0, 256, (9, 12, 3), np.uint8)
-TEXTS = [f"a red cat sits {i}" for i in range(40)] + ["猫 在 这里", "一只猫"] * 9
-
-
-def files_of(folder: Path) -> Files:
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-
-def each(**kinds: Callable) -> Callable:
-    """Damages one file, in the way of the first kind that is the end of its name."""
-
-    def one(rng, files: Files) -> Files:
-        name = rng.choice(sorted(files))
-        kind = next((k for k in kinds if name.endswith(k)), None)
-        change = kinds.get(kind, damage.some_bytes)
-        roll = rng.random()
-        if len(files) > 1 and roll < 0.04:
-            return {other: data for other, data in files.items() if other != name}
-        if len(files) > 1 and roll < 0.1:
-            other = rng.choice(sorted(files))
-            return files | {name: files[other], other: files[name]}
-        return files | {name: change(rng, files[name])}
-
-    return one
-
-
-def written(write: Callable[[Path], object]) -> Files:
-    """Files that a function writes into a folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder))
-        return files_of(Path(folder))
-
 
 TREE = {"a": {"w": VALUES.reshape(3, 4), "b": VALUES[:3]}, "n": VALUES[3:5]}
 
@@ -121,7 +84,32 @@ def records(kind: type, name: str) -> Reader:
     field = {"image": b"png"} if kind is Example else {"codes": bytes(range(16))}
     files = {"r": msgpack.packb(item | field)}
     refusals = (ValueError,)
-    return Reader(name, files, read, each(), refusals=refusals)
+    return Reader(name, files, read, each(r=damage.some_record), refusals=refusals)
+
+
+def embedded_example() -> Reader:
+    def read(folder):
+        item = EmbeddedExample.unpack((folder / "r").read_bytes())
+        if not len(item.captions) == len(item.tokens) == len(item.pooled):
+            raise AssertionError("vectors of other captions")
+        vectors = [np.float32(x) for x in (*item.tokens, *item.pooled)]
+        return {**vars(item), "tokens": vectors, "pooled": ()}
+
+    texts = (("en", "a cat"), ("zh", "猫"))
+    vectors = (VALUES.reshape(4, 3), VALUES[:6].reshape(2, 3))
+    item = EmbeddedExample("a", texts, vectors, (VALUES[:3], VALUES[3:6]))
+    files, refusals = {"r": item.pack()}, (ValueError,)
+    return Reader(
+        "embedded example", files, read, each(r=damage.some_record), refusals=refusals
+    )
+
+
+def word_list() -> Reader:
+    def read(folder):
+        return sorted(WordList.load(folder / "words.txt").words)
+
+    files = written(lambda folder: WordList.of(TEXTS).save(folder / "words.txt"))
+    return Reader("word list", files, read, each(txt=damage.some_lines))
 
 
 def sentencepiece() -> Reader:
@@ -232,68 +220,6 @@ def sign_data_set(files: Files) -> Files:
     return files | {"manifest.json": json.dumps(fields).encode()}
 
 
-def model() -> Reader:
-    shape = VQVAEConfig(8, (4,), 3, 6, (2,), 1, 4)
-    params, state = jax.tree.map(
-        lambda leaf: RNG.normal(size=leaf.shape).astype(np.float32), shapes_of(shape)
-    )
-    parts = {"tokenizer": Component(shape, params, state)}
-    text = TextTokenizer.train(TEXTS, 300)
-
-    def read(folder):
-        found = model_folder.load(folder)
-        parts = {
-            k: flatten({**c.params, **c.state}) for k, c in found.components.items()
-        }
-        return [parts, found.text and hashlib.sha256(found.text.serialized).hexdigest()]
-
-    files = written(lambda f: model_folder.save(Model("", parts, None, text), f))
-    kinds = {"safetensors": damage.some_safetensors, "json": damage.some_json}
-    return Reader("model folder", files, read, each(**kinds), sign_model)
-
-
-def sign_model(files: Files) -> Files:
-    """The sha256 of each file as it is now."""
-    fields = json.loads(files["config.json"])
-    for name, component in fields["components"].items():
-        data = files[f"{name}.safetensors"]
-        component["sha256"] = hashlib.sha256(data).hexdigest()
-    fields["text"] = hashlib.sha256(files["text.model"]).hexdigest()
-    return files | {"config.json": json.dumps(fields).encode()}
-
-
-def checkpoint() -> Reader:
-    from cogjax.train.checkpoint import Checkpoints, restore_params
-    from tests.train.test_checkpoint import state
-
-    def write(folder):
-        checkpoints = Checkpoints(folder)
-        checkpoints.save(state(3), 48, "data")
-        checkpoints.close()
-
-    def read(folder):
-        verdicts = digests.verify_run(folder)
-        if bad := [v for v in verdicts if v.status == "bad"]:
-            raise UserError(str(bad[0]))
-        # Restoring parses with the libraries of Orbax, whose own checks hold there.
-        params, _, fingerprint = restore_params(folder, "params")
-        return [flatten(params), fingerprint, [v.status for v in verdicts]]
-
-    kinds = {"json": damage.some_json, "metadata": damage.some_json}
-    files = written(write)
-    return Reader("checkpoint", files, read, each(**kinds), sign_checkpoint)
-
-
-def sign_checkpoint(files: Files) -> Files:
-    with tempfile.TemporaryDirectory() as folder:
-        for name, data in files.items():
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        digests.write_digests(Path(folder) / "checkpoints" / "3")
-        return files_of(Path(folder))
-
-
 def run_config() -> Reader:
     sections = {
         "task": {"name": "vq", "method": "ema"},
@@ -330,6 +256,8 @@ READERS: dict[str, Callable[[], Reader]] = {
     ),
     "example": functools.partial(records, Example, "example"),
     "coded example": functools.partial(records, CodedExample, "coded example"),
+    "embedded example": embedded_example,
+    "word list": word_list,
     "sentencepiece": sentencepiece,
     "wordpiece": wordpiece,
     **{
@@ -353,6 +281,8 @@ READERS: dict[str, Callable[[], Reader]] = {
     "questions": questions,
     "data set": data_set,
     "model folder": model,
+    "model config": model_config,
+    "T5 folder": t5_folder,
     "checkpoint": checkpoint,
     "config": run_config,
 }
