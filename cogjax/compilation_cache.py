@@ -45,9 +45,14 @@ def _folder() -> Path:
     kind = platform.machine()
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
         kind += next((x for x in lines if x.startswith(("flags", "Features"))), "")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     name = hashlib.sha256(kind.encode()).hexdigest()[:8]
-    return Path(os.path.expanduser(base), "cogjax", "xla", name)
+    return user_cache() / "xla" / name
+
+
+def user_cache() -> Path:
+    """The folder in the user's cache for what can be made again."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(base), "cogjax")
 
 
 def _may_write(folder: Path) -> bool:

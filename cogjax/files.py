@@ -76,8 +76,8 @@ def check_folder(path: str | os.PathLike) -> Path:
 
     Makes nothing: a command asks before long work and writes after it.
     """
-    if re.match("[a-z][a-z0-9]+://", str(path)):
-        # Path would make a local folder "gs:" of it, without a word.
+    if re.match("[a-z][a-z0-9]+:/", str(path)):
+        # Path makes "gs:/b" of "gs://b": a local folder "gs:", without a word.
         raise UserError(
             f"cannot write to {path}: buckets are reached through a mounted folder, "
             f"such as by gcsfuse (docs/running.md)"

@@ -52,8 +52,8 @@ OPS = (
     ),
     Mutation(
         "ops/quantize.py",
-        "soft = jax.nn.softmax((logits + noise) / temperature, axis=-1)",
-        "soft = jax.nn.softmax(logits + noise / temperature, axis=-1)",
+        "return jax.nn.softmax((logits + noise) / temperature, axis=-1)",
+        "return jax.nn.softmax(logits + noise / temperature, axis=-1)",
         ("ops/test_quantize.py",),
         "gumbel temperature divides the noise alone",
     ),

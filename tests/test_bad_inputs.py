@@ -95,6 +95,15 @@ def check(capsys, here, words, message):
         (["train", "--config", "x.py"], "--workdir DIR is required"),
         ([*ENCODE, "--process", "2/2"], "expects I/N with I below N, got '2/2'"),
         ([*ENCODE, "--out", "gs://bucket/set"], "buckets are reached through a mount"),
+        (
+            [
+                "tokenizer",
+                "train",
+                *"--text t --vocab-size 300 --out gs://b/t.model".split(),
+            ],
+            "buckets are r",
+        ),
+        (["data", "filter", "x", "--out", "out", "--ban-source", ","], "names nothing"),
         (ENCODE, "missing is not a data set (no manifest.json)"),
         (
             ["train", "--config", "x.py", "--workdir", "out", "--distributed"],

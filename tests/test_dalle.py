@@ -104,12 +104,16 @@ def transformer(nano_data, nano_folder, tmp_path_factory):
         train__steps=2,
         train__batch_size=8,
         train__log_every=1,
-        train__sample_every=0,
+        train__sample_every=2,
         train__eval_every=2,
-        sample__prompts="()",
+        sample__num_images=1,
     )
     launch.train(found, workdir)
     return workdir
+
+
+def test_images_are_shown_while_it_trains(transformer):
+    assert list((transformer / "samples").glob("*generated.png"))
 
 
 def test_text_is_an_eighth_of_the_loss(transformer):

@@ -13,6 +13,7 @@ from cogjax import cli, model_folder
 from cogjax.evaluate.suites import run as runner
 from cogjax.evaluate.suites.coco import CocoSuite
 from cogjax.evaluate.suites.emoji import EmojiSuite
+from cogjax.evaluate.suites.icons import IconsSuite
 from cogjax.evaluate.suites.reading import ReadingSuite
 from cogjax.evaluate.suites.shapes import ShapesSuite
 from tests.conftest import make_nano_model
@@ -132,7 +133,10 @@ def test_options_reach_the_suite(suites, folder, photographs, tmp_path, capsys):
     assert json.loads((tmp_path / "f.json").read_text()) == {"figure": 1}
     words = ["--data", "set", "--n", "4", "--beams", "2", *common]
     assert evaluate(folder, "--suite", "reading", *words) == 0
-    (shapes, model, settings), (coco, _, _), (emoji, _, without), (read, _, _) = suites
+    words = ["--data", "set", "--n", "1000", "--best-of", "1", *common]
+    assert evaluate(folder, "--suite", "icons", *words) == 0
+    (shapes, model, settings), (coco, _, _), (emoji, _, without) = suites[:3]
+    (read, _, _), (icons, _, _) = suites[3:]
     assert shapes == ShapesSuite(seed=5, guidance=(2.0,))
     assert model.batch_size == 7
     assert settings["out"] == str(tmp_path / "out")
@@ -143,6 +147,7 @@ def test_options_reach_the_suite(suites, folder, photographs, tmp_path, capsys):
     assert len(captions) == 3
     assert emoji == EmojiSuite("set", n=3, best_of=2)
     assert without["out"] is None
+    assert icons == IconsSuite("set", n=1000, best_of=1, seed=5)
     assert read == ReadingSuite("set", n=4, seed=5, beams=2, best_of=8)
 
 
@@ -171,6 +176,8 @@ def test_oracle_is_a_target_of_its_own(monkeypatch, tmp_path, capsys):
         ("--suite shapes --out o --data d", "--data does not go with the shapes"),
         ("--data d --num-images 2", "--num-images does not go with the emoji suite"),
         ("--data d --best-of 0", "the emoji suite needs 1 or more"),
+        ("--suite icons --data d --best-of 0", "the icons suite needs 1 or more"),
+        ("--suite icons --data d --gallery g", "--gallery does not go with the icons"),
         ("--suite shapes --out full", "full is not empty and holds no evaluation"),
         ("--suite shapes --out o --guidance 1,x", "from 0 to 100, got 'x'"),
         ("--suite shapes --out o --n 0", "from 1 to 100000, got '0'"),

@@ -1,11 +1,12 @@
 """Imagen end to end: text encoder, base, super-resolution, images of a prompt."""
 
 import dataclasses
+import functools
 
+import jax
 import numpy as np
 import pytest
 
-import cogjax
 from cogjax import config as configs
 from cogjax import model_folder
 from cogjax.errors import UserError
@@ -38,7 +39,15 @@ def folders(nano_data, nano_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cascade(folders):
-    return cogjax.load(folders["super"])
+    """With other weights: those of two updates hardly read their inputs."""
+    model, rng = model_folder.load(folders["super"]), np.random.default_rng(0)
+    for name in model.layout.components:
+        part = model[name]
+        params = jax.tree.map(
+            lambda x: np.float32(x + 0.3 * rng.normal(size=x.shape)), part.params
+        )
+        model = model.with_component(name, dataclasses.replace(part, params=params))
+    return CascadePipeline(model)
 
 
 def test_a_stage_shows_images_while_it_trains(folders):
@@ -76,8 +85,36 @@ def test_what_is_kept_of_an_image_stays(cascade):
 def test_settings_change_the_images(cascade):
     base = {"prompts": "a cat", "num_images": 1, "steps": 2}
     plain = cascade.generate(**base).pixels
-    for name, value in {"method": "ddpm", "steps": 3, "percentile": 100}.items():
+    changed = {"prompts": "a dog", "steps": 3, "percentile": 60, "augmentation": 0.9}
+    changed |= {"guidance": 5, "seed": 1}
+    for name, value in changed.items():
         assert np.any(cascade.generate(**base | {name: value}).pixels != plain), name
+    noise = [
+        cascade.generate(**base, method="ddpm", gamma=gamma).pixels for gamma in (0, 1)
+    ]
+    assert np.any(noise[0] != plain) and np.any(noise[0] != noise[1])
+
+
+def test_guidance_leads_away_from_no_text(cascade):
+    """At 0 the prompt is not read at all, at 1 it is."""
+    draw = functools.partial(cascade.generate, num_images=1, steps=2)
+    none = [draw(text, guidance=0).pixels for text in ("a cat", "a dog")]
+    np.testing.assert_array_equal(*none)
+    one = [draw(text, guidance=1).pixels for text in ("a cat", "a dog")]
+    assert np.any(one[0] != one[1]) and np.any(one[0] != none[0])
+
+
+def test_the_last_stage_reads_the_image_of_the_one_below(cascade):
+    base = cascade.model["base"]
+    other = jax.tree.map(lambda x: x * np.float32(1.5), base.params)
+    other = cascade.model.with_component(
+        "base", dataclasses.replace(base, params=other)
+    )
+    both = [
+        CascadePipeline(model).generate("a cat", 1, steps=2).pixels
+        for model in (cascade.model, other)
+    ]
+    assert np.any(both[0] != both[1])
 
 
 @pytest.mark.parametrize(
@@ -87,7 +124,8 @@ def test_settings_change_the_images(cascade):
         ({"speculate": 4}, "speculate is for models of codes"),
         ({"rerank": 4}, "rerank goes with a CLIP"),
         ({"method": "euler"}, "method is 'euler', not ddpm"),
-        ({"percentile": 0}, "percentile is 0, expected a number above 0"),
+        ({"percentile": 0.995}, "percentile is 0.995, of 100: the paper has 99.5"),
+        ({"gamma": 0.3}, "gamma is of method ddpm"),
     ],
 )
 def test_settings_of_other_models_are_refused(cascade, settings, message):
@@ -126,7 +164,7 @@ def test_another_text_encoder_is_refused(cascade):
     encoder = parts["text_encoder"]
     wide = dataclasses.replace(encoder.config, width=32)
     parts["text_encoder"] = dataclasses.replace(encoder, config=wide)
-    with pytest.raises(UserError, match="hears texts of 16 channels"):
+    with pytest.raises(UserError, match="expects text vectors of 16"):
         CascadePipeline(dataclasses.replace(cascade.model, components=parts))
 
 
@@ -157,10 +195,45 @@ def test_configs_that_do_not_fit_are_refused(
 
 
 def test_a_stage_resumes_bitwise(folders, nano_data, tmp_path):
-    """One step, then another by the same command, as two at once."""
+    """Two updates, then two more by the same command, as four at once."""
+    values = {"data.path": nano_data, "data.text": folders["text"], "optim.warmup": 1}
+    values |= {"optim.lr": 0.01, "train.sample_every": 0}
+    parts = tmp_path / "parts"
+    train("icons.py:base,nano", parts, **values, **{"train.steps": 2})
+    found = train("icons.py:base,nano", parts, **values, **{"train.steps": 4})
+    whole = train(
+        "icons.py:base,nano", tmp_path / "whole", **values, **{"train.steps": 4}
+    )
+    got, wanted = (model_folder.load(x)["base"].params for x in (found, whole))
+    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    started = model_folder.load(folders["base"])["base"].params
+    assert np.abs(got["mid.attention"]["out"]["kernel"]).max() > 0
+    assert not np.array_equal(got["out"]["kernel"], started["out"]["kernel"])
+
+
+@pytest.mark.parametrize("split", ["train"])
+def test_a_split_may_be_trained_and_evaluated_on(folders, nano_data, tmp_path, split):
     values = {"data.path": nano_data, "data.text": folders["text"]}
-    train("icons.py:base,nano", tmp_path, **values, **{"train.steps": 1})
-    found = train("icons.py:base,nano", tmp_path, **values)
-    wanted = model_folder.load(folders["base"])["base"].params
-    got = model_folder.load(found)["base"].params
-    np.testing.assert_array_equal(got["in"]["kernel"], wanted["in"]["kernel"])
+    values |= {"data.eval_split": split, "train.steps": 1, "train.sample_every": 0}
+    assert train("icons.py:base,nano", tmp_path, **values).is_dir()
+
+
+def test_another_text_encoder_of_the_same_sizes_is_refused(
+    folders, nano_data, tmp_path
+):
+    model = model_folder.load(folders["text"])
+    encoder = model["text_encoder"]
+    params = {
+        **encoder.params,
+        "token_embedding": encoder.params["token_embedding"] + 1,
+    }
+    other = dataclasses.replace(encoder, params=params)
+    model_folder.save(model.with_component("text_encoder", other), tmp_path / "other")
+    values = {"data.path": nano_data, "data.text": tmp_path / "other"}
+    with pytest.raises(UserError, match="was trained with another text encoder"):
+        train(
+            "icons.py:super,nano",
+            tmp_path / "run",
+            **values,
+            **{"data.below": folders["base"]},
+        )

@@ -5,6 +5,7 @@ import sys
 
 from cogjax.commands.arguments import whole
 from cogjax.commands.progress import Progress
+from cogjax.errors import UserError
 
 SIZES = whole(8, 1024)
 _OVERWRITE = "replace the data set in --out; files that are not its own stay"
@@ -24,8 +25,13 @@ def output(args: argparse.Namespace, progress: Progress):
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
-    """The parts of a list "A,B", None without one."""
-    return tuple(name.strip() for name in text.split(",")) if text else None
+    """The parts of a list "A,B", None without one; UserError if all are empty."""
+    if text is None:
+        return None
+    found = tuple(name for part in text.split(",") if (name := part.strip()))
+    if not found:
+        raise UserError(f"the list {text!r} names nothing: write names such as A,B")
+    return found
 
 
 def report(out: str, manifest, skipped: list[str]) -> None:

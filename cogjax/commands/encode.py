@@ -84,6 +84,8 @@ def _encode_text(args: argparse.Namespace) -> None:
         report = encode_texts(
             args.data, args.model, args.out, settings, **run, progress=progress
         )
+    if report.cut:
+        print(f"{report.cut} captions are longer than the model reads, and were cut")
     _tell(args, report)
 
 
@@ -106,8 +108,8 @@ def _tell(args: argparse.Namespace, report) -> None:
         print(f"skipped {name}: {reason}", file=sys.stderr)
     rate = report.encoded / max(report.seconds, 1e-9)
     print(
-        f"encoded {report.encoded} images in {report.seconds:.1f} s, "
-        f"{rate:.0f} images/s, skipped {len(report.skipped)}"
+        f"encoded {report.encoded} examples in {report.seconds:.1f} s, "
+        f"{rate:.0f} a second, skipped {len(report.skipped)}"
     )
     print(f"{args.out}: {_state(report)}")
 

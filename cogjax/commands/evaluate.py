@@ -25,26 +25,29 @@ from cogjax.files import check_file, write_file
 # What each suite takes besides --n, --seed, --weights and --json, with its default.
 _SHAPES = {"out": None, "num_images": 4, "best_of": 0, "batch_size": 16}
 _SHAPES |= {"guidance": (), "temperature": (), "sweep_prompts": 96}
+_SHAPES |= {"rerank_model": ""}
 _COCO = {"data": None, "out": None, "best_of": 0, "batch_size": 16, "distractors": 9}
 _COCO |= {"guidance": (), "temperature": (), "blur_mode": "both", "blur_rule": "pil"}
 _COCO |= {"extractor": None, "weights_file": None}
 _COCO |= {"clip": None, "clip_weights": None, "clip_merges": None}
 _READING = {"data": None, "out": None, "best_of": 8, "beams": 8, "batch_size": 16}
 _EMOJI = {"data": None, "out": None, "best_of": 8, "gallery": None, "sheet": None}
+_ICONS = {"data": None, "out": None, "best_of": 8, "sheet": None}
 _OPTIONS = {
     "shapes": {"n": 500, **_SHAPES},
     "emoji": {"n": 200, **_EMOJI, "batch_size": 16},
+    "icons": {"n": 200, "batch_size": 16, **_ICONS},
     "coco": {"n": 500, **_COCO},
     "reading": {"n": 200, **_READING},
     "retrieval": {"n": 1000, "data": None, "out": None, "batch_size": 64},
     "oracle": {"n": 2000},
 }
-SUITES = ("shapes", "emoji", "coco", "reading", "retrieval")
+SUITES = ("shapes", "emoji", "icons", "coco", "reading", "retrieval")
 
 _MODEL = "shipped name, model folder or training run; or oracle, the judge of shapes"
-_OUT = "for report.json, report.html and a cache; optional for emoji and retrieval"
-_N = "prompts (500; 200 in emoji), images to read (200) or to compare (1000)"
-_BEST = "candidates a prompt, of which one is chosen (emoji and reading 8, else off)"
+_OUT = "for report.json, report.html and a cache; shapes, coco and reading need it"
+_N = "prompts (500; 200 in emoji, icons), images to read (200) or to compare (1000)"
+_BEST = "candidates a prompt, of which one is chosen (shapes and coco off, else 8)"
 _BATCH = "most images in one call of the network (16; 64 in retrieval)"
 _VALUES = "one value, or several with commas for a sweep of the score (shapes)"
 
@@ -52,7 +55,7 @@ _VALUES = "one value, or several with commas for a sweep of the score (shapes)"
 def add_parser(commands) -> None:
     """Adds `evaluate`."""
     summary = (
-        "Measure a model: shapes by an exact judge, emoji, MS-COCO, reading; CLIPs."
+        "Measure a model: shapes by an exact judge, emoji, icons, COCO, reading; CLIPs."
     )
     parser = add_command(commands, "evaluate", _evaluate, summary)
     add = parser.add_argument
@@ -62,7 +65,7 @@ def add_parser(commands) -> None:
     add(
         "--data",
         metavar="DIR",
-        help="emoji set, COCO's files, or a set to read or compare",
+        help="emoji set, icons, COCO's files, or a set to read or compare",
     )
     add("--n", type=whole(1, 100_000), help=_N)
     add("--seed", type=SEED, default=0, metavar="N", help="default: %(default)s")
@@ -80,8 +83,11 @@ def _add_suites(parser: argparse.ArgumentParser) -> None:
     add("--num-images", type=whole(1, 64), metavar="N", help="images a prompt (4)")
     text = "prompts for the score against guidance and temperature (96)"
     add("--sweep-prompts", type=whole(8, 100_000), metavar="N", help=text)
-    add = parser.add_argument_group("emoji").add_argument
-    add("--gallery", metavar="DIR", help="emoji set whose concepts compete (--data)")
+    text = "a CLIP that chooses among --best-of; default: the model's caption loss"
+    add("--rerank-model", metavar="CLIP", help=text)
+    add = parser.add_argument_group("emoji, icons").add_argument
+    text = "emoji set whose concepts compete (--data); not for icons"
+    add("--gallery", metavar="DIR", help=text)
     add("--sheet", metavar="FILE", help="also write images beside the real ones, PNG")
     add = parser.add_argument_group("reading").add_argument
     add("--beams", type=whole(2, 64), metavar="N", help="of beam search (8)")
@@ -138,10 +144,10 @@ def _take_options(args: argparse.Namespace, suite: str) -> None:
         raise UserError(f"the {suite} suite needs --data DIR")
     if suite in ("shapes", "coco", "reading") and not args.out:
         raise UserError(f"the {suite} suite needs --out DIR for its report")
-    if suite == "emoji" and args.best_of > 64:
-        raise UserError(f"--best-of {args.best_of}: at most 64 in the emoji suite")
-    if suite == "emoji" and args.best_of < 1:
-        raise UserError("--best-of 0: the emoji suite needs 1 or more")
+    if suite in ("emoji", "icons") and args.best_of > 64:
+        raise UserError(f"--best-of {args.best_of}: at most 64 in the {suite} suite")
+    if suite in ("emoji", "icons") and args.best_of < 1:
+        raise UserError(f"--best-of 0: the {suite} suite needs 1 or more")
     if suite == "coco" and max(len(args.guidance), len(args.temperature)) > 1:
         raise UserError("the coco suite takes one --guidance and one --temperature")
     if args.weights_file and not args.extractor:
@@ -176,7 +182,8 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     from cogjax.pipelines.contracts import Codec, Embedder, Generator, Reader, expect
 
     model = cogjax.load(source, weights=args.weights)
-    kinds = (Embedder,) if suite == "retrieval" else (Generator, Reader, Codec)
+    kinds = {"retrieval": (Embedder,), "shapes": (Generator,)}
+    kinds = kinds.get(suite, (Generator, Reader, Codec))
     for kind in kinds:
         expect(model, kind)
     model.batch_size = args.batch_size
@@ -215,7 +222,8 @@ def _shapes_suite(args: argparse.Namespace):
 
     names = ("n", "num_images", "best_of", "seed", "guidance", "temperature")
     fields = {name: getattr(args, name) for name in names}
-    return ShapesSuite(**fields, sweep_prompts=args.sweep_prompts)
+    own = {"sweep_prompts": args.sweep_prompts, "rerank_by": args.rerank_model}
+    return ShapesSuite(**fields, **own)
 
 
 def _emoji_suite(args: argparse.Namespace):
@@ -223,6 +231,13 @@ def _emoji_suite(args: argparse.Namespace):
 
     names = ("data", "n", "best_of", "seed", "gallery", "sheet")
     return EmojiSuite(**{name: getattr(args, name) for name in names})
+
+
+def _icons_suite(args: argparse.Namespace):
+    from cogjax.evaluate.suites.icons import IconsSuite
+
+    names = ("data", "n", "best_of", "seed", "sheet")
+    return IconsSuite(**{name: getattr(args, name) for name in names})
 
 
 def _coco_suite(args: argparse.Namespace):
@@ -267,3 +282,4 @@ def _retrieval_suite(args: argparse.Namespace):
 
 _SUITES = {"shapes": _shapes_suite, "emoji": _emoji_suite, "coco": _coco_suite}
 _SUITES |= {"reading": _reading_suite, "retrieval": _retrieval_suite}
+_SUITES["icons"] = _icons_suite

@@ -29,13 +29,16 @@ _SETTINGS = (
     "steps",
     "choice_temperature",
     "method",
+    "gamma",
     "percentile",
+    "augmentation",
     "decode",
 )
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
 _STEPS = "of a masked model, whose surer codes stay (8), or a stage of a cascade (32)"
 _METHOD = "of a cascade: how noise becomes an image (dpmpp2m)"
+_AUGMENTATION = "of a cascade: noise on the images that a stage enlarges (0.1)"
 _PERCENTILE = "of a cascade: dynamic threshold, 99.5 in the paper (static clipping)"
 _CHOICE = "of a masked model: 0 keeps the surest codes first, above that chance (4.5)"
 _DECODE = "images from codes, or from hidden states if the model was trained to"
@@ -82,8 +85,11 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     choice = number(0, temperature)
     add("--choice-temperature", type=choice, metavar="T", help=_CHOICE)
     add("--method", choices=checks.METHODS, help=_METHOD)
-    percentile = number(0, 100, open_low=True)
+    share = number(0, 1)
+    add("--gamma", type=share, metavar="G", help="of method ddpm: 1 adds most noise")
+    percentile = number(1, 100, open_low=True)
     add("--percentile", type=percentile, metavar="P", help=_PERCENTILE)
+    add("--augmentation", type=share, metavar="T", help=_AUGMENTATION)
     add("--decode", choices=("codes", "hidden"), help=_DECODE)
     rerank = whole(0, checks.MAX_IMAGES)
     add("--rerank", type=rerank, default=0, metavar="N", help=_RERANK)

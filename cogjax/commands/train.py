@@ -10,7 +10,7 @@ from cogjax.files import check_folder
 
 def add_parser(commands) -> None:
     """Adds `train` and `export`."""
-    summary = "Train an image tokenizer or a transformer; the same command resumes."
+    summary = "Train the network of a config; the same command resumes."
     parser = add_command(
         commands,
         "train",

@@ -52,9 +52,10 @@ def nearest(queries: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.nda
     squares = np.sum(others * others, axis=1)
     for start in range(0, len(queries), _CHUNK):
         chunk = queries[start : start + _CHUNK]
-        found = squares - 2 * chunk @ others.T + np.sum(chunk * chunk, 1)[:, None]
-        index.append(found.argmin(1))
-        distance.append(np.sqrt(np.maximum(found.min(1), 0) / others.shape[1]))
+        best = np.argmin(squares - 2 * chunk @ others.T, axis=1)
+        index.append(best)
+        # Anew: the expanded square cancels where both are bright and equal.
+        distance.append(np.sqrt(np.mean(np.square(chunk - others[best]), axis=1)))
     return np.concatenate(index), np.concatenate(distance)
 
 

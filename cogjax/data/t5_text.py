@@ -57,6 +57,14 @@ class T5Text:
         pieces = self.tokenizer.encode(text)[: length - 1]
         return [piece + self._shift for piece in pieces] + [END]
 
+    def num_ids(self, text: str) -> int:
+        """Ids of all of a text, the end among them."""
+        return len(self.tokenizer.encode(text)) + 1
+
+    def unread(self, text: str, length: int) -> str:
+        """What `encode` cuts off a text, as its pieces spell it; "" for nothing."""
+        return self.tokenizer.decode(self.tokenizer.encode(text)[length - 1 :])
+
     def sentinel(self, number: int) -> int:
         """Id of <extra_id_number>, number below 100."""
         return self._num_pieces + NUM_SENTINELS - 1 - number

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cogjax.config import load_json
+from cogjax.config import load_json, section
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.interop.networks import load_weights
@@ -39,7 +39,7 @@ def read_t5(
     stored = load_json(folder / "config.json")
     form = stored.get("feed_forward_proj", "relu")
     missing = [name for name in _SIZES.values() if name not in stored]
-    if missing or form not in _GATED:
+    if missing or form not in tuple(_GATED):
         found = f"no {', '.join(missing)}" if missing else f"feed_forward_proj {form!r}"
         raise UserError(
             f"{folder}/config.json has {found}: a T5 of version 1.0 or 1.1 is expected"
@@ -47,7 +47,11 @@ def read_t5(
     sizes = {ours: stored[theirs] for ours, theirs in _SIZES.items()}
     # Configs of before 2022 do not say it: it was no setting.
     farthest = stored.get("relative_attention_max_distance", 128)
-    config = T5Config(**sizes, gated=_GATED[form], max_distance=farthest)
+    sizes |= {"gated": _GATED[form], "max_distance": farthest}
+    try:
+        config = section(T5Config, sizes)
+    except UserError as error:
+        raise UserError(f"{folder}/config.json: {error}") from error
     weights = sorted(folder.glob("model*.safetensors"))
     weights = weights or sorted(folder.glob("pytorch_model*.bin"))
     if not weights:

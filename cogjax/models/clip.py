@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import weight
 from cogjax.nn.stack import Stack
@@ -47,6 +48,15 @@ class ClipConfig:
     text_len: int = 77
 
     def __post_init__(self):
+        sizes = (
+            "image_size",
+            "patch",
+            "embed_dim",
+            "depth",
+            "text_depth",
+            "vocab_size",
+        )
+        check_ranges(self, **dict.fromkeys(sizes, (1, 10**6)))
         for name in ("width", "text_width"):
             value = getattr(self, name)
             if value < 1 or value % _HEAD_DIM:

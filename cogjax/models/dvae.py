@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import weight
 from cogjax.ops import losses
@@ -49,7 +50,9 @@ class DVAEDecoderConfig:
     blocks: int = 2
 
     def __post_init__(self):
-        ratio = self.image_size / max(self.grid, 1)
+        sizes = ("image_size", "grid", "code_dim", "width", "blocks")
+        check_ranges(self, **dict.fromkeys(sizes, (1, 10**6)))
+        ratio = self.image_size / self.grid
         if ratio < 1 or not math.log2(ratio).is_integer():
             raise ValueError(
                 f"image_size {self.image_size} is no power of 2 times grid {self.grid}"
@@ -74,6 +77,10 @@ class DVAEConfig(DVAEDecoderConfig):
 
     code_dim: int = _START
     codebook_size: int = 8192
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_ranges(self, codebook_size=(1, 10**6))
 
 
 class DVAEEncoder(nn.Module):

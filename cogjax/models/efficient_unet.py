@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import GroupNorm
 from cogjax.nn.unet import FiLM, LevelEmbedding, Text, TextAttention, TextPool, resample
@@ -46,12 +47,12 @@ class EfficientUNetConfig:
     embed: int = 512
     text_dim: int = 4096
     groups: int = 32
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
-        sizes = (self.heads, self.embed, self.text_dim, self.groups, self.small_size)
-        if min((*sizes, *self.widths, *self.blocks)) < 1:
-            raise ValueError("all sizes must be above 0")
+        sizes = ("image_size", "small_size", "widths", "blocks", "heads", "embed")
+        sizes += ("text_dim", "groups")
+        check_ranges(self, **dict.fromkeys(sizes, (1, 10**6)))
         if len(self.widths) != len(self.blocks):
             raise ValueError(f"widths {self.widths} and blocks {self.blocks} differ")
         if self.image_size % 2 ** len(self.widths):
@@ -65,10 +66,9 @@ class EfficientUNetConfig:
         wrong = [width for width in self.widths if width % self.groups]
         if wrong:
             raise ValueError(f"width {wrong[0]} is no multiple of groups {self.groups}")
-        if self.widths[-1] % self.heads:
-            raise ValueError(
-                f"width {self.widths[-1]} is no multiple of heads {self.heads}"
-            )
+        for width in (self.widths[-1], self.embed):
+            if width % self.heads:
+                raise ValueError(f"width {width} is no multiple of heads {self.heads}")
 
 
 class ResNetBlock(nn.Module):

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.nn.layers import Dense, RMSNorm, weight
-from cogjax.nn.stack import Stack
+from cogjax.nn.stack import Remat, Stack
 from cogjax.ops.relative_attention import biased_attention, relative_buckets
 from cogjax.parallel.axes import constrain
 
@@ -66,8 +67,29 @@ class T5Config:
     max_distance: int = 128
     text_len: int = 256
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: str = "none"
+    remat: Remat = "none"
     unroll: int = 1
+
+    def __post_init__(self):
+        check_ranges(
+            self,
+            width=(1, 2**16),
+            depth=(1, 1024),
+            heads=(1, 2**16),
+            head_dim=(1, 2**16),
+            mlp_dim=(1, 2**20),
+            vocab_size=(1, 2**24),
+            num_buckets=(4, 2**16),
+            max_distance=(1, 2**24),
+            text_len=(1, 2**16),
+            unroll=(1, 1024),
+        )
+        # The decoder has half of the buckets for one distance each.
+        if self.max_distance <= self.num_buckets // 2:
+            raise ValueError(
+                f"max_distance is {self.max_distance}, expected more than half of "
+                f"num_buckets, {self.num_buckets}"
+            )
 
 
 # Of Raffel et al. 2020, section 3.7, and of version 1.1.

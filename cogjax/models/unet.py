@@ -9,13 +9,14 @@ Levels count from the highest resolution. The network says its prediction in flo
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import GroupNorm
 from cogjax.nn.unet import LevelEmbedding, ResBlock, Text, TextAttention, TextPool
@@ -41,16 +42,25 @@ class UNetConfig:
     embed: int = 512
     text_dim: int = 4096
     groups: int = 32
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
-        sizes = (self.width, self.res_blocks, self.groups, self.head_dim, self.embed)
-        if min((*sizes, self.text_dim, *self.multipliers)) < 1:
-            raise ValueError("all sizes must be above 0")
+        sizes = ("image_size", "width", "multipliers", "res_blocks", "head_dim")
+        sizes += ("embed", "text_dim", "groups")
+        check_ranges(self, **dict.fromkeys(sizes, (1, 10**6)))
         if self.image_size % 2 ** (len(self.multipliers) - 1):
             raise ValueError(
                 f"image_size {self.image_size} does not halve "
                 f"{len(self.multipliers) - 1} times"
+            )
+        sides = [self.image_size // 2**i for i in range(len(self.multipliers))]
+        if not set(self.attention) <= set(sides):
+            raise ValueError(
+                f"attention is at {self.attention}, expected some of {sides}"
+            )
+        if self.embed % self.head_dim:
+            raise ValueError(
+                f"embed {self.embed} is no multiple of head_dim {self.head_dim}"
             )
         for width in self.widths:
             for name, part in (("groups", self.groups), ("head_dim", self.head_dim)):
@@ -73,7 +83,7 @@ class UNet(nn.Module):
         cfg = self.config
         text = text._replace(tokens=text.tokens.astype(cfg.dtype))
         embedding = LevelEmbedding(cfg.embed, name="level")(log_snr)
-        heads = max(1, cfg.embed // cfg.head_dim)
+        heads = cfg.embed // cfg.head_dim
         embedding += TextPool(cfg.embed, heads, name="pool")(text)
         x = Conv(cfg.width, (3, 3), dtype=cfg.dtype, name="in")(z.astype(cfg.dtype))
         x, skips = self._down(x, embedding, text)

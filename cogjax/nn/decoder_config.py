@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cogjax.config import check_ranges
+from cogjax.nn.stack import Remat
 from cogjax.ops.fused_attention import Implementation
 
 
@@ -32,7 +33,7 @@ class DecoderConfig:
     embedding_gradient: float = 1.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     gradient_scale: Literal["loss", "resblock"] = "loss"
-    remat: str = "none"
+    remat: Remat = "none"
     unroll: int = 1
     implementation: Implementation = "auto"
     window: int = 0

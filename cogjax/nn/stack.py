@@ -2,12 +2,22 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+# What is kept of a layer for its gradient: all, or what a policy of
+# `jax.checkpoint_policies` names.
+Remat = Literal[
+    "none",
+    "nothing_saveable",
+    "dots_saveable",
+    "dots_with_no_batch_dims_saveable",
+    "everything_saveable",
+]
 
 
 class Stack(nn.Module):
@@ -19,7 +29,7 @@ class Stack(nn.Module):
     `xs` is a list of one pytree a layer, and so is `ys`; then there is no scan. Nor is
     there with parameters that are a list: on the CPU a scan copies each layer's.
 
-    remat: name of a `jax.checkpoint_policies` policy, or "none" to keep activations.
+    remat: a `Remat`; the rest of a layer is computed again for its gradient.
     unroll: scan steps traced per loop step.
     kinds: a static value for each layer, the block's field `kind`; () leaves it alone.
     The scan goes over the period in which kinds repeat, and what is left at the end is
@@ -28,7 +38,7 @@ class Stack(nn.Module):
 
     block: nn.Module
     depth: int
-    remat: str = "none"
+    remat: Remat = "none"
     unroll: int = 1
     kinds: tuple[Any, ...] = ()
 

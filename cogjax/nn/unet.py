@@ -20,7 +20,7 @@ Resample = Literal["", "down", "up"]
 
 
 class Text(NamedTuple):
-    """What a network is told in words.
+    """A text as vectors.
 
     tokens: [b, n, d], a frozen encoder's. mask: bool [b, n], False where there is no
     token; at least one of a row is True.
@@ -38,7 +38,7 @@ class LevelEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, log_snr: Array) -> Array:
-        # From a turn over the whole range of log-SNRs to one every hundredth.
+        # Periods from 63, beyond the range of log-SNRs, down to 0.063.
         rates = jnp.exp(jnp.linspace(jnp.log(0.1), jnp.log(100.0), self.features))
         angles = log_snr.astype(jnp.float32)[:, None] * rates
         x = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
@@ -75,11 +75,11 @@ class FiLM(nn.Module):
     @nn.compact
     def __call__(self, x_byxc: Array, embedding: Array) -> Array:
         width = x_byxc.shape[-1]
-        told = nn.swish(embedding).astype(x_byxc.dtype)
-        told = Conv(
+        film = nn.swish(embedding).astype(x_byxc.dtype)
+        film = Conv(
             2 * width, (1, 1), kernel_init=_ZEROS, dtype=x_byxc.dtype, name="film"
-        )(told[:, None, None])
-        scale, shift = jnp.split(told, 2, axis=-1)
+        )(film[:, None, None])
+        scale, shift = jnp.split(film, 2, axis=-1)
         return GroupNorm(self.groups, name="norm")(x_byxc) * (1 + scale) + shift
 
 

@@ -56,7 +56,7 @@ def add_noise(x: Array, noise: Array, log_snr: Array) -> Array:
 
 
 def target(prediction: Prediction, x: Array, noise: Array, log_snr: Array) -> Array:
-    """What a network is trained to say: the noise, the image or the velocity.
+    """What a network is trained to predict: the noise, the image or the velocity.
 
     v = alpha noise - sigma x (Salimans & Ho 2022).
     """
@@ -68,14 +68,14 @@ def target(prediction: Prediction, x: Array, noise: Array, log_snr: Array) -> Ar
     return alpha * noise - sigma * x
 
 
-def to_x0(prediction: Prediction, said: Array, z: Array, log_snr: Array) -> Array:
-    """The estimate of the image behind what a network said, float32, not clipped."""
+def to_x0(prediction: Prediction, predicted: Array, z: Array, log_snr: Array) -> Array:
+    """The image that a prediction amounts to, float32, not clipped."""
     alpha, sigma = alpha_sigma(log_snr)
     if prediction == "x0":
-        return said.astype(jnp.float32)
+        return predicted.astype(jnp.float32)
     if prediction == "v":
-        return alpha * z - sigma * said
-    return (z - sigma * said) / alpha
+        return alpha * z - sigma * predicted
+    return (z - sigma * predicted) / alpha
 
 
 def guide(conditional: Array, unconditional: Array, guidance: Array) -> Array:
@@ -89,19 +89,18 @@ def static_threshold(x0: Array) -> Array:
     return jnp.clip(x0, -1, 1)
 
 
-def dynamic_threshold(x0: Array, percentile: Array, cap: float | None = None) -> Array:
+def dynamic_threshold(x0: Array, percentile: Array) -> Array:
     """Clips each image to its own percentile s of |x0| and divides by it (2.3).
 
     Where s is at most 1 that is clipping to [-1, 1].
 
     Args:
       percentile: [b] in [0, 100]; the paper's figure has 99.5.
-      cap: largest s, None is without.
     """
     size = jnp.abs(x0.astype(jnp.float32)).reshape(len(x0), -1)
     # Interpolated like NumPy's, whose default is the same.
     s = jax.vmap(jnp.percentile)(size, percentile)
-    s = jnp.clip(s, 1.0, cap)[:, None, None, None]
+    s = jnp.maximum(s, 1.0)[:, None, None, None]
     return jnp.clip(x0, -s, s) / s
 
 

@@ -39,7 +39,7 @@ STEPS, GUIDANCE, METHOD = 32, 3.0, "dpmpp2m"
 # Static: division by a large percentile would grey the white ground of drawings.
 PERCENTILE = None
 # A time of the augmentation's schedule: how much noise a small image gets.
-AUGMENTATION = 0.1
+AUGMENTATION, GAMMA = 0.1, 0.0
 # Settings of models of codes.
 _OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
 
@@ -153,6 +153,8 @@ class CascadePipeline:
             "method": (request.method, METHOD),
             "guidance": (request.guidance, GUIDANCE),
             "percentile": (request.percentile, PERCENTILE),
+            "augmentation": (request.augmentation, AUGMENTATION),
+            "gamma": (request.gamma, GAMMA),
         }
         found = {name: b if a is None else a for name, (a, b) in given.items()}
         return {"num_images": request.num_images, "rerank": request.rerank, **found}
@@ -162,9 +164,14 @@ class CascadePipeline:
         for name in _OTHERS:
             if getattr(request, name):
                 raise UserError(
-                    f"{name} is for models of codes, and this one draws pixels: leave "
-                    "it out"
+                    f"{name} is for models of codes, and this one generates pixels: "
+                    "leave it out"
                 )
+        if rerank_by is not None and not callable(rerank_by):
+            raise UserError(
+                f"rerank_by is {rerank_by!r}, expected a function of images and texts, "
+                "such as cogjax.load(CLIP).score"
+            )
         if (request.rerank > 0) != (rerank_by is not None):
             raise UserError(
                 "a cascade reads no images: rerank goes with a CLIP, give both or "
@@ -208,8 +215,9 @@ class CascadePipeline:
         settings, small = self.settings(request), None
         numbers = {
             name: jnp.full(len(keys), settings[name] or 0, jnp.float32)
-            for name in ("guidance", "percentile")
+            for name in ("guidance", "percentile", "augmentation")
         }
+        numbers["gamma"] = jnp.float32(settings["gamma"])
         for i, config in enumerate(self._configs):
             stage = _Stage(
                 config,
@@ -243,8 +251,7 @@ def _draw(stage: _Stage, params, keys, text: Text, numbers, small, known) -> Arr
     config, network = stage.config, network_of(stage.config)
     beside = ()
     if small is not None:
-        level = jnp.full(len(keys), AUGMENTATION)
-        log_snr = diffusion.SCHEDULES[stage.augmentation](level)
+        log_snr = diffusion.SCHEDULES[stage.augmentation](numbers["augmentation"])
         noise = jax.vmap(
             lambda key: jax.random.normal(
                 jax.random.fold_in(key, 2**31), (config.image_size,) * 2 + (3,)
@@ -253,23 +260,27 @@ def _draw(stage: _Stage, params, keys, text: Text, numbers, small, known) -> Arr
         large = enlarged(small, config.image_size)
         beside = diffusion.add_noise(large, noise, log_snr), log_snr
 
-    def say(z, log_snr, told):
-        text, *rest = told
+    def predict(z, log_snr, condition):
+        text, *rest = condition
         return network.apply({"params": params}, z, log_snr, text, *rest)
 
     if stage.guided:
         null = without(text, jnp.ones(len(keys), bool))
-        told = (text, *beside), (null, *beside)
-        denoise = denoisers.guided(say, stage.prediction, *told, numbers["guidance"])
+        both = (text, *beside), (null, *beside)
+        denoise = denoisers.guided(
+            predict, stage.prediction, *both, numbers["guidance"]
+        )
     else:
-        denoise = denoisers.unguided(say, stage.prediction, (text, *beside))
+        denoise = denoisers.unguided(predict, stage.prediction, (text, *beside))
     percentile = numbers["percentile"] if stage.dynamic else None
     denoise = denoisers.thresholded(denoise, percentile)
     if known is not None:
         denoise = denoisers.with_known(denoise, *known)
     shape = (config.image_size, config.image_size, 3)
     log_snrs = samplers.log_snr_grid(stage.schedule, stage.steps)
-    return samplers.sample(denoise, keys, shape, log_snrs, stage.method)
+    return samplers.sample(
+        denoise, keys, shape, log_snrs, stage.method, numbers["gamma"]
+    )
 
 
 @jax.jit
@@ -284,7 +295,7 @@ def _check_parts(model: Model) -> None:
         config = model[name].config
         if config.text_dim != encoder.config.width:
             raise UserError(
-                f"{name} hears texts of {config.text_dim} channels, and this text "
+                f"{name} expects text vectors of {config.text_dim}, and this text "
                 f"encoder has {encoder.config.width}: put the one back that it was "
                 "trained with"
             )
@@ -292,6 +303,6 @@ def _check_parts(model: Model) -> None:
         if small != size:
             raise UserError(
                 f"{name} enlarges images of {small} pixels, and the stage before it "
-                f"draws {size}: put the stages in order"
+                f"makes {size}: put the stages in order"
             )
         size = config.image_size

@@ -30,7 +30,7 @@ from cogjax.pipelines.checks import (
 SAMPLER_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
 # Settings of other models than those that sample code by code.
 MASKED_SETTINGS = ("steps", "choice_temperature")
-CASCADE_SETTINGS = ("method", "percentile")
+CASCADE_SETTINGS = ("method", "gamma", "percentile", "augmentation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,10 @@ class Request:
     fewer steps, other images of the same distribution; 0 is off, otherwise 2 or more.
     steps: of a masked model (`sampling/tokens/masked.py`), 1 to an image's codes; None
     is 8, or as many as there are codes. Those of each stage of a cascade; None is 32.
-    method: of a cascade (`sampling/diffusion/samplers.py`). percentile: of its dynamic
-    threshold, above 0 to 100; None clips. choice_temperature: 0, the surest codes are
+    method, gamma: of a cascade (`sampling/diffusion/samplers.py`); None is dpmpp2m,
+    and 0, the least noise of ddpm. percentile: of its dynamic threshold, above 1 to
+    100; None clips. augmentation: time of the noise on the small image of a stage of
+    super-resolution, 0 to 1; None is 0.1. choice_temperature: 0, the surest codes are
     unmasked first, to 100, by chance; None is 4.5.
     decode: from "codes", or from "hidden" states (`sampling/tokens/reconstruct.py`);
     None is what the model was trained for.
@@ -72,7 +74,9 @@ class Request:
     steps: int | None = None
     choice_temperature: float | None = None
     method: str | None = None
+    gamma: float | None = None
     percentile: float | None = None
+    augmentation: float | None = None
     decode: Literal["codes", "hidden"] | None = None
 
     @classmethod
@@ -100,6 +104,12 @@ class Request:
         self._check_image()
         if self.decode not in (None, "codes", "hidden"):
             raise UserError(f"decode is {self.decode!r}, expected 'codes' or 'hidden'")
+        if self.percentile is not None and self.percentile <= 1:
+            raise UserError(
+                f"percentile is {self.percentile}, of 100: the paper has 99.5"
+            )
+        if self.gamma is not None and self.method != "ddpm":
+            raise UserError("gamma is of method ddpm: set that too, or leave it out")
         if self.method not in (None, *METHODS):
             raise UserError(f"method is {self.method!r}, not {', '.join(METHODS)}")
 
@@ -120,12 +130,12 @@ class Request:
             ("choice_temperature", MAX_TEMPERATURE),
             ("top_p", 1),
             ("percentile", 100),
+            ("gamma", 1),
+            ("augmentation", 1),
         ):
             value = getattr(self, name)
             if value is not None:
-                check_number(
-                    name, value, 0, high, open_low=name in ("top_p", "percentile")
-                )
+                check_number(name, value, 0, high, open_low=name == "top_p")
         self._check_speculate()
         if 0 < self.rerank < self.num_images:
             raise UserError(

@@ -47,6 +47,9 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """Encodes b texts, on the devices; a text that is too long is cut."""
 
+    def unread(self, text: str) -> str:
+        """The end of a text that `encode` cuts off, "" if it reads all."""
+
 
 class T5TextEncoder:
     """T5's last states; pooled is their mean. A batch is split over `devices`."""
@@ -87,6 +90,10 @@ class T5TextEncoder:
         if len(rows) == len(texts):
             return found
         return TextEncoding(*(part[: len(texts)] for part in found))
+
+    def unread(self, text: str) -> str:
+        """The end of a text behind the config's `text_len`, "" if it reads all."""
+        return self._text.unread(text, self.config.text_len)
 
 
 def load_text_encoder(

@@ -3,6 +3,7 @@
 How shards are written, lost and done again: `stages/sharded.py`.
 """
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +54,8 @@ def encode_texts(
     made = records.EMBEDDINGS, source.image_size, ("text_encoder", encoder.digest)
     job = ShardedJob(Path(data), Path(out), source, *made, settings, record)
     step = _Step(encoder, settings.batch_size * len(devices))
-    return encode_shards(job, _nothing, step, process, progress)
+    report = encode_shards(job, _nothing, step, process, progress)
+    return dataclasses.replace(report, cut=step.cut)
 
 
 def _nothing(item: Any) -> None:
@@ -61,10 +63,10 @@ def _nothing(item: Any) -> None:
 
 
 class _Step:
-    """Captions to vectors, `size` at a time."""
+    """Captions to vectors, `size` at a time. cut: those read without their end."""
 
     def __init__(self, encoder: TextEncoder, size: int):
-        self._encoder, self._size = encoder, size
+        self._encoder, self._size, self.cut = encoder, size, 0
 
     def __call__(self, reads: Iterable[Read]) -> Iterator[list[EmbeddedExample]]:
         rest = iter(reads)
@@ -77,6 +79,7 @@ class _Step:
         """(tokens [n, d], pooled [d]) of each text, without padding."""
         for start in range(0, len(texts), self._size):
             batch = list(texts[start : start + self._size])
+            self.cut += sum(bool(self._encoder.unread(text)) for text in batch)
             # Of one size always: another is another program.
             filled = batch + [""] * (self._size - len(batch))
             found = [np.asarray(part) for part in self._encoder.encode(filled)]

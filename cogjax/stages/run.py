@@ -59,8 +59,9 @@ def export(
     digest = stage.sources_digest(run)
     if digest and digest not in fingerprint.split("/"):
         raise UserError(
-            f"the tokenizer of {workdir} is another one now than it was trained with: "
-            "put that back where the config's section 'data' says, and export again"
+            f"a model that {workdir} reads is another one now than it was trained "
+            "with: put that back where the config's section 'data' says, and export "
+            "again"
         )
     model = stage.export(run, params, state)
     if model.text:

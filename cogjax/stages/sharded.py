@@ -52,7 +52,8 @@ class EncodeReport:
     """What one process did. manifest: None while shards of other processes are missing.
 
     encoded: examples of this call, in `seconds`. skipped: (name, reason) of the bad
-    ones in this process's shards, of earlier calls too. done, shards: of all.
+    ones in this process's shards, of earlier calls too. done, shards: of all. cut:
+    captions of this call of which the end was not read.
     """
 
     manifest: records.Manifest | None
@@ -61,6 +62,7 @@ class EncodeReport:
     skipped: list[tuple[str, str]]
     done: int
     shards: int
+    cut: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from cogjax.data.wordpiece import load_text
 from cogjax.errors import UserError
 from cogjax.model import Component, Model
 from cogjax.models.t5 import T5Config
+from cogjax.stages.coded import looked_at, say_cut
 from cogjax.stages.sections import RunConfig, batches, eval_batches
 from cogjax.stages.stage import Stage
 from cogjax.tasks.span_corruption import PretrainingConfig, SpanCorruptionTask
@@ -63,6 +64,8 @@ class T5Stage(Stage):
         example = functools.partial(_example, settings, words, text_len)
         source = records.open_split(data.path, data.split, record)
         evals = records.open_split(data.path, data.eval_split, record)
+        _say_what_is_cut(words, text_len, source, data.split)
+        _say_what_is_cut(words, text_len, evals, data.eval_split)
         fingerprint = manifest.fingerprint, data.split, self.sources_digest(run)
         return Job(
             task,
@@ -93,6 +96,13 @@ class T5Stage(Stage):
                     f"out data.{name}"
                 )
         return load_text(model_folder.find_text(data.text))
+
+
+def _say_what_is_cut(words: T5Text, text_len: int, source, split: str) -> None:
+    """Counts captions that are longer than what is learnt of them."""
+    texts = (text for item in looked_at(source) for _, text in item.captions)
+    what = f"captions of split '{split}', each with its end,"
+    say_cut([words.num_ids(text) for text in texts], text_len, what, "model.text_len")
 
 
 def _example(settings, words, text_len: int, item: Any, rng: np.random.Generator):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.data.span_corruption import SpanCorruption
 from cogjax.data.t5_text import PAD
 from cogjax.models.t5 import (
@@ -32,6 +33,10 @@ class PretrainingConfig(SpanCorruption):
     """decoder_depth: layers of the decoder, of the encoder's width."""
 
     decoder_depth: int = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_ranges(self, decoder_depth=(1, 1024))
 
 
 class SpanCorruptionTask(Task):

@@ -13,6 +13,8 @@ from cogjax.ops.small_floats import MEAN, VARIANCE, pack, unpack
 
 # The running mean of squares is clipped at this value (DALL-E, appendix B.2).
 MOST_VARIANCE = 5.0
+# Above, (1 - b2) of a new square is lost in the rounding of the running mean.
+MOST_B2 = 0.99
 
 
 def scale_by_adam_16(

@@ -10,7 +10,7 @@ from optax import contrib
 
 from cogjax.errors import UserError
 from cogjax.parallel.powersgd import PowerSGD
-from cogjax.train.moments import scale_by_adam_16
+from cogjax.train.moments import MOST_B2, scale_by_adam_16
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class OptimConfig:
             )
         if self.decay <= 0:
             raise UserError("config section 'optim': decay must be above 0")
+        if self.moments == "16bit" and self.b2 > MOST_B2:
+            raise UserError(
+                f"config section 'optim': moments '16bit' are for b2 up to {MOST_B2}, "
+                f"got {self.b2}: ten bits do not hold smaller changes"
+            )
         if min(self.warmup, self.clip, self.weight_decay) < 0:
             raise UserError(
                 "config section 'optim': warmup, clip and weight_decay must not be "
@@ -131,13 +136,13 @@ def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
 def decay_mask(params, embeddings: bool = True):
     """True for the leaves that decay: all but `bias`, `scale` and single numbers.
 
-    embeddings: whether those named `..._embedding` decay.
+    embeddings: whether those named `...embedding` decay.
     """
 
     def decays(path, leaf):
         name = path[-1].key
         if name in ("bias", "scale") or leaf.ndim == 0:
             return False
-        return embeddings or not name.endswith("_embedding")
+        return embeddings or not name.endswith("embedding")
 
     return jax.tree_util.tree_map_with_path(decays, params)

@@ -58,6 +58,15 @@ def keep(data, rules, **settings):
     return report, found
 
 
+def test_a_list_ends_with_a_comma(data, tmp_path, capsys):
+    """Behind it is no name: the empty one is that of images without a source."""
+    words = ["data", "filter", data, "--out", tmp_path / "out", "--ban-source", "web,"]
+    assert cli.main(list(map(str, words))) == 0
+    info = read_manifest(tmp_path / "out").info["filter"]
+    assert info["rules"]["banned"] == ["web"]
+    assert "dropped 1 images: source web\n" in capsys.readouterr().out
+
+
 def test_captions_go_one_by_one_and_splits_stay(data):
     report, found = keep(data, Rules(words=(2, None), banned=("web", "nowhere")))
     assert found == {

@@ -150,3 +150,9 @@ def test_an_empty_split(data, tmp_path):
     other = build(tmp_path / "set", train={}, val={})
     with pytest.raises(UserError, match="one of the two splits is empty"):
         find_pairs(open_split(other, "train"), open_split(data, "val"))
+
+
+def test_bright_copies_are_at_no_distance():
+    bright = np.full((3, 768), 250, np.float32) + np.arange(3)[:, None]
+    index, distance = nearest(bright, bright[::-1])
+    assert index.tolist() == [2, 1, 0] and not distance.any()

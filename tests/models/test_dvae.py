@@ -71,3 +71,9 @@ def test_networks_are_those_of_the_paper():
 def test_a_grid_that_no_halving_reaches():
     with pytest.raises(ValueError, match="72 is no power of 2 times grid 12"):
         DVAEConfig(image_size=72, grid=12)
+
+
+@pytest.mark.parametrize("settings", [{"grid": 0}, {"blocks": 0}, {"codebook_size": 0}])
+def test_sizes_of_nothing_are_refused(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} is 0, expected 1 to"):
+        DVAEConfig(**settings)

@@ -101,7 +101,7 @@ def test_an_untrained_network_predicts_nothing():
 
 
 def test_the_papers_sizes_have_the_papers_parameters():
-    assert 2.0e9 < count(unet.param_shapes(unet.UNetConfig())) < 2.3e9
+    assert count(unet.param_shapes(unet.UNetConfig())) == 2_234_275_843
     # 600M and 400M in the paper; what is printed gives less and more.
     sr = efficient_unet.EfficientUNetConfig()
     assert count(efficient_unet.param_shapes(sr)) == 484_222_595
@@ -115,7 +115,10 @@ def test_the_papers_sizes_have_the_papers_parameters():
         (unet.UNetConfig, {"image_size": 30}, "does not halve 3 times"),
         (unet.UNetConfig, {"width": 40}, "no multiple of groups"),
         (unet.UNetConfig, {"head_dim": 48, "groups": 1}, "no multiple of head_dim"),
-        (unet.UNetConfig, {"res_blocks": 0}, "above 0"),
+        (unet.UNetConfig, {"res_blocks": 0}, "res_blocks is 0, expected 1 to"),
+        (unet.UNetConfig, {"image_size": -64}, "image_size is -64, expected 1 to"),
+        (unet.UNetConfig, {"attention": (7,)}, "attention is at"),
+        (unet.UNetConfig, {"embed": 96}, "embed 96 is no multiple of head_dim"),
         (efficient_unet.EfficientUNetConfig, {"blocks": (1, 2)}, "differ"),
         (efficient_unet.EfficientUNetConfig, {"small_size": 300}, "above image_size"),
         (efficient_unet.EfficientUNetConfig, {"heads": 3}, "no multiple of heads"),

@@ -1,5 +1,6 @@
 """The contract of text encoders: T5 with a tokenizer of ours, and with its own form."""
 
+import dataclasses
 import io
 import json
 
@@ -127,6 +128,15 @@ def test_a_release_is_encoded_as_its_statement_says(release, theirs):
         np.testing.assert_allclose(pooled[i], want.mean(0), atol=2e-5)
 
 
+def test_the_unread_end_of_a_text(release, theirs):
+    component = Component(dataclasses.replace(config_of(theirs), text_len=9), {})
+    encoder = T5TextEncoder(component, theirs)
+    end = encoder.unread(LONG)
+    read = theirs.decode(T5Text(theirs).encode(LONG, 9)[:-1])
+    assert end and f"{read} {end}".replace(" ", "") == LONG.replace(" ", "")
+    assert encoder.unread(read) == ""
+
+
 def test_devices_and_neighbours_do_not_change_a_text(release):
     one = load_text_encoder(release)
     four = load_text_encoder(release, devices=jax.devices()[:4])
@@ -163,4 +173,8 @@ def test_what_does_not_fit(release, tmp_path):
     stored |= {"d_kv": 5, "feed_forward_proj": "gated-silu"}
     (tmp_path / "config.json").write_text(json.dumps(stored))
     with pytest.raises(UserError, match="has feed_forward_proj 'gated-silu'"):
+        load_text_encoder(tmp_path)
+    stored |= {"num_heads": "x", "feed_forward_proj": "gated-gelu"}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="config.json: config key 'heads' expects a wh"):
         load_text_encoder(tmp_path)

@@ -92,6 +92,19 @@ def test_vectors_are_those_of_the_encoder(encoded, data, encoder):
         np.testing.assert_allclose(np.float32(mean), want[2], rtol=0.01)
 
 
+def test_what_is_cut_is_counted(data, encoder, tmp_path, capsys):
+    source, text = open_split(data, "train"), model_folder.load(encoder).text
+    texts = [t for i in range(len(source)) for _, t in source[i].captions]
+    # Of 16 ids the end takes one.
+    long = sum(len(text.encode(t)) > 15 for t in texts)
+    assert 0 < long < len(texts)
+    words = ["--data", data, "--model", encoder, "--out", tmp_path / "set"]
+    assert cli.main(["encode-text", *map(str, words), "--batch-size", "1"]) == 0
+    said = capsys.readouterr().out
+    assert f"{long} captions are longer than the model reads, and were cut" in said
+    assert f"encoded {len(COUNTS)} examples" in said and "images" not in said
+
+
 def test_manifest(encoded, data, encoder):
     manifest, source = read_manifest(encoded), read_manifest(data)
     assert (manifest.kind, manifest.counts["train"]) == ("embeddings", len(COUNTS))

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from cogjax import config, model_folder
+from cogjax.data.records import open_split
+from cogjax.data.text import TextTokenizer
 from cogjax.data.wordpiece import WordPieceTokenizer
 from cogjax.errors import UserError
 from cogjax.models.t5 import CONFIGS
@@ -43,6 +45,22 @@ def test_codes_are_read_as_images_are(nano_data, nano_folder, text, tmp_path):
     assert len({tuple(row) for row in first["ids"]}) > 4
 
 
+def test_what_is_cut_is_said(nano_data, text, tmp_path, capsys):
+    pieces = TextTokenizer.load(text)
+    source = open_split(nano_data, "train")
+    captions = [each for i in range(len(source)) for _, each in source[i].captions]
+    lengths = [len(pieces.encode(caption)) + 1 for caption in captions]
+    most = max(lengths)
+    job(nano(nano_data, text, **{"model.text_len": most}), tmp_path)
+    assert "split 'train'" not in capsys.readouterr().out
+    job(nano(nano_data, text, **{"model.text_len": most - 1}), tmp_path)
+    said = capsys.readouterr().out
+    long, count = lengths.count(most), len(lengths)
+    assert f"{long} of {count} captions of split 'train'" in said
+    assert f"are cut to {most - 1} pieces" in said
+    assert f"needs model.text_len {most}" in said
+
+
 def test_export_is_the_encoder_alone(nano_data, nano_folder, text, tmp_path):
     settings = nano(nano_data, text)
     stage, run = find_stage(settings), RunConfig.of(settings)
@@ -73,6 +91,13 @@ def test_the_papers_size_is_described():
         ({"data.text": ""}, "'data.text' is required for task t5"),
         ({"data.tokenizer": "emoji"}, "reads texts alone .* leave out data.tokenizer"),
         ({"model.text_len": 2}, "model.text_len is 2, at least 3 is needed"),
+        ({"model.heads": 0}, "heads is 0, expected 1 to"),
+        ({"model.depth": 0}, "depth is 0, expected 1 to 1024"),
+        ({"model.unroll": 0}, "unroll is 0, expected 1 to 1024"),
+        ({"model.remat": "foo"}, "'model.remat' expects one of 'none', 'nothing_sav"),
+        ({"model.max_distance": 16}, "16, expected more than half of num_buckets, 32"),
+        ({"model.num_buckets": 3}, "num_buckets is 3, expected 4 to"),
+        ({"task.decoder_depth": -3}, "decoder_depth is -3, expected 1 to 1024"),
         ({"task.share": 2}, "share is 2.0, expected between 0 and 1"),
         (
             {"model.text_len": 300, "task.share": 0.5, "task.mean_span": 1},

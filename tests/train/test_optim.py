@@ -149,3 +149,16 @@ def test_muon_needs_a_task_that_names_its_matrices():
 def test_values_out_of_range(bad):
     with pytest.raises(UserError, match="config section 'optim'"):
         OptimConfig(**bad)
+
+
+def test_sixteen_bits_are_refused_where_they_stand_still():
+    with pytest.raises(
+        UserError, match="moments '16bit' are for b2 up to 0.99, got 0.999"
+    ):
+        OptimConfig(moments="16bit", b2=0.999)
+
+
+def test_the_table_of_flax_is_an_embedding_too():
+    params = {"token_embedding": {"embedding": np.ones(2)}}
+    mask = decay_mask(params, embeddings=False)
+    assert mask == {"token_embedding": {"embedding": False}}

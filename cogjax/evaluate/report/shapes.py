@@ -147,9 +147,9 @@ def _rerank(curve: Sequence[Mapping]) -> list[Markup]:
         [entry["best_of"], entry["groups"], share_cell(entry), f"{entry['any']:.3f}"]
         for entry in curve
     ]
-    head = ["k", "groups a prompt", "lowest caption loss of k", "any of k"]
+    head = ["k", "groups a prompt", "chosen of k", "any of k"]
     series = {
-        "lowest caption loss of k": [(e["best_of"], *_point(e)) for e in curve],
+        "chosen of k": [(e["best_of"], *_point(e)) for e in curve],
         "any of k": [(e["best_of"], *[e["any"]] * 3) for e in curve],
     }
     most = curve[-1]["best_of"]

@@ -38,6 +38,11 @@ def model_digest(folder: str | os.PathLike) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
+def data_digest(folder: str | os.PathLike) -> str:
+    """sha256 of a data set's manifest, which names all its files by theirs."""
+    return file_sha256(Path(folder) / "manifest.json")
+
+
 def open_folder(out: str | os.PathLike, settings: Mapping[str, Any]) -> Path:
     """Makes the folder of an evaluation, or returns the one that was begun.
 
@@ -80,7 +85,8 @@ def check_free(out: str | os.PathLike) -> None:
 class CachedModel:
     """A model that looks up its earlier results.
 
-    It has `TokensPipeline`'s methods that generate, read, score, encode and decode.
+    It has `TokensPipeline`'s methods that generate, read, score, encode and decode, as
+    far as the model has them.
     Files are named by a digest of the request. The folder belongs to one model and one
     format of its weights: `open_folder` sees to that. folder: None caches nothing.
     """
@@ -88,8 +94,12 @@ class CachedModel:
     def __init__(self, model, folder: Path | None):
         self.model = model
         self.folder = folder
-        self.image_size, self.num_codes = model.image_size, model.num_codes
-        self.encode, self.decode = model.encode, model.decode
+        self.image_size = model.image_size
+        # A cascade has no codes.
+        self.num_codes = getattr(model, "num_codes", 0)
+        self.encode, self.decode = (
+            getattr(model, name, None) for name in ("encode", "decode")
+        )
 
     @property
     def answers_questions(self) -> bool:
@@ -108,10 +118,13 @@ class CachedModel:
         prompts = tuple(prompts)
 
         def generate() -> np.ndarray:
-            return self.model.generate(prompts, num_images, seed, **settings).codes
+            found = self.model.generate(prompts, num_images, seed, **settings)
+            return found.pixels if found.codes is None else found.codes
 
         asked = ["codes", prompts, num_images, seed, settings]
         codes = self._look_up(asked, b"", generate, (len(prompts), num_images))
+        if not self.decode:
+            return Generation(prompts, codes)
         pixels = self.decode(codes.reshape(-1, *codes.shape[2:]))
         return Generation(
             prompts, pixels.reshape(*codes.shape[:2], *pixels.shape[1:]), codes

@@ -1,25 +1,20 @@
 """`--suite emoji`: the metrics of `evaluate/judges/emoji.py` as a report."""
 
-import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cogjax.data.contact_sheet import grid
-from cogjax.data.images import encode_png
 from cogjax.data.records import read_manifest
 from cogjax.errors import UserError
 from cogjax.evaluate.judges import emoji
-from cogjax.evaluate.report.html import Markup, image, note, section, share_cell, table
-from cogjax.evaluate.suites.cache import CachedModel
+from cogjax.evaluate.report.html import Markup, section, table
+from cogjax.evaluate.report.labelled import (
+    captions_section,
+    generation_section,
+    images_section,
+)
+from cogjax.evaluate.suites.cache import CachedModel, data_digest
 from cogjax.evaluate.suites.run import Progress
-from cogjax.files import write_atomic
-
-_PROMPTS_A_ROW = 3  # of the sheet
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class EmojiSuite:
     def settings(self) -> dict[str, Any]:
         """The numbers, and digests of the sets' manifests."""
         sets = {"data_digest": self.data, "gallery_digest": self.gallery or self.data}
-        digests = {name: _manifest_digest(folder) for name, folder in sets.items()}
+        digests = {name: data_digest(folder) for name, folder in sets.items()}
         return {"n": self.n, "best_of": self.best_of, "seed": self.seed, **digests}
 
     def run(
@@ -61,46 +56,18 @@ class EmojiSuite:
             gallery=self.gallery,
             progress=progress,
         )
-        sheet = grid(np.concatenate(rows), _PROMPTS_A_ROW * len(rows[0]))
-        png = encode_png(np.asarray(sheet))
-        if self.sheet:
-            write_atomic(self.sheet, png)
-        return metrics, _page(metrics, png)
+        return metrics, [*_tables(metrics), images_section(rows, self.sheet)]
 
 
-def _page(metrics: Mapping, png: bytes) -> list[Markup]:
-    parts = []
-    for name, title in (("train", "Seen pairs"), ("pairs", "Held-out pairs")):
-        found = metrics[f"generation_{name}"]
-        rows = [
-            [f"{judge.replace('_', ' ')}, {which}", *_columns(found, judge, which)]
-            for judge in found["best_of_1"]
-            for which in found["best_of_1"][judge]
-        ]
-        columns = [key.replace("_", " ") for key in found if key != "prompts"]
-        head = ["share [95 %]", *columns]
-        caption = f"{found['prompts']} prompts"
-        parts.append(section(f"{title}: concept and style", table(head, rows, caption)))
-    rows = [
-        [split, *map(share_cell, metrics[f"captions_{split}"]["right_of_20"].values())]
-        for split in emoji.SPLITS
+def _tables(metrics: Mapping) -> list[Markup]:
+    parts = [
+        generation_section(f"{title}: concept and style", metrics[f"generation_{name}"])
+        for name, title in (("train", "Seen pairs"), ("pairs", "Held-out pairs"))
     ]
-    head = ["split", *metrics["captions_train"]["right_of_20"]]
-    parts.append(section("Own label has the lowest loss of 20", table(head, rows)))
+    parts.append(captions_section(metrics, emoji.SPLITS))
     rows = [
         [name.replace("_", " "), value] for name, value in metrics["tokenizer"].items()
     ]
     rows.append(["style judge on real images", metrics["style_judge_on_real"]])
     parts.append(section("Tokenizer and judge", table(["metric", "value"], rows)))
-    text = "A row holds three prompts; of each: real, best of N, three others."
-    parts.append(section("Images", note(text), image(png, "images", "sheet")))
     return parts
-
-
-def _columns(found: Mapping, judge: str, which: str) -> list[str]:
-    return [share_cell(found[key][judge][which]) for key in found if key != "prompts"]
-
-
-def _manifest_digest(folder: str | os.PathLike) -> str:
-    data = (Path(folder) / "manifest.json").read_bytes()
-    return hashlib.sha256(data).hexdigest()

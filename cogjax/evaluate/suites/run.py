@@ -87,7 +87,7 @@ def generate_codes(
     progress: Progress,
     **sampler,
 ) -> np.ndarray:
-    """Codes int32 [p, count, grid, grid] of images.
+    """Codes int32 [p, count, grid, grid] of images, or pixels of a model without codes.
 
     Image i of a prompt depends on the seed alone, not on what is generated beside it.
     It is cached with its chunk of prompts. sampler: guidance, temperature; None: the
@@ -97,9 +97,18 @@ def generate_codes(
     for which in _chunks(len(prompts), model.batch_size, count):
         progress(which[0] * count, total, label)
         texts = [prompts[i] for i in which]
-        codes.append(model.generate(texts, count, seed, **sampler).codes)
+        found = model.generate(texts, count, seed, **sampler)
+        codes.append(found.pixels if found.codes is None else found.codes)
     progress(total, total, label)
     return np.concatenate(codes)[: len(prompts)]
+
+
+def decoded(model: CachedModel, images: np.ndarray) -> np.ndarray:
+    """Pixels uint8 [p, g, y, x, 3] of what `generate_codes` gives."""
+    if not model.decode:
+        return images
+    pixels = model.decode(images.reshape(-1, *images.shape[2:]))
+    return pixels.reshape(*images.shape[:2], *pixels.shape[1:])
 
 
 def score_captions(

@@ -2,8 +2,8 @@
 
 All tasks have equally many prompts. The report has the score and any-of-g, beside the
 scores of real renders of the same requests, of these through the model's tokenizer, and
-of images against captions of others; best of k by caption loss; scores against guidance
-and temperature. Held-out combinations have their own section.
+of images against captions of others; best of k by caption loss or by a CLIP; scores
+against guidance and temperature. Held-out combinations have their own section.
 """
 
 import hashlib
@@ -26,8 +26,16 @@ from cogjax.evaluate.judges.compositional import (
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.report.html import Markup
 from cogjax.evaluate.report.shapes import choose_images, shapes_page
-from cogjax.evaluate.suites.cache import CachedModel
-from cogjax.evaluate.suites.run import Progress, generate_codes, score_captions
+from cogjax.evaluate.suites.cache import CachedModel, model_digest
+from cogjax.evaluate.suites.run import (
+    Progress,
+    decoded,
+    generate_codes,
+    score_captions,
+)
+from cogjax.model_folder import find
+from cogjax.pipelines.contracts import Embedder, expect
+from cogjax.pipelines.loading import load
 from cogjax.worlds.shapes.dataset import sample_scene_for, satisfied
 from cogjax.worlds.shapes.scenes import render
 
@@ -43,7 +51,8 @@ class ShapesSuite:
     n: prompts of seen combinations; a quarter as many of unseen ones. num_images:
     images a prompt that are scored. best_of: candidates a prompt for reranking, 0 is
     off. guidance, temperature: none: the model's own; one: that; several: also a sweep
-    on `sweep_prompts` seen prompts, each with the other at the model's own.
+    on `sweep_prompts` seen prompts, each with the other at the model's own. rerank_by:
+    model folder of a CLIP; none: the model's caption loss.
     """
 
     n: int = 500
@@ -53,6 +62,7 @@ class ShapesSuite:
     guidance: tuple[float, ...] = ()
     temperature: tuple[float, ...] = ()
     sweep_prompts: int = 96
+    rerank_by: str = ""
     name = "shapes"
 
     def check(self, model) -> None:
@@ -62,12 +72,20 @@ class ShapesSuite:
                 f"the shapes suite reads images of {LEAST_SIDE} px or more, the "
                 f"model makes {model.image_size}: train one with larger images"
             )
+        if self.best_of and not self.rerank_by and not hasattr(model, "score_codes"):
+            raise UserError(
+                "this model cannot score images: give --rerank-model CLIP, or leave "
+                "--best-of out"
+            )
 
     def settings(self) -> dict[str, Any]:
         """The fields, and a digest of the prompts."""
         captions = [p.caption for part in (0, 1) for p in self._prompts(bool(part))]
         digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()
-        return asdict(self) | {"prompts_digest": digest}
+        found = asdict(self) | {"prompts_digest": digest}
+        if self.rerank_by:
+            found["rerank_digest"] = model_digest(find(self.rerank_by))
+        return found
 
     def run(
         self, model: CachedModel, progress: Progress
@@ -108,7 +126,7 @@ class ShapesSuite:
             own = codes[:, : self.num_images]
             report["second_judge"] = second_judge(model, first, own, progress)
         if self.best_of:
-            losses = score_captions(model, captions, codes, progress=progress)
+            losses = self._losses(model, captions, codes, progress)
             report["rerank"] = rerank_curve(judged, losses, self.best_of)
         report |= _ceilings(
             model, prompts, self.seed, unseen, f"ceilings {name}", progress
@@ -116,9 +134,21 @@ class ShapesSuite:
         report["confusion"] = confusion(first)
         report["prompts"] = _verdicts(first)
         images = choose_images(
-            first, lambda p, i: model.decode(codes[p, i][None])[0], self.seed
+            first, lambda p, i: decoded(model, codes[p, i][None, None])[0, 0], self.seed
         )
         return report, images
+
+    def _losses(self, model: CachedModel, captions, codes, progress: Progress):
+        """What candidates [p, g] are chosen by, lower is better."""
+        if not self.rerank_by:
+            return score_captions(model, captions, codes, progress=progress)
+        clip, losses = expect(load(self.rerank_by), Embedder), []
+        for i, caption in enumerate(captions):
+            progress(i, len(captions), "scoring by CLIP")
+            [pixels] = decoded(model, codes[i][None])
+            losses.append(clip.score(pixels, [caption] * len(pixels)))
+        progress(len(captions), len(captions), "scoring by CLIP")
+        return np.stack(losses)
 
     def _sweeps(self, model: CachedModel, progress: Progress) -> dict[str, list[dict]]:
         """Scores for each of several values of guidance, and of temperature."""
@@ -153,9 +183,7 @@ def judge_codes(
     parts = []
     for start in range(0, len(prompts), _JUDGED):
         progress(start, len(prompts), label)
-        chunk = codes[start : start + _JUDGED]
-        pixels = model.decode(chunk.reshape(-1, *chunk.shape[2:]))
-        pixels = pixels.reshape(*chunk.shape[:2], *pixels.shape[1:])
+        pixels = decoded(model, codes[start : start + _JUDGED])
         parts.append(judge(prompts[start : start + _JUDGED], pixels))
     progress(len(prompts), len(prompts), label)
     return _joined(prompts, parts)
@@ -174,8 +202,8 @@ def second_judge(
     count, seen = len(judged.prompts), []
     for start in range(0, count, _JUDGED):
         progress(start, count, "second judge")
-        chunk = codes[start : start + _JUDGED]
-        seen += check(model.decode(chunk.reshape(-1, *chunk.shape[2:])))
+        pixels = decoded(model, codes[start : start + _JUDGED])
+        seen += check(pixels.reshape(-1, *pixels.shape[2:]))
     progress(count, count, "second judge")
     asked = [p.request for p in judged.prompts for _ in range(codes.shape[1])]
     second = np.array([satisfied(*pair) for pair in zip(asked, seen, strict=True)])
@@ -230,7 +258,10 @@ def rerank_curve(judged: Judged, losses: np.ndarray, best_of: int) -> list[dict]
 
 
 def _ceilings(model, prompts, seed, unseen, label, progress) -> dict[str, dict]:
-    """Scores of real renders of the requests, and of these through the tokenizer."""
+    """Scores of real renders of the requests, and of these through the tokenizer.
+
+    A model without codes has no tokenizer that could spoil them.
+    """
     rngs = [np.random.default_rng([seed, unseen, i]) for i in range(len(prompts))]
     judged = {"renders": [], "tokenizer": []}
     for start in range(0, len(prompts), _JUDGED):
@@ -243,7 +274,8 @@ def _ceilings(model, prompts, seed, unseen, label, progress) -> dict[str, dict]:
             ]
         )
         judged["renders"].append(judge(chunk, pixels[:, None]))
-        pixels = model.decode(model.encode(pixels))
+        if model.encode:
+            pixels = model.decode(model.encode(pixels))
         judged["tokenizer"].append(judge(chunk, pixels[:, None]))
     progress(len(prompts), len(prompts), label)
     return {name: scores(_joined(prompts, parts)) for name, parts in judged.items()}

@@ -34,9 +34,12 @@ class TransformerConfig(DecoderConfig):
     """The transformer apart from what the two tokenizers decide.
 
     text_len: positions of the text. kernel: side of the last layer's convolution. The
-    norms and their places are those of its sparse transformer; the paper says neither.
+    norms and their places are those of its sparse transformer; the paper says neither,
+    nor any dropout.
     """
 
+    dropout: float = 0.0
+    alpha: float = 1.0
     sandwich: bool = False
     norm_scope: Literal["token", "sample", "tensor", "none"] = "none"
     text_len: int = TEXT_LEN
@@ -62,11 +65,9 @@ TRANSFORMERS = {
         remat="nothing_saveable",
     ),
     "small": TransformerConfig(
-        width=256, depth=7, heads=4, text_len=24, kernel=5, dropout=0.0, unroll=7
+        width=256, depth=7, heads=4, text_len=24, kernel=5, unroll=7
     ),
-    "nano": TransformerConfig(
-        width=32, depth=3, heads=2, text_len=8, kernel=3, dropout=0.0
-    ),
+    "nano": TransformerConfig(width=32, depth=3, heads=2, text_len=8, kernel=3),
 }
 
 

@@ -14,6 +14,7 @@ from cogjax.families.dalle.presets import (
     make_transformer,
 )
 from cogjax.models.dvae import DVAEConfig
+from cogjax.pipelines.tokens import CodeByCode
 from cogjax.stages.coded import CodedSplits
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.tokenizer import TokenizerStage
@@ -28,6 +29,7 @@ class LMStage(TransformerStage):
     settings = Mixture
     transformer = TransformerConfig
     paper = DVAEConfig(), NUM_PIECES
+    pipeline = CodeByCode
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
 

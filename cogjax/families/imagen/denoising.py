@@ -1,6 +1,6 @@
 """Training one stage of the cascade: images from noise, alone or beside a small image.
 
-    t ~ U(0, 1), z = alpha x + sigma noise, loss = mean((said - target)^2)
+    t ~ U(0, 1), z = alpha x + sigma noise, loss = mean((prediction - target)^2)
 
 The paper's stages predict the noise (section 2.1); `v` is the default here, with which
 few steps are safe. A tenth of the texts is left out, for guidance (2.2). A stage of
@@ -52,17 +52,18 @@ class DenoisingConfig:
 
 
 class DenoisingTask(Task):
-    """Over {"image": uint8 [b, y, x, 3], "tokens": [b, n, d], "mask": bool [b, n]}."""
+    """Over {"image": uint8 [b, y, x, 3], "tokens": [b, n, d], "mask": bool [b, n]}.
+
+    Super-resolution also has {"small": uint8 [b, y', x', 3]}, the same images as the
+    stage below was trained on.
+    """
 
     def __init__(self, model: NetworkConfig, config: DenoisingConfig, text_len: int):
         self.model, self.config = network_of(model), config
         self.text_len = text_len
         self._enlarges = isinstance(model, EfficientUNetConfig)
-        if config.crop and (not self._enlarges or model.attention == "both"):
-            raise ValueError(
-                "crop is for super-resolution without attention over the image: set it "
-                "to 0"
-            )
+        if config.crop:
+            _check_crop(config.crop, model)
 
     def init(self, key: Array):
         """(parameters, no state)."""
@@ -90,8 +91,11 @@ class DenoisingTask(Task):
         """Images of the network's size, and padded embeddings."""
         config = self.model.config
         side, shape = config.image_size, (size, self.text_len, config.text_dim)
+        images = {"image": (size, side, side, 3)}
+        if self._enlarges:
+            images["small"] = (size, config.small_size, config.small_size, 3)
         return {
-            "image": jax.ShapeDtypeStruct((size, side, side, 3), jnp.uint8),
+            **{n: jax.ShapeDtypeStruct(s, jnp.uint8) for n, s in images.items()},
             "tokens": jax.ShapeDtypeStruct(shape, jnp.bfloat16),
             "mask": jax.ShapeDtypeStruct(shape[:2], jnp.bool_),
         }
@@ -99,28 +103,30 @@ class DenoisingTask(Task):
     def _error(self, params, batch, t: Array, key: Array, dropout=None) -> Array:
         cfg = self.config
         dropout = cfg.text_dropout if dropout is None else dropout
-        noise_key, drop_key, small_key = jax.random.split(key, 3)
+        noise_key, drop_key, small_key, crop_key = jax.random.split(key, 4)
         x = batch["image"].astype(jnp.float32) / 127.5 - 1
-        small = self._small(x, small_key) if self._enlarges else ()
+        small = self._small(batch["small"], small_key) if self._enlarges else ()
         if cfg.crop:
-            x, small = self._crop(x, small, jax.random.fold_in(small_key, 1))
+            x, small = self._crop(x, small, crop_key)
         log_snr = diffusion.SCHEDULES[cfg.schedule](t)
         noise = jax.random.normal(noise_key, x.shape)
         z = diffusion.add_noise(x, noise, log_snr)
         text = Text(batch["tokens"].astype(jnp.float32), batch["mask"])
         dropped = jax.random.bernoulli(drop_key, dropout, (len(x),))
         text = without(text, dropped)
-        said = self.model.apply({"params": params}, z, log_snr, text, *small)
+        predicted = self.model.apply({"params": params}, z, log_snr, text, *small)
         wanted = diffusion.target(cfg.prediction, x, noise, log_snr)
-        return jnp.mean(jnp.square(said - wanted))
+        return jnp.mean(jnp.square(predicted - wanted))
 
-    def _small(self, x: Array, key: Array) -> tuple[Array, Array]:
-        """(small images enlarged, with noise; its log-SNRs [b])."""
-        t = jax.random.uniform(key, (len(x),))
+    def _small(self, images: Array, key: Array) -> tuple[Array, Array]:
+        """(small images uint8 enlarged, with noise; its log-SNRs [b])."""
+        level_key, noise_key = jax.random.split(key)
+        t = jax.random.uniform(level_key, (len(images),))
         log_snr = diffusion.SCHEDULES[self.config.augmentation](t)
-        noise = jax.random.normal(jax.random.fold_in(key, 0), x.shape)
-        blurred = enlarged(shrunk(x, self.model.config.small_size), x.shape[1])
-        return diffusion.add_noise(blurred, noise, log_snr), log_snr
+        x = images.astype(jnp.float32) / 127.5 - 1
+        x = enlarged(x, self.model.config.image_size)
+        noise = jax.random.normal(noise_key, x.shape)
+        return diffusion.add_noise(x, noise, log_snr), log_snr
 
     def _crop(self, x: Array, small: tuple[Array, Array], key: Array):
         """The same random square of each image and of its enlarged small one."""
@@ -141,11 +147,19 @@ def without(text: Text, dropped: Array) -> Text:
     return Text(tokens, jnp.where(dropped[:, None], first, text.mask))
 
 
-def shrunk(x: Array, size: int) -> Array:
-    """Images [b, y, x, c] at `size` pixels a side, by antialiased interpolation."""
-    return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
-
-
 def enlarged(x: Array, size: int) -> Array:
     """Images at `size` pixels a side, bilinear; the paper does not say how."""
     return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
+
+
+def _check_crop(crop: int, model: NetworkConfig) -> None:
+    """ValueError unless the network can be trained on squares of this side."""
+    if not isinstance(model, EfficientUNetConfig) or model.attention == "both":
+        raise ValueError(
+            "crop is for super-resolution without attention over the image: set it to 0"
+        )
+    least = 2 ** len(model.widths)
+    if crop % least or not 0 < crop <= model.image_size:
+        raise ValueError(
+            f"crop is {crop}, expected a multiple of {least} up to {model.image_size}"
+        )

@@ -1,9 +1,12 @@
 """Imagen's stages: the base and super-resolution, each trained alone (section 2.3)."""
 
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cogjax import model_folder
@@ -18,7 +21,7 @@ from cogjax.families.imagen.denoising import (
     NetworkConfig,
 )
 from cogjax.families.imagen.layout import Cascade
-from cogjax.model import Component, Model
+from cogjax.model import Component, Model, digest
 from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.unet import UNetConfig
 from cogjax.pipelines.cascade import CascadePipeline
@@ -26,6 +29,8 @@ from cogjax.stages.encode_text import encode_texts
 from cogjax.stages.sections import RunConfig, batches, eval_batches
 from cogjax.stages.sharded import EncodeSettings
 from cogjax.stages.stage import Stage
+from cogjax.train.lock import lock_workdir
+from cogjax.train.processes import barrier
 from cogjax.train.session import Job
 
 
@@ -33,7 +38,7 @@ class DenoisingStage(Stage):
     """One network of the cascade.
 
     data.text is the folder of the frozen text encoder. The vectors of the captions are
-    kept in WORKDIR/texts, once and for all. data.below: for super-resolution, the model
+    kept in WORKDIR/texts, once a run. data.below: for super-resolution, the model
     whose images it enlarges.
     """
 
@@ -68,14 +73,17 @@ class DenoisingStage(Stage):
         task, data = self.task(run), run.data
         _encoder(run)
         self._below(run, task)
-        texts = workdir / "texts"
-        splits = tuple(dict.fromkeys((data.split, data.eval_split)))
-        encode_texts(
-            data.path, data.text, texts, EncodeSettings(splits=splits, budget=0.0)
-        )
+        manifest = records.read_manifest(data.path)
+        contents = manifest.contents.get(data.split)
+        if contents is not None and not contents.get("captions"):
+            raise UserError(
+                f"split '{data.split}' of {data.path} has no captions: set data.path "
+                "to a data set with some"
+            )
+        splits = data.split, data.eval_split
+        texts = _encode(run, splits, workdir)
         example = functools.partial(_example, task.model.config, task.text_len)
         source, evals = (_Paired(data.path, texts, split) for split in splits)
-        manifest = records.read_manifest(data.path)
         fingerprint = manifest.fingerprint, data.split, self.sources_digest(run)
         return Job(
             task,
@@ -108,8 +116,11 @@ class DenoisingStage(Stage):
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of the text encoder and its tokenizer."""
-        path = model_folder.find_file(run.data.text, "text_encoder.safetensors")
-        return model_folder.file_sha256(path)[:12]
+        weights = model_folder.find_file(run.data.text, "text_encoder.safetensors")
+        found = hashlib.sha256()
+        for path in (weights, model_folder.find_text(run.data.text)):
+            found.update(path.read_bytes())
+        return found.hexdigest()[:12]
 
     def _below(self, run: RunConfig, task: DenoisingTask) -> Model | None:
         """The model of data.below; UserError where there must be one, or none."""
@@ -128,7 +139,10 @@ class DenoisingStage(Stage):
                 f"model.small_size is {small}, and {below} draws {config.image_size} "
                 "pixels: set it to that"
             )
-        if model["text_encoder"].config != _encoder(run).config:
+        other, same = model_folder.load(run.data.text), model["text_encoder"]
+        if digest(other["text_encoder"]) != digest(same) or (
+            other.text.serialized != model.text.serialized
+        ):
             raise UserError(
                 f"data.below, {below}, was trained with another text encoder than "
                 f"data.text, {run.data.text}"
@@ -153,6 +167,18 @@ class DenoisingStage(Stage):
         return hook
 
 
+def _encode(run: RunConfig, splits: tuple[str, ...], workdir: Path) -> Path:
+    """The folder of the captions' vectors, made by all processes together."""
+    out, data = workdir / "texts", run.data
+    settings = EncodeSettings(splits=tuple(dict.fromkeys(splits)), budget=0.0)
+    place = jax.process_index(), jax.process_count()
+    workdir.mkdir(parents=True, exist_ok=True)
+    with lock_workdir(workdir):
+        encode_texts(data.path, data.text, out, settings, process=place)
+        barrier("texts")
+    return out
+
+
 class _Paired:
     """Images of a split beside the vectors of their captions."""
 
@@ -174,14 +200,19 @@ def _example(config: NetworkConfig, text_len: int, item, rng: np.random.Generato
             f"the vectors of {text.id} stand where those of {image.id} should: remove "
             "the run's folder texts"
         )
-    words = text.tokens[rng.integers(len(text.tokens))][:text_len]
-    tokens = np.zeros((text_len, config.text_dim), words.dtype)
-    tokens[: len(words)] = words
-    pixels = records.decode_image(image.image, config.image_size)
+    tokens = np.zeros((text_len, config.text_dim), jnp.bfloat16)
+    # An image without captions is learnt as with its text left out: one token of zeros.
+    count = 1
+    if text.tokens:
+        words = text.tokens[rng.integers(len(text.tokens))][:text_len]
+        count = len(words)
+        tokens[:count] = words
+    small = getattr(config, "small_size", 0)
+    sizes = {"image": config.image_size} | ({"small": small} if small else {})
     return {
-        "image": pixels,
+        **{n: records.decode_image(image.image, size) for n, size in sizes.items()},
         "tokens": tokens,
-        "mask": np.arange(text_len) < len(words),
+        "mask": np.arange(text_len) < count,
     }
 
 

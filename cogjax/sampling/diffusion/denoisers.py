@@ -34,10 +34,12 @@ def guided(
     both = jax.tree.map(lambda *pair: jnp.concatenate(pair), condition, null)
 
     def denoise(z, log_snr):
-        said = network(jnp.tile(z, (2, 1, 1, 1)), jnp.tile(log_snr, 2), both)
+        predicted = network(jnp.tile(z, (2, 1, 1, 1)), jnp.tile(log_snr, 2), both)
         # Its three predictions are affine in one another: any of them may be mixed.
-        said = diffusion.guide(*jnp.split(said.astype(jnp.float32), 2), guidance)
-        return diffusion.to_x0(prediction, said, z, log_snr)
+        predicted = diffusion.guide(
+            *jnp.split(predicted.astype(jnp.float32), 2), guidance
+        )
+        return diffusion.to_x0(prediction, predicted, z, log_snr)
 
     return denoise
 
@@ -48,8 +50,8 @@ def unguided(
     """The network's own estimate; no threshold."""
 
     def denoise(z, log_snr):
-        said = network(z, log_snr, condition).astype(jnp.float32)
-        return diffusion.to_x0(prediction, said, z, log_snr)
+        predicted = network(z, log_snr, condition).astype(jnp.float32)
+        return diffusion.to_x0(prediction, predicted, z, log_snr)
 
     return denoise
 

@@ -3,7 +3,7 @@
     ddpm      ancestral, with stochasticity gamma (Imagen, equation 6 and below)
     ddim      deterministic, first order (Song et al. 2021)
     dpmpp2m   DPM-Solver++, second order by the last step's estimate (Lu et al. 2022)
-    heun      second order by a second call of the denoiser (Karras et al. 2022)
+    heun      second order by a second call of the denoiser, a trapezoid (Lu et al.)
 
 Only the method and the number of steps are static. Image i of a batch is a function of
 its own key.
@@ -15,16 +15,21 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.ops.diffusion import SCHEDULES, add_noise, alpha_sigma
+from cogjax.ops.diffusion import SCHEDULES, alpha_sigma
 from cogjax.sampling.diffusion.denoisers import Denoiser
 
+# Log-SNR where sampling starts, and the time where it ends.
+_NOISIEST, _CLEANEST = -10.0, 0.01
 Method = Literal["ddpm", "ddim", "dpmpp2m", "heun"]
 
 
-def log_snr_grid(schedule: str, steps: int, start: float | Array = 1.0) -> Array:
-    """Log-SNRs [steps] of evenly spaced times from `start` down to start / steps."""
-    times = start * (1 - jnp.arange(steps) / steps)
-    return SCHEDULES[schedule](times)
+def log_snr_grid(schedule: str, steps: int) -> Array:
+    """Log-SNRs [steps] at which a sampler calls its denoiser, evenly from -10.
+
+    With even times the first of a few steps would span half of all noise levels, on one
+    estimate that knows nothing, and large patches of an image would come out grey.
+    """
+    return jnp.linspace(_NOISIEST, SCHEDULES[schedule](jnp.array(_CLEANEST)), steps)
 
 
 def sample(
@@ -42,34 +47,7 @@ def sample(
         twice a step but the last).
       gamma: of `ddpm`, in [0, 1]: 0 adds the least noise, 1 the most.
     """
-    noise = _noise(keys, 0, shape)
-    return denoise_from(denoise, noise, keys, log_snrs, method, gamma)
-
-
-def edit(
-    denoise: Denoiser,
-    keys: Array,
-    images: Array,
-    log_snrs: Array,
-    method: Method = "dpmpp2m",
-    gamma: float | Array = 0.0,
-) -> Array:
-    """Images [b, y, x, c] that keep what of `images` survives noise at log_snrs[0]."""
-    first = jnp.full(len(images), log_snrs[0])
-    z = add_noise(images, _noise(keys, 0, images.shape[1:]), first)
-    return denoise_from(denoise, z, keys, log_snrs, method, gamma)
-
-
-def denoise_from(
-    denoise: Denoiser,
-    z: Array,
-    keys: Array,
-    log_snrs: Array,
-    method: Method,
-    gamma: float | Array = 0.0,
-) -> Array:
-    """The estimate behind noisy images z at log_snrs[0], after all steps."""
-    z = integrate(denoise, z, keys, log_snrs, method, gamma)
+    z = integrate(denoise, _noise(keys, 0, shape), keys, log_snrs, method, gamma)
     return denoise(z, jnp.full(len(z), log_snrs[-1]))
 
 
@@ -100,10 +78,11 @@ def integrate(
             z = _move(z, x0, here, there)
         return (z, x0), None
 
-    last = jnp.concatenate([log_snrs[:1] - 1, log_snrs[:-2]])
+    steps = len(log_snrs) - 1
+    last = jnp.concatenate([log_snrs[:1] - 1, log_snrs])[:steps]
     places = (last, log_snrs[:-1], log_snrs[1:])
     start = (z, jnp.zeros_like(z))
-    index = jnp.arange(len(log_snrs) - 1)
+    index = jnp.arange(steps)
     return jax.lax.scan(step, start, (index, places))[0][0]
 
 
@@ -127,15 +106,13 @@ def _ancestral(z, x0, noise, places, gamma):
 
 
 def _heun(denoise, z, x0, here, there):
-    """Trapezoid in z / alpha over sigma / alpha, where the path is x0 + slope * it."""
-    alpha, sigma = _scalars(here)
-    next_alpha, next_sigma = _scalars(there)
-    guess = _move(z, x0, here, there)
-    again = denoise(guess, jnp.full(len(z), there))
-    slope = (z - alpha * x0) / sigma
-    next_slope = (guess - next_alpha * again) / next_sigma
-    step = next_sigma / next_alpha - sigma / alpha
-    return next_alpha * (z / alpha + step * (slope + next_slope) / 2)
+    """A trapezoid in the estimate: half of the one here, half of the one there.
+
+    In sigma / alpha, where Karras et al. take it, the first steps are thousands long
+    and multiply every error of an estimate as much.
+    """
+    again = denoise(_move(z, x0, here, there), jnp.full(len(z), there))
+    return _move(z, (x0 + again) / 2, here, there)
 
 
 def _scalars(log_snr: Array) -> tuple[Array, Array]:

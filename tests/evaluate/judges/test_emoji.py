@@ -108,7 +108,7 @@ def test_a_perfect_model(data):
     assert seen["best_of_1"]["style"]["en"]["n"] == 10
     assert report["captions_val"]["right_of_20"]["all"]["share"] == 1
     assert report["tokenizer"]["code_use_with_train"] == 0.5
-    assert len(rows) == 18 and rows[0].shape[0] == 5
+    assert len(rows) == 13 and rows[0].shape[0] == 5
 
 
 def test_a_wrong_model(data):

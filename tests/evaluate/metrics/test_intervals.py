@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from cogjax.evaluate.metrics.intervals import wilson
+from cogjax.evaluate.metrics.intervals import ratio_interval, wilson
 
 
 @pytest.mark.parametrize(
@@ -9,3 +10,21 @@ from cogjax.evaluate.metrics.intervals import wilson
 def test_wilson(hits, total, low, high):
     assert wilson(hits, total) == pytest.approx((low, high), abs=1e-3)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_the_ratio_of_paired_shares():
+    rng = np.random.default_rng(0)
+    reference = (rng.random(2000) < 0.8).astype(float)
+    hits = reference * (rng.random(2000) < 0.5)
+    value, (low, high) = ratio_interval(hits, reference)
+    assert value == hits.sum() / reference.sum()
+    # Given the reference the hits are a binomial share of it.
+    half = 1.96 * np.sqrt(value * (1 - value) / reference.sum())
+    assert (low, high) == pytest.approx((value - half, value + half), abs=0.004)
+
+
+def test_the_ratio_of_equal_and_of_no_hits():
+    hits = np.array([1.0, 0, 1, 1])
+    assert ratio_interval(hits, hits) == (1.0, (1.0, 1.0))
+    value, _ = ratio_interval(hits, np.zeros(4))
+    assert np.isnan(value)

@@ -9,7 +9,7 @@ from cogjax import cli
 from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import UserError
-from cogjax.evaluate.suites.retrieval import RetrievalSuite
+from cogjax.evaluate.suites.retrieval import RetrievalSuite, _measure
 from cogjax.evaluate.suites.run import run
 from cogjax.worlds.shapes.scenes import Item, Scene, render
 from tests.conftest import TOY_COLOURS
@@ -153,3 +153,10 @@ def test_the_command_with_a_clip(toy_clip_folder, tmp_path, capsys):
     assert report["suite"] == "retrieval" and report["n"] == 1000
     found = report["val"]["captions"][""]
     assert [d["top_1"]["share"] for d in found.values()] == [1, 1]
+
+
+def test_the_control_is_at_chance_where_neighbours_show_one_thing():
+    """As colours of an icon: two rows in turn have the same right answer."""
+    right = np.repeat(np.eye(40, dtype=bool), 2, axis=0)
+    measured = _measure(right.astype(np.float32), right)
+    assert measured["top_1"]["share"] == 1 and measured["shuffled_1"]["share"] == 0

@@ -10,6 +10,7 @@ from cogjax.errors import UserError
 from cogjax.evaluate.judges.compositional import Judged, make_prompts
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.suites import run as runner
+from cogjax.evaluate.suites import shapes
 from cogjax.evaluate.suites.run import run
 from cogjax.evaluate.suites.shapes import ShapesSuite, rerank_curve, scores
 from cogjax.worlds.shapes.oracle import find_shapes, items_of
@@ -164,3 +165,53 @@ def test_scores_have_the_mean_over_tasks():
     assert found["overall"] == 0.25
     assert found["any"] == 1
     assert found["interval"] == list(wilson(16, 64))
+
+
+class Camera:
+    """A painter without codes, which reads nothing, as a cascade is."""
+
+    def __init__(self, painter):
+        self.painter = painter
+        self.image_size, self.batch_size = painter.image_size, painter.batch_size
+
+    def generate(self, *args, **settings):
+        found = self.painter.generate(*args, **settings)
+        return replace(found, codes=None)
+
+
+class Clip:
+    """Prefers images that are not empty."""
+
+    def embed_images(self, images):
+        raise NotImplementedError
+
+    embed_texts = embed_images
+
+    def score(self, images, texts):
+        assert len(images) == len(texts)
+        return np.array([float(len(np.unique(image)) == 1) for image in images])
+
+
+def test_a_model_without_codes_is_judged_by_its_pixels(painter, tmp_path):
+    suite = replace(SMALL, best_of=0)
+    wanted = evaluate(painter(), suite)["seen"]
+    model = Camera(painter())
+    found = evaluate(model, suite, tmp_path / "out")["seen"]
+    assert found["score"] == wanted["score"] and found["prompts"] == wanted["prompts"]
+    assert found["tokenizer"] == found["renders"]
+    calls = len(model.painter.calls)
+    assert evaluate(model, suite, tmp_path / "out")["seen"] == found
+    assert len(model.painter.calls) == calls  # The images were kept.
+
+
+def test_a_clip_chooses_for_a_model_that_reads_nothing(painter, monkeypatch):
+    with pytest.raises(UserError, match="cannot score images: give --rerank-model"):
+        evaluate(Camera(painter()), SMALL)
+    monkeypatch.setattr(shapes, "load", lambda _: Clip())
+    monkeypatch.setattr(shapes, "find", lambda name: name)
+    monkeypatch.setattr(shapes, "model_digest", lambda folder: f"digest of {folder}")
+    suite = replace(SMALL, num_images=1, best_of=4, rerank_by="clip")
+    report = evaluate(Camera(painter(right=(3,))), suite)
+    curve = report["seen"]["rerank"]
+    assert curve[0]["overall"] < 0.3 < 0.8 < curve[-1]["overall"]
+    assert report["rerank_digest"] == "digest of clip"

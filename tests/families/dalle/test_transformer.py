@@ -120,6 +120,7 @@ def test_paper():
     layout = presets.make_layout(DVAEConfig(), 16384, presets.TRANSFORMERS["paper"])
     config = presets.make_transformer(presets.TRANSFORMERS["paper"], layout)
     assert layout.length == 1280 and config.head_dim == 64
+    assert (config.dropout, config.alpha, config.norm_scope) == (0, 1, "none")
     assert config.vocab_size == 16384 + 8192 + 256
     assert (config.grid, config.table_positions) == (32, 256)
     names = [kind.name for kind in config.kinds]

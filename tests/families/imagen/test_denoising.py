@@ -14,6 +14,7 @@ RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (16, 1, 1, 3))
 BATCH = {
     "image": np.broadcast_to(COLOURS, (16, 8, 8, 3)).astype(np.uint8),
+    "small": np.broadcast_to(COLOURS, (16, 4, 4, 3)).astype(np.uint8),
     "tokens": np.float32(RNG.normal(size=(16, 5, 6))),
     "mask": np.arange(5) < RNG.integers(1, 6, (16, 1)),
 }
@@ -69,7 +70,7 @@ def test_a_stage_sees_the_small_image_and_how_noisy_it_is():
     """Without noise it is the image, shrunk and enlarged; its level is told."""
     task = DenoisingTask(TINY_SR, DenoisingConfig(augmentation="cosine"), 5)
     x = BATCH["image"] / np.float32(127.5) - 1
-    small, log_snr = jax.jit(task._small)(x, jax.random.key(0))
+    small, log_snr = jax.jit(task._small)(BATCH["small"], jax.random.key(0))
     alpha, sigma = map(np.asarray, jax.jit(diffusion.alpha_sigma)(log_snr))
     left = np.asarray(small) - alpha * x  # images of one colour stay as they are
     spread = left.std(axis=(1, 2, 3)) / sigma[:, 0, 0, 0]
@@ -79,6 +80,11 @@ def test_a_stage_sees_the_small_image_and_how_noisy_it_is():
 
 def test_a_crop_is_of_image_and_small_image_at_the_same_place():
     config = dataclasses.replace(TINY_SR, attention="none")
+    for crop in (-4, 3, 6, 12):
+        with pytest.raises(
+            ValueError, match=f"crop is {crop}, expected a multiple of 4"
+        ):
+            DenoisingTask(config, DenoisingConfig(crop=crop), 5)
     task = DenoisingTask(config, DenoisingConfig(crop=4), 5)
     x = np.float32(RNG.normal(size=(16, 8, 8, 3)))
     level = np.zeros(16, np.float32)
