@@ -7,6 +7,7 @@ import pytest
 
 import cogjax
 from cogjax import cli, config
+from cogjax.data.codes import CodedExample
 from cogjax.data.records import decode_image, open_split
 from cogjax.data.text import TextTokenizer
 from cogjax.data.wordpiece import WordPieceTokenizer
@@ -76,12 +77,19 @@ def test_the_exported_dvae_is_an_image_tokenizer(tokenizer, nano_data):
     assert decode(found, codes).shape == images.shape
 
 
-def test_other_transformers_read_its_codes(tokenizer, nano_data, nano_folder):
+def test_other_transformers_read_its_codes(tokenizer, nano_data, nano_folder, tmp_path):
     words = {"path": nano_data, "tokenizer": tokenizer / "export"}
     words |= {"text": nano_folder / "text.model"}
     words = [f"--config.data.{key}={value}" for key, value in words.items()]
     found = config.load("experiments/cogview/shapes.py:transformer,nano", words)
-    assert launch.describe(found)["parameters"] > 1_000
+    job = launch.find_stage(found).job(RunConfig.of(found), tmp_path)
+    dvae = load_component(tokenizer / "export", "tokenizer")
+    source = open_split(nano_data, "train")
+    images = [decode_image(source[i].image, 16) for i in range(len(source))]
+    codes = encode(dvae, np.stack(images)).reshape(-1, 16).tolist()
+    # Pieces and commands are behind the 32 codes.
+    ids = next(job.batches(0))["ids"]
+    assert all(row[row < 32][:16].tolist() in codes for row in ids)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +193,15 @@ def test_float16_with_a_scale_for_each_branch(transformer, tmp_path):
 def test_a_data_set_is_encoded_with_it(tokenizer, nano_data, tmp_path):
     words = ["encode", "--data", str(nano_data), "--out", str(tmp_path / "coded")]
     assert cli.main([*words, "--tokenizer", str(tokenizer / "export")]) == 0
+    coded, source = (
+        open_split(tmp_path / "coded", "train", CodedExample),
+        open_split(nano_data, "train"),
+    )
+    dvae = load_component(tokenizer / "export", "tokenizer")
+    images = np.stack([decode_image(source[i].image, 16) for i in range(3)])
+    for i, codes in enumerate(encode(dvae, images)):
+        assert (coded[i].id, coded[i].captions) == (source[i].id, source[i].captions)
+        np.testing.assert_array_equal(coded[i].codes, codes.reshape(-1))
 
 
 def test_its_decoder_is_not_trained_anew(tokenizer, nano_data, tmp_path):

@@ -33,10 +33,15 @@ def contrastive(logits: Array, same: Array) -> Array:
         apart.
     """
     logits = logits.astype(jnp.float32)
-    wanted = same / jnp.sum(same, axis=1, keepdims=True)
-    of_images = -jnp.sum(wanted * jax.nn.log_softmax(logits, axis=1), axis=1)
-    of_texts = -jnp.sum(wanted.T * jax.nn.log_softmax(logits, axis=0), axis=0)
+    of_images = _entropies(logits, same)
+    of_texts = _entropies(logits.T, same)
     return jnp.mean(of_images + of_texts) / 2
+
+
+def _entropies(logits: Array, same: Array) -> Array:
+    """Cross-entropy of each row [n] with equal shares of what is `same`."""
+    wanted = same / jnp.sum(same, axis=1, keepdims=True)
+    return -jnp.sum(wanted * jax.nn.log_softmax(logits, axis=1), axis=1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
