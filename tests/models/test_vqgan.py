@@ -11,6 +11,8 @@ from cogjax.families.vqgan.presets import TOKENIZERS
 from cogjax.interop.tree import flatten
 from cogjax.models.vqgan import VQGAN, Attention, Block, VQGANConfig
 from cogjax.nn.layers import GroupNorm
+from tests.reference import tokenizers as reference
+from tests.reference.numeric import double
 
 TINY = VQGANConfig(
     image_size=8,
@@ -165,6 +167,17 @@ def test_codes_of_both_forms():
 def test_impossible_shapes_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TINY, **change)
+
+
+@pytest.mark.parametrize("half", ["encode", "decode"])
+def test_network_equals_the_statement_in_float64(half):
+    net, params = VQGAN(TINY), random_params(TINY)
+    side, width = (8, 3) if half == "encode" else (TINY.grid, TINY.code_dim)
+    x = np.random.default_rng(1).uniform(size=(2, side, side, width)).astype("float32")
+    found = jax.jit(lambda x: net.apply({"params": params}, x, method=half))(x)
+    wanted = getattr(reference, f"vqgan_{half}")(TINY, double(params), x)
+    assert wanted.std() > 0.01
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
 def torch_tensors(params):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +8,9 @@ import pytest
 
 from cogjax.families.cogview.presets import TOKENIZERS
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
+from tests.programs import random_params
+from tests.reference import tokenizers as reference
+from tests.reference.numeric import double
 
 
 def shapes(config):
@@ -69,3 +73,44 @@ def test_a_decoder_that_resizes_draws_flat_codes_flat():
         inside = draw(jnp.ones((1, 12, 12, config.code_dim)))[0, 12:-12, 12:-12]
         spreads.append(np.ptp(inside, axis=(0, 1)).max())
     assert spreads[0] > 1e-2 and spreads[1] < 1e-5
+
+
+@functools.cache
+def tiny(resize, strides):
+    """(config, float32 parameters, [encode, decode] of images and vectors)."""
+    config = VQVAEConfig(
+        image_size=12,
+        widths=(4, 6),
+        code_dim=3,
+        strides=strides,
+        res_blocks=1,
+        res_width=5,
+        resize=resize,
+    )
+    net = VQVAE(config)
+    params = random_params(net, np.zeros((1, 12, 12, 3), np.float32))
+
+    @jax.jit
+    def run(images, z):
+        apply = functools.partial(net.apply, {"params": params})
+        return apply(images, method="encode"), apply(z, method="decode")
+
+    return config, params, run
+
+
+@pytest.mark.parametrize("strides", [(2, 2), (3, 2)])
+@pytest.mark.parametrize("resize", [False, True])
+def test_both_halves_are_the_statement_in_float64(resize, strides):
+    config, params, run = tiny(resize, strides)
+    rng = np.random.default_rng(1)
+    images = np.float32(rng.uniform(size=(2, 12, 12, 3)))
+    z = np.float32(rng.normal(size=(2, config.grid, config.grid, 3)))
+    found = run(images, z)
+    p = double(params)
+    wanted = (
+        reference.vqvae_encode(config, p["encoder"], images),
+        reference.vqvae_decode(config, p["decoder"], z),
+    )
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert theirs.std() > 0.1
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
