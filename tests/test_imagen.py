@@ -17,7 +17,7 @@ from cogjax.stages import run as launch
 
 def train(spec, workdir, **values):
     """Two steps of a nano config; returns its exported folder."""
-    values = {"train.steps": 2, "train.sample_every": 2} | values
+    values = {"train.steps": 2, "train.sample_every": 2, "eval.batches": 0} | values
     values |= {"train.log_every": 1, "sample.num_images": 1}
     values |= {"optim.schedule": "constant"}
     words = [f"--config.{key}={value}" for key, value in values.items()]
@@ -31,7 +31,9 @@ def folders(nano_data, nano_folder, tmp_path_factory):
     text = nano_folder / "text.model"
     found = {"text": train("text.py:nano", root / "t5", **data, **{"data.text": text})}
     data["data.text"] = found["text"]
-    found["base"] = train("icons.py:base,nano", root / "base", **data)
+    # The cascade above shows images of both.
+    quiet = {"train.sample_every": 0}
+    found["base"] = train("icons.py:base,nano", root / "base", **data, **quiet)
     data["data.below"] = found["base"]
     found["super"] = train("icons.py:super,nano", root / "super", **data)
     return found
@@ -194,6 +196,7 @@ def test_configs_that_do_not_fit_are_refused(
         train("icons.py:super,nano", tmp_path, **values)
 
 
+@pytest.mark.slow
 def test_a_stage_resumes_bitwise(folders, nano_data, tmp_path):
     """Two updates, then two more by the same command, as four at once."""
     values = {"data.path": nano_data, "data.text": folders["text"], "optim.warmup": 1}
@@ -211,10 +214,10 @@ def test_a_stage_resumes_bitwise(folders, nano_data, tmp_path):
     assert not np.array_equal(got["out"]["kernel"], started["out"]["kernel"])
 
 
-@pytest.mark.parametrize("split", ["train"])
-def test_a_split_may_be_trained_and_evaluated_on(folders, nano_data, tmp_path, split):
+@pytest.mark.slow
+def test_a_split_may_be_trained_and_evaluated_on(folders, nano_data, tmp_path):
     values = {"data.path": nano_data, "data.text": folders["text"]}
-    values |= {"data.eval_split": split, "train.steps": 1, "train.sample_every": 0}
+    values |= {"data.eval_split": "train", "train.steps": 1, "train.sample_every": 0}
     assert train("icons.py:base,nano", tmp_path, **values).is_dir()
 
 

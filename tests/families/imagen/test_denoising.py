@@ -40,7 +40,11 @@ def train(task, steps=80):
     return losses
 
 
-@pytest.mark.parametrize("model", [TINY, TINY_SR], ids=["base", "super"])
+@pytest.mark.parametrize(
+    "model",
+    [TINY, pytest.param(TINY_SR, marks=pytest.mark.slow)],
+    ids=["base", "super"],
+)
 def test_the_loss_falls_from_that_of_saying_nothing(model):
     """At first it is the variance of the target, about that of v: 1 for unit data."""
     task = DenoisingTask(model, DenoisingConfig(), 5)
