@@ -13,6 +13,7 @@ import difflib
 import inspect
 import json
 import math
+import os
 import sys
 import types
 import typing
@@ -172,7 +173,8 @@ def _run(path: Path, arg: str) -> Any:
     module = types.ModuleType("config")
     module.__file__ = str(path)
     # As for `python path`, so that a config may import its neighbours.
-    sys.path.insert(0, str(path.parent.resolve()))
+    folder, before = str(path.parent.resolve()), set(sys.modules)
+    sys.path.insert(0, folder)
     try:
         exec(code, module.__dict__)
         return _call(getattr(module, "get_config", None), path, arg)
@@ -182,7 +184,14 @@ def _run(path: Path, arg: str) -> Any:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"config {path} failed: {reason}") from error
     finally:
-        sys.path.remove(str(path.parent.resolve()))
+        sys.path.remove(folder)
+        # The next config may have a neighbour of the same name.
+        for name in set(sys.modules) - before:
+            if (
+                os.path.dirname(getattr(sys.modules[name], "__file__", "") or "")
+                == folder
+            ):
+                del sys.modules[name]
 
 
 def _call(get_config: Any, path: Path, arg: str) -> Any:

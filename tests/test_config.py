@@ -67,6 +67,14 @@ def test_load_passes_the_argument_and_returns_plain_values(file):
     assert big["optim"]["betas"] == (0.9, 0.95)
 
 
+def test_neighbours_of_one_name_are_those_of_each_folder(file, tmp_path):
+    assert config.load(file)["model"] == {"width": 32}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "neighbour.py").write_text("WIDTH = 64\n")
+    (tmp_path / "other" / "run.py").write_text(FILE)
+    assert config.load(str(tmp_path / "other" / "run.py"))["model"] == {"width": 64}
+
+
 def test_overrides_take_both_spellings_and_literals(file):
     words = ["--config.optim.lr=3e-4", "--config.optim.betas", "(0.8, 0.9)"]
     words += ["--config.train.name=12", "--config.optim.clip=none"]
