@@ -188,11 +188,6 @@ def unit(vectors: Array) -> Array:
     return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def scale_pixels(images: Array) -> Array:
-    """uint8 [b, y, x, 3] -> float32 in [-1, 1], as networks trained here want them."""
-    return images.astype(jnp.float32) / 127.5 - 1
-
-
 def param_shapes(config: ClipConfig) -> Any:
     """Nested shapes of the parameters of `Clip`."""
     images = jnp.zeros((1, config.image_size, config.image_size, 3))

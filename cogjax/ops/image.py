@@ -11,6 +11,11 @@ from einops import rearrange
 from jax import Array
 
 
+def signed(images: Array) -> Array:
+    """Pixels in [0, 255], of JAX or NumPy, -> float32 in [-1, 1]."""
+    return images.astype(jnp.float32) / 127.5 - 1
+
+
 def space_to_depth(x_byxc: Array, factor: int) -> Array:
     """[b, y*f, x*f, c] -> [b, y, x, f*f*c], channels ordered (row, column, c)."""
     return rearrange(x_byxc, "b (y i) (x j) c -> b y x (i j c)", i=factor, j=factor)

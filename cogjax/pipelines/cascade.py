@@ -7,10 +7,8 @@ The text is encoded once; each stage is one program, from noise to its images.
 """
 
 import functools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax import model_folder
 from cogjax.data.images import as_square
 from cogjax.errors import UserError
 from cogjax.families.imagen.denoising import enlarged, without
@@ -26,10 +23,13 @@ from cogjax.model import Model
 from cogjax.models.registry import network_of
 from cogjax.nn.unet import Text
 from cogjax.ops import diffusion
+from cogjax.ops.image import signed
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.checks import NUM_IMAGES
 from cogjax.pipelines.contracts import Generation, Progress, Reranker
+from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
+from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
 from cogjax.pipelines.text_encoder import T5TextEncoder
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.sampling.diffusion import denoisers, samplers
@@ -58,7 +58,7 @@ class _Stage:
     dynamic: bool
 
 
-class CascadePipeline:
+class CascadePipeline(HeldModel):
     """A `Generator` whose images are pixels.
 
     batch_size: most images in one call of a network; may be set at any time. grid:
@@ -89,11 +89,6 @@ class CascadePipeline:
         """Every pixel of the base's images may be kept."""
         return self._configs[0].image_size
 
-    @property
-    def card(self) -> dict[str, Any]:
-        """Description, data and licences."""
-        return dict(self.model.card)
-
     def generate(
         self,
         prompts: str | Sequence[str] | Request,
@@ -122,29 +117,10 @@ class CascadePipeline:
         pixels = self._draw_all(request, progress)
         scores = None
         if request.rerank:
-            count = pixels.shape[1]
-            texts = [text for text in request.prompts for _ in range(count)]
-            scores = np.asarray(rerank_by(pixels.reshape(-1, *pixels.shape[2:]), texts))
-            scores = scores.reshape(pixels.shape[:2])
-            best = np.argsort(scores, axis=1, kind="stable")[:, : request.num_images]
-            scores = np.take_along_axis(scores, best, axis=1)
-            pixels = np.stack([row[i] for row, i in zip(pixels, best, strict=True)])
+            scores = score_images(rerank_by, request.prompts, pixels)
+            scores, pixels = choose(scores, request.num_images, pixels)
         unseen = self.unseen(request.prompts)
         return Generation(request.prompts, pixels, None, scores, unseen=unseen)
-
-    def unseen(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """As `TokensModel.unseen`."""
-        words = self.model.words
-        return words.unseen(texts) if words else ()
-
-    def save(
-        self,
-        folder: str | os.PathLike,
-        dtype: str | None = None,
-        overwrite: bool = False,
-    ) -> Path:
-        """As `model_folder.save`: `dtype` "float16" halves the size."""
-        return model_folder.save(self.model, Path(folder), dtype, overwrite)
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the defaults, JSON-able."""
@@ -167,21 +143,13 @@ class CascadePipeline:
                     f"{name} is for models of codes, and this one generates pixels: "
                     "leave it out"
                 )
-        if rerank_by is not None and not callable(rerank_by):
-            raise UserError(
-                f"rerank_by is {rerank_by!r}, expected a function of images and texts, "
-                "such as cogjax.load(CLIP).score"
-            )
+        check_reranker(rerank_by)
         if (request.rerank > 0) != (rerank_by is not None):
             raise UserError(
                 "a cascade reads no images: rerank goes with a CLIP, give both or "
                 "neither"
             )
-        if request.keep is not None and len(request.keep) != self.grid:
-            raise UserError(
-                f"keep is bool {list(request.keep.shape)}, this model's images have "
-                f"[{self.grid}, {self.grid}] places"
-            )
+        check_keep(request, self.grid, "places")
 
     def _draw_all(self, request: Request, progress: Progress) -> np.ndarray:
         """All candidates, uint8 [p, count, y, x, 3]."""
@@ -239,7 +207,7 @@ class CascadePipeline:
         """(image in [-1, 1], bool) [b, size, size, ...] of what stays, or None."""
         if request.image is None:
             return None
-        image = as_square(request.image, size).astype(np.float32) / 127.5 - 1
+        image = signed(as_square(request.image, size))
         sides = np.arange(size) * self.grid // size
         keep = request.keep[np.ix_(sides, sides)][..., None]
         return tuple(np.broadcast_to(x, (count, *x.shape)) for x in (image, keep))

@@ -1,27 +1,26 @@
 """A CLIP as one object: vectors of images and texts, and how badly a pair fits."""
 
 import functools
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from cogjax import model_folder
 from cogjax.data.images import stack_squares
 from cogjax.data.sequences import bracketed
 from cogjax.errors import UserError
 from cogjax.model import Model
-from cogjax.models.clip import Clip, scale_pixels, unit
+from cogjax.models.clip import Clip, unit
+from cogjax.ops.image import signed
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.checks import check_text, say_unread
+from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.reader import Images
 from cogjax.pipelines.tokenize import padded_batches
 
 
-class ClipPipeline:
+class ClipPipeline(HeldModel):
     """A model that compares images and texts (Radford et al. 2021).
 
     batch_size: most rows in one call of the network; may be set at any time.
@@ -50,11 +49,6 @@ class ClipPipeline:
     def image_size(self) -> int:
         """Pixels a side that images are brought to."""
         return self.config.image_size
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """Model card."""
-        return self.model.card
 
     def embed_images(self, images: Images) -> np.ndarray:
         """Images of any size -> float32 [n, d], of length 1."""
@@ -85,15 +79,6 @@ class ClipPipeline:
             raise UserError(f"{len(vectors)} images but {len(texts)} texts")
         return 1 - np.sum(vectors * self.embed_texts(texts), axis=1)
 
-    def save(
-        self,
-        folder: str | os.PathLike,
-        dtype: str | None = None,
-        overwrite: bool = False,
-    ) -> Path:
-        """As `model_folder.save`: `dtype` "float16" halves the size."""
-        return model_folder.save(self.model, Path(folder), dtype, overwrite)
-
     def _ids(self, texts: Sequence[str]) -> np.ndarray:
         text, most = self.model.text, self.config.text_len - 2
         pieces = [text.encode(check_text(each, "a text")) for each in texts]
@@ -112,7 +97,7 @@ class ClipPipeline:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _embed_images(network: Clip, params: Any, images: Any):
-    pixels = scale_pixels(images)
+    pixels = signed(images)
     return unit(network.apply({"params": params}, pixels, method="encode_image"))
 
 

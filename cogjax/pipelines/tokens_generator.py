@@ -23,6 +23,7 @@ from cogjax.pipelines.contracts import (
     Reranker,
 )
 from cogjax.pipelines.request import CASCADE_SETTINGS, SAMPLER_SETTINGS, Request
+from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.pipelines.tokens_model import TokensModel
 from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
@@ -67,9 +68,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         scores = None
         if request.rerank:
             scores = self._scores(request, pieces, codes, rerank_by, progress)
-            best = np.argsort(scores, axis=1, kind="stable")[:, : request.num_images]
-            scores = np.take_along_axis(scores, best, axis=1)
-            codes = np.take_along_axis(codes, best[..., None, None], axis=1)
+            scores, codes = choose(scores, request.num_images, codes)
         pixels = self._pixels(codes, pieces, request)
         unread = tuple(map(self.unread, pieces))
         unseen = self.unseen(request.prompts)
@@ -84,18 +83,13 @@ class TokensGenerator(TokensModel, abc.ABC):
     def _check(self, request: Request, preview, rerank_by) -> None:
         """UserError for what this model cannot do."""
         del preview
-        grid = self.grid
         for name in CASCADE_SETTINGS:
             if getattr(request, name) is not None:
                 raise UserError(
                     f"{name} is for a cascade of pixels, and this model has codes: "
                     "leave it out"
                 )
-        if rerank_by is not None and not callable(rerank_by):
-            raise UserError(
-                f"rerank_by is {rerank_by!r}, expected a function of images and texts, "
-                "such as cogjax.load(CLIP).score"
-            )
+        check_reranker(rerank_by)
         if request.rerank and rerank_by is None and not isinstance(self, Reader):
             raise UserError(
                 "this model cannot score images, so it cannot choose among candidates: "
@@ -103,11 +97,7 @@ class TokensGenerator(TokensModel, abc.ABC):
             )
         if rerank_by is not None and not request.rerank:
             raise UserError("rerank_by chooses among candidates: set rerank, say 8")
-        if request.keep is not None and len(request.keep) != grid:
-            raise UserError(
-                f"keep is bool {list(request.keep.shape)}, this model's images have "
-                f"[{grid}, {grid}] codes"
-            )
+        check_keep(request, self.grid, "codes")
 
     @abc.abstractmethod
     def _sample(
@@ -177,18 +167,12 @@ class TokensGenerator(TokensModel, abc.ABC):
         self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
     ) -> np.ndarray:
         """What candidates [p, count, grid, grid] are chosen by: [p, count]."""
-        shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
+        total = codes.shape[0] * codes.shape[1]
         progress(0, total, "reranking")
         pixels = self._pixels(codes, pieces, request)
-        texts = [text for text in request.prompts for _ in range(shape[1])]
-        scores = np.asarray(rerank_by(pixels.reshape(-1, *pixels.shape[2:]), texts))
-        if scores.shape != (total,):
-            raise UserError(
-                f"the reranker gives {list(scores.shape)}, expected a score an image, "
-                f"[{total}]"
-            )
+        scores = score_images(rerank_by, request.prompts, pixels)
         progress(total, total, "reranking")
-        return scores.reshape(shape)
+        return scores
 
     def _pixels(self, codes: np.ndarray, pieces, request: Request) -> np.ndarray:
         """Codes [p, n, grid, grid] -> pixels uint8 [p, n, y, x, 3]."""

@@ -1,27 +1,24 @@
 """A model whose images are codes: its networks, its text pieces, images to codes."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cogjax import model_folder
 from cogjax.errors import UserError
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.inference import for_inference, scoring
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.checks import check_text, say_unread
+from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.tokenize import decode, encode
 from cogjax.sampling.tokens.autoregressive import OutputIds
 
 
-class TokensModel:
+class TokensModel(HeldModel):
     """What generating and reading share.
 
     batch_size: most rows in one call of the network; may be set at any time.
@@ -61,11 +58,6 @@ class TokensModel:
     def num_codes(self) -> int:
         """Codes that an image token may be."""
         return self.layout.vocab.num_codes
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """Model card: name, version, data, licences, training, figures."""
-        return self.model.card
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Pixels uint8 [n, y, x, 3] of the model's size -> codes int32 [n, g, g]."""
@@ -114,14 +106,6 @@ class TokensModel:
         """The end of a text that the model does not read, "" where it reads all."""
         return self.model.text.decode(ids[self.layout.text_len :])
 
-    def unseen(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """Words of the texts that no text of the training had, each once, in order.
-
-        Empty for a model without a list of words.
-        """
-        words = self.model.words
-        return words.unseen(texts) if words else ()
-
     def one_for_each(
         self, codes: np.ndarray, texts: str | Sequence[str], what: str = "texts"
     ) -> list[str]:
@@ -133,15 +117,6 @@ class TokensModel:
         if len(codes) != len(texts):
             raise UserError(f"{len(codes)} images but {len(texts)} {what}")
         return texts
-
-    def save(
-        self,
-        folder: str | os.PathLike,
-        dtype: str | None = None,
-        overwrite: bool = False,
-    ) -> Path:
-        """As `model_folder.save`: `dtype` "float16" halves the size."""
-        return model_folder.save(self.model, Path(folder), dtype, overwrite)
 
 
 def _check_parts(model: Model) -> None:

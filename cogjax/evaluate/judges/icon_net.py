@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -19,6 +18,7 @@ from cogjax.evaluate.judges.style import StyleNet
 from cogjax.interop.safetensors import load_tree
 from cogjax.model_folder import file_sha256
 from cogjax.models.icon_net import SIDE, IconNet
+from cogjax.ops.image import signed
 
 WEIGHTS = Path(__file__).parents[2] / "assets" / "icon_judge" / "judge.safetensors"
 STYLES = ("emojione", "fluent-3d", "fluent-color", "fluent-flat", "fluent-mono")
@@ -81,7 +81,7 @@ def _features(net: IconNet, params: Any, dark_byx: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _styles(net: StyleNet, params: Any, images: jax.Array) -> jax.Array:
-    return net.apply({"params": params}, images.astype(jnp.float32) / 127.5 - 1)
+    return net.apply({"params": params}, signed(images))
 
 
 @functools.cache

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from cogjax.nn.conv import Conv
+from cogjax.ops.image import signed
 
 _WIDTHS = (32, 64, 128, 128)
 _BATCH, _EPOCHS = 64, 12
@@ -79,7 +80,7 @@ def train_judge(
     @jax.jit
     def step(params, opt_state, batch, batch_labels):
         def loss(params):
-            logits = net.apply({"params": params}, _scale(batch))
+            logits = net.apply({"params": params}, signed(batch))
             losses = optax.softmax_cross_entropy_with_integer_labels(
                 logits, batch_labels
             )
@@ -99,13 +100,9 @@ def train_judge(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(net: StyleNet, params, images):
-    return net.apply({"params": params}, _scale(images))
+    return net.apply({"params": params}, signed(images))
 
 
 def _deviation(x, axis):
     # Without 1e-6 a constant channel would have the root of 0, which has no gradient.
     return jnp.sqrt(jnp.var(x, axis=axis) + 1e-6)
-
-
-def _scale(images):
-    return images.astype(jnp.float32) / 127.5 - 1

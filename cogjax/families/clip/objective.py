@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.clip import MAX_SCALE, Clip, ClipConfig, scale_pixels
+from cogjax.models.clip import MAX_SCALE, Clip, ClipConfig
 from cogjax.ops import losses
+from cogjax.ops.image import signed
 from cogjax.tasks.tokenizer import image_spec
 from cogjax.train.task import Task
 
@@ -29,7 +30,7 @@ class ContrastiveTask(Task):
         """Returns (params, state) of a new run; there is no state."""
         batch = self.batch_spec(1)
         images, ids = (jnp.zeros(x.shape, x.dtype) for x in batch.values())
-        return self.model.init(key, scale_pixels(images), ids)["params"], {}
+        return self.model.init(key, signed(images), ids)["params"], {}
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass: (loss, (state, metrics))."""
@@ -51,7 +52,7 @@ class ContrastiveTask(Task):
 
     def _metrics(self, params, batch) -> dict[str, Array]:
         ids = batch["ids"]
-        images = scale_pixels(batch["image"])
+        images = signed(batch["image"])
         logits = self.model.apply({"params": params}, images, ids)  # [b, b]
         same = jnp.all(ids[:, None] == ids[None], axis=-1)  # [b, b]
         return {

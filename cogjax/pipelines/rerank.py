@@ -1,0 +1,51 @@
+"""Choosing among candidates by what scores images and texts, lower is better."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cogjax.errors import UserError
+from cogjax.pipelines.contracts import Reranker
+from cogjax.pipelines.request import Request
+
+
+def check_reranker(rerank_by: Reranker | None) -> None:
+    """UserError for what is no function."""
+    if rerank_by is not None and not callable(rerank_by):
+        raise UserError(
+            f"rerank_by is {rerank_by!r}, expected a function of images and texts, "
+            "such as cogjax.load(CLIP).score"
+        )
+
+
+def check_keep(request: Request, grid: int, parts: str) -> None:
+    """UserError unless what is kept of an image has `grid` parts a side."""
+    if request.keep is not None and len(request.keep) != grid:
+        raise UserError(
+            f"keep is bool {list(request.keep.shape)}, this model's images have "
+            f"[{grid}, {grid}] {parts}"
+        )
+
+
+def score_images(
+    rerank_by: Reranker, prompts: Sequence[str], pixels: np.ndarray
+) -> np.ndarray:
+    """Scores [p, count] of uint8 [p, count, y, x, 3] against each one's prompt."""
+    shape = pixels.shape[:2]
+    texts = [text for text in prompts for _ in range(shape[1])]
+    scores = np.asarray(rerank_by(pixels.reshape(-1, *pixels.shape[2:]), texts))
+    if scores.shape != (len(texts),):
+        raise UserError(
+            f"the reranker gives {list(scores.shape)}, expected a score an image, "
+            f"[{len(texts)}]"
+        )
+    return scores.reshape(shape)
+
+
+def choose(
+    scores: np.ndarray, count: int, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(scores [p, count], images [p, count, ...]) of the lowest, best first."""
+    best = np.argsort(scores, axis=1, kind="stable")[:, :count]
+    rows = np.arange(len(scores))[:, None]
+    return scores[rows, best], images[rows, best]
