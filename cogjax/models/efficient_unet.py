@@ -20,7 +20,15 @@ from jax import Array
 from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import GroupNorm
-from cogjax.nn.unet import FiLM, LevelEmbedding, Text, TextAttention, TextPool, resample
+from cogjax.nn.unet import (
+    FiLM,
+    LevelEmbedding,
+    Text,
+    TextAttention,
+    TextPool,
+    inputs,
+    resample,
+)
 
 
 @dataclass(frozen=True)
@@ -140,13 +148,7 @@ class EfficientUNet(nn.Module):
         return attend(x, text)
 
 
-def param_shapes(config: Any) -> dict[str, Any]:
+def param_shapes(config: EfficientUNetConfig) -> dict[str, Any]:
     """Nested shapes and dtypes of the parameters."""
-    size = config.image_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    level = jax.ShapeDtypeStruct((1,), jnp.float32)
-    tokens = jax.ShapeDtypeStruct((1, 2, config.text_dim), jnp.float32)
-    text = Text(tokens, jax.ShapeDtypeStruct((1, 2), bool))
-    init = EfficientUNet(config).init
-    args = image, level, text, image, level
-    return dict(jax.eval_shape(init, jax.random.key(0), *args)["params"])
+    init, example = EfficientUNet(config).init, inputs(config, enlarges=True)
+    return dict(jax.eval_shape(init, jax.random.key(0), *example)["params"])

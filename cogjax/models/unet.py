@@ -19,7 +19,14 @@ from jax import Array
 from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import GroupNorm
-from cogjax.nn.unet import LevelEmbedding, ResBlock, Text, TextAttention, TextPool
+from cogjax.nn.unet import (
+    LevelEmbedding,
+    ResBlock,
+    Text,
+    TextAttention,
+    TextPool,
+    inputs,
+)
 
 
 @dataclass(frozen=True)
@@ -131,12 +138,7 @@ class UNet(nn.Module):
         return TextAttention(width, heads, self.config.groups, name=name)
 
 
-def param_shapes(config: Any) -> dict[str, Any]:
+def param_shapes(config: UNetConfig) -> dict[str, Any]:
     """Nested shapes and dtypes of the parameters."""
-    size = config.image_size
-    z = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    level = jax.ShapeDtypeStruct((1,), jnp.float32)
-    tokens = jax.ShapeDtypeStruct((1, 2, config.text_dim), jnp.float32)
-    text = Text(tokens, jax.ShapeDtypeStruct((1, 2), bool))
-    init = UNet(config).init
-    return dict(jax.eval_shape(init, jax.random.key(0), z, level, text)["params"])
+    init, example = UNet(config).init, inputs(config, enlarges=False)
+    return dict(jax.eval_shape(init, jax.random.key(0), *example)["params"])

@@ -5,9 +5,10 @@ mask [b, n], and an embedding [b, e] of the noise level and the pooled text. Nor
 softmax are in float32 whatever the rest is (Imagen, section 2.4 and appendix B).
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
@@ -28,6 +29,16 @@ class Text(NamedTuple):
 
     tokens: Array
     mask: Array
+
+
+def inputs(config: Any, enlarges: bool) -> tuple[Any, ...]:
+    """Shapes of one example's inputs of a U-Net: z, log-SNR, text; the small image and
+    its log-SNR where it `enlarges`.
+    """
+    size, some = config.image_size, jax.ShapeDtypeStruct
+    image, level = some((1, size, size, 3), jnp.float32), some((1,), jnp.float32)
+    tokens, mask = some((1, 2, config.text_dim), jnp.float32), some((1, 2), bool)
+    return image, level, Text(tokens, mask), *((image, level) if enlarges else ())
 
 
 class LevelEmbedding(nn.Module):

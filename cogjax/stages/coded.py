@@ -21,7 +21,7 @@ from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.model import Component, digest
 from cogjax.pipelines.tokenize import encode
-from cogjax.stages.sections import DataConfig
+from cogjax.stages.sections import DataConfig, check_contents
 from cogjax.train.processes import say
 
 _LOOKED_AT = 10_000  # images whose captions are counted at the start of a run
@@ -70,15 +70,9 @@ class CodedSplits:
 
     def _open(self, path: str, split: str, what: str, texts) -> Sequence[Any]:
         manifest = records.read_manifest(path)
-        held = manifest.contents.get(split)
         # A split to evaluate on may be empty.
-        needed = split == self.data.split or manifest.counts.get(split)
-        if held is not None and needed and not held.get(what):
-            key = {"captions": "path"}.get(what, what)
-            raise UserError(
-                f"split '{split}' of {path} has no {what}: set data.{key} to a data "
-                "set with some"
-            )
+        if split == self.data.split or manifest.counts.get(split):
+            check_contents(manifest, path, split, what)
         if manifest.kind == records.CODES:
             self._check_tokenizer(path, manifest)
             return CodedRecords(records.open_split(path, split, CodedExample), texts)

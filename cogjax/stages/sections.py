@@ -8,6 +8,8 @@ import numpy as np
 
 from cogjax.config import check_ranges, section
 from cogjax.data import batches as data_pipeline
+from cogjax.data.manifest import Manifest
+from cogjax.errors import UserError
 from cogjax.parallel.mesh import MeshConfig
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.train.loop import TrainConfig
@@ -100,6 +102,22 @@ class RunConfig:
                 name: section(kind, config.get(name, {}), name)
                 for name, kind in classes.items()
             },
+        )
+
+
+def check_contents(
+    manifest: Manifest, path: str, split: str, what: str = "captions"
+) -> None:
+    """UserError for a split without captions, or without questions.
+
+    A manifest that does not say what it holds is believed.
+    """
+    held = manifest.contents.get(split)
+    if held is not None and not held.get(what):
+        key = {"captions": "path"}.get(what, what)
+        raise UserError(
+            f"split '{split}' of {path} has no {what}: set data.{key} to a data set "
+            "with some"
         )
 
 

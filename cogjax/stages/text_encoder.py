@@ -19,7 +19,7 @@ from cogjax.errors import UserError
 from cogjax.model import Component, Model
 from cogjax.models.t5 import T5Config
 from cogjax.stages.coded import looked_at, say_cut
-from cogjax.stages.sections import RunConfig, batches, eval_batches
+from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
 from cogjax.stages.stage import Stage
 from cogjax.tasks.span_corruption import PretrainingConfig, SpanCorruptionTask
 from cogjax.train.session import Job
@@ -54,12 +54,7 @@ class T5Stage(Stage):
         task, data = self.task(run), run.data
         words, settings = T5Text(self._text(run)), self.settings_of(run)
         manifest, record = records.read_manifest(data.path), record_of(data.path)
-        contents = manifest.contents.get(data.split)
-        if contents is not None and not contents.get("captions"):
-            raise UserError(
-                f"split '{data.split}' of {data.path} has no captions: set data.path "
-                "to a data set with some"
-            )
+        check_contents(manifest, data.path, data.split)
         text_len = task.config.text_len
         example = functools.partial(_example, settings, words, text_len)
         source = records.open_split(data.path, data.split, record)

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 from cogjax import model_folder
 from cogjax.config import section
 from cogjax.data import records
-from cogjax.data.contact_sheet import grid
 from cogjax.data.text import TextTokenizer
 from cogjax.data.wordpiece import load_text
 from cogjax.errors import UserError
@@ -29,6 +28,7 @@ from cogjax.pipelines.contracts import Generator
 from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.coded import CodedSplits
+from cogjax.stages.samples import sample_hook
 from cogjax.stages.sections import RunConfig, batches, eval_batches
 from cogjax.stages.stage import Planned, Stage
 from cogjax.tasks.transformer import TransformerTask
@@ -202,11 +202,15 @@ class TransformerStage(Stage):
             setup.layout.text_len,
         )
         examples = functools.partial(self.examples, setup, splits)
+
+        def made(params):
+            return self.pipeline(self.model(setup, params, run.sample.sampler))
+
         return Job(
             task,
             batches(*examples(run.data.split, training=True), run.train),
             eval_batches(*examples(run.data.eval_split, training=False), run),
-            ((run.train.sample_every, self._sampling(setup, run)),),
+            ((run.train.sample_every, sample_hook(run.sample, made)),),
             self._fingerprint(run, digest),
             start_params=self.start(setup, task, run),
         )
@@ -217,24 +221,6 @@ class TransformerStage(Stage):
         if data.questions:
             parts.append(records.read_manifest(data.questions).fingerprint)
         return "/".join(parts)
-
-    def _sampling(self, setup: Setup, run: RunConfig) -> Callable:
-        """The hook that shows images of the config's prompts."""
-        sample = run.sample
-
-        def hook(step, train_state, logger):
-            if not sample.prompts:
-                return
-            model = self.model(setup, train_state.ema, sample.sampler)
-            found = self.pipeline(model).generate(
-                sample.prompts, sample.num_images, sample.seed
-            )
-            pixels = found.pixels  # [prompts, images, y, x, 3]
-            flat = pixels.reshape(-1, *pixels.shape[2:])
-            sheet = grid(flat, sample.num_images * 2)
-            logger.images(step, {"generated": np.asarray(sheet)})
-
-        return hook
 
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The whole model, with both tokenizers."""

@@ -18,7 +18,7 @@ from cogjax.families.clip.objective import ContrastiveTask
 from cogjax.model import Component, Model
 from cogjax.models.clip import ClipConfig
 from cogjax.stages.coded import looked_at, say_cut
-from cogjax.stages.sections import RunConfig, batches, eval_batches
+from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
 from cogjax.stages.stage import Stage
 from cogjax.train.session import Job
 
@@ -107,11 +107,8 @@ def _text(run: RunConfig) -> TextTokenizer:
 def _open(run: RunConfig, manifest: records.Manifest, split: str) -> records.Split:
     """A split, which needs captions unless it is empty."""
     source = records.open_split(run.data.path, split)
-    if len(source) and not manifest.contents.get(split, {}).get("captions", True):
-        raise UserError(
-            f"split '{split}' of {run.data.path} has no captions: set data.path to a "
-            "data set with some"
-        )
+    if len(source):
+        check_contents(manifest, run.data.path, split)
     return source
 
 

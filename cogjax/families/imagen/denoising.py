@@ -17,8 +17,9 @@ from jax import Array
 from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.registry import network_of
 from cogjax.models.unet import UNetConfig
-from cogjax.nn.unet import Text
+from cogjax.nn.unet import Text, inputs
 from cogjax.ops import diffusion
+from cogjax.ops.image import signed
 from cogjax.train.task import Task
 
 NetworkConfig = UNetConfig | EfficientUNetConfig
@@ -67,12 +68,9 @@ class DenoisingTask(Task):
 
     def init(self, key: Array):
         """(parameters, no state)."""
-        config = self.model.config
-        image = jnp.zeros((1, config.image_size, config.image_size, 3))
-        level = jnp.zeros(1)
-        text = Text(jnp.zeros((1, 1, config.text_dim)), jnp.ones((1, 1), bool))
-        small = (image, level) if self._enlarges else ()
-        return self.model.init(key, image, level, text, *small)["params"], {}
+        shapes = inputs(self.model.config, self._enlarges)
+        example = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes)
+        return self.model.init(key, *example)["params"], {}
 
     def loss(self, params, state, batch, key: Array):
         """Mean squared error of the prediction at random times."""
@@ -104,7 +102,7 @@ class DenoisingTask(Task):
         cfg = self.config
         dropout = cfg.text_dropout if dropout is None else dropout
         noise_key, drop_key, small_key, crop_key = jax.random.split(key, 4)
-        x = batch["image"].astype(jnp.float32) / 127.5 - 1
+        x = signed(batch["image"])
         small = self._small(batch["small"], small_key) if self._enlarges else ()
         if cfg.crop:
             x, small = self._crop(x, small, crop_key)
@@ -123,8 +121,7 @@ class DenoisingTask(Task):
         level_key, noise_key = jax.random.split(key)
         t = jax.random.uniform(level_key, (len(images),))
         log_snr = diffusion.SCHEDULES[self.config.augmentation](t)
-        x = images.astype(jnp.float32) / 127.5 - 1
-        x = enlarged(x, self.model.config.image_size)
+        x = enlarged(signed(images), self.model.config.image_size)
         noise = jax.random.normal(noise_key, x.shape)
         return diffusion.add_noise(x, noise, log_snr), log_snr
 

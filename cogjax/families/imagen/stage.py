@@ -12,7 +12,6 @@ import numpy as np
 from cogjax import model_folder
 from cogjax.config import section
 from cogjax.data import records
-from cogjax.data.contact_sheet import grid
 from cogjax.data.embeddings import EmbeddedExample
 from cogjax.errors import UserError
 from cogjax.families.imagen.denoising import (
@@ -26,7 +25,8 @@ from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.unet import UNetConfig
 from cogjax.pipelines.cascade import CascadePipeline
 from cogjax.stages.encode_text import encode_texts
-from cogjax.stages.sections import RunConfig, batches, eval_batches
+from cogjax.stages.samples import sample_hook
+from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
 from cogjax.stages.sharded import EncodeSettings
 from cogjax.stages.stage import Stage
 from cogjax.train.lock import lock_workdir
@@ -49,69 +49,79 @@ class DenoisingStage(Stage):
 
     def task(self, run: RunConfig) -> DenoisingTask:
         """The objective; UserError for what does not fit."""
-        config = section(self.model, run.model, "model")
-        settings = self.settings_of(run)
-        for name in ("tokenizer", "weights", "questions"):
-            if getattr(run.data, name):
-                raise UserError(f"task {run.name} does not read data.{name}")
+        return self._task(run, _encoder(run) if run.data.text else None)
+
+    def _task(self, run: RunConfig, encoder: Model | None) -> DenoisingTask:
+        """encoder: None without one, to be looked at."""
+        config, settings = self._config(run), self.settings_of(run)
         text_len = 1
-        if run.data.text:
-            encoder = _encoder(run)
-            text_len = encoder.config.text_len
-            if encoder.config.width != config.text_dim:
+        if encoder:
+            found = encoder["text_encoder"].config
+            text_len = found.text_len
+            if found.width != config.text_dim:
                 raise UserError(
                     f"model.text_dim is {config.text_dim}, and {run.data.text} has "
-                    f"{encoder.config.width} channels: set it to that"
+                    f"{found.width} channels: set it to that"
                 )
         try:
             return DenoisingTask(config, settings, text_len)
         except ValueError as error:
             raise UserError(f"config section 'task': {error}") from error
 
+    def _config(self, run: RunConfig) -> NetworkConfig:
+        """The section 'model', read before any file."""
+        for name in ("tokenizer", "weights", "questions"):
+            if getattr(run.data, name):
+                raise UserError(f"task {run.name} does not read data.{name}")
+        return section(self.model, run.model, "model")
+
     def job(self, run: RunConfig, workdir: Path) -> Job:
         """The objective over images and one caption of each, drawn anew each time."""
-        task, data = self.task(run), run.data
-        _encoder(run)
-        self._below(run, task)
+        self._config(run)
+        encoder, data = _encoder(run), run.data
+        task = self._task(run, encoder)
+        below = self._below(run, encoder)
         manifest = records.read_manifest(data.path)
-        contents = manifest.contents.get(data.split)
-        if contents is not None and not contents.get("captions"):
-            raise UserError(
-                f"split '{data.split}' of {data.path} has no captions: set data.path "
-                "to a data set with some"
-            )
+        check_contents(manifest, data.path, data.split)
         splits = data.split, data.eval_split
         texts = _encode(run, splits, workdir)
         example = functools.partial(_example, task.model.config, task.text_len)
         source, evals = (_Paired(data.path, texts, split) for split in splits)
+
+        def made(params):
+            return CascadePipeline(self._joined(run, encoder, below, params))
+
         fingerprint = manifest.fingerprint, data.split, self.sources_digest(run)
         return Job(
             task,
             batches(source, example, run.train),
             eval_batches(evals, example, run),
-            ((run.train.sample_every, self._sampling(run)),),
+            ((run.train.sample_every, sample_hook(run.sample, made)),),
             "/".join(fingerprint),
         )
 
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The text encoder, the stages below, and this one."""
         del state
-        task, settings = self.task(run), self.settings_of(run)
-        encoder = model_folder.load(run.data.text)
-        below = self._below(run, task)
+        encoder = _encoder(run)
+        return self._joined(run, encoder, self._below(run, encoder), params)
+
+    def _joined(
+        self, run: RunConfig, encoder: Model, below: Model | None, params: Any
+    ) -> Model:
+        """One more stage on those below."""
+        settings = self.settings_of(run)
         one = (settings.prediction,), (settings.schedule,)
         if below is None:
-            layout = Cascade(*one)
-            parts = {"text_encoder": encoder["text_encoder"]}
+            layout, parts = Cascade(*one), {"text_encoder": encoder["text_encoder"]}
         else:
-            had = below.layout
+            had, parts = below.layout, dict(below.components)
             layout = Cascade(
                 had.predictions + one[0],
                 had.schedules + one[1],
                 (*had.augmentations, settings.augmentation),
             )
-            parts = dict(below.components)
-        parts[layout.components[-1]] = Component(task.model.config, params)
+        parts[layout.components[-1]] = Component(self._config(run), params)
         return Model("imagen", parts, layout, encoder.text)
 
     def sources_digest(self, run: RunConfig) -> str:
@@ -122,9 +132,9 @@ class DenoisingStage(Stage):
             found.update(path.read_bytes())
         return found.hexdigest()[:12]
 
-    def _below(self, run: RunConfig, task: DenoisingTask) -> Model | None:
+    def _below(self, run: RunConfig, encoder: Model) -> Model | None:
         """The model of data.below; UserError where there must be one, or none."""
-        below, small = run.data.below, getattr(task.model.config, "small_size", 0)
+        below, small = run.data.below, getattr(self._config(run), "small_size", 0)
         if bool(below) != bool(small):
             wanted = "a model whose images are enlarged" if small else "nothing"
             raise UserError(f"data.below is {below!r}, expected {wanted}")
@@ -139,32 +149,13 @@ class DenoisingStage(Stage):
                 f"model.small_size is {small}, and {below} draws {config.image_size} "
                 "pixels: set it to that"
             )
-        other, same = model_folder.load(run.data.text), model["text_encoder"]
-        if digest(other["text_encoder"]) != digest(same) or (
-            other.text.serialized != model.text.serialized
-        ):
+        mine, same = (digest(each["text_encoder"]) for each in (encoder, model))
+        if mine != same or encoder.text.serialized != model.text.serialized:
             raise UserError(
                 f"data.below, {below}, was trained with another text encoder than "
                 f"data.text, {run.data.text}"
             )
         return model
-
-    def _sampling(self, run: RunConfig):
-        """The hook that shows images of the config's prompts."""
-        sample = run.sample
-
-        def hook(step, train_state, logger):
-            if not sample.prompts:
-                return
-            model = self.export(run, train_state.ema, train_state.state)
-            found = CascadePipeline(model).generate(
-                sample.prompts, sample.num_images, sample.seed
-            )
-            flat = found.pixels.reshape(-1, *found.pixels.shape[2:])
-            sheet = grid(flat, sample.num_images * 2)
-            logger.images(step, {"generated": np.asarray(sheet)})
-
-        return hook
 
 
 def _encode(run: RunConfig, splits: tuple[str, ...], workdir: Path) -> Path:
@@ -216,13 +207,13 @@ def _example(config: NetworkConfig, text_len: int, item, rng: np.random.Generato
     }
 
 
-def _encoder(run: RunConfig) -> Component:
+def _encoder(run: RunConfig) -> Model:
     if not run.data.text:
         raise UserError(
             f"config key 'data.text' is required for task {run.name}: the folder of a "
             "text encoder"
         )
-    return model_folder.load_component(run.data.text, "text_encoder")
+    return model_folder.load(run.data.text)
 
 
 BASE = DenoisingStage(UNetConfig)
