@@ -8,7 +8,7 @@
     cogjax train --config experiments/cogview/icons.py:transformer --workdir runs/lm
     cogjax generate "a red apple, 3D" --model runs/lm/export --out images
 
-The decoder is sharpened under codes that stay: the transformer may be trained before it.
+The decoder is sharpened under codes that stay: the transformer may come before it.
 `,nano` behind each stage ends in a minute and shows that all parts work.
 Hardware, time and results of the shipped run are in its card.
 """
