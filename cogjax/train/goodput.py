@@ -11,8 +11,8 @@ class Goodput:
     """Seconds of each kind, as the main thread saw them.
 
     compile: the start of a new run and the first step's call. data: waiting for a
-    batch. save: training held up by saving. eval: evaluations and images. lost: steps that a crash or a roll-back
-    made the run do again.
+    batch. save: training held up by saving. eval: evaluations and images. lost: steps
+    that a crash or a roll-back made the run do again.
     """
 
     def __init__(self):
