@@ -77,7 +77,7 @@ class StoredModel:
         for name in self.components:
             # Names of components are names of files, which must not leave the folder.
             if not name.isidentifier():
-                raise ValueError(f"{name!r} cannot be the name of a component")
+                raise ValueError(f"{shown(name)} cannot be the name of a component")
 
 
 def find(source: str | os.PathLike) -> Path:
@@ -245,7 +245,8 @@ def _layout(folder: Path, stored: StoredModel) -> Any:
     named = families()[stored.family].layout if stored.family else ""
     if not named:
         raise UserError(
-            f"{folder}/config.json has a layout, which family {stored.family!r} has not"
+            f"{folder}/config.json has a layout, which family "
+            f"{shown(stored.family)} has not"
         )
     try:
         return section(resolve(named), stored.layout, "layout")

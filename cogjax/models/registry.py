@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 
 from cogjax.catalogue import Network, families, resolve
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 
 _TOKENIZER = {
     "params": "cogjax.models.tokenizers:param_shapes",
@@ -68,7 +68,7 @@ def config_class(kind: str) -> type:
     """The class of a kind's configs; UserError for an unknown kind."""
     rows = networks()
     if kind not in rows:
-        raise UserError(f"kind is {kind!r}, expected one of {', '.join(rows)}")
+        raise UserError(f"kind is {shown(kind)}, expected one of {', '.join(rows)}")
     return resolve(rows[kind].config)
 
 

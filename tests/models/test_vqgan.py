@@ -19,7 +19,7 @@ TINY = VQGANConfig(
     width=4,
     multipliers=(1, 2),
     res_blocks=1,
-    attention=(4,),
+    attention=(1,),
     z_dim=6,
     code_dim=5,
     codebook_size=7,
@@ -160,6 +160,7 @@ def test_codes_of_both_forms():
     ("change", "message"),
     [
         ({"image_size": 9}, "does not halve 1 times"),
+        ({"attention": (2,)}, "attention has 2, expected levels below 2"),
         ({"groups": 3}, "width 4 is no multiple of groups 3"),
         ({"res_blocks": 0}, "res_blocks is 0, expected 1"),
     ],
@@ -169,11 +170,14 @@ def test_impossible_shapes_are_refused(change, message):
         dataclasses.replace(TINY, **change)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (4, 16)], ids=["square", "oblong"])
 @pytest.mark.parametrize("half", ["encode", "decode"])
-def test_network_equals_the_statement_in_float64(half):
+def test_network_equals_the_statement_in_float64(half, size):
+    """At another size too: attention belongs to levels, not to sides of an image."""
     net, params = VQGAN(TINY), random_params(TINY)
-    side, width = (8, 3) if half == "encode" else (TINY.grid, TINY.code_dim)
-    x = np.random.default_rng(1).uniform(size=(2, side, side, width)).astype("float32")
+    scale, width = (1, 3) if half == "encode" else (2, TINY.code_dim)
+    places = [side // scale for side in size]
+    x = np.random.default_rng(1).uniform(size=(2, *places, width)).astype("float32")
     found = jax.jit(lambda x: net.apply({"params": params}, x, method=half))(x)
     wanted = getattr(reference, f"vqgan_{half}")(TINY, double(params), x)
     assert wanted.std() > 0.01
