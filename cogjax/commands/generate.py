@@ -36,10 +36,13 @@ _SETTINGS = (
 )
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
-_STEPS = "of a masked model, whose surer codes stay (8), or a stage of a cascade (32)"
-_METHOD = "of a cascade: how noise becomes an image (dpmpp2m)"
-_AUGMENTATION = "of a cascade: noise on the images that a stage enlarges (0.1)"
-_PERCENTILE = "of a cascade: dynamic threshold, 99.5 in the paper (static clipping)"
+_STEPS = "of a masked model, whose surer codes stay (8), or of a cascade; A,B: a stage"
+_GUIDANCE = "above 1 heeds text; A,B: one a stage of a cascade, base first"
+_METHOD = "of a cascade: how noise becomes an image"
+_AUGMENTATION = "of a cascade: noise on the images that a stage enlarges"
+_PERCENTILE = (
+    "of a cascade: dynamic threshold, 99.5 in the paper, 0 clips; A,B: a stage"
+)
 _CHOICE = "of a masked model: 0 keeps the surest codes first, above that chance (4.5)"
 _DECODE = "images from codes, or from hidden states if the model was trained to"
 _RERANK = "generate N, keep the --num-images that fit the prompt best"
@@ -79,15 +82,17 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=number(0, temperature), metavar="T", help="0: likeliest")
     add("--top-k", type=top_k, metavar="K", help="0 keeps all codes")
     add("--top-p", type=top_p, metavar="P", help="1 keeps all")
-    add("--guidance", type=number(0, guidance), metavar="W", help="above 1 heeds text")
+    own = arguments.per_stage(number(0, guidance))
+    add("--guidance", type=own, metavar="W", help=_GUIDANCE)
     add("--speculate", type=whole(0), default=0, metavar="N", help=_SPECULATE)
-    add("--steps", type=whole(1, checks.MAX_STEPS), metavar="N", help=_STEPS)
+    steps = arguments.per_stage(whole(1, checks.MAX_STEPS))
+    add("--steps", type=steps, metavar="N", help=_STEPS)
     choice = number(0, temperature)
     add("--choice-temperature", type=choice, metavar="T", help=_CHOICE)
     add("--method", choices=checks.METHODS, help=_METHOD)
     share = number(0, 1)
     add("--gamma", type=share, metavar="G", help="of method ddpm: 1 adds most noise")
-    percentile = number(1, 100, open_low=True)
+    percentile = arguments.per_stage(number(0, 100))
     add("--percentile", type=percentile, metavar="P", help=_PERCENTILE)
     add("--augmentation", type=share, metavar="T", help=_AUGMENTATION)
     add("--decode", choices=("codes", "hidden"), help=_DECODE)

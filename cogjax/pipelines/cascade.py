@@ -8,7 +8,7 @@ The text is encoded once; each stage is one program, from noise to its images.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ from cogjax.nn.unet import Text
 from cogjax.ops import diffusion
 from cogjax.ops.image import signed
 from cogjax.ops.packed import WeightFormat
-from cogjax.pipelines.checks import NUM_IMAGES
+from cogjax.pipelines.checks import NUM_IMAGES, say_unread
 from cogjax.pipelines.contracts import Generation, Progress, Reranker
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
@@ -33,13 +33,9 @@ from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_im
 from cogjax.pipelines.text_encoder import T5TextEncoder
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.sampling.diffusion import denoisers, samplers
+from cogjax.sampling.diffusion.settings import PER_STAGE, CascadeSampler
 from cogjax.sampling.tokens.autoregressive import image_keys
 
-STEPS, GUIDANCE, METHOD = 32, 3.0, "dpmpp2m"
-# Static: division by a large percentile would grey the white ground of drawings.
-PERCENTILE = None
-# A time of the augmentation's schedule: how much noise a small image gets.
-AUGMENTATION, GAMMA = 0.1, 0.0
 # Settings of models of codes.
 _OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
 
@@ -78,6 +74,10 @@ class CascadePipeline(HeldModel):
         names = self.layout.components
         self._params = [jax.device_put(model[name].params) for name in names]
         self._configs = [model[name].config for name in names]
+        # Folders of before there were settings of cascades hold those of codes.
+        own = model.sampler
+        self._own = own if isinstance(own, CascadeSampler) else CascadeSampler()
+        self._own.stages(len(names))
 
     @property
     def image_size(self) -> int:
@@ -114,26 +114,32 @@ class CascadePipeline(HeldModel):
         request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
         self._check(request, rerank_by)
         progress = progress or (lambda done, total, label: None)
+        unread = tuple(
+            self._unread(prompt, f"prompt {i}")
+            for i, prompt in enumerate(request.prompts, 1)
+        )
         pixels = self._draw_all(request, progress)
         scores = None
         if request.rerank:
             scores = score_images(rerank_by, request.prompts, pixels)
             scores, pixels = choose(scores, request.num_images, pixels)
         unseen = self.unseen(request.prompts)
-        return Generation(request.prompts, pixels, None, scores, unseen=unseen)
+        return Generation(request.prompts, pixels, None, scores, unread, unseen)
 
     def settings(self, request: Request) -> dict[str, Any]:
-        """What a request amounts to with the defaults, JSON-able."""
-        given = {
-            "steps": (request.steps, STEPS),
-            "method": (request.method, METHOD),
-            "guidance": (request.guidance, GUIDANCE),
-            "percentile": (request.percentile, PERCENTILE),
-            "augmentation": (request.augmentation, AUGMENTATION),
-            "gamma": (request.gamma, GAMMA),
-        }
-        found = {name: b if a is None else a for name, (a, b) in given.items()}
+        """What a request amounts to with the model's own defaults, JSON-able."""
+        stages, found = self._samplers(request), asdict(self._sampler(request))
+        found |= {name: [getattr(x, name) for x in stages] for name in PER_STAGE}
         return {"num_images": request.num_images, "rerank": request.rerank, **found}
+
+    def _sampler(self, request: Request) -> CascadeSampler:
+        given = {f.name: getattr(request, f.name) for f in fields(CascadeSampler)}
+        given = {name: value for name, value in given.items() if value is not None}
+        return replace(self._own, **given)
+
+    def _samplers(self, request: Request) -> list[CascadeSampler]:
+        """Of each stage; UserError for another number of values than of stages."""
+        return self._sampler(request).stages(len(self._configs))
 
     def _check(self, request: Request, rerank_by) -> None:
         """UserError for what this model cannot do."""
@@ -143,6 +149,7 @@ class CascadePipeline(HeldModel):
                     f"{name} is for models of codes, and this one generates pixels: "
                     "leave it out"
                 )
+        self._samplers(request)
         check_reranker(rerank_by)
         if (request.rerank > 0) != (rerank_by is not None):
             raise UserError(
@@ -150,6 +157,14 @@ class CascadePipeline(HeldModel):
                 "neither"
             )
         check_keep(request, self.grid, "places")
+
+    def _unread(self, prompt: str, what: str) -> str:
+        """The end of a prompt that the text encoder does not read, with a Notice."""
+        unread = self._encoder.unread(prompt)
+        if unread:
+            most = self._encoder.config.text_len
+            say_unread(what, self._encoder.num_ids(prompt), most, unread)
+        return unread
 
     def _draw_all(self, request: Request, progress: Progress) -> np.ndarray:
         """All candidates, uint8 [p, count, y, x, 3]."""
@@ -180,23 +195,25 @@ class CascadePipeline(HeldModel):
 
     def _cascade(self, keys: Array, text: Text, request: Request) -> Array:
         """uint8 [b, y, x, 3] of keys [b] and their texts."""
-        settings, small = self.settings(request), None
-        numbers = {
-            name: jnp.full(len(keys), settings[name] or 0, jnp.float32)
-            for name in ("guidance", "percentile", "augmentation")
-        }
-        numbers["gamma"] = jnp.float32(settings["gamma"])
-        for i, config in enumerate(self._configs):
+        small = None
+        for i, (config, sampler) in enumerate(
+            zip(self._configs, self._samplers(request), strict=True)
+        ):
             stage = _Stage(
                 config,
                 self.layout.predictions[i],
                 self.layout.schedules[i],
                 self.layout.augmentations[i - 1] if i else "",
-                settings["steps"],
-                settings["method"],
-                settings["guidance"] != 1,
-                settings["percentile"] is not None,
+                sampler.steps,
+                sampler.method,
+                guided=sampler.guidance != 1,
+                dynamic=sampler.percentile > 0,
             )
+            numbers = {
+                name: jnp.full(len(keys), getattr(sampler, name), jnp.float32)
+                for name in ("guidance", "percentile", "augmentation")
+            }
+            numbers["gamma"] = jnp.float32(sampler.gamma)
             own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
             known = self._known(request, config.image_size, len(keys))
             args = self._params[i], own_keys, text, numbers, small, known

@@ -23,14 +23,23 @@ from cogjax.pipelines.checks import (
     METHODS,
     NUM_IMAGES,
     check_number,
+    check_percentile,
+    check_stages,
     check_text,
     check_whole,
 )
+from cogjax.sampling.diffusion.settings import PER_STAGE
 
 SAMPLER_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
 # Settings of other models than those that sample code by code.
 MASKED_SETTINGS = ("steps", "choice_temperature")
 CASCADE_SETTINGS = ("method", "gamma", "percentile", "augmentation")
+
+_STAGE_CHECKS = {
+    "steps": lambda name, value: check_whole(name, value, 1, MAX_STEPS),
+    "guidance": lambda name, value: check_number(name, value, 0, MAX_GUIDANCE),
+    "percentile": check_percentile,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +59,13 @@ class Request:
     speculate: so many codes are drafted a step (`sampling/tokens/speculative.py`):
     fewer steps, other images of the same distribution; 0 is off, otherwise 2 or more.
     steps: of a masked model (`sampling/tokens/masked.py`), 1 to an image's codes; None
-    is 8, or as many as there are codes. Those of each stage of a cascade; None is 32.
-    method, gamma: of a cascade (`sampling/diffusion/samplers.py`); None is dpmpp2m,
-    and 0, the least noise of ddpm. percentile: of its dynamic threshold, above 1 to
-    100; None clips. augmentation: time of the noise on the small image of a stage of
-    super-resolution, 0 to 1; None is 0.1. choice_temperature: 0, the surest codes are
-    unmasked first, to 100, by chance; None is 4.5.
+    is 8, or as many as there are codes. Those of each stage of a cascade.
+    method, gamma: of a cascade (`sampling/diffusion/samplers.py`). percentile: of its
+    dynamic threshold, above 1 to 100; 0 clips. augmentation: time of the noise on the
+    small image of a stage of super-resolution, 0 to 1. A cascade also takes steps,
+    guidance and percentile as tuples, one value a stage, base first.
+    choice_temperature: 0, the surest codes are unmasked first, to 100, by chance; None
+    is 4.5.
     decode: from "codes", or from "hidden" states (`sampling/tokens/reconstruct.py`);
     None is what the model was trained for.
     """
@@ -66,16 +76,16 @@ class Request:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
-    guidance: float | None = None
+    guidance: float | tuple[float, ...] | None = None
     rerank: int = 0
     image: Image.Image | np.ndarray | None = None
     keep: np.ndarray | None = None
     speculate: int = 0
-    steps: int | None = None
+    steps: int | tuple[int, ...] | None = None
     choice_temperature: float | None = None
     method: str | None = None
     gamma: float | None = None
-    percentile: float | None = None
+    percentile: float | tuple[float, ...] | None = None
     augmentation: float | None = None
     decode: Literal["codes", "hidden"] | None = None
 
@@ -104,10 +114,6 @@ class Request:
         self._check_image()
         if self.decode not in (None, "codes", "hidden"):
             raise UserError(f"decode is {self.decode!r}, expected 'codes' or 'hidden'")
-        if self.percentile is not None and self.percentile <= 1:
-            raise UserError(
-                f"percentile is {self.percentile}, of 100: the paper has 99.5"
-            )
         if self.gamma is not None and self.method != "ddpm":
             raise UserError("gamma is of method ddpm: set that too, or leave it out")
         if self.method not in (None, *METHODS):
@@ -119,23 +125,24 @@ class Request:
             ("seed", 0, MAX_SEED),
             ("rerank", 0, MAX_IMAGES),
             ("top_k", 0, MAX_TOP_K),
-            ("steps", 1, MAX_STEPS),
         ):
             value = getattr(self, name)
-            if name not in ("top_k", "steps") or value is not None:
+            if name != "top_k" or value is not None:
                 _set(self, name, check_whole(name, value, low, high))
         for name, high in (
             ("temperature", MAX_TEMPERATURE),
-            ("guidance", MAX_GUIDANCE),
             ("choice_temperature", MAX_TEMPERATURE),
             ("top_p", 1),
-            ("percentile", 100),
             ("gamma", 1),
             ("augmentation", 1),
         ):
             value = getattr(self, name)
             if value is not None:
                 check_number(name, value, 0, high, open_low=name == "top_p")
+        for name in PER_STAGE:
+            value = getattr(self, name)
+            if value is not None:
+                _set(self, name, check_stages(name, value, _STAGE_CHECKS[name]))
         self._check_speculate()
         if 0 < self.rerank < self.num_images:
             raise UserError(

@@ -9,18 +9,16 @@ Only the method and the number of steps are static. Image i of a batch is a func
 its own key.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from cogjax.ops.diffusion import SCHEDULES, alpha_sigma
 from cogjax.sampling.diffusion.denoisers import Denoiser
+from cogjax.sampling.diffusion.settings import Method
 
 # Log-SNR where sampling starts, and the time where it ends.
 _NOISIEST, _CLEANEST = -10.0, 0.01
-Method = Literal["ddpm", "ddim", "dpmpp2m", "heun"]
 
 
 def log_snr_grid(schedule: str, steps: int) -> Array:
