@@ -11,7 +11,7 @@ from cogjax import config as configs
 from cogjax import model_folder
 from cogjax.errors import Notice, UserError
 from cogjax.families.imagen.stage import _encode
-from cogjax.pipelines import cascade as pipeline
+from cogjax.pipelines import cascade_stage
 from cogjax.pipelines.cascade import CascadePipeline
 from cogjax.pipelines.contracts import Codec, Generator
 from cogjax.pipelines.request import Request
@@ -90,6 +90,37 @@ def test_what_is_kept_of_an_image_stays(cascade):
     assert np.abs(pixels[8:].astype(int) - image[8:]).max() > 10
 
 
+def test_estimates_are_shown_on_their_way(cascade):
+    seen = []
+    settings = {"num_images": 3, "steps": (10, 6), "seed": 1}
+    found = cascade.generate("a cat", preview=lambda *x: seen.append(x), **settings)
+    # 9 steps before the last estimate, then 5: every four, and the rest.
+    sizes = [pixels.shape for _, pixels in seen]
+    assert sizes == [(3, 8, 8, 3)] * 3 + [(3, 16, 16, 3)] * 2
+    assert all(pairs == [(0, 0), (0, 1), (0, 2)] for pairs, _ in seen)
+    assert all(pixels.dtype == np.uint8 for _, pixels in seen)
+    unseen = cascade.generate("a cat", **settings).pixels
+    assert np.abs(found.pixels.astype(int) - unseen).max() <= 1
+    # They come nearer to what is drawn.
+    last = [np.abs(pixels - unseen[0].astype(float)).mean() for _, pixels in seen[3:]]
+    assert 0 < last[1] < last[0]
+
+
+def test_an_image_is_started_from(cascade):
+    """The more noise, the less of the image: with all of it nearly nothing."""
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    settings = {"prompts": "a cat", "num_images": 2, "steps": 4, "seed": 1}
+    free = cascade.generate(**settings).pixels.astype(int)
+
+    def distances(strength):
+        found = cascade.generate(**settings, image=image, strength=strength).pixels
+        return [np.abs(found.astype(int) - x).mean() for x in (image, free)]
+
+    near, middle, far = (distances(strength) for strength in (0.05, 0.5, 1))
+    assert near[0] < middle[0] < far[0]
+    assert far[1] < 1 < middle[1] and 1 < near[1]
+
+
 def test_settings_change_the_images(cascade):
     base = {"prompts": "a cat", "num_images": 1, "steps": 2}
     plain = cascade.generate(**base).pixels
@@ -106,18 +137,18 @@ def test_settings_change_the_images(cascade):
 def test_a_stage_has_its_own_settings(cascade, monkeypatch):
     asked = []
 
-    def draw(stage, params, keys, text, numbers, small, known):
-        asked.append((stage, {name: float(np.max(x)) for name, x in numbers.items()}))
-        return np.zeros((len(keys), *[stage.config.image_size] * 2, 3))
+    def draw(stage, params, keys, inputs):
+        asked.append((stage, inputs.numbers))
+        return np.zeros((len(keys), *stage.shape))
 
-    monkeypatch.setattr(pipeline, "_draw", draw)
+    monkeypatch.setattr(cascade_stage, "draw", draw)
     own = {"steps": (4, 7), "guidance": (5, 1), "percentile": [0, 90]}
     cascade.generate("a cat", num_images=1, **own)
     [(base, at_base), (above, at_above)] = asked
     assert (base.steps, base.guided, base.dynamic) == (4, True, False)
     assert (above.steps, above.guided, above.dynamic) == (7, False, True)
-    assert (at_base["guidance"], at_above["guidance"]) == (5, 1)
-    assert at_above["percentile"] == 90
+    assert (at_base.guidance.item(), at_above.guidance.item()) == (5, 1)
+    assert at_above.percentile.item() == 90
     cascade.generate("a cat", num_images=1, steps=6, method="ddim")
     assert [(stage.steps, stage.method) for stage, _ in asked[2:]] == [(6, "ddim")] * 2
 

@@ -48,6 +48,7 @@ _DECODE = "images from codes, or from hidden states if the model was trained to"
 _RERANK = "generate N, keep the --num-images that fit the prompt best"
 _RERANK_BY = "judge of --rerank: the model's own caption loss (default) or a CLIP"
 _KEEP = "instead of --rows: an image whose white parts are kept"
+_STRENGTH = "of a cascade: start from the image with noise, 1 is nearly noise alone"
 
 
 def add_parser(commands) -> None:
@@ -72,6 +73,8 @@ def add_parser(commands) -> None:
         "--rows", type=whole(1), metavar="N", help="rows of codes to keep, from the top"
     )
     add("--keep", metavar="MASK", help=_KEEP)
+    strength = number(checks.MIN_STRENGTH, 1)
+    add("--strength", type=strength, metavar="T", help=_STRENGTH)
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +117,8 @@ def _generate(args: argparse.Namespace) -> None:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
     if image is not None:
         keep = _keep(args.rows, mask, model)
-        request = dataclasses.replace(request, image=image, keep=keep)
+        given = {"image": image, "keep": keep, "strength": args.strength}
+        request = dataclasses.replace(request, **given)
     with Progress() as progress:
         result = model.generate(request, progress=progress, **judge)
     arguments.say_unseen(result.unseen)
@@ -125,9 +129,11 @@ def _request(args: argparse.Namespace):
     """The checked request, without the image to start from."""
     from cogjax.pipelines.request import Request
 
-    if bool(args.image_prompt) != (bool(args.rows) + bool(args.keep) == 1):
+    ways = bool(args.rows) + bool(args.keep), args.strength is not None
+    if bool(args.image_prompt) != any(ways) or ways[0] > 1:
         raise UserError(
-            "--image-prompt IMAGE and --rows N go together, or --keep MASK: give both"
+            "--image-prompt IMAGE and --rows N go together, or --keep MASK, or "
+            "--strength T: give both"
         )
     arguments.check_judge("--rerank-by", args.rerank_by, args.clip)
     if args.rerank_by and not args.rerank:
@@ -141,11 +147,16 @@ def _request(args: argparse.Namespace):
 
 
 def _keep(rows: int | None, mask, model):
-    """Codes to keep, bool [grid, grid]: of some rows, or where a mask is white."""
+    """Codes to keep, bool [grid, grid]: of some rows, or where a mask is white.
+
+    None for neither.
+    """
     import numpy as np
 
     from cogjax.data.images import as_square
 
+    if rows is None and mask is None:
+        return None
     grid = model.grid
     if mask is not None:
         return as_square(mask, grid).mean(-1) > 127
@@ -160,6 +171,7 @@ def _record(args: argparse.Namespace, request, model) -> dict:
 
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
     settings |= {"keep": args.keep} if args.keep else {}
+    settings |= {"strength": args.strength} if args.strength else {}
     if request.rerank:
         settings |= {"rerank_by": args.rerank_by or "captions", "clip": args.clip}
     return {

@@ -3,12 +3,13 @@
     model = cogjax.load("runs/base/export")
     model.generate("a red apple, 3D", guidance=3, steps=16).images[0].show()
 
-The text is encoded once; each stage is one program, from noise to its images.
+The text is encoded once; each stage is one program, from noise to its images. Where
+someone looks at estimates, it is a program of a few steps that is called again.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import jax
@@ -18,40 +19,26 @@ from jax import Array
 
 from cogjax.data.images import as_square
 from cogjax.errors import UserError
-from cogjax.families.imagen.denoising import enlarged, without
 from cogjax.model import Model
-from cogjax.models.registry import network_of
 from cogjax.nn.unet import Text
-from cogjax.ops import diffusion
 from cogjax.ops.image import signed
 from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines import cascade_stage
 from cogjax.pipelines.checks import NUM_IMAGES, say_unread
-from cogjax.pipelines.contracts import Generation, Progress, Reranker
+from cogjax.pipelines.contracts import Generation, Preview, Progress, Reranker
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
 from cogjax.pipelines.text_encoder import T5TextEncoder
 from cogjax.pipelines.tokenize import padded_batches
-from cogjax.sampling.diffusion import denoisers, samplers
 from cogjax.sampling.diffusion.settings import PER_STAGE, CascadeSampler
 from cogjax.sampling.tokens.autoregressive import image_keys
 
+LOOK_EVERY = 4  # steps
+# Called with uint8 [b, y, x, 3].
+Look = Callable[[np.ndarray], None]
 # Settings of models of codes.
 _OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """What is static in the program of a stage."""
-
-    config: Any
-    prediction: str
-    schedule: str
-    augmentation: str
-    steps: int
-    method: str
-    guided: bool
-    dynamic: bool
 
 
 class CascadePipeline(HeldModel):
@@ -96,6 +83,7 @@ class CascadePipeline(HeldModel):
         seed: int = 0,
         *,
         progress: Progress | None = None,
+        preview: Preview | None = None,
         rerank_by: Reranker | None = None,
         **settings,
     ) -> Generation:
@@ -105,6 +93,7 @@ class CascadePipeline(HeldModel):
           prompts: one or more, or a whole `Request`.
           num_images, seed, settings: fields of `Request`.
           progress: called with (done, total, what is done).
+          preview: called with estimates (`contracts.Preview`).
           rerank_by: scores the `rerank` candidates, such as a CLIP's `score`; a cascade
             reads no images itself.
 
@@ -118,7 +107,7 @@ class CascadePipeline(HeldModel):
             self._unread(prompt, f"prompt {i}")
             for i, prompt in enumerate(request.prompts, 1)
         )
-        pixels = self._draw_all(request, progress)
+        pixels = self._draw_all(request, progress, preview)
         scores = None
         if request.rerank:
             scores = score_images(rerank_by, request.prompts, pixels)
@@ -166,7 +155,7 @@ class CascadePipeline(HeldModel):
             say_unread(what, self._encoder.num_ids(prompt), most, unread)
         return unread
 
-    def _draw_all(self, request: Request, progress: Progress) -> np.ndarray:
+    def _draw_all(self, request: Request, progress: Progress, preview) -> np.ndarray:
         """All candidates, uint8 [p, count, y, x, 3]."""
         count, size = max(request.num_images, request.rerank), self.image_size
         text = self._texts(request.prompts)
@@ -177,7 +166,11 @@ class CascadePipeline(HeldModel):
         for pairs in self._batches(len(request.prompts), count):
             which, images = pairs.T
             own = Text(text.tokens[which], text.mask[which])
-            drawn = self._cascade(keys[images], own, request)
+            look = None
+            if preview is not None:
+                named = [(int(p), int(i)) for p, i in pairs]
+                look = functools.partial(preview, named)
+            drawn = self._cascade(keys[images], own, request, look)
             pixels[which, images] = np.asarray(drawn)
             done = min(total, done + len(pairs))
             progress(done, total, "generating")
@@ -193,79 +186,57 @@ class CascadePipeline(HeldModel):
         found = self._encoder.encode(prompts)
         return Text(np.asarray(found.tokens, np.float32), np.asarray(found.mask))
 
-    def _cascade(self, keys: Array, text: Text, request: Request) -> Array:
+    def _cascade(
+        self, keys: Array, text: Text, request: Request, look: Look | None
+    ) -> Array:
         """uint8 [b, y, x, 3] of keys [b] and their texts."""
         small = None
-        for i, (config, sampler) in enumerate(
-            zip(self._configs, self._samplers(request), strict=True)
-        ):
-            stage = _Stage(
-                config,
-                self.layout.predictions[i],
-                self.layout.schedules[i],
-                self.layout.augmentations[i - 1] if i else "",
-                sampler.steps,
-                sampler.method,
-                guided=sampler.guidance != 1,
-                dynamic=sampler.percentile > 0,
-            )
-            numbers = {
-                name: jnp.full(len(keys), getattr(sampler, name), jnp.float32)
-                for name in ("guidance", "percentile", "augmentation")
-            }
-            numbers["gamma"] = jnp.float32(sampler.gamma)
+        for i, sampler in enumerate(self._samplers(request)):
+            stage = self._stage(i, sampler)
+            numbers = cascade_stage.Numbers.of(sampler, len(keys))
+            given = self._given(request, stage.config.image_size, len(keys))
+            inputs = cascade_stage.Inputs(text, numbers, small, **given)
             own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-            known = self._known(request, config.image_size, len(keys))
-            args = self._params[i], own_keys, text, numbers, small, known
-            small = _draw(stage, *args)
+            small = _run(stage, self._params[i], own_keys, inputs, look)
         return _as_pixels(small)
 
-    def _known(self, request: Request, size: int, count: int):
-        """(image in [-1, 1], bool) [b, size, size, ...] of what stays, or None."""
-        if request.image is None:
-            return None
-        image = signed(as_square(request.image, size))
-        sides = np.arange(size) * self.grid // size
-        keep = request.keep[np.ix_(sides, sides)][..., None]
-        return tuple(np.broadcast_to(x, (count, *x.shape)) for x in (image, keep))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _draw(stage: _Stage, params, keys, text: Text, numbers, small, known) -> Array:
-    """Images [b, y, x, 3] in [-1, 1] of one stage; small: of the stage before."""
-    config, network = stage.config, network_of(stage.config)
-    beside = ()
-    if small is not None:
-        log_snr = diffusion.SCHEDULES[stage.augmentation](numbers["augmentation"])
-        noise = jax.vmap(
-            lambda key: jax.random.normal(
-                jax.random.fold_in(key, 2**31), (config.image_size,) * 2 + (3,)
-            )
-        )(keys)
-        large = enlarged(small, config.image_size)
-        beside = diffusion.add_noise(large, noise, log_snr), log_snr
-
-    def predict(z, log_snr, condition):
-        text, *rest = condition
-        return network.apply({"params": params}, z, log_snr, text, *rest)
-
-    if stage.guided:
-        null = without(text, jnp.ones(len(keys), bool))
-        both = (text, *beside), (null, *beside)
-        denoise = denoisers.guided(
-            predict, stage.prediction, *both, numbers["guidance"]
+    def _stage(self, i: int, sampler: CascadeSampler) -> cascade_stage.StageProgram:
+        layout = self.layout
+        return cascade_stage.StageProgram(
+            self._configs[i],
+            layout.predictions[i],
+            layout.schedules[i],
+            layout.augmentations[i - 1] if i else "",
+            sampler.steps,
+            sampler.method,
+            guided=sampler.guidance != 1,
+            dynamic=sampler.percentile > 0,
         )
-    else:
-        denoise = denoisers.unguided(predict, stage.prediction, (text, *beside))
-    percentile = numbers["percentile"] if stage.dynamic else None
-    denoise = denoisers.thresholded(denoise, percentile)
-    if known is not None:
-        denoise = denoisers.with_known(denoise, *known)
-    shape = (config.image_size, config.image_size, 3)
-    log_snrs = samplers.log_snr_grid(stage.schedule, stage.steps)
-    return samplers.sample(
-        denoise, keys, shape, log_snrs, stage.method, numbers["gamma"]
-    )
+
+    def _given(self, request: Request, size: int, count: int) -> dict[str, Array]:
+        """What a request gives of an image, as fields of a stage's `Inputs`."""
+        if request.image is None:
+            return {}
+        repeat = lambda x: np.broadcast_to(x, (count, *x.shape))  # noqa: E731
+        given = {"image": repeat(signed(as_square(request.image, size)))}
+        if request.keep is not None:
+            sides = np.arange(size) * self.grid // size
+            given["keep"] = repeat(request.keep[np.ix_(sides, sides)][..., None])
+        if request.strength is not None:
+            given["strength"] = jnp.float32(request.strength)
+        return given
+
+
+def _run(stage, params, keys: Array, inputs, look: Look | None) -> Array:
+    """The images of a stage; `look` sees estimates of them on their way."""
+    if look is None:
+        return cascade_stage.draw(stage, params, keys, inputs)
+    state = cascade_stage.begin(stage, keys, inputs)
+    for done in range(0, stage.steps - 1, LOOK_EVERY):
+        count = min(LOOK_EVERY, stage.steps - 1 - done)
+        state = cascade_stage.go_on(stage, params, inputs, state, count)
+        look(np.asarray(_as_pixels(state.estimate)))
+    return cascade_stage.end(stage, params, inputs, state)
 
 
 @jax.jit

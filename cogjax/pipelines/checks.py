@@ -25,6 +25,7 @@ METHODS = ("ddpm", "ddim", "dpmpp2m", "heun")
 MAX_BEAMS = 64
 MAX_LENGTH_PENALTY = 10
 MAX_STAGES = 8  # of a cascade
+MIN_STRENGTH = 0.05
 
 
 def check_whole(name: str, value: Any, low: int, high: int) -> int:

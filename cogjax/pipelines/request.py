@@ -21,6 +21,7 @@ from cogjax.pipelines.checks import (
     MAX_TEMPERATURE,
     MAX_TOP_K,
     METHODS,
+    MIN_STRENGTH,
     NUM_IMAGES,
     check_number,
     check_percentile,
@@ -33,7 +34,7 @@ from cogjax.sampling.diffusion.settings import PER_STAGE
 SAMPLER_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
 # Settings of other models than those that sample code by code.
 MASKED_SETTINGS = ("steps", "choice_temperature")
-CASCADE_SETTINGS = ("method", "gamma", "percentile", "augmentation")
+CASCADE_SETTINGS = ("method", "gamma", "percentile", "augmentation", "strength")
 
 _STAGE_CHECKS = {
     "steps": lambda name, value: check_whole(name, value, 1, MAX_STEPS),
@@ -56,6 +57,8 @@ class Request:
     score kept, best first; 0 is off.
     image, keep: where `keep`, bool [grid, grid], is True the codes of `image` stay, the
     others are generated: in-painting, and with the top rows CogView's image prompting.
+    strength: of a cascade, which then starts from `image` with noise: the noise's time,
+    0.05, nearly the image, to 1, nearly noise alone. It goes with `keep` or without.
     speculate: so many codes are drafted a step (`sampling/tokens/speculative.py`):
     fewer steps, other images of the same distribution; 0 is off, otherwise 2 or more.
     steps: of a masked model (`sampling/tokens/masked.py`), 1 to an image's codes; None
@@ -80,6 +83,7 @@ class Request:
     rerank: int = 0
     image: Image.Image | np.ndarray | None = None
     keep: np.ndarray | None = None
+    strength: float | None = None
     speculate: int = 0
     steps: int | tuple[int, ...] | None = None
     choice_temperature: float | None = None
@@ -159,11 +163,18 @@ class Request:
             )
 
     def _check_image(self) -> None:
-        if (self.image is None) != (self.keep is None):
-            raise UserError("image and keep go together: give both or neither")
+        if (self.image is None) != (self.keep is None and self.strength is None):
+            raise UserError(
+                "image goes with keep or strength, and neither goes alone: give both "
+                "or neither"
+            )
         if self.image is None:
             return
         _set(self, "image", as_image(self.image))
+        if self.strength is not None:
+            check_number("strength", self.strength, MIN_STRENGTH, 1)
+        if self.keep is None:
+            return
         keep = np.asarray(self.keep)
         if keep.dtype != bool or keep.ndim != 2 or keep.shape[0] != keep.shape[1]:
             raise UserError(

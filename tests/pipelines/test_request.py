@@ -66,6 +66,8 @@ def test_a_request_is_taken_as_it_is():
         ({"guidance": float("inf")}, "guidance is inf"),
         ({"keep": np.ones((4, 4), bool)}, "give both or neither"),
         ({"image": IMAGE}, "give both or neither"),
+        ({"strength": 0.5}, "give both or neither"),
+        ({"image": IMAGE, "strength": 0}, "strength is 0, expected a number from 0.05"),
         ({"image": IMAGE, "keep": np.ones((4, 4))}, "expected bool .grid, grid."),
         ({"image": IMAGE[0, 0], "keep": np.ones((4, 4), bool)}, "expected a PIL image"),
         ({"speculate": 1}, "speculate is 1, expected 0 or 2 to"),
