@@ -30,6 +30,7 @@ from cogjax.interop.tree import check_leaves, check_values, flatten
 from cogjax.model import Component, Model
 from cogjax.model_format_1 import upgrade
 from cogjax.models.registry import config_class, shapes_of
+from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 FORMAT = 2
@@ -69,7 +70,7 @@ class StoredModel:
     components: dict[str, StoredComponent]
     text: str = ""
     layout: dict[str, Any] | None = None
-    sampler: Sampler = Sampler()
+    sampler: Sampler | CascadeSampler = Sampler()
     card: dict[str, Any] = field(default_factory=dict)
     words: str = ""
 
