@@ -105,6 +105,7 @@ FAMILIES = {
             "vqgan": "cogjax.families.vqgan.stage:VQGAN",
             "decoder": "cogjax.stages.tokenizer:DECODER",
         },
+        importers={"vqgan": "cogjax.families.vqgan.imports:VQGAN"},
     ),
     "clip": Family(
         "clip",

@@ -76,7 +76,7 @@ def _codes(weights: Weights, inputs: Arrays) -> Any:
 
 def _pixels(weights: Weights, inputs: Arrays) -> Any:
     z = jnp.asarray(weights.state["codebook"])[inputs["codes"]]
-    return jnp.clip(weights.call("decode", z), 0, 1)
+    return weights.call("decode", z)
 
 
 TOKENIZER = Case(

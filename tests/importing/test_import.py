@@ -185,3 +185,53 @@ def test_memory_is_that_of_a_tensor_not_of_the_file(tmp_path):
         tracemalloc.stop()
     print(f"{used / 1e6:.1f} MB of {total / 1e6:.1f}, largest {largest / 1e6:.1f}")
     assert used < 2.5 * largest + 2e6 < total / 2
+
+
+@pytest.mark.parametrize("form", ["nearest", "gumbel"])
+def test_a_vqgan_has_the_sizes_of_its_tensors(tmp_path, form):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_vqgan(folder, form)
+    found = import_model([folder], tmp_path / "a")
+    assert found.dropped == ("loss.discriminator.w",)
+    assert (
+        model_folder.load_component(tmp_path / "a", "tokenizer").config
+        == (public.VQGANS[form])
+    )
+    card = json.loads((tmp_path / "a" / "config.json").read_bytes())["card"]
+    assert card["dropped"] == ["loss.discriminator.w"]
+    assert set(card["source"]) == {"last.ckpt", "model.yaml"}
+    # Without the config file all but the size of images is known.
+    found = import_model([folder / "last.ckpt"], tmp_path / "b")
+    assert "256 px" in found.notes[0]
+    config = model_folder.load_component(tmp_path / "b", "tokenizer").config
+    assert config == dataclasses.replace(
+        public.VQGANS[form], image_size=256, attention=(128,)
+    )
+    assert config.attention_levels == public.VQGANS[form].attention_levels
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "words"),
+    [
+        ({"quantize.used": np.ones(3, "i8")}, {}, "quantize.used is unknown"),
+        (
+            {},
+            {"ch_mult": [1, 4]},
+            r"says ch_mult \[1, 4\], the weights are",
+        ),
+        ({}, {"attn_resolutions": [16]}, r"says attn_resolutions \[16\]"),
+        ({}, {"double_z": True}, "says double_z True"),
+        ({}, {"resolution": "big"}, "resolution is 'big', expected a size"),
+        (
+            {"encoder.down.0.attn.0.q.weight": np.ones((32, 32, 1, 1), "f4")},
+            {"attn_resolutions": [16, 8]},
+            "decoder.up.0.attn.0.k.bias is missing.*26 more",
+        ),
+    ],
+)
+def test_vqgans_that_do_not_fit(tmp_path, change, settings, words):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_vqgan(folder, change=change, **settings)
+    refused([folder], tmp_path, words)
