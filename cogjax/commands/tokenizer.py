@@ -62,6 +62,8 @@ def _add_compare(actions) -> None:
     extractor = "network of rFD (%(default)s), as of `cogjax evaluate`"
     add("--extractor", default="efflite0", metavar="NAME", help=extractor)
     add("--weights-file", metavar="FILE", help="of the extractor")
+    judge = "also how many show their thing to both judges of icons, of a set of icons"
+    add("--judge", action="store_true", help=judge)
     parser.set_defaults(words="folders")
 
 
@@ -71,18 +73,18 @@ def _compare(args: argparse.Namespace) -> None:
         check_file(out / name, args.overwrite)
     from cogjax.evaluate.judges.features import make_extractor
     from cogjax.evaluate.judges.lpips import load_lpips
-    from cogjax.evaluate.suites.reconstruction import compare
+    from cogjax.evaluate.suites.icons import recognition
+    from cogjax.evaluate.suites.reconstruction import Measures, compare, interval
 
+    distance = load_lpips(args.lpips_weights)
+    extractor = make_extractor(args.extractor, args.weights_file)
     with Progress() as progress:
-        found = compare(
-            args.folders,
-            args.data,
-            args.split,
-            args.n,
-            distance=load_lpips(args.lpips_weights),
-            extractor=make_extractor(args.extractor, args.weights_file),
-            progress=progress,
-        )
+        judge = None
+        if args.judge:
+            judge = recognition(args.data, args.split, progress)
+        measures = Measures(distance, extractor, judge)
+        what = args.folders, args.data, args.split, args.n
+        found = compare(*what, measures, progress)
     report = {k: v for k, v in vars(found).items() if k != "sheet"}
     report["rows"] = [asdict(row) for row in found.rows]
     buffer = io.BytesIO()
@@ -92,6 +94,8 @@ def _compare(args: argparse.Namespace) -> None:
     write_file(out / "report.json", text, args.overwrite)
     print(found.table())
     print(f"{found.n} images of {args.split}, rFD by {found.extractor}; {out}")
+    if found.recognised:
+        print(f"recognised of the images themselves: {interval(found.recognised)}")
 
 
 def _train(args: argparse.Namespace) -> None:

@@ -60,9 +60,7 @@ class IconsSuite:
 
     def check(self, model) -> None:
         """UserError if `data` is no set of icons, or a judge has no weights."""
-        if read_manifest(self.data).kind != "icons":
-            raise UserError(f"{self.data} is no set of icons: give one of `data icons`")
-        make_extractor("efflite0")
+        _check(self.data)
 
     def settings(self) -> dict[str, Any]:
         """The numbers, and the judges and the set by their digests."""
@@ -114,6 +112,36 @@ class IconsSuite:
         metrics["tokenizer"] = labelled.tokenizer(model, held_out, model.encode(seen))
         metrics["controls"] = _controls(judges, seen, picked["train"])
         return {**metrics, "rows": rows}
+
+
+def _check(data: str) -> None:
+    """UserError if `data` is no set of icons, or a judge has no weights."""
+    if read_manifest(data).kind != "icons":
+        raise UserError(f"{data} is no set of icons: give one of `data icons`")
+    make_extractor("efflite0")
+
+
+def recognition(
+    data: str, split: str, progress: Progress
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A judge of the first n images of a split, or of what became of them.
+
+    Returns a function of uint8 images [n, y, x, 3] that gives hits [n]: whether their
+    concept is among the five nearest for both kinds of features; NaN where no other
+    drawing of it is in the gallery. Raises UserError as `IconsSuite.check`.
+    """
+    _check(data)
+    splits = labelled.load(data, SPLITS)
+    if split not in splits:
+        raise UserError(
+            f"{data} has no split {split!r}: give one of {', '.join(SPLITS)}"
+        )
+    judges = make_judges([e for part in splits.values() for e in part], progress)
+
+    def judge(images: np.ndarray) -> np.ndarray:
+        return judges.hits(images, splits[split][: len(images)])["concept_top5_both"]
+
+    return judge
 
 
 def make_judges(examples: Sequence[Example], progress: Progress) -> IconJudges:

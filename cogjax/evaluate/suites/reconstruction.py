@@ -2,7 +2,7 @@
 
 PSNR says how near pixel by pixel, and prefers blur; SSIM how near in local structure;
 LPIPS how near for people; rFD how far the set of reconstructions is from the set of
-images, whichever belongs to which.
+images, whichever belongs to which. A judge says how many still show what they showed.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ from cogjax.data.contact_sheet import grid
 from cogjax.errors import UserError
 from cogjax.evaluate.judges.features import FeatureExtractor
 from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
+from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.metrics.psnr_ssim import psnr, ssim
 from cogjax.interop.tree import flatten
 from cogjax.model import Component
@@ -29,13 +30,34 @@ _COLUMNS += ("PSNR", "SSIM", "LPIPS", "rFD")
 
 
 @dataclass(frozen=True)
+class Measures:
+    """What images [n, y, x, 3] are compared by.
+
+    distance: LPIPS of pairs, as `load_lpips`. extractor: for rFD. judge: hits [n] of
+    the first n images of the split or what became of them, NaN where none can be.
+    """
+
+    distance: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    extractor: FeatureExtractor
+    judge: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def recognised(self, images: np.ndarray) -> tuple[float, float, float] | None:
+        """Share of images that the judge finds right, with its 95 % interval."""
+        if self.judge is None:
+            return None
+        hits = self.judge(images)
+        hits = hits[~np.isnan(hits)]
+        return float(hits.mean()), *wilson(float(hits.sum()), len(hits))
+
+
+@dataclass(frozen=True)
 class Row:
     """The metrics of one tokenizer on a set of images.
 
     weights: without the codebook. grid: codes a side. used: share of the codebook that
     the set uses at all; perplexity: exp of the entropy of its codes. psnr, ssim:
     means over images, PSNR in dB. lpips: mean, of all five levels. rfd: Frechet
-    distance of features.
+    distance of features. recognised: share that a judge finds right, and its interval.
     """
 
     name: str
@@ -48,11 +70,15 @@ class Row:
     ssim: float
     lpips: float
     rfd: float
+    recognised: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """n: images. extractor: id of rFD's. sheet: originals and reconstructions."""
+    """n: images. extractor: id of rFD's. sheet: originals and reconstructions.
+
+    recognised: of the originals, at the size of the tokenizers.
+    """
 
     n: int
     data: str
@@ -60,10 +86,12 @@ class Comparison:
     extractor: str
     rows: tuple[Row, ...]
     sheet: Image.Image
+    recognised: tuple[float, float, float] | None = None
 
     def table(self) -> str:
         """The metrics, in columns, a line a tokenizer."""
-        lines = [_COLUMNS]
+        judged = self.recognised is not None
+        lines = [(*_COLUMNS, "recognised") if judged else _COLUMNS]
         for row in self.rows:
             lines.append(
                 (
@@ -77,6 +105,7 @@ class Comparison:
                     f"{row.ssim:.4f}",
                     f"{row.lpips:.4f}",
                     f"{row.rfd:.3f}",
+                    *([interval(row.recognised)] if judged else []),
                 )
             )
         sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -87,21 +116,24 @@ class Comparison:
         return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
+def interval(share: tuple[float, float, float]) -> str:
+    """A share and its interval in per cent."""
+    mean, low, high = (100 * value for value in share)
+    return f"{mean:.1f} % [{low:.0f}, {high:.0f}]"
+
+
 def compare(
     folders: Sequence[str],
     data: str,
     split: str,
     n: int,
-    *,
-    distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    extractor: FeatureExtractor,
+    measures: Measures,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Comparison:
     """Encodes and decodes the first n images of a split with each tokenizer.
 
     Args:
       folders: tokenizer or model folders, or names of shipped models.
-      distance: LPIPS, as `load_lpips`. extractor: for rFD.
       progress: called as progress(tokenizers done, of so many, label).
 
     Raises:
@@ -113,27 +145,36 @@ def compare(
         said = ", ".join(f"{name} has {size} px" for name, size in sizes.items())
         raise UserError(f"tokenizers of one size can be compared: {said}")
     images = _images(data, split, n, next(iter(sizes.values())))
-    wanted = Moments.of(extractor(images))
+    wanted = Moments.of(measures.extractor(images))
     rows, shown = [], [images[:_SHOWN]]
     progress = progress or (lambda done, total, label: None)
     for done, (name, tokenizer) in enumerate(tokenizers.items()):
         progress(done, len(tokenizers), f"comparing {name}")
         codes = encode(tokenizer, images)
         decoded = decode(tokenizer, codes)
-        got = Moments.of(extractor(decoded))
+        got = Moments.of(measures.extractor(decoded))
         metrics = {
             "psnr": float(psnr(images, decoded).mean()),
             "ssim": float(ssim(images, decoded).mean()),
-            "lpips": float(distance(images, decoded).mean()),
+            "lpips": float(measures.distance(images, decoded).mean()),
             "rfd": frechet_distance(
                 wanted.mean, wanted.covariance, got.mean, got.covariance
             ),
+            "recognised": measures.recognised(decoded),
         }
         rows.append(_row(name, tokenizer, codes, metrics))
         shown.append(decoded[:_SHOWN])
     progress(len(tokenizers), len(tokenizers), "compared")
     sheet = grid(np.concatenate(shown), len(shown[0]))
-    return Comparison(len(images), data, split, extractor.id, tuple(rows), sheet)
+    return Comparison(
+        len(images),
+        data,
+        split,
+        measures.extractor.id,
+        tuple(rows),
+        sheet,
+        measures.recognised(images),
+    )
 
 
 def _images(data: str, split: str, n: int, size: int) -> np.ndarray:

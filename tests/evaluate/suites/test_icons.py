@@ -254,3 +254,16 @@ def test_a_real_small_model(data, tmp_path):
     model.generate = None  # All that it made is kept.
     again = run(suite, model, out=out, identity={}, about={"model": "nano"})
     np.testing.assert_equal(again, report)
+
+
+def test_what_a_tokenizer_kept_is_recognised(data, nano_data):
+    quiet = lambda done, total, label: None  # noqa: E731
+    judge = icons.recognition(data, "pairs", quiet)
+    shown = [icons.item_of(e) for e in load(data, SPLITS)["pairs"]]
+    assert np.nanmean(judge(np.stack([draw(item) for item in shown[:3]]))) == 1
+    others = [Item(f"{(int(item.concept) + 7) % NUM:02}", item.style) for item in shown]
+    assert np.nanmean(judge(np.stack([draw(item) for item in others]))) < 0.5
+    with pytest.raises(UserError, match="no split 'test': give one of train"):
+        icons.recognition(data, "test", quiet)
+    with pytest.raises(UserError, match="is no set of icons"):
+        icons.recognition(str(nano_data), "train", quiet)

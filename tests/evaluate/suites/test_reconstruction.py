@@ -6,8 +6,9 @@ import pytest
 from cogjax import cli
 from cogjax.errors import UserError
 from cogjax.evaluate.judges import features, lpips
+from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.metrics.psnr_ssim import psnr, ssim
-from cogjax.evaluate.suites.reconstruction import compare
+from cogjax.evaluate.suites.reconstruction import Measures, compare
 from cogjax.model_folder import load_component
 from cogjax.pipelines.tokenize import decode, encode
 
@@ -26,14 +27,18 @@ def distance(a, b):
     return np.abs(a.astype(float) - b).mean((1, 2, 3)) / 255
 
 
+def judge(images):
+    """Finds the first right, the third wrong, and cannot judge the rest."""
+    return np.array([1, np.nan, 0, *[np.nan] * (len(images) - 3)])
+
+
 def test_figures_are_those_of_the_reconstructions(nano_data, nano_folder, nano_model):
     found = compare(
         [str(nano_folder)],
         str(nano_data),
         "train",
         6,
-        distance=distance,
-        extractor=Means(),
+        Measures(distance, Means(), judge),
     )
     from cogjax.data.records import decode_image, open_split
 
@@ -55,7 +60,8 @@ def test_figures_are_those_of_the_reconstructions(nano_data, nano_folder, nano_m
     shown = np.asarray(found.sheet)
     np.testing.assert_array_equal(shown[:16, 18:34], images[1])
     np.testing.assert_array_equal(shown[18:, 18:34], drawn[1])
-    assert "vqvae" in found.table()
+    assert row.recognised == found.recognised == (0.5, *wilson(1, 2))
+    assert "vqvae" in found.table() and "50.0 % [" in found.table()
     assert len(set(map(len, found.table().splitlines()))) <= 2
 
 
@@ -66,8 +72,7 @@ def test_sizes_must_agree(nano_data, nano_folder):
             str(nano_data),
             "val",
             2,
-            distance=distance,
-            extractor=Means(),
+            Measures(distance, Means()),
         )
 
 
