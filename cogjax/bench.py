@@ -8,7 +8,7 @@ product once: what a form of attention computes in vain does not count.
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,13 +18,18 @@ import numpy as np
 
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
+from cogjax.families.imagen.presets import STAGES
+from cogjax.models import efficient_unet, unet
 from cogjax.models.image_lm import ImageLM, param_shapes
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.inference import for_inference, scoring
 from cogjax.models.vqvae import VQVAE, VQVAEConfig
+from cogjax.nn.unet import Text
 from cogjax.ops.masks import image_mask, sparse_kinds
 from cogjax.ops.packed import WeightFormat
 from cogjax.ops.sequence import Sequence
+from cogjax.pipelines.cascade_stage import Inputs, Numbers, StageProgram, draw
+from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.sampling.tokens.autoregressive import (
     OutputIds,
     Sampler,
@@ -37,11 +42,15 @@ from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step
 
 PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
+PARTS += ("denoise", "denoise-super")
 
 
 @dataclass(frozen=True)
 class Size:
-    """A transformer over `num_text` text positions and a `grid` x `grid` image."""
+    """A transformer over `num_text` text positions and a `grid` x `grid` image.
+
+    cascade: preset of the stages whose U-Nets read as many tokens of text.
+    """
 
     width: int
     depth: int
@@ -51,6 +60,7 @@ class Size:
     num_codes: int
     num_pieces: int
     tokenizer: VQVAEConfig
+    cascade: str = "icons"
 
     def network(self, attention: str, dtype: str = "float32") -> ImageLMConfig:
         """attention: "sparse" is DALL-E's layer kinds, otherwise full in all layers."""
@@ -91,10 +101,10 @@ SIZES = {
     # The reference of the project's figures.
     "reference": Size(512, 8, 8, 64, 32, 8192, 8192, VQVAEConfig()),
     # For accelerators: `--dtype bfloat16`, and `--weights bfloat16` to draw.
-    "1.3b": Size(2048, 24, 32, 256, 32, 8192, 16384, VQVAEConfig()),
+    "1.3b": Size(2048, 24, 32, 256, 32, 8192, 16384, VQVAEConfig(), "paper"),
     # The shipped model's.
     "emoji": Size(256, 5, 4, 19, 12, 1024, 2048, _EMOJI),
-    "nano": Size(32, 2, 2, 4, 4, 32, 32, _NANO),
+    "nano": Size(32, 2, 2, 4, 4, 32, 32, _NANO, "nano"),
 }
 
 
@@ -161,7 +171,7 @@ def bench(
 ) -> dict[str, Any]:
     """Measures one part; medians of `runs`, alternating with the attention `compare`.
 
-    Returns the setup, tokens_per_second (images for a tokenizer), seconds,
+    Returns the setup, tokens_per_second (images for tokenizers and U-Nets), seconds,
     useful_gflop, read_mb, temp_mb, roofline_fraction, the machine's rates; with compare
     also speedup_over_dense and temp_memory_ratio (below 1 is less than dense).
     """
@@ -232,6 +242,8 @@ def _work(
 ) -> Work:
     if part.startswith("tokenizer"):
         return _tokenizer(size.tokenizer, batch, part.removeprefix("tokenizer-"))
+    if part.startswith("denoise"):
+        return _denoise(size, part == "denoise-super", batch, dtype)
     network = size.network(attention, dtype)
     if part == "train":
         return _train(size, network, batch, dense=attention == "dense")
@@ -368,6 +380,29 @@ def _tokenizer(config: VQVAEConfig, batch: int, direction: str) -> Work:
     compiled = function.lower(*args).compile()
     flops = compiled.cost_analysis()["flops"]
     read = sum(leaf.nbytes for leaf in jax.tree.leaves(args))
+    return Work(compiled, partial(compiled, *args), batch, flops, read)
+
+
+def _denoise(size: Size, enlarges: bool, batch: int, dtype: str) -> Work:
+    """One guided estimate, two rows an image: a sampler's step, but for Heun's."""
+    if dtype == "float16":
+        raise UserError("a U-Net computes in float32 or bfloat16: choose one of these")
+    config = replace(STAGES[size.cascade][int(enlarges)], dtype=dtype)
+    stage = StageProgram(
+        config, "v", "cosine", "linear" if enlarges else "", 1, "ddim", True, False
+    )
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(batch, size.num_text, config.text_dim))
+    text = Text(jnp.asarray(tokens, jnp.float32), jnp.ones(tokens.shape[:2], bool))
+    small = None
+    if enlarges:
+        small = jnp.zeros((batch, config.small_size, config.small_size, 3))
+    inputs = Inputs(text, Numbers.of(CascadeSampler(), batch), small)
+    shapes = (efficient_unet if enlarges else unet).param_shapes(config)
+    args = _random(shapes), image_keys(0, 0, batch), inputs
+    compiled = draw.lower(stage, *args).compile()
+    flops = compiled.cost_analysis()["flops"]
+    read = sum(leaf.nbytes for leaf in jax.tree.leaves((args[0], inputs)))
     return Work(compiled, partial(compiled, *args), batch, flops, read)
 
 

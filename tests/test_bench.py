@@ -19,7 +19,11 @@ from cogjax.bench import (
     bench,
 )
 from cogjax.errors import UserError
+from cogjax.families.imagen.presets import STAGES
 from cogjax.models.image_lm import param_shapes
+from cogjax.models.registry import network_of
+from cogjax.nn.unet import inputs
+from cogjax.plan.flops import count_flops
 
 NANO, REFERENCE = SIZES["nano"], SIZES["reference"]
 FORMS = ("sparse", "dense")
@@ -39,6 +43,24 @@ def test_parts_run_and_count_their_work(part):
     assert work.flops > 0 and work.read > 0 and work.temp_bytes >= 0
     images = {"train": 2 * 19, "prefill": 2 * 4, "decode": 2 * 16}
     assert work.tokens == images.get(part, 2)
+
+
+@pytest.mark.parametrize("part", ["denoise", "denoise-super"])
+def test_work_of_a_u_net_is_about_that_of_its_products(part):
+    """The compiler leaves out products with padding, and counts norms."""
+    enlarges = part == "denoise-super"
+    config = STAGES["nano"][int(enlarges)]
+    example = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((4, *x.shape[1:]), x.dtype),
+        inputs(config, enlarges),
+    )
+    net = network_of(config)
+    params = jax.eval_shape(net.init, jax.random.key(0), *example)
+    counted = count_flops(net.apply, params, *example)
+    work, images = done(part)
+    # Two images, each with its prompt and without, and twice the tokens of `example`.
+    assert 0.85 * counted < work.flops < 1.25 * counted
+    assert images.shape == (2, config.image_size, config.image_size, 3)
 
 
 def test_sparse_draws_other_tokens_than_dense():
@@ -95,6 +117,8 @@ def test_command_writes_the_figures(tmp_path, capsys):
 
 
 def test_unknown_part():
+    with pytest.raises(UserError, match="a U-Net computes in float32 or bfloat16"):
+        bench(Setup("denoise", "nano", dtype="float16"))
     with pytest.raises(UserError, match="unknown part 'dance'"):
         bench(Setup("dance", "nano"))
 

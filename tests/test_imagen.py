@@ -9,6 +9,7 @@ import pytest
 
 from cogjax import config as configs
 from cogjax import model_folder
+from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import Notice, UserError
 from cogjax.families.imagen.stage import _encode
 from cogjax.pipelines import cascade_stage
@@ -17,16 +18,24 @@ from cogjax.pipelines.contracts import Codec, Generator
 from cogjax.pipelines.request import Request
 from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages import run as launch
+from cogjax.stages.encode_text import encode_texts
 from cogjax.stages.sections import RunConfig
+from cogjax.stages.sharded import EncodeSettings
+from tests.t5_release import config_of, tensors_of, unigram, write_release
 
 
-def train(spec, workdir, **values):
-    """Two steps of a nano config; returns its exported folder."""
+def configured(spec, **values):
+    """Two steps of a nano config."""
     values = {"train.steps": 2, "train.sample_every": 2, "eval.batches": 0} | values
     values |= {"train.log_every": 1, "sample.num_images": 1}
     values |= {"optim.schedule": "constant"}
     words = [f"--config.{key}={value}" for key, value in values.items()]
-    return launch.train(configs.load(f"experiments/imagen/{spec}", words), workdir)
+    return configs.load(f"experiments/imagen/{spec}", words)
+
+
+def train(spec, workdir, **values):
+    """Trains a config; returns its exported folder."""
+    return launch.train(configured(spec, **values), workdir)
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +322,81 @@ def test_configs_that_do_not_fit_are_refused(
     values = {"data.path": nano_data, "data.text": ""} | values
     with pytest.raises(UserError, match=message):
         train("icons.py:super,nano", tmp_path, **values)
+
+
+@pytest.fixture(scope="module")
+def vectors(folders, nano_data, tmp_path_factory):
+    """The captions of nano_data, as `cogjax encode-text` writes them."""
+    out = tmp_path_factory.mktemp("vectors") / "set"
+    encode_texts(nano_data, folders["text"], out, EncodeSettings(budget=0.0))
+    return out
+
+
+def test_vectors_may_be_those_of_encode_text(folders, nano_data, vectors, tmp_path):
+    """The same weights as when the run makes them itself, and none in its folder."""
+    values = {"data.path": nano_data, "data.text": folders["text"]}
+    values |= {"data.vectors": vectors, "train.sample_every": 0}
+    found = train("icons.py:base,nano", tmp_path / "run", **values)
+    got, wanted = (
+        model_folder.load(x)["base"].params for x in (found, folders["base"])
+    )
+    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    assert not (tmp_path / "run" / "texts").exists()
+
+
+def test_vectors_of_something_else_are_refused(folders, nano_data, vectors, tmp_path):
+    other = model_folder.load(folders["text"])
+    encoder = other["text_encoder"]
+    params = jax.tree.map(lambda x: x + 1, encoder.params)
+    other = other.with_component(
+        "text_encoder", dataclasses.replace(encoder, params=params)
+    )
+    model_folder.save(other, tmp_path / "other")
+    one = tmp_path / "one"
+    settings = EncodeSettings(("train",), budget=0.0)
+    encode_texts(nano_data, folders["text"], one, settings)
+    with DatasetBuilder(tmp_path / "data", "nano", 16, {"train": 1, "val": 1}) as made:
+        for split in ("train", "val"):
+            made.write(split, Example(split, b"", (("en", "a cat"),), {}))
+        made.finish({})
+    again = tmp_path / "again"
+    settings = EncodeSettings(budget=0.0)
+    encode_texts(tmp_path / "data", folders["text"], again, settings)
+    for change, message in (
+        ({"data.vectors": nano_data}, "holds nano: give a folder of"),
+        ({"data.text": tmp_path / "other"}, "was made by another text encoder: encode"),
+        ({"data.vectors": one}, "has vectors of 0 of 2 examples of split 'val'"),
+        ({"data.vectors": again}, "has the vectors of another data set"),
+    ):
+        values = {"data.path": nano_data, "data.text": folders["text"]}
+        values |= {"data.vectors": vectors} | change
+        with pytest.raises(UserError, match=message):
+            train("icons.py:base,nano", tmp_path / "run", **values)
+
+
+def test_a_released_t5_may_be_the_text_encoder(nano_data, tmp_path):
+    text = unigram()
+    config = config_of(text)
+    release = write_release(tmp_path / "t5", config, tensors_of(config), text)
+    values = {"data.path": nano_data, "data.text": release, "model.text_dim": 12}
+    found = configured("icons.py:base,nano", **values)
+    stage, run = launch.find_stage(found), RunConfig.of(found)
+    job = stage.job(run, tmp_path / "run")
+    batch = next(job.batches(0))
+    assert batch["tokens"].shape == (8, 256, 12) and batch["mask"].any(1).all()
+    params = jax.eval_shape(job.task.init, jax.random.key(0))[0]
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), params)
+    model = stage.export(run, zeros, {})
+    folder = model_folder.save(model, tmp_path / "model")
+    again = CascadePipeline(model_folder.load(folder))
+    assert again.generate("a cat", num_images=1, steps=1).pixels.shape == (
+        1,
+        1,
+        8,
+        8,
+        3,
+    )
+    assert stage.sources_digest(run) == job.fingerprint.split("/")[-1]
 
 
 @pytest.mark.slow

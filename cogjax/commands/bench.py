@@ -11,6 +11,7 @@ from cogjax.files import check_file, write_file
 
 _FORMS = ("sparse", "causal", "dense")
 _PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
+_PARTS += ("denoise", "denoise-super")
 _ONE_PROMPT = "the batch is images of one prompt, otherwise of as many prompts"
 _COMPARE = "run full attention under an n x n mask beside it and print the ratios"
 _ATTENTION = "DALL-E's kinds, full in causal parts, full masked (%(default)s)"
@@ -36,8 +37,8 @@ def add_parser(commands) -> None:
 def _bench(args: argparse.Namespace) -> None:
     if args.json:
         check_file(args.json, args.overwrite)
-    if args.compare and args.part.startswith("tokenizer"):
-        raise UserError("--compare dense is for the transformer, a tokenizer has none")
+    if args.compare and args.part.startswith(("tokenizer", "denoise")):
+        raise UserError("--compare dense is for the transformer, this part has none")
     from cogjax.bench import Setup, bench
 
     setup = Setup(**{field.name: getattr(args, field.name) for field in fields(Setup)})

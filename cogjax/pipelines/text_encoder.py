@@ -71,8 +71,7 @@ class T5TextEncoder:
                 f"needs {self._text.vocab_size}: give it the one it was trained with"
             )
         self.width = self.config.width
-        own = digest(component).encode()
-        self.digest = hashlib.sha256(own + text.serialized).hexdigest()
+        self.digest = digest_of(component, text)
         devices = list(devices) or jax.local_devices()[:1]
         mesh = Mesh(np.array(devices), ("data",))
         self._split = NamedSharding(mesh, PartitionSpec("data"))
@@ -110,19 +109,35 @@ def load_text_encoder(
     dtype: of the activations, None for the model's own. UserError if there is none, or
     one of another kind.
     """
+    component, text = read_text_encoder(source)
+    return T5TextEncoder(computing_in(component, dtype), text, devices)
+
+
+def read_text_encoder(source: str | os.PathLike) -> tuple[Component, TextTokenizer]:
+    """The network and the tokenizer of `load_text_encoder`, on the host."""
     if is_t5(source):
         config, params, text = read_t5(source)
-    else:
-        model = model_folder.load(source)
-        found, text = model["text_encoder"], model.text
-        if found.kind != "t5" or text is None:
-            raise UserError(
-                f"{source} has no T5 with a text tokenizer, but a {found.kind}: give "
-                "another folder"
-            )
-        config, params = found.config, found.params
+        return Component(config, params), text
+    model = model_folder.load(source)
+    found, text = model["text_encoder"], model.text
+    if found.kind != "t5" or text is None:
+        raise UserError(
+            f"{source} has no T5 with a text tokenizer, but a {found.kind}: give "
+            "another folder"
+        )
+    return found, text
+
+
+def computing_in(component: Component, dtype: str | None) -> Component:
+    """The same with activations of another dtype, None for its own."""
+    config = component.config
     config = dataclasses.replace(config, dtype=dtype or config.dtype)
-    return T5TextEncoder(Component(config, params), text, devices)
+    return dataclasses.replace(component, config=config)
+
+
+def digest_of(component: Component, text: TextTokenizer) -> str:
+    """sha256 of all that the vectors of a text encoder depend on."""
+    return hashlib.sha256(digest(component).encode() + text.serialized).hexdigest()
 
 
 def _rounded(length: int, most: int) -> int:

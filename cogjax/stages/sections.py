@@ -26,7 +26,9 @@ class DataConfig:
     text: image tokenizer folder, and text model file or folder of a model with one.
     questions: data set whose questions are learnt beside the captions of `path`, for
     `task.questions`. below: for super-resolution in pixels, the folder of the model
-    whose images it enlarges.
+    whose images it enlarges. vectors: for a stage in pixels, a folder of `cogjax
+    encode-text`: the captions of `path` as vectors of the encoder `text`, where they
+    are not to be made once a run.
     """
 
     path: str
@@ -35,6 +37,7 @@ class DataConfig:
     weights: str = ""
     questions: str = ""
     below: str = ""
+    vectors: str = ""
     split: str = "train"
     eval_split: str = "val"
 

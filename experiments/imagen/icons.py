@@ -13,8 +13,7 @@ import dataclasses
 
 import ml_collections
 
-from cogjax.models.efficient_unet import EfficientUNetConfig
-from cogjax.models.unet import UNetConfig
+from cogjax.families.imagen.presets import STAGES
 
 PROMPTS = (
     "a red apple, 3D",
@@ -22,56 +21,20 @@ PROMPTS = (
     "flat illustration of a tiger",
     "a blue umbrella, two-tone icon",
 )
-_TEXT_DIM = 128  # of experiments/imagen/text.py:medium
-_SMALL = {"embed": 128, "text_dim": _TEXT_DIM, "groups": 8}
-BASE = UNetConfig(
-    image_size=32,
-    width=32,
-    multipliers=(1, 2, 4),
-    res_blocks=2,
-    attention=(8,),
-    head_dim=32,
-    **_SMALL,
-)
-SUPER = EfficientUNetConfig(
-    image_size=64, small_size=32, widths=(32, 64, 128), blocks=(1, 2, 4), **_SMALL
-)
-NANO = {
-    "base": UNetConfig(
-        image_size=8,
-        width=8,
-        multipliers=(1, 2),
-        res_blocks=1,
-        attention=(4,),
-        head_dim=8,
-        embed=16,
-        text_dim=16,
-        groups=4,
-    ),
-    "super": EfficientUNetConfig(
-        image_size=16,
-        small_size=8,
-        widths=(8, 16),
-        blocks=(1, 1),
-        heads=2,
-        embed=16,
-        text_dim=16,
-        groups=4,
-    ),
-}
+_PLACES = {"base": 0, "super": 1}  # in a cascade
 
 
 def get_config(arg: str = "base") -> ml_collections.ConfigDict:
     """`arg` is a stage, optionally followed by ",nano"."""
     stage, _, size = arg.partition(",")
-    if stage not in NANO or size not in ("", "nano"):
+    if stage not in _PLACES or size not in ("", "nano"):
         raise ValueError(
-            f"the argument is {arg!r}, expected {', '.join(NANO)}, optionally followed "
-            "by ,nano"
+            f"the argument is {arg!r}, expected {', '.join(_PLACES)}, optionally "
+            "followed by ,nano"
         )
     config = ml_collections.ConfigDict()
     config.task = {"name": "imagen" if stage == "base" else "imagen_super"}
-    config.model = dataclasses.asdict(BASE if stage == "base" else SUPER)
+    config.model = dataclasses.asdict(STAGES[size or "icons"][_PLACES[stage]])
     config.data = {"path": "data/icons", "text": "runs/t5/export"}
     config.data.below = "runs/base/export" if stage == "super" else ""
     config.optim = {"lr": 1e-3, "warmup": 200, "weight_decay": 0.0}
@@ -89,7 +52,6 @@ def get_config(arg: str = "base") -> ml_collections.ConfigDict:
     config.eval = {"batches": 8}
     config.sample = {"prompts": PROMPTS, "num_images": 4, "sampler": {}}
     if size == "nano":
-        config.model = dataclasses.asdict(NANO[stage])
         config.train.update({"steps": 20, "batch_size": 8, "log_every": 5})
         config.train.update({"save_every": 10, "eval_every": 10, "sample_every": 20})
         config.eval.batches = 1

@@ -1,11 +1,13 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from cogjax.models import efficient_unet, unet
+from cogjax.nn import unet as blocks
 from cogjax.nn.unet import Text
 from tests.programs import random_params
 from tests.reference import unet as reference
@@ -91,6 +93,65 @@ def test_padding_of_the_text_is_not_read():
     np.testing.assert_allclose(found, run(net, params_of(net), *BASE), atol=1e-5)
     heard = run(net, params_of(net), Z, LEVELS, Text(TOKENS + 1 * (TOKENS > 0), MASK))
     assert np.abs(heard - found).max() > 1e-2
+
+
+def operations(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for value in eqn.params.values():
+            for each in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(each, "jaxpr", each)
+                if hasattr(inner, "eqns"):
+                    yield from operations(inner)
+
+
+@pytest.mark.parametrize(
+    "net", [unet.UNet(TINY), efficient_unet.EfficientUNet(TINY_SR)]
+)
+def test_norms_and_softmax_of_half_precision_are_in_float32(net):
+    net = net.clone(config=dataclasses.replace(net.config, dtype="bfloat16"))
+    args = BASE if isinstance(net, unet.UNet) else SR
+    traced = jax.make_jaxpr(net.apply)({"params": params_of(net)}, *args)
+    kinds = {name: set() for name in ("rsqrt", "exp", "conv_general_dilated")}
+    for eqn in operations(traced.jaxpr):
+        if eqn.primitive.name in kinds:
+            kinds[eqn.primitive.name].add(eqn.outvars[0].aval.dtype.name)
+    assert kinds["rsqrt"] == kinds["exp"] == {"float32"}
+    assert "bfloat16" in kinds["conv_general_dilated"]
+    assert traced.out_avals[0].dtype == np.float32
+
+
+class Affine(nn.Module):
+    """Group normalisation without its statistics, which are of a whole image."""
+
+    groups: int
+
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        return x * scale + self.param("bias", nn.initializers.zeros, x.shape[-1:])
+
+
+def test_the_inside_of_a_crop_is_that_of_the_image(monkeypatch):
+    """Of a network without attention over the image, as it is trained on crops."""
+    for module in (efficient_unet, blocks):
+        monkeypatch.setattr(module, "GroupNorm", Affine)
+    config = dataclasses.replace(TINY_SR, attention="text", blocks=(1, 1))
+    net = efficient_unet.EfficientUNet(config)
+    params = random_params(net, *SR, std=0.2)
+    z, small = np.float32(RNG.normal(size=(2, 2, 88, 88, 3)))
+    cut = lambda x: x[:, 8:80, 8:80]  # noqa: E731
+    apply = jax.jit(net.apply)
+
+    def drawn(z, small):
+        return apply({"params": params}, z, LEVELS, TEXT, small, SMALL_LEVELS)
+
+    whole, crop = cut(np.asarray(drawn(z, small))), drawn(cut(z), cut(small))
+    # 31 pixels from an edge nothing of it is seen.
+    inside = (slice(None), slice(32, 40), slice(32, 40))
+    scale = np.abs(whole).max()
+    np.testing.assert_allclose(crop[inside], whole[inside], atol=1e-5 * scale)
+    assert np.abs(crop - whole)[:, 0].max() > 1e-3 * scale
 
 
 def test_an_untrained_network_predicts_nothing():

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -45,6 +47,20 @@ def test_a_perfect_prediction_gives_the_image_back(prediction):
     x0 = run(LOG_SNRS)
     np.testing.assert_allclose(x0[middle], X[middle], rtol=1e-4, atol=1e-5)
     assert np.all(np.isfinite(x0))
+
+
+def test_an_error_of_the_velocity_is_not_blown_up():
+    """One of the noise is, 148 times where sampling starts: 1 / alpha."""
+    log_snrs = np.full(5, -10, np.float32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def error(prediction, log_snrs):
+        z = diffusion.add_noise(X, NOISE, log_snrs)
+        said = diffusion.target(prediction, X, NOISE, log_snrs) + 0.1
+        return diffusion.to_x0(prediction, said, z, log_snrs) - X
+
+    assert np.abs(error("v", log_snrs)).max() < 0.11
+    assert np.abs(error("eps", log_snrs)).min() > 14
 
 
 def test_dynamic_threshold_is_numpys_percentile_of_each_image():

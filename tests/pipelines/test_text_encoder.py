@@ -1,14 +1,11 @@
 """The contract of text encoders: T5 with a tokenizer of ours, and with its own form."""
 
 import dataclasses
-import io
 import json
 
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
-import sentencepiece
 
 from cogjax import model_folder
 from cogjax.data.t5_text import T5Text
@@ -16,14 +13,11 @@ from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.interop.t5 import read_t5
 from cogjax.model import Component, Model
-from cogjax.models.t5 import T5Config, T5Encoder
 from cogjax.pipelines.text_encoder import T5TextEncoder, load_text_encoder
-from tests.published import expected_tensors
 from tests.reference import t5 as reference
 from tests.reference.numeric import double
+from tests.t5_release import TEXTS, config_of, tensors_of, unigram, write_release
 
-WORDS = "cat apple house flower rocket whale red blue line drawing of a flat icon"
-TEXTS = [f"{word} {word}s 猫的线稿" for word in WORDS.split()]
 LONG = "a line drawing of a whale and a red house and a blue flower and a rocket"
 CAPTIONS = ("a red apple", "猫的线稿", LONG)
 
@@ -35,55 +29,7 @@ def ours():
 
 @pytest.fixture(scope="module")
 def theirs():
-    """A unigram model of the form of T5's spiece.model."""
-    out = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS * 20),
-        model_writer=out,
-        model_type="unigram",
-        vocab_size=60,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=9,
-    )
-    return TextTokenizer(out.getvalue())
-
-
-def config_of(text):
-    sizes = {"width": 12, "depth": 2, "heads": 2, "head_dim": 5, "mlp_dim": 20}
-    vocab_size = T5Text(text).vocab_size
-    return T5Config(**sizes, vocab_size=vocab_size)
-
-
-def tensors_of(config):
-    """Random tensors of an encoder, under the names of the release."""
-    rng = np.random.default_rng(0)
-    shapes = expected_tensors(T5Encoder(config))
-    shapes["shared.weight"] = shapes.pop("encoder.embed_tokens.weight")
-    return {
-        name: np.float32(rng.normal("norm.weight" in name, 0.3, shape))
-        for name, shape in shapes.items()
-    }
-
-
-def write_release(folder, config, tensors, text):
-    """A folder as Hugging Face writes it."""
-    names = {"d_model": "width", "num_layers": "depth", "num_heads": "heads"}
-    names |= {"d_kv": "head_dim", "d_ff": "mlp_dim", "vocab_size": "vocab_size"}
-    names |= {"relative_attention_num_buckets": "num_buckets"}
-    stored = {theirs: getattr(config, ours) for theirs, ours in names.items()}
-    stored |= {"model_type": "t5", "feed_forward_proj": "gated-gelu"}
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(stored))
-    # As for the large ones, in several files.
-    for i, part in enumerate((list(tensors)[::2], list(tensors)[1::2])):
-        path = folder / f"model-{i}.safetensors"
-        safetensors.numpy.save_file({name: tensors[name] for name in part}, path)
-    text.save(folder / "spiece.model")
-    return folder
+    return unigram()
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,17 @@ def gaussian_flow(z, start, end, mean, std):
     return next_alpha * mean + next_spread / spread * (z - alpha * mean)
 
 
+def dpmpp_first(z, x0, start, end):
+    """A first-order step of DPM-Solver++ (Lu et al. 2022, equation 9)."""
+
+    def level(log_snr):
+        return np.sqrt(1 / (1 + np.exp(-log_snr))), np.sqrt(1 / (1 + np.exp(log_snr)))
+
+    (_, sigma), (next_alpha, next_sigma) = level(start), level(end)
+    h = (end - start) / 2
+    return next_sigma / sigma * z - next_alpha * np.expm1(-h) * x0
+
+
 def dynamic_threshold(x0, percentile):
     """One image at a time, as section 2.3 says it."""
     found = []

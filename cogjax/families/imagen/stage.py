@@ -20,10 +20,16 @@ from cogjax.families.imagen.denoising import (
     NetworkConfig,
 )
 from cogjax.families.imagen.layout import Cascade
+from cogjax.interop.t5 import is_t5
 from cogjax.model import Component, Model, digest
 from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.unet import UNetConfig
 from cogjax.pipelines.cascade import CascadePipeline
+from cogjax.pipelines.text_encoder import (
+    computing_in,
+    digest_of,
+    read_text_encoder,
+)
 from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages.encode_text import encode_texts
 from cogjax.stages.samples import sample_hook
@@ -39,8 +45,8 @@ class DenoisingStage(Stage):
     """One network of the cascade.
 
     data.text is the folder of the frozen text encoder. The vectors of the captions are
-    kept in WORKDIR/texts, once a run. data.below: for super-resolution, the model
-    whose images it enlarges.
+    those of data.vectors, or made once a run, in WORKDIR/texts. data.below: for
+    super-resolution, the model whose images it enlarges.
     """
 
     settings, sampler = DenoisingConfig, CascadeSampler
@@ -86,7 +92,10 @@ class DenoisingStage(Stage):
         manifest = records.read_manifest(data.path)
         check_contents(manifest, data.path, data.split)
         splits = data.split, data.eval_split
-        texts = _encode(run, splits, workdir)
+        if data.vectors:
+            texts = _check_vectors(run, manifest, encoder)
+        else:
+            texts = _encode(run, splits, workdir)
         example = functools.partial(_example, task.model.config, task.text_len)
         source, evals = (_Paired(data.path, texts, split) for split in splits)
 
@@ -133,9 +142,11 @@ class DenoisingStage(Stage):
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of the text encoder and its tokenizer."""
-        weights = model_folder.find_file(run.data.text, "text_encoder.safetensors")
-        found = hashlib.sha256()
-        for path in (weights, model_folder.find_text(run.data.text)):
+        source, found = run.data.text, hashlib.sha256()
+        if is_t5(source):
+            return digest_of(*read_text_encoder(source))[:12]
+        weights = model_folder.find_file(source, "text_encoder.safetensors")
+        for path in (weights, model_folder.find_text(source)):
             found.update(path.read_bytes())
         return found.hexdigest()[:12]
 
@@ -181,10 +192,37 @@ def _encode(run: RunConfig, splits: tuple[str, ...], workdir: Path) -> Path:
     return out
 
 
+def _check_vectors(run: RunConfig, manifest: records.Manifest, encoder: Model) -> str:
+    """The folder data.vectors; UserError unless it is of this data and encoder."""
+    data, folder = run.data, run.data.vectors
+    found = records.read_manifest(folder)
+    if found.kind != records.EMBEDDINGS:
+        raise UserError(
+            f"data.vectors, {folder}, holds {found.kind}: give a folder of `cogjax "
+            "encode-text`"
+        )
+    again = f"encode again: cogjax encode-text --data {data.path} --model {data.text}"
+    if found.info["source"]["fingerprint"] != manifest.fingerprint:
+        raise UserError(f"{folder} has the vectors of another data set: {again}")
+    component, text = encoder["text_encoder"], encoder.text
+    # Vectors are stored in bfloat16, whatever they were computed in.
+    own = (computing_in(component, dtype) for dtype in ("float32", "bfloat16"))
+    if not any(digest_of(each, text) == found.info["text_encoder"] for each in own):
+        raise UserError(f"{folder} was made by another text encoder: {again}")
+    for split in (data.split, data.eval_split):
+        counts = found.counts.get(split, 0), manifest.counts.get(split, 0)
+        if counts[0] != counts[1]:
+            raise UserError(
+                f"{folder} has vectors of {counts[0]} of {counts[1]} examples of split "
+                f"'{split}': {again} --budget 0"
+            )
+    return folder
+
+
 class _Paired:
     """Images of a split beside the vectors of their captions."""
 
-    def __init__(self, path: str, texts: Path, split: str):
+    def __init__(self, path: str, texts: str | Path, split: str):
         self._images = records.open_split(path, split)
         self._texts = records.open_split(texts, split, EmbeddedExample)
 
@@ -200,7 +238,7 @@ def _example(config: NetworkConfig, text_len: int, item, rng: np.random.Generato
     if image.id != text.id:
         raise UserError(
             f"the vectors of {text.id} stand where those of {image.id} should: remove "
-            "the run's folder texts"
+            "the run's folder texts, or encode data.vectors again"
         )
     tokens = np.zeros((text_len, config.text_dim), jnp.bfloat16)
     # An image without captions is learnt as with its text left out: one token of zeros.
@@ -222,9 +260,10 @@ def _encoder(run: RunConfig) -> Model:
     if not run.data.text:
         raise UserError(
             f"config key 'data.text' is required for task {run.name}: the folder of a "
-            "text encoder"
+            "text encoder, ours or a released T5"
         )
-    return model_folder.load(run.data.text)
+    component, text = read_text_encoder(run.data.text)
+    return Model("", {"text_encoder": component}, text=text)
 
 
 BASE = DenoisingStage(UNetConfig)

@@ -104,6 +104,15 @@ def test_the_command_line_names_the_methods():
     assert get_args(samplers.Method) == METHODS
 
 
+@pytest.mark.parametrize("method", ["ddim", "dpmpp2m"])
+def test_a_first_step_is_dpm_solvers_of_first_order(method):
+    z = np.random.default_rng(4).normal(size=(8, *SHAPE)).astype(np.float32)
+    x0 = reference.gaussian_estimate(np.float64(z), -2.0, MEAN, STD)
+    wanted = reference.dpmpp_first(np.float64(z), x0, -2.0, 1.0)
+    found = carry(z, np.float32([-2, 1]), method)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_a_step_of_ddpm_without_gamma_is_the_discrete_posterior():
     alpha_bar = reference.discrete_linear_alpha_bar()
     later, earlier = alpha_bar[500], alpha_bar[499]
@@ -182,6 +191,23 @@ def say_number(z, log_snr, condition):
     """An x0 network that says a flat image of the prompt's number."""
     del log_snr
     return 0 * z + condition["number"][:, None, None, None]
+
+
+def test_guidance_of_a_half_precision_network_is_in_float32():
+    """In bfloat16 a large weight would round the difference of two predictions."""
+    low = lambda *args: say_number(*args).astype(jnp.bfloat16)  # noqa: E731
+    said = np.float32([[1.0, 0.5], [0.99609375, 0.498046875]])  # bfloat16 has them.
+
+    @jax.jit
+    def run(prompt, empty, weights):
+        both = {"number": prompt}, {"number": empty}
+        denoise = denoisers.guided(low, "x0", *both, weights)
+        return denoise(jnp.zeros((2, *SHAPE)), jnp.zeros(2))
+
+    found = run(*said, np.full(2, 7.3, np.float32))
+    assert found.dtype == np.float32
+    wanted = said[1] + np.float64(7.3) * (said[0] - said[1])
+    np.testing.assert_allclose(found[:, 0, 0, 0], wanted, rtol=1e-6)
 
 
 @jax.jit
