@@ -22,8 +22,8 @@ from pathlib import Path
 from cogjax.train.manifest import steps
 from tests.faults.worker import Options, command, log_path, main
 
-# Seconds: a run compiles as for users, which takes a minute on a busy core.
-LIMIT = 240.0
+# Seconds: a run compiles as for users, which takes minutes on a busy core.
+LIMIT = 600.0
 # Compiled programs, so that only the first process of a kind compiles.
 _CACHE = tempfile.mkdtemp(prefix="cogjax-faults-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
