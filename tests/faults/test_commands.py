@@ -123,6 +123,7 @@ def finish(name, words, out, log, files):
     cut = head.exists() and "unfinished" in json.loads(head.read_bytes())
     status, said = run([*words, *(["--overwrite"] if cut else [])], log)
     assert status == 0, said
+    assert not list(out.glob(".*.partial")), "what the killed one left is still there"
     if name != "generate":
         assert visible(out) == files
         return
