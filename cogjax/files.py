@@ -202,20 +202,52 @@ class FolderKind:
 
 @contextlib.contextmanager
 def partial_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder in `out` to fill; removed afterwards, as is `out` if empty."""
+    """A hidden folder in `out` to fill; removed afterwards, as is `out` if empty.
+
+    What killed processes have left of theirs there is removed first.
+    """
     made = not out.exists()
     partial = out / f".{uuid.uuid4().hex[:8]}.partial"
+    lock = partial.with_suffix(".lock")
+    held = contextlib.ExitStack()
     try:
         try:
-            partial.mkdir(parents=True)
+            out.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(out)
+            # Locked before there is a folder that another process could find.
+            _take(held.enter_context(lock.open("w")))
+            partial.mkdir()
         except OSError as error:
             raise UserError(f"cannot write {out}: {error.strerror}") from error
         yield partial
     finally:
+        held.close()
         shutil.rmtree(partial, ignore_errors=True)
-        if made:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            lock.unlink(missing_ok=True)
+            if made:
                 out.rmdir()
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Partial folders whose lock is free: the system frees that of a dead process."""
+    for lock in out.glob(".*.lock"):
+        partial = lock.with_suffix(".partial")
+        with contextlib.suppress(OSError), lock.open("a") as file:
+            if partial.is_dir() and _take(file):
+                shutil.rmtree(partial, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+
+
+def _take(file: Any) -> bool:
+    """Whether the lock of an open file is taken now; some systems have none."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def check_apart(out: str | os.PathLike, source: str | os.PathLike) -> None:

@@ -1,25 +1,10 @@
 """The faults of `tests/mutations.py`: one line each that changes what is computed.
 
-Ordered by what their tests cost, cheapest first.
+Ordered by what their tests cost, cheapest first; those of `mutation_systems.py` follow.
 """
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """`old` becomes `new`, and one of `tests` should fail.
-
-    path: file in cogjax/ that holds `old`, once; if it has moved, `old` alone finds it.
-    tests: files in tests/, the likeliest to fail first. why: what is wrong then.
-    """
-
-    path: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-    why: str
-
+from tests.mutation_kind import Mutation
+from tests.mutation_systems import SYSTEMS
 
 OPS = (
     Mutation(
@@ -334,4 +319,4 @@ TASKS = (
     ),
 )
 
-MUTATIONS = (*OPS, *SAMPLING, *MODELS, *NN, *TASKS)
+MUTATIONS = (*OPS, *SAMPLING, *MODELS, *NN, *TASKS, *SYSTEMS)

@@ -25,7 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutation_list import MUTATIONS, Mutation
+from tests.mutation_kind import Mutation
+from tests.mutation_list import MUTATIONS
 
 ROOT = Path(__file__).parents[1]
 # All that the copied tests read; the shipped models are linked, not copied.

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cogjax.data import contact_sheet
 from cogjax.data.contact_sheet import grid, show
 from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example
@@ -57,6 +58,13 @@ def test_show_saves_a_grid_and_prints_counts(folder, tmp_path, capsys, n):
     assert "captions: en 6, zh 6" in printed
     assert "e0: cat 0 | 猫" in printed
     assert f"{min(n, 6)} images of train" in printed
+
+
+def test_a_broken_font_is_not_needed(folder, tmp_path, monkeypatch):
+    (tmp_path / "font.ttc").write_bytes(b"no font")
+    monkeypatch.setattr(contact_sheet, "_FONTS", (str(tmp_path / "font.ttc"),))
+    with Image.open(show(folder, out=tmp_path / "grid.png")) as sheet:
+        assert sheet.width >= 64
 
 
 def test_nothing_to_show(folder, tmp_path):

@@ -313,6 +313,25 @@ def test_a_cut_replacement_is_told_and_can_be_repeated(folder, monkeypatch):
     assert len(list(folder.iterdir())) == 2
 
 
+def test_what_a_killed_build_left_goes_and_that_of_a_live_one_stays(tmp_path):
+    """By the lock beside it, which the system frees when a process dies."""
+    dead, out = tmp_path / "set" / ".0.partial", tmp_path / "set"
+    dead.mkdir(parents=True)
+    (dead / "train-0.array_record").write_bytes(b"half")
+    dead.with_suffix(".lock").touch()
+    foreign = out / ".mine.partial"  # It has no lock: it is not ours.
+    foreign.mkdir()
+    with DatasetBuilder(out, "nano", 16, {"train": 1}) as first:
+        assert not dead.exists() and not dead.with_suffix(".lock").exists()
+        [live] = [path for path in out.glob(".*.partial") if path != foreign]
+        with DatasetBuilder(out, "nano", 16, {"train": 1}):
+            assert live.is_dir()
+        first.write("train", Example("a", b"png", (("en", "a cat"),)))
+        first.finish({})
+    assert {path.name for path in out.glob(".*")} == {".mine.partial"}
+    assert len(open_split(out, "train")) == 1
+
+
 def test_of_two_builds_into_one_folder_one_is_refused(tmp_path):
     with DatasetBuilder(tmp_path / "set", "emoji", 32, {"a": 1}) as first:
         first.write("a", example(0))

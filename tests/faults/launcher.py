@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cogjax.train.manifest import steps
-from tests.faults.worker import Options, log_path, main
+from tests.faults.worker import Options, command, log_path, main
 
-# Seconds: a run compiles as for users, which takes a minute on a busy core.
-LIMIT = 240.0
+# Seconds: a run compiles as for users, which takes minutes on a busy core.
+LIMIT = 600.0
 # Compiled programs, so that only the first process of a kind compiles.
 _CACHE = tempfile.mkdtemp(prefix="cogjax-faults-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
@@ -112,6 +112,36 @@ class Run:
         """What a process has printed over all starts."""
         path = log_path(self.workdir, process)
         return path.read_text() if path.exists() else ""
+
+
+class Command:
+    """A process of a command line; `with` kills it if it is still there."""
+
+    def __init__(self, words: Sequence[str], log: Path):
+        self._log = log
+        words = [str(word) for word in words]
+        self._process = _CONTEXT.Process(target=command, args=(words, log, _CACHE))
+
+    def __enter__(self):
+        self._process.start()
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.join()
+
+    def end(self, number: int = 0, after: float = LIMIT) -> int:
+        """Exit status; after so many seconds it gets a signal, if it is to get one."""
+        self._process.join(after)
+        if number and self._process.exitcode is None:
+            os.kill(self._process.pid, number)
+        self._process.join(LIMIT)
+        assert self._process.exitcode is not None, f"it hangs:\n{self.said()}"
+        return self._process.exitcode
+
+    def said(self) -> str:
+        """What it has printed."""
+        return self._log.read_text()
 
 
 def finish(workdir: Path, options: Options, count: int = 1) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import pytest
 from cogjax import config
 from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example
+from cogjax.stages import run as launch
 from cogjax.train.session import EXIT_INTERRUPTED
 from tests.faults.launcher import (
     TABLE,
@@ -20,12 +21,22 @@ from tests.faults.launcher import (
 from tests.faults.worker import Options
 
 STEPS, SAVE_EVERY = 24, 6
-STAGES = {"tokenizer": "VQ tokenizer", "transformer": "CogView transformer"}
+CODES = {"data.tokenizer", "data.text"}
+# Config of each kind of run, and what it reads beside the data.
+STAGES = {
+    "VQ tokenizer": ("cogview/emoji.py:tokenizer", set()),
+    "VQGAN tokenizer": ("vqgan/shapes.py:shapes", set()),
+    "dVAE tokenizer": ("dalle/shapes.py:tokenizer", set()),
+    "CogView transformer": ("cogview/emoji.py:transformer", CODES),
+    "DALL-E transformer": ("dalle/shapes.py:transformer", CODES),
+    "ERNIE-ViLG transformer": ("ernie_vilg/shapes.py:transformer", CODES),
+    "Imagen base": ("imagen/icons.py:base", {"data.text"}),
+}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Folder of 16 small pictures with captions."""
+    """Folder of 16 small images with captions."""
     out = tmp_path_factory.mktemp("data") / "set"
     rng = np.random.default_rng(0)
     with DatasetBuilder(out, "nano", 16, {"train": 1, "val": 1}) as builder:
@@ -37,23 +48,44 @@ def data(tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module", params=STAGES)
-def run_of(request, data, nano_folder, tmp_path_factory):
-    """(name, options of the run, digest of its state when nothing befalls it)."""
-    folder = tmp_path_factory.mktemp(request.param)
-    values = {"data.path": data, "train.steps": STEPS, "train.batch_size": 8}
-    values |= {"train.log_every": 1, "train.save_every": SAVE_EVERY}
-    values |= {"train.eval_every": 0, "train.sample_every": 0}
-    if request.param == "transformer":
-        values |= {
-            "data.tokenizer": nano_folder,
-            "data.text": nano_folder / "text.model",
-        }
+def load(name, **values):
+    """The nano form of an experiment with these values."""
+    values |= {"train.log_every": 1, "train.eval_every": 0, "train.sample_every": 0}
     words = [f"--config.{key}={value}" for key, value in values.items()]
-    found = config.load(f"experiments/cogview/emoji.py:{request.param},nano", words)
-    path = config.save_json(found, folder / "run.json")
+    return config.load(f"experiments/{name},nano", words)
+
+
+@pytest.fixture(scope="module")
+def reads(data, nano_folder, tmp_path_factory):
+    """Function of a stage's name: what its config says of the data."""
+    text = nano_folder / "text.model"
+
+    def values(name):
+        needed = STAGES[name][1]
+        found = {"data.path": data}
+        found |= {"data.tokenizer": nano_folder} if "data.tokenizer" in needed else {}
+        if name != "Imagen base":
+            return found | ({"data.text": text} if needed else {})
+        settings = {**found, "data.text": text, "train.steps": 1, "eval.batches": 0}
+        words = [f"--config.{key}={value}" for key, value in settings.items()]
+        found_config = config.load("experiments/imagen/text.py:nano", words)
+        folder = launch.train(found_config, tmp_path_factory.mktemp("t5") / "run")
+        return found | {"data.text": folder}
+
+    return values
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def run_of(request, reads, tmp_path_factory):
+    """(name, options of the run, digest of its state when nothing befalls it)."""
+    folder = tmp_path_factory.mktemp("run")
+    values = {"train.steps": STEPS, "train.batch_size": 8, **reads(request.param)}
+    values |= {"train.save_every": SAVE_EVERY}
+    path = config.save_json(
+        load(STAGES[request.param][0], **values), folder / "run.json"
+    )
     options = Options(steps=STEPS, pause=0.02, config=str(path))
-    return STAGES[request.param], options, finish(folder / "whole", options)[0]
+    return request.param, options, finish(folder / "whole", options)[0]
 
 
 def stop_and_go_on(workdir, options, whole, number, step):

@@ -119,6 +119,24 @@ def test_second_trainer_is_refused_and_a_dead_one_is_not_minded(tmp_path):
     TABLE.add("A8", "a second trainer; the lock of a dead one", 2, 2)
 
 
+def test_a_workdir_behind_a_link(tmp_path, whole):
+    """Killed under one name and resumed under the other; one lock for both."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with Run(tmp_path / "link", RUN) as run:
+        run.wait_for_step(20)
+        with Run(tmp_path / "real", RUN) as second:
+            assert second.wait() == [2]
+            assert "is being trained by process" in second.said()
+        run.kill(signal.SIGKILL)
+        run.wait()
+    digest, said = finish(tmp_path / "real", RUN)
+    assert digest == whole and resumed_at(said) >= 15
+    assert (tmp_path / "link").is_symlink()
+    check_rows(tmp_path / "link", RUN.steps)
+    TABLE.add("A8", "a workdir behind a link: killed, locked, resumed", 1, 1)
+
+
 def test_damage_is_seen_and_the_step_before_taken(tmp_path, whole):
     finish(tmp_path / "run", RUN)
     rng = random.Random(0)

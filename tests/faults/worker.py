@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from cogjax import cli
 from cogjax.config import load_json
 from cogjax.data import batches as data_pipeline
 from cogjax.errors import UserError
@@ -57,18 +58,13 @@ class Options:
 
 def main(workdir: str, options: Options, cache: str, process, count, port) -> None:
     """Trains, writes the digest of the state, and exits as the command line does."""
-    log = os.open(log_path(workdir, process), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    sys.stdout = os.fdopen(1, "w", buffering=1)
-    sys.stderr = os.fdopen(2, "w", buffering=1)
+    _print_to(log_path(workdir, process))
     faulthandler.enable(sys.stderr)
     count_flag = "--xla_force_host_platform_device_count="
     flags = os.environ.get("XLA_FLAGS", "").split()
     flags = [flag for flag in flags if not flag.startswith(count_flag)]
     os.environ["XLA_FLAGS"] = " ".join([*flags, f"{count_flag}{options.devices}"])
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    _compile_once(cache)
     if count > 1:
         jax.distributed.initialize(
             f"127.0.0.1:{port}",
@@ -89,6 +85,26 @@ def main(workdir: str, options: Options, cache: str, process, count, port) -> No
     finally:
         if count > 1:
             jax.distributed.shutdown()
+
+
+def command(words: list[str], log: Path, cache: str) -> None:
+    """One command line, as `cogjax` runs it."""
+    _print_to(log)
+    _compile_once(cache)
+    raise SystemExit(cli.main(words))
+
+
+def _print_to(path: Path) -> None:
+    log = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+
+
+def _compile_once(cache: str) -> None:
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def log_path(workdir: str | Path, process: int) -> Path:

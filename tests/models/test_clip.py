@@ -1,4 +1,4 @@
-"""CLIP against its published layout in PyTorch, with random weights."""
+"""CLIP against float64 numpy, and its published layout in PyTorch; random weights."""
 
 import jax
 import numpy as np
@@ -6,7 +6,10 @@ import pytest
 
 from cogjax.interop.networks import load_weights
 from cogjax.models.clip import CONFIGS, Clip, ClipConfig
+from tests.programs import random_params
 from tests.published import expected_tensors, random_tensors, relative_difference
+from tests.reference import clip as statement
+from tests.reference.numeric import double
 
 SMALL = ClipConfig(32, 8, 128, 3, 24, 64, text_depth=2, vocab_size=50)
 
@@ -69,6 +72,19 @@ def reference(torch, tensors, images, ids):
     x = norm("ln_final", tower("", x, SMALL.text_depth, mask))
     x = x[torch.arange(len(x)), ids.argmax(1)]
     return image, x @ tensors["text_projection"]
+
+
+def test_towers_and_logits_equal_the_statement_in_float64():
+    images = np.random.default_rng(3).normal(size=(3, 32, 32, 3)).astype(np.float32)
+    ids = captions(np.random.default_rng(4))
+    params = random_params(Clip(SMALL), images[:1], ids[:1], std=0.1)
+    params["logit_scale"] += np.float32(np.log(20))
+    found = jax.jit(lambda *args: Clip(SMALL).apply({"params": params}, *args))
+    wanted = statement.logits(double(params), images.astype(np.float64), ids)
+    assert wanted.std() > 1
+    np.testing.assert_allclose(
+        found(images, ids), wanted, atol=1e-5 * np.abs(wanted).max()
+    )
 
 
 def captions(rng):

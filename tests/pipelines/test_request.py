@@ -34,6 +34,12 @@ def test_numbers_and_images_of_other_libraries_are_taken():
     assert request.keep.dtype == bool and request.keep.sum() == 1
 
 
+@pytest.mark.parametrize("text", ["\U0001fae8", "\U000e0fff"])
+def test_characters_that_are_newer_than_the_tables_are_a_prompt(text):
+    """An emoji of Unicode 15, and a place that no version fills."""
+    assert Request.of(text).prompts == (text,)
+
+
 def test_a_request_is_taken_as_it_is():
     request = Request(("a", "b"), seed=3)
     assert Request.of(request, num_images=NUM_IMAGES, seed=0) is request

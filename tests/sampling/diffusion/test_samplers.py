@@ -129,6 +129,24 @@ def test_a_step_of_ddpm_without_gamma_is_the_discrete_posterior():
     np.testing.assert_allclose(carry(z, grid, "ddpm", 1.0), forward, atol=2e-4)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0])
+def test_a_long_step_of_ddpm_has_the_variance_of_its_gamma(gamma):
+    """Imagen's interpolation, from much noise to little, where the ends differ most."""
+    here, there = -2.0, 3.0
+    z = np.random.default_rng(2).normal(size=(8, *SHAPE)).astype(np.float32)
+    grid, noise = np.float32([here, there]), samplers._noise(KEYS, 1, SHAPE)
+    x0 = reference.gaussian_estimate(z.astype(np.float64), here, MEAN, STD)
+    (alpha, sigma), (next_alpha, next_sigma) = (
+        (np.sqrt(1 / (1 + np.exp(-at))), np.sqrt(1 / (1 + np.exp(at))))
+        for at in (here, there)
+    )
+    gone = 1 - np.exp(here - there)
+    mean = np.exp(here - there) * next_alpha / alpha * z + gone * next_alpha * x0
+    variance = (gone * next_sigma**2) ** (1 - gamma) * (gone * sigma**2) ** gamma
+    found = carry(z, grid, "ddpm", gamma)
+    np.testing.assert_allclose(found, mean + np.sqrt(variance) * noise, atol=1e-4)
+
+
 def test_an_image_does_not_depend_on_its_batch():
     together, alone = draw(KEYS, method="ddpm"), draw(KEYS[3:4], method="ddpm")
     np.testing.assert_allclose(together[3:4], alone, atol=1e-6)
