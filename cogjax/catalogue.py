@@ -97,6 +97,7 @@ FAMILIES = {
             "imagen": "cogjax.families.imagen.stage:BASE",
             "imagen_super": "cogjax.families.imagen.stage:SUPER",
         },
+        importers={"t5": "cogjax.families.imagen.imports:T5"},
     ),
     "vqgan": Family(
         "vqgan",
@@ -112,6 +113,7 @@ FAMILIES = {
         "CLIP (Radford et al. 2021, arXiv 2103.00020)",
         pipeline="cogjax.pipelines.clip:ClipPipeline",
         stages={"clip": "cogjax.families.clip.stage:CONTRASTIVE"},
+        importers={"clip": "cogjax.families.clip.imports:CLIP"},
     ),
 }
 

@@ -16,6 +16,7 @@ from cogjax.interop.importer import Conversion, Import, Importer
 from cogjax.interop.safetensors import write_leaves
 from cogjax.interop.source import Source, open_source
 from cogjax.model import Component, Model
+from cogjax.model_folder import file_sha256
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 
@@ -61,7 +62,7 @@ def import_model(
     card = {
         "what": f"imported: {importer.about}",
         "imported_as": name,
-        "source": {p.name: model_folder.file_sha256(p) for p in _used(source, plan)},
+        "source": _digests(_used(source, plan)),
         "licence": plan.licence,
         "dtype": dtype,
         "dropped": _summary(dropped),
@@ -87,6 +88,15 @@ def import_model(
 
 def _used(source: Source, plan: Import) -> list[Path]:
     return [*source.weights, *source.configs, *plan.others]
+
+
+def _digests(paths: Sequence[Path]) -> dict[str, str]:
+    """sha256 of files by their names, with their folders' where two have the same."""
+    names = [path.name for path in paths]
+    return {
+        path.name if names.count(path.name) == 1 else str(path): file_sha256(path)
+        for path in paths
+    }
 
 
 def _reader(conversion: Conversion):

@@ -1,13 +1,15 @@
 """CLIP's text tokenizer: byte-pair merges over lower-cased words.
 
-The merges are OpenAI's file `bpe_simple_vocab_16e6.txt.gz`, which the user brings. The
-original also mends broken encodings with ftfy; here quotes are straightened and
-characters composed and of full width narrowed, as ftfy does to sound text.
+The merges are OpenAI's file `bpe_simple_vocab_16e6.txt.gz`, which the user brings, or
+`merges.txt` of Hugging Face; in model folders they are text.model. The original also
+mends broken encodings with ftfy; here quotes are straightened and characters composed
+and of full width narrowed, as ftfy does to sound text.
 """
 
 import functools
 import gzip
 import html
+import io
 import os
 import re
 import unicodedata
@@ -18,10 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from cogjax.data.sequences import bracketed
+from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 
 CONTEXT = 77
 _NUM_MERGES = 49152 - 256 - 2
+# First lines: that of Hugging Face, whose merges we write, and that of OpenAI.
+_HEADS = ("#version: 0.2", "bpe_simple_vocab_16e6.txt#version: 0.2")
+_WORD_END = "</w>"
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 # Matched against one letter for the kind of each character: words, digits, the rest.
 _KINDS = re.compile("L+|N|O+")
@@ -38,11 +44,21 @@ class ClipTokenizer:
     """
 
     def __init__(self, path: str | os.PathLike, num_merges: int = _NUM_MERGES):
-        merges = _read_merges(Path(path), num_merges)
+        self._use(_read_merges(Path(path), num_merges))
+
+    @classmethod
+    def of(cls, merges: Sequence[tuple[str, str]]) -> "ClipTokenizer":
+        """That of merges in their order."""
+        tokenizer = cls.__new__(cls)
+        tokenizer._use(merges)
+        return tokenizer
+
+    def _use(self, merges: Sequence[tuple[str, str]]) -> None:
         characters = list(_byte_characters().values())
         vocabulary = characters + [c + "</w>" for c in characters]
         vocabulary += ["".join(merge) for merge in merges]
         vocabulary += [_START, _END]
+        self.vocabulary = vocabulary
         self._ids = {piece: i for i, piece in enumerate(vocabulary)}
         self._ranks = {merge: rank for rank, merge in enumerate(merges)}
         self._pieces = functools.lru_cache(maxsize=1 << 16)(self._merge)
@@ -55,8 +71,12 @@ class ClipTokenizer:
             if word in (_START, _END):
                 ids.append(self._ids[word])
             else:
-                ids += [self._ids[piece] for piece in self._pieces(word)]
+                ids += self.ids_of(word)
         return ids
+
+    def ids_of(self, word: str) -> list[int]:
+        """Ids of a word's pieces."""
+        return [self._ids[piece] for piece in self._pieces(word)]
 
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
         """int32 [n, 77]: start, ids, end, zeros; of a long caption the first 75 ids."""
@@ -81,6 +101,68 @@ class ClipTokenizer:
                 i += width
             pieces = joined
         return tuple(pieces)
+
+
+class ClipText(TextTokenizer):
+    """CLIP's merges as the text tokenizer of a model; picklable, equal for equal bytes.
+
+    Start and end of a text are no pieces: they have the two ids behind the last piece.
+    """
+
+    def __init__(self, serialized: bytes, name: str = "tokenizer"):
+        """Reads merges.txt, or the same packed by gzip; UserError for what is none."""
+        text = _unpacked(serialized, name)
+        lines = text.rstrip().split("\n")
+        # The last lines of OpenAI's file are used by other vocabularies.
+        merges = [tuple(line.split()) for line in lines[1 : _NUM_MERGES + 1]]
+        # OpenAI's has a quotation mark in front.
+        is_ours = lines[0].removeprefix('"').startswith(_HEADS)
+        if not is_ours or any(len(merge) != 2 for merge in merges):
+            raise UserError(f"{name} has no merges of CLIP: two pieces a line")
+        lines = [_HEADS[0], *(" ".join(merge) for merge in merges), ""]
+        self.serialized = "\n".join(lines).encode()
+        self._bpe = ClipTokenizer.of(merges)
+
+    @property
+    def size(self) -> int:
+        """Number of pieces, without start and end."""
+        return self._bpe.vocab_size - 2
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """All pieces by id, start and end last."""
+        return self._bpe.vocabulary
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of `text`, never those of start and end."""
+        words = split_words(clean(text.encode("utf-8", "replace").decode()))
+        return [i for word in words for i in self._bpe.ids_of(word)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of `ids`, a space behind each word."""
+        bytes_of = {c: byte for byte, c in _byte_characters().items()}
+        text = "".join(self.vocabulary[int(i)] for i in ids)
+        words = text.removesuffix(_WORD_END).split(_WORD_END)
+        data = b" ".join(bytes(bytes_of[c] for c in word) for word in words)
+        return data.decode("utf-8", "replace")
+
+    def merges(self) -> None:
+        """None: pieces are not told apart from the ends of words here."""
+
+
+def is_merges(data: bytes) -> bool:
+    """Whether a file starts as merges do, packed by gzip or not."""
+    return data.startswith((b"\x1f\x8b", *(head.encode() for head in _HEADS)))
+
+
+def _unpacked(serialized: bytes, name: str) -> str:
+    try:
+        if serialized.startswith(b"\x1f\x8b"):
+            with gzip.open(io.BytesIO(serialized)) as file:
+                serialized = file.read(_MAX_BYTES)
+        return serialized.decode()
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise UserError(f"{name} is damaged: merges of CLIP are expected") from error
 
 
 def clean(caption: str) -> str:

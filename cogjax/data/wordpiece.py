@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from cogjax.data.clip_bpe import ClipText, is_merges
 from cogjax.data.text import TextTokenizer, clean, read_bytes
 from cogjax.errors import UserError
 
@@ -114,10 +115,11 @@ class WordPieceTokenizer(TextTokenizer):
 
 
 def load_text(path: str | os.PathLike) -> TextTokenizer:
-    """Reads a text tokenizer of either kind; UserError as of `TextTokenizer.load`."""
+    """Reads a text tokenizer of any kind; UserError as of `TextTokenizer.load`."""
     serialized = read_bytes(path)
     lines = {line.rstrip(b"\r") for line in serialized.split(b"\n")}
     kind = WordPieceTokenizer if UNKNOWN.encode() in lines else TextTokenizer
+    kind = ClipText if is_merges(serialized) else kind
     return kind(serialized, f"tokenizer {path}")
 
 

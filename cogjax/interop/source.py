@@ -120,11 +120,11 @@ def _files_of(folder: Path) -> list[Path]:
     kinds = {path: kind_of_file(path) for path in found}
     if "safetensors" in kinds.values():
         found = [path for path in found if kinds[path] in ("safetensors", "")]
-    _check_shards(found)
+    _check_shards(found, "safetensors" in kinds.values())
     return found
 
 
-def _check_shards(files: Sequence[Path]) -> None:
+def _check_shards(files: Sequence[Path], has_safetensors: bool) -> None:
     """UserError if an index names a file that is not there."""
     for path in files:
         if not path.name.endswith(".index.json"):
@@ -132,9 +132,10 @@ def _check_shards(files: Sequence[Path]) -> None:
         shards = (_read_config(path) or {}).get("weight_map")
         if not isinstance(shards, Mapping):
             raise UserError(f"{path} is no index of weights: it has no weight_map")
-        missing = {str(name) for name in shards.values()} - {p.name for p in files}
-        # An index of the copies that are left alone says nothing.
-        if missing and not path.name.startswith("pytorch_model.bin"):
+        names = {str(name) for name in shards.values()}
+        missing = names - {each.name for each in files}
+        # The index of copies that are left alone names none of the files.
+        if missing and not (has_safetensors and missing == names):
             raise UserError(f"{path} names {min(missing)}, which is missing: fetch it")
 
 

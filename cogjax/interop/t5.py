@@ -1,6 +1,7 @@
 """A folder of a T5 as Hugging Face writes it: config.json, weights, spiece.model."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +37,7 @@ def read_t5(
     UserError for what is missing, damaged, or no T5 of version 1.0 or 1.1.
     """
     folder = Path(folder)
-    stored = load_json(folder / "config.json")
-    form = stored.get("feed_forward_proj", "relu")
-    missing = [name for name in _SIZES.values() if name not in stored]
-    if missing or form not in tuple(_GATED):
-        found = f"no {', '.join(missing)}" if missing else f"feed_forward_proj {form!r}"
-        raise UserError(
-            f"{folder}/config.json has {found}: a T5 of version 1.0 or 1.1 is expected"
-        )
-    sizes = {ours: stored[theirs] for ours, theirs in _SIZES.items()}
-    # Configs of before 2022 do not say it: it was no setting.
-    farthest = stored.get("relative_attention_max_distance", 128)
-    sizes |= {"gated": _GATED[form], "max_distance": farthest}
-    try:
-        config = section(T5Config, sizes)
-    except UserError as error:
-        raise UserError(f"{folder}/config.json: {error}") from error
+    config = config_of(load_json(folder / "config.json"), f"{folder}/config.json")
     weights = sorted(folder.glob("model*.safetensors"))
     weights = weights or sorted(folder.glob("pytorch_model*.bin"))
     if not weights:
@@ -61,3 +47,23 @@ def read_t5(
         )
     text = TextTokenizer.load(folder / "spiece.model")
     return config, load_weights(T5Encoder(config), weights), text
+
+
+def config_of(stored: Mapping[str, Any], what: str) -> T5Config:
+    """The encoder's config of a config.json; UserError, which names `what`, for others.
+
+    stored: its contents.
+    """
+    form = stored.get("feed_forward_proj", "relu")
+    missing = [name for name in _SIZES.values() if name not in stored]
+    if missing or form not in tuple(_GATED):
+        found = f"no {', '.join(missing)}" if missing else f"feed_forward_proj {form!r}"
+        raise UserError(f"{what} has {found}: a T5 of version 1.0 or 1.1 is expected")
+    sizes = {ours: stored[theirs] for ours, theirs in _SIZES.items()}
+    # Configs of before 2022 do not say it: it was no setting.
+    farthest = stored.get("relative_attention_max_distance", 128)
+    sizes |= {"gated": _GATED[form], "max_distance": farthest}
+    try:
+        return section(T5Config, sizes)
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error

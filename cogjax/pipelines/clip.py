@@ -34,7 +34,12 @@ class ClipPipeline(HeldModel):
         weights: as of `load`.
         """
         part = model["clip"]
-        if model.text is None or part.config.vocab_size != model.text.size + 2:
+        if model.text is None:
+            raise UserError(
+                "the model has no text tokenizer: import it again with the file of its "
+                "merges, bpe_simple_vocab_16e6.txt.gz or merges.txt"
+            )
+        if part.config.vocab_size != model.text.size + 2:
             raise UserError(
                 "the model's text.model does not fit its network: export it again"
             )

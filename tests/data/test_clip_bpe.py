@@ -4,7 +4,8 @@ import string
 import numpy as np
 import pytest
 
-from cogjax.data.clip_bpe import ClipTokenizer, clean, split_words
+from cogjax.data.clip_bpe import ClipText, ClipTokenizer, clean, split_words
+from cogjax.data.wordpiece import load_text
 from cogjax.errors import UserError
 
 MERGES = ["h e", "l l", "he ll", "o </w>", "hell o</w>", "c a", "ca t</w>", "1 2</w>"]
@@ -102,3 +103,31 @@ def test_cleaning_as_by_ftfy():
         "10 % off",
     ):
         assert clean(text) == ftfy.fix_text(text).strip().lower()
+
+
+def test_merges_as_the_text_tokenizer_of_a_model(merges_file, tokenizer, tmp_path):
+    """The packed file and the plain one are the same tokenizer."""
+    lines = ["#version: 0.2", *MERGES, ""]
+    (tmp_path / "merges.txt").write_text("\n".join(lines))
+    text = load_text(tmp_path / "merges.txt")
+    assert isinstance(text, ClipText) and text.size == tokenizer.vocab_size - 2
+    first = '"bpe_simple_vocab_16e6.txt#version: 0.2'
+    packed = gzip.compress("\n".join([first, *lines[1:]]).encode())
+    (tmp_path / "x.gz").write_bytes(packed)
+    assert load_text(tmp_path / "x.gz") == text
+    assert load_text(text.save(tmp_path / "text.model")) == text
+    for caption in ("Hello  CAT 12", "", "\u00e9 \u732b!"):
+        assert text.encode(caption) == tokenizer.encode(caption)
+    assert text.decode(text.encode("Hello \u732b cat")) == "hello \u732b cat"
+    assert text.decode([]) == ""
+    # No text reaches the ids of start and end.
+    assert max(text.encode("<|startoftext|> <|endoftext|>")) < text.size
+
+
+@pytest.mark.parametrize(
+    "data", [b"#version: 0.2\na b c\n", b"\x1f\x8bxx", b"#version: 0.2\n\xff\xff\n"]
+)
+def test_what_are_no_merges(tmp_path, data):
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(UserError, match="x (is damaged|has no merges)"):
+        load_text(tmp_path / "x")

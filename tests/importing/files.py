@@ -25,7 +25,7 @@ def _tensor(key: str, array: np.ndarray, legacy: bool) -> bytes:
 
 def _stored(tensors, legacy):
     """(pickled tensor by name, arrays by key)."""
-    arrays = {n: np.ascontiguousarray(x) for n, x in tensors.items()}
+    arrays = {n: np.asarray(x, order="C") for n, x in tensors.items()}
     keys = {n: str(i) for i, n in enumerate(arrays)}
     pickled = {n: _tensor(keys[n], arrays[n], legacy) for n in arrays}
     return pickled, {keys[n]: arrays[n] for n in arrays}

@@ -5,17 +5,24 @@ made here and given to the public code by `record.py`.
 """
 
 import functools
+import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from cogjax.data.text import TextTokenizer
 from cogjax.families.dalle import imports as dvae
 from cogjax.families.vqgan import imports as vqgan
+from cogjax.interop import clip, t5, t5_rules
 from cogjax.interop.importer import leaves_of
 from cogjax.interop.rules import sources_of
+from cogjax.interop.safetensors import save_tree
+from cogjax.models.clip import ClipConfig
 from cogjax.models.dvae import DVAEConfig
+from cogjax.models.t5 import T5Config
 from cogjax.models.vqgan import VQGANConfig
 from tests.importing import files
 from tests.published import random_tensors
@@ -38,6 +45,25 @@ VQGANS = {
     "nearest": _VQGAN,
     "gumbel": replace(_VQGAN, res_blocks=2, z_dim=10, form="gumbel"),
 }
+CLIP = ClipConfig(
+    image_size=24,
+    patch=8,
+    width=128,
+    depth=2,
+    embed_dim=24,
+    text_width=64,
+    text_depth=3,
+    vocab_size=2 + 512 + 3,
+    text_len=9,
+)
+MERGES = "#version: 0.2\nc a\nca t</w>\nt h\n"
+# A name of each layout, by which its rules are chosen.
+_LAYOUTS = {"clip": (), "clip-hf": ("vision_model.",)}
+# Heads that do not fill the width, and buckets of every kind.
+T5 = T5Config(
+    width=24, depth=2, heads=3, head_dim=10, mlp_dim=40, vocab_size=420, max_distance=20
+)
+T5S = {"t5": T5, "t5-v1": replace(T5, gated=False)}
 
 
 def seeded(rules, seed=0):
@@ -63,6 +89,61 @@ def write_dvae(folder, legacy=True, tensors=None):
     tensors = tensors or dvae_tensors()
     for half in ("encoder", "decoder"):
         files.module(folder / f"{half}.pkl", part(tensors, f"{half}."), legacy)
+    return folder
+
+
+def clip_tensors(name):
+    """Of a CLIP, by the names of one layout."""
+    return seeded(clip.rules_of(CLIP, leaves_of(CLIP), _LAYOUTS[name]))
+
+
+def write_clip(folder, name="clip", tensors=None):
+    """The weights, and the file of merges."""
+    tensors = tensors or clip_tensors(name)
+    if name == "clip":
+        extra = {"input_resolution": np.array(24), "context_length": np.array(9)}
+        files.state_dict(folder / "x.pt", tensors | extra)
+        (folder / "merges.txt.gz").write_bytes(gzip.compress(MERGES.encode()))
+        return folder
+    extra = {"text_model.embeddings.position_ids": np.arange(9)[None]}
+    save_tree(folder / "model.safetensors", tensors | extra, None)
+    (folder / "merges.txt").write_text(MERGES)
+    config = {"hidden_act": "quick_gelu", "num_attention_heads": 2}
+    text = config | {"num_attention_heads": 1}
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "clip", "vision_config": config, "text_config": text})
+    )
+    return folder
+
+
+def t5_tensors(name):
+    """Of an encoder, by Hugging Face's names."""
+    config = T5S[name]
+    return seeded(t5_rules.rules_of(config, leaves_of(config), {})[0])
+
+
+def write_t5(folder, name="t5"):
+    """A folder with the table twice, a decoder, and two shards with their index."""
+    config, tensors = T5S[name], t5_tensors(name)
+    tensors["shared.weight"] = tensors["encoder.embed_tokens.weight"]
+    tensors |= {
+        "decoder.x.weight": np.ones(3, "f4"),
+        "lm_head.weight": np.ones(2, "f4"),
+    }
+    names, parts = list(tensors), {}
+    for i in range(2):
+        parts |= dict.fromkeys(names[i::2], f"pytorch_model-{i}.bin")
+        part = {key: tensors[key] for key in names[i::2]}
+        files.state_dict(folder / f"pytorch_model-{i}.bin", part)
+    index = json.dumps({"weight_map": parts})
+    (folder / "pytorch_model.bin.index.json").write_text(index)
+    stored = {theirs: getattr(config, ours) for ours, theirs in t5._SIZES.items()}
+    form = "gated-gelu" if config.gated else "relu"
+    stored |= {"model_type": "t5", "feed_forward_proj": form}
+    stored |= {"relative_attention_max_distance": config.max_distance}
+    (folder / "config.json").write_text(json.dumps(stored))
+    words = TextTokenizer.train(["a red cat", "two blue dogs"] * 9, 280)
+    words.save(folder / "spiece.model")
     return folder
 
 
@@ -98,6 +179,10 @@ def write_vqgan(folder, form="nearest", change=(), **settings):
 
 WRITE = {
     "openai-dvae": write_dvae,
+    "t5": write_t5,
+    "t5-v1": functools.partial(write_t5, name="t5-v1"),
+    "clip": write_clip,
+    "clip-hf": functools.partial(write_clip, name="clip-hf"),
     "vqgan": write_vqgan,
     "vqgan-gumbel": functools.partial(write_vqgan, form="gumbel"),
 }

@@ -104,10 +104,101 @@ def vqgan(form):
     return {"pixels": pixels, "codes": codes}, outputs
 
 
+def _clip_inputs():
+    """Raw pixels, normalised ones, and ids whose end is the last id of all."""
+    config, rng = public.CLIP, np.random.default_rng(1)
+    pixels = rng.uniform(size=(2, 24, 24, 3)).astype(np.float32)
+    ids = rng.integers(config.vocab_size - 1, size=(3, config.text_len))
+    for row, end in zip(ids, (1, 4, config.text_len - 1), strict=True):
+        row[end] = config.vocab_size - 1
+        row[end + 1 :] = 0
+    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
+    std = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
+    inputs = {"pixels": pixels, "ids": ids.astype(np.int32)}
+    return inputs, (channels_first(pixels) - mean) / std, torch.tensor(ids)
+
+
+def _clip_outputs(images, texts, logits):
+    return {
+        "image_features": images.numpy(),
+        "text_features": texts.numpy(),
+        "logits": logits.numpy(),
+    }
+
+
+def clip_openai():
+    """OpenAI's class, in float32."""
+    from clip.model import CLIP
+
+    c, (inputs, pixels, ids) = public.CLIP, _clip_inputs()
+    vision = (c.embed_dim, c.image_size, c.depth, c.width, c.patch)
+    text = (c.text_len, c.vocab_size, c.text_width, c.text_width // 64, c.text_depth)
+    net = load(CLIP(*vision, *text), public.clip_tensors("clip"))
+    images, texts = net.encode_image(pixels), net.encode_text(ids)
+    return inputs, _clip_outputs(images, texts, net(pixels, ids)[0])
+
+
+def clip_hugging_face():
+    """transformers' CLIPModel."""
+    from transformers import CLIPConfig, CLIPModel
+
+    c, (inputs, pixels, ids) = public.CLIP, _clip_inputs()
+    vision = {"hidden_size": c.width, "intermediate_size": 4 * c.width}
+    vision |= {"num_hidden_layers": c.depth, "num_attention_heads": c.width // 64}
+    vision |= {"image_size": c.image_size, "patch_size": c.patch}
+    text = {"hidden_size": c.text_width, "intermediate_size": 4 * c.text_width}
+    text |= {"num_hidden_layers": c.text_depth, "vocab_size": c.vocab_size}
+    text |= {"num_attention_heads": c.text_width // 64}
+    text |= {"max_position_embeddings": c.text_len, "eos_token_id": c.vocab_size - 1}
+    config = CLIPConfig(
+        text_config=text, vision_config=vision, projection_dim=c.embed_dim
+    )
+    net = load(CLIPModel(config), public.clip_tensors("clip-hf"))
+    found = net(input_ids=ids, pixel_values=pixels)
+    vision, text = net.vision_model(pixels), net.text_model(ids)
+    images = net.visual_projection(vision.pooler_output)
+    texts = net.text_projection(text.pooler_output)
+    return inputs, _clip_outputs(images, texts, found.logits_per_image)
+
+
+def t5(name):
+    """transformers' T5EncoderModel; a long text and a short one."""
+    from transformers import T5Config, T5EncoderModel
+
+    c = public.T5S[name]
+    form = "gated-gelu" if c.gated else "relu"
+    net = T5EncoderModel(
+        T5Config(
+            vocab_size=c.vocab_size,
+            d_model=c.width,
+            d_kv=c.head_dim,
+            d_ff=c.mlp_dim,
+            num_layers=c.depth,
+            num_heads=c.heads,
+            relative_attention_num_buckets=c.num_buckets,
+            relative_attention_max_distance=c.max_distance,
+            feed_forward_proj=form,
+        )
+    )
+    tensors = public.t5_tensors(name)
+    tensors["shared.weight"] = tensors["encoder.embed_tokens.weight"]
+    load(net, tensors)
+    ids = np.random.default_rng(1).integers(c.vocab_size, size=(2, 40)).astype(np.int32)
+    mask = np.arange(40) < np.array([[40], [13]])
+    ids_, mask_ = torch.tensor(ids).long(), torch.tensor(mask).long()
+    found = net(input_ids=ids_, attention_mask=mask_).last_hidden_state
+    features = (found * mask_[..., None]).numpy()
+    return {"ids": ids, "mask": mask}, {"features": features}
+
+
 # The name of each case, the folder of its public code, and what runs it.
 _TAMING = "taming-transformers"
 RECORD = {
     "openai-dvae": ("DALL-E", dvae),
+    "clip": ("CLIP", clip_openai),
+    "clip-hf": ("", clip_hugging_face),
+    "t5": ("", functools.partial(t5, "t5")),
+    "t5-v1": ("", functools.partial(t5, "t5-v1")),
     "vqgan": (_TAMING, functools.partial(vqgan, "nearest")),
     "vqgan-gumbel": (_TAMING, functools.partial(vqgan, "gumbel")),
 }

@@ -24,7 +24,7 @@ def imported(tmp_path_factory):
             public.WRITE[name](folder)
             done[name] = tmp_path_factory.mktemp("model") / name
             found = import_model([folder], done[name])
-            assert name.startswith(found.name)
+            assert name.startswith(found.name) and found.weights > 0
         return done[name]
 
     return make

@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import cogjax
 from cogjax import model_folder
 from cogjax.cli import main
 from cogjax.errors import UserError
@@ -234,4 +235,93 @@ def test_vqgans_that_do_not_fit(tmp_path, change, settings, words):
     folder = tmp_path / "source"
     folder.mkdir()
     public.write_vqgan(folder, change=change, **settings)
+    refused([folder], tmp_path, words)
+
+
+@pytest.mark.parametrize("name", ["clip", "clip-hf"])
+def test_a_clip_reads_texts_with_its_merges(tmp_path, name):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_clip(folder, name)
+    found = import_model([folder], tmp_path / "clip")
+    part = model_folder.load_component(tmp_path / "clip", "clip")
+    assert part.config == dataclasses.replace(
+        public.CLIP, pixel_mean=part.config.pixel_mean, pixel_std=part.config.pixel_std
+    )
+    assert part.config.pixel_mean[0] == 0.48145466 and not found.notes
+    clip = cogjax.load(tmp_path / "clip")
+    # "cat" is the second merge, "the" is "th" and "e" at the end of a word.
+    assert clip.model.text.encode("the cat") == [514, 256 + ord("e") - 33, 513]
+    images = np.zeros((1, 24, 24, 3), np.uint8)
+    assert clip.score(images, "the cat").shape == (1,)
+
+
+def test_a_clip_without_merges_says_so(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_clip(folder)
+    (folder / "merges.txt.gz").unlink()
+    found = import_model([folder], tmp_path / "clip")
+    assert "bpe_simple_vocab_16e6.txt.gz" in found.notes[0]
+    with pytest.raises(UserError, match="no text tokenizer: import it again"):
+        cogjax.load(tmp_path / "clip")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.json", {"vision_config": {"hidden_act": "gelu"}}, "hidden_act 'gelu'"),
+        ("config.json", {"text_config": {"num_attention_heads": 3}}, "heads 3, and"),
+        ("vocab.json", {"<|startoftext|>": 3}, "vocab.json has another id for '!'"),
+        ("merges.txt", "#version: 0.2\nc a\n", "make 515 ids, the weights have 517"),
+    ],
+)
+def test_clips_that_do_not_fit(tmp_path, name, content, words):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_clip(folder, "clip-hf")
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / name).write_text(text)
+    refused([folder], tmp_path, words)
+
+
+def test_a_t5_encodes_texts(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_t5(folder)
+    found = import_model([folder], tmp_path / "t5")
+    assert set(found.dropped) == {
+        "decoder.x.weight",
+        "lm_head.weight",
+        "encoder.embed_tokens.weight",
+    }
+    config = model_folder.load_component(tmp_path / "t5", "text_encoder").config
+    assert config == public.T5
+    (folder / "pytorch_model-1.bin").unlink()
+    refused([folder], tmp_path, "names pytorch_model-1.bin, which is missing")
+    (folder / "pytorch_model.bin.index.json").unlink()
+    refused([folder], tmp_path, "is missing")
+
+
+def test_a_t5_with_the_tokenizer_of_another(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_t5(folder)
+    config = json.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
+    refused([folder], tmp_path, "pieces for 384 ids, the weights have 300")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("config.json", "config.json of the T5 is missing"),
+        ("spiece.model", "text tokenizer is missing: give spiece.model too"),
+    ],
+)
+def test_what_a_t5_needs(tmp_path, name, words):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_t5(folder)
+    (folder / name).unlink()
     refused([folder], tmp_path, words)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import cogjax
+from cogjax.data.clip_bpe import ClipText
 from cogjax.errors import Notice, UserError
 from cogjax.model import Model
 from cogjax.pipelines.clip import ClipPipeline
@@ -78,5 +79,8 @@ def test_refusals(toy_clip, toy_clip_folder):
     with pytest.raises(UserError, match="has float32 weights, not int8"):
         cogjax.load(toy_clip_folder, weights="int8")
     parts = toy_clip.model.components
-    with pytest.raises(UserError, match="text.model does not fit its network"):
+    with pytest.raises(UserError, match="no text tokenizer: import it again"):
         ClipPipeline(Model("clip", parts))
+    text = ClipText(b"#version: 0.2\na b\n")
+    with pytest.raises(UserError, match="text.model does not fit its network"):
+        ClipPipeline(Model("clip", parts, text=text))

@@ -1,0 +1,135 @@
+"""CLIP with vision transformers, under OpenAI's names and those of Hugging Face."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cogjax.data.clip_bpe import ClipText, is_merges
+from cogjax.data.text import read_bytes
+from cogjax.errors import UserError
+from cogjax.interop.clip import DROPPED, is_hugging_face, rules_of
+from cogjax.interop.importer import (
+    Conversion,
+    Import,
+    Importer,
+    count,
+    leaves_of,
+    shape_of,
+)
+from cogjax.interop.source import Source, Tensors
+from cogjax.models.clip import ClipConfig
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+_LICENCE = "MIT (openai/CLIP); as of the release for weights of others"
+# Of each layout: patches, places of an image, output, places of a text, table, output.
+_OPENAI = (
+    "visual.conv1.weight",
+    "visual.positional_embedding",
+    "visual.proj",
+    "positional_embedding",
+    "token_embedding.weight",
+    r"visual\.transformer\.resblocks\.(\d+)\.ln_1\.weight",
+    r"transformer\.resblocks\.(\d+)\.ln_1\.weight",
+)
+_HUGGING_FACE = (
+    "vision_model.embeddings.patch_embedding.weight",
+    "vision_model.embeddings.position_embedding.weight",
+    "visual_projection.weight",
+    "text_model.embeddings.position_embedding.weight",
+    "text_model.embeddings.token_embedding.weight",
+    r"vision_model\.encoder\.layers\.(\d+)\.layer_norm1\.weight",
+    r"text_model\.encoder\.layers\.(\d+)\.layer_norm1\.weight",
+)
+
+
+def _detect(source: Source) -> bool:
+    names = source.names
+    return any({layout[0], layout[3]} <= names for layout in (_OPENAI, _HUGGING_FACE))
+
+
+def _plan(source: Source) -> Import:
+    tensors = source.tensors
+    config = _config(tensors)
+    _check_settings(config, source)
+    rules = rules_of(config, leaves_of(config), tensors)
+    part = Conversion(config, rules, tensors, DROPPED)
+    found = [path for path in source.others if is_merges(read_bytes(path)[:64])]
+    text, notes = None, []
+    if found:
+        text = ClipText(read_bytes(found[0]), str(found[0]))
+        _check_text(text, config, source)
+    else:
+        notes.append(
+            "no text tokenizer, which texts need: give bpe_simple_vocab_16e6.txt.gz "
+            "or merges.txt too"
+        )
+    return Import(
+        "clip", {"clip": part}, _LICENCE, text=text, notes=notes, others=found[:1]
+    )
+
+
+def _config(tensors: Tensors) -> ClipConfig:
+    hugging_face = is_hugging_face(tensors)
+    names = _HUGGING_FACE if hugging_face else _OPENAI
+    width, _, patch, _ = shape_of(tensors, names[0], 4)
+    places = shape_of(tensors, names[1], 2)[0]
+    side = math.isqrt(max(places - 1, 0))
+    if side < 1 or side**2 + 1 != places:
+        raise UserError(f"{names[1]} has {places} places, expected a square and one")
+    text_len, text_width = shape_of(tensors, names[3], 2)
+    try:
+        return ClipConfig(
+            image_size=side * patch,
+            patch=patch,
+            width=width,
+            depth=count(tensors, names[5]),
+            embed_dim=shape_of(tensors, names[2], 2)[0 if hugging_face else 1],
+            text_width=text_width,
+            text_depth=count(tensors, names[6]),
+            vocab_size=shape_of(tensors, names[4], 2)[0],
+            text_len=text_len,
+            pixel_mean=_MEAN,
+            pixel_std=_STD,
+        )
+    except ValueError as error:
+        raise UserError(f"these weights make no CLIP: {error}") from error
+
+
+def _check_settings(config: ClipConfig, source: Source) -> None:
+    """UserError for a config file of Hugging Face that says what is not here."""
+    widths = {"vision_config": config.width, "text_config": config.text_width}
+    for key, width in widths.items():
+        settings = source.config(key).get(key)
+        if not isinstance(settings, Mapping):
+            continue
+        wanted = {
+            "hidden_act": "quick_gelu",
+            "num_attention_heads": width // 64,
+            "layer_norm_eps": 1e-5,
+        }
+        for name, value in wanted.items():
+            if settings.get(name, value) != value:
+                raise UserError(
+                    f"the config file says {key}.{name} {settings[name]!r}, and only "
+                    f"{value!r} can be imported"
+                )
+
+
+def _check_text(text: ClipText, config: ClipConfig, source: Source) -> None:
+    """UserError if the merges are not those of the table, or of a vocab.json."""
+    if text.size + 2 != config.vocab_size:
+        raise UserError(
+            f"the merges make {text.size + 2} ids, the weights have "
+            f"{config.vocab_size}: give the file that belongs to them"
+        )
+    table: dict[str, Any] = source.config("<|startoftext|>")
+    wrong = [x for i, x in enumerate(text.vocabulary) if table and table.get(x) != i]
+    if wrong:
+        raise UserError(
+            f"vocab.json has another id for {wrong[0]!r} than the merges: give the "
+            "files of one model"
+        )
+
+
+CLIP = Importer("CLIP with vision transformers", _detect, _plan)
