@@ -64,6 +64,7 @@ FAMILIES = {
             "lm": "cogjax.families.cogview.stage:LM",
             "masked": "cogjax.families.cogview.stage:MASKED",
         },
+        importers={"cogview": "cogjax.families.cogview.imports:COGVIEW"},
     ),
     "dalle": Family(
         "dalle",

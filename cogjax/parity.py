@@ -5,6 +5,8 @@ the names of each kind of network. Floats may differ by a tolerance, all else is
 """
 
 import io
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -23,6 +25,12 @@ from cogjax.models.cases import Case, Weights
 from cogjax.models.registry import networks
 
 _MAX_BYTES = 1 << 32
+# What NumPy and zipfile raise for damaged files and headers.
+_DAMAGED = (
+    *(ValueError, LookupError, TypeError, EOFError, SyntaxError, MemoryError),
+    *(RuntimeError, OverflowError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 _INPUT, _OUTPUT = "input.", "output."
 Arrays = Mapping[str, np.ndarray]
 
@@ -87,12 +95,17 @@ def read_case(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
         if size > _MAX_BYTES:
             raise UserError(f"case {path} unpacks to {size} bytes, 4 GiB are the most")
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+            # A member that is no array comes as bytes.
+            arrays = {name: np.asarray(stored[name]) for name in stored.files}
     except OSError as error:
-        raise UserError(f"cannot read case {path}: {error.strerror}") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"cannot read case {path}: {error.strerror or error}"
+        ) from error
+    except _DAMAGED as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"case {path} is no .npz of plain arrays: {reason}") from error
+    if odd := [name for name, x in arrays.items() if x.dtype.kind not in "biuf"]:
+        raise UserError(f"case {path}: {shown(odd[0])} is no array of numbers")
     inputs, outputs = (
         {k.removeprefix(p): x for k, x in arrays.items() if k.startswith(p)}
         for p in (_INPUT, _OUTPUT)

@@ -87,6 +87,10 @@ class Inert(dict):
             self.update(state)
 
 
+class NoArrays(UserError):
+    """A file that is sound, and holds nothing that could be weights."""
+
+
 def _is_class(name: str) -> bool:
     """Whether "module name" is spelt like a class, which only makes objects."""
     return name.rpartition(" ")[2].rpartition(".")[2][:1].isupper()
@@ -319,7 +323,7 @@ def flatten_arrays(
 
     visit(tree, ())
     if not flat:
-        raise UserError(f"{what} refused: it holds no arrays under names")
+        raise NoArrays(f"{what} refused: it holds no arrays under names")
     return flat
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from cogjax.errors import UserError, shown
 from cogjax.interop.containers import kind_of_file, open_tensors
+from cogjax.interop.pickles import NoArrays
 from cogjax.interop.stored import StoredTensor
 
 # Names of what surrounds the weights in checkpoints of trainers.
@@ -18,8 +19,8 @@ _ROOTS = ("state_dict", "model_state_dict", "module", "model")
 # What trainers keep beside the weights, and nothing here needs.
 _BESIDE = re.compile(
     r"(optimizer|lr_sched|scheduler|callbacks|loops|hparams|hyper_parameters|amp|"
-    r"grad_scaler|loss_scaler|rng_state|random_rng|cuda_rng|torch_rng|client_lr|"
-    r"buffer_names|param_shapes)[\w]*(\..*)?"
+    r"grad_scaler|loss_scaler|rng_state|rng_tracker|random_rng|cuda_rng|torch_rng|"
+    r"client_lr|buffer_names|param_shapes)[\w]*(\..*)?"
 )
 # Of DeepSpeed and of Megatron: the name of the folder with the newest weights.
 _NEWEST = ("latest", "latest_checkpointed_iteration.txt")
@@ -82,8 +83,11 @@ def open_source(paths: Sequence[Path]) -> Source:
         given += [] if path.is_dir() else [path]
         for file in files:
             if kind_of_file(file):
-                weights[file], more = _unwrapped(open_tensors(file), file)
+                found = _opened(file, file in given)
+                tensors, more = _unwrapped(found, file)
                 beside += more
+                if tensors:
+                    weights[file] = tensors
             elif (config := _read_config(file)) is not None:
                 configs[file] = config
             else:
@@ -94,6 +98,16 @@ def open_source(paths: Sequence[Path]) -> Source:
             f"{names}: no weights of PyTorch or safetensors here{_first_fault(paths)}"
         )
     return Source(weights, configs, others, beside, given)
+
+
+def _opened(file: Path, was_named: bool) -> Tensors:
+    """Tensors of a file; none of one that a trainer left in a folder."""
+    try:
+        return open_tensors(file)
+    except NoArrays:
+        if was_named:
+            raise
+        return {}
 
 
 def _first_fault(paths: Sequence[Path]) -> str:
@@ -164,6 +178,8 @@ def _unwrapped(tensors: Tensors, path: Path) -> tuple[Tensors, list[str]]:
     beside: list[str] = []
     while True:
         inside = {name for name in tensors if not _BESIDE.fullmatch(name)}
+        if not inside:
+            return {}, [*beside, *tensors]
         roots = {name.partition(".")[0] for name in inside}
         if len(roots) > 1 and roots & set(_ROOTS[:2]):
             odd = min(name for name in inside if name.partition(".")[0] not in _ROOTS)

@@ -32,6 +32,7 @@ from cogjax.models.vqvae import VQVAEConfig
 from cogjax.stages.sections import RunConfig
 from tests.fuzz import damage
 from tests.fuzz.harness import Files, Reader
+from tests.fuzz.import_readers import case, checkpoint_of_others, module
 from tests.fuzz.intact import PIXELS, TEXTS, VALUES, each, written
 from tests.fuzz.model_readers import checkpoint, model, model_config, t5_folder
 from tests.fuzz.outside_readers import clip_bpe, coco, format_1, prompts
@@ -260,6 +261,9 @@ READERS: dict[str, Callable[[], Reader]] = {
     "torch legacy": functools.partial(
         torch_file, "torch legacy", write_legacy, damage.some_pickle
     ),
+    "module": module,
+    "checkpoint of others": checkpoint_of_others,
+    "case": case,
     "example": functools.partial(records, Example, "example"),
     "coded example": functools.partial(records, CodedExample, "coded example"),
     "embedded example": embedded_example,

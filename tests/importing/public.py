@@ -14,6 +14,8 @@ import numpy as np
 import yaml
 
 from cogjax.data.text import TextTokenizer
+from cogjax.data.vocab import Vocab
+from cogjax.families.cogview import imports as cogview
 from cogjax.families.dalle import imports as dvae
 from cogjax.families.vqgan import imports as vqgan
 from cogjax.interop import clip, t5, t5_rules
@@ -22,11 +24,16 @@ from cogjax.interop.rules import sources_of
 from cogjax.interop.safetensors import save_tree
 from cogjax.models.clip import ClipConfig
 from cogjax.models.dvae import DVAEConfig
+from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.t5 import T5Config
 from cogjax.models.vqgan import VQGANConfig
+from cogjax.models.vqvae import VQVAEConfig
+from cogjax.ops.sequence import Sequence
 from tests.importing import files
 from tests.published import random_tensors
 
+# Of models with several.
+COMPONENTS = {"cogview": "transformer"}
 CASES = Path(__file__).parent / "cases"
 DVAE = DVAEConfig(
     image_size=256, grid=32, code_dim=12, width=8, blocks=2, codebook_size=24
@@ -64,6 +71,17 @@ T5 = T5Config(
     width=24, depth=2, heads=3, head_dim=10, mlp_dim=40, vocab_size=420, max_distance=20
 )
 T5S = {"t5": T5, "t5-v1": replace(T5, gated=False)}
+VQVAE = VQVAEConfig(widths=(8, 8, 8), code_dim=6, codebook_size=24)
+COGVIEW = ImageLMConfig(
+    width=128,
+    depth=2,
+    heads=2,
+    mlp_dim=512,
+    vocab_size=Vocab(24, 280).padded_size,
+    max_positions=1024 + 4 + 8,
+    sequence=Sequence.causal(1024 + 4 + 8),
+    norm_scope="tensor",
+)
 
 
 def seeded(rules, seed=0):
@@ -147,6 +165,39 @@ def write_t5(folder, name="t5"):
     return folder
 
 
+def vqvae_tensors():
+    """Of CogView's VQ-VAE."""
+    return seeded(list(cogview._vqvae_rules(VQVAE)))
+
+
+def write_vqvae(folder):
+    """The legacy file, with the prefix of the release and the averages of training."""
+    tensors = {f"module.{key}": x for key, x in vqvae_tensors().items()}
+    tensors["module.quantize_t.cluster_size"] = np.ones(24, "f4")
+    tensors["module.quantize_t.embed_avg"] = np.ones((6, 24), "f4")
+    files.state_dict(folder / "vqvae.pt", tensors, legacy=True)
+    return folder
+
+
+def cogview_tensors():
+    """Of the transformer; a token is an outlier, as in trained ones."""
+    tensors = seeded(list(cogview._transformer_rules(COGVIEW)))
+    tensors["word_embeddings.weight"][3, 7] = 12
+    return tensors
+
+
+def write_cogview(folder):
+    """VQ-VAE, text and, in a folder of its own, the transformer."""
+    write_vqvae(folder)
+    (folder / "latest_checkpointed_iteration.txt").write_text("1000")
+    (folder / "1000").mkdir()
+    path = folder / "1000" / "mp_rank_00_model_states.pt"
+    files.state_dict(path, cogview_tensors(), ("module",))
+    words = TextTokenizer.train(["a red cat", "two blue dogs"] * 9, 280)
+    words.save(folder / "cog-pretrain.model")
+    return folder
+
+
 def vqgan_tensors(form):
     """Of a VQGAN, by the release's names."""
     return seeded(list(vqgan._rules(VQGANS[form])))
@@ -179,6 +230,8 @@ def write_vqgan(folder, form="nearest", change=(), **settings):
 
 WRITE = {
     "openai-dvae": write_dvae,
+    "cogview": write_cogview,
+    "cogview-vqvae": write_vqvae,
     "t5": write_t5,
     "t5-v1": functools.partial(write_t5, name="t5-v1"),
     "clip": write_clip,

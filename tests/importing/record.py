@@ -6,8 +6,10 @@
 It needs torch and what the public code imports; the tests need neither.
 """
 
+import contextlib
 import functools
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +193,79 @@ def t5(name):
     return {"ids": ids, "mask": mask}, {"features": features}
 
 
+def cogview_vqvae():
+    """The class behind vqvae/api.py, with its normalisation of pixels."""
+    from vqvae.vqvae_zc import VQVAE
+
+    c = public.VQVAE
+    net = VQVAE(
+        channel=c.widths[0],
+        n_res_block=0,
+        embed_dim=c.code_dim,
+        n_embed=c.codebook_size,
+        stride=6,
+    )
+    tensors = public.vqvae_tensors()
+    averages = {"cluster_size": np.ones(24), "embed_avg": np.ones((6, 24))}
+    tensors |= {f"quantize_t.{key}": np.float32(x) for key, x in averages.items()}
+    load(net, tensors)
+    pixels = np.random.default_rng(1).uniform(size=(2, 16, 24, 3)).astype(np.float32)
+    mean, std = np.float32(c.pixel_mean), np.float32(c.pixel_std)
+    x = channels_first((pixels - mean) / std)
+    codes = net.encode(x)[2]
+    drawn = channels_last(net.decode_code(codes)) * std + mean
+    codes = codes.numpy().astype(np.int32)
+    outputs = {"features": net.enc_b(x).numpy(), "codes": codes, "pixels": drawn}
+    return {"pixels": pixels, "codes": codes}, outputs
+
+
+def cogview():
+    """The transformer on one process, with PyTorch's norm in place of Apex's."""
+    apex = types.ModuleType("apex.normalization.fused_layer_norm")
+    apex.FusedLayerNorm = torch.nn.LayerNorm
+    deepspeed = types.ModuleType("deepspeed")
+    deepspeed.checkpointing = types.SimpleNamespace(is_configured=lambda: False)
+    names = ("apex", "apex.normalization", "apex.normalization.fused_layer_norm")
+    sys.modules |= dict.fromkeys(names, apex) | {"deepspeed": deepspeed}
+    six = types.ModuleType("torch._six")  # Gone from PyTorch, infinity alone is used.
+    six.inf = float("inf")
+    sys.modules["torch._six"] = six
+    import mpu
+    from model.gpt2_modeling import GPT2Model
+    from torch.testing._internal.distributed import fake_pg
+
+    torch.distributed.init_process_group(
+        "fake", rank=0, world_size=1, store=fake_pg.FakeStore()
+    )
+    mpu.initialize_model_parallel(1)
+    tracker = types.SimpleNamespace(fork=contextlib.nullcontext)  # Of dropout, unused.
+    mpu.sparse_transformer.get_cuda_rng_tracker = lambda: tracker
+    c = public.COGVIEW
+    sizes = (c.depth, c.vocab_size, c.width, c.heads)
+    net = GPT2Model(
+        *sizes, 0.0, 0.0, 0.0, c.max_positions, 0, False, parallel_output=False
+    )
+    load(net, public.cogview_tensors())
+    rng = np.random.default_rng(1)
+    ids = rng.integers(c.vocab_size, size=(3, 12)).astype(np.int32)
+    ids[1, 4] = 3  # The outlier.
+    ids[2, 8:] = public.Vocab(24, 280).command("[PAD]")
+    positions = np.tile(np.arange(12, dtype=np.int32), (3, 1))
+    positions[0, 7:] -= 6  # As behind [ROI2].
+
+    def logits(ids, positions):
+        ids, positions = torch.tensor(ids).long(), torch.tensor(positions).long()
+        return net(ids, positions, 0, None, None, 0)[0].numpy()
+
+    inputs, greedy = {"ids": ids, "positions": positions}, ids
+    for _ in range(16):
+        best = logits(greedy, positions)[:, -1].argmax(-1)[:, None]
+        greedy = np.concatenate([greedy, best.astype(np.int32)], axis=1)
+        positions = np.concatenate([positions, positions[:, -1:] + 1], axis=1)
+    outputs = {"logits": logits(**inputs), "greedy": greedy[:, -16:]}
+    return inputs, outputs
+
+
 # The name of each case, the folder of its public code, and what runs it.
 _TAMING = "taming-transformers"
 RECORD = {
@@ -199,6 +274,8 @@ RECORD = {
     "clip-hf": ("", clip_hugging_face),
     "t5": ("", functools.partial(t5, "t5")),
     "t5-v1": ("", functools.partial(t5, "t5-v1")),
+    "cogview": ("CogView", cogview),
+    "cogview-vqvae": ("CogView", cogview_vqvae),
     "vqgan": (_TAMING, functools.partial(vqgan, "nearest")),
     "vqgan-gumbel": (_TAMING, functools.partial(vqgan, "gumbel")),
 }

@@ -11,11 +11,13 @@ import pytest
 import cogjax
 from cogjax import model_folder
 from cogjax.cli import main
+from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.importing import import_model
 from cogjax.interop import safetensors
 from cogjax.interop.importer import leaves_of
 from cogjax.interop.tree import flatten
+from cogjax.pipelines.contracts import Codec, Generator
 from tests.importing import files, public
 
 
@@ -325,3 +327,51 @@ def test_what_a_t5_needs(tmp_path, name, words):
     public.write_t5(folder)
     (folder / name).unlink()
     refused([folder], tmp_path, words)
+
+
+def test_a_cogview_generates(tmp_path):
+    """Its three parts make one model; the transformer is where a file says."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_cogview(folder)
+    found = import_model([folder], tmp_path / "model")
+    assert found.components == {"tokenizer": "vqvae", "transformer": "image_lm"}
+    assert "logits depend on the batch" in found.notes[0]
+    model = cogjax.load(tmp_path / "model")
+    assert isinstance(model, Generator) and isinstance(model, Codec)
+    assert (model.grid, model.model.layout.text_len) == (32, 8)
+    assert model.model.sampler.top_k == 200
+    assert model.model["transformer"].config == public.COGVIEW
+    assert model.model["tokenizer"].config == public.VQVAE
+
+
+def test_parts_of_a_cogview(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_cogview(folder)
+    transformer = folder / "1000" / "mp_rank_00_model_states.pt"
+    found = import_model([transformer], tmp_path / "lm")
+    assert found.components == {"transformer": "image_lm"}
+    assert "give the VQ-VAE, the transformer and cog-pretrain.model" in found.notes[1]
+    found = import_model([folder / "vqvae.pt"], tmp_path / "vq")
+    assert found.components == {"tokenizer": "vqvae"}
+    assert sorted(found.dropped) == ["quantize_t.cluster_size", "quantize_t.embed_avg"]
+    other = folder / "1000" / "mp_rank_01_model_states.pt"
+    other.write_bytes(transformer.read_bytes())
+    refused([folder], tmp_path, "are 2 transformers, or parts of one: give one whole")
+    other.unlink()
+    (folder / "latest_checkpointed_iteration.txt").write_text("../x")
+    refused([folder], tmp_path, "names '../x', which is no folder beside it")
+
+
+def test_parts_of_two_cogviews(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_cogview(folder)
+    words = TextTokenizer.train(["a red cat", "two blue dogs"] * 9, 281)
+    words.save(folder / "cog-pretrain.model")
+    tensors = public.cogview_tensors()
+    tensors["word_embeddings.weight"] = np.ones((256, 128), "f4")
+    path = folder / "1000" / "mp_rank_00_model_states.pt"
+    files.state_dict(path, tensors, ("module",))
+    refused([folder], tmp_path, "24 codes and 281 pieces of text make 384 ids")
