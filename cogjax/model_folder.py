@@ -78,7 +78,7 @@ class StoredModel:
         for name in self.components:
             # Names of components are names of files, which must not leave the folder.
             if not name.isidentifier():
-                raise ValueError(f"{name!r} cannot be the name of a component")
+                raise ValueError(f"{shown(name)} cannot be the name of a component")
 
 
 def find(source: str | os.PathLike) -> Path:
@@ -246,7 +246,8 @@ def _layout(folder: Path, stored: StoredModel) -> Any:
     named = families()[stored.family].layout if stored.family else ""
     if not named:
         raise UserError(
-            f"{folder}/config.json has a layout, which family {stored.family!r} has not"
+            f"{folder}/config.json has a layout, which family "
+            f"{shown(stored.family)} has not"
         )
     try:
         return section(resolve(named), stored.layout, "layout")
@@ -295,20 +296,37 @@ def save(
     With `overwrite` it replaces another model in the folder, with all its files.
     UserError if the folder holds anything else.
     """
+
+    def write(name: str, path: Path) -> None:
+        part = model.components[name]
+        save_tree(path, {**part.params, **part.state}, dtype)
+
+    return save_with(model, folder, write, overwrite)
+
+
+def save_with(
+    model: Model, folder: Path, write: Callable[[str, Path], None], overwrite: bool
+) -> Path:
+    """As `save`; `write` writes the weights of a component of a name to a path.
+
+    The components of `model` need no weights. Nothing is left if `write` raises.
+    """
     MODEL.check(folder, overwrite)
     with partial_folder(folder) as partial:
-        stored = _write_parts(model, partial, dtype)
+        stored = _write_parts(model, partial, write)
         save_json(dataclasses.asdict(stored), partial / "config.json")
         MODEL.publish(partial, folder, overwrite)
     return folder
 
 
-def _write_parts(model: Model, folder: Path, dtype: str | None) -> StoredModel:
+def _write_parts(
+    model: Model, folder: Path, write: Callable[[str, Path], None]
+) -> StoredModel:
     """Writes all files but config.json; returns the contents of that."""
     components = {}
     for name, part in model.components.items():
         path = folder / f"{name}.safetensors"
-        save_tree(path, {**part.params, **part.state}, dtype)
+        write(name, path)
         config = dataclasses.asdict(part.config)
         components[name] = StoredComponent(part.kind, config, file_sha256(path))
     text, words, layout = "", "", None

@@ -15,7 +15,7 @@ from typing import Any
 from cogjax.catalogue import families, resolve
 from cogjax.config import section
 from cogjax.data.text import TextTokenizer
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.models.reconstructor import ReconstructorConfig, ReconstructorNetworkConfig
 from cogjax.models.registry import config_class, kind_of
 
@@ -28,7 +28,9 @@ def upgrade(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     if "transformer" in config:
         format_1 = families()[config["family"]].format_1
         if not format_1:
-            raise UserError(f"family {config['family']!r} has no folders of format 1")
+            raise UserError(
+                f"family {shown(config['family'])} has no folders of format 1"
+            )
         text = TextTokenizer.load(folder / "text.model")
         sizes = tokenizer, text.size
         layout, network = resolve(format_1)(config["transformer"], *sizes)

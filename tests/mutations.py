@@ -1,4 +1,4 @@
-"""Mutation score: how many of forty small faults the tests nearest to them catch.
+"""Mutation score: how many small faults the tests nearest to them catch.
 
     python -m tests.mutations                all of them, in list order, two at a time
     python -m tests.mutations --only masks   those whose file, text or reason matches

@@ -263,6 +263,10 @@ def drop_layout(config):
             lambda c: c["components"].update({"../x": {"kind": "vqvae", "config": {}}}),
             "'../x' cannot be the name of a component",
         ),
+        (
+            lambda c: c["components"]["tokenizer"].update(kind="x" * 5000),
+            r"kind is 'x+\.\.\. \(5002 characters\), expected one of",
+        ),
         (lambda c: c.update(format=3), "is format 3 .* reads 1 and 2"),
         (lambda c: c.update(family=[]), r"of family \[\]: this reads 1 and 2"),
     ],

@@ -1,5 +1,6 @@
 """Plans: the estimate here, the compiled one where libtpu is installed."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
@@ -67,7 +68,7 @@ def test_papers_fit_and_their_flops_agree(family):
 
 def test_a_masked_model_is_planned_but_for_its_sampling(capsys):
     """All codes are inputs and scored among codes: fewer products than code by code."""
-    config = load("cogview", "--config.task.name=masked")
+    config = load("cogview") | {"task": {"name": "masked"}}
     report = planning.plan(config, "v5p:4x4x8", estimate=True)
     assert report.parameters == estimate("cogview").parameters
     assert report.counted_flops == pytest.approx(report.flops, rel=0.05)
@@ -225,6 +226,20 @@ def test_too_large_does_not_fit():
     assert not report.fits
     with pytest.raises(UserError, match="nothing fits v5e:2x2: at least"):
         planning.search(load("dalle", *words), "v5e:2x2")
+
+
+@pytest.mark.parametrize(
+    ("room", "verdict"), [(1.31, ": fits"), (1.29, ": MAY NOT FIT"), (0.9, "DOES NOT")]
+)
+def test_an_estimate_needs_room(monkeypatch, capsys, room, verdict):
+    """Its memory may be a fifth too low, and its MFU is a bound."""
+    chip, count = planning.parse_topology("v5p:4x4x8")
+    small = dataclasses.replace(chip, hbm=estimate("cogview").hbm_bytes * room)
+    monkeypatch.setattr(planning, "parse_topology", lambda _: (small, count))
+    command = ["plan", "--config", "experiments/cogview/paper.py", "--estimate"]
+    assert main([*command, "--topology", "v5p:4x4x8"]) == 0
+    printed = capsys.readouterr().out
+    assert verdict in printed and "MFU: at most" in printed
 
 
 def test_search_finds_what_fits_fastest_first():

@@ -83,6 +83,7 @@ def _line(report: Any) -> str:
 def _of_training(report: Any) -> dict[str, str]:
     moments = f"{report.optimizer_bytes / 1e9:.1f} of it moments"
     state = f"state {report.state_bytes / 1e9:.1f} ({moments})"
+    estimated = report.how == "estimated"
     return {
         "step": _made(report),
         "mesh": _mesh(report),
@@ -93,13 +94,14 @@ def _of_training(report: Any) -> dict[str, str]:
         "model FLOPs": f"{report.flops:.4g} (6ND and attention; "
         f"{report.counted_flops / report.flops:.3f} of it in the trace), executed "
         f"{report.executed_flops:.4g}",
-        "HBM traffic": f"{report.memory_bytes / 1e9:.0f} GB a chip",
+        "HBM traffic": f"{report.memory_bytes / 1e9:.0f} GB a chip"
+        + (", compiled steps move 5 to 6 times as much" if estimated else ""),
         "sent": _sent(report, 1e9, "GB"),
         **_summed(report),
         "at full rate": _rates(report, 1, "s"),
         "time of a step": f"{report.step_seconds:.2f} s if all overlap, "
         f"{report.step_seconds_serial:.2f} s if nothing does",
-        "MFU": f"{report.mfu:.1%} if all overlap",
+        "MFU": f"at most {report.mfu:.1%}, if all overlap at full rate",
         "tokens a day": f"{report.tokens_per_day:.3g}",
         "whole run": f"{report.days:.1f} days",
     }
@@ -142,6 +144,8 @@ def _mesh(report: Any) -> str:
 
 def _memory(report: Any, held: str) -> str:
     verdict = "fits" if report.fits else "DOES NOT FIT"
+    if not report.fits and report.hbm_bytes <= report.hbm_limit:
+        verdict = "MAY NOT FIT, the estimate can be a fifth too low: compile the step"
     return (
         f"{report.hbm_bytes / 1e9:.1f} GB of {report.hbm_limit / 1e9:.1f}, {held}: "
         f"{verdict}"

@@ -9,11 +9,12 @@ from typing import Any
 import flax.linen as nn
 
 from cogjax.catalogue import Network, families, resolve
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 
 _TOKENIZER = {
     "params": "cogjax.models.tokenizers:param_shapes",
     "state": "cogjax.models.tokenizers:state_shapes",
+    "case": "cogjax.models.cases:TOKENIZER",
 }
 NETWORKS = {
     "vqvae": Network(
@@ -29,6 +30,7 @@ NETWORKS = {
         "cogjax.models.image_lm_config:ImageLMConfig",
         "cogjax.models.image_lm:ImageLM",
         "cogjax.models.image_lm:param_shapes",
+        case="cogjax.models.cases:IMAGE_LM",
     ),
     "reconstructor": Network(
         "cogjax.models.reconstructor:ReconstructorNetworkConfig",
@@ -49,11 +51,13 @@ NETWORKS = {
         "cogjax.models.clip:ClipConfig",
         "cogjax.models.clip:Clip",
         "cogjax.models.clip:param_shapes",
+        case="cogjax.models.cases:CLIP",
     ),
     "t5": Network(
         "cogjax.models.t5:T5Config",
         "cogjax.models.t5:T5Encoder",
         "cogjax.models.t5:param_shapes",
+        case="cogjax.models.cases:T5",
     ),
 }
 
@@ -68,7 +72,7 @@ def config_class(kind: str) -> type:
     """The class of a kind's configs; UserError for an unknown kind."""
     rows = networks()
     if kind not in rows:
-        raise UserError(f"kind is {kind!r}, expected one of {', '.join(rows)}")
+        raise UserError(f"kind is {shown(kind)}, expected one of {', '.join(rows)}")
     return resolve(rows[kind].config)
 
 

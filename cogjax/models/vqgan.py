@@ -31,8 +31,9 @@ class VQGANConfig:
     """Shape of the tokenizer.
 
     image_size: pixels a side. width: channels of the first level; multipliers: of each
-    level, which halve the image but for the last. attention: sides of the feature
-    maps that have it. z_dim: channels of the encoder's output, code_dim: of a code.
+    level, which halve the image but for the last. attention: sides of the feature maps
+    that have it for an image of `image_size`; that chooses levels, whose blocks attend
+    at any size of image. z_dim: channels of the encoder's output, code_dim: of a code.
     form: "nearest" code, or "gumbel": a 1x1 convolution gives each code's logit.
     groups: of group normalisation.
     """
@@ -75,6 +76,12 @@ class VQGANConfig:
     def widths(self) -> tuple[int, ...]:
         """Channels of each level, highest resolution first."""
         return tuple(self.width * multiplier for multiplier in self.multipliers)
+
+    @property
+    def attention_levels(self) -> tuple[int, ...]:
+        """Levels whose blocks are followed by attention, highest resolution first."""
+        levels = range(len(self.multipliers))
+        return tuple(i for i in levels if self.image_size // 2**i in self.attention)
 
     @property
     def grid(self) -> int:
@@ -138,7 +145,7 @@ class Encoder(nn.Module):
             name = f"down.{level}"
             for i in range(cfg.res_blocks):
                 x = Block(width, cfg.groups, name=f"{name}.block.{i}")(x)
-                if x.shape[1] in cfg.attention:
+                if level in cfg.attention_levels:
                     x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
             if level < len(cfg.widths) - 1:
                 x = Halve(width, name=f"{name}.downsample.conv")(x)
@@ -164,7 +171,7 @@ class Decoder(nn.Module):
             name = f"up.{level}"
             for i in range(cfg.res_blocks + 1):
                 x = Block(width, cfg.groups, name=f"{name}.block.{i}")(x)
-                if x.shape[1] in cfg.attention:
+                if level in cfg.attention_levels:
                     x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
             if level:
                 x = x.repeat(2, axis=1).repeat(2, axis=2)

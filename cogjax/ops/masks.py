@@ -91,7 +91,10 @@ def _window(kind: LayerKind, grid: Grid, down, right) -> np.ndarray:
 
 
 def sparse_kinds(
-    depth: int, kernel: int = 11, row_extent: Literal["raster", "own"] = "raster"
+    depth: int,
+    kernel: int = 11,
+    row_extent: Literal["raster", "own"] = "raster",
+    edge: Literal["raster", "clip", "torus"] = "raster",
 ) -> tuple[LayerKind, ...]:
     """Kind of each layer: column for every fourth from the second, conv for the last.
 
@@ -101,7 +104,7 @@ def sparse_kinds(
     # DALL-E counts from 1: columns are 2, 6, 10, ...
     names = ["column" if i % 4 == 1 else "row" for i in range(depth)]
     names[-1:] = ["conv"] * min(depth, 1)
-    return tuple(LayerKind(name, kernel, row_extent=row_extent) for name in names)
+    return tuple(LayerKind(name, kernel, edge, row_extent) for name in names)
 
 
 def sample_pivots(

@@ -10,9 +10,9 @@ ACTIVITIES = ("compile", "step", "data", "save", "restore", "eval", "lost")
 class Goodput:
     """Seconds of each kind, as the main thread saw them.
 
-    compile: the first step's call. data: waiting for a batch. save: training held up by
-    saving. eval: evaluations and images. lost: steps that a crash or a roll-back
-    made the run do again.
+    compile: the start of a new run and the first step's call. data: waiting for a
+    batch. save: training held up by saving. eval: evaluations and images. lost: steps
+    that a crash or a roll-back made the run do again.
     """
 
     def __init__(self):
@@ -34,7 +34,7 @@ class Goodput:
 
     @property
     def stepped(self) -> bool:
-        """Whether there was a step."""
+        """Whether a step was tried."""
         return self._total["compile"] > 0
 
     def take(self) -> dict[str, float]:

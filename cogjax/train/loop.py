@@ -119,7 +119,7 @@ def fit(
         if checkpoints.steps:
             newest = checkpoints.steps[-1]
             check_resume(workdir, job.config, config, optim, newest)
-        with goodput.time("restore"):
+        with goodput.time("restore" if checkpoints.steps else "compile"):
             init = partial(init_state, job.task, tx, compression=compression)
             train_state, shardings, example_index = _start(
                 job, init, config, mesh, checkpoints

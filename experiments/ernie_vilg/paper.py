@@ -5,6 +5,8 @@
         --config.data.path=DATA --config.data.tokenizer=DIR --config.data.text=FILE
 
 An update is both directions of all pairs of the batch: so many sequences each.
+`:tokenizer` is the VQGAN before it, 256 pixels to 32 x 32 of 8,192 codes: the paper's
+formula gives the commitment the weight 1, where others have 0.25.
 `:end_to_end` also trains a reconstructor of 256 pixels, which the paper did for a small
 model only, `:ablation`: 24 layers of 1,024 and DALL-E's decoder (section 4.4).
 """
@@ -14,12 +16,17 @@ import dataclasses
 import ml_collections
 
 from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.models.vqgan import VQGANConfig
 
 # Section 4.4.
 ABLATION = dataclasses.replace(
     ernie_vilg.TRANSFORMERS["paper"], width=1024, depth=24, heads=16
 )
+TOKENIZER = VQGANConfig(
+    multipliers=(1, 1, 2, 4), attention=(32,), codebook_size=ernie_vilg.NUM_CODES
+)
 TASKS = {
+    "tokenizer": {"name": "vqgan", "commitment": 1.0},
     "transformer": {"name": "ernie_vilg"},
     "end_to_end": {"name": "end_to_end", "reconstructor": {"kind": "vqvae"}},
     "ablation": {
@@ -34,7 +41,9 @@ def get_config(arg: str = "transformer") -> ml_collections.ConfigDict:
     """Sections of the run; `arg` is one of `TASKS`."""
     if arg not in TASKS:
         raise ValueError(f"the argument is {arg!r}, expected {', '.join(TASKS)}")
-    model = ABLATION if arg == "ablation" else ernie_vilg.TRANSFORMERS["paper"]
+    model = {"ablation": ABLATION, "tokenizer": TOKENIZER}.get(
+        arg, ernie_vilg.TRANSFORMERS["paper"]
+    )
     config = ml_collections.ConfigDict()
     config.task = TASKS[arg]
     config.model = dataclasses.asdict(model)

@@ -7,7 +7,7 @@
 
 The captions of any data set do, and no image is read: --config.data.path=DIR. `:nano`
 ends in a minute and shows that all parts work. `:paper` has the size of the paper's T5
-XXL, whose weights are not trained here: for `cogjax describe`.
+XXL, whose weights are not trained here: for `cogjax train --dry-run`.
 """
 
 import dataclasses

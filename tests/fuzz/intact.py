@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from tests.fuzz import damage
@@ -36,6 +37,13 @@ def each(**kinds: Callable) -> Callable:
         return files | {name: change(rng, files[name])}
 
     return one
+
+
+def random_like(shapes):
+    """Arrays of a tree of shapes."""
+    return jax.tree.map(
+        lambda leaf: RNG.normal(size=leaf.shape).astype(np.float32), shapes
+    )
 
 
 def written(write: Callable[[Path], object]) -> Files:

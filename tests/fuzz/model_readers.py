@@ -7,7 +7,6 @@ import json
 import tempfile
 from pathlib import Path
 
-import jax
 import numpy as np
 import safetensors.numpy as safetensors_numpy
 
@@ -27,14 +26,8 @@ from cogjax.models.vqvae import VQVAEConfig
 from cogjax.train import manifest as digests
 from tests.fuzz import damage
 from tests.fuzz.harness import Files, Reader
-from tests.fuzz.intact import RNG, TEXTS, each, files_of, written
+from tests.fuzz.intact import RNG, TEXTS, each, files_of, random_like, written
 from tests.published import expected_tensors
-
-
-def random_like(shapes):
-    return jax.tree.map(
-        lambda leaf: RNG.normal(size=leaf.shape).astype(np.float32), shapes
-    )
 
 
 @functools.cache

@@ -6,7 +6,13 @@ from tests.fuzz.harness import fuzz
 from tests.fuzz.readers import READERS
 
 # Those that trace a network or read through Orbax take a tenth of a second a case.
-FEW = {"model folder": 12, "model config": 6, "T5 folder": 12, "checkpoint": 6}
+FEW = {
+    "model folder": 12,
+    "model config": 6,
+    "format 1": 12,
+    "T5 folder": 12,
+    "checkpoint": 6,
+}
 
 
 # Threads of Orbax outlive a read that has failed, and complain that it is over.

@@ -169,14 +169,29 @@ def test_impossible_shapes_are_refused(change, message):
         dataclasses.replace(TINY, **change)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (4, 16)], ids=["square", "oblong"])
 @pytest.mark.parametrize("half", ["encode", "decode"])
-def test_network_equals_the_statement_in_float64(half):
+def test_network_equals_the_statement_in_float64(half, size):
+    """At another size too: attention belongs to levels, not to sides of an image."""
     net, params = VQGAN(TINY), random_params(TINY)
-    side, width = (8, 3) if half == "encode" else (TINY.grid, TINY.code_dim)
-    x = np.random.default_rng(1).uniform(size=(2, side, side, width)).astype("float32")
+    scale, width = (1, 3) if half == "encode" else (2, TINY.code_dim)
+    places = [side // scale for side in size]
+    x = np.random.default_rng(1).uniform(size=(2, *places, width)).astype("float32")
     found = jax.jit(lambda x: net.apply({"params": params}, x, method=half))(x)
     wanted = getattr(reference, f"vqgan_{half}")(TINY, double(params), x)
     assert wanted.std() > 0.01
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("half", ["encode", "decode"])
+def test_attention_stays_at_its_levels_for_images_of_another_size(half):
+    """The parameters are those of the config's size, and all of them are used."""
+    params = random_params(TINY)
+    side, width = (16, 3) if half == "encode" else (8, TINY.code_dim)
+    x = np.random.default_rng(2).uniform(size=(1, side, side, width)).astype("float32")
+    net = VQGAN(TINY)
+    found = jax.jit(lambda x: net.apply({"params": params}, x, method=half))(x)
+    wanted = getattr(reference, f"vqgan_{half}")(TINY, double(params), x)
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
 

@@ -6,8 +6,9 @@ taming-transformers. Parameters are nested dicts under cogjax's names.
 
 import numpy as np
 
+from tests.reference.dvae import conv
 from tests.reference.numeric import Array
-from tests.reference.unet import conv, double, group_norm, swish
+from tests.reference.unet import double, group_norm, swish
 
 
 def relu(x: Array) -> Array:
@@ -87,10 +88,10 @@ def vqvae_decode(config, p: dict, z: Array) -> Array:
 def halved(x: Array, p: dict) -> Array:
     """VQGAN's: one row and column of zeros behind, then 3x3 with stride 2."""
     x = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
-    size = (x.shape[1] - 1) // 2
-    out = np.zeros((len(x), size, size, p["kernel"].shape[-1]))
-    for i in range(size):
-        for j in range(size):
+    rows, cols = ((side - 1) // 2 for side in x.shape[1:3])
+    out = np.zeros((len(x), rows, cols, p["kernel"].shape[-1]))
+    for i in range(rows):
+        for j in range(cols):
             part = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
             out[:, i, j] = np.einsum("byxc,yxcd->bd", part, p["kernel"])
     return out + p["bias"]

@@ -95,6 +95,21 @@ def test_every_key_of_the_experiments_is_known(file, stage, size, nano_folder):
     assert found["parameters"] > (500_000 if size == "" else 1_000)
 
 
+def test_where_the_papers_differ_from_ours():
+    """CogView has one direction, ERNIE-ViLG's codebook a commitment of 1."""
+    paper = config.load("experiments/cogview/paper.py")
+    assert (paper["task"]["image_to_text"], paper["task"]["caption_dropout"]) == (0, 0)
+    release = config.load("experiments/cogview/paper.py:release")
+    assert (paper["model"]["norm_scope"], release["model"]["norm_scope"]) == (
+        "token",
+        "tensor",
+    )
+    tokenizer = config.load("experiments/ernie_vilg/paper.py:tokenizer")
+    assert tokenizer["task"]["commitment"] == 1
+    # VQGAN's f = 8 without the convolution of gumbel's, and the discriminator.
+    assert launch.describe(tokenizer)["parameters"] == 69_656_260
+
+
 @pytest.mark.parametrize("file", [EMOJI, SHAPES])
 def test_unknown_stage(file):
     with pytest.raises(UserError, match="expected tokenizer, transformer"):

@@ -1,5 +1,10 @@
-"""Parts of a batch give what the whole batch gives, however unequal its texts are."""
+"""Parts of a batch, and devices, give what the whole batch gives on one.
 
+However unequal texts are. Where parts have draws or statistics of their own, an update
+is the mean of theirs, in turn.
+"""
+
+import dataclasses
 import types
 
 import jax
@@ -7,96 +12,125 @@ import numpy as np
 import optax
 import pytest
 
-from cogjax.data.vocab import Vocab
-from cogjax.families.cogview.layout import Layout
-from cogjax.families.ernie_vilg import presets as ernie_vilg
-from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
-from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.parallel.mesh import MeshConfig, make_mesh
-from cogjax.tasks.lm import LMTask
+from cogjax.parallel.mesh import MeshConfig, make_mesh, place_batch
+from cogjax.parallel.rules import tree_shardings
 from cogjax.train import loop
 from cogjax.train.step import init_state, make_train_step
-
-RNG = np.random.default_rng(0)
-VOCAB, CODES = Vocab(24, 20), RNG.integers(0, 24, (8, 16))
-# Every second is short: two of the four parts of a batch weigh 6 of the texts, two 14.
-TEXTS = [RNG.integers(0, 20, 2 if i % 2 else 6) for i in range(8)]
-PAIRS = list(zip(TEXTS, CODES, strict=True))
-
-
-def reading():
-    """CogView's objective on image to text, whose loss is of the texts alone."""
-    layout = Layout(VOCAB, text_len=6, image_len=16)
-    rows = [layout.image_to_text(*pair) for pair in PAIRS]
-    ids, weights = (np.stack(each) for each in zip(*rows, strict=True))
-    config = ImageLMConfig(
-        vocab_size=128,
-        width=16,
-        depth=1,
-        heads=2,
-        mlp_dim=32,
-        max_positions=layout.length,
-        dropout=0.0,
-    )
-    task = LMTask(config, num_codes=24)
-    return task, {"ids": ids, "weights": weights}
-
-
-def two_way():
-    """ERNIE-ViLG's with questions; the answers of every second picture are long."""
-    layout = TwoWayLayout(VOCAB, text_len=6, image_len=16)
-    settings = ernie_vilg.TransformerConfig(
-        width=16, depth=1, heads=2, dropout=0.0, text_len=6, kernel=3
-    )
-    task = TwoWayTask(ernie_vilg.make_transformer(settings, layout), VOCAB)
-    answers = [[layout.answer(text, text, 5)] for text in TEXTS]
-    batch = {
-        "to_image": np.stack([layout.text_to_image(*pair) for pair in PAIRS]),
-        "to_text": np.stack([layout.image_to_text(*pair)[0] for pair in PAIRS]),
-        "asked": CODES.astype(np.int32),
-        "answers": np.array(answers),
-    }
-    return task, batch
-
+from tests.tasks.every_task import OWN, SUMS, reading, two_way
 
 TX = optax.sgd(1.0)
+# Of a batch of one part they are another thing.
+OF_A_PART = ("perplexity", "usage")
 
 
-@pytest.fixture(scope="module", params=[reading, two_way])
-def started(request):
-    """(task, batch, the state before the first step)."""
-    task, batch = request.param()
-    state = jax.jit(lambda key: init_state(task, TX, key))(jax.random.key(0))
-    return task, batch, jax.device_get(state)
+def start(make):
+    """(task, batch, the state before the first step), away from zeros of the start."""
+    task, batch = make()
+    state = jax.device_get(
+        jax.jit(lambda key: init_state(task, TX, key))(jax.random.key(0))
+    )
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(
+        lambda x: x + rng.normal(0, 0.1, x.shape).astype(x.dtype), state.params
+    )
+    return task, batch, dataclasses.replace(state, params=params, ema=params)
+
+
+def module_fixture(makes):
+    """A state of each task; the last of `OWN` compiles for a minute."""
+    return pytest.fixture(scope="module", params=makes, ids=lambda make: make.__name__)
+
+
+@module_fixture(SUMS)
+def sums(request):
+    """As `start`, and what one part on one device gives."""
+    started = start(request.param)
+    return started, update(*started)
+
+
+@module_fixture((*OWN[:-1], pytest.param(OWN[-1], marks=pytest.mark.slow)))
+def own(request):
+    return start(request.param)
+
+
+@module_fixture((reading, two_way))
+def uneven(request):
+    return start(request.param)
 
 
 def norm(tree):
     return np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(tree)))
 
 
-def test_accumulation_equals_the_whole_batch(started):
-    task, batch, state = started
+def update(task, batch, state, parts=1, mesh=None):
+    """(what a step of so many parts adds to the weights, its next state, metrics)."""
+    step = make_train_step(task, TX, lambda step: 1.0, accumulate=parts, ema_decay=0.9)
+    mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
+    shardings = tree_shardings(jax.eval_shape(lambda: state), mesh, task.param_axes)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(state, shardings), place_batch(batch, mesh)
+        new, metrics = jax.device_get(jax.jit(step)(*placed))
+    move = jax.tree.map(np.subtract, new.params, state.params)
+    return move, new.state, metrics
 
-    def move(parts):
-        """(what a step of so many parts adds to the weights, its metrics)."""
-        step = make_train_step(
-            task, TX, lambda step: 1.0, accumulate=parts, ema_decay=0.9
+
+def check_same(found, wanted, metrics, wanted_metrics):
+    error = norm(jax.tree.map(np.subtract, found, wanted))
+    assert 0 < norm(wanted) and error < 1e-5 * norm(wanted)
+    assert metrics.keys() == wanted_metrics.keys()
+    for name in metrics.keys() - set(OF_A_PART):
+        np.testing.assert_allclose(
+            metrics[name], wanted_metrics[name], rtol=1e-5, atol=1e-7
         )
-        new, metrics = jax.device_get(jax.jit(step)(state, batch))
-        return jax.tree.map(np.subtract, new.params, state.params), metrics
-
-    (whole, wanted), (moved, metrics) = move(1), move(4)
-    error = norm(jax.tree.map(np.subtract, moved, whole))
-    assert error < 1e-5 * norm(whole)
-    assert metrics.keys() == wanted.keys()
-    for name in wanted:
-        np.testing.assert_allclose(metrics[name], wanted[name], rtol=1e-5)
 
 
-def test_evaluation_of_batches_equals_that_of_all(started):
-    task, batch, start = started
-    params, state = start.params, start.state
+def test_accumulation_equals_the_whole_batch(sums):
+    started, (whole, _, wanted) = sums
+    moved, _, metrics = update(*started, parts=4)
+    check_same(moved, whole, metrics, wanted)
+
+
+def check_devices(started, whole, held, wanted):
+    mesh = make_mesh(MeshConfig(4, 2, 1))
+    moved, state, metrics = update(*started, mesh=mesh)
+    check_same(moved, whole, metrics, wanted)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), state, held)
+
+
+def test_devices_equal_one(sums):
+    started, whole = sums
+    check_devices(started, *whole)
+
+
+@pytest.mark.slow
+def test_devices_share_draws_and_statistics(own):
+    check_devices(own, *update(*own))
+
+
+def test_parts_with_draws_of_their_own_are_averaged(own):
+    """Statistics go from part to part, as if each were a batch; counters do not."""
+    task, batch, state = own
+    moved, found, metrics = update(*own, parts=2)
+    gradients = jax.jit(jax.value_and_grad(task.loss, has_aux=True))
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    held, grads, losses = state.state, [], []
+    for i in range(2):
+        part = jax.tree.map(lambda x, i=i: x[i::2], batch)
+        held = {**held, **{name: state.state[name] for name in task.counters}}
+        (loss, (held, _)), grad = jax.device_get(
+            gradients(state.params, held, part, jax.random.fold_in(key, i))
+        )
+        grads.append(grad)
+        losses.append(loss)
+    wanted = jax.tree.map(lambda a, b: -(a + b) / 2, *grads)
+    assert norm(jax.tree.map(np.subtract, moved, wanted)) < 1e-5 * norm(wanted)
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), found, held)
+
+
+def test_evaluation_of_batches_equals_that_of_all(uneven):
+    task, batch, begun = uneven
+    params, state = begun.params, begun.state
     batches = [jax.tree.map(lambda x, i=i: np.asarray(x[i::2]), batch) for i in (0, 1)]
     rows = []
     logger = types.SimpleNamespace(scalars=lambda step, row: rows.append(row))

@@ -232,6 +232,8 @@ def test_seconds_add_up_and_name_what_was_lost(uninterrupted, tmp_path):
     assert {f"seconds/{kind}" for kind in kinds} <= seconds[0].keys()
     assert sum(row["seconds/compile"] > 0 for row in seconds) == 2
     assert sum(row["seconds/lost"] > 0 for row in seconds) == 1
+    # The first start had nothing to restore.
+    assert [row["seconds/restore"] > 0 for row in seconds].index(True) > 0
 
 
 def test_another_batch_size_goes_on_at_the_same_example(tmp_path):

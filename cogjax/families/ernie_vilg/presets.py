@@ -33,7 +33,9 @@ class TransformerConfig(DecoderConfig):
 
     text_len: longest text in pieces. attention: "sparse" layers by rows, columns and
     windows of `kernel` x `kernel` in turn (`sparse_kinds`), or all "full". row_extent:
-    "own" is a row as a block of its own, "raster" DALL-E's last `grid + 1` codes.
+    "own" is a row as a block of its own, "raster" DALL-E's last `grid + 1` codes. edge:
+    of a window, as `LayerKind` has it: "raster" runs over the ends of rows, in both
+    directions, "clip" stops there.
     """
 
     width: int = 4096
@@ -44,6 +46,7 @@ class TransformerConfig(DecoderConfig):
     text_len: int = TEXT_LEN - 1
     attention: Literal["sparse", "full"] = "sparse"
     row_extent: Literal["own", "raster"] = "own"
+    edge: Literal["raster", "clip", "torus"] = "raster"
     kernel: int = 11
 
     def __post_init__(self):
@@ -96,7 +99,9 @@ def make_transformer(
     grid = round(layout.image_len**0.5)
     kinds = ()
     if config.attention == "sparse":
-        kinds = sparse_kinds(config.depth, config.kernel, config.row_extent)
+        kinds = sparse_kinds(
+            config.depth, config.kernel, config.row_extent, config.edge
+        )
     return ImageLMConfig(
         **shared,
         vocab_size=layout.vocab.padded_size,

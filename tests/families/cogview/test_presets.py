@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -19,3 +21,10 @@ def test_paper_transformer_has_3_93_billion_parameters():
     assert count == expected == 3_928_849_920
     assert (config.max_positions, config.vocab_size) == (1089, 58240)
     assert (config.heads, config.head_dim, config.depth) == (40, 64, 48)
+
+
+def test_the_release_has_one_maximum_for_a_batch():
+    """As its public code: tests/models/test_reference.py compares that scope."""
+    paper, release = (cogview.TRANSFORMERS[name] for name in ("paper", "release"))
+    assert (paper.norm_scope, release.norm_scope) == ("token", "tensor")
+    assert dataclasses.replace(release, norm_scope="token") == paper

@@ -29,19 +29,22 @@ def test_paper_size():
     assert param_shapes(image_to_text(config)) == param_shapes(config)
 
 
-@pytest.mark.parametrize("extent", ["own", "raster"])
-def test_settings_reach_the_layers(extent):
+@pytest.mark.parametrize(
+    ("extent", "edge"), [("own", "raster"), ("raster", "clip"), ("own", "torus")]
+)
+def test_settings_reach_the_layers(extent, edge):
     layout = ernie_vilg.make_layout(
         cogview.TOKENIZERS["nano"], 20, ernie_vilg.TRANSFORMERS["nano"]
     )
     assert isinstance(layout, TwoWayLayout) and layout.image_len == 16
     nano = ernie_vilg.TRANSFORMERS["nano"]
-    settings = dataclasses.replace(nano, kernel=3, row_extent=extent)
+    settings = dataclasses.replace(nano, kernel=3, row_extent=extent, edge=edge)
     config = ernie_vilg.make_transformer(settings, layout)
     assert config.sequence.image.grid == (4, 4)
     first, last = config.kinds
     assert (first.name, first.row_extent) == ("row", extent)
-    assert (last.name, last.kernel) == ("conv", 3)
+    assert (last.name, last.kernel, last.edge) == ("conv", 3, edge)
+    assert image_to_text(config).kinds == config.kinds
     full = dataclasses.replace(nano, attention="full")
     config = ernie_vilg.make_transformer(full, layout)
     assert {kind.name for kind in config.layer_kinds} == {"full"}

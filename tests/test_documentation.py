@@ -1,0 +1,152 @@
+"""Words that can be checked: commands, configs and files that documents name.
+
+The documents are README, CONTRIBUTING, docs/, model cards, and what the docstrings of
+experiments say.
+"""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cogjax import cli, config
+from cogjax.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted(ROOT.glob("experiments/*/*.py"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments/README.md"]
+PAGES += sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("cogjax/assets/*/*.md"))
+
+
+def words_of(path: Path) -> str:
+    """A page, or the docstring of a module; lines that go on are one."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+    return re.sub(r"\\\n\s*", " ", text)
+
+
+def commands(path: Path, program: str):
+    """(words, whether it stands alone and not in a sentence) of each command."""
+    for line in words_of(path).splitlines():
+        found = re.findall(rf"`({program} [^`]*)`", line)
+        # From the start of a line of code on, or behind `&&`.
+        code = re.match(rf"(?:    +|.*&& |)({program} [^#`]*)", line)
+        for text, whole in [(x, False) for x in found] + [(code and code[1], True)]:
+            if text and "[--" not in text:
+                whole &= "..." not in text
+                words = shlex.split(text.replace("...", "").partition("; do")[0])
+                yield words[1:], whole
+
+
+def cases(program: str):
+    return [
+        pytest.param(words, whole, id=f"{path.relative_to(ROOT)}: {' '.join(words)}")
+        for path in (*PAGES, *EXPERIMENTS)
+        for words, whole in commands(path, program)
+    ]
+
+
+@pytest.mark.parametrize(("words", "whole"), cases("cogjax"))
+def test_a_command_is_one(words, whole, monkeypatch):
+    """It parses as it stands, and its config takes its argument and its overrides.
+
+    A command in the middle of a sentence may leave out what is required.
+    """
+    monkeypatch.chdir(ROOT)
+    if words == ["--help"]:
+        return
+    try:
+        args = cli._parse(words)
+    except UserError as error:
+        assert not whole and "are required: " in str(error)
+        return
+    path = getattr(args, "config", None)
+    if path and path.startswith("experiments/"):
+        assert config.load(path, args.overrides)["task"]["name"]
+
+
+SCRIPTS = [
+    case
+    for case in cases("python")
+    if case.values[0][0].startswith("experiments/") or "tests." in case.id
+]
+
+
+@pytest.mark.parametrize(("words", "whole"), SCRIPTS)
+def test_a_script_knows_its_flags(words, whole):
+    """A module of tests, or a file beside which its parser may stand."""
+    name = words[1].replace(".", "/") if words[0] == "-m" else words[0]
+    place = ROOT / name
+    if not place.is_file():
+        place = next(
+            p for p in (place / "__main__.py", place.with_suffix(".py")) if p.is_file()
+        )
+    text = "".join(path.read_text("utf-8") for path in place.parent.glob("*.py"))
+    assert all(f'"{word}"' in text for word in words if word.startswith("--"))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_are_there(path):
+    text = path.read_text("utf-8")
+    links = re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", text)
+    missing = [name for name in links if not (path.parent / name).exists()]
+    top = "tests|docs|cogjax|experiments"
+    named = re.findall(rf"`((?:{top})/[\w./-]+\.(?:py|md|json|png|txt))", text)
+    there = ["tests/models/test_y.py"]  # Of a network that is only an example.
+    missing += [x for x in named if not (ROOT / x).is_file() and x not in there]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_are_listed(path):
+    """But for those that hold what others share."""
+    name = f"{path.parent.name}/{path.name}"
+    listed = (ROOT / "experiments/README.md").read_text("utf-8")
+    assert f"`{name}" in listed or path.name.startswith("small_")
+
+
+def blocks(language: str):
+    """Code of the README's fences of a language, "" for the shell."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+@pytest.mark.slow
+def test_the_readme_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    """Commands of shipped models, each with what it prints behind `#`, or below."""
+    monkeypatch.chdir(tmp_path)
+    shown = [block for block in blocks("") if "cogjax caption" in block]
+    lines = [
+        line for block in shown for line in block.replace("\n#", "  #").split("\n")
+    ]
+    said = 0
+    for line in filter(None, lines):
+        command, _, wanted = (part.strip() for part in line.partition("#"))
+        assert cli.main(shlex.split(command)[1:]) == 0
+        printed = capsys.readouterr().out
+        if re.fullmatch(r"[\d.]+", wanted):
+            found = float(re.findall(r"[\d.]+", printed)[-1])
+            assert found == pytest.approx(float(wanted), abs=0.02)
+        else:
+            assert wanted in printed
+        said += bool(wanted)
+    assert said == 5
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme(tmp_path, monkeypatch):
+    """An apple is red, and two squares are two."""
+    monkeypatch.chdir(tmp_path)
+    [code] = blocks("python")
+    names = {}
+    *lines, last = code.strip().split("\n")
+    exec("\n".join(lines), names)
+    assert (tmp_path / "apple.png").is_file() and (tmp_path / "my-model").is_dir()
+    red, green, blue = names["result"].pixels[0, 0].mean((0, 1))
+    assert red > max(green, blue) + 10
+    assert len(names["result"].images) == 4
+    answers = eval(last, names)
+    assert len(answers) == 4 and "two" in answers
