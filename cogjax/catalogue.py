@@ -21,13 +21,14 @@ class Network:
     config: frozen dataclass that describes the network completely. network: makes a
     network from a config. params: gives the nested shapes of the parameters for a
     config, without computing any; state: those of what is stored beside them, such as a
-    codebook, empty for nothing.
+    codebook, empty for nothing. case: how its outputs are compared (`models/cases.py`).
     """
 
     config: str
     network: str
     params: str
     state: str = ""
+    case: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Family:
     layout: dataclass of its sequence layout. pipeline: called with a `Model`, gives
     what `cogjax.load` returns. format_1: turns the settings in folders of format 1 into
     (layout, config of the transformer). networks: kinds of networks that only this
-    family has. stages: kinds of training runs, by the name of the task.
+    family has. stages: kinds of training runs, by the name of the task. importers: of
+    released weights (`interop/importer.py`), by the name of what they import.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Family:
     format_1: str = ""
     networks: Mapping[str, Network] = field(default_factory=dict)
     stages: Mapping[str, str] = field(default_factory=dict)
+    importers: Mapping[str, str] = field(default_factory=dict)
 
 
 FAMILIES = {
@@ -71,6 +74,7 @@ FAMILIES = {
             "dvae": "cogjax.families.dalle.stage:DVAE",
             "dalle": "cogjax.families.dalle.stage:LM",
         },
+        importers={"openai-dvae": "cogjax.families.dalle.imports:DVAE"},
     ),
     "ernie_vilg": Family(
         "ernie_vilg",
@@ -101,6 +105,7 @@ FAMILIES = {
             "vqgan": "cogjax.families.vqgan.stage:VQGAN",
             "decoder": "cogjax.stages.tokenizer:DECODER",
         },
+        importers={"vqgan": "cogjax.families.vqgan.imports:VQGAN"},
     ),
     "clip": Family(
         "clip",
@@ -134,15 +139,27 @@ def stages() -> dict[str, str]:
 
     Raises UserError for a task that two families have.
     """
+    return _joined("stages", "a task")
+
+
+def importers() -> dict[str, str]:
+    """The importers of all families: {name: "module:name"}.
+
+    Raises UserError for a name that two families have.
+    """
+    return _joined("importers", "an importer")
+
+
+def _joined(field_name: str, what: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for family in families().values():
-        for task, spec in family.stages.items():
-            if task in found:
+        for name, spec in getattr(family, field_name).items():
+            if name in found:
                 raise UserError(
-                    f"family {family.name!r} has a task {task!r}, which another has "
+                    f"family {family.name!r} has {what} {name!r}, which another has "
                     "too: give it another name"
                 )
-            found[task] = spec
+            found[name] = spec
     return found
 
 

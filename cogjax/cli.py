@@ -24,6 +24,8 @@ from cogjax.commands import (
     encode,
     evaluate,
     generate,
+    imports,
+    parity,
     plan,
     tokenizer,
     train,
@@ -207,7 +209,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     modules = (generate, describe, data, tokenizer, encode, train, verify, evaluate)
-    for module in (*modules, plan, bench, attention_map):
+    modules += imports, parity, plan, bench, attention_map
+    for module in modules:
         module.add_parser(commands)
     return parser
 

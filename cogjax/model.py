@@ -15,6 +15,7 @@ from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
 from cogjax.interop.tree import flatten
 from cogjax.models.registry import kind_of, network_of
+from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 
@@ -57,7 +58,7 @@ class Model:
     components: Mapping[str, Component]
     layout: Any = None
     text: TextTokenizer | None = None
-    sampler: Sampler = Sampler()
+    sampler: Sampler | CascadeSampler = Sampler()
     card: Mapping[str, Any] = field(default_factory=dict)
     words: WordList | None = None
 

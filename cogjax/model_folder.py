@@ -30,6 +30,7 @@ from cogjax.interop.tree import check_leaves, check_values, flatten
 from cogjax.model import Component, Model
 from cogjax.model_format_1 import upgrade
 from cogjax.models.registry import config_class, shapes_of
+from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 FORMAT = 2
@@ -69,7 +70,7 @@ class StoredModel:
     components: dict[str, StoredComponent]
     text: str = ""
     layout: dict[str, Any] | None = None
-    sampler: Sampler = Sampler()
+    sampler: Sampler | CascadeSampler = Sampler()
     card: dict[str, Any] = field(default_factory=dict)
     words: str = ""
 
@@ -295,20 +296,37 @@ def save(
     With `overwrite` it replaces another model in the folder, with all its files.
     UserError if the folder holds anything else.
     """
+
+    def write(name: str, path: Path) -> None:
+        part = model.components[name]
+        save_tree(path, {**part.params, **part.state}, dtype)
+
+    return save_with(model, folder, write, overwrite)
+
+
+def save_with(
+    model: Model, folder: Path, write: Callable[[str, Path], None], overwrite: bool
+) -> Path:
+    """As `save`; `write` writes the weights of a component of a name to a path.
+
+    The components of `model` need no weights. Nothing is left if `write` raises.
+    """
     MODEL.check(folder, overwrite)
     with partial_folder(folder) as partial:
-        stored = _write_parts(model, partial, dtype)
+        stored = _write_parts(model, partial, write)
         save_json(dataclasses.asdict(stored), partial / "config.json")
         MODEL.publish(partial, folder, overwrite)
     return folder
 
 
-def _write_parts(model: Model, folder: Path, dtype: str | None) -> StoredModel:
+def _write_parts(
+    model: Model, folder: Path, write: Callable[[str, Path], None]
+) -> StoredModel:
     """Writes all files but config.json; returns the contents of that."""
     components = {}
     for name, part in model.components.items():
         path = folder / f"{name}.safetensors"
-        save_tree(path, {**part.params, **part.state}, dtype)
+        write(name, path)
         config = dataclasses.asdict(part.config)
         components[name] = StoredComponent(part.kind, config, file_sha256(path))
     text, words, layout = "", "", None

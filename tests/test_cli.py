@@ -166,6 +166,33 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
     assert "generating: 1 of 1" in shown.err
 
 
+def test_a_stage_of_a_cascade_may_have_its_own_values(model, tmp_path, capsys):
+    words = ["generate", "cat", "--out", str(tmp_path), "--num-images", "1"]
+    assert (
+        cli.main([*words, "--guidance", "5,1.5", "--steps=8", "--percentile=0,99"]) == 0
+    )
+    [request] = model.calls
+    assert request.guidance == (5, 1.5) and request.steps == 8
+    assert request.percentile == (0, 99)
+    assert cli.main([*words, "--guidance", "5,x"]) == 2
+    assert "expects a number from 0 to 100, got 'x'" in capsys.readouterr().err
+    assert cli.main([*words, "--percentile", "0.995"]) == 2
+    assert "percentile is 0.995, of 100: the paper has" in capsys.readouterr().err
+
+
+def test_an_image_to_start_from(model, picture, tmp_path, capsys):
+    words = ["generate", "cat", "--out", str(tmp_path / "out"), "--num-images", "1"]
+    assert cli.main([*words, "--strength", "0.6"]) == 2
+    assert "or --strength T: give both" in capsys.readouterr().err
+    words += ["--image-prompt", picture, "--strength", "0.6"]
+    assert cli.main(words) == 0 and cli.main([*words, "--rows", "1"]) == 0
+    plain, kept = model.calls
+    assert plain.strength == kept.strength == 0.6 and plain.image.size == (10, 12)
+    assert plain.keep is None and kept.keep.tolist() == [[True, True], [False, False]]
+    record = json.loads((tmp_path / "out" / "generation.json").read_text("utf-8"))
+    assert record["settings"]["strength"] == 0.6
+
+
 def test_a_second_run_overwrites_nothing(model, tmp_path):
     words = ["generate", "cat", "--out", str(tmp_path), "--num-images", "1"]
     assert cli.main(words) == 0

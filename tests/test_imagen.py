@@ -9,10 +9,15 @@ import pytest
 
 from cogjax import config as configs
 from cogjax import model_folder
-from cogjax.errors import UserError
+from cogjax.errors import Notice, UserError
+from cogjax.families.imagen.stage import _encode
+from cogjax.pipelines import cascade_stage
 from cogjax.pipelines.cascade import CascadePipeline
 from cogjax.pipelines.contracts import Codec, Generator
+from cogjax.pipelines.request import Request
+from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages import run as launch
+from cogjax.stages.sections import RunConfig
 
 
 def train(spec, workdir, **values):
@@ -34,7 +39,8 @@ def folders(nano_data, nano_folder, tmp_path_factory):
     # The cascade above shows images of both.
     quiet = {"train.sample_every": 0}
     found["base"] = train("icons.py:base,nano", root / "base", **data, **quiet)
-    data["data.below"] = found["base"]
+    data |= {"data.below": found["base"], "sample.sampler.steps": "2,3"}
+    data["sample.sampler.percentile"] = 99.5
     found["super"] = train("icons.py:super,nano", root / "super", **data)
     return found
 
@@ -84,6 +90,37 @@ def test_what_is_kept_of_an_image_stays(cascade):
     assert np.abs(pixels[8:].astype(int) - image[8:]).max() > 10
 
 
+def test_estimates_are_shown_on_their_way(cascade):
+    seen = []
+    settings = {"num_images": 3, "steps": (10, 6), "seed": 1}
+    found = cascade.generate("a cat", preview=lambda *x: seen.append(x), **settings)
+    # 9 steps before the last estimate, then 5: every four, and the rest.
+    sizes = [pixels.shape for _, pixels in seen]
+    assert sizes == [(3, 8, 8, 3)] * 3 + [(3, 16, 16, 3)] * 2
+    assert all(pairs == [(0, 0), (0, 1), (0, 2)] for pairs, _ in seen)
+    assert all(pixels.dtype == np.uint8 for _, pixels in seen)
+    unseen = cascade.generate("a cat", **settings).pixels
+    assert np.abs(found.pixels.astype(int) - unseen).max() <= 1
+    # They come nearer to what is drawn.
+    last = [np.abs(pixels - unseen[0].astype(float)).mean() for _, pixels in seen[3:]]
+    assert 0 < last[1] < last[0]
+
+
+def test_an_image_is_started_from(cascade):
+    """The more noise, the less of the image: with all of it nearly nothing."""
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    settings = {"prompts": "a cat", "num_images": 2, "steps": 4, "seed": 1}
+    free = cascade.generate(**settings).pixels.astype(int)
+
+    def distances(strength):
+        found = cascade.generate(**settings, image=image, strength=strength).pixels
+        return [np.abs(found.astype(int) - x).mean() for x in (image, free)]
+
+    near, middle, far = (distances(strength) for strength in (0.05, 0.5, 1))
+    assert near[0] < middle[0] < far[0]
+    assert far[1] < 1 < middle[1] and 1 < near[1]
+
+
 def test_settings_change_the_images(cascade):
     base = {"prompts": "a cat", "num_images": 1, "steps": 2}
     plain = cascade.generate(**base).pixels
@@ -95,6 +132,76 @@ def test_settings_change_the_images(cascade):
         cascade.generate(**base, method="ddpm", gamma=gamma).pixels for gamma in (0, 1)
     ]
     assert np.any(noise[0] != plain) and np.any(noise[0] != noise[1])
+
+
+def test_a_stage_has_its_own_settings(cascade, monkeypatch):
+    asked = []
+
+    def draw(stage, params, keys, inputs):
+        asked.append((stage, inputs.numbers))
+        return np.zeros((len(keys), *stage.shape))
+
+    monkeypatch.setattr(cascade_stage, "draw", draw)
+    own = {"steps": (4, 7), "guidance": (5, 1), "percentile": [0, 90]}
+    cascade.generate("a cat", num_images=1, **own)
+    [(base, at_base), (above, at_above)] = asked
+    assert (base.steps, base.guided, base.dynamic) == (4, True, False)
+    assert (above.steps, above.guided, above.dynamic) == (7, False, True)
+    assert (at_base.guidance.item(), at_above.guidance.item()) == (5, 1)
+    assert at_above.percentile.item() == 90
+    cascade.generate("a cat", num_images=1, steps=6, method="ddim")
+    assert [(stage.steps, stage.method) for stage, _ in asked[2:]] == [(6, "ddim")] * 2
+
+
+def test_what_is_not_given_is_the_folders_own(cascade, folders):
+    assert model_folder.load(folders["super"]).sampler == CascadeSampler(
+        (2, 3), 3, 99.5
+    )
+    found = cascade.settings(Request.of("a cat", guidance=(5, 2)))
+    assert found["steps"] == [2, 3] and found["percentile"] == [99.5, 99.5]
+    assert found["guidance"] == [5, 2] and found["method"] == "dpmpp2m"
+    # A folder that says nothing of a cascade's has what is usual.
+    plain = model_folder.load(folders["text"]).sampler
+    silent = CascadePipeline(dataclasses.replace(cascade.model, sampler=plain))
+    assert silent.settings(Request.of("a cat"))["steps"] == [32, 32]
+
+
+def test_another_number_of_values_than_of_stages_is_refused(cascade):
+    message = "guidance has 3 values and the cascade has 2 stages: give one value"
+    with pytest.raises(UserError, match=message):
+        cascade.generate("a cat", guidance=(5, 2, 1))
+    wrong = dataclasses.replace(cascade.model, sampler=CascadeSampler(guidance=(5,)))
+    with pytest.raises(UserError, match="guidance has 1 values"):
+        CascadePipeline(wrong)
+    for settings in ({"percentile": 0.99}, {"steps": (4, 0)}, {"gamma": 2}):
+        with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
+            CascadeSampler(**settings)
+
+
+def test_the_end_of_a_prompt_that_is_not_read_is_said(cascade):
+    text = "a red apple beside a tiger"
+    message = "prompt 2 has .* pieces and the model reads 16; left off: .*tiger"
+    with pytest.warns(Notice, match=message):
+        found = cascade.generate(["a cat", text], num_images=1, steps=2)
+    assert found.unread[0] == "" and found.unread[1].endswith("a tiger")
+    # What is read is the same with any end.
+    with pytest.warns(Notice):
+        other = cascade.generate(["a cat", f"{text}s"], num_images=1, steps=2)
+    np.testing.assert_array_equal(found.pixels, other.pixels)
+
+
+def test_captions_that_are_cut_are_counted(folders, nano_data, tmp_path, capsys):
+    model = model_folder.load(folders["text"])
+    encoder = model["text_encoder"]
+    short = dataclasses.replace(encoder.config, text_len=4)
+    short = dataclasses.replace(encoder, config=short)
+    model_folder.save(model.with_component("text_encoder", short), tmp_path / "short")
+    data = {"path": str(nano_data), "text": str(tmp_path / "short")}
+    _encode(RunConfig.of({"data": data}), ("train",), tmp_path)
+    words = [model.text.encode(f"a red apple {i}") for i in range(10)]
+    words += [model.text.encode(f"猫 {i}") for i in range(10)]
+    cut = sum(len(pieces) > 3 for pieces in words)
+    assert cut and f"{cut} captions are longer than" in capsys.readouterr().out
 
 
 def test_guidance_leads_away_from_no_text(cascade):
@@ -149,6 +256,9 @@ def test_a_judge_from_outside_chooses(cascade):
 
 
 def test_a_model_of_codes_refuses_what_is_for_cascades(nano_model):
+    for name in ("guidance", "steps"):
+        with pytest.raises(UserError, match=f"{name} has a value a stage, for a casc"):
+            nano_model.generate("a cat", **{name: (3, 2)})
     with pytest.raises(UserError, match="percentile is for a cascade of pixels"):
         nano_model.generate("a cat", percentile=99)
 
@@ -181,6 +291,15 @@ def test_another_text_encoder_is_refused(cascade):
             "draws 8 pixels: set it to that",
         ),
         ({"data.text": "text", "model.text_dim": 8}, "has 16 channels: set it"),
+        (
+            {
+                "data.text": "text",
+                "data.below": "base",
+                "sample.sampler.steps": "2,3,4",
+            },
+            "steps has 3 values and the cascade has 2 stages",
+        ),
+        ({"sample.sampler.top_k": 3}, "unknown config key 'sample.sampler.top_k'"),
         (
             {"data.text": "text", "data.below": "base", "task.crop": 8},
             "crop is for super-resolution without attention",

@@ -34,6 +34,7 @@ ORDER = (
     ("model",),
     ("model_format_1",),
     ("model_folder",),
+    ("importing", "parity"),
     ("pipelines",),
     ("evaluate",),
     ("stages",),

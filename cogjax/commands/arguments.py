@@ -90,6 +90,16 @@ def number(low: float, high: float, open_low: bool = False) -> Callable[[str], f
     return parse
 
 
+def per_stage(parse: Callable[[str], float]) -> Callable[[str], float | tuple]:
+    """Type of a value, or of several with commas between, one a stage."""
+
+    def parse_all(text: str) -> float | tuple:
+        values = tuple(parse(part) for part in text.split(","))
+        return values if len(values) > 1 else values[0]
+
+    return parse_all
+
+
 SEED = whole(0, MAX_SEED)
 
 

@@ -36,15 +36,19 @@ _SETTINGS = (
 )
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
-_STEPS = "of a masked model, whose surer codes stay (8), or a stage of a cascade (32)"
-_METHOD = "of a cascade: how noise becomes an image (dpmpp2m)"
-_AUGMENTATION = "of a cascade: noise on the images that a stage enlarges (0.1)"
-_PERCENTILE = "of a cascade: dynamic threshold, 99.5 in the paper (static clipping)"
+_STEPS = "of a masked model, whose surer codes stay (8), or of a cascade; A,B: a stage"
+_GUIDANCE = "above 1 heeds text; A,B: one a stage of a cascade, base first"
+_METHOD = "of a cascade: how noise becomes an image"
+_AUGMENTATION = "of a cascade: noise on the images that a stage enlarges"
+_PERCENTILE = (
+    "of a cascade: dynamic threshold, 99.5 in the paper, 0 clips; A,B: a stage"
+)
 _CHOICE = "of a masked model: 0 keeps the surest codes first, above that chance (4.5)"
 _DECODE = "images from codes, or from hidden states if the model was trained to"
 _RERANK = "generate N, keep the --num-images that fit the prompt best"
 _RERANK_BY = "judge of --rerank: the model's own caption loss (default) or a CLIP"
 _KEEP = "instead of --rows: an image whose white parts are kept"
+_STRENGTH = "of a cascade: start from the image with noise, 1 is nearly noise alone"
 
 
 def add_parser(commands) -> None:
@@ -69,6 +73,8 @@ def add_parser(commands) -> None:
         "--rows", type=whole(1), metavar="N", help="rows of codes to keep, from the top"
     )
     add("--keep", metavar="MASK", help=_KEEP)
+    strength = number(checks.MIN_STRENGTH, 1)
+    add("--strength", type=strength, metavar="T", help=_STRENGTH)
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -79,15 +85,17 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=number(0, temperature), metavar="T", help="0: likeliest")
     add("--top-k", type=top_k, metavar="K", help="0 keeps all codes")
     add("--top-p", type=top_p, metavar="P", help="1 keeps all")
-    add("--guidance", type=number(0, guidance), metavar="W", help="above 1 heeds text")
+    own = arguments.per_stage(number(0, guidance))
+    add("--guidance", type=own, metavar="W", help=_GUIDANCE)
     add("--speculate", type=whole(0), default=0, metavar="N", help=_SPECULATE)
-    add("--steps", type=whole(1, checks.MAX_STEPS), metavar="N", help=_STEPS)
+    steps = arguments.per_stage(whole(1, checks.MAX_STEPS))
+    add("--steps", type=steps, metavar="N", help=_STEPS)
     choice = number(0, temperature)
     add("--choice-temperature", type=choice, metavar="T", help=_CHOICE)
     add("--method", choices=checks.METHODS, help=_METHOD)
     share = number(0, 1)
     add("--gamma", type=share, metavar="G", help="of method ddpm: 1 adds most noise")
-    percentile = number(1, 100, open_low=True)
+    percentile = arguments.per_stage(number(0, 100))
     add("--percentile", type=percentile, metavar="P", help=_PERCENTILE)
     add("--augmentation", type=share, metavar="T", help=_AUGMENTATION)
     add("--decode", choices=("codes", "hidden"), help=_DECODE)
@@ -109,7 +117,8 @@ def _generate(args: argparse.Namespace) -> None:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
     if image is not None:
         keep = _keep(args.rows, mask, model)
-        request = dataclasses.replace(request, image=image, keep=keep)
+        given = {"image": image, "keep": keep, "strength": args.strength}
+        request = dataclasses.replace(request, **given)
     with Progress() as progress:
         result = model.generate(request, progress=progress, **judge)
     arguments.say_unseen(result.unseen)
@@ -120,9 +129,11 @@ def _request(args: argparse.Namespace):
     """The checked request, without the image to start from."""
     from cogjax.pipelines.request import Request
 
-    if bool(args.image_prompt) != (bool(args.rows) + bool(args.keep) == 1):
+    ways = bool(args.rows) + bool(args.keep), args.strength is not None
+    if bool(args.image_prompt) != any(ways) or ways[0] > 1:
         raise UserError(
-            "--image-prompt IMAGE and --rows N go together, or --keep MASK: give both"
+            "--image-prompt IMAGE and --rows N go together, or --keep MASK, or "
+            "--strength T: give both"
         )
     arguments.check_judge("--rerank-by", args.rerank_by, args.clip)
     if args.rerank_by and not args.rerank:
@@ -136,11 +147,16 @@ def _request(args: argparse.Namespace):
 
 
 def _keep(rows: int | None, mask, model):
-    """Codes to keep, bool [grid, grid]: of some rows, or where a mask is white."""
+    """Codes to keep, bool [grid, grid]: of some rows, or where a mask is white.
+
+    None for neither.
+    """
     import numpy as np
 
     from cogjax.data.images import as_square
 
+    if rows is None and mask is None:
+        return None
     grid = model.grid
     if mask is not None:
         return as_square(mask, grid).mean(-1) > 127
@@ -155,6 +171,7 @@ def _record(args: argparse.Namespace, request, model) -> dict:
 
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
     settings |= {"keep": args.keep} if args.keep else {}
+    settings |= {"strength": args.strength} if args.strength else {}
     if request.rerank:
         settings |= {"rerank_by": args.rerank_by or "captions", "clip": args.clip}
     return {

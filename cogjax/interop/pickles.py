@@ -4,18 +4,20 @@ A pickle is a program for a stack machine, and two of its instructions, "import 
 and "call that", are all that an attacker needs. Here the standard library only cuts the
 file into instructions (`pickletools.genops` parses, it runs nothing); the machine below
 knows the few that arrays need, and a name asked for by GLOBAL is looked up in a table
-of our own. Nothing is imported, no object of a foreign class is made, and a name that
-is not in the table is refused. `interop/torch_files.py` reads files of PyTorch.
+of our own. Nothing is imported and no object of a foreign class is made. An object of a
+class that is not in the table is a dict of its attributes (`Inert`), so that arrays in
+it are found; a call of any other name is refused. `interop/torch_files.py` reads files
+of PyTorch.
 """
 
 import math
 import os
 import pickletools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 
@@ -37,6 +39,23 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _PUT = {"BINPUT", "LONG_BINPUT"}
 _GET = {"BINGET", "LONG_BINGET"}
 _NOTHING = {"PROTO", "FRAME"}
+_PYTHON = ("set", "frozenset", "slice", "complex", "object")
+# Classes and makers of objects whose names begin small; the objects mean nothing here.
+_HARMLESS = {
+    *(f"{module} {name}" for module in ("builtins", "__builtin__") for name in _PYTHON),
+    *(f"{module} _reconstructor" for module in ("copyreg", "copy_reg")),
+    *(
+        f"numpy.{core}.multiarray {name}"
+        for core in ("core", "_core")
+        for name in ("_reconstruct", "scalar")
+    ),
+    *(
+        f"numpy.random._pickle {name}"
+        for name in ("__randomstate_ctor", "__generator_ctor", "__bit_generator_ctor")
+    ),
+    *("functools partial", "numpy dtype", "torch device"),
+    *("collections defaultdict", "collections deque", "datetime datetime"),
+}
 _MARK = object()
 
 
@@ -45,27 +64,38 @@ class Known:
     """A name that a pickle asked for: `value` is ours, never the object of that name.
 
     value: a function of the arguments of a call, or anything else where the name is
-    only mentioned.
+    only mentioned; None is a name that we do not know.
     """
 
     name: str
     value: Any
 
 
-class Module(dict):
-    """Attributes of an object of TorchScript; its class stays unknown."""
+class Inert(dict):
+    """Attributes or entries of an object, whose class stays unknown."""
+
+    __hash__ = object.__hash__  # Such an object may be a key.
+
+    def __init__(self, *_):
+        super().__init__()
 
     def build(self, state: Any) -> None:
-        """Takes the attributes that the pickle gives."""
-        if type(state) is not dict:
-            raise ValueError("attributes of a module are no dict")
-        self.update(state)
+        """Takes the attributes of a pickle, alone or in front of those of slots."""
+        if type(state) is tuple and state:
+            state = state[0]
+        if isinstance(state, dict):
+            self.update(state)
+
+
+def _is_class(name: str) -> bool:
+    """Whether "module name" is spelt like a class, which only makes objects."""
+    return name.rpartition(" ")[2].rpartition(".")[2][:1].isupper()
 
 
 class PickleMachine:
     """Runs the instructions of one pickle after the other on a stack of plain data.
 
-    known: what each "module name" of a GLOBAL stands for, or None to refuse it.
+    known: what each "module name" of a GLOBAL stands for, or None if it is not known.
     persistent: makes a value of a persistent id, as PyTorch's storages are.
     what: names the file in errors.
     """
@@ -85,8 +115,8 @@ class PickleMachine:
     def run(self, file: BinaryIO) -> Any:
         """The value of the pickle at the file's position, which moves behind it.
 
-        Raises UserError for any other instruction or name than those of plain arrays,
-        and for a damaged file.
+        Raises UserError for any other instruction than those of plain objects, for a
+        call of what is neither known nor a class, and for a damaged file.
         """
         self._stack, self._memo = [], {}
         try:
@@ -160,23 +190,25 @@ class PickleMachine:
 
     def _extend(self, items: list[Any]) -> None:
         (target,) = self._last(1)
-        if type(target) is not list:
+        if type(target) is list:
+            target.extend(items)
+        elif type(target) is not Inert:
             raise ValueError("items of what is no list")
-        target.extend(items)
 
     def _update(self, items: list[Any]) -> None:
         (target,) = self._last(1)
-        if type(target) is not dict or len(items) % 2:
+        if type(target) not in (dict, Inert) or len(items) % 2:
             raise ValueError("entries of what is no dict")
         entries = self._entries(zip(items[::2], items[1::2], strict=True))
         if twice := target.keys() & entries.keys():
-            self.refuse(f"its name {shown(min(twice))} is there twice")
+            self.refuse(f"its name {shown(next(iter(twice)))} is there twice")
         target.update(entries)
 
-    def _entries(self, pairs) -> dict[str, Any]:
+    def _entries(self, pairs) -> dict[Any, Any]:
         entries = {}
         for key, value in pairs:
-            if type(key) is not str:
+            # A tuple may nest too deep to be a key.
+            if type(key) not in (str, int, bool, Known, Inert):
                 self.refuse(f"a dict has a key of type {type(key).__name__}, not str")
             if key in entries:
                 self.refuse(f"its name {shown(key)} is there twice")
@@ -185,9 +217,8 @@ class PickleMachine:
 
     def _global(self, name: str) -> None:
         value = self._known(name)
-        if value is None:
-            readable = name.replace(" ", ".")[:100]
-            self.refuse(f"it asks for {readable}, and only arrays are read from it")
+        if value is None and (name in _HARMLESS or _is_class(name)):
+            value = Inert
         self._stack.append(Known(name, value))
 
     def _stack_global(self, _) -> None:
@@ -205,7 +236,8 @@ class PickleMachine:
         if type(function) is not Known or type(arguments) is not tuple:
             self.refuse("it calls something else than the known names")
         if not callable(function.value):
-            self.refuse(f"it calls {function.name.replace(' ', '.')}")
+            readable = function.name.replace(" ", ".")[:100]
+            self.refuse(f"it calls {readable}, and only arrays are read from it")
         if function.value is dict:
             # OrderedDict() or, from Python 2, OrderedDict([[key, value], ...]).
             pairs = arguments[0] if arguments else []
@@ -221,6 +253,13 @@ class PickleMachine:
             self.refuse(f"it sets attributes of a {type(target).__name__}")
         # Attributes of an OrderedDict are notes, such as PyTorch's _metadata.
         self._stack.append(target)
+
+    def _empty_set(self, _) -> None:
+        self._stack.append(Inert())
+
+    def _frozen_set(self, _) -> None:
+        self._pop_marked()
+        self._stack.append(Inert())
 
     def _persistent_id(self, _) -> None:
         if self._persistent is None:
@@ -242,19 +281,26 @@ _METHODS: dict[str, Callable[[PickleMachine, Any], None]] = {
     "NEWOBJ": PickleMachine._reduce,
     "BUILD": PickleMachine._build,
     "BINPERSID": PickleMachine._persistent_id,
+    "EMPTY_SET": PickleMachine._empty_set,
+    "ADDITEMS": lambda self, _: self._extend(self._pop_marked()),
+    "FROZENSET": PickleMachine._frozen_set,
 }
 
 
+T = TypeVar("T")
+
+
 def flatten_arrays(
-    tree: Any, what: str, array: Callable[[Any], np.ndarray | None], joint: str
-) -> dict[str, np.ndarray]:
+    tree: Any, what: str, array: Callable[[Any], T | None], joint: str
+) -> dict[str, T]:
     """Arrays of nested dicts by their joined names; other values are left out.
 
-    array: makes an array of a leaf, or None of a leaf that is no array.
+    A module of PyTorch has the names of its state dict. array: makes an array of a
+    leaf, or None of a leaf that is no array.
     Raises UserError for dicts that nest too deep (or in themselves), hold too much, or
     hold no array.
     """
-    flat: dict[str, np.ndarray] = {}
+    flat: dict[str, T] = {}
     visits = 0
 
     def visit(node: Any, path: tuple[str, ...]) -> None:
@@ -263,7 +309,7 @@ def flatten_arrays(
         if len(path) > _MAX_DEPTH or visits > _MAX_VISITS:
             raise UserError(f"{what} refused: its dicts nest too deep or hold too much")
         if isinstance(node, Mapping):
-            for name, value in node.items():
+            for name, value in _children(node):
                 visit(value, (*path, name))
         elif (leaf := array(node)) is not None:
             name = joint.join(path)
@@ -275,6 +321,19 @@ def flatten_arrays(
     if not flat:
         raise UserError(f"{what} refused: it holds no arrays under names")
     return flat
+
+
+def _children(node: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what a dict, object or module of PyTorch holds under names."""
+    parts = ("_parameters", "_buffers", "_modules")
+    groups = [node]
+    if isinstance(node, Inert) and "_modules" in node:
+        groups = [node.get(part) for part in parts]
+    for group in groups:
+        if isinstance(group, Mapping):
+            for name, value in group.items():
+                if type(name) in (str, int):
+                    yield str(name), value
 
 
 class _Dtype:
@@ -326,7 +385,15 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     return np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
 
 
+def _latin_1(text: Any, encoding: Any) -> bytes:
+    """How Python 3 writes bytes for protocol 2."""
+    if type(text) is not str or encoding != "latin1":
+        raise ValueError("bytes that are no text in latin1")
+    return text.encode("latin1")
+
+
 _NUMPY: dict[str, Any] = {
+    "_codecs encode": _latin_1,
     "numpy ndarray": "an argument of _reconstruct",
     "numpy dtype": _Dtype,
     "numpy.core.multiarray _reconstruct": _Array,
@@ -338,7 +405,7 @@ _NUMPY: dict[str, Any] = {
 def read_array_pickle(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Arrays of a pickle of nested dicts of NumPy arrays, by names joined with "/".
 
-    Raises UserError for a missing file, and for one that asks for anything else.
+    Raises UserError for a missing file, and for one that calls anything else.
     """
     what = f"weights {Path(path)}"
     try:

@@ -1,11 +1,13 @@
 """Parameter trees as .safetensors files: no code runs when one is read."""
 
+import functools
 import json
+import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +16,7 @@ import safetensors.numpy
 
 from cogjax.errors import UserError, shown
 from cogjax.files import write_atomic
+from cogjax.interop.stored import StoredTensor, widened
 from cogjax.interop.tree import flatten, unflatten
 
 _MAX_HEADER = 1 << 24
@@ -25,7 +28,9 @@ _DTYPES = {
     "I32": np.int32,
     "I64": np.int64,
     "U8": np.uint8,
+    "BOOL": np.bool_,
 }
+Parts = Callable[[str], Iterable[np.ndarray]]
 
 
 def save_tree(path: str | os.PathLike, tree: Mapping[str, Any], dtype: str | None):
@@ -49,13 +54,14 @@ def load_tree(path: str | os.PathLike) -> dict[str, Any]:
     path = Path(path)
     try:
         data = path.read_bytes()
-        _check_header(data, path)
+        size = int.from_bytes(data[:8], "little")
+        _entries(data[8 : 8 + min(size, _MAX_HEADER + 1)], size, path)
         flat = {n: _array(t) for n, t in safetensors.deserialize(data)}
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror}") from error
     except (safetensors.SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise UserError(
-            f"weights {path} are not a safetensors file{_guess(path)}"
+            f"weights {path} are not a safetensors file{guess(path)}"
         ) from error
     try:
         return unflatten({name: _widen(leaf) for name, leaf in flat.items()})
@@ -63,20 +69,22 @@ def load_tree(path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"weights {path} refused: {error}") from error
 
 
-def _check_header(data: bytes, path: Path) -> None:
-    """UserError for a name that is there twice, of which the library keeps the last."""
-    size = int.from_bytes(data[:8], "little")
-    if size > min(_MAX_HEADER, len(data)):
+def _entries(header: bytes, size: int, path: Path) -> dict[str, Any]:
+    """The header of so many bytes, parsed; ValueError if it is cut or too long.
+
+    UserError for a name that is there twice, of which the library keeps the last.
+    """
+    if size > _MAX_HEADER or len(header) < size:
         raise ValueError("the header is longer than the file, or than any network's")
 
-    def entries(pairs: list[tuple[str, Any]]) -> None:
-        twice = [
-            name for name, n in Counter(name for name, _ in pairs).items() if n > 1
-        ]
+    def entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        counts = Counter(name for name, _ in pairs)
+        twice = [name for name, n in counts.items() if n > 1]
         if twice:
             raise UserError(f"weights {path} refused: {shown(twice[0])} is there twice")
+        return dict(pairs)
 
-    json.loads(data[8 : 8 + size], object_pairs_hook=entries)
+    return json.loads(header, object_pairs_hook=entries)
 
 
 def _array(tensor: Mapping[str, Any]) -> np.ndarray:
@@ -89,8 +97,92 @@ def _widen(leaf: np.ndarray) -> np.ndarray:
     return leaf.astype(np.float32) if leaf.dtype.itemsize == 2 else leaf
 
 
-def _guess(path: Path) -> str:
-    head = path.read_bytes()[:64].lstrip()
+def open_safetensors(path: str | os.PathLike) -> dict[str, StoredTensor]:
+    """Tensors of a file by their names, to be read one by one.
+
+    Raises UserError as `load_tree` does.
+    """
+    path = Path(path)
+    try:
+        with safetensors.safe_open(path, "numpy"):
+            pass  # It compares the header with the size of the file.
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            entries = _entries(file.read(min(size, _MAX_HEADER + 1)), size, path)
+        entries.pop("__metadata__", None)
+        found = {}
+        for name, entry in entries.items():
+            dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
+            read = functools.partial(
+                _read, path, 8 + size + entry["data_offsets"][0], shape, dtype
+            )
+            found[name] = StoredTensor(shape, widened(dtype), read)
+        return found
+    except OSError as error:
+        raise UserError(f"cannot read weights {path}: {error.strerror}") from error
+    except (safetensors.SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise UserError(
+            f"weights {path} are not a safetensors file{guess(path)}"
+        ) from error
+
+
+def _read(path: Path, start: int, shape: tuple[int, ...], dtype: np.dtype):
+    count = math.prod(shape)
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read(count * dtype.itemsize)
+    except OSError as error:
+        raise UserError(f"cannot read weights {path}: {error.strerror}") from error
+    if len(data) < count * dtype.itemsize:
+        raise UserError(f"weights {path} are cut short")
+    return np.asarray(np.frombuffer(data, dtype).reshape(shape), widened(dtype))
+
+
+def write_leaves(
+    path: Path, leaves: Mapping[str, Any], dtype: str, parts: Parts
+) -> None:
+    """Writes leaves one after the other; only a part of one is in memory.
+
+    leaves: anything with a shape, by paths joined with "/". dtype: "float32" or
+    "bfloat16", that of the file. parts: gives the values of a leaf, in order.
+    Raises UserError for values that are no numbers, ValueError for too few or many.
+    """
+    stored = np.dtype({"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype])
+    names = {np.dtype(form): name for name, form in _DTYPES.items()}
+    header, place = {}, 0
+    for name, leaf in leaves.items():
+        end = place + math.prod(leaf.shape) * stored.itemsize
+        header[name] = {
+            "dtype": names[stored],
+            "shape": list(leaf.shape),
+            "data_offsets": [place, end],
+        }
+        place = end
+    data = json.dumps(header, separators=(",", ":")).encode()
+    data += b" " * (-len(data) % 8)
+    with path.open("xb") as file:
+        file.write(len(data).to_bytes(8, "little") + data)
+        for name, leaf in leaves.items():
+            _write_leaf(file, name, math.prod(leaf.shape), stored, parts(name))
+
+
+def _write_leaf(file: BinaryIO, name: str, count: int, dtype: np.dtype, parts) -> None:
+    for part in parts:
+        values = np.asarray(part, dtype, order="C")
+        if not np.isfinite(values).all():
+            raise UserError(f"{name} has values that are no numbers (NaN, inf)")
+        # NumPy's buffers know no bfloat16.
+        file.write(values.reshape(-1).view(np.uint8))
+        count -= values.size
+    if count:
+        raise ValueError(f"{name} has {count} values too few")
+
+
+def guess(path: Path) -> str:
+    """What a file is that holds no weights, in brackets."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip()
     if not head:
         return " (it is empty)"
     if head.startswith(b"<"):

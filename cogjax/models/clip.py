@@ -5,7 +5,7 @@ Parameters start as in OpenAI's code, for both towers as there for the text's.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +23,7 @@ from cogjax.parallel.axes import constrain
 
 VOCAB_SIZE = 49408
 _HEAD_DIM = 64
+_HALF = (0.5, 0.5, 0.5)
 # Section 2.5: logits are cosines times at most 100, so that training stays stable.
 MAX_SCALE = 100.0
 _START_SCALE = 1 / 0.07
@@ -34,7 +35,7 @@ class ClipConfig:
 
     image_size, patch: pixels; width, depth: of the image tower; embed_dim: width of
     the vectors that both towers give. text_len: most ids of a caption, start and end
-    included.
+    included. pixel_mean, pixel_std: of `normalized`, for pixels in [0, 1].
     """
 
     image_size: int
@@ -46,6 +47,8 @@ class ClipConfig:
     text_depth: int = 12
     vocab_size: int = VOCAB_SIZE
     text_len: int = 77
+    pixel_mean: tuple[float, ...] = field(default=_HALF, metadata={"new": True})
+    pixel_std: tuple[float, ...] = field(default=_HALF, metadata={"new": True})
 
     def __post_init__(self):
         sizes = (
@@ -57,6 +60,9 @@ class ClipConfig:
             "vocab_size",
         )
         check_ranges(self, **dict.fromkeys(sizes, (1, 10**6)))
+        check_ranges(self, pixel_mean=(-100, 100), pixel_std=(1e-6, 100))
+        if not len(self.pixel_mean) == len(self.pixel_std) == 3:
+            raise ValueError("pixel_mean and pixel_std have a value for each colour, 3")
         for name in ("width", "text_width"):
             value = getattr(self, name)
             if value < 1 or value % _HEAD_DIM:
@@ -181,6 +187,11 @@ class _Block(nn.Module):
         # Not the usual GELU: the weights were trained with this one.
         h *= jax.nn.sigmoid(1.702 * h)
         return x + _dense(self.width, out_std, "c_proj")(h), None
+
+
+def normalized(config: ClipConfig, pixels: Array) -> Array:
+    """Pixels in [0, 1] [b, y, x, 3] -> what `encode_image` reads."""
+    return (pixels - jnp.array(config.pixel_mean)) / jnp.array(config.pixel_std)
 
 
 def unit(vectors: Array) -> Array:

@@ -103,12 +103,13 @@ class VQGANDecoder(nn.Module):
 class Kind(NamedTuple):
     """make: decoder of (tokenizer's config, settings). pixels: of its maps.
 
-    side: of the kernel of its last convolution, 0 if the decoder returns maps alone.
+    side: of the kernel of its last convolution, by the tokenizer's config; None if the
+    decoder returns maps alone.
     """
 
     make: Callable[[TokenizerConfig, ReconstructorConfig], nn.Module]
     pixels: Callable[[Array], Array]
-    side: int
+    side: Callable[[TokenizerConfig], int] | None
 
 
 def _vqvae(tokenizer, config):
@@ -145,9 +146,9 @@ def _vqgan(tokenizer, config):
 
 
 DECODERS = {
-    "vqvae": Kind(_vqvae, lambda maps: (maps + 1) / 2, side=1),
-    "dvae": Kind(_dvae, lambda maps: losses.from_logit_laplace(maps[..., :3]), side=0),
-    "vqgan": Kind(_vqgan, lambda maps: (maps + 1) / 2, side=3),
+    "vqvae": Kind(_vqvae, lambda maps: (maps + 1) / 2, lambda cfg: cfg.last_side),
+    "dvae": Kind(_dvae, lambda maps: losses.from_logit_laplace(maps[..., :3]), None),
+    "vqgan": Kind(_vqgan, lambda maps: (maps + 1) / 2, lambda cfg: 3),
 }
 
 

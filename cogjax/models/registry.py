@@ -14,6 +14,7 @@ from cogjax.errors import UserError, shown
 _TOKENIZER = {
     "params": "cogjax.models.tokenizers:param_shapes",
     "state": "cogjax.models.tokenizers:state_shapes",
+    "case": "cogjax.models.cases:TOKENIZER",
 }
 NETWORKS = {
     "vqvae": Network(
@@ -29,6 +30,7 @@ NETWORKS = {
         "cogjax.models.image_lm_config:ImageLMConfig",
         "cogjax.models.image_lm:ImageLM",
         "cogjax.models.image_lm:param_shapes",
+        case="cogjax.models.cases:IMAGE_LM",
     ),
     "reconstructor": Network(
         "cogjax.models.reconstructor:ReconstructorNetworkConfig",
@@ -49,11 +51,13 @@ NETWORKS = {
         "cogjax.models.clip:ClipConfig",
         "cogjax.models.clip:Clip",
         "cogjax.models.clip:param_shapes",
+        case="cogjax.models.cases:CLIP",
     ),
     "t5": Network(
         "cogjax.models.t5:T5Config",
         "cogjax.models.t5:T5Encoder",
         "cogjax.models.t5:param_shapes",
+        case="cogjax.models.cases:T5",
     ),
 }
 

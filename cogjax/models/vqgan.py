@@ -31,9 +31,9 @@ class VQGANConfig:
     """Shape of the tokenizer.
 
     image_size: pixels a side. width: channels of the first level; multipliers: of each
-    level, which halve the image but for the last. attention: levels whose
-    blocks have it, 0 is the highest resolution: a network is the same at every image
-    size. z_dim: channels of the encoder's output, code_dim: of a code.
+    level, which halve the image but for the last. attention: sides of the feature maps
+    that have it for an image of `image_size`; that chooses levels, whose blocks attend
+    at any size of image. z_dim: channels of the encoder's output, code_dim: of a code.
     form: "nearest" code, or "gumbel": a 1x1 convolution gives each code's logit.
     groups: of group normalisation.
     """
@@ -42,7 +42,7 @@ class VQGANConfig:
     width: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
     res_blocks: int = 2
-    attention: tuple[int, ...] = (4,)
+    attention: tuple[int, ...] = (16,)
     z_dim: int = 256
     code_dim: int = 256
     codebook_size: int = 16384
@@ -68,12 +68,6 @@ class VQGANConfig:
                 f"image_size {self.image_size} does not halve "
                 f"{len(self.multipliers) - 1} times"
             )
-        wrong = [n for n in self.attention if not 0 <= n < len(self.multipliers)]
-        if wrong:
-            raise ValueError(
-                f"attention has {wrong[0]}, expected levels below "
-                f"{len(self.multipliers)}, the number of multipliers"
-            )
         wrong = [width for width in self.widths if width % self.groups]
         if wrong:
             raise ValueError(f"width {wrong[0]} is no multiple of groups {self.groups}")
@@ -82,6 +76,12 @@ class VQGANConfig:
     def widths(self) -> tuple[int, ...]:
         """Channels of each level, highest resolution first."""
         return tuple(self.width * multiplier for multiplier in self.multipliers)
+
+    @property
+    def attention_levels(self) -> tuple[int, ...]:
+        """Levels whose blocks are followed by attention, highest resolution first."""
+        levels = range(len(self.multipliers))
+        return tuple(i for i in levels if self.image_size // 2**i in self.attention)
 
     @property
     def grid(self) -> int:
@@ -145,7 +145,7 @@ class Encoder(nn.Module):
             name = f"down.{level}"
             for i in range(cfg.res_blocks):
                 x = Block(width, cfg.groups, name=f"{name}.block.{i}")(x)
-                if level in cfg.attention:
+                if level in cfg.attention_levels:
                     x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
             if level < len(cfg.widths) - 1:
                 x = Halve(width, name=f"{name}.downsample.conv")(x)
@@ -171,7 +171,7 @@ class Decoder(nn.Module):
             name = f"up.{level}"
             for i in range(cfg.res_blocks + 1):
                 x = Block(width, cfg.groups, name=f"{name}.block.{i}")(x)
-                if level in cfg.attention:
+                if level in cfg.attention_levels:
                     x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
             if level:
                 x = x.repeat(2, axis=1).repeat(2, axis=2)

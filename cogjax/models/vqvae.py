@@ -73,6 +73,11 @@ class VQVAEConfig:
         """Codes a side."""
         return self.image_size // math.prod(self.strides)
 
+    @property
+    def last_side(self) -> int:
+        """Side of the kernel of the decoder's last convolution."""
+        return 3 if self.resize else 1
+
 
 class Encoder(nn.Module):
     """Pixels in [0, 1] [b, y, x, 3] -> vectors [b, grid, grid, code_dim]."""
@@ -111,8 +116,7 @@ class Decoder(nn.Module):
         levels = list(zip(cfg.widths, cfg.strides, strict=True))
         for level, (width, stride) in reversed(list(enumerate(levels))):
             x = nn.relu(Up(width, stride, cfg.resize, name=f"up_{level}")(x))
-        side = 3 if cfg.resize else 1
-        pixels = Conv(3, (side, side), name="out")(x)
+        pixels = Conv(3, (cfg.last_side, cfg.last_side), name="out")(x)
         return x, pixels * jnp.array(cfg.pixel_std) + jnp.array(cfg.pixel_mean)
 
 
@@ -140,3 +144,8 @@ class VQVAE(nn.Module):
     def decode(self, z_byxc: Array) -> Array:
         """Vectors [b, grid, grid, code_dim] -> pixels [b, y, x, 3]."""
         return self.decoder(z_byxc)[1]
+
+    def decode_parts(self, z_byxc: Array) -> tuple[Array, Array]:
+        """(inputs of the last convolution [b, y, x, c], pixels about [-1, 1])."""
+        last, pixels = self.decoder(z_byxc)
+        return last, 2 * pixels - 1

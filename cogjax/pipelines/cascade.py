@@ -3,12 +3,13 @@
     model = cogjax.load("runs/base/export")
     model.generate("a red apple, 3D", guidance=3, steps=16).images[0].show()
 
-The text is encoded once; each stage is one program, from noise to its images.
+The text is encoded once; each stage is one program, from noise to its images. Where
+someone looks at estimates, it is a program of a few steps that is called again.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import jax
@@ -18,44 +19,26 @@ from jax import Array
 
 from cogjax.data.images import as_square
 from cogjax.errors import UserError
-from cogjax.families.imagen.denoising import enlarged, without
 from cogjax.model import Model
-from cogjax.models.registry import network_of
 from cogjax.nn.unet import Text
-from cogjax.ops import diffusion
 from cogjax.ops.image import signed
 from cogjax.ops.packed import WeightFormat
-from cogjax.pipelines.checks import NUM_IMAGES
-from cogjax.pipelines.contracts import Generation, Progress, Reranker
+from cogjax.pipelines import cascade_stage
+from cogjax.pipelines.checks import NUM_IMAGES, say_unread
+from cogjax.pipelines.contracts import Generation, Preview, Progress, Reranker
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
 from cogjax.pipelines.text_encoder import T5TextEncoder
 from cogjax.pipelines.tokenize import padded_batches
-from cogjax.sampling.diffusion import denoisers, samplers
+from cogjax.sampling.diffusion.settings import PER_STAGE, CascadeSampler
 from cogjax.sampling.tokens.autoregressive import image_keys
 
-STEPS, GUIDANCE, METHOD = 32, 3.0, "dpmpp2m"
-# Static: division by a large percentile would grey the white ground of drawings.
-PERCENTILE = None
-# A time of the augmentation's schedule: how much noise a small image gets.
-AUGMENTATION, GAMMA = 0.1, 0.0
+LOOK_EVERY = 4  # steps
+# Called with uint8 [b, y, x, 3].
+Look = Callable[[np.ndarray], None]
 # Settings of models of codes.
 _OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """What is static in the program of a stage."""
-
-    config: Any
-    prediction: str
-    schedule: str
-    augmentation: str
-    steps: int
-    method: str
-    guided: bool
-    dynamic: bool
 
 
 class CascadePipeline(HeldModel):
@@ -78,6 +61,10 @@ class CascadePipeline(HeldModel):
         names = self.layout.components
         self._params = [jax.device_put(model[name].params) for name in names]
         self._configs = [model[name].config for name in names]
+        # Folders of before there were settings of cascades hold those of codes.
+        own = model.sampler
+        self._own = own if isinstance(own, CascadeSampler) else CascadeSampler()
+        self._own.stages(len(names))
 
     @property
     def image_size(self) -> int:
@@ -96,6 +83,7 @@ class CascadePipeline(HeldModel):
         seed: int = 0,
         *,
         progress: Progress | None = None,
+        preview: Preview | None = None,
         rerank_by: Reranker | None = None,
         **settings,
     ) -> Generation:
@@ -105,6 +93,7 @@ class CascadePipeline(HeldModel):
           prompts: one or more, or a whole `Request`.
           num_images, seed, settings: fields of `Request`.
           progress: called with (done, total, what is done).
+          preview: called with estimates (`contracts.Preview`).
           rerank_by: scores the `rerank` candidates, such as a CLIP's `score`; a cascade
             reads no images itself.
 
@@ -114,26 +103,32 @@ class CascadePipeline(HeldModel):
         request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
         self._check(request, rerank_by)
         progress = progress or (lambda done, total, label: None)
-        pixels = self._draw_all(request, progress)
+        unread = tuple(
+            self._unread(prompt, f"prompt {i}")
+            for i, prompt in enumerate(request.prompts, 1)
+        )
+        pixels = self._draw_all(request, progress, preview)
         scores = None
         if request.rerank:
             scores = score_images(rerank_by, request.prompts, pixels)
             scores, pixels = choose(scores, request.num_images, pixels)
         unseen = self.unseen(request.prompts)
-        return Generation(request.prompts, pixels, None, scores, unseen=unseen)
+        return Generation(request.prompts, pixels, None, scores, unread, unseen)
 
     def settings(self, request: Request) -> dict[str, Any]:
-        """What a request amounts to with the defaults, JSON-able."""
-        given = {
-            "steps": (request.steps, STEPS),
-            "method": (request.method, METHOD),
-            "guidance": (request.guidance, GUIDANCE),
-            "percentile": (request.percentile, PERCENTILE),
-            "augmentation": (request.augmentation, AUGMENTATION),
-            "gamma": (request.gamma, GAMMA),
-        }
-        found = {name: b if a is None else a for name, (a, b) in given.items()}
+        """What a request amounts to with the model's own defaults, JSON-able."""
+        stages, found = self._samplers(request), asdict(self._sampler(request))
+        found |= {name: [getattr(x, name) for x in stages] for name in PER_STAGE}
         return {"num_images": request.num_images, "rerank": request.rerank, **found}
+
+    def _sampler(self, request: Request) -> CascadeSampler:
+        given = {f.name: getattr(request, f.name) for f in fields(CascadeSampler)}
+        given = {name: value for name, value in given.items() if value is not None}
+        return replace(self._own, **given)
+
+    def _samplers(self, request: Request) -> list[CascadeSampler]:
+        """Of each stage; UserError for another number of values than of stages."""
+        return self._sampler(request).stages(len(self._configs))
 
     def _check(self, request: Request, rerank_by) -> None:
         """UserError for what this model cannot do."""
@@ -143,6 +138,7 @@ class CascadePipeline(HeldModel):
                     f"{name} is for models of codes, and this one generates pixels: "
                     "leave it out"
                 )
+        self._samplers(request)
         check_reranker(rerank_by)
         if (request.rerank > 0) != (rerank_by is not None):
             raise UserError(
@@ -151,7 +147,15 @@ class CascadePipeline(HeldModel):
             )
         check_keep(request, self.grid, "places")
 
-    def _draw_all(self, request: Request, progress: Progress) -> np.ndarray:
+    def _unread(self, prompt: str, what: str) -> str:
+        """The end of a prompt that the text encoder does not read, with a Notice."""
+        unread = self._encoder.unread(prompt)
+        if unread:
+            most = self._encoder.config.text_len
+            say_unread(what, self._encoder.num_ids(prompt), most, unread)
+        return unread
+
+    def _draw_all(self, request: Request, progress: Progress, preview) -> np.ndarray:
         """All candidates, uint8 [p, count, y, x, 3]."""
         count, size = max(request.num_images, request.rerank), self.image_size
         text = self._texts(request.prompts)
@@ -162,7 +166,11 @@ class CascadePipeline(HeldModel):
         for pairs in self._batches(len(request.prompts), count):
             which, images = pairs.T
             own = Text(text.tokens[which], text.mask[which])
-            drawn = self._cascade(keys[images], own, request)
+            look = None
+            if preview is not None:
+                named = [(int(p), int(i)) for p, i in pairs]
+                look = functools.partial(preview, named)
+            drawn = self._cascade(keys[images], own, request, look)
             pixels[which, images] = np.asarray(drawn)
             done = min(total, done + len(pairs))
             progress(done, total, "generating")
@@ -178,77 +186,57 @@ class CascadePipeline(HeldModel):
         found = self._encoder.encode(prompts)
         return Text(np.asarray(found.tokens, np.float32), np.asarray(found.mask))
 
-    def _cascade(self, keys: Array, text: Text, request: Request) -> Array:
+    def _cascade(
+        self, keys: Array, text: Text, request: Request, look: Look | None
+    ) -> Array:
         """uint8 [b, y, x, 3] of keys [b] and their texts."""
-        settings, small = self.settings(request), None
-        numbers = {
-            name: jnp.full(len(keys), settings[name] or 0, jnp.float32)
-            for name in ("guidance", "percentile", "augmentation")
-        }
-        numbers["gamma"] = jnp.float32(settings["gamma"])
-        for i, config in enumerate(self._configs):
-            stage = _Stage(
-                config,
-                self.layout.predictions[i],
-                self.layout.schedules[i],
-                self.layout.augmentations[i - 1] if i else "",
-                settings["steps"],
-                settings["method"],
-                settings["guidance"] != 1,
-                settings["percentile"] is not None,
-            )
+        small = None
+        for i, sampler in enumerate(self._samplers(request)):
+            stage = self._stage(i, sampler)
+            numbers = cascade_stage.Numbers.of(sampler, len(keys))
+            given = self._given(request, stage.config.image_size, len(keys))
+            inputs = cascade_stage.Inputs(text, numbers, small, **given)
             own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-            known = self._known(request, config.image_size, len(keys))
-            args = self._params[i], own_keys, text, numbers, small, known
-            small = _draw(stage, *args)
+            small = _run(stage, self._params[i], own_keys, inputs, look)
         return _as_pixels(small)
 
-    def _known(self, request: Request, size: int, count: int):
-        """(image in [-1, 1], bool) [b, size, size, ...] of what stays, or None."""
-        if request.image is None:
-            return None
-        image = signed(as_square(request.image, size))
-        sides = np.arange(size) * self.grid // size
-        keep = request.keep[np.ix_(sides, sides)][..., None]
-        return tuple(np.broadcast_to(x, (count, *x.shape)) for x in (image, keep))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _draw(stage: _Stage, params, keys, text: Text, numbers, small, known) -> Array:
-    """Images [b, y, x, 3] in [-1, 1] of one stage; small: of the stage before."""
-    config, network = stage.config, network_of(stage.config)
-    beside = ()
-    if small is not None:
-        log_snr = diffusion.SCHEDULES[stage.augmentation](numbers["augmentation"])
-        noise = jax.vmap(
-            lambda key: jax.random.normal(
-                jax.random.fold_in(key, 2**31), (config.image_size,) * 2 + (3,)
-            )
-        )(keys)
-        large = enlarged(small, config.image_size)
-        beside = diffusion.add_noise(large, noise, log_snr), log_snr
-
-    def predict(z, log_snr, condition):
-        text, *rest = condition
-        return network.apply({"params": params}, z, log_snr, text, *rest)
-
-    if stage.guided:
-        null = without(text, jnp.ones(len(keys), bool))
-        both = (text, *beside), (null, *beside)
-        denoise = denoisers.guided(
-            predict, stage.prediction, *both, numbers["guidance"]
+    def _stage(self, i: int, sampler: CascadeSampler) -> cascade_stage.StageProgram:
+        layout = self.layout
+        return cascade_stage.StageProgram(
+            self._configs[i],
+            layout.predictions[i],
+            layout.schedules[i],
+            layout.augmentations[i - 1] if i else "",
+            sampler.steps,
+            sampler.method,
+            guided=sampler.guidance != 1,
+            dynamic=sampler.percentile > 0,
         )
-    else:
-        denoise = denoisers.unguided(predict, stage.prediction, (text, *beside))
-    percentile = numbers["percentile"] if stage.dynamic else None
-    denoise = denoisers.thresholded(denoise, percentile)
-    if known is not None:
-        denoise = denoisers.with_known(denoise, *known)
-    shape = (config.image_size, config.image_size, 3)
-    log_snrs = samplers.log_snr_grid(stage.schedule, stage.steps)
-    return samplers.sample(
-        denoise, keys, shape, log_snrs, stage.method, numbers["gamma"]
-    )
+
+    def _given(self, request: Request, size: int, count: int) -> dict[str, Array]:
+        """What a request gives of an image, as fields of a stage's `Inputs`."""
+        if request.image is None:
+            return {}
+        repeat = lambda x: np.broadcast_to(x, (count, *x.shape))  # noqa: E731
+        given = {"image": repeat(signed(as_square(request.image, size)))}
+        if request.keep is not None:
+            sides = np.arange(size) * self.grid // size
+            given["keep"] = repeat(request.keep[np.ix_(sides, sides)][..., None])
+        if request.strength is not None:
+            given["strength"] = jnp.float32(request.strength)
+        return given
+
+
+def _run(stage, params, keys: Array, inputs, look: Look | None) -> Array:
+    """The images of a stage; `look` sees estimates of them on their way."""
+    if look is None:
+        return cascade_stage.draw(stage, params, keys, inputs)
+    state = cascade_stage.begin(stage, keys, inputs)
+    for done in range(0, stage.steps - 1, LOOK_EVERY):
+        count = min(LOOK_EVERY, stage.steps - 1 - done)
+        state = cascade_stage.go_on(stage, params, inputs, state, count)
+        look(np.asarray(_as_pixels(state.estimate)))
+    return cascade_stage.end(stage, params, inputs, state)
 
 
 @jax.jit

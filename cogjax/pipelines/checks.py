@@ -6,6 +6,7 @@ Nothing heavy is imported: the flags of the command line take their limits from 
 import numbers
 import unicodedata
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cogjax.errors import Notice, UserError, shown
@@ -23,6 +24,8 @@ MAX_GUIDANCE = 100
 METHODS = ("ddpm", "ddim", "dpmpp2m", "heun")
 MAX_BEAMS = 64
 MAX_LENGTH_PENALTY = 10
+MAX_STAGES = 8  # of a cascade
+MIN_STRENGTH = 0.05
 
 
 def check_whole(name: str, value: Any, low: int, high: int) -> int:
@@ -46,6 +49,26 @@ def check_number(
             f"{name} is {shown(value)}, expected a number {start} to {high:g}"
         )
     return value
+
+
+def check_percentile(name: str, value: Any) -> float:
+    """The value; UserError unless it is 0, or above 1 up to 100."""
+    if check_number(name, value, 0, 100) and value <= 1:
+        raise UserError(f"{name} is {value}, of 100: the paper has 99.5, and 0 clips")
+    return value
+
+
+def check_stages(name: str, value: Any, check: Callable[[str, Any], Any]) -> Any:
+    """What `check` makes of a value, or a tuple of each of several, one a stage."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return check(name, value)
+    values = tuple(value)
+    if not 1 <= len(values) <= MAX_STAGES:
+        raise UserError(
+            f"{name} has {len(values)} values, expected one, or one a stage, at most "
+            f"{MAX_STAGES}"
+        )
+    return tuple(check(f"{name} of stage {i}", x) for i, x in enumerate(values, 1))
 
 
 def check_text(text: Any, what: str) -> str:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cogjax.data.images import stack_squares
 from cogjax.data.sequences import bracketed
 from cogjax.errors import UserError
 from cogjax.model import Model
-from cogjax.models.clip import Clip, unit
-from cogjax.ops.image import signed
+from cogjax.models.clip import Clip, normalized, unit
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.checks import check_text, say_unread
 from cogjax.pipelines.held import HeldModel
@@ -97,7 +97,7 @@ class ClipPipeline(HeldModel):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _embed_images(network: Clip, params: Any, images: Any):
-    pixels = signed(images)
+    pixels = normalized(network.config, images.astype(jnp.float32) / 255)
     return unit(network.apply({"params": params}, pixels, method="encode_image"))
 
 

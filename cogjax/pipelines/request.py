@@ -21,16 +21,26 @@ from cogjax.pipelines.checks import (
     MAX_TEMPERATURE,
     MAX_TOP_K,
     METHODS,
+    MIN_STRENGTH,
     NUM_IMAGES,
     check_number,
+    check_percentile,
+    check_stages,
     check_text,
     check_whole,
 )
+from cogjax.sampling.diffusion.settings import PER_STAGE
 
 SAMPLER_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
 # Settings of other models than those that sample code by code.
 MASKED_SETTINGS = ("steps", "choice_temperature")
-CASCADE_SETTINGS = ("method", "gamma", "percentile", "augmentation")
+CASCADE_SETTINGS = ("method", "gamma", "percentile", "augmentation", "strength")
+
+_STAGE_CHECKS = {
+    "steps": lambda name, value: check_whole(name, value, 1, MAX_STEPS),
+    "guidance": lambda name, value: check_number(name, value, 0, MAX_GUIDANCE),
+    "percentile": check_percentile,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +57,18 @@ class Request:
     score kept, best first; 0 is off.
     image, keep: where `keep`, bool [grid, grid], is True the codes of `image` stay, the
     others are generated: in-painting, and with the top rows CogView's image prompting.
+    strength: of a cascade, which then starts from `image` with noise: the noise's time,
+    0.05, nearly the image, to 1, nearly noise alone. It goes with `keep` or without.
     speculate: so many codes are drafted a step (`sampling/tokens/speculative.py`):
     fewer steps, other images of the same distribution; 0 is off, otherwise 2 or more.
     steps: of a masked model (`sampling/tokens/masked.py`), 1 to an image's codes; None
-    is 8, or as many as there are codes. Those of each stage of a cascade; None is 32.
-    method, gamma: of a cascade (`sampling/diffusion/samplers.py`); None is dpmpp2m,
-    and 0, the least noise of ddpm. percentile: of its dynamic threshold, above 1 to
-    100; None clips. augmentation: time of the noise on the small image of a stage of
-    super-resolution, 0 to 1; None is 0.1. choice_temperature: 0, the surest codes are
-    unmasked first, to 100, by chance; None is 4.5.
+    is 8, or as many as there are codes. Those of each stage of a cascade.
+    method, gamma: of a cascade (`sampling/diffusion/samplers.py`). percentile: of its
+    dynamic threshold, above 1 to 100; 0 clips. augmentation: time of the noise on the
+    small image of a stage of super-resolution, 0 to 1. A cascade also takes steps,
+    guidance and percentile as tuples, one value a stage, base first.
+    choice_temperature: 0, the surest codes are unmasked first, to 100, by chance; None
+    is 4.5.
     decode: from "codes", or from "hidden" states (`sampling/tokens/reconstruct.py`);
     None is what the model was trained for.
     """
@@ -66,16 +79,17 @@ class Request:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
-    guidance: float | None = None
+    guidance: float | tuple[float, ...] | None = None
     rerank: int = 0
     image: Image.Image | np.ndarray | None = None
     keep: np.ndarray | None = None
+    strength: float | None = None
     speculate: int = 0
-    steps: int | None = None
+    steps: int | tuple[int, ...] | None = None
     choice_temperature: float | None = None
     method: str | None = None
     gamma: float | None = None
-    percentile: float | None = None
+    percentile: float | tuple[float, ...] | None = None
     augmentation: float | None = None
     decode: Literal["codes", "hidden"] | None = None
 
@@ -104,10 +118,6 @@ class Request:
         self._check_image()
         if self.decode not in (None, "codes", "hidden"):
             raise UserError(f"decode is {self.decode!r}, expected 'codes' or 'hidden'")
-        if self.percentile is not None and self.percentile <= 1:
-            raise UserError(
-                f"percentile is {self.percentile}, of 100: the paper has 99.5"
-            )
         if self.gamma is not None and self.method != "ddpm":
             raise UserError("gamma is of method ddpm: set that too, or leave it out")
         if self.method not in (None, *METHODS):
@@ -119,23 +129,24 @@ class Request:
             ("seed", 0, MAX_SEED),
             ("rerank", 0, MAX_IMAGES),
             ("top_k", 0, MAX_TOP_K),
-            ("steps", 1, MAX_STEPS),
         ):
             value = getattr(self, name)
-            if name not in ("top_k", "steps") or value is not None:
+            if name != "top_k" or value is not None:
                 _set(self, name, check_whole(name, value, low, high))
         for name, high in (
             ("temperature", MAX_TEMPERATURE),
-            ("guidance", MAX_GUIDANCE),
             ("choice_temperature", MAX_TEMPERATURE),
             ("top_p", 1),
-            ("percentile", 100),
             ("gamma", 1),
             ("augmentation", 1),
         ):
             value = getattr(self, name)
             if value is not None:
                 check_number(name, value, 0, high, open_low=name == "top_p")
+        for name in PER_STAGE:
+            value = getattr(self, name)
+            if value is not None:
+                _set(self, name, check_stages(name, value, _STAGE_CHECKS[name]))
         self._check_speculate()
         if 0 < self.rerank < self.num_images:
             raise UserError(
@@ -152,11 +163,18 @@ class Request:
             )
 
     def _check_image(self) -> None:
-        if (self.image is None) != (self.keep is None):
-            raise UserError("image and keep go together: give both or neither")
+        if (self.image is None) != (self.keep is None and self.strength is None):
+            raise UserError(
+                "image goes with keep or strength, and neither goes alone: give both "
+                "or neither"
+            )
         if self.image is None:
             return
         _set(self, "image", as_image(self.image))
+        if self.strength is not None:
+            check_number("strength", self.strength, MIN_STRENGTH, 1)
+        if self.keep is None:
+            return
         keep = np.asarray(self.keep)
         if keep.dtype != bool or keep.ndim != 2 or keep.shape[0] != keep.shape[1]:
             raise UserError(

@@ -91,6 +91,10 @@ class T5TextEncoder:
             return found
         return TextEncoding(*(part[: len(texts)] for part in found))
 
+    def num_ids(self, text: str) -> int:
+        """Ids of all of a text, the end among them; `config.text_len` are read."""
+        return self._text.num_ids(text)
+
     def unread(self, text: str) -> str:
         """The end of a text behind the config's `text_len`, "" if it reads all."""
         return self._text.unread(text, self.config.text_len)

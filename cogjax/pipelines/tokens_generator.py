@@ -22,10 +22,15 @@ from cogjax.pipelines.contracts import (
     Reader,
     Reranker,
 )
-from cogjax.pipelines.request import CASCADE_SETTINGS, SAMPLER_SETTINGS, Request
+from cogjax.pipelines.request import (
+    CASCADE_SETTINGS,
+    SAMPLER_SETTINGS,
+    Request,
+)
 from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.pipelines.tokens_model import TokensModel
+from cogjax.sampling.diffusion.settings import PER_STAGE
 from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
 
 
@@ -88,6 +93,12 @@ class TokensGenerator(TokensModel, abc.ABC):
                 raise UserError(
                     f"{name} is for a cascade of pixels, and this model has codes: "
                     "leave it out"
+                )
+        for name in PER_STAGE:
+            if isinstance(getattr(request, name), tuple):
+                raise UserError(
+                    f"{name} has a value a stage, for a cascade of pixels, and this "
+                    "model has codes: give one"
                 )
         check_reranker(rerank_by)
         if request.rerank and rerank_by is None and not isinstance(self, Reader):

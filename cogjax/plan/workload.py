@@ -62,7 +62,7 @@ class Workload:
     @property
     def sampler(self) -> Sampler:
         """Of the sample grids."""
-        return self.run.sample.sampler
+        return self.stage.sampler_of(self.run)
 
     @property
     def cost(self) -> Cost:

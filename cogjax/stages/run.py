@@ -34,7 +34,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     """
     workdir = Path(workdir)
     model_folder.MODEL.check(workdir / "export", overwrite=True)
-    stage, run = find_stage(config), RunConfig.of(config)
+    stage, run = _found(config)
     mesh = make_mesh(run.mesh)
     job = dataclasses.replace(stage.job(run, workdir), config=dict(config))
     fit(job, run.train, run.optim, mesh, workdir)
@@ -55,7 +55,7 @@ def export(
     workdir, out = Path(workdir), model_folder.MODEL.check(out, overwrite)
     config = load_json(workdir / "config.json")
     params, state, fingerprint = restore_params(workdir, "ema")
-    stage, run = find_stage(config), RunConfig.of(config)
+    stage, run = _found(config)
     digest = stage.sources_digest(run)
     if digest and digest not in fingerprint.split("/"):
         raise UserError(
@@ -71,8 +71,8 @@ def export(
 
 def describe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Parameter counts and sizes of a config, without data or compilation."""
-    run = RunConfig.of(config)
-    task, powersgd = find_stage(config).task(run), run.optim.powersgd
+    stage, run = _found(config)
+    task, powersgd = stage.task(run), run.optim.powersgd
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     sizes = {"parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}
     if powersgd.rank:
@@ -81,6 +81,13 @@ def describe(config: Mapping[str, Any]) -> dict[str, Any]:
         sizes["bytes of gradients that workers sum, compressed"] = sent.compressed
         sizes["bytes of errors a worker"] = sent.error
     return sizes
+
+
+def _found(config: Mapping[str, Any]) -> tuple[Stage, RunConfig]:
+    """The stage and its typed config; UserError for a wrong key."""
+    stage, run = find_stage(config), RunConfig.of(config)
+    stage.sampler_of(run)
+    return stage, run
 
 
 def find_stage(config: Mapping[str, Any]) -> Stage:

@@ -11,7 +11,6 @@ from cogjax.data import batches as data_pipeline
 from cogjax.data.manifest import Manifest
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import MeshConfig
-from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.train.loop import TrainConfig
 from cogjax.train.optim import OptimConfig
 
@@ -52,12 +51,15 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What the sample grids of a run show: prompts, images a prompt, sampler."""
+    """What the sample grids of a run show: prompts, images a prompt, sampler.
+
+    sampler: as written; the stage types it. It is the exported model's too.
+    """
 
     prompts: tuple[str, ...] = ()
     num_images: int = 4
     seed: int = 0
-    sampler: Sampler = Sampler()
+    sampler: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         check_ranges(self, num_images=(1, 1000), seed=(0, 2**32 - 1))

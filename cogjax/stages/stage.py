@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from cogjax.config import section
 from cogjax.errors import UserError
 from cogjax.model import Model
+from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.sections import RunConfig
 from cogjax.train.session import Job
 from cogjax.train.task import Task
@@ -31,14 +32,20 @@ class Planned(NamedTuple):
 class Stage(abc.ABC):
     """One kind of training run.
 
-    settings: class of the config section 'task', a frozen dataclass.
+    settings: class of the config section 'task', a frozen dataclass. sampler: of
+    'sample.sampler', how the model samples.
     """
 
     settings: type
+    sampler: type = Sampler
 
     def settings_of(self, run: RunConfig) -> Any:
         """The section 'task'; UserError for a wrong key."""
         return section(self.settings, run.task, "task")
+
+    def sampler_of(self, run: RunConfig) -> Any:
+        """The section 'sample.sampler'; UserError for a wrong key."""
+        return section(self.sampler, run.sample.sampler, "sample.sampler")
 
     @abc.abstractmethod
     def task(self, run: RunConfig) -> Task:

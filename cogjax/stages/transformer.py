@@ -204,7 +204,7 @@ class TransformerStage(Stage):
         examples = functools.partial(self.examples, setup, splits)
 
         def made(params):
-            return self.pipeline(self.model(setup, params, run.sample.sampler))
+            return self.pipeline(self.model(setup, params, self.sampler_of(run)))
 
         return Job(
             task,
@@ -225,7 +225,7 @@ class TransformerStage(Stage):
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The whole model, with both tokenizers."""
         del state
-        return self.model(self.setup(run), params, run.sample.sampler)
+        return self.model(self.setup(run), params, self.sampler_of(run))
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of both tokenizers."""

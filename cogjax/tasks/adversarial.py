@@ -52,7 +52,8 @@ class AdversarialLoss:
         """
         sizes = DiscriminatorConfig(config.disc_layers, config.disc_width)
         unit = 2**config.disc_layers
-        if sizes.patches(image_size) < 1 or image_size % unit:
+        fits = sizes.patches(image_size) >= 1 and not image_size % unit
+        if config.disc_weight and not fits:
             raise ValueError(
                 f"disc_layers {config.disc_layers} is too many for pictures of "
                 f"{image_size} px, which must be a multiple of {unit} and at least "
@@ -62,7 +63,9 @@ class AdversarialLoss:
         self._size, self._side = image_size, side
 
     def init(self, key: Array):
-        """Parameters of the discriminator."""
+        """Parameters of the discriminator, none at weight 0."""
+        if not self.config.disc_weight:
+            return {}
         image = jnp.zeros((1, self._size, self._size, 3))
         return self.network.init(key, image)["params"]
 

@@ -59,7 +59,8 @@ class DecoderTask(Task):
             )
         self.model, self.config = network_of(tokenizer), config
         self._decoder = kind.make(tokenizer, None)
-        self._image_loss = ImageLoss(config, tokenizer.image_size, kind.side, lpips)
+        side = kind.side(tokenizer)
+        self._image_loss = ImageLoss(config, tokenizer.image_size, side, lpips)
         self.start = params, codebook
 
     def init(self, key: Array):

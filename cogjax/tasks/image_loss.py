@@ -64,7 +64,7 @@ class ImageLoss:
         self.config, self._lpips = config, lpips
 
     def init(self, key: Array):
-        """Parameters of the discriminator."""
+        """Parameters of the discriminator, none at `disc_weight` 0."""
         return self.adversary.init(key)
 
     def __call__(self, disc, step, images: Array, hidden: Array, decoded: Array):

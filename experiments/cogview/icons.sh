@@ -1,6 +1,7 @@
 #!/bin/sh
 # Starts whatever is unfinished of CogView on `icons`, in this order: data set, text
-# tokenizer, image tokenizer, transformer. The same command goes on after a stop.
+# tokenizer, image tokenizer, its decoder again, transformer. The same command goes on
+# after a stop.
 #
 #     experiments/cogview/icons.sh RUNS [--config.FLAG=VALUE of the transformer ...]
 set -eu
@@ -13,6 +14,9 @@ config=$(dirname "$0")/icons.py
 [ -e "$runs/vq/export" ] ||
     cogjax train --config "$config:tokenizer" --workdir "$runs/vq" \
         --config.data.path="$runs/data"
+[ -e "$runs/decoder/export" ] ||
+    cogjax train --config "$config:decoder" --workdir "$runs/decoder" \
+        --config.data.path="$runs/data" --config.data.tokenizer="$runs/vq/export"
 exec cogjax train --config "$config:transformer" --workdir "$runs/lm" \
-    --config.data.path="$runs/data" --config.data.tokenizer="$runs/vq/export" \
+    --config.data.path="$runs/data" --config.data.tokenizer="$runs/decoder/export" \
     --config.data.text="$runs/text.model" "$@"

@@ -23,7 +23,7 @@ ABLATION = dataclasses.replace(
     ernie_vilg.TRANSFORMERS["paper"], width=1024, depth=24, heads=16
 )
 TOKENIZER = VQGANConfig(
-    multipliers=(1, 1, 2, 4), attention=(3,), codebook_size=ernie_vilg.NUM_CODES
+    multipliers=(1, 1, 2, 4), attention=(32,), codebook_size=ernie_vilg.NUM_CODES
 )
 TASKS = {
     "tokenizer": {"name": "vqgan", "commitment": 1.0},

@@ -87,7 +87,7 @@ def get_config(arg: str = "base") -> ml_collections.ConfigDict:
         "sample_every": 1000,
     }
     config.eval = {"batches": 8}
-    config.sample = {"prompts": PROMPTS, "num_images": 4}
+    config.sample = {"prompts": PROMPTS, "num_images": 4, "sampler": {}}
     if size == "nano":
         config.model = dataclasses.asdict(NANO[stage])
         config.train.update({"steps": 20, "batch_size": 8, "log_every": 5})

@@ -27,7 +27,6 @@ from cogjax.data.wordpiece import WordPieceTokenizer, load_text
 from cogjax.errors import UserError
 from cogjax.interop.pickles import read_array_pickle
 from cogjax.interop.safetensors import load_tree, save_tree
-from cogjax.interop.torch_files import read_torch
 from cogjax.interop.tree import flatten
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.stages.sections import RunConfig
@@ -36,7 +35,13 @@ from tests.fuzz.harness import Files, Reader
 from tests.fuzz.intact import PIXELS, TEXTS, VALUES, each, written
 from tests.fuzz.model_readers import checkpoint, model, model_config, t5_folder
 from tests.fuzz.outside_readers import clip_bpe, coco, format_1, prompts
-from tests.interop.test_torch_files import entries, tensor, write_legacy, write_zip
+from tests.interop.test_torch_files import (
+    entries,
+    read_torch,
+    tensor,
+    write_legacy,
+    write_zip,
+)
 
 TREE = {"a": {"w": VALUES.reshape(3, 4), "b": VALUES[:3]}, "n": VALUES[3:5]}
 

@@ -13,7 +13,13 @@ import pytest
 
 from cogjax.errors import UserError
 from cogjax.interop.pickles import read_array_pickle
-from cogjax.interop.torch_files import read_torch
+from cogjax.interop.torch_files import open_torch
+
+
+def read_torch(path):
+    """All tensors of a file."""
+    return {name: tensor.read() for name, tensor in open_torch(path).items()}
+
 
 START, END, MARK = b"\x80\x02", b".", b"("
 
@@ -139,6 +145,62 @@ def test_notes_and_modules_of_torchscript_are_read_through(tmp_path):
     assert list(read) == ["net.weight"]
 
 
+def test_what_stands_beside_the_tensors_of_a_checkpoint(tmp_path):
+    """Lightning has classes as keys, DeepSpeed a set; optimizers have numbers."""
+    weights = entries(w=tensor("0", 12, (12,), (1,)))
+    one = number(1)
+    hook = name("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")
+    callbacks = b"}" + hook + entries(best=b"N") + b"s"
+    path = name("pathlib", "PosixPath") + several(text("x")) + b"R"
+    tags = name("__builtin__", "set") + several(b"](" + text("a") + b"e") + b"R"
+    step = b"}" + one + tensor("1", 1, (1,), (1,)) + b"s"
+    tree = entries(
+        callbacks=callbacks, path=path, tags=tags, state_dict=weights, step=step
+    )
+    storages = {"0": VALUES, "1": VALUES[:1]}
+    read = read_torch(write_zip(tmp_path / "x.ckpt", tree, storages))
+    assert list(read) == ["state_dict.w", "step.1"]
+    np.testing.assert_array_equal(read["state_dict.w"], VALUES)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_whole_module_has_the_names_of_its_state_dict(tmp_path, legacy):
+    """As OpenAI's dVAE: objects of classes that nobody here has."""
+
+    def module(word, parameters=b"}", modules=b"}"):
+        found = name("dall_e.encoder", word)
+        if legacy:
+            note = several(text("module"), found, text("encoder.py"), text("x = 1"))
+            found = note + b"Q"
+        state = entries(
+            n_in=number(3), _parameters=parameters, _modules=modules, _buffers=b"}"
+        )
+        return found + b")\x81" + state + b"b"
+
+    weight = tensor("0", 12, (12,), (1,), legacy=legacy)
+    conv = module("Conv2d", entries(w=weight, b=b"N"))
+    tree = module(
+        "Encoder",
+        modules=entries(blocks=module("Sequential", b"}", entries(input=conv))),
+    )
+    write = write_legacy if legacy else write_zip
+    read = read_torch(write(tmp_path / "encoder.pkl", tree, {"0": VALUES}))
+    assert list(read) == ["blocks.input.w"]
+    np.testing.assert_array_equal(read["blocks.input.w"], VALUES)
+
+
+def test_a_damaged_storage_is_found(tmp_path):
+    path = write_zip(
+        tmp_path / "x.pt", entries(x=tensor("0", 12, (12,), (1,))), {"0": VALUES}
+    )
+    data = bytearray(path.read_bytes())
+    place = data.index(VALUES.tobytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="storage 0 is damaged"):
+        read_torch(path)
+
+
 class Attack:
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -169,6 +231,8 @@ def attacks(canary):
     }
 
 
+# Classes make objects that do nothing, and a name that is not called does nothing.
+HARMLESS = ("numpy.ndarray", "collections.Counter", "pathlib")
 ATTACKS = [key for key in attacks("x") if key != "pathlib"] + ["pathlib"]
 
 
@@ -181,11 +245,15 @@ def test_nothing_is_called_and_the_name_is_said(tmp_path, attack, protocol):
     (tmp_path / "x.pkl").write_bytes(data)
     write_zip(tmp_path / "x.pt", data[2:-1])
     write_legacy(tmp_path / "old.pt", data[2:-1], {})
-    wanted = "refused: it (asks for|uses|calls).*"
-    if attack == "builtins.bytearray" and protocol == 5:
+    wanted = "refused: it (uses|calls).*"
+    if attack in HARMLESS:
+        wanted = "holds no arrays"
+    elif attack == "builtins.bytearray" and protocol == 5:
         wanted += "BYTEARRAY8"
     else:
-        module, attribute = attack.split(".") if "." in attack else (attack, "")
+        # What is called first.
+        attack = {"builtins.getattr": "importlib.import_module"}.get(attack, attack)
+        module, attribute = attack.split(".")
         python_2 = {"builtins": "__builtin__", "_io": "io"} if protocol == 2 else {}
         wanted += f"{python_2.get(module, module).lstrip('_')}.*{attribute}"
     for file in ("x.pt", "old.pt"):
@@ -202,11 +270,10 @@ def test_nothing_is_called_and_the_name_is_said(tmp_path, attack, protocol):
     [
         (b"}q\x00(" + text("self") + b"h\x00u", "nest too deep"),
         (b"h\x07", "damaged"),
-        (b"}" + number(1) + b"Ns", "key of type int"),
         (b"}" + several(number(1)) + b"Ns", "key of type tuple"),
         (b"}" + b"C\x01aNs", "key of type bytes"),
         (text("posix") + b"q\x00" + b"0" + b"N", "instruction POP"),
-        (text("posix") + text("system") + b"\x93", "posix.system"),
+        (text("posix") + text("system") + b"\x93)R", "calls posix.system"),
         (several(text("torch")) + text("x") + b"\x93", "damaged"),
         (b"(S'touch x'\niposix\nsystem\n", "instruction STRING"),
         (b"}" + entries(build=b"N") + b"b" + b")R", "calls something else"),
@@ -224,7 +291,7 @@ def test_nothing_is_called_and_the_name_is_said(tmp_path, attack, protocol):
         (b"}" * 3_000_000, "more instructions than any network"),
         (b"}(" + (text("w") + b"N") * 2 + b"u", "its name 'w' is there twice"),
         (b"}" + (text("w") + b"Ns") * 2, "its name 'w' is there twice"),
-        (name("x" * 9000, "y") + b")R", "asks for xxx"),
+        (name("x" * 9000, "y") + b")R", "calls xxx"),
     ],
 )
 def test_tricks(tmp_path, tree, message):
@@ -335,12 +402,6 @@ def test_numpy_pickles(tmp_path, protocol):
         "a": {"b": VALUES.reshape(3, 4), "c": np.asfortranarray(VALUES.reshape(3, 4))},
         "d": np.arange(3, dtype=">i4"),
     }
-    if protocol == 2:
-        # Python 3 writes bytes of protocol 2 as a call of _codecs.encode.
-        (tmp_path / "x.pkl").write_bytes(pickle.dumps(tree, 2))
-        with pytest.raises(UserError, match="_codecs.encode"):
-            read_array_pickle(tmp_path / "x.pkl")
-        return
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(tree, protocol))
     read = read_array_pickle(tmp_path / "x.pkl")
     assert list(read) == ["a/b", "a/c", "d"]

@@ -72,10 +72,17 @@ def test_a_request_is_taken_as_it_is():
         ({"guidance": float("inf")}, "guidance is inf"),
         ({"keep": np.ones((4, 4), bool)}, "give both or neither"),
         ({"image": IMAGE}, "give both or neither"),
+        ({"strength": 0.5}, "give both or neither"),
+        ({"image": IMAGE, "strength": 0}, "strength is 0, expected a number from 0.05"),
         ({"image": IMAGE, "keep": np.ones((4, 4))}, "expected bool .grid, grid."),
         ({"image": IMAGE[0, 0], "keep": np.ones((4, 4), bool)}, "expected a PIL image"),
         ({"speculate": 1}, "speculate is 1, expected 0 or 2 to"),
         ({"speculate": 2.5}, "speculate is 2.5"),
+        ({"guidance": (5, -1)}, "guidance of stage 2 is -1, expected a number from 0"),
+        ({"steps": [4, 2.5]}, "steps of stage 2 is 2.5, expected a whole number"),
+        ({"percentile": (0, 0.995)}, "percentile of stage 2 is 0.995, of 100"),
+        ({"guidance": ()}, "guidance has 0 values, expected one, or one a stage"),
+        ({"steps": (4,) * 9}, "steps has 9 values"),
     ],
 )
 def test_bad_values(settings, message):

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.clip import MAX_SCALE, Clip, ClipConfig
+from cogjax.models.clip import MAX_SCALE, Clip, ClipConfig, normalized
 from cogjax.ops import losses
-from cogjax.ops.image import signed
 from cogjax.tasks.tokenizer import image_spec
 from cogjax.train.task import Task
 
@@ -30,7 +29,7 @@ class ContrastiveTask(Task):
         """Returns (params, state) of a new run; there is no state."""
         batch = self.batch_spec(1)
         images, ids = (jnp.zeros(x.shape, x.dtype) for x in batch.values())
-        return self.model.init(key, signed(images), ids)["params"], {}
+        return self.model.init(key, self._pixels(images), ids)["params"], {}
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass: (loss, (state, metrics))."""
@@ -50,9 +49,12 @@ class ContrastiveTask(Task):
         ids = jax.ShapeDtypeStruct((size, self.config.text_len), jnp.int32)
         return {**image_spec(size, self.config.image_size), "ids": ids}
 
+    def _pixels(self, images: Array) -> Array:
+        return normalized(self.config, images.astype(jnp.float32) / 255)
+
     def _metrics(self, params, batch) -> dict[str, Array]:
         ids = batch["ids"]
-        images = signed(batch["image"])
+        images = self._pixels(batch["image"])
         logits = self.model.apply({"params": params}, images, ids)  # [b, b]
         same = jnp.all(ids[:, None] == ids[None], axis=-1)  # [b, b]
         return {

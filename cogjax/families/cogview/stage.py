@@ -4,7 +4,8 @@ The transformer also as one that fills in masked codes (`masked.py`).
 """
 
 import dataclasses
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from cogjax.families.cogview.layout import Layout, Mixture
 from cogjax.families.cogview.masked import MaskedMixture, MaskedTask
@@ -16,9 +17,10 @@ from cogjax.families.cogview.presets import (
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.pipelines.masked import MaskedPipeline
-from cogjax.stages.tokenizer import TokenizerStage
+from cogjax.stages.tokenizer import AdversarialTokenizerStage
 from cogjax.stages.transformer import Setup, TransformerStage
 from cogjax.tasks.codebook import CodebookConfig
+from cogjax.tasks.image_loss import ImageLoss, ImageLossConfig
 from cogjax.tasks.lm import LMTask
 from cogjax.tasks.tokenizer import TokenizerTask
 
@@ -67,10 +69,34 @@ class MaskedStage(TransformerStage):
         return MaskedTask(setup.network, setup.layout.vocab)
 
 
-def _tokenizer_task(model: VQVAEConfig, config: CodebookConfig, lpips: Any):
-    del lpips
-    return TokenizerTask(model, config)
+@dataclass(frozen=True)
+class VQConfig(CodebookConfig, ImageLossConfig):
+    """The squared error of pixels in [0, 1], as the paper.
+
+    Ours: with another comparison (`pixels`, `perceptual_weight`, `disc_weight`) it is
+    that of pixels in [-1, 1], see `tasks/image_loss.py`.
+    """
+
+    pixels: Literal["l1", "l2"] = "l2"
+    perceptual_weight: float = 0.0
+    disc_weight: float = 0.0
+
+    def __post_init__(self):
+        CodebookConfig.__post_init__(self)
+        ImageLossConfig.__post_init__(self)
+
+    @property
+    def papers(self) -> bool:
+        """Whether images are compared as in the paper."""
+        return self.pixels == "l2" and not self.perceptual_weight + self.disc_weight
+
+
+def _tokenizer_task(model: VQVAEConfig, config: VQConfig, lpips: Any):
+    if config.papers:
+        return TokenizerTask(model, config)
+    image_loss = ImageLoss(config, model.image_size, model.last_side, lpips)
+    return TokenizerTask(model, config, image_loss)
 
 
 LM, MASKED = LMStage(), MaskedStage()
-VQ = TokenizerStage(VQVAEConfig, CodebookConfig, _tokenizer_task)
+VQ = AdversarialTokenizerStage(VQVAEConfig, VQConfig, _tokenizer_task)

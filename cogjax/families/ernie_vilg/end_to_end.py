@@ -137,7 +137,7 @@ class EndToEndTask(Task):
         self._lpips = lpips if config.perceptual else None
         self._adversary = None
         if config.disc_weight:
-            side = reconstructor.DECODERS[kind].side
+            side = reconstructor.DECODERS[kind].side(tokenizer)
             self._adversary = AdversarialLoss(config, tokenizer.image_size, side)
             self.counters = ("step",)
         self.loss_scale = self.generation.loss_scale

@@ -24,13 +24,14 @@ from cogjax.model import Component, Model, digest
 from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.unet import UNetConfig
 from cogjax.pipelines.cascade import CascadePipeline
+from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages.encode_text import encode_texts
 from cogjax.stages.samples import sample_hook
 from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
 from cogjax.stages.sharded import EncodeSettings
 from cogjax.stages.stage import Stage
 from cogjax.train.lock import lock_workdir
-from cogjax.train.processes import barrier
+from cogjax.train.processes import barrier, say
 from cogjax.train.session import Job
 
 
@@ -42,7 +43,7 @@ class DenoisingStage(Stage):
     whose images it enlarges.
     """
 
-    settings = DenoisingConfig
+    settings, sampler = DenoisingConfig, CascadeSampler
 
     def __init__(self, model: type[NetworkConfig]):
         self.model = model
@@ -81,6 +82,7 @@ class DenoisingStage(Stage):
         encoder, data = _encoder(run), run.data
         task = self._task(run, encoder)
         below = self._below(run, encoder)
+        self.sampler_of(run).stages(len(self._layout(run, below).components))
         manifest = records.read_manifest(data.path)
         check_contents(manifest, data.path, data.split)
         splits = data.split, data.eval_split
@@ -110,19 +112,24 @@ class DenoisingStage(Stage):
         self, run: RunConfig, encoder: Model, below: Model | None, params: Any
     ) -> Model:
         """One more stage on those below."""
+        layout = self._layout(run, below)
+        parts = {"text_encoder": encoder["text_encoder"]}
+        parts |= below.components if below else {}
+        parts[layout.components[-1]] = Component(self._config(run), params)
+        return Model("imagen", parts, layout, encoder.text, self.sampler_of(run))
+
+    def _layout(self, run: RunConfig, below: Model | None) -> Cascade:
+        """That of the model below with this stage."""
         settings = self.settings_of(run)
         one = (settings.prediction,), (settings.schedule,)
         if below is None:
-            layout, parts = Cascade(*one), {"text_encoder": encoder["text_encoder"]}
-        else:
-            had, parts = below.layout, dict(below.components)
-            layout = Cascade(
-                had.predictions + one[0],
-                had.schedules + one[1],
-                (*had.augmentations, settings.augmentation),
-            )
-        parts[layout.components[-1]] = Component(self._config(run), params)
-        return Model("imagen", parts, layout, encoder.text)
+            return Cascade(*one)
+        had = below.layout
+        return Cascade(
+            had.predictions + one[0],
+            had.schedules + one[1],
+            (*had.augmentations, settings.augmentation),
+        )
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of the text encoder and its tokenizer."""
@@ -165,7 +172,11 @@ def _encode(run: RunConfig, splits: tuple[str, ...], workdir: Path) -> Path:
     place = jax.process_index(), jax.process_count()
     workdir.mkdir(parents=True, exist_ok=True)
     with lock_workdir(workdir):
-        encode_texts(data.path, data.text, out, settings, process=place)
+        report = encode_texts(data.path, data.text, out, settings, process=place)
+        if report.cut:
+            say(
+                f"{report.cut} captions are longer than {data.text} reads, and were cut"
+            )
         barrier("texts")
     return out
 

@@ -25,7 +25,7 @@ TOKENIZERS = {
     "f16_1024": VQGANConfig(codebook_size=1024),
     # OpenImages, 256 px -> 32 x 32; also of ru-dalle.
     "f8": VQGANConfig(
-        multipliers=(1, 1, 2, 4), attention=(3,), codebook_size=8192, form="gumbel"
+        multipliers=(1, 1, 2, 4), attention=(32,), codebook_size=8192, form="gumbel"
     ),
     "shapes": _SMALL,
     "emoji": replace(_SMALL, image_size=72),

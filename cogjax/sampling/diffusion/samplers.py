@@ -6,67 +6,101 @@
     heun      second order by a second call of the denoiser, a trapezoid (Lu et al.)
 
 Only the method and the number of steps are static. Image i of a batch is a function of
-its own key.
+its own key. From `start` or `start_from`, `sample` does all steps; `advance` does a few
+and `finish` the last.
 """
 
-from typing import Literal
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.ops.diffusion import SCHEDULES, alpha_sigma
+from cogjax.ops.diffusion import SCHEDULES, add_noise, alpha_sigma
 from cogjax.sampling.diffusion.denoisers import Denoiser
+from cogjax.sampling.diffusion.settings import Method
 
 # Log-SNR where sampling starts, and the time where it ends.
 _NOISIEST, _CLEANEST = -10.0, 0.01
-Method = Literal["ddpm", "ddim", "dpmpp2m", "heun"]
 
 
-def log_snr_grid(schedule: str, steps: int) -> Array:
+class State(NamedTuple):
+    """Images on their way.
+
+    z: noisy, [b, y, x, c]. estimate: the denoiser's last of them, zeros before the
+    first. step: int32, how many steps are done. keys: [b].
+    """
+
+    z: Array
+    estimate: Array
+    step: Array
+    keys: Array
+
+
+def log_snr_grid(schedule: str, steps: int, start: float | Array = 1.0) -> Array:
     """Log-SNRs [steps] at which a sampler calls its denoiser, evenly from -10.
 
+    start: time where they begin, 0.05 to 1; below 1 for noisy images that are given.
     With even times the first of a few steps would span half of all noise levels, on one
     estimate that knows nothing, and large patches of an image would come out grey.
     """
-    return jnp.linspace(_NOISIEST, SCHEDULES[schedule](jnp.array(_CLEANEST)), steps)
+    log_snr = SCHEDULES[schedule]
+    first = jnp.maximum(log_snr(jnp.asarray(start)), _NOISIEST)
+    return jnp.linspace(first, log_snr(jnp.array(_CLEANEST)), steps)
 
 
 def sample(
     denoise: Denoiser,
-    keys: Array,
-    shape: tuple[int, int, int],
+    state: State,
     log_snrs: Array,
     method: Method = "dpmpp2m",
     gamma: float | Array = 0.0,
 ) -> Array:
-    """Images [b, y, x, c] of keys [b], as the denoiser's last estimate.
+    """Images [b, y, x, c], as the denoiser's last estimate.
 
     Args:
-      shape: (y, x, c). log_snrs: rising, one a call of the denoiser (`heun` calls it
+      state: as it starts. log_snrs: rising, one a call of the denoiser (`heun` calls it
         twice a step but the last).
       gamma: of `ddpm`, in [0, 1]: 0 adds the least noise, 1 the most.
     """
-    z = integrate(denoise, _noise(keys, 0, shape), keys, log_snrs, method, gamma)
-    return denoise(z, jnp.full(len(z), log_snrs[-1]))
+    state = advance(denoise, state, log_snrs, len(log_snrs) - 1, method, gamma)
+    return finish(denoise, state, log_snrs)
 
 
-def integrate(
+def start(keys: Array, shape: tuple[int, int, int]) -> State:
+    """Noise (y, x, c) of keys [b]."""
+    noise = _noise(keys, 0, shape)
+    return State(noise, jnp.zeros_like(noise), jnp.int32(0), keys)
+
+
+def start_from(keys: Array, images: Array, log_snr: Array) -> State:
+    """Images [b, y, x, c] in [-1, 1] with noise added, at a log-SNR."""
+    state = start(keys, images.shape[1:])
+    noisy = add_noise(images, state.z, jnp.full(len(images), log_snr))
+    return state._replace(z=noisy)
+
+
+def finish(denoise: Denoiser, state: State, log_snrs: Array) -> Array:
+    """The denoiser's estimate of images that all steps were done of."""
+    return denoise(state.z, jnp.full(len(state.z), log_snrs[-1]))
+
+
+def advance(
     denoise: Denoiser,
-    z: Array,
-    keys: Array,
+    state: State,
     log_snrs: Array,
+    count: int,
     method: Method,
     gamma: float | Array = 0.0,
-) -> Array:
-    """Noisy images z at log_snrs[0], carried to log_snrs[-1]."""
+) -> State:
+    """Images `count` steps further on log_snrs, of which there are one fewer."""
 
     def step(carry, now):
         z, before = carry
         index, (last, here, there) = now
         x0 = denoise(z, jnp.full(len(z), here))
         if method == "ddpm":
-            noise = _noise(keys, index + 1, z.shape[1:])
+            noise = _noise(state.keys, index + 1, z.shape[1:])
             z = _ancestral(z, x0, noise, (here, there), gamma)
         elif method == "heun":
             z = _heun(denoise, z, x0, here, there)
@@ -78,12 +112,11 @@ def integrate(
             z = _move(z, x0, here, there)
         return (z, x0), None
 
-    steps = len(log_snrs) - 1
-    last = jnp.concatenate([log_snrs[:1] - 1, log_snrs])[:steps]
-    places = (last, log_snrs[:-1], log_snrs[1:])
-    start = (z, jnp.zeros_like(z))
-    index = jnp.arange(steps)
-    return jax.lax.scan(step, start, (index, places))[0][0]
+    index = state.step + jnp.arange(count)
+    before = jnp.concatenate([log_snrs[:1] - 1, log_snrs])
+    places = (before[index], log_snrs[index], log_snrs[index + 1])
+    z, estimate = jax.lax.scan(step, state[:2], (index, places))[0]
+    return State(z, estimate, state.step + count, state.keys)
 
 
 def _move(z: Array, x0: Array, here: Array, there: Array) -> Array:

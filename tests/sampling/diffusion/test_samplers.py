@@ -27,13 +27,15 @@ def best(z, log_snr, mean=MEAN):
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def carry(z, log_snrs, method, gamma=0.0):
-    return samplers.integrate(best, z, KEYS, log_snrs, method, gamma)
+    state = samplers.State(z, jnp.zeros_like(z), jnp.int32(0), KEYS)
+    count = len(log_snrs) - 1
+    return samplers.advance(best, state, log_snrs, count, method, gamma).z
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "method", "steps"))
 def draw(keys, shape=SHAPE, method="dpmpp2m", steps=16, gamma=0.0):
     log_snrs = samplers.log_snr_grid("cosine", steps)
-    return samplers.sample(best, keys, shape, log_snrs, method, gamma)
+    return samplers.sample(best, samplers.start(keys, shape), log_snrs, method, gamma)
 
 
 def best_of_brightness(z, log_snr):
@@ -49,7 +51,8 @@ def best_of_brightness(z, log_snr):
 @functools.partial(jax.jit, static_argnames=("method", "steps"))
 def draw_brightness(keys, method, steps):
     log_snrs = samplers.log_snr_grid("cosine", steps)
-    return samplers.sample(best_of_brightness, keys, (32, 32, 3), log_snrs, method)
+    state = samplers.start(keys, (32, 32, 3))
+    return samplers.sample(best_of_brightness, state, log_snrs, method)
 
 
 def test_the_denoiser_of_these_tests_is_the_closed_form():
@@ -146,7 +149,7 @@ def test_other_weights_compile_nothing():
     def run(mean, keys, percentile):
         denoise = denoisers.thresholded(functools.partial(best, mean=mean), percentile)
         log_snrs = samplers.log_snr_grid("cosine", 4)
-        return samplers.sample(denoise, keys, SHAPE, log_snrs)
+        return samplers.sample(denoise, samplers.start(keys, SHAPE), log_snrs)
 
     first = run(0.3, KEYS, np.full(8, 99, np.float32))
     second = run(-0.5, KEYS, np.full(8, 90, np.float32))
@@ -162,13 +165,35 @@ def test_known_pixels_stay_and_the_rest_is_drawn():
     @jax.jit
     def run(keys):
         denoise = denoisers.with_known(best, images, known)
-        return samplers.sample(
-            denoise, keys, SHAPE, samplers.log_snr_grid("cosine", 16)
-        )
+        log_snrs = samplers.log_snr_grid("cosine", 16)
+        return samplers.sample(denoise, samplers.start(keys, SHAPE), log_snrs)
 
     found = run(KEYS)
     np.testing.assert_array_equal(found[:, :2], images[:, :2])
     np.testing.assert_allclose(found[:, 2:], draw(KEYS)[:, 2:], atol=1e-5)
+
+
+@pytest.mark.parametrize("time", [0.05, 0.5])
+def test_a_noisy_image_is_started_from(time):
+    """How much of an image is left is the share that it has in the noisy one."""
+    rng = np.random.default_rng(3)
+    images = np.float32(MEAN + STD * rng.normal(size=(8, 16, 16, 3)))
+
+    @jax.jit
+    def run(images, time):
+        log_snrs = samplers.log_snr_grid("cosine", 16, time)
+        state = samplers.start_from(KEYS, images, log_snrs[0])
+        return log_snrs, state.z, samplers.sample(best, state, log_snrs)
+
+    log_snrs, z, found = run(images, np.float32(time))
+    wanted = reference.log_snr(reference.cosine_alpha_bar(time))
+    assert log_snrs[0] == pytest.approx(wanted, abs=1e-3)
+    flow = reference.gaussian_flow(np.float64(z), wanted, 20.0, MEAN, STD)
+    assert np.abs(found - flow).mean() < 0.1 * STD
+    signal = reference.cosine_alpha_bar(time) * STD**2
+    share = np.sqrt(signal / (signal + 1 - reference.cosine_alpha_bar(time)))
+    kept = np.corrcoef(np.ravel(found), images.ravel())[0, 1]
+    assert kept == pytest.approx(share, abs=0.03)
 
 
 def say_number(z, log_snr, condition):

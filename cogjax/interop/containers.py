@@ -1,0 +1,42 @@
+"""Files of weights, whatever they are called: the first bytes tell what one is."""
+
+import os
+from pathlib import Path
+
+from cogjax.errors import UserError
+from cogjax.interop.pickles import read_array_pickle
+from cogjax.interop.safetensors import guess, open_safetensors
+from cogjax.interop.stored import StoredTensor, of_array
+from cogjax.interop.torch_files import LEGACY_START, open_torch
+
+
+def open_tensors(path: str | os.PathLike) -> dict[str, StoredTensor]:
+    """Tensors of a file of PyTorch, safetensors or a pickle of NumPy arrays, by name.
+
+    Raises UserError for a file that is missing, damaged, or none of these.
+    """
+    path = Path(path)
+    kind = kind_of_file(path)
+    if kind == "safetensors":
+        return open_safetensors(path)
+    if kind == "pickle":
+        return {name: of_array(x) for name, x in read_array_pickle(path).items()}
+    if kind == "torch":
+        return open_torch(path)
+    raise UserError(f"weights {path} are of no known kind of file{guess(path)}")
+
+
+def kind_of_file(path: Path) -> str:
+    """ "torch", "safetensors", "pickle", or "" for another; UserError if unreadable."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(LEGACY_START))
+    except OSError as error:
+        raise UserError(f"cannot read weights {path}: {error.strerror}") from error
+    if head.startswith((b"PK\x03\x04", LEGACY_START)):
+        return "torch"
+    if head.startswith(b"\x80"):
+        return "pickle"
+    # The length of a header, below 2^32, and its first brace.
+    is_safetensors = head[4:9] == bytes(4) + b"{"
+    return "safetensors" if is_safetensors else ""

@@ -1,0 +1,114 @@
+"""What a family says about released weights: how they are known, and what they become.
+
+    IMPORTER = Importer(about, detect, plan)      in families/x/imports.py
+
+`plan` looks at names, shapes and config files alone; `importing.py` reads the tensors
+one by one, when all of them have been compared with the rules.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cogjax.errors import UserError
+from cogjax.interop.rules import Rule, sources_of
+from cogjax.interop.source import Source, Tensors
+from cogjax.interop.tree import check_leaves, flatten
+from cogjax.models.registry import shapes_of
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One network: its config, and how tensors make its leaves.
+
+    dropped: pattern of the names of tensors that are not needed.
+    """
+
+    config: Any
+    rules: Sequence[Rule]
+    tensors: Tensors
+    dropped: str = "(?!)"  # Matches nothing.
+
+    @property
+    def unused(self) -> list[str]:
+        """Names of tensors that are dropped."""
+        return sorted(x for x in self.tensors if re.fullmatch(self.dropped, x))
+
+    def check(self, what: str) -> None:
+        """UserError naming all tensors that are missing, unknown or of other shapes."""
+        unused = set(self.unused)
+        used = {name: x for name, x in self.tensors.items() if name not in unused}
+        shapes = {name: _Shape(x) for name, x in sources_of(self.rules).items()}
+        check_leaves(used, shapes, what)
+        leaves = {rule.leaf for rule in self.rules}
+        if wrong := leaves ^ self.leaves.keys():
+            raise ValueError(f"no rules, or rules for no leaves: {sorted(wrong)}")
+
+    @property
+    def leaves(self) -> dict[str, Any]:
+        """Shapes of parameters and state by their paths."""
+        return leaves_of(self.config)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Import:
+    """The model that a source becomes; fields are as of `Model`.
+
+    licence: of the released weights, as known. others: files of text that were used.
+    """
+
+    family: str
+    components: Mapping[str, Conversion]
+    licence: str
+    layout: Any = None
+    text: Any = None
+    sampler: Any = None
+    notes: Sequence[str] = ()
+    others: Sequence[Path] = field(default=())
+
+
+@dataclass(frozen=True)
+class Importer:
+    """about: the files in a few words. detect: whether a source is of them."""
+
+    about: str
+    detect: Callable[[Source], bool]
+    plan: Callable[[Source], Import]
+
+
+def leaves_of(config: Any) -> dict[str, Any]:
+    """Shapes of a network's parameters and state by their paths.
+
+    UserError for sizes that make no network.
+    """
+    try:
+        params, state = shapes_of(config)
+    except ValueError as error:
+        raise UserError(
+            f"the sizes of these weights make no network: {error}"
+        ) from error
+    return flatten({**params, **state})
+
+
+def shape_of(tensors: Tensors, name: str, sides: int) -> tuple[int, ...]:
+    """Shape of a tensor with so many sides; UserError if there is no such tensor."""
+    found = tensors.get(name)
+    if found is None or len(found.shape) != sides:
+        is_there = f"is {found.shape}" if found else "is missing"
+        raise UserError(f"{name} {is_there}, expected {sides} sides: another model?")
+    return found.shape
+
+
+def count(tensors: Tensors, pattern: str) -> int:
+    """One more than the largest number that stands at the group of a pattern."""
+    found = (re.fullmatch(pattern, name) for name in tensors)
+    # Longer numbers are no layers, and would not be ints in short time.
+    numbers = [int(match[1]) for match in found if match and len(match[1]) < 5]
+    return max(numbers, default=-1) + 1

@@ -1,0 +1,82 @@
+"""How the tensors of a file make the leaves of a network.
+
+A network has a list of rules. A file is compared with all of them before the first one
+is followed, so that one message names all tensors that are missing, unknown or of
+another shape. PyTorch keeps kernels as [outputs, inputs], convolutions as [o, i, y, x].
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Shapes = Mapping[str, Any]  # of leaves, by paths joined with "/"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One leaf: `make` of the tensors of each part, one behind the other.
+
+    sources: shapes of the tensors that it needs. parts: names of those of each part.
+    """
+
+    leaf: str
+    sources: dict[str, tuple[int, ...]]
+    parts: tuple[tuple[str, ...], ...]
+    make: Callable[..., np.ndarray]
+
+    def values(self, read: Callable[[str], np.ndarray]) -> Iterator[np.ndarray]:
+        """The values of the leaf in order, part by part."""
+        for names in self.parts:
+            yield self.make(*map(read, names))
+
+
+def of_one(
+    leaf: str, source: str, shape: Sequence[int], make: Callable = lambda x: x
+) -> Rule:
+    """A leaf made of one tensor, which is of that shape."""
+    return Rule(leaf, {source: tuple(shape)}, ((source,),), make)
+
+
+def copy(leaf: str, source: str, wanted: Shapes) -> Rule:
+    """The tensor as it is."""
+    return of_one(leaf, source, wanted[leaf].shape)
+
+
+def layer(wanted: Shapes, path: str, weight: str, bias: str) -> list[Rule]:
+    """The kernel of a dense layer or a convolution, and its bias if it has one."""
+    kernel = f"{path}/kernel"
+    *sides, inputs, outputs = wanted[kernel].shape
+    order = (2, 3, 1, 0) if sides else (1, 0)
+    shape = outputs, inputs, *sides
+    rules = [of_one(kernel, weight, shape, lambda x: x.transpose(order))]
+    if f"{path}/bias" in wanted:
+        rules.append(copy(f"{path}/bias", bias, wanted))
+    return rules
+
+
+def stacked(
+    wanted: Shapes, leaf: str, name: str, depth: int, num_inputs: int = 1
+) -> Rule:
+    """One leaf for all layers; `name` has a place for the layer's number.
+
+    num_inputs: axes of a kernel that are inputs. All other leaves are vectors.
+    """
+    names, own = [name.format(i) for i in range(depth)], wanted[leaf].shape[1:]
+    shape = (math.prod(own),)
+    if leaf.endswith("/kernel"):
+        shape = math.prod(own[num_inputs:]), math.prod(own[:num_inputs])
+    parts = tuple((each,) for each in names)
+    return Rule(leaf, dict.fromkeys(names, shape), parts, lambda x: x.T.reshape(own))
+
+
+def layers_of(wanted: Shapes) -> list[str]:
+    """Paths of what has leaves."""
+    return sorted({path.rpartition("/")[0] for path in wanted if "/" in path})
+
+
+def sources_of(rules: Sequence[Rule]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors that rules need, by name."""
+    return {name: shape for rule in rules for name, shape in rule.sources.items()}

@@ -1,0 +1,176 @@
+"""What a user gave to import: files of weights, config files and others."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cogjax.errors import UserError, shown
+from cogjax.interop.containers import kind_of_file, open_tensors
+from cogjax.interop.stored import StoredTensor
+
+# Names of what surrounds the weights in checkpoints of trainers.
+_ROOTS = ("state_dict", "model_state_dict", "module", "model")
+# What trainers keep beside the weights, and nothing here needs.
+_BESIDE = re.compile(
+    r"(optimizer|lr_sched|scheduler|callbacks|loops|hparams|hyper_parameters|amp|"
+    r"grad_scaler|loss_scaler|rng_state|random_rng|cuda_rng|torch_rng|client_lr|"
+    r"buffer_names|param_shapes)[\w]*(\..*)?"
+)
+# Of DeepSpeed and of Megatron: the name of the folder with the newest weights.
+_NEWEST = ("latest", "latest_checkpointed_iteration.txt")
+_MAX_CONFIG = 1 << 20
+Tensors = Mapping[str, StoredTensor]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files, by path: weights, config files, and others, such as text tokenizers.
+
+    weights: tensors by name, without what a trainer puts around them. beside: names of
+    tensors that are left out for that reason. given: files that were named one by one.
+    """
+
+    weights: Mapping[Path, Tensors]
+    configs: Mapping[Path, Mapping[str, Any]]
+    others: Sequence[Path] = ()
+    beside: Sequence[str] = ()
+    given: Sequence[Path] = field(default=())
+
+    @property
+    def tensors(self) -> dict[str, StoredTensor]:
+        """Those of all files; UserError for a name that two of them have."""
+        found: dict[str, StoredTensor] = {}
+        for path, tensors in self.weights.items():
+            if twice := found.keys() & tensors.keys():
+                raise UserError(
+                    f"{path} and another file both have {shown(min(twice))}: give the "
+                    "files of one model"
+                )
+            found |= tensors
+        return found
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the tensors of all files."""
+        return {name for tensors in self.weights.values() for name in tensors}
+
+    def config(self, key: str) -> dict[str, Any]:
+        """The config files that have a key, joined; {} if none has."""
+        found: dict[str, Any] = {}
+        for config in self.configs.values():
+            if key in config:
+                found |= config
+        return found
+
+
+def open_source(paths: Sequence[Path]) -> Source:
+    """Opens files and the files in folders; no tensor is read.
+
+    In a folder with safetensors other files of weights are left alone: they are copies.
+    Raises UserError for what is missing, damaged, or no weights at all.
+    """
+    weights, configs, others, beside, given = {}, {}, [], [], []
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"cannot read {path}: there is no such file or folder")
+        files = _files_of(path) if path.is_dir() else [path]
+        given += [] if path.is_dir() else [path]
+        for file in files:
+            if kind_of_file(file):
+                weights[file], more = _unwrapped(open_tensors(file), file)
+                beside += more
+            elif (config := _read_config(file)) is not None:
+                configs[file] = config
+            else:
+                others.append(file)
+    if not weights:
+        names = ", ".join(str(path) for path in paths)
+        raise UserError(
+            f"{names}: no weights of PyTorch or safetensors here{_first_fault(paths)}"
+        )
+    return Source(weights, configs, others, beside, given)
+
+
+def _first_fault(paths: Sequence[Path]) -> str:
+    """What a file is instead of weights, if one was given alone."""
+    if len(paths) > 1 or paths[0].is_dir():
+        return ""
+    try:
+        open_tensors(paths[0])
+    except UserError as error:
+        return f": {error}"
+    return ""
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Files of a folder, and of the one in it that is named as the newest."""
+    found = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    found = [path for path in found if not path.name.startswith(".")]
+    for path in [path for path in found if path.name in _NEWEST]:
+        name = path.read_bytes()[:100].decode(errors="replace").strip()
+        inner = folder / name
+        if name != inner.name or not inner.is_dir():
+            raise UserError(f"{path} names {shown(name)}, which is no folder beside it")
+        found += [file for file in sorted(inner.iterdir()) if file.is_file()]
+    kinds = {path: kind_of_file(path) for path in found}
+    if "safetensors" in kinds.values():
+        found = [path for path in found if kinds[path] in ("safetensors", "")]
+    _check_shards(found)
+    return found
+
+
+def _check_shards(files: Sequence[Path]) -> None:
+    """UserError if an index names a file that is not there."""
+    for path in files:
+        if not path.name.endswith(".index.json"):
+            continue
+        shards = (_read_config(path) or {}).get("weight_map")
+        if not isinstance(shards, Mapping):
+            raise UserError(f"{path} is no index of weights: it has no weight_map")
+        missing = {str(name) for name in shards.values()} - {p.name for p in files}
+        # An index of the copies that are left alone says nothing.
+        if missing and not path.name.startswith("pytorch_model.bin"):
+            raise UserError(f"{path} names {min(missing)}, which is missing: fetch it")
+
+
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """A JSON or YAML file of sections, None for another file."""
+    if path.suffix not in (".json", ".yaml", ".yml") or _is_large(path):
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        read = json.loads if path.suffix == ".json" else yaml.safe_load
+        found = read(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"{path} is damaged: {reason}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return found if isinstance(found, dict) else None
+
+
+def _is_large(path: Path) -> bool:
+    return path.stat().st_size > _MAX_CONFIG
+
+
+def _unwrapped(tensors: Tensors, path: Path) -> tuple[Tensors, list[str]]:
+    """(tensors without the names of what surrounds them, names of what is beside)."""
+    beside: list[str] = []
+    while True:
+        inside = {name for name in tensors if not _BESIDE.fullmatch(name)}
+        roots = {name.partition(".")[0] for name in inside}
+        if len(roots) > 1 and roots & set(_ROOTS[:2]):
+            odd = min(name for name in inside if name.partition(".")[0] not in _ROOTS)
+            raise UserError(
+                f"{path} has {shown(odd)} beside its weights, which nothing here knows"
+            )
+        if len(roots) != 1 or not roots <= set(_ROOTS):
+            return tensors, beside
+        [root] = roots
+        beside += sorted(tensors.keys() - inside)
+        tensors = {name.removeprefix(f"{root}."): tensors[name] for name in inside}

@@ -1,0 +1,177 @@
+"""Inputs and outputs of networks under documented names, for `cogjax parity`.
+
+    image tokenizers  pixels, codes -> features, codes, pixels
+    image_lm          ids, positions, mask -> logits, greedy
+    clip              pixels, ids -> image_features, text_features, logits
+    t5                ids, mask -> features
+
+docs/importing.md has their shapes. A row of the table of networks names its `Case`.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax.models.clip import ClipConfig, normalized
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.t5 import T5Config
+from cogjax.models.tokenizers import TokenizerConfig
+
+Arrays = Mapping[str, np.ndarray]
+_GREEDY = 16
+
+
+class Weights(NamedTuple):
+    """A network with its arrays. call: a method by name, compiled."""
+
+    network: nn.Module
+    params: Any
+    state: Any
+
+    def call(self, method: str, *arrays: Any) -> Any:
+        """Calls a method of the network."""
+        return _apply(self.network, method, self.params, *arrays)
+
+
+class Output(NamedTuple):
+    """needs: names of inputs. make: (weights, inputs) -> array."""
+
+    needs: tuple[str, ...]
+    make: Callable[[Weights, Arrays], Any]
+
+
+class Case(NamedTuple):
+    """inputs: (config, generator) -> arrays of a new case. outputs: by name."""
+
+    inputs: Callable[[Any, np.random.Generator], Arrays]
+    outputs: Mapping[str, Output]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply(network: nn.Module, method: str, params: Any, *arrays: Any) -> Any:
+    return network.apply({"params": params}, *arrays, method=method)
+
+
+def _tokenizer_inputs(config: TokenizerConfig, rng: np.random.Generator) -> Arrays:
+    size, grid = config.image_size, config.grid
+    pixels = rng.uniform(size=(1, size, 2 * size, 3)).astype(np.float32)
+    codes = rng.integers(config.codebook_size, size=(1, grid, 2 * grid))
+    return {"pixels": pixels, "codes": codes.astype(np.int32)}
+
+
+def _features(weights: Weights, inputs: Arrays) -> Any:
+    return weights.call("encode", inputs["pixels"])
+
+
+def _codes(weights: Weights, inputs: Arrays) -> Any:
+    codebook, z = weights.state["codebook"], _features(weights, inputs)
+    logits = weights.call("code_logits", z, codebook)
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+def _pixels(weights: Weights, inputs: Arrays) -> Any:
+    z = jnp.asarray(weights.state["codebook"])[inputs["codes"]]
+    return weights.call("decode", z)
+
+
+TOKENIZER = Case(
+    _tokenizer_inputs,
+    {
+        "features": Output(("pixels",), _features),
+        "codes": Output(("pixels",), _codes),
+        "pixels": Output(("codes",), _pixels),
+    },
+)
+
+
+def _lm_inputs(config: ImageLMConfig, rng: np.random.Generator) -> Arrays:
+    length = min(32, config.max_positions - _GREEDY)
+    ids = rng.integers(config.vocab_size, size=(2, length)).astype(np.int32)
+    mask = np.ones(ids.shape, bool)
+    mask[1, : length // 4] = False
+    positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0).astype(np.int32)
+    return {"ids": ids, "positions": positions, "mask": mask}
+
+
+def _lm_logits(weights: Weights, inputs: Arrays) -> Any:
+    arrays = (inputs["ids"], inputs["positions"], inputs.get("mask"))
+    return weights.call("__call__", *arrays)[0]
+
+
+def _greedy(weights: Weights, inputs: Arrays) -> Any:
+    """The most likely tokens that follow, each from a pass over all before it."""
+    arrays = {key: np.asarray(value) for key, value in inputs.items()}
+    for _ in range(_GREEDY):
+        logits = np.asarray(_lm_logits(weights, arrays))
+        more = {
+            "ids": logits[:, -1].argmax(-1),
+            "positions": arrays["positions"][:, -1] + 1,
+        }
+        more["mask"] = np.ones(len(logits), bool)
+        arrays = {
+            key: np.concatenate([value, more[key][:, None].astype(value.dtype)], axis=1)
+            for key, value in arrays.items()
+        }
+    return arrays["ids"][:, -_GREEDY:]
+
+
+IMAGE_LM = Case(
+    _lm_inputs,
+    {
+        "logits": Output(("ids", "positions"), _lm_logits),
+        "greedy": Output(("ids", "positions"), _greedy),
+    },
+)
+
+
+def _clip_inputs(config: ClipConfig, rng: np.random.Generator) -> Arrays:
+    size = config.image_size
+    pixels = rng.uniform(size=(2, size, size, 3)).astype(np.float32)
+    ids = rng.integers(config.vocab_size - 1, size=(3, config.text_len))
+    for row, end in zip(
+        ids, (2, config.text_len // 2, config.text_len - 1), strict=True
+    ):
+        row[end] = config.vocab_size - 1
+    return {"pixels": pixels, "ids": ids.astype(np.int32)}
+
+
+def _image_features(weights: Weights, inputs: Arrays) -> Any:
+    pixels = normalized(weights.network.config, inputs["pixels"])
+    return weights.call("encode_image", pixels)
+
+
+def _clip_logits(weights: Weights, inputs: Arrays) -> Any:
+    pixels = normalized(weights.network.config, inputs["pixels"])
+    return weights.call("__call__", pixels, inputs["ids"])
+
+
+CLIP = Case(
+    _clip_inputs,
+    {
+        "image_features": Output(("pixels",), _image_features),
+        "text_features": Output(
+            ("ids",), lambda weights, x: weights.call("encode_text", x["ids"])
+        ),
+        "logits": Output(("pixels", "ids"), _clip_logits),
+    },
+)
+
+
+def _t5_inputs(config: T5Config, rng: np.random.Generator) -> Arrays:
+    ids = rng.integers(config.vocab_size, size=(2, min(24, config.text_len)))
+    mask = np.ones(ids.shape, bool)
+    mask[1, ids.shape[1] // 2 :] = False
+    return {"ids": ids.astype(np.int32), "mask": mask}
+
+
+def _t5_features(weights: Weights, inputs: Arrays) -> Any:
+    tokens = weights.call("__call__", inputs["ids"], inputs["mask"])
+    return jnp.where(inputs["mask"][..., None], tokens, 0)
+
+
+T5 = Case(_t5_inputs, {"features": Output(("ids", "mask"), _t5_features)})

@@ -1,0 +1,237 @@
+"""The frame of `cogjax import`: what is detected, refused, written and remembered."""
+
+import dataclasses
+import hashlib
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from cogjax import model_folder
+from cogjax.cli import main
+from cogjax.errors import UserError
+from cogjax.importing import import_model
+from cogjax.interop import safetensors
+from cogjax.interop.importer import leaves_of
+from cogjax.interop.tree import flatten
+from tests.importing import files, public
+
+
+@pytest.fixture(scope="module")
+def dvae(tmp_path_factory):
+    return public.write_dvae(tmp_path_factory.mktemp("dvae"))
+
+
+def copied(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def test_the_command_and_the_card(dvae, tmp_path, capsys):
+    out = tmp_path / "model"
+    assert main(["import", str(dvae), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "openai-dvae, tokenizer (dvae)" in printed
+    assert main(["verify", str(out)]) == 0
+    card = json.loads((out / "config.json").read_bytes())["card"]
+    assert card["imported_as"] == "openai-dvae" and "MIT" in card["licence"]
+    digests = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in dvae.iterdir()
+    }
+    assert card["source"] == digests
+    assert set(digests) == {"encoder.pkl", "decoder.pkl"}
+
+
+def test_both_containers_and_files_give_the_same(dvae, tmp_path):
+    (tmp_path / "zip").mkdir()
+    public.write_dvae(tmp_path / "zip", legacy=False)
+    import_model([dvae / "decoder.pkl", dvae / "encoder.pkl"], tmp_path / "a")
+    import_model([tmp_path / "zip"], tmp_path / "b")
+    leaves = [tmp_path / name / "tokenizer.safetensors" for name in "ab"]
+    assert leaves[0].read_bytes() == leaves[1].read_bytes()
+
+
+def test_bfloat16_is_half_as_large_and_rounded(dvae, tmp_path):
+    import_model([dvae], tmp_path / "a")
+    import_model([dvae], tmp_path / "b", dtype="bfloat16")
+    paths = [tmp_path / name / "tokenizer.safetensors" for name in "ab"]
+    whole, half = (flatten(safetensors.load_tree(path)) for path in paths)
+    assert paths[1].stat().st_size < 0.6 * paths[0].stat().st_size
+    for name, leaf in whole.items():
+        np.testing.assert_allclose(half[name], leaf, rtol=2**-8)
+    assert any(np.any(half[name] != leaf) for name, leaf in whole.items())
+
+
+def test_a_model_is_replaced_only_if_asked(dvae, tmp_path):
+    out = tmp_path / "model"
+    import_model([dvae], out)
+    with pytest.raises(UserError, match="holds a model folder.*--overwrite"):
+        import_model([dvae], out)
+    import_model([dvae], out, overwrite=True)
+    assert model_folder.load(out)["tokenizer"].kind == "dvae"
+
+
+def refused(sources, tmp_path, words, **settings):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=words) as error:
+        import_model(sources, out, **settings)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+    assert not out.exists()
+
+
+def test_half_of_a_model(dvae, tmp_path):
+    refused([dvae / "encoder.pkl"], tmp_path, "give decoder.pkl too")
+    refused([dvae / "decoder.pkl"], tmp_path, "give encoder.pkl too")
+    (tmp_path / "x").write_bytes((dvae / "encoder.pkl").read_bytes())
+    refused([dvae, tmp_path / "x"], tmp_path, "both encoders")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("blocks.output.conv.b"), "blocks.output.conv.b is missing"),
+        (lambda t: t.update(extra=np.zeros(2, "f4")), "extra is unknown"),
+        (
+            lambda t: t.update({"blocks.output.conv.b": np.zeros(3, "f4")}),
+            r"blocks.output.conv.b is \(3,\), expected \(24,\)",
+        ),
+        (
+            lambda t: t["blocks.output.conv.b"].fill(np.nan),
+            "encoder/out/bias has values that are no numbers",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit(dvae, tmp_path, change, words):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    copied(dvae, folder)
+    tensors = public.part(public.dvae_tensors(), "encoder.")
+    change(tensors)
+    files.module(folder / "encoder.pkl", tensors)
+    refused([folder], tmp_path, words)
+
+
+def test_files_that_are_no_model_here(tmp_path):
+    refused([tmp_path / "none.pt"], tmp_path, "there is no such file or folder")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused([empty], tmp_path, "no weights of PyTorch or safetensors here")
+    page = tmp_path / "x.ckpt"
+    page.write_bytes(b"<!doctype html>")
+    refused([page], tmp_path, "HTML page: the download failed")
+    odd = files.state_dict(tmp_path / "odd.pt", {"some.w": np.zeros((2, 3), "f4")})
+    refused([odd], tmp_path, "no family here has tensors such as 'some.w'; known are")
+    refused([odd], tmp_path, "did you mean 'openai-dvae'", name="openai-dvea")
+    refused([odd], tmp_path, "blocks.input.w is missing", name="openai-dvae")
+
+
+def test_files_that_nothing_reads(dvae, tmp_path):
+    text = tmp_path / "words.model"
+    text.write_bytes(b"x")
+    refused([dvae, text], tmp_path, "words.model is nothing that openai-dvae reads")
+
+
+def test_the_source_stays(dvae, tmp_path):
+    import_model([dvae], tmp_path)
+    with pytest.raises(UserError, match="is or holds"):
+        import_model([tmp_path / "tokenizer.safetensors"], tmp_path, overwrite=True)
+
+
+def test_a_cut_file(dvae, tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    copied(dvae, folder)
+    data = (folder / "encoder.pkl").read_bytes()
+    (folder / "encoder.pkl").write_bytes(data[: len(data) // 2])
+    refused([folder], tmp_path, "encoder.pkl refused")
+
+
+@pytest.mark.parametrize("root", [("state_dict",), ("module",), ("model", "module")])
+def test_what_trainers_put_around_the_weights(tmp_path, root):
+    from cogjax.interop.source import open_source
+
+    tensors = {"a.w": np.ones((2, 3), "f4"), "b": np.zeros(2, "f4")}
+    path = files.state_dict(tmp_path / "x.pt", tensors, root)
+    source = open_source([path])
+    assert source.names == {"a.w", "b"} and not source.beside
+
+
+def test_an_index_names_a_file_that_is_missing(tmp_path):
+    tensors = {"a.w": np.ones((2, 3), np.float32)}
+    safetensors.save_tree(tmp_path / "model-1.safetensors", tensors, None)
+    index = {"weight_map": {"a.w": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    refused([tmp_path], tmp_path, "names model-2.safetensors, which is missing")
+
+
+def test_memory_is_that_of_a_tensor_not_of_the_file(tmp_path):
+    """A tensor as it is read, and its converted copy."""
+    config = dataclasses.replace(public.DVAE, width=64, codebook_size=64)
+    folder = tmp_path / "source"
+    folder.mkdir()
+    tensors = public.dvae_tensors(config)
+    total = sum(x.nbytes for x in tensors.values())
+    largest = max(x.nbytes for x in tensors.values())
+    public.write_dvae(folder, tensors=tensors)
+    leaves_of(config)  # Tracing takes memory of its own, once.
+    tracemalloc.start()
+    try:
+        import_model([folder], tmp_path / "out")
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    print(f"{used / 1e6:.1f} MB of {total / 1e6:.1f}, largest {largest / 1e6:.1f}")
+    assert used < 2.5 * largest + 2e6 < total / 2
+
+
+@pytest.mark.parametrize("form", ["nearest", "gumbel"])
+def test_a_vqgan_has_the_sizes_of_its_tensors(tmp_path, form):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_vqgan(folder, form)
+    found = import_model([folder], tmp_path / "a")
+    assert found.dropped == ("loss.discriminator.w",)
+    assert (
+        model_folder.load_component(tmp_path / "a", "tokenizer").config
+        == (public.VQGANS[form])
+    )
+    card = json.loads((tmp_path / "a" / "config.json").read_bytes())["card"]
+    assert card["dropped"] == ["loss.discriminator.w"]
+    assert set(card["source"]) == {"last.ckpt", "model.yaml"}
+    # Without the config file all but the size of images is known.
+    found = import_model([folder / "last.ckpt"], tmp_path / "b")
+    assert "256 px" in found.notes[0]
+    config = model_folder.load_component(tmp_path / "b", "tokenizer").config
+    assert config == dataclasses.replace(
+        public.VQGANS[form], image_size=256, attention=(128,)
+    )
+    assert config.attention_levels == public.VQGANS[form].attention_levels
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "words"),
+    [
+        ({"quantize.used": np.ones(3, "i8")}, {}, "quantize.used is unknown"),
+        (
+            {},
+            {"ch_mult": [1, 4]},
+            r"says ch_mult \[1, 4\], the weights are",
+        ),
+        ({}, {"attn_resolutions": [16]}, r"says attn_resolutions \[16\]"),
+        ({}, {"double_z": True}, "says double_z True"),
+        ({}, {"resolution": "big"}, "resolution is 'big', expected a size"),
+        (
+            {"encoder.down.0.attn.0.q.weight": np.ones((32, 32, 1, 1), "f4")},
+            {"attn_resolutions": [16, 8]},
+            "decoder.up.0.attn.0.k.bias is missing.*26 more",
+        ),
+    ],
+)
+def test_vqgans_that_do_not_fit(tmp_path, change, settings, words):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_vqgan(folder, change=change, **settings)
+    refused([folder], tmp_path, words)
