@@ -238,7 +238,7 @@ CODES = (
     ),
     Mutation(
         "models/vqgan.py",
-        """if level in cfg.attention:
+        """if level in cfg.attention_levels:
                     x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
             if level <""",
         """if x.shape[1] == cfg.grid:

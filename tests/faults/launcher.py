@@ -140,8 +140,8 @@ class Command:
         return self._process.exitcode
 
     def said(self) -> str:
-        """What it has printed."""
-        return self._log.read_text()
+        """What it has printed; a process may be killed before it opens its log."""
+        return self._log.read_text() if self._log.exists() else ""
 
 
 def finish(workdir: Path, options: Options, count: int = 1) -> tuple[str, str]:

@@ -183,18 +183,6 @@ def test_network_equals_the_statement_in_float64(half, size):
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("half", ["encode", "decode"])
-def test_attention_stays_at_its_levels_for_images_of_another_size(half):
-    """The parameters are those of the config's size, and all of them are used."""
-    params = random_params(TINY)
-    side, width = (16, 3) if half == "encode" else (8, TINY.code_dim)
-    x = np.random.default_rng(2).uniform(size=(1, side, side, width)).astype("float32")
-    net = VQGAN(TINY)
-    found = jax.jit(lambda x: net.apply({"params": params}, x, method=half))(x)
-    wanted = getattr(reference, f"vqgan_{half}")(TINY, double(params), x)
-    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
-
-
 def torch_tensors(params):
     """Parameters as PyTorch keeps them, by the release's names."""
     import torch
