@@ -158,7 +158,7 @@ def test_save_and_load_draw_the_same(ernie, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arg", "least"), [("emoji,pixels", 1.9e6), ("shapes,nano", 3e4)]
+    ("arg", "least"), [("emoji,pixels", 1.8e6), ("shapes,nano", 3e4)]
 )
 def test_every_key_of_the_experiment_is_known(arg, least):
     found = launch.describe(load(f"experiments/vqgan/shapes.py:{arg}"))
