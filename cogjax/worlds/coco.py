@@ -86,7 +86,7 @@ def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:
     """(file name, captions) of each image by its id."""
     try:
         content = json.loads(path.read_bytes())
-        names = {entry["id"]: str(entry["file_name"]) for entry in content["images"]}
+        names = {x["id"]: _file_name(x["file_name"]) for x in content["images"]}
         captions: dict[Any, list[str]] = {}
         for entry in content["annotations"]:
             if text := " ".join(entry["caption"].split()):
@@ -99,6 +99,13 @@ def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:
             f"file_name, annotations with image_id and caption"
         ) from error
     return names, captions
+
+
+def _file_name(name: str) -> str:
+    """The name itself; ValueError unless a file of a folder can be called so."""
+    if not name or Path(name).name != name or len(os.fsencode(name)) > 255:
+        raise ValueError("no plain file name")
+    return name
 
 
 def _images_folder(folder: Path, captions: Path, names: list[str]) -> Path:

@@ -77,6 +77,16 @@ def test_files_of_something_else(tmp_path, text):
         sample_captions(tmp_path, 2)
 
 
+@pytest.mark.parametrize("name", [["a"], "a" * 300, "../a.png", ""])
+def test_names_that_are_no_files(tmp_path, name):
+    path = write(tmp_path)
+    content = json.loads(path.read_text())
+    content["images"][2]["file_name"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="no file of MS-COCO captions"):
+        sample_captions(tmp_path, 2)
+
+
 def test_broken_pictures_are_named(tmp_path):
     write(tmp_path, count=1)
     (tmp_path / "val2014" / "COCO_000.png").write_bytes(b"<html>")
