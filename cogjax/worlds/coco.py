@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cogjax.data.images import decode_image
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def sample_captions(
     if lost := sorted(captions.keys() - names.keys(), key=str):
         raise UserError(
             f"{path} has captions of {len(lost)} images that it does not name, such "
-            f"as image_id {lost[0]}: the file is cut or of another set"
+            f"as image_id {shown(lost[0])}: the file is cut or of another set"
         )
     if len(captions) < n:
         raise UserError(

@@ -63,6 +63,11 @@ def test_what_is_missing_is_named(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="1 images that it does not name.* 2"):
         sample_captions(tmp_path, 2)
+    content["annotations"][0]["image_id"] = "x" * 5000
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError) as caught:
+        sample_captions(tmp_path, 2)
+    assert len(str(caught.value)) < 500
     write(tmp_path, split="val2017")
     with pytest.raises(UserError, match="leave one of them"):
         sample_captions(tmp_path, 2)
