@@ -375,3 +375,15 @@ def test_parts_of_two_cogviews(tmp_path):
     path = folder / "1000" / "mp_rank_00_model_states.pt"
     files.state_dict(path, tensors, ("module",))
     refused([folder], tmp_path, "24 codes and 281 pieces of text make 384 ids")
+
+
+@pytest.mark.parametrize("family", ["t5", "clip-hf"])
+def test_copies_for_other_frameworks_are_left_alone(tmp_path, family):
+    """Folders of Hugging Face have a flax_model.msgpack of any size."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.WRITE[family](folder)
+    with (folder / "flax_model.msgpack").open("wb") as file:
+        file.write(b"\xde\x00")
+        file.truncate(2**30)  # Without taking space.
+    assert import_model([folder], tmp_path / "out").weights > 0

@@ -8,6 +8,7 @@ from cogjax.data.clip_bpe import ClipText, is_merges
 from cogjax.data.text import read_bytes
 from cogjax.errors import UserError
 from cogjax.interop.clip import DROPPED, is_hugging_face, rules_of
+from cogjax.interop.containers import head_of
 from cogjax.interop.importer import (
     Conversion,
     Import,
@@ -54,7 +55,7 @@ def _plan(source: Source) -> Import:
     _check_settings(config, source)
     rules = rules_of(config, leaves_of(config), tensors)
     part = Conversion(config, rules, tensors, DROPPED)
-    found = [path for path in source.others if is_merges(read_bytes(path)[:64])]
+    found = [path for path in source.others if is_merges(head_of(path))]
     text, notes = None, []
     if found:
         text = ClipText(read_bytes(found[0]), str(found[0]))
