@@ -24,7 +24,10 @@ _BESIDE = re.compile(
 )
 # Of DeepSpeed and of Megatron: the name of the folder with the newest weights.
 _NEWEST = ("latest", "latest_checkpointed_iteration.txt")
-_MAX_CONFIG = 1 << 20
+# Bytes of a config file; those of VQGANs have 3 kB, a vocab.json of CLIP has 860.
+_MAX_CONFIG = {".json": 1 << 20, ".yaml": 1 << 16, ".yml": 1 << 16}
+# What PyYAML raises for damaged files and for values that are not of their tags.
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError)
 Tensors = Mapping[str, StoredTensor]
 
 
@@ -155,13 +158,13 @@ def _check_shards(files: Sequence[Path], has_safetensors: bool) -> None:
 
 def _read_config(path: Path) -> dict[str, Any] | None:
     """A JSON or YAML file of sections, None for another file."""
-    if path.suffix not in (".json", ".yaml", ".yml") or _is_large(path):
+    if path.stat().st_size > _MAX_CONFIG.get(path.suffix, -1):
         return None
     try:
         text = path.read_text(encoding="utf-8")
-        read = json.loads if path.suffix == ".json" else yaml.safe_load
-        found = read(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        is_json = path.suffix == ".json"
+        found = json.loads(text) if is_json else yaml.load(text, _Loader)
+    except (*_DAMAGED, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} is damaged: {reason}") from error
     except OSError as error:
@@ -169,8 +172,13 @@ def _read_config(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _is_large(path: Path) -> bool:
-    return path.stat().st_size > _MAX_CONFIG
+class _Loader(yaml.SafeLoader):
+    """Without aliases, by which a small file stands for an endless one."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"it has the alias *{self.peek_event().anchor}")
+        return super().compose_node(parent, index)
 
 
 def _unwrapped(tensors: Tensors, path: Path) -> tuple[Tensors, list[str]]:
