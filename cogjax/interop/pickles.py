@@ -25,6 +25,7 @@ from cogjax.errors import UserError, shown
 
 # Nesting and names of any network are far below; a cycle or a bomb is above.
 _MAX_DEPTH = 32
+_MAX_NAME = 1000
 _MAX_VISITS = 200_000
 _MAX_INSTRUCTIONS = 2_000_000
 
@@ -214,6 +215,8 @@ class PickleMachine:
             # A tuple may nest too deep to be a key.
             if type(key) not in (str, int, bool, Known, Inert):
                 self.refuse(f"a dict has a key of type {type(key).__name__}, not str")
+            if type(key) is int and key.bit_length() > 64:
+                self.refuse("a dict has a key of more than 64 bits")
             if key in entries:
                 self.refuse(f"its name {shown(key)} is there twice")
             entries[key] = value
@@ -312,6 +315,10 @@ def flatten_arrays(
         visits += 1  # Dicts that share children can be small and yet endless.
         if len(path) > _MAX_DEPTH or visits > _MAX_VISITS:
             raise UserError(f"{what} refused: its dicts nest too deep or hold too much")
+        if sum(map(len, path)) > _MAX_NAME:
+            raise UserError(
+                f"{what} refused: it has a name of more than {_MAX_NAME} characters"
+            )
         if isinstance(node, Mapping):
             for name, value in _children(node):
                 visit(value, (*path, name))

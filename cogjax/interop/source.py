@@ -190,7 +190,7 @@ def _unwrapped(tensors: Tensors, path: Path) -> tuple[Tensors, list[str]]:
             return {}, [*beside, *tensors]
         roots = {name.partition(".")[0] for name in inside}
         if len(roots) > 1 and roots & set(_ROOTS[:2]):
-            odd = min(name for name in inside if name.partition(".")[0] not in _ROOTS)
+            odd = min(name for name in inside if not name.startswith(_ROOTS[:2]))
             raise UserError(
                 f"{path} has {shown(odd)} beside its weights, which nothing here knows"
             )

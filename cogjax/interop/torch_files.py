@@ -189,7 +189,7 @@ def _open_zip(file: BinaryIO, what: str) -> dict[str, StoredTensor]:
     try:
         with zipfile.ZipFile(file) as archive:
             return _open_archive(archive, file, what)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError) as error:
         raise UserError(f"{what} refused: it is a damaged zip ({error})") from error
 
 

@@ -1,11 +1,20 @@
 """Files that were made to harm, or are none of the kinds they seem to be."""
 
+import struct
+
 import pytest
 
 from cogjax.errors import UserError
 from cogjax.interop.source import open_source
 from tests.importing import files
-from tests.interop.test_torch_files import VALUES
+from tests.interop.test_torch_files import (
+    VALUES,
+    entries,
+    tensor,
+    text,
+    write_legacy,
+    write_zip,
+)
 
 
 def weights(folder):
@@ -40,3 +49,58 @@ def test_a_config_file_of_yaml_is_small(tmp_path):
     weights(tmp_path)
     (tmp_path / "w.yaml").write_text("a: [" + "b," * 2**16 + "b]")
     assert not open_source([tmp_path]).configs
+
+
+OLD = tensor("0", 12, (3, 4), (4, 1), legacy=True)
+HUGE = b"\x8b" + struct.pack("<i", 3000) + b"\x7f" * 3000  # A whole number.
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        (b"}" + HUGE + OLD + b"s", "a key of more than 64 bits"),
+        # A thousand tensors in such a dict would have a thousand such names.
+        (b"}" + text("a" * 2000) + entries(w=OLD) + b"s", "a name of more than 1000"),
+    ],
+)
+def test_names_that_harm(tmp_path, tree, words):
+    path = write_legacy(tmp_path / "w.pt", tree, {"0": VALUES})
+    with pytest.raises(UserError, match=words):
+        open_source([path])
+
+
+def test_weights_under_two_names_of_trainers(tmp_path):
+    part = entries(a=tensor("0", 12, (3, 4), (4, 1)))
+    tree = entries(state_dict=part, model=part)
+    path = write_zip(tmp_path / "w.pt", tree, {"0": VALUES})
+    with pytest.raises(UserError, match="has 'model.a' beside its weights"):
+        open_source([path])
+
+
+def _bad_name(data, at):
+    """A name that is said to be UTF-8."""
+    data[at + 8 : at + 10] = struct.pack("<H", 0x800)
+    data[at + 46] = 0xFF
+
+
+def _bad_offset(data, at):
+    """A member of ZIP64 behind 2^63."""
+    extra = struct.pack("<HHQ", 1, 8, 2**63 + 5)
+    data[at + 30 : at + 32] = struct.pack("<H", len(extra))
+    data[at + 42 : at + 46] = b"\xff" * 4
+    end = at + 46 + len("net/data/0")
+    data[end:end] = extra
+    size = data.index(b"PK\x05\x06") + 12
+    (old,) = struct.unpack("<I", data[size : size + 4])
+    data[size : size + 4] = struct.pack("<I", old + len(extra))
+
+
+@pytest.mark.parametrize("damage", [_bad_name, _bad_offset])
+def test_zips_that_harm(tmp_path, damage):
+    tree = entries(a=tensor("0", 12, (3, 4), (4, 1)))
+    path = write_zip(tmp_path / "w.pt", tree, {"0": VALUES})
+    data = bytearray(path.read_bytes())
+    damage(data, data.rindex(b"PK\x01\x02"))
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="w.pt refused: it is a damaged zip"):
+        open_source([path])
