@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cogjax.errors import UserError
 from cogjax.interop.rules import Rule, sources_of
 from cogjax.interop.source import Source, Tensors
@@ -37,11 +39,20 @@ class Conversion:
         return sorted(x for x in self.tensors if re.fullmatch(self.dropped, x))
 
     def check(self, what: str) -> None:
-        """UserError naming all tensors that are missing, unknown or of other shapes."""
+        """UserError naming tensors that are missing, unknown, or of another form.
+
+        All of other shapes are named, and the first that is not of floats.
+        """
         unused = set(self.unused)
         used = {name: x for name, x in self.tensors.items() if name not in unused}
         shapes = {name: _Shape(x) for name, x in sources_of(self.rules).items()}
         check_leaves(used, shapes, what)
+        for name, x in used.items():
+            if not np.issubdtype(x.dtype, np.floating):
+                raise UserError(
+                    f"{what}: {name} is {x.dtype}, expected floats: take weights that "
+                    "are not quantized"
+                )
         leaves = {rule.leaf for rule in self.rules}
         if wrong := leaves ^ self.leaves.keys():
             raise ValueError(f"no rules, or rules for no leaves: {sorted(wrong)}")

@@ -112,6 +112,12 @@ def open_safetensors(path: str | os.PathLike) -> dict[str, StoredTensor]:
         entries.pop("__metadata__", None)
         found = {}
         for name, entry in entries.items():
+            if entry["dtype"] not in _DTYPES:
+                raise UserError(
+                    f"weights {path} refused: {shown(name)} is of type "
+                    f"{shown(entry['dtype'])}, known are {', '.join(_DTYPES)}: take "
+                    "the release in one of these"
+                )
             dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
             read = functools.partial(
                 _read, path, 8 + size + entry["data_offsets"][0], shape, dtype

@@ -105,6 +105,10 @@ def test_half_of_a_model(dvae, tmp_path):
             lambda t: t["blocks.output.conv.b"].fill(np.nan),
             "encoder/out/bias has values that are no numbers",
         ),
+        (
+            lambda t: t.update({"blocks.output.conv.b": np.zeros(24, "i8")}),
+            "blocks.output.conv.b is int64, expected floats",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit(dvae, tmp_path, change, words):
