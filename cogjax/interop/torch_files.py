@@ -168,8 +168,8 @@ class _Storages(dict):
 def open_torch(path: str | os.PathLike) -> dict[str, StoredTensor]:
     """Tensors of a state dict, by names joined with "."; half precision as float32.
 
-    Nested dicts, modules and TorchScript modules are flattened; values that are no
-    tensors (epochs, flags), and what is in lists, are left out.
+    Nested dicts, lists, modules and TorchScript modules are flattened; values that are
+    no tensors (epochs, flags) are left out.
 
     Raises UserError for a missing or damaged file, for one that calls any function but
     those that make tensors, and for a tensor that is not inside its storage.

@@ -104,3 +104,23 @@ def test_zips_that_harm(tmp_path, damage):
     path.write_bytes(data)
     with pytest.raises(UserError, match="w.pt refused: it is a damaged zip"):
         open_source([path])
+
+
+def test_tensors_in_lists_are_not_left_out(tmp_path):
+    """An optimizer's are beside the weights; others are weights that nobody knows."""
+    part = tensor("0", 12, (3, 4), (4, 1))
+    one = b"]" + part + b"a"
+    tree = entries(state_dict=entries(a=part), optimizer_states=one)
+    path = write_zip(tmp_path / "w.pt", tree, {"0": VALUES})
+    source = open_source([path])
+    assert (source.names, source.beside) == ({"a"}, ["optimizer_states.0"])
+    tree = entries(state_dict=entries(a=part, b=one))
+    path = write_zip(tmp_path / "w.pt", tree, {"0": VALUES})
+    assert open_source([path]).names == {"a", "b.0"}
+
+
+def test_long_lists_of_numbers_are_no_tensors(tmp_path):
+    part = tensor("0", 12, (3, 4), (4, 1))
+    numbers = b"](" + b"K\x01" * 300_000 + b"e"
+    path = write_zip(tmp_path / "w.pt", entries(a=part, b=numbers), {"0": VALUES})
+    assert open_source([path]).names == {"a"}
