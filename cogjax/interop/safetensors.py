@@ -187,12 +187,17 @@ def _write_leaf(file: BinaryIO, name: str, count: int, dtype: np.dtype, parts) -
 
 def guess(path: Path) -> str:
     """What a file is that holds no weights, in brackets."""
+    return f" ({failed_download(path) or 'it is damaged or cut short'})"
+
+
+def failed_download(path: Path) -> str:
+    """What a file is instead of the one that was fetched, "" if nothing tells."""
     with path.open("rb") as file:
         head = file.read(64).lstrip()
     if not head:
-        return " (it is empty)"
-    if head.startswith(b"<"):
-        return " (it looks like an HTML page: the download failed)"
+        return "it is empty"
+    if head.startswith(b"<") and b"\0" not in head:
+        return "it looks like an HTML page: the download failed"
     if head.startswith(b"version https://git-lfs"):
-        return " (it is a git-lfs pointer: run `git lfs pull`)"
-    return " (it is damaged or cut short)"
+        return "it is a git-lfs pointer: run `git lfs pull`"
+    return ""

@@ -12,6 +12,7 @@ import yaml
 from cogjax.errors import UserError, shown
 from cogjax.interop.containers import kind_of_file, open_tensors
 from cogjax.interop.pickles import NoArrays
+from cogjax.interop.safetensors import failed_download
 from cogjax.interop.stored import StoredTensor
 
 # Names of what surrounds the weights in checkpoints of trainers.
@@ -28,6 +29,8 @@ _NEWEST = ("latest", "latest_checkpointed_iteration.txt")
 _MAX_CONFIG = {".json": 1 << 20, ".yaml": 1 << 16, ".yml": 1 << 16}
 # What PyYAML raises for damaged files and for values that are not of their tags.
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError)
+# Suffixes of what is distributed as weights or tokenizers, never a page or pointer.
+_DISTRIBUTED = (".safetensors", ".bin", ".ckpt", ".pkl", ".pt", ".pth", ".model")
 Tensors = Mapping[str, StoredTensor]
 
 
@@ -94,13 +97,18 @@ def open_source(paths: Sequence[Path]) -> Source:
             elif (config := _read_config(file)) is not None:
                 configs[file] = config
             else:
+                if file in given or file.suffix in _DISTRIBUTED:
+                    _check_download(file)
                 others.append(file)
     if not weights:
         names = ", ".join(str(path) for path in paths)
-        raise UserError(
-            f"{names}: no weights of PyTorch or safetensors here{_first_fault(paths)}"
-        )
+        raise UserError(f"{names}: no weights of PyTorch or safetensors here")
     return Source(weights, configs, others, beside, given)
+
+
+def _check_download(file: Path) -> None:
+    if fault := failed_download(file):
+        raise UserError(f"{file} is not the file that was to be fetched: {fault}")
 
 
 def _opened(file: Path, was_named: bool) -> Tensors:
@@ -111,17 +119,6 @@ def _opened(file: Path, was_named: bool) -> Tensors:
         if was_named:
             raise
         return {}
-
-
-def _first_fault(paths: Sequence[Path]) -> str:
-    """What a file is instead of weights, if one was given alone."""
-    if len(paths) > 1 or paths[0].is_dir():
-        return ""
-    try:
-        open_tensors(paths[0])
-    except UserError as error:
-        return f": {error}"
-    return ""
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -136,7 +133,13 @@ def _files_of(folder: Path) -> list[Path]:
         found += [file for file in sorted(inner.iterdir()) if file.is_file()]
     kinds = {path: kind_of_file(path) for path in found}
     if "safetensors" in kinds.values():
-        found = [path for path in found if kinds[path] in ("safetensors", "")]
+        copies = _DISTRIBUTED[1:-1]
+        found = [
+            path
+            for path in found
+            if kinds[path] == "safetensors"
+            or not (kinds[path] or path.suffix in copies)
+        ]
     _check_shards(found, "safetensors" in kinds.values())
     return found
 

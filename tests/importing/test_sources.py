@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from cogjax.errors import UserError
+from cogjax.interop.safetensors import save_tree
 from cogjax.interop.source import open_source
 from tests.importing import files
 from tests.interop.test_torch_files import (
@@ -124,3 +125,39 @@ def test_long_lists_of_numbers_are_no_tensors(tmp_path):
     numbers = b"](" + b"K\x01" * 300_000 + b"e"
     path = write_zip(tmp_path / "w.pt", entries(a=part, b=numbers), {"0": VALUES})
     assert open_source([path]).names == {"a"}
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("encoder.pkl", b"<!doctype html>", "looks like an HTML page"),
+        ("w-2.safetensors", POINTER, "w-2.safetensors is not the.*`git lfs pull`"),
+        ("spiece.model", POINTER, "`git lfs pull`"),
+        ("w-2.bin", b"", "w-2.bin is not the file that was to be fetched: it is empty"),
+    ],
+)
+def test_downloads_that_failed(tmp_path, name, data, words):
+    weights(tmp_path)
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=words):
+        open_source([tmp_path])
+
+
+def test_copies_may_be_pointers(tmp_path):
+    """In a folder with safetensors, and what nothing here reads in any folder."""
+    save_tree(tmp_path / "w.safetensors", {"a": VALUES}, None)
+    for name in ("w.bin", "w.h5", "README.md"):
+        (tmp_path / name).write_bytes(POINTER)
+    assert open_source([tmp_path]).names == {"a"}
+
+
+def test_a_header_may_begin_like_a_page(tmp_path):
+    """Its size, 60, is that of a page's first letter."""
+    header = b'{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,17]}}'.ljust(60)
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(UserError, match="damaged or cut short"):
+        open_source([path])
