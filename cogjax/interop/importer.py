@@ -118,8 +118,17 @@ def shape_of(tensors: Tensors, name: str, sides: int) -> tuple[int, ...]:
 
 
 def count(tensors: Tensors, pattern: str) -> int:
-    """One more than the largest number that stands at the group of a pattern."""
+    """One more than the largest number that stands at the group of a pattern.
+
+    UserError if more than one below it is missing: work is never more than the file is.
+    """
     found = (re.fullmatch(pattern, name) for name in tensors)
     # Longer numbers are no layers, and would not be ints in short time.
-    numbers = [int(match[1]) for match in found if match and len(match[1]) < 5]
-    return max(numbers, default=-1) + 1
+    numbers = {int(match[1]) for match in found if match and len(match[1]) < 5}
+    total = max(numbers, default=-1) + 1
+    if total > len(numbers) + 1:
+        raise UserError(
+            f"of {total} layers or blocks only {len(numbers)} are there: give all "
+            "files of the model"
+        )
+    return total
