@@ -97,6 +97,13 @@ def test_half_of_a_model(dvae, tmp_path):
     [
         (lambda t: t.pop("blocks.output.conv.b"), "blocks.output.conv.b is missing"),
         (lambda t: t.update(extra=np.zeros(2, "f4")), "extra is unknown"),
+        # A thousand blocks would take minutes to be described.
+        (
+            lambda t: t.update(
+                {"blocks.group_1.block_999.res_path.conv_1.w": np.ones(1, "f4")}
+            ),
+            "of 1000 layers or blocks only",
+        ),
         (
             lambda t: t.update({"blocks.output.conv.b": np.zeros(3, "f4")}),
             r"blocks.output.conv.b is \(3,\), expected \(24,\)",
@@ -278,6 +285,21 @@ def test_a_clip_without_merges_says_so(tmp_path):
     [
         ("config.json", {"vision_config": {"hidden_act": "gelu"}}, "hidden_act 'gelu'"),
         ("config.json", {"text_config": {"num_attention_heads": 3}}, "heads 3, and"),
+        (
+            "open_clip_config.json",
+            {"model_cfg": {"embed_dim": 3}},
+            "says quick_gelu False and",
+        ),
+        (
+            "preprocessor_config.json",
+            {"image_mean": [0.5] * 3},
+            "says image_mean .0.5,",
+        ),
+        (
+            "open_clip_config.json",
+            {"model_cfg": {"quick_gelu": True, "vision_cfg": {"head_width": 80}}},
+            "True and head_width 80",
+        ),
         ("vocab.json", {"<|startoftext|>": 3}, "vocab.json has another id for '!'"),
         ("merges.txt", "#version: 0.2\nc a\n", "make 515 ids, the weights have 517"),
     ],
