@@ -45,8 +45,7 @@ class Conversion:
         """
         unused = set(self.unused)
         used = {name: x for name, x in self.tensors.items() if name not in unused}
-        shapes = {name: _Shape(x) for name, x in sources_of(self.rules).items()}
-        check_leaves(used, shapes, what)
+        check_leaves(used, sources_of(self.rules), what)
         for name, x in used.items():
             if not np.issubdtype(x.dtype, np.floating):
                 raise UserError(
@@ -61,11 +60,6 @@ class Conversion:
     def leaves(self) -> dict[str, Any]:
         """Shapes of parameters and state by their paths."""
         return leaves_of(self.config)
-
-
-@dataclass(frozen=True)
-class _Shape:
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
