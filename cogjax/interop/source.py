@@ -140,12 +140,12 @@ def _files_of(folder: Path) -> list[Path]:
             if kinds[path] == "safetensors"
             or not (kinds[path] or path.suffix in copies)
         ]
-    _check_shards(found, "safetensors" in kinds.values())
+    _check_shards(found)
     return found
 
 
-def _check_shards(files: Sequence[Path], has_safetensors: bool) -> None:
-    """UserError if an index names a file that is not there."""
+def _check_shards(files: Sequence[Path]) -> None:
+    """UserError if an index names a file that is not there, beside one that is."""
     for path in files:
         if not path.name.endswith(".index.json"):
             continue
@@ -154,8 +154,8 @@ def _check_shards(files: Sequence[Path], has_safetensors: bool) -> None:
             raise UserError(f"{path} is no index of weights: it has no weight_map")
         names = {str(name) for name in shards.values()}
         missing = names - {each.name for each in files}
-        # The index of copies that are left alone names none of the files.
-        if missing and not (has_safetensors and missing == names):
+        # An index of copies, as for another framework, names none of the files.
+        if missing and missing != names:
             raise UserError(f"{path} names {min(missing)}, which is missing: fetch it")
 
 

@@ -181,6 +181,14 @@ def test_an_index_names_a_file_that_is_missing(tmp_path):
     refused([tmp_path], tmp_path, "names model-2.safetensors, which is missing")
 
 
+def test_an_index_of_copies_is_left_alone(tmp_path):
+    """Such as one for TensorFlow, without its files."""
+    files.state_dict(tmp_path / "w.bin", {"a.w": np.ones((2, 3), "f4")})
+    index = {"weight_map": {"a.w": "tf_model-1.h5", "b": "tf_model-2.h5"}}
+    (tmp_path / "tf_model.h5.index.json").write_text(json.dumps(index))
+    refused([tmp_path], tmp_path, "no family here has tensors such as 'a.w'")
+
+
 def test_memory_is_that_of_a_tensor_not_of_the_file(tmp_path):
     """A tensor as it is read, and its converted copy."""
     config = dataclasses.replace(public.DVAE, width=64, codebook_size=64)
@@ -331,13 +339,20 @@ def test_a_t5_encodes_texts(tmp_path):
     refused([folder], tmp_path, "is missing")
 
 
-def test_a_t5_with_the_tokenizer_of_another(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vocab_size": 300}, "pieces for 384 ids, the weights have 300"),
+        ({"layer_norm_epsilon": 1e-5}, "has layer_norm_epsilon 1e-05: only 1e-06"),
+    ],
+)
+def test_t5s_that_do_not_fit(tmp_path, change, words):
     folder = tmp_path / "source"
     folder.mkdir()
     public.write_t5(folder)
     config = json.loads((folder / "config.json").read_bytes())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
-    refused([folder], tmp_path, "pieces for 384 ids, the weights have 300")
+    (folder / "config.json").write_text(json.dumps(config | change))
+    refused([folder], tmp_path, words)
 
 
 @pytest.mark.parametrize(
