@@ -82,6 +82,14 @@ def test_another_model_differs(imported, tmp_path):
         ({"input.codes": np.zeros((1, 2), int)}, "input.codes is int64 with 2 sides"),
         ({"pixels": np.zeros(3)}, "expected arrays input.NAME and output.NAME"),
         ({"output.pixels": np.zeros((1, 8))}, r"pixels is \(1, 8\), the model gives"),
+        (
+            {"input.codes": np.full((1, 1, 1), 24)},
+            "codes is 24 to 24, expected 0 to 23",
+        ),
+        (
+            {"input.pixels": np.zeros((2, 5, 16, 3))},
+            r"cannot run .*pixels \(2, 5, 16, 3",
+        ),
         ({"output.pixels": np.array([{}])}, "no .npz of plain arrays"),
     ],
 )
