@@ -86,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if message is None:
             raise
     message = message if len(message) <= 2000 else f"{message[:2000]}..."
+    # Names in files of others may hold commands to a terminal.
+    message = "".join(each if each.isprintable() else "?" for each in message)
     print(f"cogjax: error: {message}", file=sys.stderr)
     return 2
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from einops import EinopsError
 
 from cogjax import model_folder
 from cogjax.catalogue import resolve
@@ -58,8 +59,15 @@ def compare(
     part = _component(model, component)
     inputs, outputs = read_case(case)
     _check(part, inputs, outputs, case)
-    with jax.default_matmul_precision("highest"):
-        found = _run(part, inputs, list(outputs))
+    try:
+        with jax.default_matmul_precision("highest"):
+            found = _run(part, inputs, list(outputs))
+    except (ValueError, TypeError, EinopsError) as error:
+        shapes = ", ".join(f"{name} {x.shape}" for name, x in inputs.items())
+        raise UserError(
+            f"case {case}: a {part.kind} of these sizes cannot run {shapes}: is the "
+            "case of this model?"
+        ) from error
     return {
         name: difference(found[name], outputs[name], tolerance, f"{case}, {name}")
         for name in outputs
@@ -196,6 +204,12 @@ def _check(part: Component, inputs: Arrays, outputs: Arrays, path: Path) -> None
             raise UserError(
                 f"case {path}: {_INPUT}{name} is {array.dtype} with {array.ndim} "
                 f"sides, expected {wanted.dtype} with {wanted.ndim}"
+            )
+        limit = getattr(part.config, form.limits.get(name, ""), None)
+        if limit and array.size and not 0 <= array.min() <= array.max() < limit:
+            raise UserError(
+                f"case {path}: {_INPUT}{name} is {array.min()} to {array.max()}, "
+                f"expected 0 to {limit - 1}"
             )
 
 

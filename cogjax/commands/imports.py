@@ -31,7 +31,7 @@ def _import(args: argparse.Namespace) -> None:
         sources, Path(args.out), args.family, args.dtype, args.overwrite
     )
     parts = ", ".join(f"{name} ({kind})" for name, kind in done.components.items())
-    dropped = f", {len(done.dropped)} tensors dropped" if done.dropped else ""
+    dropped = f", tensors dropped: {len(done.dropped)}" if done.dropped else ""
     print(f"{args.out}: {done.name}, {parts}, {done.weights:,} values{dropped}")
     for note in done.notes:
         print(f"note: {note}")

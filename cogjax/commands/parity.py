@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cogjax.commands.arguments import SEED, add_command, number
 from cogjax.errors import UserError
@@ -44,7 +46,7 @@ def _parity(args: argparse.Namespace) -> None:
     found = parity.compare(model, case, args.tolerance, args.component)
     wrong = [name for name, each in found.items() if each.first is not None]
     if args.json:
-        rows = {name: asdict(each) for name, each in found.items()}
+        rows = {name: _row(each) for name, each in found.items()}
         print(json.dumps({"passed": not wrong, "outputs": rows}, indent=2))
     else:
         for name, each in found.items():
@@ -57,3 +59,11 @@ def _parity(args: argparse.Namespace) -> None:
             f"{args.model} differs in {', '.join(wrong)}: {wrong[0]} is first "
             f"{each.found:.6g} at {list(each.first)}, expected {each.expected:.6g}"
         )
+
+
+def _row(difference) -> dict[str, Any]:
+    """JSON has no NaN and no infinity: they are null."""
+    return {
+        key: None if isinstance(x, float) and not math.isfinite(x) else x
+        for key, x in asdict(difference).items()
+    }

@@ -28,11 +28,7 @@ def open_tensors(path: str | os.PathLike) -> dict[str, StoredTensor]:
 
 def kind_of_file(path: Path) -> str:
     """ "torch", "safetensors", "pickle", or "" for another; UserError if unreadable."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(LEGACY_START))
-    except OSError as error:
-        raise UserError(f"cannot read weights {path}: {error.strerror}") from error
+    head = head_of(path)
     if head.startswith((b"PK\x03\x04", LEGACY_START)):
         return "torch"
     if head.startswith(b"\x80"):
@@ -40,3 +36,12 @@ def kind_of_file(path: Path) -> str:
     # The length of a header, below 2^32, and its first brace.
     is_safetensors = head[4:9] == bytes(4) + b"{"
     return "safetensors" if is_safetensors else ""
+
+
+def head_of(path: Path) -> bytes:
+    """The first 64 bytes, which tell what a file is; UserError if unreadable."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cogjax.errors import UserError
 from cogjax.interop.rules import Rule, sources_of
 from cogjax.interop.source import Source, Tensors
@@ -37,11 +39,19 @@ class Conversion:
         return sorted(x for x in self.tensors if re.fullmatch(self.dropped, x))
 
     def check(self, what: str) -> None:
-        """UserError naming all tensors that are missing, unknown or of other shapes."""
+        """UserError naming tensors that are missing, unknown, or of another form.
+
+        All of other shapes are named, and the first that is not of floats.
+        """
         unused = set(self.unused)
         used = {name: x for name, x in self.tensors.items() if name not in unused}
-        shapes = {name: _Shape(x) for name, x in sources_of(self.rules).items()}
-        check_leaves(used, shapes, what)
+        check_leaves(used, sources_of(self.rules), what)
+        for name, x in used.items():
+            if not np.issubdtype(x.dtype, np.floating):
+                raise UserError(
+                    f"{what}: {name} is {x.dtype}, expected floats: take weights that "
+                    "are not quantized"
+                )
         leaves = {rule.leaf for rule in self.rules}
         if wrong := leaves ^ self.leaves.keys():
             raise ValueError(f"no rules, or rules for no leaves: {sorted(wrong)}")
@@ -50,11 +60,6 @@ class Conversion:
     def leaves(self) -> dict[str, Any]:
         """Shapes of parameters and state by their paths."""
         return leaves_of(self.config)
-
-
-@dataclass(frozen=True)
-class _Shape:
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,17 @@ def shape_of(tensors: Tensors, name: str, sides: int) -> tuple[int, ...]:
 
 
 def count(tensors: Tensors, pattern: str) -> int:
-    """One more than the largest number that stands at the group of a pattern."""
+    """One more than the largest number that stands at the group of a pattern.
+
+    UserError if more than one below it is missing: work is never more than the file is.
+    """
     found = (re.fullmatch(pattern, name) for name in tensors)
     # Longer numbers are no layers, and would not be ints in short time.
-    numbers = [int(match[1]) for match in found if match and len(match[1]) < 5]
-    return max(numbers, default=-1) + 1
+    numbers = {int(match[1]) for match in found if match and len(match[1]) < 5}
+    total = max(numbers, default=-1) + 1
+    if total > len(numbers) + 1:
+        raise UserError(
+            f"of {total} layers or blocks only {len(numbers)} are there: give all "
+            "files of the model"
+        )
+    return total

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +59,11 @@ def load_weights(network: nn.Module, weights: Weights) -> dict[str, Any]:
         tensors |= more
     found, ignored = _rules(network, wanted, tensors)
     used = {k: v for k, v in tensors.items() if not re.fullmatch(ignored, k)}
-    sources = {k: _Shape(shape) for k, shape in sources_of(found).items()}
-    check_leaves(used, sources, f"weights {what} ({type(network).__name__})")
+    check_leaves(used, sources_of(found), f"weights {what} ({type(network).__name__})")
     leaves = {rule.leaf: _leaf(rule, wanted[rule.leaf].shape, used) for rule in found}
     check_leaves(leaves, wanted, "the converted network")
     check_values(leaves, wanted, f"weights {what}, converted")
     return unflatten(leaves)
-
-
-@dataclass(frozen=True)
-class _Shape:
-    shape: tuple[int, ...]
 
 
 def _leaf(rule: Rule, shape: tuple[int, ...], tensors: Tensors) -> np.ndarray:

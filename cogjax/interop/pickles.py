@@ -25,7 +25,9 @@ from cogjax.errors import UserError, shown
 
 # Nesting and names of any network are far below; a cycle or a bomb is above.
 _MAX_DEPTH = 32
-_MAX_VISITS = 200_000
+_MAX_NAME = 1000
+_MAX_ARRAYS = 200_000
+_MAX_VISITS = 1_000_000
 _MAX_INSTRUCTIONS = 2_000_000
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -214,6 +216,8 @@ class PickleMachine:
             # A tuple may nest too deep to be a key.
             if type(key) not in (str, int, bool, Known, Inert):
                 self.refuse(f"a dict has a key of type {type(key).__name__}, not str")
+            if type(key) is int and key.bit_length() > 64:
+                self.refuse("a dict has a key of more than 64 bits")
             if key in entries:
                 self.refuse(f"its name {shown(key)} is there twice")
             entries[key] = value
@@ -297,12 +301,12 @@ T = TypeVar("T")
 def flatten_arrays(
     tree: Any, what: str, array: Callable[[Any], T | None], joint: str
 ) -> dict[str, T]:
-    """Arrays of nested dicts by their joined names; other values are left out.
+    """Arrays of nested dicts and lists by their joined names; all else is left out.
 
-    A module of PyTorch has the names of its state dict. array: makes an array of a
-    leaf, or None of a leaf that is no array.
-    Raises UserError for dicts that nest too deep (or in themselves), hold too much, or
-    hold no array.
+    What is in a list has its number as its name. A module of PyTorch has the names of
+    its state dict. array: makes an array of a leaf, or None of what is no array.
+    Raises UserError for what nests too deep (or in itself), holds too much, or holds
+    no array.
     """
     flat: dict[str, T] = {}
     visits = 0
@@ -310,13 +314,18 @@ def flatten_arrays(
     def visit(node: Any, path: tuple[str, ...]) -> None:
         nonlocal visits
         visits += 1  # Dicts that share children can be small and yet endless.
-        if len(path) > _MAX_DEPTH or visits > _MAX_VISITS:
+        too_many = visits > _MAX_VISITS or len(flat) > _MAX_ARRAYS
+        if len(path) > _MAX_DEPTH or too_many:
             raise UserError(f"{what} refused: its dicts nest too deep or hold too much")
-        if isinstance(node, Mapping):
+        if isinstance(node, Mapping | list | tuple):
             for name, value in _children(node):
                 visit(value, (*path, name))
         elif (leaf := array(node)) is not None:
             name = joint.join(path)
+            if len(name) > _MAX_NAME:
+                raise UserError(
+                    f"{what} refused: it has a name of more than {_MAX_NAME} characters"
+                )
             if name in flat:
                 raise UserError(f"{what} refused: {shown(name)} is there twice")
             flat[name] = leaf
@@ -327,8 +336,11 @@ def flatten_arrays(
     return flat
 
 
-def _children(node: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """(name, value) of what a dict, object or module of PyTorch holds under names."""
+def _children(node: Any) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what a dict, list, object or module of PyTorch holds."""
+    if isinstance(node, list | tuple):
+        yield from ((str(i), value) for i, value in enumerate(node))
+        return
     parts = ("_parameters", "_buffers", "_modules")
     groups = [node]
     if isinstance(node, Inert) and "_modules" in node:

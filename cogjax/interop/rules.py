@@ -8,7 +8,7 @@ another shape. PyTorch keeps kernels as [outputs, inputs], convolutions as [o, i
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,6 +77,12 @@ def layers_of(wanted: Shapes) -> list[str]:
     return sorted({path.rpartition("/")[0] for path in wanted if "/" in path})
 
 
-def sources_of(rules: Sequence[Rule]) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors that rules need, by name."""
-    return {name: shape for rule in rules for name, shape in rule.sources.items()}
+class Shaped(NamedTuple):
+    """Anything with a shape."""
+
+    shape: tuple[int, ...]
+
+
+def sources_of(rules: Sequence[Rule]) -> dict[str, Shaped]:
+    """All tensors that rules need, by name."""
+    return {name: Shaped(x) for rule in rules for name, x in rule.sources.items()}

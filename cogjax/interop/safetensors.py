@@ -112,6 +112,12 @@ def open_safetensors(path: str | os.PathLike) -> dict[str, StoredTensor]:
         entries.pop("__metadata__", None)
         found = {}
         for name, entry in entries.items():
+            if entry["dtype"] not in _DTYPES:
+                raise UserError(
+                    f"weights {path} refused: {shown(name)} is of type "
+                    f"{shown(entry['dtype'])}, known are {', '.join(_DTYPES)}: take "
+                    "the release in one of these"
+                )
             dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
             read = functools.partial(
                 _read, path, 8 + size + entry["data_offsets"][0], shape, dtype
@@ -181,12 +187,17 @@ def _write_leaf(file: BinaryIO, name: str, count: int, dtype: np.dtype, parts) -
 
 def guess(path: Path) -> str:
     """What a file is that holds no weights, in brackets."""
+    return f" ({failed_download(path) or 'it is damaged or cut short'})"
+
+
+def failed_download(path: Path) -> str:
+    """What a file is instead of the one that was fetched, "" if nothing tells."""
     with path.open("rb") as file:
         head = file.read(64).lstrip()
     if not head:
-        return " (it is empty)"
-    if head.startswith(b"<"):
-        return " (it looks like an HTML page: the download failed)"
+        return "it is empty"
+    if head.startswith(b"<") and b"\0" not in head:
+        return "it looks like an HTML page: the download failed"
     if head.startswith(b"version https://git-lfs"):
-        return " (it is a git-lfs pointer: run `git lfs pull`)"
-    return " (it is damaged or cut short)"
+        return "it is a git-lfs pointer: run `git lfs pull`"
+    return ""

@@ -12,6 +12,7 @@ import yaml
 from cogjax.errors import UserError, shown
 from cogjax.interop.containers import kind_of_file, open_tensors
 from cogjax.interop.pickles import NoArrays
+from cogjax.interop.safetensors import failed_download
 from cogjax.interop.stored import StoredTensor
 
 # Names of what surrounds the weights in checkpoints of trainers.
@@ -24,7 +25,12 @@ _BESIDE = re.compile(
 )
 # Of DeepSpeed and of Megatron: the name of the folder with the newest weights.
 _NEWEST = ("latest", "latest_checkpointed_iteration.txt")
-_MAX_CONFIG = 1 << 20
+# Bytes of a config file; those of VQGANs have 3 kB, a vocab.json of CLIP has 860.
+_MAX_CONFIG = {".json": 1 << 20, ".yaml": 1 << 16, ".yml": 1 << 16}
+# What PyYAML raises for damaged files and for values that are not of their tags.
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError)
+# Suffixes of what is distributed as weights or tokenizers, never a page or pointer.
+_DISTRIBUTED = (".safetensors", ".bin", ".ckpt", ".pkl", ".pt", ".pth", ".model")
 Tensors = Mapping[str, StoredTensor]
 
 
@@ -91,13 +97,18 @@ def open_source(paths: Sequence[Path]) -> Source:
             elif (config := _read_config(file)) is not None:
                 configs[file] = config
             else:
+                if file in given or file.suffix in _DISTRIBUTED:
+                    _check_download(file)
                 others.append(file)
     if not weights:
         names = ", ".join(str(path) for path in paths)
-        raise UserError(
-            f"{names}: no weights of PyTorch or safetensors here{_first_fault(paths)}"
-        )
+        raise UserError(f"{names}: no weights of PyTorch or safetensors here")
     return Source(weights, configs, others, beside, given)
+
+
+def _check_download(file: Path) -> None:
+    if fault := failed_download(file):
+        raise UserError(f"{file} is not the file that was to be fetched: {fault}")
 
 
 def _opened(file: Path, was_named: bool) -> Tensors:
@@ -108,17 +119,6 @@ def _opened(file: Path, was_named: bool) -> Tensors:
         if was_named:
             raise
         return {}
-
-
-def _first_fault(paths: Sequence[Path]) -> str:
-    """What a file is instead of weights, if one was given alone."""
-    if len(paths) > 1 or paths[0].is_dir():
-        return ""
-    try:
-        open_tensors(paths[0])
-    except UserError as error:
-        return f": {error}"
-    return ""
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -133,13 +133,19 @@ def _files_of(folder: Path) -> list[Path]:
         found += [file for file in sorted(inner.iterdir()) if file.is_file()]
     kinds = {path: kind_of_file(path) for path in found}
     if "safetensors" in kinds.values():
-        found = [path for path in found if kinds[path] in ("safetensors", "")]
-    _check_shards(found, "safetensors" in kinds.values())
+        copies = _DISTRIBUTED[1:-1]
+        found = [
+            path
+            for path in found
+            if kinds[path] == "safetensors"
+            or not (kinds[path] or path.suffix in copies)
+        ]
+    _check_shards(found)
     return found
 
 
-def _check_shards(files: Sequence[Path], has_safetensors: bool) -> None:
-    """UserError if an index names a file that is not there."""
+def _check_shards(files: Sequence[Path]) -> None:
+    """UserError if an index names a file that is not there, beside one that is."""
     for path in files:
         if not path.name.endswith(".index.json"):
             continue
@@ -148,20 +154,20 @@ def _check_shards(files: Sequence[Path], has_safetensors: bool) -> None:
             raise UserError(f"{path} is no index of weights: it has no weight_map")
         names = {str(name) for name in shards.values()}
         missing = names - {each.name for each in files}
-        # The index of copies that are left alone names none of the files.
-        if missing and not (has_safetensors and missing == names):
+        # An index of copies, as for another framework, names none of the files.
+        if missing and missing != names:
             raise UserError(f"{path} names {min(missing)}, which is missing: fetch it")
 
 
 def _read_config(path: Path) -> dict[str, Any] | None:
     """A JSON or YAML file of sections, None for another file."""
-    if path.suffix not in (".json", ".yaml", ".yml") or _is_large(path):
+    if path.stat().st_size > _MAX_CONFIG.get(path.suffix, -1):
         return None
     try:
         text = path.read_text(encoding="utf-8")
-        read = json.loads if path.suffix == ".json" else yaml.safe_load
-        found = read(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        is_json = path.suffix == ".json"
+        found = json.loads(text) if is_json else yaml.load(text, _Loader)
+    except (*_DAMAGED, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} is damaged: {reason}") from error
     except OSError as error:
@@ -169,8 +175,13 @@ def _read_config(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _is_large(path: Path) -> bool:
-    return path.stat().st_size > _MAX_CONFIG
+class _Loader(yaml.SafeLoader):
+    """Without aliases, by which a small file stands for an endless one."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"it has the alias *{self.peek_event().anchor}")
+        return super().compose_node(parent, index)
 
 
 def _unwrapped(tensors: Tensors, path: Path) -> tuple[Tensors, list[str]]:
@@ -182,7 +193,7 @@ def _unwrapped(tensors: Tensors, path: Path) -> tuple[Tensors, list[str]]:
             return {}, [*beside, *tensors]
         roots = {name.partition(".")[0] for name in inside}
         if len(roots) > 1 and roots & set(_ROOTS[:2]):
-            odd = min(name for name in inside if name.partition(".")[0] not in _ROOTS)
+            odd = min(name for name in inside if not name.startswith(_ROOTS[:2]))
             raise UserError(
                 f"{path} has {shown(odd)} beside its weights, which nothing here knows"
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from cogjax.config import load_json, section
 from cogjax.data.text import TextTokenizer
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.interop.networks import load_weights
 from cogjax.models.t5 import T5Config, T5Encoder
 
@@ -20,6 +20,7 @@ _SIZES = {
     "vocab_size": "vocab_size",
     "num_buckets": "relative_attention_num_buckets",
 }
+_EPSILON = 1e-6
 _GATED = {"relu": False, "gated-gelu": True}
 
 
@@ -57,8 +58,14 @@ def config_of(stored: Mapping[str, Any], what: str) -> T5Config:
     form = stored.get("feed_forward_proj", "relu")
     missing = [name for name in _SIZES.values() if name not in stored]
     if missing or form not in tuple(_GATED):
-        found = f"no {', '.join(missing)}" if missing else f"feed_forward_proj {form!r}"
+        found = f"no {', '.join(missing)}"
+        found = found if missing else f"feed_forward_proj {shown(form)}"
         raise UserError(f"{what} has {found}: a T5 of version 1.0 or 1.1 is expected")
+    epsilon = stored.get("layer_norm_epsilon", _EPSILON)
+    if epsilon != _EPSILON:
+        raise UserError(
+            f"{what} has layer_norm_epsilon {shown(epsilon)}: only {_EPSILON} is here"
+        )
     sizes = {ours: stored[theirs] for ours, theirs in _SIZES.items()}
     # Configs of before 2022 do not say it: it was no setting.
     farthest = stored.get("relative_attention_max_distance", 128)

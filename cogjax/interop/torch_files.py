@@ -168,8 +168,8 @@ class _Storages(dict):
 def open_torch(path: str | os.PathLike) -> dict[str, StoredTensor]:
     """Tensors of a state dict, by names joined with "."; half precision as float32.
 
-    Nested dicts, modules and TorchScript modules are flattened; values that are no
-    tensors (epochs, flags), and what is in lists, are left out.
+    Nested dicts, lists, modules and TorchScript modules are flattened; values that are
+    no tensors (epochs, flags) are left out.
 
     Raises UserError for a missing or damaged file, for one that calls any function but
     those that make tensors, and for a tensor that is not inside its storage.
@@ -189,7 +189,7 @@ def _open_zip(file: BinaryIO, what: str) -> dict[str, StoredTensor]:
     try:
         with zipfile.ZipFile(file) as archive:
             return _open_archive(archive, file, what)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError) as error:
         raise UserError(f"{what} refused: it is a damaged zip ({error})") from error
 
 

@@ -46,10 +46,14 @@ class Output(NamedTuple):
 
 
 class Case(NamedTuple):
-    """inputs: (config, generator) -> arrays of a new case. outputs: by name."""
+    """inputs: (config, generator) -> arrays of a new case. outputs: by name.
+
+    limits: settings of the config that whole numbers of an input are below.
+    """
 
     inputs: Callable[[Any, np.random.Generator], Arrays]
     outputs: Mapping[str, Output]
+    limits: Mapping[str, str]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -86,6 +90,7 @@ TOKENIZER = Case(
         "codes": Output(("pixels",), _codes),
         "pixels": Output(("codes",), _pixels),
     },
+    {"codes": "codebook_size"},
 )
 
 
@@ -126,6 +131,7 @@ IMAGE_LM = Case(
         "logits": Output(("ids", "positions"), _lm_logits),
         "greedy": Output(("ids", "positions"), _greedy),
     },
+    {"ids": "vocab_size", "positions": "max_positions"},
 )
 
 
@@ -159,6 +165,7 @@ CLIP = Case(
         ),
         "logits": Output(("pixels", "ids"), _clip_logits),
     },
+    {"ids": "vocab_size"},
 )
 
 
@@ -174,4 +181,8 @@ def _t5_features(weights: Weights, inputs: Arrays) -> Any:
     return jnp.where(inputs["mask"][..., None], tokens, 0)
 
 
-T5 = Case(_t5_inputs, {"features": Output(("ids", "mask"), _t5_features)})
+T5 = Case(
+    _t5_inputs,
+    {"features": Output(("ids", "mask"), _t5_features)},
+    {"ids": "vocab_size"},
+)

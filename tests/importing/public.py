@@ -86,7 +86,8 @@ COGVIEW = ImageLMConfig(
 
 def seeded(rules, seed=0):
     """Random tensors for all sources of rules."""
-    shapes = dict(sorted(sources_of(rules).items()))
+    needs = sorted(sources_of(rules).items())
+    shapes = {name: each.shape for name, each in needs}
     return random_tensors(np.random.default_rng(seed), shapes)
 
 

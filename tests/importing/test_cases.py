@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cogjax import parity
+from cogjax.cli import main
 from cogjax.errors import UserError
 from cogjax.importing import import_model
 from cogjax.interop import safetensors
@@ -82,6 +83,14 @@ def test_another_model_differs(imported, tmp_path):
         ({"input.codes": np.zeros((1, 2), int)}, "input.codes is int64 with 2 sides"),
         ({"pixels": np.zeros(3)}, "expected arrays input.NAME and output.NAME"),
         ({"output.pixels": np.zeros((1, 8))}, r"pixels is \(1, 8\), the model gives"),
+        (
+            {"input.codes": np.full((1, 1, 1), 24)},
+            "codes is 24 to 24, expected 0 to 23",
+        ),
+        (
+            {"input.pixels": np.zeros((2, 5, 16, 3))},
+            r"cannot run .*pixels \(2, 5, 16, 3",
+        ),
         ({"output.pixels": np.array([{}])}, "no .npz of plain arrays"),
     ],
 )
@@ -116,3 +125,21 @@ def test_the_scope_of_norms_is_the_release_s(imported, tmp_path):
     assert found["logits"].max > 1e-3
     with pytest.raises(UserError, match="has tokenizer, transformer: choose by"):
         parity.compare(model, tmp_path / "case.npz")
+
+
+def test_the_command(imported, tmp_path, capsys):
+    """Its JSON has null for what is no number."""
+    model, case = str(imported("openai-dvae")), public.CASES / "openai-dvae.npz"
+    assert main(["parity", model, "--case", str(case)]) == 0
+    assert "codes (2, 2, 3): equal, 0.0e+00 at most" in capsys.readouterr().out
+    inputs, outputs = parity.read_case(case)
+    outputs["pixels"][0, 3, 4, 1] = np.nan
+    case = tmp_path / "case.npz"
+    case.write_bytes(parity.pack(inputs, outputs))
+    assert main(["parity", model, "--case", str(case), "--json"]) == 2
+    printed = capsys.readouterr()
+    assert "NaN" not in printed.out and "differs in pixels" in printed.err
+    found = json.loads(printed.out)
+    assert not found["passed"]
+    assert found["outputs"]["pixels"]["expected"] is None
+    assert found["outputs"]["pixels"]["first"] == [0, 3, 4, 1]

@@ -97,6 +97,13 @@ def test_half_of_a_model(dvae, tmp_path):
     [
         (lambda t: t.pop("blocks.output.conv.b"), "blocks.output.conv.b is missing"),
         (lambda t: t.update(extra=np.zeros(2, "f4")), "extra is unknown"),
+        # A thousand blocks would take minutes to be described.
+        (
+            lambda t: t.update(
+                {"blocks.group_1.block_999.res_path.conv_1.w": np.ones(1, "f4")}
+            ),
+            "of 1000 layers or blocks only",
+        ),
         (
             lambda t: t.update({"blocks.output.conv.b": np.zeros(3, "f4")}),
             r"blocks.output.conv.b is \(3,\), expected \(24,\)",
@@ -104,6 +111,10 @@ def test_half_of_a_model(dvae, tmp_path):
         (
             lambda t: t["blocks.output.conv.b"].fill(np.nan),
             "encoder/out/bias has values that are no numbers",
+        ),
+        (
+            lambda t: t.update({"blocks.output.conv.b": np.zeros(24, "i8")}),
+            "blocks.output.conv.b is int64, expected floats",
         ),
     ],
 )
@@ -168,6 +179,14 @@ def test_an_index_names_a_file_that_is_missing(tmp_path):
     index = {"weight_map": {"a.w": "model-1.safetensors", "b": "model-2.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     refused([tmp_path], tmp_path, "names model-2.safetensors, which is missing")
+
+
+def test_an_index_of_copies_is_left_alone(tmp_path):
+    """Such as one for TensorFlow, without its files."""
+    files.state_dict(tmp_path / "w.bin", {"a.w": np.ones((2, 3), "f4")})
+    index = {"weight_map": {"a.w": "tf_model-1.h5", "b": "tf_model-2.h5"}}
+    (tmp_path / "tf_model.h5.index.json").write_text(json.dumps(index))
+    refused([tmp_path], tmp_path, "no family here has tensors such as 'a.w'")
 
 
 def test_memory_is_that_of_a_tensor_not_of_the_file(tmp_path):
@@ -274,6 +293,21 @@ def test_a_clip_without_merges_says_so(tmp_path):
     [
         ("config.json", {"vision_config": {"hidden_act": "gelu"}}, "hidden_act 'gelu'"),
         ("config.json", {"text_config": {"num_attention_heads": 3}}, "heads 3, and"),
+        (
+            "open_clip_config.json",
+            {"model_cfg": {"embed_dim": 3}},
+            "says quick_gelu False and",
+        ),
+        (
+            "preprocessor_config.json",
+            {"image_mean": [0.5] * 3},
+            "says image_mean .0.5,",
+        ),
+        (
+            "open_clip_config.json",
+            {"model_cfg": {"quick_gelu": True, "vision_cfg": {"head_width": 80}}},
+            "True and head_width 80",
+        ),
         ("vocab.json", {"<|startoftext|>": 3}, "vocab.json has another id for '!'"),
         ("merges.txt", "#version: 0.2\nc a\n", "make 515 ids, the weights have 517"),
     ],
@@ -305,13 +339,20 @@ def test_a_t5_encodes_texts(tmp_path):
     refused([folder], tmp_path, "is missing")
 
 
-def test_a_t5_with_the_tokenizer_of_another(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vocab_size": 300}, "pieces for 384 ids, the weights have 300"),
+        ({"layer_norm_epsilon": 1e-5}, "has layer_norm_epsilon 1e-05: only 1e-06"),
+    ],
+)
+def test_t5s_that_do_not_fit(tmp_path, change, words):
     folder = tmp_path / "source"
     folder.mkdir()
     public.write_t5(folder)
     config = json.loads((folder / "config.json").read_bytes())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
-    refused([folder], tmp_path, "pieces for 384 ids, the weights have 300")
+    (folder / "config.json").write_text(json.dumps(config | change))
+    refused([folder], tmp_path, words)
 
 
 @pytest.mark.parametrize(
@@ -375,3 +416,15 @@ def test_parts_of_two_cogviews(tmp_path):
     path = folder / "1000" / "mp_rank_00_model_states.pt"
     files.state_dict(path, tensors, ("module",))
     refused([folder], tmp_path, "24 codes and 281 pieces of text make 384 ids")
+
+
+@pytest.mark.parametrize("family", ["t5", "clip-hf"])
+def test_copies_for_other_frameworks_are_left_alone(tmp_path, family):
+    """Folders of Hugging Face have a flax_model.msgpack of any size."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.WRITE[family](folder)
+    with (folder / "flax_model.msgpack").open("wb") as file:
+        file.write(b"\xde\x00")
+        file.truncate(2**30)  # Without taking space.
+    assert import_model([folder], tmp_path / "out").weights > 0

@@ -1,5 +1,6 @@
 """What a file is, by its first bytes and whatever it is called."""
 
+import json
 import pickle
 
 import numpy as np
@@ -72,3 +73,13 @@ def test_a_cut_file_is_refused_before_it_is_read(tmp_path):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(UserError, match="damaged or cut short"):
         open_tensors(path)
+
+
+def test_types_that_are_not_read_are_named(tmp_path):
+    """Such as those of small copies of large T5s."""
+    entry = {"w": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}
+    header = json.dumps(entry).encode()
+    data = len(header).to_bytes(8, "little") + header + bytes(4)
+    (tmp_path / "x.safetensors").write_bytes(data)
+    with pytest.raises(UserError, match="'w' is of type 'F8_E4M3', known are BF16"):
+        open_tensors(tmp_path / "x.safetensors")

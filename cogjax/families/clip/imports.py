@@ -6,8 +6,9 @@ from typing import Any
 
 from cogjax.data.clip_bpe import ClipText, is_merges
 from cogjax.data.text import read_bytes
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.interop.clip import DROPPED, is_hugging_face, rules_of
+from cogjax.interop.containers import head_of
 from cogjax.interop.importer import (
     Conversion,
     Import,
@@ -54,7 +55,7 @@ def _plan(source: Source) -> Import:
     _check_settings(config, source)
     rules = rules_of(config, leaves_of(config), tensors)
     part = Conversion(config, rules, tensors, DROPPED)
-    found = [path for path in source.others if is_merges(read_bytes(path)[:64])]
+    found = [path for path in source.others if is_merges(head_of(path))]
     text, notes = None, []
     if found:
         text = ClipText(read_bytes(found[0]), str(found[0]))
@@ -98,6 +99,14 @@ def _config(tensors: Tensors) -> ClipConfig:
 
 def _check_settings(config: ClipConfig, source: Source) -> None:
     """UserError for a config file of Hugging Face that says what is not here."""
+    _check_open_clip(source)
+    mean = source.config("image_mean").get("image_mean", list(_MEAN))
+    std = source.config("image_std").get("image_std", list(_STD))
+    if (mean, std) != (list(_MEAN), list(_STD)):
+        raise UserError(
+            f"the config file says image_mean {shown(mean)}, image_std {shown(std)}, "
+            "and only OpenAI's can be imported"
+        )
     widths = {"vision_config": config.width, "text_config": config.text_width}
     for key, width in widths.items():
         settings = source.config(key).get(key)
@@ -111,9 +120,23 @@ def _check_settings(config: ClipConfig, source: Source) -> None:
         for name, value in wanted.items():
             if settings.get(name, value) != value:
                 raise UserError(
-                    f"the config file says {key}.{name} {settings[name]!r}, and only "
-                    f"{value!r} can be imported"
+                    f"the config file says {key}.{name} {shown(settings[name])}, "
+                    f"and only {value!r} can be imported"
                 )
+
+
+def _check_open_clip(source: Source) -> None:
+    """UserError for open_clip's config file of networks that are not OpenAI's."""
+    settings = source.config("model_cfg").get("model_cfg", {"quick_gelu": True})
+    settings = settings if isinstance(settings, Mapping) else {}
+    vision = settings.get("vision_cfg")
+    heads = vision.get("head_width", 64) if isinstance(vision, Mapping) else 64
+    gelu = settings.get("quick_gelu", False)
+    if gelu is not True or heads != 64:
+        raise UserError(
+            f"the config file of open_clip says quick_gelu {shown(gelu)} and "
+            f"head_width {shown(heads)}, and only True and 64 can be imported"
+        )
 
 
 def _check_text(text: ClipText, config: ClipConfig, source: Source) -> None:
