@@ -233,7 +233,7 @@ def _remove_abandoned(out: Path) -> None:
     """Partial folders whose lock is free: the system frees that of a dead process."""
     for lock in out.glob(".*.lock"):
         partial = lock.with_suffix(".partial")
-        with contextlib.suppress(OSError), lock.open("a") as file:
+        with contextlib.suppress(OSError), lock.open("r+") as file:
             if partial.is_dir() and _take(file):
                 shutil.rmtree(partial, ignore_errors=True)
                 lock.unlink(missing_ok=True)

@@ -169,6 +169,12 @@ def test_what_is_not_given_is_the_folders_own(cascade, folders):
     found = cascade.settings(Request.of("a cat", guidance=(5, 2)))
     assert found["steps"] == [2, 3] and found["percentile"] == [99.5, 99.5]
     assert found["guidance"] == [5, 2] and found["method"] == "dpmpp2m"
+    # Its method takes a gamma, which is not that of another method.
+    own = dataclasses.replace(cascade.model, sampler=CascadeSampler(2, method="ddpm"))
+    stochastic = CascadePipeline(own)
+    assert stochastic.generate("a cat", 1, gamma=1.0).pixels.any()
+    with pytest.raises(UserError, match="gamma is of method ddpm"):
+        stochastic.generate("a cat", 1, gamma=1.0, method="ddim")
     # A folder that says nothing of a cascade's has what is usual.
     plain = model_folder.load(folders["text"]).sampler
     silent = CascadePipeline(dataclasses.replace(cascade.model, sampler=plain))
@@ -239,6 +245,8 @@ def test_the_last_stage_reads_the_image_of_the_one_below(cascade):
     "settings, message",
     [
         ({"temperature": 0.5}, "temperature is for models of codes"),
+        ({"temperature": 0}, "temperature is for models of codes"),
+        ({"top_k": 0}, "top_k is for models of codes"),
         ({"speculate": 4}, "speculate is for models of codes"),
         ({"rerank": 4}, "rerank goes with a CLIP"),
         ({"method": "euler"}, "method is 'euler', not ddpm"),

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -240,6 +241,20 @@ def test_an_estimate_needs_room(monkeypatch, capsys, room, verdict):
     assert main([*command, "--topology", "v5p:4x4x8"]) == 0
     printed = capsys.readouterr().out
     assert verdict in printed and "MFU: at most" in printed
+
+
+def test_nothing_fits_without_room(monkeypatch):
+    """The line does not say that what is smaller than the chip does not fit it."""
+    config, chip = load("cogview"), planning.parse_topology("v5e:2x2")[0]
+    monkeypatch.setattr(planning, "parse_topology", lambda _: (chip, 4))
+    with pytest.raises(UserError) as refused:
+        planning.search(config, "v5e:2x2")
+    least, room, _ = map(float, re.findall(r"\d+\.\d", str(refused.value)))
+    assert room == pytest.approx(1.3 * least, rel=0.01)
+    tight = dataclasses.replace(chip, hbm=1e9 * (least + room) / 2)
+    monkeypatch.setattr(planning, "parse_topology", lambda _: (tight, 4))
+    with pytest.raises(UserError, match=f"with room {room}, of"):
+        planning.search(config, "v5e:2x2")
 
 
 def test_search_finds_what_fits_fastest_first():

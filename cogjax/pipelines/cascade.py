@@ -133,12 +133,14 @@ class CascadePipeline(HeldModel):
     def _check(self, request: Request, rerank_by) -> None:
         """UserError for what this model cannot do."""
         for name in _OTHERS:
-            if getattr(request, name):
+            if getattr(request, name) != getattr(Request, name):
                 raise UserError(
                     f"{name} is for models of codes, and this one generates pixels: "
                     "leave it out"
                 )
         self._samplers(request)
+        if request.gamma is not None and self._sampler(request).method != "ddpm":
+            raise UserError("gamma is of method ddpm: set that too, or leave it out")
         check_reranker(rerank_by)
         if (request.rerank > 0) != (rerank_by is not None):
             raise UserError(

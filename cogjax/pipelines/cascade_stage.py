@@ -42,7 +42,7 @@ class StageProgram:
 
 
 class Numbers(NamedTuple):
-    """As of `CascadeSampler`; but for gamma [b]."""
+    """As of `CascadeSampler`; [b], but gamma is one for all."""
 
     guidance: Array
     percentile: Array

@@ -6,7 +6,7 @@ Nothing heavy is imported: the flags of the command line take their limits from 
 import numbers
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from cogjax.errors import Notice, UserError, shown
@@ -59,16 +59,15 @@ def check_percentile(name: str, value: Any) -> float:
 
 
 def check_stages(name: str, value: Any, check: Callable[[str, Any], Any]) -> Any:
-    """What `check` makes of a value, or a tuple of each of several, one a stage."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    """What `check` makes of a value, or of each of a tuple or list, one a stage."""
+    if not isinstance(value, tuple | list):
         return check(name, value)
-    values = tuple(value)
-    if not 1 <= len(values) <= MAX_STAGES:
+    if not 1 <= len(value) <= MAX_STAGES:
         raise UserError(
-            f"{name} has {len(values)} values, expected one, or one a stage, at most "
+            f"{name} has {len(value)} values, expected one, or one a stage, at most "
             f"{MAX_STAGES}"
         )
-    return tuple(check(f"{name} of stage {i}", x) for i, x in enumerate(values, 1))
+    return tuple(check(f"{name} of stage {i}", x) for i, x in enumerate(value, 1))
 
 
 def check_text(text: Any, what: str) -> str:

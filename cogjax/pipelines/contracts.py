@@ -18,7 +18,8 @@ Progress = Callable[[int, int, str], None]
 # Called with the (prompt, image) indices of k images that are being generated and their
 # codes int32 [k, grid, grid], -1 where they are to come: after every row, or once where
 # all codes are finished together. Without codes, with estimates of their pixels, uint8
-# [k, y, x, 3] of a stage's size, after every four steps of it.
+# [k, y, x, 3] of a stage's size, after every four steps of it and before its last. An
+# image may be there twice: a last short batch is filled with its first one.
 Preview = Callable[[list[tuple[int, int]], np.ndarray], None]
 # (images uint8 [n, y, x, 3], n texts) -> float [n], lower is better.
 Reranker = Callable[[np.ndarray, Sequence[str]], np.ndarray]

@@ -118,8 +118,6 @@ class Request:
         self._check_image()
         if self.decode not in (None, "codes", "hidden"):
             raise UserError(f"decode is {self.decode!r}, expected 'codes' or 'hidden'")
-        if self.gamma is not None and self.method != "ddpm":
-            raise UserError("gamma is of method ddpm: set that too, or leave it out")
         if self.method not in (None, *METHODS):
             raise UserError(f"method is {self.method!r}, not {', '.join(METHODS)}")
 

@@ -135,7 +135,8 @@ def search(config: Mapping[str, Any], topology: str) -> list[Report]:
     if not fitting:
         least = min((r.hbm_bytes for r in found), default=math.inf)
         raise UserError(
-            f"nothing fits {topology}: at least {least / 1e9:.1f} GB a chip of "
+            f"nothing fits {topology}: at least {least / 1e9:.1f} GB a chip are "
+            f"estimated, with room {least * ESTIMATE_MARGIN / 1e9:.1f}, of "
             f"{chip.hbm / 1e9:.1f}: take more chips or a smaller batch"
         )
     return fitting[:5]

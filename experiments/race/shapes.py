@@ -16,15 +16,18 @@ with its difference to CogView on the same prompts. Core-hours are of training, 
 compilation included; processor seconds hardly grow by other work on the machine.
 
 Writes race.json and race.png and prints the table; what is there is not trained again.
+The same command goes on after a stop, also with more seeds.
 `--nano` ends in a few minutes and shows that all parts work.
 """
 
 import argparse
+import contextlib
 import functools
+import itertools
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +79,28 @@ def train(system: str, seed: int, args: argparse.Namespace) -> list[dict[str, An
     folder, points = args.out / f"{system}-{seed}", []
     config = settings(system, seed, args)
     batch = config["train"]["batch_size"]
-    for part in range(1, args.points + 1):
-        steps = args.images * part // (args.points * batch)
+    ends = [args.images * i // (args.points * batch) for i in range(args.points + 1)]
+    for steps in itertools.pairwise(ends):
         make = functools.partial(point, folder, config, steps, args)
-        points.append(once(folder / f"point-{steps}.json", make))
+        points.append(once(folder / f"point-{steps[1]}.json", make))
     return points
 
 
-def point(folder: Path, config: dict, steps: int, args: argparse.Namespace) -> dict:
-    """Trains up to `steps` and asks the oracle.
+def point(
+    folder: Path, config: dict, steps: tuple[int, int], args: argparse.Namespace
+) -> dict:
+    """Trains from one step to another and asks the oracle.
 
     Returns images seen, core-seconds an image, and for both splits the share of right
     images of each prompt.
     """
-    workdir, batch = folder / "run", config["train"]["batch_size"]
-    train_section = {**config["train"], "steps": steps, "save_every": max(1, steps)}
-    start, began = last_step(workdir), time.process_time()
-    model_folder = launch.train({**config, "train": train_section}, workdir)
-    spent = (time.process_time() - began) / (max(1, steps - start) * batch)
+    start, end = steps
+    batch = config["train"]["batch_size"]
+    train_section = {**config["train"], "steps": end, "save_every": max(1, end)}
+    with clock(folder / f"spent-{end}.json"):
+        workdir = folder / "run"
+        model_folder = launch.train({**config, "train": train_section}, workdir)
+    spent = json.loads((folder / f"spent-{end}.json").read_text())
     model = cogjax.load(model_folder)
     suite = ShapesSuite(n=args.n, num_images=args.num_images)
     found = run(suite, model, out=None, identity={}, about={})
@@ -101,13 +108,21 @@ def point(folder: Path, config: dict, steps: int, args: argparse.Namespace) -> d
         split: [float(np.mean(each["right"])) for each in found[split]["prompts"]]
         for split in SPLITS
     }
-    return {"images": steps * batch, "core_seconds": spent, "right": right}
+    seconds = spent / (max(1, end - start) * batch)
+    return {"images": end * batch, "core_seconds": seconds, "right": right}
 
 
-def last_step(workdir: Path) -> int:
-    """Step of the latest checkpoint, 0 for none."""
-    names = [each.name for each in (workdir / "checkpoints").glob("*")]
-    return max((int(name) for name in names if name.isdigit()), default=0)
+@contextlib.contextmanager
+def clock(path: Path) -> Iterator[None]:
+    """Adds the core-seconds of the block to those in a file, also if it is stopped.
+
+    A part that was stopped by a signal goes on later; what is killed begins it again.
+    """
+    before, began = once(path, lambda: 0.0), time.process_time()
+    try:
+        yield
+    finally:
+        write_atomic(path, json.dumps(before + time.process_time() - began))
 
 
 def once(path: Path, make) -> Any:
@@ -236,6 +251,9 @@ def main(argv: list[str] | None = None) -> None:
     add("--num-images", type=int, default=2, help="of each prompt (%(default)s)")
     add("--nano", action="store_true", help="networks that learn nothing")
     args = parser.parse_args(argv)
+    asked = {k: v for k, v in vars(args).items() if k not in ("out", "seeds")}
+    if (had := once(args.out / "settings.json", lambda: asked)) != asked:
+        parser.error(f"{args.out} has a race of {had}: choose another --out")
     jax.config.update("jax_compilation_cache_dir", str(args.out / "compiled"))
     found: dict[str, list] = {name: [] for name in SYSTEMS}
     # A seed of all systems before the next: a race that is stopped is still one.

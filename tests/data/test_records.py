@@ -313,6 +313,21 @@ def test_a_cut_replacement_is_told_and_can_be_repeated(folder, monkeypatch):
     assert len(list(folder.iterdir())) == 2
 
 
+def test_a_build_that_ends_beside_another_leaves_no_lock(tmp_path, monkeypatch):
+    """Its lock goes between being found and being looked at."""
+    found = type(tmp_path).glob
+
+    def late(path, pattern):
+        gone = [path / ".0.lock"] if pattern == ".*.lock" else []
+        return [*gone, *found(path, pattern)]
+
+    monkeypatch.setattr(type(tmp_path), "glob", late)
+    with DatasetBuilder(tmp_path / "set", "nano", 16, {"train": 1}) as builder:
+        builder.write("train", Example("a", b"png", (("en", "a cat"),)))
+        builder.finish({})
+    assert not (tmp_path / "set" / ".0.lock").exists()
+
+
 def test_what_a_killed_build_left_goes_and_that_of_a_live_one_stays(tmp_path):
     """By the lock beside it, which the system frees when a process dies."""
     dead, out = tmp_path / "set" / ".0.partial", tmp_path / "set"

@@ -42,11 +42,19 @@ class Measures:
     judge: Callable[[np.ndarray], np.ndarray] | None = None
 
     def recognised(self, images: np.ndarray) -> tuple[float, float, float] | None:
-        """Share of images that the judge finds right, with its 95 % interval."""
+        """Share of images that the judge finds right, with its 95 % interval.
+
+        None without a judge; UserError if it can judge none of the images.
+        """
         if self.judge is None:
             return None
         hits = self.judge(images)
         hits = hits[~np.isnan(hits)]
+        if not len(hits):
+            raise UserError(
+                f"none of the {len(images)} images can be judged, as the set has no "
+                "other drawing of what they show: take more with --n"
+            )
         return float(hits.mean()), *wilson(float(hits.sum()), len(hits))
 
 
@@ -137,7 +145,8 @@ def compare(
       progress: called as progress(tokenizers done, of so many, label).
 
     Raises:
-      UserError: tokenizers of different sizes, no tokenizer, or too few images.
+      UserError: tokenizers of different sizes, no tokenizer, or too few images, or none
+        that can be judged.
     """
     tokenizers = {name: load_component(name, "tokenizer") for name in folders}
     sizes = {name: found.config.image_size for name, found in tokenizers.items()}

@@ -76,6 +76,12 @@ def test_sizes_must_agree(nano_data, nano_folder):
         )
 
 
+def test_images_that_no_judge_can_judge_have_no_share():
+    measures = Measures(distance, Means(), lambda images: np.full(len(images), np.nan))
+    with pytest.raises(UserError, match="none of the 2 images can be judged"):
+        measures.recognised(np.zeros((2, 8, 8, 3), np.uint8))
+
+
 def test_the_command_writes_a_report(
     nano_data, nano_folder, tmp_path, monkeypatch, capsys
 ):
