@@ -288,6 +288,16 @@ def test_a_clip_without_merges_says_so(tmp_path):
         cogjax.load(tmp_path / "clip")
 
 
+def test_a_clip_with_a_resnet(tmp_path):
+    names = (
+        "visual.conv1.weight",
+        "visual.attnpool.positional_embedding",
+        "positional_embedding",
+    )
+    path = files.state_dict(tmp_path / "RN50.pt", {x: np.ones(2, "f4") for x in names})
+    refused([path], tmp_path, "is a ResNet: take one with a vision transformer")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
