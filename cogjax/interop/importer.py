@@ -122,7 +122,7 @@ def count(tensors: Tensors, pattern: str) -> int:
     total = max(numbers, default=-1) + 1
     if total > len(numbers) + 1:
         raise UserError(
-            f"of {total} layers or blocks only {len(numbers)} are there: give all "
+            f"only {len(numbers)} of {total} layers or blocks are there: give all "
             "files of the model"
         )
     return total

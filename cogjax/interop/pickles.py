@@ -305,10 +305,10 @@ def flatten_arrays(
 
     What is in a list has its number as its name. A module of PyTorch has the names of
     its state dict. array: makes an array of a leaf, or None of what is no array.
-    Raises UserError for what nests too deep (or in itself), holds too much, or holds
-    no array.
+    Raises UserError for what nests too deep, holds too much, or holds no array.
     """
     flat: dict[str, T] = {}
+    inside: set[int] = set()
     visits = 0
 
     def visit(node: Any, path: tuple[str, ...]) -> None:
@@ -318,8 +318,12 @@ def flatten_arrays(
         if len(path) > _MAX_DEPTH or too_many:
             raise UserError(f"{what} refused: its dicts nest too deep or hold too much")
         if isinstance(node, Mapping | list | tuple):
+            if id(node) in inside:
+                return  # Parts that name the whole they are of, as OmegaConf's do.
+            inside.add(id(node))
             for name, value in _children(node):
                 visit(value, (*path, name))
+            inside.remove(id(node))
         elif (leaf := array(node)) is not None:
             name = joint.join(path)
             if len(name) > _MAX_NAME:

@@ -102,7 +102,7 @@ def test_half_of_a_model(dvae, tmp_path):
             lambda t: t.update(
                 {"blocks.group_1.block_999.res_path.conv_1.w": np.ones(1, "f4")}
             ),
-            "of 1000 layers or blocks only",
+            "only 3 of 1000 layers or blocks are there",
         ),
         (
             lambda t: t.update({"blocks.output.conv.b": np.zeros(3, "f4")}),
@@ -286,6 +286,16 @@ def test_a_clip_without_merges_says_so(tmp_path):
     assert "bpe_simple_vocab_16e6.txt.gz" in found.notes[0]
     with pytest.raises(UserError, match="no text tokenizer: import it again"):
         cogjax.load(tmp_path / "clip")
+
+
+def test_a_clip_with_a_resnet(tmp_path):
+    names = (
+        "visual.conv1.weight",
+        "visual.attnpool.positional_embedding",
+        "positional_embedding",
+    )
+    path = files.state_dict(tmp_path / "RN50.pt", {x: np.ones(2, "f4") for x in names})
+    refused([path], tmp_path, "is a ResNet: take one with a vision transformer")
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,12 @@ def test_a_header_may_begin_like_a_page(tmp_path):
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
     with pytest.raises(UserError, match="damaged or cut short"):
         open_source([path])
+
+
+def test_parts_that_name_their_whole(tmp_path):
+    """As the settings of OmegaConf do that Lightning keeps."""
+    part = tensor("0", 12, (3, 4), (4, 1))
+    settings = b"}q\x00" + text("content") + entries(_parent=b"h\x00") + b"s"
+    tree = entries(state_dict=entries(a=part), hyper_parameters=settings)
+    path = write_zip(tmp_path / "w.pt", tree, {"0": VALUES})
+    assert open_source([path]).names == {"a"}

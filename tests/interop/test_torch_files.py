@@ -268,7 +268,7 @@ def test_nothing_is_called_and_the_name_is_said(tmp_path, attack, protocol):
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        (b"}q\x00(" + text("self") + b"h\x00u", "nest too deep"),
+        (b"}q\x00(" + text("self") + b"h\x00u", "holds no arrays"),
         (b"h\x07", "damaged"),
         (b"}" + several(number(1)) + b"Ns", "key of type tuple"),
         (b"}" + b"C\x01aNs", "key of type bytes"),

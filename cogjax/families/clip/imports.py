@@ -51,6 +51,11 @@ def _detect(source: Source) -> bool:
 
 def _plan(source: Source) -> Import:
     tensors = source.tensors
+    if "visual.attnpool.positional_embedding" in tensors:
+        raise UserError(
+            "the images' half of this CLIP is a ResNet: take one with a vision "
+            "transformer, such as ViT-B-32.pt"
+        )
     config = _config(tensors)
     _check_settings(config, source)
     rules = rules_of(config, leaves_of(config), tensors)
