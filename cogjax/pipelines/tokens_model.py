@@ -15,7 +15,7 @@ from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.checks import check_text, say_unread
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.tokenize import decode, encode
-from cogjax.sampling.tokens.autoregressive import OutputIds
+from cogjax.sampling.tokens.autoregressive import OutputIds, Sampler
 
 
 class TokensModel(HeldModel):
@@ -120,10 +120,15 @@ class TokensModel(HeldModel):
 
 
 def _check_parts(model: Model) -> None:
-    """UserError unless tokenizers, layout, transformer and reconstructor agree."""
+    """UserError unless tokenizers, layout, networks and sampler go together."""
     layout, codes = model.layout, model["tokenizer"].config
     if layout is None or model.text is None:
         raise UserError("the model has no text.model or no layout: export it again")
+    if not isinstance(model.sampler, Sampler):
+        raise UserError(
+            "the model's sampler is that of a cascade, and its images are codes: "
+            "export it again"
+        )
     transformer = model["transformer"].config
     sizes = {
         "codes": (codes.codebook_size, layout.vocab.num_codes),

@@ -1,5 +1,7 @@
 """The Python API on a nano model with random weights."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from cogjax.model import Model
 from cogjax.pipelines.reader import Search
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokens import TokensPipeline
+from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.sampling.tokens import autoregressive
 
 IMAGE = np.zeros((16, 16, 3), np.uint8)
@@ -239,6 +242,12 @@ def test_a_text_that_is_not_read_to_its_end_is_said(nano_model, drawn, pictures)
     np.testing.assert_array_equal(found.codes[1], drawn.codes[0])
     with pytest.warns(Notice, match=f"a text {message}"):
         nano_model.score(pictures[:1], prompt)
+
+
+def test_the_sampler_of_a_cascade_is_refused(nano_model):
+    wrong = dataclasses.replace(nano_model.model, sampler=CascadeSampler())
+    with pytest.raises(UserError, match="sampler is that of a cascade"):
+        TokensPipeline(wrong)
 
 
 def test_unknown_model():
