@@ -170,7 +170,7 @@ def test_what_is_not_given_is_the_folders_own(cascade, folders):
     assert found["steps"] == [2, 3] and found["percentile"] == [99.5, 99.5]
     assert found["guidance"] == [5, 2] and found["method"] == "dpmpp2m"
     # Its method takes a gamma, which is not that of another method.
-    own = dataclasses.replace(cascade.model, sampler=CascadeSampler(2, method="ddpm"))
+    own = dataclasses.replace(cascade.model, sampler=CascadeSampler(2, 3, 99.5, "ddpm"))
     stochastic = CascadePipeline(own)
     assert stochastic.generate("a cat", 1, gamma=1.0).pixels.any()
     with pytest.raises(UserError, match="gamma is of method ddpm"):
