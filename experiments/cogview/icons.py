@@ -10,7 +10,7 @@
 
 The decoder is sharpened under codes that stay: the transformer may come before it.
 `,nano` behind each stage ends in a minute and shows that all parts work.
-The folder icons_start is what these commands gave in 78 minutes of the transformer, and
+The folder icons_start is what these commands gave in 81 minutes of the transformer, and
 icons.sh goes on from there. Figures: docs/icons.md.
 """
 
