@@ -165,7 +165,7 @@ def test_clip_embeds_pictures_and_captions(tmp_path, monkeypatch):
         ({"name": "inception"}, "expected one of fid-inception"),
         ({"name": "fid-inception"}, "weights=PATH"),
         ({"name": "efflite0", "merges": "x.gz"}, "reads no captions"),
-        ({"name": "efflite0", "weights": "none.pth"}, "cannot read weights"),
+        ({"name": "efflite0", "weights": "none.pth"}, "cannot read none.pth"),
     ],
 )
 def test_wrong_arguments(arguments, message):
