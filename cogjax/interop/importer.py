@@ -6,8 +6,10 @@
 one by one, when all of them have been compared with the rules.
 """
 
+import contextlib
+import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,10 +90,21 @@ class Importer:
     plan: Callable[[Source], Import]
 
 
-def leaves_of(config: Any) -> dict[str, Any]:
-    """Shapes of a network's parameters and state by their paths.
+@contextlib.contextmanager
+def making(what: str) -> Iterator[None]:
+    """UserError, which names `what`, for sizes that a config refuses in the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"these weights make no {what}: {error}") from error
 
-    UserError for sizes that make no network.
+
+@functools.lru_cache(maxsize=8)
+def leaves_of(config: Any) -> dict[str, Any]:
+    """Shapes of a network's parameters and state by their paths, not to be changed.
+
+    They are asked for again and again, and a network is traced for them. UserError for
+    sizes that make no network.
     """
     try:
         params, state = shapes_of(config)

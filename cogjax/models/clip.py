@@ -24,6 +24,9 @@ from cogjax.parallel.axes import constrain
 VOCAB_SIZE = 49408
 _HEAD_DIM = 64
 _HALF = (0.5, 0.5, 0.5)
+# Of the colours that OpenAI's weights read.
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 # Section 2.5: logits are cosines times at most 100, so that training stays stable.
 MAX_SCALE = 100.0
 _START_SCALE = 1 / 0.07

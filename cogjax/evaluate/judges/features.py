@@ -24,13 +24,10 @@ from cogjax.evaluate.metrics.result import INCEPTION, TORCHVISION
 from cogjax.interop import lpips
 from cogjax.interop.networks import Weights, load_weights, packaged
 from cogjax.interop.tree import flatten
-from cogjax.models.clip import CONFIGS, Clip
+from cogjax.models.clip import CONFIGS, OPENAI_MEAN, OPENAI_STD, Clip
 from cogjax.models.efficientnet import EfficientNetLite0
 from cogjax.models.inception import InceptionV3
 from cogjax.models.vgg import Vgg16Lpips
-
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class FeatureExtractor(Protocol):
@@ -105,8 +102,8 @@ def _clip(name: str) -> Spec:
         config.image_size,
         _embedding,
         "pil_bicubic",
-        tuple(255 * value for value in _CLIP_MEAN),
-        tuple(255 * value for value in _CLIP_STD),
+        tuple(255 * value for value in OPENAI_MEAN),
+        tuple(255 * value for value in OPENAI_STD),
         crop=True,
     )
 

@@ -15,13 +15,12 @@ from cogjax.interop.importer import (
     Importer,
     count,
     leaves_of,
+    making,
     shape_of,
 )
 from cogjax.interop.source import Source, Tensors
-from cogjax.models.clip import ClipConfig
+from cogjax.models.clip import OPENAI_MEAN, OPENAI_STD, ClipConfig
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
 _LICENCE = "MIT (openai/CLIP); as of the release for weights of others"
 # Of each layout: patches, places of an image, output, places of a text, table, output.
 _OPENAI = (
@@ -84,7 +83,7 @@ def _config(tensors: Tensors) -> ClipConfig:
     if side < 1 or side**2 + 1 != places:
         raise UserError(f"{names[1]} has {places} places, expected a square and one")
     text_len, text_width = shape_of(tensors, names[3], 2)
-    try:
+    with making("CLIP"):
         return ClipConfig(
             image_size=side * patch,
             patch=patch,
@@ -95,19 +94,17 @@ def _config(tensors: Tensors) -> ClipConfig:
             text_depth=count(tensors, names[6]),
             vocab_size=shape_of(tensors, names[4], 2)[0],
             text_len=text_len,
-            pixel_mean=_MEAN,
-            pixel_std=_STD,
+            pixel_mean=OPENAI_MEAN,
+            pixel_std=OPENAI_STD,
         )
-    except ValueError as error:
-        raise UserError(f"these weights make no CLIP: {error}") from error
 
 
 def _check_settings(config: ClipConfig, source: Source) -> None:
     """UserError for a config file of Hugging Face that says what is not here."""
     _check_open_clip(source)
-    mean = source.config("image_mean").get("image_mean", list(_MEAN))
-    std = source.config("image_std").get("image_std", list(_STD))
-    if (mean, std) != (list(_MEAN), list(_STD)):
+    mean = source.config("image_mean").get("image_mean", list(OPENAI_MEAN))
+    std = source.config("image_std").get("image_std", list(OPENAI_STD))
+    if (mean, std) != (list(OPENAI_MEAN), list(OPENAI_STD)):
         raise UserError(
             f"the config file says image_mean {shown(mean)}, image_std {shown(std)}, "
             "and only OpenAI's can be imported"

@@ -16,6 +16,7 @@ from cogjax.interop.importer import (
     Importer,
     count,
     leaves_of,
+    making,
     shape_of,
 )
 from cogjax.interop.rules import Rule, copy, layer, of_one, stacked
@@ -104,12 +105,10 @@ def _vqvae(tensors: Tensors) -> Conversion:
     widths = tuple(
         shape_of(tensors, f"enc_b.blocks.{2 * i}.weight", 4)[0] for i in range(3)
     )
-    try:
+    with making("VQ-VAE"):
         config = VQVAEConfig(
             widths=widths, code_dim=code_dim, codebook_size=codebook_size
         )
-    except ValueError as error:
-        raise UserError(f"these weights make no VQ-VAE: {error}") from error
     dropped = r"quantize_t\.(cluster_size|embed_avg)"
     return Conversion(config, list(_vqvae_rules(config)), tensors, dropped)
 
@@ -146,7 +145,7 @@ def _transformer(tensors: Tensors) -> Conversion:
     wide = shape_of(tensors, "transformer.layers.0.mlp.dense_h_to_4h.weight", 2)[0]
     if width % _HEAD_DIM:
         raise UserError(f"the width {width} is no multiple of {_HEAD_DIM}, a head's")
-    try:
+    with making("CogView"):
         config = ImageLMConfig(
             width=width,
             depth=count(tensors, _LAYERS),
@@ -157,8 +156,6 @@ def _transformer(tensors: Tensors) -> Conversion:
             sequence=Sequence.causal(positions),
             norm_scope="tensor",
         )
-    except ValueError as error:
-        raise UserError(f"these weights make no CogView: {error}") from error
     return Conversion(config, list(_transformer_rules(config)), tensors)
 
 

@@ -13,6 +13,7 @@ from cogjax.interop.importer import (
     Importer,
     count,
     leaves_of,
+    making,
     shape_of,
 )
 from cogjax.interop.rules import Rule, Shapes, copy, layer, layers_of, of_one
@@ -64,7 +65,7 @@ def _config(encoder: Tensors, decoder: Tensors) -> DVAEConfig:
     groups, blocks = (count(encoder, pattern) - 1 for pattern in (_GROUPS, _BLOCKS))
     if not 1 <= groups <= 8:
         raise UserError(f"the encoder has {groups} groups, OpenAI's has 4")
-    try:
+    with making("dVAE"):
         return DVAEConfig(
             image_size=_IMAGE_SIZE,
             grid=_IMAGE_SIZE // 2 ** (groups - 1),
@@ -73,8 +74,6 @@ def _config(encoder: Tensors, decoder: Tensors) -> DVAEConfig:
             blocks=blocks,
             codebook_size=codebook_size,
         )
-    except ValueError as error:
-        raise UserError(f"these weights make no dVAE: {error}") from error
 
 
 def _rules(wanted: Shapes, config: DVAEConfig) -> Iterator[Rule]:

@@ -14,6 +14,7 @@ from cogjax.interop.importer import (
     Importer,
     count,
     leaves_of,
+    making,
     shape_of,
 )
 from cogjax.interop.rules import Rule, copy, layer, layers_of
@@ -76,7 +77,7 @@ def _config(tensors: Tensors, resolution: Any) -> VQGANConfig:
         raise UserError(f"the config's resolution is {resolution!r}, expected a size")
     if not width or any(each % width for each in widths):
         raise UserError(f"widths {widths} are no multiples of the first, {width}")
-    try:
+    with making("VQGAN"):
         return VQGANConfig(
             image_size=resolution,
             width=width,
@@ -90,8 +91,6 @@ def _config(tensors: Tensors, resolution: Any) -> VQGANConfig:
             codebook_size=codebook_size,
             form="gumbel" if gumbel else "nearest",
         )
-    except ValueError as error:
-        raise UserError(f"these weights make no VQGAN: {error}") from error
 
 
 def _check_settings(config: VQGANConfig, settings: Mapping[str, Any]) -> None:
