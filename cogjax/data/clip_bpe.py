@@ -55,7 +55,7 @@ class ClipTokenizer:
 
     def _use(self, merges: Sequence[tuple[str, str]]) -> None:
         characters = list(_byte_characters().values())
-        vocabulary = characters + [c + "</w>" for c in characters]
+        vocabulary = characters + [c + _WORD_END for c in characters]
         vocabulary += ["".join(merge) for merge in merges]
         vocabulary += [_START, _END]
         self.vocabulary = vocabulary
@@ -87,7 +87,7 @@ class ClipTokenizer:
         """Pieces of a word: the merge that was learnt first goes first, everywhere."""
         characters = _byte_characters()
         pieces = [characters[byte] for byte in word.encode()]
-        pieces[-1] += "</w>"
+        pieces[-1] += _WORD_END
         while len(pieces) > 1:
             pairs = list(zip(pieces[:-1], pieces[1:], strict=True))
             best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
@@ -112,11 +112,10 @@ class ClipText(TextTokenizer):
     def __init__(self, serialized: bytes, name: str = "tokenizer"):
         """Reads merges.txt, or the same packed by gzip; UserError for what is none."""
         text = _unpacked(serialized, name)
-        lines = text.rstrip().split("\n")
         # The last lines of OpenAI's file are used by other vocabularies.
-        merges = [tuple(line.split()) for line in lines[1 : _NUM_MERGES + 1]]
+        merges = _pairs(text.rstrip(), _NUM_MERGES)
         # OpenAI's has a quotation mark in front.
-        is_ours = lines[0].removeprefix('"').startswith(_HEADS)
+        is_ours = text.removeprefix('"').startswith(_HEADS)
         if not is_ours or any(len(merge) != 2 for merge in merges):
             raise UserError(f"{name} has no merges of CLIP: two pieces a line")
         lines = [_HEADS[0], *(" ".join(merge) for merge in merges), ""]
@@ -153,6 +152,11 @@ class ClipText(TextTokenizer):
 def is_merges(data: bytes) -> bool:
     """Whether a file starts as merges do, packed by gzip or not."""
     return data.startswith((b"\x1f\x8b", *(head.encode() for head in _HEADS)))
+
+
+def _pairs(text: str, most: int) -> list[tuple[str, ...]]:
+    """The words of each line behind the first, which names the version."""
+    return [tuple(line.split()) for line in text.split("\n")[1 : most + 1]]
 
 
 def _unpacked(serialized: bytes, name: str) -> str:
@@ -219,8 +223,7 @@ def _read_merges(path: Path, count: int) -> list[tuple[str, str]]:
             f"cannot read {path}: CLIP's bpe_simple_vocab_16e6.txt.gz is expected "
             f"({error})"
         ) from error
-    # The first line names the version.
-    merges = [tuple(line.split()) for line in text.split("\n")[1 : count + 1]]
+    merges = _pairs(text, count)
     if len(merges) != count or any(len(merge) != 2 for merge in merges):
         raise UserError(f"{path} has no {count} merges of two: is it CLIP's file?")
     return merges
