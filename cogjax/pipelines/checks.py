@@ -7,9 +7,10 @@ import numbers
 import unicodedata
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from cogjax.errors import Notice, UserError, shown
+from cogjax.sampling.diffusion.settings import Method
 
 NUM_IMAGES = 4  # of a prompt, unless told otherwise
 MAX_IMAGES = 1000  # of a prompt
@@ -20,8 +21,7 @@ MAX_TOP_K = 2**31 - 1
 MAX_TEMPERATURE = 100
 MAX_STEPS = 10_000
 MAX_GUIDANCE = 100
-# Of `sampling/diffusion/samplers.py`.
-METHODS = ("ddpm", "ddim", "dpmpp2m", "heun")
+METHODS = get_args(Method)  # of a cascade
 MAX_BEAMS = 64
 MAX_LENGTH_PENALTY = 10
 MAX_STAGES = 8  # of a cascade
