@@ -73,7 +73,6 @@ def _compare(args: argparse.Namespace) -> None:
         check_file(out / name, args.overwrite)
     from cogjax.evaluate.judges.features import make_extractor
     from cogjax.evaluate.judges.lpips import load_lpips
-    from cogjax.evaluate.suites.icons import recognition
     from cogjax.evaluate.suites.reconstruction import Measures, compare, interval
 
     distance = load_lpips(args.lpips_weights)
@@ -81,6 +80,8 @@ def _compare(args: argparse.Namespace) -> None:
     with Progress() as progress:
         judge = None
         if args.judge:
+            from cogjax.evaluate.suites.icons import recognition
+
             judge = recognition(args.data, args.split, progress)
         measures = Measures(distance, extractor, judge)
         what = args.folders, args.data, args.split, args.n
