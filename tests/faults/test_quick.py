@@ -123,8 +123,9 @@ def test_a_workdir_behind_a_link(tmp_path, whole):
     """Killed under one name and resumed under the other; one lock for both."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    with Run(tmp_path / "link", RUN) as run:
-        run.wait_for_step(20)
+    # Slow enough to be at work still when the save is there and the second one comes.
+    with Run(tmp_path / "link", replace(RUN, pause=0.05)) as run:
+        run.wait_until(lambda: newest(tmp_path / "link") >= 15)
         with Run(tmp_path / "real", RUN) as second:
             assert second.wait() == [2]
             assert "is being trained by process" in second.said()
