@@ -77,6 +77,13 @@ FAMILIES = {
         },
         importers={"openai-dvae": "cogjax.families.dalle.imports:DVAE"},
     ),
+    "dalle_mini": Family(
+        "dalle_mini",
+        "DALL-E mini and mega (Dayma et al. 2021, borisdayma/dalle-mini)",
+        layout="cogjax.families.dalle_mini.layout:Layout",
+        pipeline="cogjax.pipelines.encoder_decoder:EncoderDecoderPipeline",
+        importers={"dalle-mini": "cogjax.families.dalle_mini.imports:DALLE_MINI"},
+    ),
     "ernie_vilg": Family(
         "ernie_vilg",
         "ERNIE-ViLG (Zhang et al. 2021, arXiv 2112.15283)",

@@ -14,7 +14,7 @@ import os
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ class ClipTokenizer:
         return tokenizer
 
     def _use(self, merges: Sequence[tuple[str, str]]) -> None:
-        characters = list(_byte_characters().values())
+        characters = list(byte_characters().values())
         vocabulary = characters + [c + _WORD_END for c in characters]
         vocabulary += ["".join(merge) for merge in merges]
         vocabulary += [_START, _END]
@@ -84,23 +84,11 @@ class ClipTokenizer:
         return bracketed(ids, CONTEXT, self._ids[_START])
 
     def _merge(self, word: str) -> tuple[str, ...]:
-        """Pieces of a word: the merge that was learnt first goes first, everywhere."""
-        characters = _byte_characters()
+        """Pieces of a word, the last of which ends it."""
+        characters = byte_characters()
         pieces = [characters[byte] for byte in word.encode()]
         pieces[-1] += _WORD_END
-        while len(pieces) > 1:
-            pairs = list(zip(pieces[:-1], pieces[1:], strict=True))
-            best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
-            if best not in self._ranks:
-                break
-            joined = []
-            i = 0
-            while i < len(pieces):
-                width = 2 if tuple(pieces[i : i + 2]) == best else 1
-                joined.append("".join(pieces[i : i + width]))
-                i += width
-            pieces = joined
-        return tuple(pieces)
+        return merged(pieces, self._ranks)
 
 
 class ClipText(TextTokenizer):
@@ -139,7 +127,7 @@ class ClipText(TextTokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of `ids`, a space behind each word."""
-        bytes_of = {c: byte for byte, c in _byte_characters().items()}
+        bytes_of = {c: byte for byte, c in byte_characters().items()}
         text = "".join(self.vocabulary[int(i)] for i in ids)
         words = text.removesuffix(_WORD_END).split(_WORD_END)
         data = b" ".join(bytes(bytes_of[c] for c in word) for word in words)
@@ -147,6 +135,25 @@ class ClipText(TextTokenizer):
 
     def merges(self) -> None:
         """None: pieces are not told apart from the ends of words here."""
+
+
+def merged(
+    pieces: Sequence[str], ranks: Mapping[tuple[str, str], int]
+) -> tuple[str, ...]:
+    """Pieces of a word: the merge that was learnt first goes first, everywhere."""
+    while len(pieces) > 1:
+        pairs = list(zip(pieces[:-1], pieces[1:], strict=True))
+        best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
+        if best not in ranks:
+            break
+        joined = []
+        i = 0
+        while i < len(pieces):
+            width = 2 if tuple(pieces[i : i + 2]) == best else 1
+            joined.append("".join(pieces[i : i + width]))
+            i += width
+        pieces = joined
+    return tuple(pieces)
 
 
 def is_merges(data: bytes) -> bool:
@@ -179,7 +186,7 @@ def clean(caption: str) -> str:
 
 def split_words(text: str) -> list[str]:
     """Words, single digits, runs of other signs, and endings such as 's."""
-    kinds = "".join(_kind(c) for c in text)
+    kinds = "".join(kind_of_character(c) for c in text)
     words = []
     place = 0
     while place < len(text):
@@ -192,7 +199,8 @@ def split_words(text: str) -> list[str]:
     return words
 
 
-def _kind(character: str) -> str:
+def kind_of_character(character: str) -> str:
+    """A space, L for a letter, N for a digit, O for any other."""
     if character.isspace():
         return " "
     category = unicodedata.category(character)[0]
@@ -206,7 +214,7 @@ def _narrow(character: str) -> str:
 
 
 @functools.cache
-def _byte_characters() -> dict[int, str]:
+def byte_characters() -> dict[int, str]:
     """A visible character for each byte; those that have none take later ones."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in visible]

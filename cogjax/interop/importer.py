@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cogjax.catalogue import importers, resolve
 from cogjax.errors import UserError
 from cogjax.interop.rules import Rule, sources_of
 from cogjax.interop.source import Source, Tensors
@@ -83,11 +84,24 @@ class Import:
 
 @dataclass(frozen=True)
 class Importer:
-    """about: the files in a few words. detect: whether a source is of them."""
+    """about: the files in a few words. detect: whether a source is of them.
+
+    parts: names of the importers of files that may be beside them, as of `part_of`.
+    """
 
     about: str
     detect: Callable[[Source], bool]
     plan: Callable[[Source], Import]
+    parts: tuple[str, ...] = ()
+
+
+def part_of(name: str, source: Source) -> Import:
+    """What another importer makes of some files of a source; UserError if nothing."""
+    importer = resolve(importers()[name])
+    if not importer.detect(source):
+        path = next(iter(source.weights))
+        raise UserError(f"{path} is no {importer.about}, which is expected beside it")
+    return importer.plan(source)
 
 
 @contextlib.contextmanager

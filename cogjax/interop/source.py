@@ -30,7 +30,10 @@ _MAX_CONFIG = {".json": 1 << 20, ".yaml": 1 << 16, ".yml": 1 << 16}
 # What PyYAML raises for damaged files and for values that are not of their tags.
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError)
 # Suffixes of what is distributed as weights or tokenizers, never a page or pointer.
-_DISTRIBUTED = (".safetensors", ".bin", ".ckpt", ".pkl", ".pt", ".pth", ".model")
+_DISTRIBUTED = (
+    *(".safetensors", ".bin", ".ckpt", ".pkl", ".pt", ".pth", ".msgpack"),
+    ".model",
+)
 Tensors = Mapping[str, StoredTensor]
 
 
@@ -102,7 +105,7 @@ def open_source(paths: Sequence[Path]) -> Source:
                 others.append(file)
     if not weights:
         names = ", ".join(str(path) for path in paths)
-        raise UserError(f"{names}: no weights of PyTorch or safetensors here")
+        raise UserError(f"{names}: no weights of PyTorch, Flax or safetensors here")
     return Source(weights, configs, others, beside, given)
 
 

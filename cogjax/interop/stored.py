@@ -1,5 +1,6 @@
 """A tensor of a file that is read when asked for: no file is in memory whole."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,11 +14,25 @@ _WIDER = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """shape and dtype of `read()`, which gives half precision as float32."""
+    """shape and dtype of `read()`, which gives half precision as float32.
+
+    row: reads one entry along the first axis alone, where the file allows it.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+    row: Callable[[int], np.ndarray] | None = None
+
+    def at(self, index: int) -> "StoredTensor":
+        """One entry along the first axis."""
+        read = functools.partial(self.row or (lambda i: self.read()[i]), index)
+        return StoredTensor(self.shape[1:], self.dtype, read)
+
+    def transposed(self, *axes: int) -> "StoredTensor":
+        """With its axes in another order."""
+        shape = tuple(self.shape[i] for i in axes)
+        return StoredTensor(shape, self.dtype, lambda: self.read().transpose(axes))
 
 
 def widened(dtype: np.dtype) -> np.dtype:

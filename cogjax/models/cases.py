@@ -4,6 +4,7 @@
     image_lm          ids, positions, mask -> logits, greedy
     clip              pixels, ids -> image_features, text_features, logits
     t5                ids, mask -> features
+    encoder_decoder   ids, mask, codes -> features, logits, greedy
 
 docs/importing.md has their shapes. A row of the table of networks names its `Case`.
 """
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.models.clip import ClipConfig, normalized
+from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.t5 import T5Config
 from cogjax.models.tokenizers import TokenizerConfig
@@ -185,4 +187,43 @@ T5 = Case(
     _t5_inputs,
     {"features": Output(("ids", "mask"), _t5_features)},
     {"ids": "vocab_size"},
+)
+
+
+def _pair_inputs(config: EncoderDecoderConfig, rng: np.random.Generator) -> Arrays:
+    ids = rng.integers(config.text_vocab_size, size=(2, config.text_len))
+    mask = np.ones(ids.shape, bool)
+    mask[1, config.text_len // 2 :] = False
+    codes = rng.integers(config.vocab_size, size=(2, min(31, config.image_len - 1)))
+    return {"ids": ids.astype(np.int32), "mask": mask, "codes": codes.astype(np.int32)}
+
+
+def _text_states(weights: Weights, inputs: Arrays) -> Any:
+    states = weights.call("encode", inputs["ids"], inputs["mask"])
+    return jnp.where(inputs["mask"][..., None], states, 0)
+
+
+def _pair_logits(weights: Weights, inputs: Arrays) -> Any:
+    return weights.call("score", inputs["ids"], inputs["mask"], inputs["codes"])
+
+
+def _pair_greedy(weights: Weights, inputs: Arrays) -> Any:
+    """The most likely first codes, special ids among them."""
+    count = min(_GREEDY, weights.network.config.image_len)
+    codes = np.zeros((len(inputs["ids"]), count), np.int32)
+    for i in range(count):
+        # No position sees those behind it: one length is one program.
+        logits = _pair_logits(weights, {**inputs, "codes": codes[:, : count - 1]})
+        codes[:, i] = np.asarray(logits[:, i]).argmax(-1)
+    return codes
+
+
+ENCODER_DECODER = Case(
+    _pair_inputs,
+    {
+        "features": Output(("ids", "mask"), _text_states),
+        "logits": Output(("ids", "mask", "codes"), _pair_logits),
+        "greedy": Output(("ids", "mask"), _pair_greedy),
+    },
+    {"ids": "text_vocab_size", "codes": "vocab_size"},
 )

@@ -1,6 +1,7 @@
 """Packed weights and caches, with which sampling runs an `ImageLM`."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ from cogjax.models.image_lm import MATRIX_AXES
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops import packed as matmul
 from cogjax.ops.cache import Cache, cache_plan, empty_cache, text_plan
+
+MatrixAxes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 def scoring(params: Any, id_range: tuple[int, int]) -> Any:
@@ -28,21 +31,31 @@ def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
         for name in params
         if name.endswith("_embedding")
     }
-    stacked = params["blocks"]["layers"]  # leaves [l, ...]
-    depth = len(jax.tree.leaves(stacked)[0])
-    layers = [
-        {name: _packed(name, part, i, weights) for name, part in stacked.items()}
-        for i in range(depth)
-    ]
+    layers = packed_layers(params["blocks"]["layers"], MATRIX_AXES, weights)
     return {**params, **table, "blocks": {**params["blocks"], "layers": layers}}
 
 
-def _packed(name: str, part: Any, layer: int, weights: matmul.WeightFormat) -> Any:
+def packed_layers(
+    stacked: Any, axes: MatrixAxes, weights: matmul.WeightFormat
+) -> list[Any]:
+    """Parameters of each layer, their kernels packed; leaves of `stacked` [l, ...].
+
+    axes: of the kernels by the names of their modules, as of a network's MATRIX_AXES.
+    """
+    depth = len(jax.tree.leaves(stacked)[0])
+    return [_packed("", stacked, i, axes, weights) for i in range(depth)]
+
+
+def _packed(
+    name: str, part: Any, layer: int, axes: MatrixAxes, weights: matmul.WeightFormat
+) -> Any:
     """The parameters of one module in one layer."""
-    part = {key: jnp.asarray(leaf[layer]) for key, leaf in part.items()}
-    if name not in MATRIX_AXES:
+    if not isinstance(part, Mapping):
+        return jnp.asarray(part[layer])
+    part = {key: _packed(key, x, layer, axes, weights) for key, x in part.items()}
+    if name not in axes:
         return part
-    inputs, _ = MATRIX_AXES[name]
+    inputs, _ = axes[name]
     kernel = part["kernel"]
     flat = kernel.reshape(math.prod(kernel.shape[: len(inputs)]), -1)  # [in, out]
     return {**part, "kernel": matmul.pack(flat.T, weights)}

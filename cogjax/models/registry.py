@@ -32,6 +32,12 @@ NETWORKS = {
         "cogjax.models.image_lm:param_shapes",
         case="cogjax.models.cases:IMAGE_LM",
     ),
+    "encoder_decoder": Network(
+        "cogjax.models.encoder_decoder_config:EncoderDecoderConfig",
+        "cogjax.models.encoder_decoder:EncoderDecoder",
+        "cogjax.models.encoder_decoder:param_shapes",
+        case="cogjax.models.cases:ENCODER_DECODER",
+    ),
     "reconstructor": Network(
         "cogjax.models.reconstructor:ReconstructorNetworkConfig",
         "cogjax.models.reconstructor:Reconstructor",

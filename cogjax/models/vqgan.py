@@ -12,7 +12,7 @@ Levels count from the highest resolution, in the decoder too. The codebook [k, z
 part of the network (`tasks/tokenizer.py`). No dropout: all published models have none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import flax.linen as nn
@@ -35,7 +35,9 @@ class VQGANConfig:
     that have it for an image of `image_size`; that chooses levels, whose blocks attend
     at any size of image. z_dim: channels of the encoder's output, code_dim: of a code.
     form: "nearest" code, or "gumbel": a 1x1 convolution gives each code's logit.
-    groups: of group normalisation.
+    groups, epsilon: of group normalisation. black: what the network has for black,
+    white being 1; taming's is -1, DALL-E mini's is used with 0. encodes: False is a
+    decoder alone.
     """
 
     image_size: int = 256
@@ -48,6 +50,9 @@ class VQGANConfig:
     codebook_size: int = 16384
     form: Literal["nearest", "gumbel"] = "nearest"
     groups: int = 32
+    black: Literal[-1, 0] = field(default=-1, metadata={"new": True})
+    epsilon: float = field(default=1e-6, metadata={"new": True})
+    encodes: bool = field(default=True, metadata={"new": True})
 
     def __post_init__(self):
         check_ranges(
@@ -60,6 +65,7 @@ class VQGANConfig:
             code_dim=(1, 2**16),
             codebook_size=(1, 2**24),
             groups=(1, 2**16),
+            epsilon=(1e-12, 1),
         )
         if not 0 < len(self.multipliers) <= 16:
             raise ValueError(f"{len(self.multipliers)} multipliers, expected 1 to 16")
@@ -71,6 +77,11 @@ class VQGANConfig:
         wrong = [width for width in self.widths if width % self.groups]
         if wrong:
             raise ValueError(f"width {wrong[0]} is no multiple of groups {self.groups}")
+
+    @property
+    def norms(self) -> tuple[int, float]:
+        """(groups, epsilon)."""
+        return self.groups, self.epsilon
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -94,12 +105,13 @@ class Block(nn.Module):
 
     width: int
     groups: int
+    epsilon: float
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
-        h = nn.swish(GroupNorm(self.groups, name="norm1")(x_byxc))
+        h = nn.swish(GroupNorm(self.groups, self.epsilon, name="norm1")(x_byxc))
         h = Conv(self.width, (3, 3), name="conv1")(h)
-        h = nn.swish(GroupNorm(self.groups, name="norm2")(h))
+        h = nn.swish(GroupNorm(self.groups, self.epsilon, name="norm2")(h))
         h = Conv(self.width, (3, 3), name="conv2")(h)
         if x_byxc.shape[-1] != self.width:
             x_byxc = Conv(self.width, (1, 1), name="nin_shortcut")(x_byxc)
@@ -110,11 +122,12 @@ class Attention(nn.Module):
     """One head over all places of [b, y, x, d], with its residual."""
 
     groups: int
+    epsilon: float
 
     @nn.compact
     def __call__(self, x_byxd: Array) -> Array:
         side, width = x_byxd.shape[2], x_byxd.shape[-1]
-        h = GroupNorm(self.groups, name="norm")(x_byxd)
+        h = GroupNorm(self.groups, self.epsilon, name="norm")(x_byxd)
         q, k, v = (
             rearrange(Conv(width, (1, 1), name=name)(h), "b y x d -> b (y x) d")
             for name in ("q", "k", "v")
@@ -125,11 +138,11 @@ class Attention(nn.Module):
         return x_byxd + Conv(width, (1, 1), name="proj_out")(h)
 
 
-def _middle(x: Array, groups: int) -> Array:
+def _middle(x: Array, norms: tuple[int, float]) -> Array:
     """Block, attention, block; called inside a compact module."""
-    x = Block(x.shape[-1], groups, name="mid.block_1")(x)
-    x = Attention(groups, name="mid.attn_1")(x)
-    return Block(x.shape[-1], groups, name="mid.block_2")(x)
+    x = Block(x.shape[-1], *norms, name="mid.block_1")(x)
+    x = Attention(*norms, name="mid.attn_1")(x)
+    return Block(x.shape[-1], *norms, name="mid.block_2")(x)
 
 
 class Encoder(nn.Module):
@@ -144,12 +157,12 @@ class Encoder(nn.Module):
         for level, width in enumerate(cfg.widths):
             name = f"down.{level}"
             for i in range(cfg.res_blocks):
-                x = Block(width, cfg.groups, name=f"{name}.block.{i}")(x)
+                x = Block(width, *cfg.norms, name=f"{name}.block.{i}")(x)
                 if level in cfg.attention_levels:
-                    x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
+                    x = Attention(*cfg.norms, name=f"{name}.attn.{i}")(x)
             if level < len(cfg.widths) - 1:
                 x = Halve(width, name=f"{name}.downsample.conv")(x)
-        x = nn.swish(GroupNorm(cfg.groups, name="norm_out")(_middle(x, cfg.groups)))
+        x = nn.swish(GroupNorm(*cfg.norms, name="norm_out")(_middle(x, cfg.norms)))
         return Conv(cfg.z_dim, (3, 3), name="conv_out")(x)
 
 
@@ -166,17 +179,17 @@ class Decoder(nn.Module):
     def __call__(self, z_byxc: Array) -> tuple[Array, Array]:
         cfg = self.config
         x = Conv(cfg.widths[-1], (3, 3), name="conv_in")(z_byxc)
-        x = _middle(x, cfg.groups)
+        x = _middle(x, cfg.norms)
         for level, width in reversed(list(enumerate(cfg.widths))):
             name = f"up.{level}"
             for i in range(cfg.res_blocks + 1):
-                x = Block(width, cfg.groups, name=f"{name}.block.{i}")(x)
+                x = Block(width, *cfg.norms, name=f"{name}.block.{i}")(x)
                 if level in cfg.attention_levels:
-                    x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
+                    x = Attention(*cfg.norms, name=f"{name}.attn.{i}")(x)
             if level:
                 x = x.repeat(2, axis=1).repeat(2, axis=2)
                 x = Conv(width, (3, 3), name=f"{name}.upsample.conv")(x)
-        hidden = nn.swish(GroupNorm(cfg.groups, name="norm_out")(x))
+        hidden = nn.swish(GroupNorm(*cfg.norms, name="norm_out")(x))
         return hidden, Conv(3, (3, 3), name="conv_out")(hidden)
 
 
@@ -187,15 +200,19 @@ class VQGAN(nn.Module):
 
     def setup(self):
         cfg = self.config
-        self.encoder = Encoder(cfg, name="encoder")
         self.decoder = Decoder(cfg, name="decoder")
-        self.quant_conv = Conv(cfg.code_dim, (1, 1), name="quant_conv")
+        if cfg.encodes:
+            self.encoder = Encoder(cfg, name="encoder")
+            self.quant_conv = Conv(cfg.code_dim, (1, 1), name="quant_conv")
         self.post_quant_conv = Conv(cfg.z_dim, (1, 1), name="post_quant_conv")
         if cfg.form == "gumbel":
             self.proj = Conv(cfg.codebook_size, (1, 1), name="quantize.proj")
 
     def __call__(self, images: Array) -> Array:
         """Reconstruction without quantisation; touches every parameter (for `init`)."""
+        cfg = self.config
+        if not cfg.encodes:
+            return self.decode(jnp.zeros((1, cfg.grid, cfg.grid, cfg.code_dim)))
         z = self.encode(images)
         if self.config.form == "gumbel":
             self.proj(z)
@@ -203,7 +220,8 @@ class VQGAN(nn.Module):
 
     def encode(self, images: Array) -> Array:
         """Pixels in [0, 1] [b, y, x, 3] -> vectors [b, grid, grid, code_dim]."""
-        return self.quant_conv(self.encoder(2 * images - 1))
+        black = self.config.black
+        return self.quant_conv(self.encoder((1 - black) * images + black))
 
     def code_logits(self, z_byxc: Array, codebook: Array) -> Array:
         """How well each code of [k, z] fits: [b, grid, grid, k], free of noise.
@@ -221,4 +239,5 @@ class VQGAN(nn.Module):
 
     def decode_parts(self, z_byxc: Array) -> tuple[Array, Array]:
         """As `Decoder`: (input of the last convolution, pixels about [-1, 1])."""
-        return self.decoder(self.post_quant_conv(z_byxc))
+        hidden, pixels = self.decoder(self.post_quant_conv(z_byxc))
+        return hidden, pixels if self.config.black else 2 * pixels - 1

@@ -55,6 +55,21 @@ class RelaxedNorm(nn.Module):
         )
 
 
+class LayerNorm(nn.Module):
+    """Norm of [..., d] with a learnt `bias` [d], and a `scale` [d] if `use_scale`."""
+
+    use_scale: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        width = x.shape[-1:]
+        scale = jnp.ones(width)
+        if self.use_scale:
+            scale = weight(self, "scale", nn.initializers.ones, width)
+        bias = weight(self, "bias", nn.initializers.zeros, width)
+        return relaxed_layer_norm(x, scale, bias, scope="none")
+
+
 class GroupNorm(nn.Module):
     """Group normalisation of [b, y, x, c] in float32, returned like its input."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cogjax.data.sequences import Prompts
+from cogjax.errors import UserError
 from cogjax.model import Component
 from cogjax.models.image_lm import ImageLM
 from cogjax.sampling.tokens.reconstruct import compiled_reconstruct
@@ -18,7 +19,11 @@ from cogjax.sampling.tokens.reconstruct import compiled_reconstruct
 def encode(
     tokenizer: Component, images: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
-    """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, grid, grid]."""
+    """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, grid, grid].
+
+    UserError for a tokenizer that only decodes.
+    """
+    _check_encodes(tokenizer)
     return _batched(_encode, tokenizer, images, batch_size)
 
 
@@ -28,8 +33,10 @@ def make_encoder(
     """`encode` for many batches of one size, each split over this process's devices.
 
     The weights are put there once; the codes are returned before they are computed.
-    The batch must be a multiple of the number of devices.
+    The batch must be a multiple of the number of devices. UserError for a tokenizer
+    that only decodes.
     """
+    _check_encodes(tokenizer)
     mesh = Mesh(np.array(devices), ("data",))
     weights = jax.device_put(
         (tokenizer.params, tokenizer.state["codebook"]),
@@ -69,6 +76,14 @@ def reconstruct(
         for *batch, last in batches
     ]
     return np.concatenate(done)[: len(codes)]
+
+
+def _check_encodes(tokenizer: Component) -> None:
+    if not getattr(tokenizer.config, "encodes", True):
+        raise UserError(
+            "this image tokenizer has a decoder alone, so it reads no images: import "
+            "one with its encoder"
+        )
 
 
 def _batched(function, tokenizer: Component, rows, batch_size) -> np.ndarray:

@@ -30,6 +30,8 @@ from cogjax.sampling.tokens.speculative import compiled_speculate
 class CodeByCode(TokensGenerator):
     """A model that generates images, one code after the other."""
 
+    _read_prompts = staticmethod(compiled_prefill)
+
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
         own = {"speculate": request.speculate, "decode": self.decoding(request.decode)}
@@ -104,7 +106,7 @@ class CodeByCode(TokensGenerator):
     def _prefill(self, pieces, keys, forced, request: Request) -> DecodeState:
         """Reads the prompts of b images, b / q for each of q prompts."""
         guided = self._sampler(request).guidance != 1
-        return compiled_prefill(
+        return self._read_prompts(
             self._generator,
             self._code_params,
             self.layout.prompts([*pieces, ()] if guided else pieces),

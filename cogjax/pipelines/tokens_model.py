@@ -33,16 +33,22 @@ class TokensModel(HeldModel):
         self.batch_size = batch_size
         self.layout = model.layout
         transformer, tokenizer = model["transformer"], model["tokenizer"]
-        network = dataclasses.replace(transformer.config, remat="none", dropout=0.0)
-        self._generator = ImageLM(network)
-        self._params = for_inference(transformer.params, weights)
-        # With these an image is generated: codes are scored and nothing else.
-        self._code_params = scoring(self._params, (0, self.num_codes))
+        parts = self._make_network(transformer, weights)
+        self._generator, self._params, self._code_params = parts
         self._code_ids = OutputIds(jnp.ones(self.num_codes, bool))
         arrays = tokenizer.params, tokenizer.state
         self._tokenizer = Component(
             tokenizer.config, *jax.tree.map(jnp.asarray, arrays)
         )
+
+    def _make_network(self, transformer: Component, weights: WeightFormat) -> tuple:
+        """(network, its parameters packed, those with which an image is generated).
+
+        With the last ones codes are scored and nothing else.
+        """
+        config = dataclasses.replace(transformer.config, remat="none", dropout=0.0)
+        params = for_inference(transformer.params, weights)
+        return ImageLM(config), params, scoring(params, (0, self.num_codes))
 
     @property
     def image_size(self) -> int:

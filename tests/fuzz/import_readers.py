@@ -1,13 +1,20 @@
 """Readers of what others bring: checkpoints around weights, modules, cases."""
 
+import json
+
+import msgpack
 import numpy as np
+from flax.serialization import msgpack_serialize
 
 from cogjax import parity
+from cogjax.data.byte_bpe import pack
+from cogjax.data.wordpiece import load_text
+from cogjax.interop.byte_bpe import find_byte_bpe
 from cogjax.interop.source import open_source
 from tests.fuzz import damage
 from tests.fuzz.harness import Reader
 from tests.fuzz.intact import VALUES, each, written
-from tests.importing import files
+from tests.importing import dalle_mini, files
 
 TENSORS = {"a.w": VALUES.reshape(3, 4), "a.b": VALUES[:3], "n": VALUES[3:5]}
 
@@ -38,6 +45,60 @@ def checkpoint_of_others() -> Reader:
 
     kinds = {"ckpt": damage.some_zip, "json": damage.some_json}
     return Reader("checkpoint of others", written(write), _read_source, each(**kinds))
+
+
+def flax_file() -> Reader:
+    """Nested maps with arrays, as Flax writes them."""
+
+    def arrays(rng, data):
+        """Half of the time within an array."""
+        tree = msgpack.unpackb(data)
+        if rng.random() < 0.5:
+            return damage.some_record(rng, data)
+        inner = damage.some_record(rng, tree["a"]["w"].data)
+        tree["a"]["w"] = msgpack.ExtType(1, inner)
+        return msgpack.packb(tree)
+
+    tree = {"a": {"w": VALUES.reshape(3, 4), "b": VALUES[:3]}, "n": VALUES[3:5]}
+    intact = {"w.msgpack": msgpack_serialize(tree)}
+    return Reader("file of Flax", intact, _read_source, each(msgpack=arrays))
+
+
+def _texts(text):
+    ids = text.encode("a red #catcar, it's 12 \U0001f34e")
+    return [text.size, ids, text.decode(ids)]
+
+
+def byte_bpe() -> Reader:
+    """The text tokenizer of a model folder."""
+    merges, words = dalle_mini.MERGES, dalle_mini.WORDS
+    packed = pack(dalle_mini.VOCAB, merges, "normalized", words)
+    damaged = each(model=damage.some_json)
+
+    def read(folder):
+        return _texts(load_text(folder / "text.model"))
+
+    return Reader("byte BPE", {"text.model": packed}, read, damaged)
+
+
+def byte_bpe_of_others() -> Reader:
+    """tokenizer.json beside weights, or vocab.json with merges.txt and words."""
+    model = {"type": "BPE", "vocab": dalle_mini.VOCAB, "merges": dalle_mini.MERGES}
+    added = [{"content": "<s>", "id": 0}]
+    before = {"type": "ByteLevel"}
+    table = {"model": model, "pre_tokenizer": before, "added_tokens": added}
+    intact = {
+        "w.msgpack": msgpack_serialize({"n": VALUES}),
+        "tokenizer.json": json.dumps(table).encode(),
+        "words.txt": "\n".join(dalle_mini.WORDS).encode(),
+    }
+
+    def read(folder):
+        _, found = find_byte_bpe(open_source([folder]), "normalized")
+        return found and _texts(found)
+
+    kinds = {"json": damage.some_json, "txt": damage.some_lines}
+    return Reader("byte BPE of others", intact, read, each(**kinds))
 
 
 def case() -> Reader:

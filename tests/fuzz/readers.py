@@ -32,7 +32,14 @@ from cogjax.models.vqvae import VQVAEConfig
 from cogjax.stages.sections import RunConfig
 from tests.fuzz import damage
 from tests.fuzz.harness import Files, Reader
-from tests.fuzz.import_readers import case, checkpoint_of_others, module
+from tests.fuzz.import_readers import (
+    byte_bpe,
+    byte_bpe_of_others,
+    case,
+    checkpoint_of_others,
+    flax_file,
+    module,
+)
 from tests.fuzz.intact import PIXELS, TEXTS, VALUES, each, written
 from tests.fuzz.model_readers import checkpoint, model, model_config, t5_folder
 from tests.fuzz.outside_readers import clip_bpe, coco, format_1, prompts
@@ -263,6 +270,9 @@ READERS: dict[str, Callable[[], Reader]] = {
     ),
     "module": module,
     "checkpoint of others": checkpoint_of_others,
+    "Flax": flax_file,
+    "byte BPE": byte_bpe,
+    "byte BPE of others": byte_bpe_of_others,
     "case": case,
     "example": functools.partial(records, Example, "example"),
     "coded example": functools.partial(records, CodedExample, "coded example"),

@@ -29,11 +29,11 @@ from cogjax.models.t5 import T5Config
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.ops.sequence import Sequence
-from tests.importing import files
+from tests.importing import dalle_mini, files
 from tests.published import random_tensors
 
 # Of models with several.
-COMPONENTS = {"cogview": "transformer"}
+COMPONENTS = dict.fromkeys(("cogview", "dalle-mini", "dalle-mini-torch"), "transformer")
 CASES = Path(__file__).parent / "cases"
 DVAE = DVAEConfig(
     image_size=256, grid=32, code_dim=12, width=8, blocks=2, codebook_size=24
@@ -239,4 +239,5 @@ WRITE = {
     "clip-hf": functools.partial(write_clip, name="clip-hf"),
     "vqgan": write_vqgan,
     "vqgan-gumbel": functools.partial(write_vqgan, form="gumbel"),
+    **dalle_mini.WRITE,
 }

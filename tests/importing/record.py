@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from cogjax.parity import pack
-from tests.importing import public
+from tests.importing import public, record_dalle_mini
 
 
 def load(module, tensors):
@@ -278,6 +278,7 @@ RECORD = {
     "cogview-vqvae": ("CogView", cogview_vqvae),
     "vqgan": (_TAMING, functools.partial(vqgan, "nearest")),
     "vqgan-gumbel": (_TAMING, functools.partial(vqgan, "gumbel")),
+    **record_dalle_mini.RECORD,
 }
 
 

@@ -132,7 +132,7 @@ def test_files_that_are_no_model_here(tmp_path):
     refused([tmp_path / "none.pt"], tmp_path, "there is no such file or folder")
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused([empty], tmp_path, "no weights of PyTorch or safetensors here")
+    refused([empty], tmp_path, "no weights of PyTorch, Flax or safetensors here")
     page = tmp_path / "x.ckpt"
     page.write_bytes(b"<!doctype html>")
     refused([page], tmp_path, "HTML page: the download failed")
@@ -246,7 +246,7 @@ def test_a_vqgan_has_the_sizes_of_its_tensors(tmp_path, form):
         ({}, {"double_z": True}, "says double_z True"),
         ({}, {"resolution": "big"}, "resolution is 'big', expected a size"),
         (
-            {"encoder.down.0.attn.0.q.weight": np.ones((32, 32, 1, 1), "f4")},
+            {"decoder.up.0.attn.0.q.weight": np.ones((32, 32, 1, 1), "f4")},
             {"attn_resolutions": [16, 8]},
             "decoder.up.0.attn.0.k.bias is missing.*26 more",
         ),

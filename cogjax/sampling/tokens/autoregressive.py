@@ -184,29 +184,52 @@ def prefill(
     """
     config, (prompt, num_padding, positions, next_position) = model.config, prompts
     length = prompt.shape[1]
-    num_prompts, batch = len(prompt) - guided, len(keys)
-    if num_prompts < 1 or batch % num_prompts:
-        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
+    groups, of_row = shared(len(prompt), len(keys), guided)
     _check(config.sequence, length)
     real = _real(config.sequence, length, num_padding)  # [q, t]
     if positions is None:
         positions = jnp.maximum(jnp.arange(length) - num_padding[:, None], 0)
         next_position = length - num_padding
-    rows = batch * (1 + guided)
-    cache = make_cache(config, len(prompt), length, rows, forced.shape[1], window)
+    sizes = len(prompt), length, len(of_row), forced.shape[1], window
+    cache = make_cache(config, *sizes)
     weights = {"params": params}
     (logits,), cache = model.apply(weights, prompt, positions, real, cache, parts=LAST)
-    groups = _groups(num_prompts, guided)
-    of_row = np.repeat(groups, batch // num_prompts)  # [r], the prompt of each row
-    return DecodeState(
-        step=jnp.int32(0),
-        tokens=forced.astype(jnp.int32),
-        uniforms=_uniforms(keys, forced.shape[1]),
-        done=jnp.zeros(batch, bool),
+    return start_state(
+        keys,
+        forced,
         logits=logits[:, 0][of_row],
         first_position=next_position[of_row],
         visible=real[groups],
         cache=[_of_groups(layer, groups) for layer in cache],
+    )
+
+
+def shared(num_rows: int, batch: int, guided: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(prompt of each group of rows int [p], prompt of each row int [r]).
+
+    num_rows: of prompts, the empty one that `guided` asks for among them. ValueError
+    if the others cannot share `batch` sequences.
+    """
+    num_prompts = num_rows - guided
+    if num_prompts < 1 or batch % num_prompts:
+        raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
+    groups = np.arange(num_prompts)
+    if guided:
+        groups = np.append(groups, np.full(num_prompts, num_prompts))
+    return groups, np.repeat(groups, batch // num_prompts)
+
+
+def start_state(keys: Array, forced: Array, **read: Any) -> DecodeState:
+    """The state before the first token; read: the fields that reading a prompt gives.
+
+    keys: [b]. forced: int [b, m], as of `prefill`.
+    """
+    return DecodeState(
+        step=jnp.int32(0),
+        tokens=forced.astype(jnp.int32),
+        uniforms=_uniforms(keys, forced.shape[1]),
+        done=jnp.zeros(len(keys), bool),
+        **read,
     )
 
 
@@ -321,12 +344,6 @@ def _real(sequence: Sequence, length: int, num_padding: Array) -> Array:
         return slots >= num_padding[:, None]
     image = sequence.segments[0].length
     return (slots < image) | (slots >= image + num_padding[:, None])
-
-
-def _groups(num_prompts: int, guided: bool) -> np.ndarray:
-    """Which prompt each group of rows continues: int [p]."""
-    groups = np.arange(num_prompts)
-    return np.append(groups, np.full(num_prompts, num_prompts)) if guided else groups
 
 
 def _of_groups(cache: Cache, groups: np.ndarray) -> Cache:

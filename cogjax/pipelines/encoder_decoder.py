@@ -1,0 +1,20 @@
+"""A model that encodes a text, and generates images code by code from that."""
+
+from cogjax.model import Component
+from cogjax.models.encoder_decoder import EncoderDecoder
+from cogjax.models.encoder_decoder_inference import for_inference, scoring
+from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.tokens import CodeByCode
+from cogjax.sampling.tokens.encoder_decoder import compiled_prefill
+
+
+class EncoderDecoderPipeline(CodeByCode):
+    """Generates, with all that models of codes share; it neither reads nor scores."""
+
+    _read_prompts = staticmethod(compiled_prefill)
+
+    def _make_network(self, transformer: Component, weights: WeightFormat) -> tuple:
+        """As of `TokensModel`, with an encoder."""
+        params = for_inference(transformer.params, weights)
+        network = EncoderDecoder(transformer.config)
+        return network, params, scoring(params, self.num_codes)
