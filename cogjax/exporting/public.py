@@ -140,6 +140,6 @@ def _notes(exports: Mapping[str, Export | None]) -> list[str]:
     for name, export in exports.items():
         if export is None:
             notes.append(
-                f"no public code holds the {name}: docs/exporting.md has its names"
+                f"no public code holds the {name}: docs/importing.md has its names"
             )
     return notes

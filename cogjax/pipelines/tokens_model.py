@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,11 @@ class TokensModel(HeldModel):
         self._tokenizer = Component(
             tokenizer.config, *jax.tree.map(jnp.asarray, arrays)
         )
+
+    @property
+    def transformer(self) -> tuple[ImageLM, Any]:
+        """The network that generates, and its parameters as sampling reads them."""
+        return self._generator, self._params
 
     @property
     def image_size(self) -> int:
