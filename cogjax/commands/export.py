@@ -20,9 +20,9 @@ def add_parser(commands) -> None:
     add("--out", required=True, metavar="DIR", help="folder to write")
     kinds = (
         "safetensors: names of the public code; torch: for its modules; stablehlo: "
-        "programs that need JAX alone (default: a model folder)"
+        "programs that need JAX alone; onnx: for ONNX Runtime (default: a model folder)"
     )
-    add("--format", choices=(*_WEIGHTS, "stablehlo"), help=kinds)
+    add("--format", choices=(*_WEIGHTS, "stablehlo", "onnx"), help=kinds)
     text = "replace the model in --out; files that are not its own stay"
     add("--overwrite", action="store_true", help=text)
     add("--dtype", choices=("float16", "float32"), help="of the weights on disk")
@@ -44,10 +44,14 @@ def _export(args: argparse.Namespace) -> None:
         done = export_weights(source, out, torch, dtype, args.overwrite)
     elif args.dtype:
         raise UserError(f"--dtype is of weights alone: leave it out of {args.format}")
-    else:
+    elif args.format == "stablehlo":
         from cogjax.exporting.stablehlo import export_programs
 
         done = export_programs(source, out, args.overwrite)
+    else:
+        from cogjax.exporting.onnx import export_onnx
+
+        done = export_onnx(source, out, args.overwrite)
     for name, about in done.components.items():
         print(f"{out}: {name} ({about})")
     for note in done.notes:

@@ -39,6 +39,7 @@ from cogjax.sampling.tokens.rerank import caption_losses
 # Every text tokenizer has pieces for it.
 _EXAMPLE = "a red circle"
 _ROWS = 2
+BATCH = "b"  # The name of the number of rows.
 Arrays = Mapping[str, Any]
 
 
@@ -57,22 +58,45 @@ class Program(NamedTuple):
     outputs: Mapping[str, np.ndarray]
     shared: tuple[str, ...] = ()
 
+    def shape(self, name: str, x: np.ndarray) -> list[str | int]:
+        """Sides of an input or output, the number of rows by its name."""
+        return list(x.shape) if name in self.shared else [BATCH, *x.shape[1:]]
+
+    @property
+    def about(self) -> str:
+        """Inputs and outputs in words."""
+
+        def words(arrays: Mapping[str, np.ndarray]) -> str:
+            shapes = {key: self.shape(key, x) for key, x in arrays.items()}
+            found = [f"{key} [{', '.join(map(str, x))}]" for key, x in shapes.items()]
+            return ", ".join(found)
+
+        return f"{words(self.inputs)} -> {words(self.outputs)}"
+
 
 def programs(model: Model) -> dict[str, Program]:
     """All that a model does, by name; empty for one that nothing here exports."""
+    found = network_programs(model)
+    named = families()[model.family].pipeline if model.family else ""
+    if not named:
+        return found
+    whole = resolve(named)(model)
+    if isinstance(whole, CodeByCode) and isinstance(whole.transformer[0], ImageLM):
+        found["generate"] = _generate(whole)
+        if isinstance(whole, TokensPipeline):
+            found["score"] = _score(whole, found["generate"].outputs["codes"])
+    return found
+
+
+def network_programs(model: Model) -> dict[str, Program]:
+    """Those that run a network once, and sample nothing."""
     found = {}
     if "tokenizer" in model.components:
         found |= _tokenizer(model["tokenizer"])
     if "text_encoder" in model.components:
         found |= _text_encoder(model["text_encoder"])
-    named = families()[model.family].pipeline if model.family else ""
-    whole = resolve(named)(model) if named else None
-    if isinstance(whole, ClipPipeline):
-        found |= _clip(whole)
-    if isinstance(whole, CodeByCode) and isinstance(whole.transformer[0], ImageLM):
-        found["generate"] = _generate(whole)
-        if isinstance(whole, TokensPipeline):
-            found["score"] = _score(whole, found["generate"].outputs["codes"])
+    if "clip" in model.components:
+        found |= _clip(ClipPipeline(model))
     return found
 
 

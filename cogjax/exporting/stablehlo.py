@@ -17,9 +17,7 @@ import numpy as np
 from cogjax import model_folder
 from cogjax.errors import UserError
 from cogjax.exporting.folder import Exported, check, write_export
-from cogjax.exporting.programs import Program, programs
-
-_BATCH = "b"
+from cogjax.exporting.programs import BATCH, Program, programs
 
 
 def export_programs(source: str, out: Path, overwrite: bool = False) -> Exported:
@@ -57,7 +55,7 @@ def export_programs(source: str, out: Path, overwrite: bool = False) -> Exported
         }
 
     write_export(out, "stablehlo", write, overwrite)
-    return Exported({name: _shapes(each) for name, each in found.items()})
+    return Exported({name: each.about for name, each in found.items()})
 
 
 def _named(weights: Any) -> dict[str, Any]:
@@ -72,7 +70,7 @@ def _named(weights: Any) -> dict[str, Any]:
 def _serialized(program: Program) -> bytearray:
     """The program with a symbolic number of rows."""
     names, tree = list(_named(program.weights)), jax.tree.structure(program.weights)
-    [batch] = jax.export.symbolic_shape(_BATCH)
+    [batch] = jax.export.symbolic_shape(BATCH)
 
     def shape(name: str, x: np.ndarray) -> jax.ShapeDtypeStruct:
         rows = () if name in program.shared else (batch,)
@@ -93,7 +91,7 @@ def _serialized(program: Program) -> bytearray:
 def _described(name: str, program: Program) -> dict[str, Any]:
     def rows(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         return {
-            key: {"shape": _shape(program, key, x), "dtype": str(x.dtype)}
+            key: {"shape": program.shape(key, x), "dtype": str(x.dtype)}
             for key, x in arrays.items()
         }
 
@@ -103,19 +101,3 @@ def _described(name: str, program: Program) -> dict[str, Any]:
         "inputs": rows(program.inputs),
         "outputs": rows(program.outputs),
     }
-
-
-def _shape(program: Program, name: str, x: np.ndarray) -> list[str | int]:
-    return list(x.shape) if name in program.shared else [_BATCH, *x.shape[1:]]
-
-
-def _shapes(program: Program) -> str:
-    """Inputs and outputs in words."""
-
-    def words(arrays: Mapping[str, np.ndarray]) -> str:
-        return ", ".join(
-            f"{key} {_shape(program, key, x)}".replace("'", "")
-            for key, x in arrays.items()
-        )
-
-    return f"{words(program.inputs)} -> {words(program.outputs)}"
