@@ -23,6 +23,7 @@ from cogjax.commands import (
     describe,
     encode,
     evaluate,
+    export,
     generate,
     imports,
     parity,
@@ -210,8 +211,8 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, data, tokenizer, encode, train, verify, evaluate)
-    modules += imports, parity, plan, bench, attention_map
+    modules = (generate, describe, data, tokenizer, encode, train, export, verify)
+    modules += evaluate, imports, parity, plan, bench, attention_map
     for module in modules:
         module.add_parser(commands)
     return parser

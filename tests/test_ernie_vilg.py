@@ -137,7 +137,7 @@ def test_a_reranked_caption_is_the_likeliest_drawn_of_the_beams(model, drawn):
         return model.layout.caption_prompts(flat[which])
 
     search = Search(beams=3, rerank=True)
-    pool = model._write(model._captioner, prompts, 2, ids, search)
+    pool = model._write(model.captioner, prompts, 2, ids, search)
     best = []
     for picture, texts in zip(codes, pool, strict=True):
         texts = [text for text in texts if text]
@@ -163,7 +163,7 @@ def reading_logits(model, codes, tail):
     ids, _ = layout.image_to_text([], codes)
     start = layout.image_len + 1
     ids[start : start + len(tail)] = tail
-    logits, _ = compiled(model._captioner)(
+    logits, _ = compiled(model.captioner)(
         {"params": model.model["transformer"].params},
         jnp.asarray(ids[None, :-1]),
         jnp.asarray(layout.reading_positions[None, :-1]),

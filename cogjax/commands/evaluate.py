@@ -15,6 +15,7 @@ from cogjax.commands.arguments import (
     add_command,
     add_file,
     add_weights,
+    model_of_run,
     number,
     whole,
 )
@@ -173,7 +174,7 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
 
     if args.out:
         check_free(args.out)
-    source = _source(args.model)
+    source = model_of_run(args.model)
     # Everything that may be a mistake is read before the model.
     chosen = _SUITES[suite](args)
     import cogjax
@@ -198,23 +199,6 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
             about={"model": args.model, "cogjax": cogjax.__version__},
             progress=progress,
         )
-
-
-def _source(name: str) -> str:
-    """The model's name or folder; of a training run, its export."""
-    from cogjax.model_folder import is_model
-
-    folder = Path(name)
-    if not folder.is_dir() or is_model(folder):
-        return name
-    if (folder / "export" / "config.json").is_file():
-        return str(folder / "export")
-    if (folder / "checkpoints").is_dir():
-        raise UserError(
-            f"{name} is a training run without an export: it has not ended; make one "
-            f"with `cogjax export {name} --out DIR` and evaluate that"
-        )
-    return name
 
 
 def _shapes_suite(args: argparse.Namespace):

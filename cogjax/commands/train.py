@@ -1,4 +1,4 @@
-"""`cogjax train` and `cogjax export`."""
+"""`cogjax train`."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from cogjax.files import check_folder
 
 
 def add_parser(commands) -> None:
-    """Adds `train` and `export`."""
+    """Adds `train`."""
     summary = "Train the network of a config; the same command resumes."
     parser = add_command(
         commands,
@@ -31,16 +31,6 @@ def add_parser(commands) -> None:
     )
     add("--dry-run", action="store_true", help="print the config and sizes, and stop")
     add_distributed(parser)
-
-    summary = "Write the latest checkpoint of a run as a folder that can be loaded."
-    parser = add_command(commands, "export", _export, summary)
-    parser.add_argument("workdir", metavar="WORKDIR", help="folder of the run")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    text = "replace the model in --out; files that are not its own stay"
-    parser.add_argument("--overwrite", action="store_true", help=text)
-    parser.add_argument(
-        "--dtype", choices=("float16", "float32"), help="of the weights on disk"
-    )
 
 
 def _epilog() -> str:
@@ -75,10 +65,3 @@ def _train(args: argparse.Namespace) -> None:
             )
     else:
         print(f"exported to {launch.train(config, args.workdir)}")
-
-
-def _export(args: argparse.Namespace) -> None:
-    from cogjax.stages import run as launch
-
-    settings = args.dtype, args.overwrite
-    print(f"exported to {launch.export(args.workdir, args.out, *settings)}")

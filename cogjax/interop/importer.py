@@ -1,9 +1,10 @@
 """What a family says about released weights: how they are known, and what they become.
 
-    IMPORTER = Importer(about, detect, plan)      in families/x/imports.py
+    IMPORTER = Importer(about, detect, plan, exports)      in families/x/imports.py
 
 `plan` looks at names, shapes and config files alone; `importing.py` reads the tensors
-one by one, when all of them have been compared with the rules.
+one by one, when all of them have been compared with the rules. `exports` gives the same
+rules for a network of ours, and `exporting/public.py` follows them backwards.
 """
 
 import contextlib
@@ -83,16 +84,41 @@ class Import:
 
 
 @dataclass(frozen=True)
+class Export:
+    """How public code keeps a network.
+
+    public: what loads it there. rules: those of its import. files: the names of files
+    by the beginnings of names of the tensors in them, which are left off. others: the
+    contents of small files beside them. text: name of the text tokenizer's file, empty
+    where the public code has none. notes: what to know.
+    """
+
+    public: str
+    rules: Sequence[Rule]
+    files: Mapping[str, str]
+    others: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+    notes: Sequence[str] = ()
+
+
+# (config, text tokenizer of the model or None, whether for PyTorch) -> how it is kept;
+# None for a network that the public code cannot hold.
+Exporter = Callable[[Any, Any, bool], Export | None]
+
+
+@dataclass(frozen=True)
 class Importer:
     """about: the files in a few words. detect: whether a source is of them.
 
     parts: names of the importers of files that may be beside them, as of `part_of`.
+    exports: the way back, by kinds of networks.
     """
 
     about: str
     detect: Callable[[Source], bool]
     plan: Callable[[Source], Import]
     parts: tuple[str, ...] = ()
+    exports: Mapping[str, Exporter] = field(default_factory=dict)
 
 
 def part_of(name: str, source: Source) -> Import:
@@ -102,6 +128,16 @@ def part_of(name: str, source: Source) -> Import:
         path = next(iter(source.weights))
         raise UserError(f"{path} is no {importer.about}, which is expected beside it")
     return importer.plan(source)
+
+
+def lost_size(image_size: int, usual: int) -> list[str]:
+    """Notes of an export whose files do not say the size of images."""
+    if image_size == usual:
+        return []
+    return [
+        f"the files do not say that images have {image_size} px: an import takes them "
+        f"to have {usual}"
+    ]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""How the tensors of a file make the leaves of a network.
+"""How the tensors of a file make the leaves of a network, and the other way round.
 
 A network has a list of rules. A file is compared with all of them before the first one
 is followed, so that one message names all tensors that are missing, unknown or of
@@ -31,6 +31,38 @@ class Rule:
         """The values of the leaf in order, part by part."""
         for names in self.parts:
             yield self.make(*map(read, names))
+
+    def tensors(self, part: int, values: np.ndarray) -> dict[str, np.ndarray]:
+        """The tensors that make the values of a part, bit by bit: `values` inverted.
+
+        ValueError if values are computed from tensors and not only moved.
+        """
+        names = self.parts[part]
+        shapes = [self.sources[name] for name in names]
+        if values.size != sum(map(math.prod, shapes)):
+            raise ValueError(f"{self.leaf} is computed, its tensors are not in it")
+        found = [np.empty(shape, values.dtype) for shape in shapes]
+        made = self.make(*found)
+        if np.may_share_memory(made, found[0]):
+            made[...] = values.reshape(made.shape)  # Made is a view of the tensor.
+        else:
+            found = _unmixed(self.make, shapes, values)
+        if self.make(*found).tobytes() != values.tobytes():
+            raise ValueError(f"{self.leaf} is computed, its tensors are not in it")
+        return dict(zip(names, found, strict=True))
+
+
+def _unmixed(
+    make: Callable[..., np.ndarray], shapes: Sequence[tuple], values: np.ndarray
+) -> list[np.ndarray]:
+    """Tensors from what `make` copies: it shows where each of their values goes."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    places = np.split(np.arange(ends[-1]), ends[:-1])
+    whole = np.empty(ends[-1], values.dtype)
+    made = make(*(x.reshape(shape) for x, shape in zip(places, shapes, strict=True)))
+    whole[made.reshape(-1)] = values.reshape(-1)
+    parts = np.split(whole, ends[:-1])
+    return [x.reshape(shape) for x, shape in zip(parts, shapes, strict=True)]
 
 
 def of_one(

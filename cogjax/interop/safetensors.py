@@ -150,11 +150,11 @@ def write_leaves(
 ) -> None:
     """Writes leaves one after the other; only a part of one is in memory.
 
-    leaves: anything with a shape, by paths joined with "/". dtype: "float32" or
-    "bfloat16", that of the file. parts: gives the values of a leaf, in order.
+    leaves: anything with a shape, by name. dtype: "float32", "float16" or "bfloat16",
+    that of the file. parts: gives the values of a leaf, in order.
     Raises UserError for values that are no numbers, ValueError for too few or many.
     """
-    stored = np.dtype({"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype])
+    stored = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
     names = {np.dtype(form): name for name, form in _DTYPES.items()}
     header, place = {}, 0
     for name, leaf in leaves.items():

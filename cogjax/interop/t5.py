@@ -74,3 +74,19 @@ def config_of(stored: Mapping[str, Any], what: str) -> T5Config:
         return section(T5Config, sizes)
     except UserError as error:
         raise UserError(f"{what}: {error}") from error
+
+
+def stored_config(config: T5Config) -> dict[str, Any]:
+    """The contents of a config.json of an encoder, of which `config_of` is made."""
+    [form] = [name for name, gated in _GATED.items() if gated == config.gated]
+    return {
+        "model_type": "t5",
+        "architectures": ["T5EncoderModel"],
+        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+        "relative_attention_max_distance": config.max_distance,
+        "layer_norm_epsilon": _EPSILON,
+        "feed_forward_proj": form,
+        "is_encoder_decoder": False,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+    }

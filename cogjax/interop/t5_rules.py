@@ -6,6 +6,8 @@ from typing import Any
 from cogjax.interop.rules import Rule, Shapes, copy, stacked
 from cogjax.models.t5 import T5Config
 
+# The table of pieces, and its other name.
+TABLE = "shared.weight"
 _TWIN = "encoder.embed_tokens.weight"
 _LAYERS = {
     ("attention", "norm"): "0.layer_norm",
@@ -27,7 +29,7 @@ def rules_of(
 
     The table of pieces is there once or twice, and a decoder may be.
     """
-    table = "shared.weight" if "shared.weight" in tensors else _TWIN
+    table = TABLE if TABLE in tensors else _TWIN
     names = {
         "token_embedding": table,
         "relative_bias": "encoder.block.0.layer.0.SelfAttention."
@@ -44,4 +46,4 @@ def rules_of(
         rules.append(stacked(wanted, leaf, source, config.depth, num_inputs))
     other = r"decoder\..*|lm_head\.weight"
     twin = _TWIN.replace(".", r"\.")
-    return rules, other if table != "shared.weight" else rf"{other}|{twin}"
+    return rules, other if table != TABLE else rf"{other}|{twin}"

@@ -57,7 +57,7 @@ class ClipPipeline(HeldModel):
 
     def embed_images(self, images: Images) -> np.ndarray:
         """Images of any size -> float32 [n, d], of length 1."""
-        return self._run(_embed_images, stack_squares(images, self.image_size))
+        return self._run(compiled_embed_images, stack_squares(images, self.image_size))
 
     def embed_texts(self, texts: str | Sequence[str]) -> np.ndarray:
         """Texts -> float32 [n, d], of length 1.
@@ -70,8 +70,8 @@ class ClipPipeline(HeldModel):
         places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         if not places:
             raise UserError("there is no text: give at least one")
-        ids = self._ids(list(places))
-        return self._run(_embed_texts, ids)[[places[text] for text in texts]]
+        ids = self.ids(list(places))
+        return self._run(compiled_embed_texts, ids)[[places[text] for text in texts]]
 
     def score(self, images: Images, texts: str | Sequence[str]) -> np.ndarray:
         """How badly text i fits image i: float32 [n], 1 - cosine, 0 to 2.
@@ -84,7 +84,8 @@ class ClipPipeline(HeldModel):
             raise UserError(f"{len(vectors)} images but {len(texts)} texts")
         return 1 - np.sum(vectors * self.embed_texts(texts), axis=1)
 
-    def _ids(self, texts: Sequence[str]) -> np.ndarray:
+    def ids(self, texts: Sequence[str]) -> np.ndarray:
+        """Token ids of texts as the network reads them: int32 [n, text_len]."""
         text, most = self.model.text, self.config.text_len - 2
         pieces = [text.encode(check_text(each, "a text")) for each in texts]
         if long := [ids for ids in pieces if len(ids) > most]:
@@ -101,11 +102,13 @@ class ClipPipeline(HeldModel):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _embed_images(network: Clip, params: Any, images: Any):
+def compiled_embed_images(network: Clip, params: Any, images: Any):
+    """Pixels uint8 [b, y, x, 3] -> float32 [b, d], of length 1."""
     pixels = normalized(network.config, images.astype(jnp.float32) / 255)
     return unit(network.apply({"params": params}, pixels, method="encode_image"))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _embed_texts(network: Clip, params: Any, ids: Any):
+def compiled_embed_texts(network: Clip, params: Any, ids: Any):
+    """Ids int32 [b, t] -> float32 [b, d], of length 1."""
     return unit(network.apply({"params": params}, ids, method="encode_text"))

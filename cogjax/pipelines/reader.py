@@ -80,7 +80,7 @@ class TokensReader(TokensModel):
         """As of `TokensModel`."""
         super().__init__(model, batch_size, weights)
         network, vocab = self._generator.config, self.layout.vocab
-        self._captioner = ImageLM(image_to_text(network))
+        self.captioner = ImageLM(image_to_text(network))
         # A layout whose questions have no place answers none.
         self._answerer = None
         if hasattr(self.layout, "question_prompts"):
@@ -126,7 +126,7 @@ class TokensReader(TokensModel):
             return self.layout.caption_prompts(flat[which])
 
         ids = self.text_ids(language)
-        found = self._write(self._captioner, prompts, len(flat), ids, search)
+        found = self._write(self.captioner, prompts, len(flat), ids, search)
         if search.rerank:
             found = self._likeliest_image(flat, found)
         return [self.model.text.decode(texts[0]) for texts in found]
@@ -211,11 +211,13 @@ class TokensReader(TokensModel):
         codes = self.check_codes(codes)
         return codes.reshape(len(codes), -1)
 
-    def _caption_losses(
+    def caption_rows(
         self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
-    ) -> np.ndarray:
-        """Loss of text i given codes [n, image_len]: float32 [n], nats a text token."""
-        vocab = self.layout.vocab
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What a caption's loss is computed of, for text i and codes [n, image_len].
+
+        Returns ids int32 [n, t] and weights float32 [n, t], 1 on the tokens of texts.
+        """
         sequences = [
             self.layout.image_to_text(text, row)
             for text, row in zip(pieces, codes, strict=True)
@@ -223,9 +225,16 @@ class TokensReader(TokensModel):
         ids = np.stack([ids for ids, _ in sequences])
         weights = np.stack([weights for _, weights in sequences])
         # The end of the caption is not a text token: it says nothing of the image.
-        weights[ids == vocab.command("[SEP]")] = 0
-        network, positions = self._captioner, self.layout.reading_positions
-        first_id = vocab.text_start
+        weights[ids == self.layout.vocab.command("[SEP]")] = 0
+        return ids, weights
+
+    def _caption_losses(
+        self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
+    ) -> np.ndarray:
+        """Loss of text i given codes [n, image_len]: float32 [n], nats a text token."""
+        ids, weights = self.caption_rows(codes, pieces)
+        network, positions = self.captioner, self.layout.reading_positions
+        first_id = self.layout.vocab.text_start
         losses = [
             compiled_caption_losses(
                 network, self._text_params, *rows, positions, first_id=first_id

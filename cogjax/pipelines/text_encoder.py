@@ -85,7 +85,7 @@ class T5TextEncoder:
         rows += [[END]] * (-len(rows) % self._num_devices)
         length = _rounded(max(map(len, rows)), self.config.text_len)
         ids = jax.device_put(pad_right(rows, length), self._split)
-        found = _encode(T5Encoder(self.config), self._params, ids)
+        found = compiled_encode(T5Encoder(self.config), self._params, ids)
         if len(rows) == len(texts):
             return found
         return TextEncoding(*(part[: len(texts)] for part in found))
@@ -149,7 +149,8 @@ def _rounded(length: int, most: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(network: T5Encoder, params, ids: Array) -> TextEncoding:
+def compiled_encode(network: T5Encoder, params, ids: Array) -> TextEncoding:
+    """Ids int32 [b, n], zeros behind a text, as vectors."""
     mask = ids != PAD
     tokens = network.apply({"params": params}, ids, mask)
     tokens = jnp.where(mask[..., None], tokens, 0)

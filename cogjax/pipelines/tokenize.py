@@ -24,7 +24,7 @@ def encode(
     UserError for a tokenizer that only decodes.
     """
     _check_encodes(tokenizer)
-    return _batched(_encode, tokenizer, images, batch_size)
+    return _batched(compiled_encode, tokenizer, images, batch_size)
 
 
 def make_encoder(
@@ -44,12 +44,14 @@ def make_encoder(
     )
     split = NamedSharding(mesh, PartitionSpec("data"))
     network = tokenizer.network
-    return lambda images: _encode(network, *weights, jax.device_put(images, split))
+    return lambda images: compiled_encode(
+        network, *weights, jax.device_put(images, split)
+    )
 
 
 def decode(tokenizer: Component, codes: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
-    return _batched(_decode, tokenizer, codes, batch_size)
+    return _batched(compiled_decode, tokenizer, codes, batch_size)
 
 
 def reconstruct(
@@ -97,7 +99,8 @@ def _batched(function, tokenizer: Component, rows, batch_size) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(model, params, codebook, images):
+def compiled_encode(model, params, codebook, images):
+    """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, grid, grid]."""
     pixels = images.astype(jnp.float32) / 255
     z = model.apply({"params": params}, pixels, method="encode")
     logits = model.apply({"params": params}, z, codebook, method="code_logits")
@@ -105,7 +108,8 @@ def _encode(model, params, codebook, images):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _decode(model, params, codebook, codes):
+def compiled_decode(model, params, codebook, codes):
+    """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
     pixels = model.apply({"params": params}, codebook[codes], method="decode")
     return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
 

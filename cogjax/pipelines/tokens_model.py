@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,11 @@ class TokensModel(HeldModel):
         config = dataclasses.replace(transformer.config, remat="none", dropout=0.0)
         params = for_inference(transformer.params, weights)
         return ImageLM(config), params, scoring(params, (0, self.num_codes))
+
+    @property
+    def transformer(self) -> tuple[ImageLM, Any]:
+        """The network that generates, and its parameters as sampling reads them."""
+        return self._generator, self._params
 
     @property
     def image_size(self) -> int:

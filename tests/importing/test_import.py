@@ -310,8 +310,8 @@ def test_a_clip_with_a_resnet(tmp_path):
         ),
         (
             "preprocessor_config.json",
-            {"image_mean": [0.5] * 3},
-            "says image_mean .0.5,",
+            {"image_mean": [0.5] * 2},
+            "says image_mean .0.5, 0.5., expected three numbers",
         ),
         (
             "open_clip_config.json",

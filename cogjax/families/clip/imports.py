@@ -1,5 +1,6 @@
 """CLIP with vision transformers, under OpenAI's names and those of Hugging Face."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from cogjax.interop.clip import DROPPED, is_hugging_face, rules_of
 from cogjax.interop.containers import head_of
 from cogjax.interop.importer import (
     Conversion,
+    Export,
     Import,
     Importer,
     count,
@@ -18,7 +20,7 @@ from cogjax.interop.importer import (
     making,
     shape_of,
 )
-from cogjax.interop.source import Source, Tensors
+from cogjax.interop.source import Source
 from cogjax.models.clip import OPENAI_MEAN, OPENAI_STD, ClipConfig
 
 _LICENCE = "MIT (openai/CLIP); as of the release for weights of others"
@@ -55,7 +57,7 @@ def _plan(source: Source) -> Import:
             "the images' half of this CLIP is a ResNet: take one with a vision "
             "transformer, such as ViT-B-32.pt"
         )
-    config = _config(tensors)
+    config = _config(source)
     _check_settings(config, source)
     rules = rules_of(config, leaves_of(config), tensors)
     part = Conversion(config, rules, tensors, DROPPED)
@@ -74,7 +76,8 @@ def _plan(source: Source) -> Import:
     )
 
 
-def _config(tensors: Tensors) -> ClipConfig:
+def _config(source: Source) -> ClipConfig:
+    tensors = source.tensors
     hugging_face = is_hugging_face(tensors)
     names = _HUGGING_FACE if hugging_face else _OPENAI
     width, _, patch, _ = shape_of(tensors, names[0], 4)
@@ -94,37 +97,44 @@ def _config(tensors: Tensors) -> ClipConfig:
             text_depth=count(tensors, names[6]),
             vocab_size=shape_of(tensors, names[4], 2)[0],
             text_len=text_len,
-            pixel_mean=OPENAI_MEAN,
-            pixel_std=OPENAI_STD,
+            pixel_mean=_colors(source, "image_mean", OPENAI_MEAN),
+            pixel_std=_colors(source, "image_std", OPENAI_STD),
         )
+
+
+def _colors(source: Source, key: str, usual: tuple[float, ...]) -> tuple[float, ...]:
+    """Three numbers of a config file; UserError for others."""
+    found = source.config(key).get(key, list(usual))
+    if not isinstance(found, list) or [type(x) for x in found] != [float] * 3:
+        raise UserError(
+            f"the config file says {key} {shown(found)}, expected three numbers"
+        )
+    return tuple(found)
 
 
 def _check_settings(config: ClipConfig, source: Source) -> None:
     """UserError for a config file of Hugging Face that says what is not here."""
     _check_open_clip(source)
-    mean = source.config("image_mean").get("image_mean", list(OPENAI_MEAN))
-    std = source.config("image_std").get("image_std", list(OPENAI_STD))
-    if (mean, std) != (list(OPENAI_MEAN), list(OPENAI_STD)):
-        raise UserError(
-            f"the config file says image_mean {shown(mean)}, image_std {shown(std)}, "
-            "and only OpenAI's can be imported"
-        )
     widths = {"vision_config": config.width, "text_config": config.text_width}
     for key, width in widths.items():
         settings = source.config(key).get(key)
         if not isinstance(settings, Mapping):
             continue
-        wanted = {
-            "hidden_act": "quick_gelu",
-            "num_attention_heads": width // 64,
-            "layer_norm_eps": 1e-5,
-        }
-        for name, value in wanted.items():
+        for name, value in _said(width).items():
             if settings.get(name, value) != value:
                 raise UserError(
                     f"the config file says {key}.{name} {shown(settings[name])}, "
                     f"and only {value!r} can be imported"
                 )
+
+
+def _said(width: int) -> dict[str, Any]:
+    """What a config file of Hugging Face says of a tower that is as OpenAI's."""
+    return {
+        "hidden_act": "quick_gelu",
+        "num_attention_heads": width // 64,
+        "layer_norm_eps": 1e-5,
+    }
 
 
 def _check_open_clip(source: Source) -> None:
@@ -157,4 +167,54 @@ def _check_text(text: ClipText, config: ClipConfig, source: Source) -> None:
         )
 
 
-CLIP = Importer("CLIP with vision transformers", _detect, _plan)
+def _export(config: ClipConfig, text: Any, torch: bool) -> Export:
+    """OpenAI's names for PyTorch, else a folder of Hugging Face."""
+    names = {} if torch else {_HUGGING_FACE[0]: None}
+    rules = rules_of(config, leaves_of(config), names)
+    merges = isinstance(text, ClipText)
+    others = {}
+    if not torch:
+        found = {"config.json": _hugging_face_config(config)}
+        found["preprocessor_config.json"] = {
+            "image_processor_type": "CLIPImageProcessor",
+            "size": {"shortest_edge": config.image_size},
+            "crop_size": {"height": config.image_size, "width": config.image_size},
+            "image_mean": config.pixel_mean,
+            "image_std": config.pixel_std,
+        }
+        if merges:
+            found["vocab.json"] = {x: i for i, x in enumerate(text.vocabulary)}
+        others = {name: json.dumps(each, indent=1) for name, each in found.items()}
+    return Export(
+        "openai/CLIP, clip.model.CLIP" if torch else "transformers.CLIPModel",
+        rules,
+        {"": "model.safetensors"},
+        others,
+        "merges.txt" if merges else "",
+    )
+
+
+def _hugging_face_config(config: ClipConfig) -> dict[str, Any]:
+    vision = {"image_size": config.image_size, "patch_size": config.patch}
+    text = {
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.text_len,
+        "bos_token_id": config.vocab_size - 2,
+        "eos_token_id": config.vocab_size - 1,
+    }
+    for own, width, depth in (
+        (vision, config.width, config.depth),
+        (text, config.text_width, config.text_depth),
+    ):
+        own |= {"hidden_size": width, "num_hidden_layers": depth} | _said(width)
+        own |= {"intermediate_size": 4 * width, "projection_dim": config.embed_dim}
+    return {
+        "model_type": "clip",
+        "architectures": ["CLIPModel"],
+        "projection_dim": config.embed_dim,
+        "vision_config": vision,
+        "text_config": text,
+    }
+
+
+CLIP = Importer("CLIP with vision transformers", _detect, _plan, {"clip": _export})

@@ -5,6 +5,7 @@ model keeps (`norm_scope` "tensor"): its logits depend on what is computed besid
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cogjax.data.vocab import Vocab
@@ -12,10 +13,12 @@ from cogjax.errors import UserError
 from cogjax.families.cogview.layout import Layout
 from cogjax.interop.importer import (
     Conversion,
+    Export,
     Import,
     Importer,
     count,
     leaves_of,
+    lost_size,
     making,
     shape_of,
 )
@@ -24,6 +27,7 @@ from cogjax.interop.source import Source, Tensors
 from cogjax.interop.texts import find_sentencepiece
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.vqvae import VQVAEConfig
+from cogjax.ops.masks import FULL
 from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import Sampler
 
@@ -40,6 +44,8 @@ _NAMES = {
     "mlp_in": "mlp.dense_h_to_4h",
     "mlp_out": "mlp.dense_4h_to_h",
 }
+# All that may differ from the release's VQ-VAE.
+_SIZES = ("image_size", "widths", "code_dim", "codebook_size")
 _LICENCE = "Apache-2.0 (THUDM/CogView)"
 _BATCH = (
     "logits depend on the batch, as in the release: set norm_scope of the transformer "
@@ -193,4 +199,44 @@ def _layout(tokenizer: VQVAEConfig, transformer: ImageLMConfig, text: Any) -> La
     return Layout(vocab, text_len, image_len)
 
 
-COGVIEW = Importer("CogView", _detect, _plan)
+def _export_vqvae(config: VQVAEConfig, text: Any, torch: bool) -> Export | None:
+    """None for blocks, steps or colours that the release has not."""
+    del text, torch
+    usual = VQVAEConfig()
+    own = {name: getattr(config, name) for name in _SIZES}
+    if len(config.widths) != len(usual.widths) or config != replace(usual, **own):
+        return None
+    rules = list(_vqvae_rules(config))
+    public = "THUDM/CogView, vqvae.vqvae_zc.VQVAE"
+    notes = lost_size(config.image_size, usual.image_size)
+    return Export(public, rules, {"": "vqvae.safetensors"}, notes=notes)
+
+
+def _export_transformer(config: ImageLMConfig, text: Any, torch: bool) -> Export | None:
+    """None for other masks, positions, heads or widths than the release has."""
+    del torch
+    plain = config.sandwich and config.mlp_dim == 4 * config.width
+    plain &= config.head_dim == _HEAD_DIM and not config.grid
+    if not plain or not config.sequence.is_causal or {*config.layer_kinds} != {FULL}:
+        return None
+    notes = []
+    if config.norm_scope != "tensor":
+        notes.append(
+            f"the transformer has norm_scope {config.norm_scope!r}, the public code "
+            "computes 'tensor': its logits differ"
+        )
+    return Export(
+        "THUDM/CogView, model.gpt2_modeling.GPT2Model",
+        list(_transformer_rules(config)),
+        {"": "transformer.safetensors"},
+        text="cog-pretrain.model" if text else "",
+        notes=notes,
+    )
+
+
+COGVIEW = Importer(
+    "CogView",
+    _detect,
+    _plan,
+    {"vqvae": _export_vqvae, "image_lm": _export_transformer},
+)

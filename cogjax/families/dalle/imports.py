@@ -5,14 +5,17 @@ the finest, those of the decoder from the coarsest.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from cogjax.errors import UserError
 from cogjax.interop.importer import (
     Conversion,
+    Export,
     Import,
     Importer,
     count,
     leaves_of,
+    lost_size,
     making,
     shape_of,
 )
@@ -21,6 +24,7 @@ from cogjax.interop.source import Source, Tensors
 from cogjax.models.dvae import DVAEConfig
 
 _IMAGE_SIZE = 256
+_LEVELS = 4
 _FIRST = "blocks.input.w"
 _GROUPS = r"blocks\.group_(\d+)\.block_1\.res_path\.conv_1\.w"
 _BLOCKS = r"blocks\.group_1\.block_(\d+)\.res_path\.conv_1\.w"
@@ -100,4 +104,20 @@ def _source(path: str, levels: int) -> str:
     return f"{half}.blocks.group_{group}.block_{int(block) + 1}.{inner}"
 
 
-DVAE = Importer("OpenAI's dVAE (encoder.pkl, decoder.pkl)", _detect, _plan)
+def _export(config: DVAEConfig, text: Any, torch: bool) -> Export | None:
+    """None for another number of levels than OpenAI's classes have."""
+    del text, torch
+    if config.levels != _LEVELS:
+        return None
+    rules = list(_rules(leaves_of(config), config))
+    return Export(
+        "openai/DALL-E, dall_e.encoder.Encoder and dall_e.decoder.Decoder",
+        rules,
+        {f"{half}.": f"{half}.safetensors" for half in ("encoder", "decoder")},
+        notes=lost_size(config.image_size, _IMAGE_SIZE),
+    )
+
+
+DVAE = Importer(
+    "OpenAI's dVAE (encoder.pkl, decoder.pkl)", _detect, _plan, {"dvae": _export}
+)

@@ -1,12 +1,16 @@
 """The encoder of a T5, versions 1.0 and 1.1, as Hugging Face keeps it."""
 
+import json
+from typing import Any
+
 from cogjax.data.t5_text import T5Text
 from cogjax.errors import UserError
-from cogjax.interop.importer import Conversion, Import, Importer, leaves_of
+from cogjax.interop.importer import Conversion, Export, Import, Importer, leaves_of
 from cogjax.interop.source import Source
-from cogjax.interop.t5 import config_of
-from cogjax.interop.t5_rules import rules_of
+from cogjax.interop.t5 import config_of, stored_config
+from cogjax.interop.t5_rules import TABLE, rules_of
 from cogjax.interop.texts import find_sentencepiece
+from cogjax.models.t5 import T5Config
 
 _NORM = "encoder.final_layer_norm.weight"
 _FIRST = "encoder.block.0.layer.0.SelfAttention.q.weight"
@@ -41,4 +45,18 @@ def _plan(source: Source) -> Import:
     return Import("", {"text_encoder": part}, _LICENCE, text=text, others=[path])
 
 
-T5 = Importer("the encoder of T5 in Hugging Face's names", _detect, _plan)
+def _export(config: T5Config, text: Any, torch: bool) -> Export:
+    del torch
+    rules, _ = rules_of(config, leaves_of(config), {TABLE: None})
+    return Export(
+        "transformers.T5EncoderModel",
+        rules,
+        {"": "model.safetensors"},
+        {"config.json": json.dumps(stored_config(config), indent=2)},
+        "spiece.model" if text else "",
+    )
+
+
+T5 = Importer(
+    "the encoder of T5 in Hugging Face's names", _detect, _plan, {"t5": _export}
+)

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import yaml
+
 from cogjax.errors import UserError
 from cogjax.interop.importer import (
     Conversion,
+    Export,
     Import,
     Importer,
     count,
@@ -21,7 +24,7 @@ from cogjax.interop.importer import (
     making,
     shape_of,
 )
-from cogjax.interop.rules import Rule, copy, layer, layers_of
+from cogjax.interop.rules import Rule, copy, layer, layers_of, sources_of
 from cogjax.interop.source import Source, Tensors
 from cogjax.interop.stored import StoredTensor
 from cogjax.models.vqgan import VQGANConfig
@@ -142,9 +145,9 @@ def _config(tensors: Tensors, resolution: Any) -> VQGANConfig:
         )
 
 
-def _check_settings(config: VQGANConfig, settings: Mapping[str, Any]) -> None:
-    """UserError for a config file of other weights, or of what is not here."""
-    found = {
+def _said(config: VQGANConfig) -> dict[str, Any]:
+    """What a config file says of a network."""
+    return {
         "ch": config.width,
         "ch_mult": list(config.multipliers),
         "num_res_blocks": config.res_blocks,
@@ -154,7 +157,11 @@ def _check_settings(config: VQGANConfig, settings: Mapping[str, Any]) -> None:
         "n_embed": config.codebook_size,
         **_PLAIN,
     }
-    for key, value in found.items():
+
+
+def _check_settings(config: VQGANConfig, settings: Mapping[str, Any]) -> None:
+    """UserError for a config file of other weights, or of what is not here."""
+    for key, value in _said(config).items():
         said = settings.get(key, value)
         if key == _SIDES and isinstance(said, list):
             said = sorted(
@@ -180,4 +187,25 @@ def _rules(config: VQGANConfig) -> Iterator[Rule]:
             yield from layer(wanted, path, f"{name}.weight", f"{name}.bias")
 
 
-VQGAN = Importer("VQGAN of taming-transformers", _detect, _plan)
+def _export(config: VQGANConfig, text: Any, torch: bool) -> Export | None:
+    """None for a network whose sizes are not all in its tensors, such as groups."""
+    del text, torch
+    rules = list(_rules(config))
+    found = _config(sources_of(rules), config.image_size)
+    if found != replace(config, attention=found.attention):
+        return None
+    sizes = _said(found) | {"resolution": config.image_size, "dropout": 0.0}
+    params: dict[str, Any] = {key: sizes.pop(key) for key in ("embed_dim", "n_embed")}
+    params["ddconfig"] = sizes
+    name = "GumbelVQ" if config.form == "gumbel" else "VQModel"
+    target = f"taming.models.vqgan.{name}"
+    model = {"target": target, "params": params}
+    return Export(
+        f"CompVis/taming-transformers, {target}",
+        rules,
+        {"": "vqgan.safetensors"},
+        {"model.yaml": yaml.safe_dump({"model": model})},
+    )
+
+
+VQGAN = Importer("VQGAN of taming-transformers", _detect, _plan, {"vqgan": _export})

@@ -1,0 +1,1 @@
+"""Models of ours for others: public names, and programs that need no cogjax."""

@@ -1,0 +1,131 @@
+"""`cogjax export` under public names: what was imported comes out, and in again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cogjax import model_folder
+from cogjax.cli import main
+from cogjax.exporting.public import export_weights
+from cogjax.importing import import_model
+from cogjax.interop.safetensors import load_tree, open_safetensors
+from cogjax.interop.source import open_source
+from cogjax.interop.tree import flatten
+from tests.importing import public
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """name -> (folder of the public files, model folder)."""
+    done = {}
+
+    def make(name):
+        if name not in done:
+            source = tmp_path_factory.mktemp("source")
+            public.WRITE[name](source)
+            model = tmp_path_factory.mktemp("model") / name
+            import_model([source], model)
+            done[name] = source, model
+        return done[name]
+
+    return make
+
+
+def leaves_in(folder):
+    return {
+        f"{path.stem}/{leaf}": values
+        for path in sorted(folder.glob("*.safetensors"))
+        for leaf, values in flatten(load_tree(path)).items()
+    }
+
+
+def equal(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        assert found[name].shape == values.shape, name
+        assert found[name].tobytes() == values.tobytes(), name
+
+
+@pytest.mark.parametrize("torch", [False, True])
+@pytest.mark.parametrize("name", public.WRITE)
+def test_a_round_trip_is_bitwise(imported, tmp_path, name, torch):
+    source, model = imported(name)
+    out, again = tmp_path / "out", tmp_path / "again"
+    done = export_weights(str(model), out, torch, "float32")
+    assert not any("no public code" in each for each in done.components.values())
+    import_model([out], again)
+    equal(leaves_in(again), leaves_in(model))
+    ours, theirs = model_folder.load(again), model_folder.load(model)
+    assert (ours.text is None) == (theirs.text is None)
+    if ours.text:
+        assert ours.text.serialized == theirs.text.serialized
+    for part in theirs.components:
+        assert ours[part].config == theirs[part].config
+
+
+@pytest.mark.parametrize("name", [x for x in public.WRITE if x != "openai-dvae"])
+def test_the_tensors_of_the_release_come_out(imported, tmp_path, name):
+    """Every one that was used, bit by bit, under its own name."""
+    source, model = imported(name)
+    out = tmp_path / "out"
+    export_weights(str(model), out, name == "clip", "float32")
+    released = {
+        key.removeprefix("module."): x
+        for tensors in open_source([source]).weights.values()
+        for key, x in tensors.items()
+    }
+    names = set()
+    for path in out.glob("*.safetensors"):
+        for key, x in open_safetensors(path).items():
+            names.add(key)
+            assert x.read().tobytes() == released[key].read().tobytes(), key
+    dropped = json.loads((model / "config.json").read_bytes())["card"]["dropped"]
+    assert bool(dropped) == (released.keys() > names)
+
+
+def test_both_halves_of_a_dvae(imported, tmp_path):
+    """Each is a file of its own, and both have the same names."""
+    source, model = imported("openai-dvae")
+    export_weights(str(model), tmp_path / "out", False, "float32")
+    for half in ("encoder", "decoder"):
+        found = open_safetensors(tmp_path / "out" / f"{half}.safetensors")
+        wanted = public.part(public.dvae_tensors(), f"{half}.")
+        assert found.keys() == wanted.keys()
+        for key, x in wanted.items():
+            assert found[key].read().tobytes() == x.tobytes(), key
+
+
+def test_a_network_of_ours_has_names_of_ours(tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["export", "shapes", "--format", "safetensors", "--out", str(out)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "no public code holds the tokenizer" in printed
+    assert "norm_scope 'token', the public code computes 'tensor'" in printed
+    head = json.loads((out / "export.json").read_bytes())
+    assert set(head["files"]) | {"export.json"} == {x.name for x in out.iterdir()}
+    part = model_folder.load_component("shapes", "tokenizer")
+    own = flatten({**part.params, **part.state})
+    found = open_safetensors(out / "tokenizer.safetensors")
+    assert found.keys() == {leaf.replace("/", ".") for leaf in own}
+    for leaf, values in own.items():
+        np.testing.assert_array_equal(found[leaf.replace("/", ".")].read(), values)
+    assert main(words) == 2
+    assert "holds a model export: choose" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--dtype", "float16"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "no model 'none'"),
+        (["."], "is not a model folder"),
+        (["shapes", "--format", "tf"], "unknown --format 'tf'"),
+    ],
+)
+def test_exports_that_cannot_be(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    words = ["export", "--format", "torch", *words, "--out", "out"]
+    assert main(words) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
