@@ -217,4 +217,6 @@ def _hugging_face_config(config: ClipConfig) -> dict[str, Any]:
     }
 
 
-CLIP = Importer("CLIP with vision transformers", _detect, _plan, {"clip": _export})
+CLIP = Importer(
+    "CLIP with vision transformers", _detect, _plan, exports={"clip": _export}
+)

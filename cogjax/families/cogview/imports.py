@@ -238,5 +238,5 @@ COGVIEW = Importer(
     "CogView",
     _detect,
     _plan,
-    {"vqvae": _export_vqvae, "image_lm": _export_transformer},
+    exports={"vqvae": _export_vqvae, "image_lm": _export_transformer},
 )

@@ -119,5 +119,8 @@ def _export(config: DVAEConfig, text: Any, torch: bool) -> Export | None:
 
 
 DVAE = Importer(
-    "OpenAI's dVAE (encoder.pkl, decoder.pkl)", _detect, _plan, {"dvae": _export}
+    "OpenAI's dVAE (encoder.pkl, decoder.pkl)",
+    _detect,
+    _plan,
+    exports={"dvae": _export},
 )

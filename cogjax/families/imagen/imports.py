@@ -58,5 +58,5 @@ def _export(config: T5Config, text: Any, torch: bool) -> Export:
 
 
 T5 = Importer(
-    "the encoder of T5 in Hugging Face's names", _detect, _plan, {"t5": _export}
+    "the encoder of T5 in Hugging Face's names", _detect, _plan, exports={"t5": _export}
 )

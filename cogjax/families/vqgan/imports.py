@@ -208,4 +208,6 @@ def _export(config: VQGANConfig, text: Any, torch: bool) -> Export | None:
     )
 
 
-VQGAN = Importer("VQGAN of taming-transformers", _detect, _plan, {"vqgan": _export})
+VQGAN = Importer(
+    "VQGAN of taming-transformers", _detect, _plan, exports={"vqgan": _export}
+)
