@@ -251,7 +251,7 @@ def test_the_sampler_of_a_cascade_is_refused(nano_model):
 
 
 def test_unknown_model():
-    with pytest.raises(UserError, match="one of: emoji"):
+    with pytest.raises(UserError, match="one of: clip-shapes, emoji"):
         cogjax.load("emojo")
 
 
