@@ -106,6 +106,7 @@ def draw(found: Mapping, path: Path) -> None:
         axis.fill_between(sizes, low, high, alpha=0.2)
     axis.plot(sizes, [row["any"] for row in rows], "k--", label="any of N is right")
     axis.set_xscale("log", base=2)
+    axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.set(xlabel="images to choose from, N", ylabel="exactly right")
     axis.legend()
     figure.tight_layout()
