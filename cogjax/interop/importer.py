@@ -8,7 +8,6 @@ rules for a network of ours, and `exporting/public.py` follows them backwards.
 """
 
 import contextlib
-import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -149,12 +148,10 @@ def making(what: str) -> Iterator[None]:
         raise UserError(f"these weights make no {what}: {error}") from error
 
 
-@functools.lru_cache(maxsize=8)
 def leaves_of(config: Any) -> dict[str, Any]:
-    """Shapes of a network's parameters and state by their paths, not to be changed.
+    """Shapes of a network's parameters and state by their paths.
 
-    They are asked for again and again, and a network is traced for them. UserError for
-    sizes that make no network.
+    UserError for sizes that make no network.
     """
     try:
         params, state = shapes_of(config)

@@ -4,9 +4,11 @@ A model's config.json names the kind of each component; a family from outside ad
 own (`catalogue.Family.networks`). Nothing is imported before it is asked for.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
+import jax
 
 from cogjax.catalogue import Network, families, resolve
 from cogjax.errors import UserError, shown
@@ -101,6 +103,13 @@ def shapes_of(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises ValueError for a config whose sizes make no network.
     """
+    # Dicts of the caller's own: those that are kept stay as they are.
+    return jax.tree.map(lambda leaf: leaf, _traced(config))
+
+
+# A network is traced for its shapes, and the same is asked for again and again.
+@functools.lru_cache(maxsize=16)
+def _traced(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     row = networks()[kind_of(config)]
     state = resolve(row.state)(config) if row.state else {}
     try:
