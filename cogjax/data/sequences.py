@@ -7,7 +7,8 @@ import numpy as np
 
 
 class Prompts(NamedTuple):
-    """Sequences to be continued, int32; padding is on the left.
+    """Sequences to be continued, int32; padding is on the left, but behind a text
+    that an encoder reads.
 
     ids, positions: [b, t]. num_padding: [b]. next_position: [b], that of the token that
     comes next. Positions that are None are counted from each prompt's first token.

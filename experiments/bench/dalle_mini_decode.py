@@ -5,7 +5,7 @@ text has been read before: what is timed are `--tokens` codes, at the same place
 image for both. In an environment of its own:
 
     python -m venv peer && peer/bin/pip install torch min-dalle
-    peer/bin/python experiments/bench/min_dalle.py --cogjax PYTHON_WITH_COGJAX
+    peer/bin/python experiments/bench/dalle_mini_decode.py --cogjax PYTHON_WITH_COGJAX
 
 Both are kept in memory (2 and 4 GB) and take turns; prints medians and their ratio.
 """
