@@ -58,6 +58,12 @@ def test_the_models_sample_as_their_releases_do(models):
     ]
 
 
+def test_the_card_names_each_file_once(sources, models):
+    for name, model in models.items():
+        files = {path.name for path in sources[name].iterdir()}
+        assert model.card["source"].keys() == files
+
+
 def test_an_image_depends_on_its_seed_and_text_alone(models):
     model = models["dalle-mini"]
     several = model.generate([TEXT, "a cat 12"], num_images=2, seed=5)
