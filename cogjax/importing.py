@@ -87,7 +87,8 @@ def import_model(
 
 
 def _used(source: Source, plan: Import) -> list[Path]:
-    return [*source.weights, *source.configs, *plan.others]
+    # A small vocab.json is a config file too.
+    return list(dict.fromkeys([*source.weights, *source.configs, *plan.others]))
 
 
 def _digests(paths: Sequence[Path]) -> dict[str, str]:

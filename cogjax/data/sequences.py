@@ -9,6 +9,7 @@ import numpy as np
 class Prompts(NamedTuple):
     """Sequences to be continued, int32; padding is on the left.
 
+    It is behind a text that an encoder reads (`sampling/tokens/encoder_decoder.py`).
     ids, positions: [b, t]. num_padding: [b]. next_position: [b], that of the token that
     comes next. Positions that are None are counted from each prompt's first token.
     """

@@ -30,10 +30,8 @@ _MAX_CONFIG = {".json": 1 << 20, ".yaml": 1 << 16, ".yml": 1 << 16}
 # What PyYAML raises for damaged files and for values that are not of their tags.
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError)
 # Suffixes of what is distributed as weights or tokenizers, never a page or pointer.
-_DISTRIBUTED = (
-    *(".safetensors", ".bin", ".ckpt", ".pkl", ".pt", ".pth", ".msgpack"),
-    ".model",
-)
+_WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pkl", ".pt", ".pth", ".msgpack")
+_DISTRIBUTED = (*_WEIGHTS, ".model")
 Tensors = Mapping[str, StoredTensor]
 
 
@@ -136,7 +134,7 @@ def _files_of(folder: Path) -> list[Path]:
         found += [file for file in sorted(inner.iterdir()) if file.is_file()]
     kinds = {path: kind_of_file(path) for path in found}
     if "safetensors" in kinds.values():
-        copies = _DISTRIBUTED[1:-1]
+        copies = _WEIGHTS[1:]
         found = [
             path
             for path in found

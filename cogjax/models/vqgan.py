@@ -105,7 +105,7 @@ class Block(nn.Module):
 
     width: int
     groups: int
-    epsilon: float
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
@@ -122,7 +122,7 @@ class Attention(nn.Module):
     """One head over all places of [b, y, x, d], with its residual."""
 
     groups: int
-    epsilon: float
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x_byxd: Array) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import cogjax
+from cogjax import parity
 from cogjax.errors import UserError
 from cogjax.families.dalle_mini import names
 from cogjax.importing import import_model
@@ -57,6 +58,12 @@ def test_the_models_sample_as_their_releases_do(models):
     ]
 
 
+def test_the_card_names_each_file_once(sources, models):
+    for name, model in models.items():
+        files = {path.name for path in sources[name].iterdir()}
+        assert model.card["source"].keys() == files
+
+
 def test_an_image_depends_on_its_seed_and_text_alone(models):
     model = models["dalle-mini"]
     several = model.generate([TEXT, "a cat 12"], num_images=2, seed=5)
@@ -99,6 +106,29 @@ def test_layers_may_be_stacked_or_not(sources, tmp_path):
         import_model([tmp_path / name], tmp_path / f"{name}-model")
     leaves = [tmp_path / f"{x}-model" / "transformer.safetensors" for x in "ab"]
     assert leaves[0].read_bytes() == leaves[1].read_bytes()
+
+
+def test_norms_may_all_have_scales(tmp_path):
+    """Those of 1 change nothing, and one of 2 what it should."""
+    tree = public.flax_tree()
+    for path, bias in list(tree.items()):
+        if path[-1] == "bias":
+            tree.setdefault((*path[:-1], "scale"), np.ones_like(bias))
+    last = "model", "encoder", "final_ln"
+    tree[*last, "scale"] *= 2
+    (tmp_path / "source").mkdir()
+    public.write_flax(tmp_path / "source", force_ln_scale=True)
+    public.write_msgpack(tmp_path / "source" / "flax_model.msgpack", tree)
+    import_model([tmp_path / "source"], tmp_path / "model")
+    inputs, outputs = parity.read_case(public.CASES / "dalle-mini.npz")
+    bias = np.where(inputs["mask"][..., None], tree[*last, "bias"], 0)
+    expected = {"features": 2 * outputs["features"] - bias}
+    del inputs["codes"]
+    (tmp_path / "case.npz").write_bytes(parity.pack(inputs, expected))
+    found = parity.compare(
+        tmp_path / "model", tmp_path / "case.npz", component="transformer"
+    )
+    assert found["features"].first is None
 
 
 def test_what_is_missing_is_named(sources, tmp_path):

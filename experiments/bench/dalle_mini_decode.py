@@ -5,9 +5,11 @@ text has been read before: what is timed are `--tokens` codes, at the same place
 image for both. In an environment of its own:
 
     python -m venv peer && peer/bin/pip install torch min-dalle
-    peer/bin/python experiments/bench/min_dalle.py --cogjax PYTHON_WITH_COGJAX
+    peer/bin/python experiments/bench/dalle_mini_decode.py --cogjax PYTHON_WITH_COGJAX
 
-Both are kept in memory (2 and 4 GB) and take turns; prints medians and their ratio.
+Both are kept in memory (2 and 4 GB) and take turns; prints medians and their ratio, by
+the clock and by processor time. On a machine that others use, `taskset -c 0` in front
+gives both one thread, whose processor time does not depend on them.
 """
 
 import argparse
@@ -28,7 +30,7 @@ def peer() -> Callable[[int, int], None]:
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder
 
     torch.set_grad_enabled(False)
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     sizes = {
         "layer_count": MINI["layers"],
         "embed_count": MINI["width"],
@@ -105,14 +107,17 @@ def ours() -> Callable[[int, int], None]:
 
 
 def serve(tokens: int) -> None:
-    """Makes a model; then each line of input is answered by the seconds of a run."""
+    """Makes a model; then each line of input is answered by what a run took.
+
+    That is seconds by the clock, and of processor time.
+    """
     sample = ours() if "--ours" in sys.argv else peer()
     done = 0
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         sample(done, done + tokens)
         done += tokens
-        print(time.perf_counter() - start, flush=True)
+        print(time.perf_counter() - start, time.process_time() - used, flush=True)
 
 
 def main() -> None:
@@ -133,17 +138,22 @@ def main() -> None:
         "cogjax": subprocess.Popen([args.cogjax, *command, "--ours"], **pipes),
     }
     found = {name: [] for name in programs}
-    for _ in range(1 + RUNS):
+    for i in range(1 + RUNS):
         for name, program in programs.items():
             program.stdin.write("go\n")
             program.stdin.flush()
-            found[name].append(args.tokens / float(program.stdout.readline()))
-    rates = {name: statistics.median(each[1:]) for name, each in found.items()}
-    for name, each in found.items():
-        runs = ", ".join(f"{rate:.2f}" for rate in each[1:])
-        print(f"{name}: {rates[name]:.2f} tokens/s (median of {runs})")
-        programs[name].stdin.close()
-    print(f"ratio {rates['cogjax'] / rates['min-dalle']:.2f}")
+            took = map(float, program.stdout.readline().split())
+            if i:
+                found[name].append([args.tokens / seconds for seconds in took])
+    for program in programs.values():
+        program.stdin.close()
+    for i, by in enumerate(("by the clock", "of processor time")):
+        rates = {name: [run[i] for run in runs] for name, runs in found.items()}
+        for name, each in rates.items():
+            runs = ", ".join(f"{rate:.2f}" for rate in each)
+            print(f"{name}: {statistics.median(each):.2f} tokens/s {by} (of {runs})")
+        medians = [statistics.median(each) for each in rates.values()]
+        print(f"ratio {by}: {medians[1] / medians[0]:.2f}")
 
 
 if __name__ == "__main__":
