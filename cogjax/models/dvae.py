@@ -134,7 +134,7 @@ def _grow(cfg: DVAEDecoderConfig, x: Array) -> Array:
             name = f"up_{level}_{i}"
             x = DVAEBlock(width, cfg.gain, _DECODER_SIDES, name=name)(x)
         if level:
-            shape = (len(x), 2 * x.shape[1], 2 * x.shape[2], width)
+            shape = (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], width)
             x = jax.image.resize(x, shape, "nearest")
     return Conv(6, (1, 1), kernel_init=_INIT, name="out")(nn.relu(x))
 
