@@ -165,7 +165,8 @@ class _Text(nn.Module):
         before = jnp.tri(length, dtype=bool)[None]
         blocks = Stack(_Block(width, depth, parent=None), depth, name="blocks")
         x, _ = blocks(x + places[:length], None, before)
-        x = _norm("ln_final")(x[jnp.arange(x.shape[0]), jnp.argmax(ids, axis=-1)])
+        end = jnp.argmax(ids, axis=-1)[:, None, None]
+        x = _norm("ln_final")(jnp.take_along_axis(x, end, axis=1)[:, 0])
         return x @ _normal(self, "text_projection", std, width, c.embed_dim)
 
 
