@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cogjax
 from cogjax import cli
 from cogjax.data.images import decode_image
+from cogjax.worlds.shapes.captions import read_caption
+from cogjax.worlds.shapes.dataset import CAPTIONS, example, satisfied
+from cogjax.worlds.shapes.scenes import Scene
 from tests.conftest import TOY_COLOURS
 
 NAMES, COLOURS = list(TOY_COLOURS), np.uint8(list(TOY_COLOURS.values()))
@@ -69,3 +73,19 @@ def test_a_model_that_is_no_clip(nano_folder, tmp_path, capsys):
     words = ["score", str(tmp_path / "red.png"), "red", "--by", "clip", "--clip"]
     assert cli.main([*words, str(nano_folder)]) == 2
     assert "does not compare images and texts by vectors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("language", range(2))
+def test_the_shipped_one_finds_captions_that_are_true(language):
+    """Of 64 held-out scenes: the best of all their captions in a language is true."""
+    clip = cogjax.load("clip-shapes")
+    items = [example(0, "val", i, easy=True) for i in range(64)]
+    captions = [item.captions[language * CAPTIONS][1] for item in items]
+    images = clip.embed_images([decode_image(item.image) for item in items])
+    best = (images @ clip.embed_texts(captions).T).argmax(1)
+    scenes = [Scene.from_json(item.meta["scene"]).items for item in items]
+    true = [
+        satisfied(read_caption(captions[i]), scene)
+        for i, scene in zip(best, scenes, strict=True)
+    ]
+    assert np.mean(true) > 0.9

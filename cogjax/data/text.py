@@ -115,7 +115,8 @@ class TextTokenizer:
     def merges(self) -> list[str] | None:
         """The pieces in the order in which pairs are merged to them, by id.
 
-        None for a model that does not merge pairs, as CogView's does not.
+        None for a model that does not merge pairs, as T5's does not: its scores are
+        logarithms, those of a model that merges count the merges.
         """
         pieces = self._pieces
         whole = [pieces.get_score(i).is_integer() for i in range(self.size)]

@@ -5,6 +5,7 @@ from cogjax.data.bpe_dropout import BPEDropout
 from cogjax.data.text import TextTokenizer
 from cogjax.data.wordpiece import WordPieceTokenizer
 from cogjax.errors import UserError
+from tests.t5_release import unigram
 
 NOUNS = "apple house flower rocket whale drawing tower mouse feather".split()
 TEXTS = [f"line drawing of a {noun}, {noun}s" for noun in NOUNS]
@@ -79,3 +80,5 @@ def test_only_models_that_merge_pairs():
     words = WordPieceTokenizer.train(["a cat", "a cat"], 6)
     with pytest.raises(UserError, match="needs a text tokenizer that merges pairs"):
         BPEDropout(words, 0.1)
+    with pytest.raises(UserError, match="needs a text tokenizer that merges pairs"):
+        BPEDropout(unigram(), 0.1)

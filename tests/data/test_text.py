@@ -3,8 +3,10 @@
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cogjax.data.bpe_dropout import BPEDropout
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 
@@ -155,5 +157,13 @@ def test_lower_case_is_the_models():
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="CogView's model is not here")
-def test_cogviews_own_model_merges_no_pairs():
-    assert TextTokenizer.load(REFERENCE).merges() is None
+def test_cogviews_own_model_merges_pairs():
+    """It is a BPE model by its own header, so BPE-dropout reads it too."""
+    text = TextTokenizer.load(REFERENCE)
+    same, drop = BPEDropout(text, 0.0), BPEDropout(text, 0.9)
+    for caption in ("a red apple, 3 of them!", "这张图片里有两个蓝色的正方形"):
+        ids = text.encode(caption)
+        assert same(ids, np.random.default_rng(0)) == ids
+        found = drop(ids, np.random.default_rng(0))
+        assert len(found) > len(ids)
+        assert text.decode(found) == caption

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+# Cases are small folders, made and removed: on a disk that is nearly all of the time.
+_MEMORY = Path("/dev/shm")
 # Seconds without a new case: one waits, such as for a pipe, or never ends.
 _PATIENCE = 120
 OUTCOMES = ("refused", "accepted", "silent", "traceback", "words", "hang", "memory")
@@ -47,7 +49,8 @@ def child(reader, args) -> int:
 
     limit = 24 << 30  # Of address space, of which JAX reserves much.
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    with tempfile.TemporaryDirectory() as folder:
+    memory = _MEMORY if _MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
         begin = lambda case: print("case", case, flush=True)  # noqa: E731
         found = fuzz(reader, args.n, args.seed, Path(folder), begin, args.start)
     for outcome, count in found.counts.items():
