@@ -184,7 +184,8 @@ def _generate(whole: CodeByCode) -> Program:
     inputs["forced"] = np.full((_ROWS, length), -1, np.int32)
     inputs["image"] = np.arange(_ROWS, dtype=np.int32)
     inputs |= {"seed": np.uint32(0), **numbers}
-    made = whole.generate(_EXAMPLE, num_images=_ROWS, decode="codes")
+    settings = {"num_images": _ROWS, "decode": "codes"}
+    made = whole.generate(_EXAMPLE, **settings)
     shared = ("seed", *numbers)
     run = _mapped(one, inputs, shared)
     return Program(run, "transformer", params, inputs, {"codes": made.codes[0]}, shared)

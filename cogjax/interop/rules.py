@@ -40,28 +40,30 @@ class Rule:
         names = self.parts[part]
         shapes = [self.sources[name] for name in names]
         if values.size != sum(map(math.prod, shapes)):
-            raise ValueError(f"{self.leaf} is computed, its tensors are not in it")
+            raise ValueError(f"{self.leaf} is computed of {', '.join(names)}")
         found = [np.empty(shape, values.dtype) for shape in shapes]
         made = self.make(*found)
         if np.may_share_memory(made, found[0]):
             made[...] = values.reshape(made.shape)  # Made is a view of the tensor.
         else:
-            found = _unmixed(self.make, shapes, values)
-        if self.make(*found).tobytes() != values.tobytes():
-            raise ValueError(f"{self.leaf} is computed, its tensors are not in it")
+            order = self._order(shapes)
+            whole = np.empty(values.size, values.dtype)
+            whole[order] = values.reshape(-1)
+            found = _split(whole, shapes)
         return dict(zip(names, found, strict=True))
 
+    def _order(self, shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """Where in its tensors, one behind the other, each value of a part is."""
+        count = sum(map(math.prod, shapes))
+        order = self.make(*_split(np.arange(count), shapes)).reshape(-1)
+        if not np.array_equal(np.sort(order), np.arange(count)):
+            raise ValueError(f"{self.leaf} is computed of {len(shapes)} tensors")
+        return order
 
-def _unmixed(
-    make: Callable[..., np.ndarray], shapes: Sequence[tuple], values: np.ndarray
-) -> list[np.ndarray]:
-    """Tensors from what `make` copies: it shows where each of their values goes."""
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    places = np.split(np.arange(ends[-1]), ends[:-1])
-    whole = np.empty(ends[-1], values.dtype)
-    made = make(*(x.reshape(shape) for x, shape in zip(places, shapes, strict=True)))
-    whole[made.reshape(-1)] = values.reshape(-1)
-    parts = np.split(whole, ends[:-1])
+
+def _split(whole: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Arrays of these shapes that lie one behind the other."""
+    parts = np.split(whole, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
     return [x.reshape(shape) for x, shape in zip(parts, shapes, strict=True)]
 
 

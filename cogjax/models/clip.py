@@ -135,10 +135,10 @@ class _Vision(nn.Module):
         c = self.config
         patch = (c.patch, c.patch)
         conv = Conv(c.width, patch, patch, "VALID", use_bias=False, name="conv1")
-        x = conv(x_byxc).reshape(len(x_byxc), -1, c.width)
+        x = conv(x_byxc).reshape(x_byxc.shape[0], -1, c.width)
         std = c.width**-0.5
         first = _normal(self, "class_embedding", std, c.width)
-        first = jnp.broadcast_to(first, (len(x), 1, c.width))
+        first = jnp.broadcast_to(first, (x.shape[0], 1, c.width))
         places = (c.num_patches + 1, c.width)
         x = jnp.concatenate([first, x], axis=1)
         x += _normal(self, "positional_embedding", std, *places)
@@ -165,7 +165,8 @@ class _Text(nn.Module):
         before = jnp.tri(length, dtype=bool)[None]
         blocks = Stack(_Block(width, depth, parent=None), depth, name="blocks")
         x, _ = blocks(x + places[:length], None, before)
-        x = _norm("ln_final")(x[jnp.arange(len(x)), jnp.argmax(ids, axis=-1)])
+        end = jnp.argmax(ids, axis=-1)[:, None, None]
+        x = _norm("ln_final")(jnp.take_along_axis(x, end, axis=1)[:, 0])
         return x @ _normal(self, "text_projection", std, width, c.embed_dim)
 
 

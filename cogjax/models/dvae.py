@@ -19,7 +19,6 @@ import math
 from dataclasses import dataclass
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -134,8 +133,7 @@ def _grow(cfg: DVAEDecoderConfig, x: Array) -> Array:
             name = f"up_{level}_{i}"
             x = DVAEBlock(width, cfg.gain, _DECODER_SIDES, name=name)(x)
         if level:
-            shape = (len(x), 2 * x.shape[1], 2 * x.shape[2], width)
-            x = jax.image.resize(x, shape, "nearest")
+            x = x.repeat(2, axis=1).repeat(2, axis=2)
     return Conv(6, (1, 1), kernel_init=_INIT, name="out")(nn.relu(x))
 
 

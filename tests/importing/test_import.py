@@ -189,7 +189,8 @@ def test_an_index_of_copies_is_left_alone(tmp_path):
     refused([tmp_path], tmp_path, "no family here has tensors such as 'a.w'")
 
 
-def test_memory_is_that_of_a_tensor_not_of_the_file(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_memory_is_that_of_a_tensor_not_of_the_file(tmp_path, dtype):
     """A tensor as it is read, and its converted copy."""
     config = dataclasses.replace(public.DVAE, width=64, codebook_size=64)
     folder = tmp_path / "source"
@@ -201,7 +202,7 @@ def test_memory_is_that_of_a_tensor_not_of_the_file(tmp_path):
     leaves_of(config)  # Tracing takes memory of its own, once.
     tracemalloc.start()
     try:
-        import_model([folder], tmp_path / "out")
+        import_model([folder], tmp_path / "out", dtype=dtype)
         used = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -438,3 +439,27 @@ def test_copies_for_other_frameworks_are_left_alone(tmp_path, family):
         file.write(b"\xde\x00")
         file.truncate(2**30)  # Without taking space.
     assert import_model([folder], tmp_path / "out").weights > 0
+
+
+@pytest.mark.parametrize("kept", [0.001, 0.5, 0.999])
+@pytest.mark.parametrize("family", ["openai-dvae", "cogview", "t5", "clip-hf", "vqgan"])
+def test_downloads_that_broke_off(tmp_path, family, kept):
+    """Of each container the largest file, cut early, in the middle and at its end."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.WRITE[family](folder)
+    path = max(folder.rglob("*.*"), key=lambda x: x.stat().st_size)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data))])
+    refused([folder], tmp_path, path.name)
+
+
+def test_files_of_two_models(tmp_path):
+    """Renamed they are what they were; of two models they are of none."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    public.write_dvae(folder)
+    (folder / "encoder.pkl").rename(folder / "decoder.bin")
+    assert import_model([folder], tmp_path / "model").name == "openai-dvae"
+    public.write_vqgan(folder)
+    refused([folder], tmp_path, "may be of|is unknown|no family here has|and another")
