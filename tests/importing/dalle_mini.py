@@ -183,9 +183,9 @@ def write_vqgan_jax(folder):
     return folder
 
 
-def detoker_tensors():
+def detoker_tensors(config=VQGAN):
     """The decoder alone, by min-dalle's names."""
-    found = vqgan_tensors()
+    found = vqgan_tensors(config)
     table = {"embedding.weight": found["quantize.embedding.weight"]}
     kept = ("decoder.", "post_quant_conv.")
     return table | {k: x for k, x in found.items() if k.startswith(kept)}
