@@ -14,7 +14,8 @@ from cogjax.ops.cache import Cache, cache_plan, empty_cache, text_plan
 
 def scoring(params: Any, id_range: tuple[int, int]) -> Any:
     """Parameters with which only the ids [start, stop) are scored, as logits 0 .. ."""
-    return {**params, "head": params["token_embedding"][slice(*id_range)]}
+    table = params.get("head", params["token_embedding"])
+    return {**params, "head": table[slice(*id_range)]}
 
 
 def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
@@ -26,7 +27,7 @@ def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
     table = {
         name: matmul.pack(jnp.asarray(params[name]), weights)
         for name in params
-        if name.endswith("_embedding")
+        if name.endswith("_embedding") or name == "head"
     }
     stacked = params["blocks"]["layers"]  # leaves [l, ...]
     depth = len(jax.tree.leaves(stacked)[0])
