@@ -88,6 +88,13 @@ FAMILIES = {
             "end_to_end": "cogjax.families.ernie_vilg.stage:END_TO_END",
         },
     ),
+    "llamagen": Family(
+        "llamagen",
+        "LlamaGen (Sun et al. 2024, arXiv 2406.06525)",
+        layout="cogjax.families.llamagen.layout:Layout",
+        pipeline="cogjax.pipelines.decoder:of_layout",
+        importers={"llamagen": "cogjax.families.llamagen.imports:LLAMAGEN"},
+    ),
     "imagen": Family(
         "imagen",
         "Imagen (Saharia et al. 2022, arXiv 2205.11487)",

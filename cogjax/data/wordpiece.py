@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from cogjax.data.class_names import ClassNames, is_classes
 from cogjax.data.clip_bpe import ClipText, is_merges
 from cogjax.data.text import TextTokenizer, clean, read_bytes
 from cogjax.errors import UserError
@@ -120,6 +121,7 @@ def load_text(path: str | os.PathLike) -> TextTokenizer:
     lines = {line.rstrip(b"\r") for line in serialized.split(b"\n")}
     kind = WordPieceTokenizer if UNKNOWN.encode() in lines else TextTokenizer
     kind = ClipText if is_merges(serialized) else kind
+    kind = ClassNames if is_classes(serialized) else kind
     return kind(serialized, f"tokenizer {path}")
 
 

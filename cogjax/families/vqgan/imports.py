@@ -32,7 +32,8 @@ _PLAIN = {"double_z": False, "in_channels": 3, "out_ch": 3, "resamp_with_conv": 
 
 
 def _detect(source: Source) -> bool:
-    return {"encoder.conv_in.weight", "quant_conv.weight"} <= source.names
+    names = {"encoder.down.0.block.0.conv1.weight", "quant_conv.weight"}
+    return all(names <= tensors.keys() for tensors in source.weights.values())
 
 
 def _plan(source: Source) -> Import:

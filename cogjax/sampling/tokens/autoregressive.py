@@ -165,15 +165,15 @@ def prefill(
     keys: Array,
     forced: Array,
     *,
-    guided: bool = False,
+    guided: int = 0,
     window: int = 1,
 ) -> DecodeState:
     """Reads each prompt once, whatever number of sequences continues it.
 
     Args:
       params: of `scoring`, so that the ids to sample are scored and no others.
-      prompts: q of t tokens; padding is behind the image if that comes first. If
-        `guided` one row more, the empty prompt, last.
+      prompts: q of t tokens; padding is behind the image if that comes first. Then so
+        many empty prompts as `guided` says: 0, 1 for all or q, one for each.
       keys: [b], one a sequence, b / q for each prompt in turn; token i of a sequence is
         sampled by `fold_in(key, i)`.
       forced: int [b, m]; -1 where a token is to be sampled, otherwise the token.
@@ -185,14 +185,14 @@ def prefill(
     config, (prompt, num_padding, positions, next_position) = model.config, prompts
     length = prompt.shape[1]
     num_prompts, batch = len(prompt) - guided, len(keys)
-    if num_prompts < 1 or batch % num_prompts:
+    if num_prompts < 1 or batch % num_prompts or guided not in (0, 1, num_prompts):
         raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
     _check(config.sequence, length)
     real = _real(config.sequence, length, num_padding)  # [q, t]
     if positions is None:
         positions = jnp.maximum(jnp.arange(length) - num_padding[:, None], 0)
         next_position = length - num_padding
-    rows = batch * (1 + guided)
+    rows = batch * (1 + (guided > 0))
     cache = make_cache(config, len(prompt), length, rows, forced.shape[1], window)
     weights = {"params": params}
     (logits,), cache = model.apply(weights, prompt, positions, real, cache, parts=LAST)
@@ -323,10 +323,12 @@ def _real(sequence: Sequence, length: int, num_padding: Array) -> Array:
     return (slots < image) | (slots >= image + num_padding[:, None])
 
 
-def _groups(num_prompts: int, guided: bool) -> np.ndarray:
+def _groups(num_prompts: int, guided: int) -> np.ndarray:
     """Which prompt each group of rows continues: int [p]."""
     groups = np.arange(num_prompts)
-    return np.append(groups, np.full(num_prompts, num_prompts)) if guided else groups
+    if not guided:
+        return groups
+    return np.append(groups, num_prompts + groups % guided)
 
 
 def _of_groups(cache: Cache, groups: np.ndarray) -> Cache:

@@ -1,0 +1,117 @@
+"""Small networks of families that draw code after code; see `public.py`."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cogjax.families.llamagen import imports as llamagen
+from cogjax.families.llamagen import vq
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.vqgan import VQGANConfig
+from cogjax.ops.sequence import Sequence
+from tests.importing import files
+from tests.importing.texts import T5S, seeded, write_t5
+
+SHAPES = Path(__file__).parent / "shapes"
+_LAYER = re.compile(r"((?:^|\.)(?:layers|blocks)\.)(\d+)(?=\.)")
+COMPONENTS = {"llamagen-c2i": "transformer", "llamagen-t2i": "transformer"}
+VQ = VQGANConfig(
+    image_size=20,
+    width=32,
+    multipliers=(1, 2, 1),
+    res_blocks=2,
+    attention=(5,),
+    z_dim=256,
+    code_dim=8,
+    codebook_size=24,
+    form="cosine",
+)
+C2I = ImageLMConfig(
+    width=128,
+    depth=2,
+    heads=2,
+    mlp_dim=512,
+    vocab_size=24 + 10 + 1,
+    max_positions=1 + 25,
+    grid=5,
+    sequence=Sequence.text_to_image(1, (5, 5)),
+    alpha=1.0,
+    sandwich=False,
+    norm="rms",
+    mlp="swiglu",
+    use_bias=False,
+    rotary=10000.0,
+    outputs=24,
+)
+T2I = replace(
+    C2I,
+    vocab_size=24,
+    max_positions=7 + 25,
+    sequence=Sequence.text_to_image(7, (5, 5)),
+    caption_dim=T5S["t5"].width,
+)
+# The second is longer than what is read.
+TEXTS = ["a red cat", "two blue dogs, two blue dogs"]
+CLASSES = ["tench, Tinca tinca", "crane", "goldfish", *"abcdefg"]
+
+
+def folded(shapes):
+    """Shapes by name, of a stack of layers the first and how many there are."""
+    found, depth = {}, 0
+    for name, shape in shapes.items():
+        match = _LAYER.search(name)
+        depth = max(depth, int(match[2]) + 1) if match else depth
+        if not match or match[2] == "0":
+            found[name] = shape
+    return {"depth": depth, "shapes": found}
+
+
+def unfolded(stored):
+    """All names of `folded`: (name, shape)."""
+    for name, shape in stored["shapes"].items():
+        layers = range(stored["depth"]) if _LAYER.search(name) else (0,)
+        for i in layers:
+            yield _LAYER.sub(rf"\g<1>{i}", name), tuple(shape)
+
+
+def vq_tensors():
+    """Of LlamaGen's VQ; codes are not of length 1, as those of files need not be."""
+    return seeded(list(vq.rules_of(VQ)))
+
+
+def gpt_tensors(config):
+    """Of LlamaGen's GPT."""
+    tensors = seeded(list(llamagen._rules(config, {})))
+    # Larger, so that the most likely codes are told apart.
+    tensors["output.weight"] *= 4
+    return tensors
+
+
+def write_vq(folder):
+    """A checkpoint of its training, and the size of images beside it."""
+    used = {"quantize.codebook_used": np.zeros(65536, "f4")}
+    tensors = {f"model.{k}": x for k, x in (vq_tensors() | used).items()}
+    tensors |= {"discriminator.main.0.weight": np.ones((2, 3), "f4")}
+    files.state_dict(folder / "vq.pt", tensors)
+    (folder / "args.json").write_text(json.dumps({"image_size": VQ.image_size}))
+    return folder
+
+
+def write_c2i(folder):
+    """With the names of classes."""
+    write_vq(folder)
+    files.state_dict(folder / "c2i.pt", gpt_tensors(C2I), ("model",))
+    table = {str(i): [f"n{i:08}", name] for i, name in enumerate(CLASSES)}
+    (folder / "imagenet_class_index.json").write_text(json.dumps(table))
+    return folder
+
+
+def write_t2i(folder):
+    """With the T5, of two shards."""
+    write_vq(folder)
+    extra = {"freqs_cis": np.ones((32, 32, 2), "f4")}
+    files.state_dict(folder / "t2i.pt", gpt_tensors(T2I) | extra, ("module",))
+    return write_t5(folder)

@@ -1,0 +1,206 @@
+"""Imported decoders draw, score and refuse; their outputs are in `test_cases.py`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import parity
+from cogjax.catalogue import importers, resolve
+from cogjax.cli import main
+from cogjax.errors import Notice, UserError
+from cogjax.families.llamagen import imports as llamagen
+from cogjax.importing import import_model
+from cogjax.interop.rules import sources_of
+from cogjax.interop.source import Source
+from cogjax.interop.stored import StoredTensor
+from cogjax.pipelines.contracts import Reader, Scorer
+from tests.importing import decoders, public
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """name -> model folder."""
+    done = {}
+
+    def make(name):
+        if name not in done:
+            folder = public.WRITE[name](tmp_path_factory.mktemp("source"))
+            done[name] = tmp_path_factory.mktemp("model") / name
+            import_model([folder], done[name])
+        return done[name]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """(inputs, outputs) of the release's loop, greedy and guided by 4."""
+    return parity.read_case(public.CASES / "llamagen-drawn.npz")
+
+
+GREEDY = {"num_images": 1, "temperature": 0, "guidance": 4.0}
+
+
+def test_classes_are_drawn_as_by_the_release(models, drawn):
+    model, (inputs, outputs) = cogjax.load(models("llamagen-c2i")), drawn
+    names = "tench", "3"
+    assert [model.pieces(name) for name in names] == [[0], [3]]
+    prompts = [str(i) for i in inputs["classes"]]
+    found = model.generate(prompts, **GREEDY)
+    np.testing.assert_array_equal(found.codes.reshape(2, -1), outputs["c2i"])
+    expected = np.clip(outputs["pixels"], 0, 1) * 255
+    assert np.abs(found.pixels[:, 0] - expected).max() < 0.51
+
+
+def test_captions_are_drawn_as_by_the_release(models, drawn):
+    """One of them is too long; each has a prompt without caption of its length."""
+    model, (_, outputs) = cogjax.load(models("llamagen-t2i")), drawn
+    texts = decoders.TEXTS
+    with pytest.warns(Notice, match="and the model reads 6; left off"):
+        found = model.generate(texts, **GREEDY)
+    np.testing.assert_array_equal(found.codes.reshape(2, -1), outputs["t2i"])
+    assert found.unread[0] == "" and found.unread[1]
+
+
+def test_a_model_of_classes_is_asked_for_classes(models, tmp_path, capsys):
+    """By number or name; anything else is one line, and nothing is written."""
+    model = str(models("llamagen-c2i"))
+    for prompt, words in (
+        ("10", "'10' is no number from 0 to 9 and no name of a class"),
+        ("a red cat", "'a red cat' is no number from 0 to 9"),
+        ("tenchh", "did you mean 'tench'?"),
+    ):
+        assert main(["generate", prompt, "--model", model, "--out", str(tmp_path)]) == 2
+        assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_score_is_the_loss_of_the_image(models):
+    """And candidates are chosen by it; int8 is near."""
+    path = models("llamagen-c2i")
+    model = cogjax.load(path)
+    assert isinstance(model, Scorer) and not isinstance(model, Reader)
+    seen = []
+    settings = {"num_images": 3, "seed": 5, "guidance": 1.0, "temperature": 0.5}
+    found = model.generate("4", **settings, preview=lambda *each: seen.append(each))
+    assert len(seen) == model.grid
+    assert found.codes.shape == (1, 3, 5, 5)
+    codes = found.codes[0].reshape(3, 25)
+    losses = model.image_losses(found.codes[0], "4")
+    network, params = model.model["transformer"].network, model.model["transformer"]
+    ids = np.concatenate([np.full((3, 1), 24 + 4), codes[:, :-1]], axis=1)
+    logits, _ = network.apply({"params": params.params}, ids, np.arange(25)[None])
+    logits = np.asarray(logits, np.float64)
+    total = np.log(np.exp(logits).sum(-1))
+    own = np.take_along_axis(logits, codes[..., None], -1)[..., 0]
+    np.testing.assert_allclose(losses, (total - own).mean(-1), atol=1e-4)
+    kept = model.generate("4", **settings | {"num_images": 1}, rerank=3)
+    np.testing.assert_allclose(kept.scores, [[losses.min()]], atol=1e-5)
+    small = cogjax.load(path, weights="int8").image_losses(found.codes[0], "4")
+    assert 0 < np.abs(small - losses).max() < 0.2
+    np.testing.assert_array_equal(model.score(found.images[:1], ["4"]).shape, (1,))
+
+
+def stored(shapes):
+    """A file of tensors that nobody reads."""
+    return {
+        name: StoredTensor(shape, np.dtype(np.float32), lambda: None)
+        for name, shape in shapes
+    }
+
+
+def plans(family, *names, configs=None):
+    """The import of the released sizes, compared with the names and shapes."""
+    released = json.loads((decoders.SHAPES / f"{family}.json").read_text())
+    weights = {Path(x): stored(decoders.unfolded(released[x])) for x in names}
+    source = Source(weights, {Path("x.json"): configs or {}})
+    [importer] = [
+        resolve(spec) for spec in importers().values() if resolve(spec).detect(source)
+    ]
+    plan = importer.plan(source)
+    for part, conversion in plan.components.items():
+        conversion.check(part)
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("size", "vq", "millions"),
+    [("B", "16", 111), ("L", "16", 343), ("XL", "8", 775), ("XXL", "16", 1411)],
+)
+def test_released_sizes_of_classes(size, vq, millions):
+    """Names and shapes of the public code, at 384 px; numbers of parameters of its
+    README, which has 1.4B for the last."""
+    plan = plans("llamagen", f"c2i-{size}", f"vq-{vq}", configs={"image_size": 384})
+    config = plan.components["transformer"].config
+    grid = 384 // int(vq)
+    assert plan.layout.image_len == grid**2 and plan.components["tokenizer"].config
+    assert config.head_dim == 64 and plan.layout.vocab.num_text == 1000
+    leaves = plan.components["transformer"].leaves.values()
+    assert round(sum(np.prod(x.shape) for x in leaves) / 1e6) == millions
+
+
+def test_released_sizes_of_captions():
+    with pytest.raises(UserError, match="give the folder of its T5, flan-t5-xl"):
+        plans("llamagen", "t2i-XL", "vq-16", configs={"image_size": 512})
+    released = json.loads((decoders.SHAPES / "llamagen.json").read_text())
+    config = llamagen._config(
+        stored(decoders.unfolded(released["t2i-XL"])), 32, Source({}, {})
+    )
+    assert (config.caption_dim, config.table_positions) == (2048, 120)
+    needs = sources_of(list(llamagen._rules(config, {})))
+    shapes = dict(decoders.unfolded(released["t2i-XL"]))
+    assert {name: each.shape for name, each in needs.items()} == shapes
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: (f / "vq.pt").unlink(), "the VQ of images is missing"),
+        (lambda f: (f / "spiece.model").unlink(), "give spiece.model too"),
+        (
+            lambda f: [x.unlink() for x in f.glob("pytorch_model*")],
+            "give the folder of its T5",
+        ),
+        (
+            lambda f: public.files.state_dict(f / "x.pt", {"a.b": np.ones(2, "f4")}),
+            "x.pt has 'a.b', which is not of a GPT or a VQ",
+        ),
+        (
+            lambda f: (f / "args.json").write_text('{"image_size": "20"}'),
+            "the config file says image_size '20', expected a size",
+        ),
+        (
+            lambda f: (f / "args.json").write_text('{"image_size": 20, "n_head": 3}'),
+            "make no LlamaGen: width 128 is no multiple of heads 3",
+        ),
+        (
+            lambda f: (f / "args.json").write_text('{"image_size": 21}'),
+            "make no VQ: image_size 21 does not halve",
+        ),
+    ],
+)
+def test_llamagens_that_do_not_fit(tmp_path, change, words):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    decoders.write_t2i(folder)
+    change(folder)
+    with pytest.raises(UserError, match=words):
+        import_model([folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_vq_alone_and_what_nothing_tells(tmp_path):
+    """The size of images is a note where nothing says it."""
+    (tmp_path / "a").mkdir()
+    decoders.write_vq(tmp_path / "a")
+    assert import_model([tmp_path / "a"], tmp_path / "out").notes == ()
+    (tmp_path / "a" / "args.json").unlink()
+    found = import_model([tmp_path / "a"], tmp_path / "out", overwrite=True)
+    assert "images are taken to be of 256 px" in found.notes[0]
+    assert set(found.dropped) == {
+        "quantize.codebook_used",
+        "discriminator.main.0.weight",
+    }
