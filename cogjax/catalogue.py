@@ -95,6 +95,13 @@ FAMILIES = {
         pipeline="cogjax.pipelines.decoder:of_layout",
         importers={"llamagen": "cogjax.families.llamagen.imports:LLAMAGEN"},
     ),
+    "mindalle": Family(
+        "mindalle",
+        "minDALL-E (Kim et al. 2021, github.com/kakaobrain/minDALL-E)",
+        layout="cogjax.families.mindalle.layout:Layout",
+        pipeline="cogjax.pipelines.decoder:DecoderPipeline",
+        importers={"mindalle": "cogjax.families.mindalle.imports:MINDALLE"},
+    ),
     "imagen": Family(
         "imagen",
         "Imagen (Saharia et al. 2022, arXiv 2205.11487)",

@@ -325,7 +325,7 @@ def test_ask_and_how_a_text_is_chosen(model, picture, capsys):
     ("kind", "size"), [("TextTokenizer", 280), ("WordPieceTokenizer", 14)]
 )
 def test_tokenizer_train_from_text(kind, size, tmp_path, capsys):
-    from cogjax.data.wordpiece import load_text
+    from cogjax.data.text_files import load_text
 
     text = tmp_path / "captions.txt"
     text.write_text("a cat\n一只猫\na red apple\n" * 9, "utf-8")

@@ -14,7 +14,7 @@ import os
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,23 @@ _FIXED = re.compile(re.escape(_START) + "|" + re.escape(_END) + "|'(?:[stmd]|re|
 _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 # The file unpacks to 3.2 MB; a decompression bomb would unpack to more.
 _MAX_BYTES = 1 << 24
+
+
+def merged(pieces: list[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """Pieces of a word: the merge that was learnt first goes first, everywhere."""
+    while len(pieces) > 1:
+        pairs = list(zip(pieces[:-1], pieces[1:], strict=True))
+        best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
+        if best not in ranks:
+            break
+        joined = []
+        i = 0
+        while i < len(pieces):
+            width = 2 if tuple(pieces[i : i + 2]) == best else 1
+            joined.append("".join(pieces[i : i + width]))
+            i += width
+        pieces = joined
+    return pieces
 
 
 class ClipTokenizer:
@@ -84,23 +101,11 @@ class ClipTokenizer:
         return bracketed(ids, CONTEXT, self._ids[_START])
 
     def _merge(self, word: str) -> tuple[str, ...]:
-        """Pieces of a word: the merge that was learnt first goes first, everywhere."""
+        """Pieces of a word."""
         characters = _byte_characters()
         pieces = [characters[byte] for byte in word.encode()]
         pieces[-1] += _WORD_END
-        while len(pieces) > 1:
-            pairs = list(zip(pieces[:-1], pieces[1:], strict=True))
-            best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
-            if best not in self._ranks:
-                break
-            joined = []
-            i = 0
-            while i < len(pieces):
-                width = 2 if tuple(pieces[i : i + 2]) == best else 1
-                joined.append("".join(pieces[i : i + width]))
-                i += width
-            pieces = joined
-        return tuple(pieces)
+        return tuple(merged(pieces, self._ranks))
 
 
 class ClipText(TextTokenizer):

@@ -72,6 +72,22 @@ def stacked(
     return Rule(leaf, dict.fromkeys(names, shape), parts, lambda x: x.T.reshape(own))
 
 
+def joined(wanted: Shapes, leaf: str, names: Sequence[str], depth: int) -> Rule:
+    """Query, key and value of all layers side by side: kernels [l, d, 3 d], or with
+    heads [l, d, 3, n, h], and biases. `names` have places for the layer's number.
+    """
+    own = wanted[leaf].shape[1:]
+    inputs = own[:1] if leaf.endswith("/kernel") else ()
+    shape = math.prod(own) // math.prod(inputs) // 3, *inputs
+    parts = tuple(tuple(name.format(i) for name in names) for i in range(depth))
+    sources = {name: shape for part in parts for name in part}
+
+    def make(*arrays: np.ndarray) -> np.ndarray:
+        return np.concatenate([x.T for x in arrays], axis=-1).reshape(own)
+
+    return Rule(leaf, sources, parts, make)
+
+
 def layers_of(wanted: Shapes) -> list[str]:
     """Paths of what has leaves."""
     return sorted({path.rpartition("/")[0] for path in wanted if "/" in path})

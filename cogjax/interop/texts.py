@@ -9,6 +9,21 @@ from cogjax.interop.source import Source
 
 # The tag of the first piece, with which SentencePiece's models start.
 _START = b"\n"
+# The first line of merges, as Hugging Face writes them.
+_VERSION = b"#version"
+
+
+def find_merges(source: Source) -> tuple[Path, list[tuple[str, str]]] | None:
+    """The first file of merges, two pieces a line; None if there is none."""
+    for path in source.others:
+        if not head_of(path).startswith(_VERSION):
+            continue
+        lines = read_bytes(path).decode("utf-8", "replace").rstrip().split("\n")[1:]
+        merges = [tuple(line.split()) for line in lines]
+        if any(len(merge) != 2 for merge in merges):
+            raise UserError(f"{path} has no merges: two pieces a line are expected")
+        return path, merges
+    return None
 
 
 def find_sentencepiece(source: Source) -> tuple[Path, TextTokenizer] | None:

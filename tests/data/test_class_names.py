@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from cogjax.data.class_names import ClassNames
-from cogjax.data.wordpiece import load_text
+from cogjax.data.text_files import load_text
 from cogjax.errors import UserError
 
 NAMES = ["tench, Tinca tinca", "", "crane", "Crane"]

@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from cogjax.families.llamagen import imports as llamagen
 from cogjax.families.llamagen import vq
+from cogjax.families.mindalle import imports as mindalle
+from cogjax.interop import vqgan
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.ops.sequence import Sequence
@@ -17,7 +20,7 @@ from tests.importing.texts import T5S, seeded, write_t5
 
 SHAPES = Path(__file__).parent / "shapes"
 _LAYER = re.compile(r"((?:^|\.)(?:layers|blocks)\.)(\d+)(?=\.)")
-COMPONENTS = {"llamagen-c2i": "transformer", "llamagen-t2i": "transformer"}
+COMPONENTS = dict.fromkeys(("llamagen-c2i", "llamagen-t2i", "mindalle"), "transformer")
 VQ = VQGANConfig(
     image_size=20,
     width=32,
@@ -53,6 +56,36 @@ T2I = replace(
     sequence=Sequence.text_to_image(7, (5, 5)),
     caption_dim=T5S["t5"].width,
 )
+STAGE1 = VQGANConfig(
+    image_size=16,
+    width=32,
+    multipliers=(1, 2, 1),
+    res_blocks=1,
+    attention=(4,),
+    z_dim=12,
+    code_dim=10,
+    codebook_size=24,
+)
+# Rows of the text behind the codes, of which more than the tokenizer has pieces.
+STAGE2 = ImageLMConfig(
+    width=128,
+    depth=2,
+    heads=4,
+    mlp_dim=512,
+    vocab_size=24 + 60,
+    max_positions=6 + 16,
+    sequence=Sequence.text_to_image(6, (4, 4)),
+    alpha=1.0,
+    norm_scope="none",
+    sandwich=False,
+    mlp="exact_gelu",
+    outputs=24 + 60,
+)
+_LETTERS = "abcdegloruwt,é"
+MERGES = [("a", "t</w>"), ("r", "e"), ("re", "d</w>"), ("d", "o"), ("c", "at</w>")]
+PIECES = ["[UNK]", *_LETTERS, *(f"{c}</w>" for c in _LETTERS)]
+PIECES += ["".join(merge) for merge in MERGES]
+WORDS = ["A red cat", "Two blue dogs, two blue dogs", "ÉTÉ 猫 x"]
 # The second is longer than what is read.
 TEXTS = ["a red cat", "two blue dogs, two blue dogs"]
 CLASSES = ["tench, Tinca tinca", "crane", "goldfish", *"abcdefg"]
@@ -115,3 +148,32 @@ def write_t2i(folder):
     extra = {"freqs_cis": np.ones((32, 32, 2), "f4")}
     files.state_dict(folder / "t2i.pt", gpt_tensors(T2I) | extra, ("module",))
     return write_t5(folder)
+
+
+def stage2_tensors():
+    """Of minDALL-E's GPT."""
+    return seeded(list(mindalle._rules(STAGE2, 24)))
+
+
+def write_charbpe(folder):
+    """As the `tokenizers` package writes it."""
+    table = {piece: i for i, piece in enumerate(PIECES)}
+    (folder / "bpe-16k-vocab.json").write_text(json.dumps(table))
+    lines = ["#version: 0.2 - Trained", *(" ".join(merge) for merge in MERGES), ""]
+    (folder / "bpe-16k-merges.txt").write_text("\n".join(lines))
+    return folder
+
+
+def write_mindalle(folder):
+    """Two checkpoints, and a config file that says what differs from the defaults."""
+    stage1 = seeded(list(vqgan.rules_of(STAGE1)))
+    files.state_dict(folder / "stage1_last.ckpt", stage1, ("state_dict",))
+    files.state_dict(folder / "stage2_last.ckpt", stage2_tensors(), ("state_dict",))
+    sizes = {"resolution": 16, "ch": 32, "ch_mult": [1, 2, 1], "num_res_blocks": 1}
+    sizes |= {"attn_resolutions": [4], "z_channels": 12}
+    stages = {
+        "stage1": {"embed_dim": 10, "n_embed": 24, "hparams": sizes},
+        "stage2": {"hparams": {"n_heads": 4, "embed_dim": 128}},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(stages))
+    return write_charbpe(folder)

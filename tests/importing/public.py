@@ -17,8 +17,7 @@ from cogjax.data.text import TextTokenizer
 from cogjax.data.vocab import Vocab
 from cogjax.families.cogview import imports as cogview
 from cogjax.families.dalle import imports as dvae
-from cogjax.families.vqgan import imports as vqgan
-from cogjax.interop import clip
+from cogjax.interop import clip, vqgan
 from cogjax.interop.importer import leaves_of
 from cogjax.interop.safetensors import save_tree
 from cogjax.models.clip import ClipConfig
@@ -156,7 +155,7 @@ def write_cogview(folder):
 
 def vqgan_tensors(form):
     """Of a VQGAN, by the release's names."""
-    return seeded(list(vqgan._rules(VQGANS[form])))
+    return seeded(list(vqgan.rules_of(VQGANS[form])))
 
 
 def write_vqgan(folder, form="nearest", change=(), **settings):
@@ -197,4 +196,5 @@ WRITE = {
     "llamagen-vq": decoders.write_vq,
     "llamagen-c2i": decoders.write_c2i,
     "llamagen-t2i": decoders.write_t2i,
+    "mindalle": decoders.write_mindalle,
 }

@@ -8,12 +8,16 @@ writes the names and shapes of the tensors of all released sizes.
 import functools
 import json
 import sys
+import tempfile
+import types
 from pathlib import Path
 
 import numpy as np
+import omegaconf
 import torch
 
 from cogjax.data.t5_text import T5Text
+from cogjax.interop import vqgan
 from tests.importing import decoders, texts
 
 GREEDY = 16
@@ -186,12 +190,81 @@ def _t5_features():
     return found, torch.tensor(mask).float()
 
 
+def _mindalle():
+    """The packages without what their __init__ imports."""
+    for name in ("dalle", "dalle.models", "dalle.utils"):
+        package = types.ModuleType(name)
+        package.__path__ = [
+            str(Path(each) / name.replace(".", "/"))
+            for each in sys.path
+            if (Path(each) / "dalle/models/stage2").is_dir()
+        ]
+        sys.modules[name] = package
+    from dalle.models.stage1.vqgan import VQGAN
+    from dalle.models.stage2.transformer import Transformer1d
+
+    c, sizes = decoders.STAGE2, decoders.STAGE1
+    stage1 = {"ch": sizes.width, "ch_mult": sizes.multipliers, "double_z": False}
+    stage1 |= {"num_res_blocks": sizes.res_blocks, "out_ch": 3, "in_channels": 3}
+    stage1 |= {"attn_resolutions": sizes.attention, "resolution": sizes.image_size}
+    stage1 |= {"z_channels": sizes.z_dim, "pdrop": 0.0}
+    hparams = omegaconf.OmegaConf.create(stage1)
+    num_text = c.sequence.segments[0].length
+    stage2 = {"embed_dim": c.width, "n_layers": c.depth, "n_dense_layers": c.depth}
+    stage2 |= {"n_heads": c.heads, "ctx_len_txt": num_text, "ctx_len_img": 16}
+    stage2 |= dict.fromkeys(("embd_pdrop", "resid_pdrop", "attn_pdrop"), 0.0)
+    stage2 |= {"mlp_bias": True, "attn_bias": True, "gelu_use_approx": False}
+    gpt = Transformer1d(60, 24, omegaconf.OmegaConf.create(stage2))
+    vae = VQGAN(sizes.codebook_size, sizes.code_dim, hparams)
+    tensors = texts.seeded(list(vqgan.rules_of(sizes)))
+    return load(vae, tensors), load(gpt, decoders.stage2_tensors())
+
+
+def mindalle():
+    """Both heads at all positions: text with padding, and codes."""
+    net = _mindalle()[1]
+    ids = np.random.default_rng(1).integers(60, size=(3, 14)).astype(np.int32)
+    ids[1, 3:6] = 59
+    ids[:, 6:] %= 24
+    words, codes = torch.tensor(ids[:, :6]).long(), torch.tensor(ids[:, 6:]).long()
+    x = torch.cat([net.tok_emb_txt(words), net.tok_emb_img(codes)], dim=1)
+    places = torch.cat([net.pos_emb_txt.weight, net.pos_emb_img.weight])[:14]
+    x = net.ln_f(net.blocks(x + places))
+    logits = torch.cat([net.head_img(x), net.head_txt(x)], dim=-1)
+    at = [torch.arange(n)[None].repeat(3, 1) for n in (8, 6)]
+    of_codes, of_words = net(codes, words, *at)
+    assert torch.equal(logits[:, 5:-1, :24], of_codes)
+    assert torch.equal(logits[:, :5, 24:], of_words)
+    ids[:, :6] += 24
+    positions = np.tile(np.arange(14, dtype=np.int32), (3, 1))
+    return {"ids": ids, "positions": positions}, {"logits": logits.numpy()}
+
+
+def mindalle_drawn():
+    """What its loop draws of texts, by its caches, and their ids."""
+    vae, net = _mindalle()
+    from dalle.models.tokenizer import build_tokenizer
+    from dalle.utils.sampling import sampling
+
+    with tempfile.TemporaryDirectory() as folder:
+        decoders.write_charbpe(Path(folder))
+        words = build_tokenizer(folder, 6, lowercase=True, dropout=None)
+    ids = np.array([words.encode(text).ids for text in decoders.WORDS], np.int32)
+    tokens = torch.tensor(ids).long()
+    settings = {"top_k": 1, "is_tqdm": False, "use_fp16": False, "max_seq_len": 16}
+    codes = sampling(net, tokens, **settings)
+    pixels = channels_last(vae.decode_code(codes.reshape(-1, 4, 4)) * 0.5 + 0.5)
+    return {"ids": ids}, {"codes": codes.numpy().astype(np.int32), "pixels": pixels}
+
+
 # The name of each case, the folder of its public code, and what runs it.
 RECORD = {
     "llamagen-vq": ("LlamaGen", llamagen_vq),
     "llamagen-c2i": ("LlamaGen", llamagen_c2i),
     "llamagen-t2i": ("LlamaGen", llamagen_t2i),
     "llamagen-drawn": ("LlamaGen", llamagen_drawn),
+    "mindalle": ("minDALL-E", mindalle),
+    "mindalle-drawn": ("minDALL-E", mindalle_drawn),
 }
 
 
@@ -210,7 +283,23 @@ def llamagen_shapes():
         yield f"vq-{size}", VQ_models[f"VQ-{size}"]()
 
 
-SHAPES = {"llamagen": ("LlamaGen", llamagen_shapes)}
+def mindalle_shapes():
+    """The GPT of 1.3B; its VQGAN is taming's f16."""
+    _mindalle()
+    from dalle.models.stage2.transformer import Transformer1d
+
+    sizes = {"embed_dim": 1536, "n_layers": 42, "n_dense_layers": 42, "n_heads": 24}
+    sizes |= {"ctx_len_txt": 64, "ctx_len_img": 256, "gelu_use_approx": False}
+    sizes |= dict.fromkeys(("embd_pdrop", "resid_pdrop", "attn_pdrop"), 0.0)
+    sizes |= {"mlp_bias": True, "attn_bias": True}
+    hparams = omegaconf.OmegaConf.create(sizes)
+    yield "stage2", Transformer1d(16384, 16384, hparams)
+
+
+SHAPES = {
+    "llamagen": ("LlamaGen", llamagen_shapes),
+    "mindalle": ("minDALL-E", mindalle_shapes),
+}
 
 
 def write_shapes(clones, family):

@@ -5,14 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import cogjax
 from cogjax import parity
 from cogjax.catalogue import importers, resolve
 from cogjax.cli import main
+from cogjax.data.text_files import load_text
 from cogjax.errors import Notice, UserError
 from cogjax.families.llamagen import imports as llamagen
+from cogjax.families.mindalle import imports as mindalle
 from cogjax.importing import import_model
+from cogjax.interop.importer import leaves_of
 from cogjax.interop.rules import sources_of
 from cogjax.interop.source import Source
 from cogjax.interop.stored import StoredTensor
@@ -204,3 +208,96 @@ def test_a_vq_alone_and_what_nothing_tells(tmp_path):
         "quantize.codebook_used",
         "discriminator.main.0.weight",
     }
+
+
+def test_a_mindalle_draws_as_the_release(models, tmp_path):
+    """Words become its ids, those behind the sixth are left off, and then its codes."""
+    model = cogjax.load(models("mindalle"))
+    inputs, outputs = parity.read_case(public.CASES / "mindalle-drawn.npz")
+    with pytest.warns(Notice, match="has 21 pieces and the model reads 6"):
+        pieces = [model.pieces(text) for text in decoders.WORDS]
+    ids = model.prompts(pieces)[0].ids
+    np.testing.assert_array_equal(ids - model.num_codes, inputs["ids"])
+    with pytest.warns(Notice):
+        found = model.generate(decoders.WORDS, 1, temperature=0)
+    np.testing.assert_array_equal(found.codes.reshape(3, -1), outputs["codes"])
+    expected = np.clip(outputs["pixels"], 0, 1) * 255
+    assert np.abs(found.pixels[:, 0] - expected).max() < 0.51
+    assert model.model.text.decode(pieces[0]) == "a red cat"
+    assert model.score(found.images[:1], ["a red cat"])[0] > 0
+    text = load_text(models("mindalle") / "text.model")
+    assert text == model.model.text and text.merges() is None
+
+
+def test_the_released_mindalle():
+    """1.3 billion parameters, and a VQGAN as taming's f16."""
+    released = json.loads((decoders.SHAPES / "mindalle.json").read_text())["stage2"]
+    shapes = dict(decoders.unfolded(released))
+    config = mindalle._config(stored(shapes.items()), 16, Source({}, {}))
+    assert (config.depth, config.heads, config.head_dim) == (42, 24, 64)
+    needs = sources_of(list(mindalle._rules(config, 16384)))
+    assert {name: each.shape for name, each in needs.items()} == shapes
+    leaves = leaves_of(config).values()
+    assert sum(np.prod(x.shape) for x in leaves) == 1_291_081_728
+
+
+def _table(**change):
+    def write(folder):
+        table = {piece: i for i, piece in enumerate(decoders.PIECES)} | change
+        (folder / "bpe-16k-vocab.json").write_text(json.dumps(table))
+
+    return write
+
+
+def _sizes(stage, **change):
+    def write(folder):
+        path = folder / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        config[stage]["hparams"] |= change
+        path.write_text(yaml.safe_dump(config))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda f: (f / "stage1_last.ckpt").unlink(),
+            "is one stage1_last.ckpt and one",
+        ),
+        (
+            lambda f: (f / "bpe-16k-vocab.json").unlink(),
+            "the text tokenizer is missing",
+        ),
+        (
+            lambda f: (f / "bpe-16k-merges.txt").unlink(),
+            "the text tokenizer is missing",
+        ),
+        (
+            lambda f: (f / "bpe-16k-merges.txt").write_text("#version: 0.2\na b c\n"),
+            "has no merges: two pieces a line",
+        ),
+        (
+            lambda f: (f / "bpe-16k-merges.txt").write_text("#version: 0.2\nx y\n"),
+            "merges to 'xy', which is no piece",
+        ),
+        (_table(more=99), "has ids that are not 0 to"),
+        (_table(**{f"{i}": i for i in range(34, 61)}), "the weights 60 rows"),
+        (_sizes("stage2", gelu_use_approx=True), "says gelu_use_approx True"),
+        (_sizes("stage2", n_heads=3), "width 128 is no multiple of heads 3"),
+        (_sizes("stage1", ch_mult=[1, 2, 2]), "says ch_mult"),
+        (
+            _sizes("stage1", resolution=32, attn_resolutions=[8]),
+            "16 positions of codes",
+        ),
+    ],
+)
+def test_mindalles_that_do_not_fit(tmp_path, change, words):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    decoders.write_mindalle(folder)
+    change(folder)
+    with pytest.raises(UserError, match=words):
+        import_model([folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

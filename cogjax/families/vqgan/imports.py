@@ -4,49 +4,33 @@ The sizes are those of the tensors. The size of images is the `resolution` of a 
 file beside them, 256 without one; it only says at which sides the levels attend.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from cogjax.errors import UserError
-from cogjax.interop.importer import (
-    Conversion,
-    Import,
-    Importer,
-    count,
-    leaves_of,
-    making,
-    shape_of,
-)
-from cogjax.interop.rules import Rule, copy, layer, layers_of
-from cogjax.interop.source import Source, Tensors
-from cogjax.models.vqgan import VQGANConfig
+from cogjax.interop import vqgan
+from cogjax.interop.importer import Conversion, Import, Importer
+from cogjax.interop.source import Source
 
-_RESOLUTION = 256
-_SIDES = "attn_resolutions"
-_BLOCK = r"encoder\.down\.{}\.block\.(\d+)\.conv1\.weight"
-_LEVELS = r"encoder\.down\.(\d+)\.block\.0\.conv1\.weight"
-# Discriminator and LPIPS, and statistics of codes.
-_DROPPED = r"loss\..*|quantize\.(cluster_size|embed_avg|codebook_used)"
 _LICENCE = "as of the release; taming-transformers' own are MIT"
-_PLAIN = {"double_z": False, "in_channels": 3, "out_ch": 3, "resamp_with_conv": True}
 
 
 def _detect(source: Source) -> bool:
-    names = {"encoder.down.0.block.0.conv1.weight", "quant_conv.weight"}
-    return all(names <= tensors.keys() for tensors in source.weights.values())
+    return all(map(vqgan.is_tokenizer, source.weights.values()))
 
 
 def _plan(source: Source) -> Import:
     tensors = source.tensors
     settings = _settings(source)
-    config = _config(tensors, settings.get("resolution", _RESOLUTION))
-    _check_settings(config, settings)
-    conversion = Conversion(config, list(_rules(config)), tensors, _DROPPED)
+    config = vqgan.config_of(tensors, settings.get("resolution", vqgan.RESOLUTION))
+    vqgan.check_settings(config, settings)
+    conversion = Conversion(
+        config, list(vqgan.rules_of(config)), tensors, vqgan.DROPPED
+    )
     notes = []
     if not settings:
         notes.append(
-            f"no config file: images are taken to be of {_RESOLUTION} px, as those of "
-            "the released models"
+            f"no config file: images are taken to be of {vqgan.RESOLUTION} px, as "
+            "those of the released models"
         )
     if config.form == "gumbel":
         notes.append("codes are the best ones: the public code adds noise to them")
@@ -61,75 +45,6 @@ def _settings(source: Source) -> dict[str, Any]:
     if not isinstance(sizes, Mapping):
         return {}
     return {**sizes, **{key: params.get(key) for key in ("n_embed", "embed_dim")}}
-
-
-def _config(tensors: Tensors, resolution: Any) -> VQGANConfig:
-    width = shape_of(tensors, "encoder.conv_in.weight", 4)[0]
-    levels = count(tensors, _LEVELS)
-    if not 1 <= levels <= 16:
-        raise UserError(f"the encoder has {levels} levels, expected 1 to 16")
-    names = [f"encoder.down.{i}.block.0.conv1.weight" for i in range(levels)]
-    widths = [shape_of(tensors, name, 4)[0] for name in names]
-    attention = [f"encoder.down.{i}.attn.0.q.weight" for i in range(levels)]
-    gumbel = "quantize.proj.weight" in tensors
-    table = "quantize.embed.weight" if gumbel else "quantize.embedding.weight"
-    codebook_size, code_dim = shape_of(tensors, table, 2)
-    if not isinstance(resolution, int) or not 0 < resolution <= 2**14:
-        raise UserError(f"the config's resolution is {resolution!r}, expected a size")
-    if not width or any(each % width for each in widths):
-        raise UserError(f"widths {widths} are no multiples of the first, {width}")
-    with making("VQGAN"):
-        return VQGANConfig(
-            image_size=resolution,
-            width=width,
-            multipliers=tuple(each // width for each in widths),
-            res_blocks=count(tensors, _BLOCK.format(0)),
-            attention=tuple(
-                resolution // 2**i for i in range(levels) if attention[i] in tensors
-            ),
-            z_dim=shape_of(tensors, "encoder.conv_out.weight", 4)[0],
-            code_dim=code_dim,
-            codebook_size=codebook_size,
-            form="gumbel" if gumbel else "nearest",
-        )
-
-
-def _check_settings(config: VQGANConfig, settings: Mapping[str, Any]) -> None:
-    """UserError for a config file of other weights, or of what is not here."""
-    found = {
-        "ch": config.width,
-        "ch_mult": list(config.multipliers),
-        "num_res_blocks": config.res_blocks,
-        _SIDES: list(config.attention),
-        "z_channels": config.z_dim,
-        "embed_dim": config.code_dim,
-        "n_embed": config.codebook_size,
-        **_PLAIN,
-    }
-    for key, value in found.items():
-        said = settings.get(key, value)
-        if key == _SIDES and isinstance(said, list):
-            said = sorted(
-                (side for side in said if isinstance(side, int)), reverse=True
-            )
-        if said != value:
-            raise UserError(
-                f"the config file says {key} {said}, the weights are of {value}: is it "
-                "of another model?"
-            )
-
-
-def _rules(config: VQGANConfig) -> Iterator[Rule]:
-    wanted = leaves_of(config)
-    table = "embed" if config.form == "gumbel" else "embedding"
-    yield copy("codebook", f"quantize.{table}.weight", wanted)
-    for path in layers_of(wanted):
-        name = path.replace("/", ".")
-        if f"{path}/scale" in wanted:
-            yield copy(f"{path}/scale", f"{name}.weight", wanted)
-            yield copy(f"{path}/bias", f"{name}.bias", wanted)
-        else:
-            yield from layer(wanted, path, f"{name}.weight", f"{name}.bias")
 
 
 VQGAN = Importer("VQGAN of taming-transformers", _detect, _plan)

@@ -1,0 +1,20 @@
+"""Text tokenizers of any kind, by what their files hold."""
+
+import os
+
+from cogjax.data.char_bpe import CharBPE, is_char_bpe
+from cogjax.data.class_names import ClassNames, is_classes
+from cogjax.data.clip_bpe import ClipText, is_merges
+from cogjax.data.text import TextTokenizer, read_bytes
+from cogjax.data.wordpiece import UNKNOWN, WordPieceTokenizer
+
+
+def load_text(path: str | os.PathLike) -> TextTokenizer:
+    """Reads a text tokenizer of any kind; UserError as of `TextTokenizer.load`."""
+    serialized = read_bytes(path)
+    lines = {line.rstrip(b"\r") for line in serialized.split(b"\n")}
+    kind = WordPieceTokenizer if UNKNOWN.encode() in lines else TextTokenizer
+    kind = ClipText if is_merges(serialized) else kind
+    kind = ClassNames if is_classes(serialized) else kind
+    kind = CharBPE if is_char_bpe(serialized) else kind
+    return kind(serialized, f"tokenizer {path}")
