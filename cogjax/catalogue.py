@@ -102,6 +102,13 @@ FAMILIES = {
         pipeline="cogjax.pipelines.decoder:DecoderPipeline",
         importers={"mindalle": "cogjax.families.mindalle.imports:MINDALLE"},
     ),
+    "rudalle": Family(
+        "rudalle",
+        "ru-DALL-E (Shonenkov et al. 2021, github.com/ai-forever/ru-dalle)",
+        layout="cogjax.families.rudalle.layout:Layout",
+        pipeline="cogjax.pipelines.decoder:of_shift",
+        importers={"rudalle": "cogjax.families.rudalle.imports:RUDALLE"},
+    ),
     "imagen": Family(
         "imagen",
         "Imagen (Saharia et al. 2022, arXiv 2205.11487)",

@@ -7,6 +7,7 @@ from cogjax.data.class_names import ClassNames, is_classes
 from cogjax.data.clip_bpe import ClipText, is_merges
 from cogjax.data.text import TextTokenizer, read_bytes
 from cogjax.data.wordpiece import UNKNOWN, WordPieceTokenizer
+from cogjax.data.yttm import YttmBPE, is_yttm
 
 
 def load_text(path: str | os.PathLike) -> TextTokenizer:
@@ -17,4 +18,5 @@ def load_text(path: str | os.PathLike) -> TextTokenizer:
     kind = ClipText if is_merges(serialized) else kind
     kind = ClassNames if is_classes(serialized) else kind
     kind = CharBPE if is_char_bpe(serialized) else kind
+    kind = YttmBPE if is_yttm(serialized) else kind
     return kind(serialized, f"tokenizer {path}")

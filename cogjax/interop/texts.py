@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cogjax.data.text import TextTokenizer, read_bytes
+from cogjax.data.yttm import YttmBPE, is_yttm
 from cogjax.errors import UserError
 from cogjax.interop.containers import head_of
 from cogjax.interop.source import Source
@@ -11,6 +12,14 @@ from cogjax.interop.source import Source
 _START = b"\n"
 # The first line of merges, as Hugging Face writes them.
 _VERSION = b"#version"
+
+
+def find_yttm(source: Source) -> tuple[Path, YttmBPE] | None:
+    """The first file that is a model of YouTokenToMe; None if there is none."""
+    for path in source.others:
+        if is_yttm(head_of(path)):
+            return path, YttmBPE(read_bytes(path), f"tokenizer {path}")
+    return None
 
 
 def find_merges(source: Source) -> tuple[Path, list[tuple[str, str]]] | None:

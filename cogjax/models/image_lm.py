@@ -124,11 +124,12 @@ class ImageLM(nn.Module):
             layers = [LayerInput(layer) for layer in cache]
         x, cache = stack(x, layers, visible, place, self._rotation(positions))
         x = norm_of(cfg, "final_norm")(x)
+        x = norm_of(cfg, "head_norm")(x) if cfg.normed_head else x
         x = constrain(x, "batch", None, None)
-        table = self._head()
+        head = self._head()
         if parts:
-            return [_part(x[:, at], table, ids) for at, ids in parts], cache
-        return _score(x, table), cache
+            return [self._part(x[:, at], head, ids) for at, ids in parts], cache
+        return self._part(x, head, slice(None)), cache
 
     def _embed(self, ids: Inputs, positions: Array) -> Array:
         """What the first layer reads: [b, t, d]."""
@@ -177,6 +178,19 @@ class ImageLM(nn.Module):
             return self._table("head", self.config.outputs)
         return self._table("token_embedding", self.config.vocab_size)
 
+    def _part(self, x: Array, head: Array | matmul.Packed, ids: slice | None) -> Array:
+        """Logits of some ids, or the states themselves."""
+        if ids is None:
+            return x
+        logits = _score(x, head[ids])
+        if not self.config.normed_head:
+            return logits
+        bias = self.get_variable("params", "head_bias")
+        if bias is None:
+            shape = (self.config.outputs,)
+            bias = weight(self, "head_bias", nn.initializers.zeros, shape)
+        return logits + bias[ids]
+
     def _places(self, positions: Array) -> Array:
         """Embedding of positions: int [...] -> [..., d]."""
         cfg = self.config
@@ -206,11 +220,6 @@ def _look_up(table: Array | matmul.Packed, ids: Array, axis: str | None) -> Arra
         return table[ids].astype(jnp.float32)
     # Rows are looked up whole: a table that is split over its width is gathered first.
     return constrain(table, axis, None)[ids]
-
-
-def _part(x: Array, table: Array | matmul.Packed, ids: slice | None) -> Array:
-    """Logits of some ids, or the states themselves."""
-    return x if ids is None else _score(x, table[ids])
 
 
 def _score(x: Array, table: Array | matmul.Packed) -> Array:

@@ -24,8 +24,9 @@ class ImageLMConfig(DecoderConfig):
     a layer, () is full attention in all of them. rotary: above 0 the codes have no
     embedding of their place and the text none, and queries and keys are turned by
     `ops/rotary.py` with that base. outputs: above 0 a head of its own scores so many
-    first ids, else the table all of them. caption_dim: above 0 a text is vectors of so
-    many channels, projected by an MLP; those of no text, `null_caption`, are learnt.
+    first ids, else the table all of them. normed_head: that head has a norm of its own
+    before it, and a bias. caption_dim: above 0 a text is vectors of so many channels,
+    projected by an MLP; those of no text, `null_caption`, are learnt.
     """
 
     vocab_size: int = 58240
@@ -36,6 +37,7 @@ class ImageLMConfig(DecoderConfig):
     kinds: tuple[LayerKind, ...] = ()
     rotary: float = field(default=0.0, metadata={"new": True})
     outputs: int = field(default=0, metadata={"new": True})
+    normed_head: bool = field(default=False, metadata={"new": True})
     caption_dim: int = field(default=0, metadata={"new": True})
 
     def __post_init__(self):
@@ -54,6 +56,8 @@ class ImageLMConfig(DecoderConfig):
             raise ValueError(
                 f"grid {self.grid} leaves no text of {self.max_positions} positions"
             )
+        if self.normed_head and not self.outputs:
+            raise ValueError("normed_head needs a head: set outputs")
         if self.rotary and (not self.grid or self.head_dim % 4):
             raise ValueError(
                 f"rotary needs a grid, which is {self.grid}, and heads of a multiple "

@@ -15,7 +15,10 @@ from cogjax.ops.cache import Cache, cache_plan, empty_cache, text_plan
 def scoring(params: Any, id_range: tuple[int, int]) -> Any:
     """Parameters with which only the ids [start, stop) are scored, as logits 0 .. ."""
     table = params.get("head", params["token_embedding"])
-    return {**params, "head": table[slice(*id_range)]}
+    found = {**params, "head": table[slice(*id_range)]}
+    if "head_bias" in params:
+        found["head_bias"] = params["head_bias"][slice(*id_range)]
+    return found
 
 
 def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:

@@ -7,7 +7,7 @@ What fits a prompt best is the image whose codes are likeliest.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,12 +17,14 @@ import numpy as np
 from cogjax.data.caption_cleaning import clean_caption
 from cogjax.data.images import stack_squares
 from cogjax.data.sequences import Prompts
+from cogjax.errors import UserError
 from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.text_encoder import T5TextEncoder
 from cogjax.pipelines.tokens import CodeByCode
+from cogjax.sampling.tokens.autoregressive import compiled_advance, compiled_prefill
 
 
 class DecoderPipeline(CodeByCode, ImageScores):
@@ -88,6 +90,56 @@ def _at_the_end(tokens: jax.Array, counts: jax.Array, length: int) -> jax.Array:
     source = jnp.arange(length) - (length - counts[:, None])  # [q, length]
     taken = jnp.take_along_axis(tokens, jnp.maximum(source, 0)[..., None], axis=1)
     return jnp.where((source >= 0)[..., None], taken, 0)
+
+
+class ShiftedDecoder(DecoderPipeline):
+    """A `DecoderPipeline` whose prompts end in the first place of the image.
+
+    Each code then stands a place behind its own, and the last is read by none.
+    """
+
+    def _check(self, request: Request, preview, rerank_by) -> None:
+        """UserError for what this model cannot do."""
+        super()._check(request, preview, rerank_by)
+        if request.speculate:
+            raise UserError(
+                "speculate is not for a model whose codes are shifted: leave it out"
+            )
+
+    def _sample(
+        self, pieces, keys, forced, request: Request, preview: bool
+    ) -> Iterator[tuple[np.ndarray, int]]:
+        """The last token of each prompt is the first that is forced."""
+        length, sampler = self.layout.image_len, self._sampler(request)
+        guided = sampler.guidance != 1
+        prompts, num_empty = self.prompts(pieces, guided)
+        if num_empty and np.ptp(prompts.ids[:, -1]):
+            raise UserError("guidance needs prompts that do not fill all of the text")
+        last = np.repeat(prompts.ids[: len(pieces), -1], len(keys) // len(pieces))
+        forced = np.concatenate(
+            [last[:, None], np.tile(forced, (len(keys), 1))], axis=1
+        )
+        prompts = Prompts(
+            prompts.ids[:, :-1],
+            prompts.num_padding,
+            prompts.positions[:, :-1],
+            prompts.next_position - 1,
+        )
+        network = self._generator, self._code_params
+        state = compiled_prefill(*network, prompts, keys, forced, guided=num_empty)
+        settings = {"ids": self._code_ids, "sampler": sampler.numbers()}
+        step = self.grid if preview else length
+        for stop_at in range(step, length + 1, step):
+            state, tokens = compiled_advance(*network, state, stop_at + 1, **settings)
+            yield np.asarray(tokens)[:, 1:], stop_at
+
+
+def of_shift(
+    model: Model, weights: WeightFormat = "float32"
+) -> DecoderPipeline | ShiftedDecoder:
+    """The pipeline of a model whose layout says whether its codes are shifted."""
+    shifted = model.layout is not None and model.layout.shifted
+    return (ShiftedDecoder if shifted else DecoderPipeline)(model, weights=weights)
 
 
 def of_layout(

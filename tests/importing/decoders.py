@@ -11,16 +11,21 @@ import yaml
 from cogjax.families.llamagen import imports as llamagen
 from cogjax.families.llamagen import vq
 from cogjax.families.mindalle import imports as mindalle
+from cogjax.families.rudalle import imports as rudalle
 from cogjax.interop import vqgan
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.vqgan import VQGANConfig
+from cogjax.ops.masks import image_mask
 from cogjax.ops.sequence import Sequence
 from tests.importing import files
 from tests.importing.texts import T5S, seeded, write_t5
 
 SHAPES = Path(__file__).parent / "shapes"
 _LAYER = re.compile(r"((?:^|\.)(?:layers|blocks)\.)(\d+)(?=\.)")
-COMPONENTS = dict.fromkeys(("llamagen-c2i", "llamagen-t2i", "mindalle"), "transformer")
+COMPONENTS = dict.fromkeys(
+    ("llamagen-c2i", "llamagen-t2i", "mindalle", "rudalle-v2", "rudalle-v3"),
+    "transformer",
+)
 VQ = VQGANConfig(
     image_size=20,
     width=32,
@@ -81,6 +86,29 @@ STAGE2 = ImageLMConfig(
     mlp="exact_gelu",
     outputs=24 + 60,
 )
+VAE = replace(STAGE1, image_size=24, multipliers=(1, 2), attention=(12,), form="gumbel")
+VAE = replace(VAE, z_dim=10)
+# Layers of each kind; 6 places of text, whose table has one more.
+RUDALLE = ImageLMConfig(
+    width=128,
+    depth=5,
+    heads=2,
+    mlp_dim=512,
+    vocab_size=24 + 40,
+    max_positions=7 + 144,
+    grid=12,
+    sequence=Sequence.text_to_image(6, (12, 12)),
+    kinds=rudalle._kinds(5, "clip"),
+    norm_scope="none",
+    outputs=24 + 40,
+    normed_head=True,
+)
+# 10 characters, 4 rules; [unknown, padding, start, end] last.
+CHARACTERS = {"\u2581": 4} | {c: 5 + i for i, c in enumerate("котиреый")}
+RULES = [(5, 6, 13), (4, 13, 14), (14, 7, 15), (13, 7, 16)]
+RUSSIAN = ["Кот", "рекот  кооот ж☃ж", "кот " * 6]
+# As its wrapper gives them: start, pieces, end, zeros, cut.
+RUSSIAN_IDS = [[2, 15, 3, 0, 0, 0], [2, 4, 9, 10, 16, 14], [2, *[15] * 5]]
 _LETTERS = "abcdegloruwt,é"
 MERGES = [("a", "t</w>"), ("r", "e"), ("re", "d</w>"), ("d", "o"), ("c", "at</w>")]
 PIECES = ["[UNK]", *_LETTERS, *(f"{c}</w>" for c in _LETTERS)]
@@ -177,3 +205,33 @@ def write_mindalle(folder):
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(stages))
     return write_charbpe(folder)
+
+
+def rudalle_tensors():
+    """Of ru-dalle's transformer."""
+    return seeded(list(rudalle._rules(RUDALLE, 24)))
+
+
+def write_yttm(folder):
+    """A model of YouTokenToMe."""
+    lines = [f"{len(CHARACTERS)} {len(RULES)}"]
+    lines += [f"{ord(c)} {i}" for c, i in CHARACTERS.items()]
+    lines += [" ".join(map(str, rule)) for rule in RULES]
+    (folder / "bpe.model").write_text("\n".join([*lines, "1 0 2 3", ""]))
+    return folder
+
+
+def write_rudalle(folder, version):
+    """Its masks tell v3; v2 is said by a file."""
+    vae = seeded(list(vqgan.rules_of(VAE))) | {"loss.logvar": np.ones(1, "f4")}
+    files.state_dict(folder / "vqgan.ckpt", vae, ("state_dict",))
+    tensors, sizes = rudalle_tensors(), {"resolution": VAE.image_size}
+    if version == "v2":
+        sizes["hf_version"] = "v2"
+    else:
+        mask = np.tri(6 + 144, dtype="f4")
+        mask[6:, 6:] = image_mask(rudalle._conv("clip"), (12, 12))
+        tensors[rudalle._CONV] = mask
+    files.state_dict(folder / "pytorch_model.bin", tensors)
+    (folder / "args.json").write_text(json.dumps(sizes))
+    return write_yttm(folder)

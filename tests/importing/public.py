@@ -197,4 +197,6 @@ WRITE = {
     "llamagen-c2i": decoders.write_c2i,
     "llamagen-t2i": decoders.write_t2i,
     "mindalle": decoders.write_mindalle,
+    "rudalle-v2": functools.partial(decoders.write_rudalle, version="v2"),
+    "rudalle-v3": functools.partial(decoders.write_rudalle, version="v3"),
 }

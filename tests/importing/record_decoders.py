@@ -191,15 +191,8 @@ def _t5_features():
 
 
 def _mindalle():
-    """The packages without what their __init__ imports."""
-    for name in ("dalle", "dalle.models", "dalle.utils"):
-        package = types.ModuleType(name)
-        package.__path__ = [
-            str(Path(each) / name.replace(".", "/"))
-            for each in sys.path
-            if (Path(each) / "dalle/models/stage2").is_dir()
-        ]
-        sys.modules[name] = package
+    """(VQGAN, GPT)."""
+    _bare("dalle", "dalle.models", "dalle.utils")
     from dalle.models.stage1.vqgan import VQGAN
     from dalle.models.stage2.transformer import Transformer1d
 
@@ -257,6 +250,77 @@ def mindalle_drawn():
     return {"ids": ids}, {"codes": codes.numpy().astype(np.int32), "pixels": pixels}
 
 
+def _bare(*names):
+    """Packages without what their __init__ imports."""
+    for name in names:
+        package = types.ModuleType(name)
+        folders = (Path(each) / name.replace(".", "/") for each in sys.path)
+        package.__path__ = [str(each) for each in folders if each.is_dir()]
+        sys.modules[name] = package
+
+
+def _rudalle(version):
+    _bare("rudalle", "rudalle.dalle")
+    from rudalle.dalle.model import DalleModel
+
+    c = decoders.RUDALLE
+    sizes = {"vocab_size": 40, "image_vocab_size": 24, "image_tokens_per_dim": c.grid}
+    sizes |= {"num_layers": c.depth, "hidden_size": c.width}
+    sizes |= {"num_attention_heads": c.heads, "text_seq_length": 6}
+    drops = ("embedding", "attention", "output")
+    sizes |= {f"{name}_dropout_prob": 0.0 for name in drops}
+    sizes |= {"cogview_sandwich_layernorm": True, "cogview_pb_relax": True}
+    net = DalleModel("cpu", **sizes, hf_version=version)
+    tensors = decoders.rudalle_tensors()
+    masks = {k: x.numpy() for k, x in net.state_dict().items() if k.endswith("_mask")}
+    return load(net, tensors | masks)
+
+
+def _padded(ids):
+    """What its `forward` makes of zeros, in our order of ids."""
+    own = np.where(ids == 0, 40 - 6 + np.arange(6), ids)
+    return (24 + own).astype(np.int32)
+
+
+def rudalle(version):
+    """Two texts with paddings, all codes but the last; greedy is of codes."""
+    net, rng = _rudalle(version), np.random.default_rng(1)
+    words = rng.integers(4, 20, size=(2, 6))
+    words[:, 0], words[1, 4:] = 2, 0
+    codes = rng.integers(24, size=(2, 60))
+    mask = torch.ones(1, 1, 150, 150).tril()
+
+    def logits(codes):
+        ids = torch.tensor(np.concatenate([words, codes], axis=1)).long()
+        return net(ids, mask)[0].numpy()
+
+    ids = np.concatenate([_padded(words), codes.astype(np.int32)], axis=1)
+    positions = np.concatenate([np.arange(6), 7 + np.arange(60)])
+    if version == "v2":
+        ids = np.concatenate([np.full((2, 1), 24 + 2, np.int32), ids], axis=1)
+        positions = np.arange(67)
+    found = logits(codes)
+    # Theirs has texts first.
+    found = np.roll(found, -40, axis=-1)
+    positions = np.tile(positions.astype(np.int32), (2, 1))
+    return {"ids": ids, "positions": positions}, {"logits": found}
+
+
+def rudalle_drawn():
+    """The likeliest codes of its loop, by its caches, of `decoders.RUSSIAN`."""
+    found = {}
+    for version in ("v2", "v3"):
+        net = _rudalle(version)
+        out = torch.tensor(decoders.RUSSIAN_IDS).long()
+        mask, cache = torch.ones(len(out), 1, 150, 150).tril(), None
+        for _ in range(144):
+            logits, cache = net(out, mask, use_cache=True, cache=cache)
+            best = logits[:, -1, 40:].argmax(-1)[:, None]
+            out = torch.cat([out, best], dim=-1)
+        found[version] = out[:, 6:].numpy().astype(np.int32)
+    return {"ids": np.array(decoders.RUSSIAN_IDS, np.int32)}, found
+
+
 # The name of each case, the folder of its public code, and what runs it.
 RECORD = {
     "llamagen-vq": ("LlamaGen", llamagen_vq),
@@ -265,6 +329,9 @@ RECORD = {
     "llamagen-drawn": ("LlamaGen", llamagen_drawn),
     "mindalle": ("minDALL-E", mindalle),
     "mindalle-drawn": ("minDALL-E", mindalle_drawn),
+    "rudalle-v2": ("ru-dalle", functools.partial(rudalle, "v2")),
+    "rudalle-v3": ("ru-dalle", functools.partial(rudalle, "v3")),
+    "rudalle-drawn": ("ru-dalle", rudalle_drawn),
 }
 
 
@@ -296,7 +363,24 @@ def mindalle_shapes():
     yield "stage2", Transformer1d(16384, 16384, hparams)
 
 
+def rudalle_shapes():
+    """Malevich, of 1.3B; its masks are no weights."""
+    _bare("rudalle", "rudalle.dalle")
+    from rudalle.dalle import image_attention
+
+    for name in ("row", "col", "conv"):
+        setattr(image_attention, f"get_{name}_mask", lambda *_, **__: torch.zeros(1))
+    from rudalle.dalle.model import DalleModel
+
+    sizes = {"vocab_size": 16512, "image_vocab_size": 8192, "num_layers": 24}
+    sizes |= {"hidden_size": 2048, "num_attention_heads": 16}
+    drops = ("embedding", "attention", "output")
+    sizes |= {f"{name}_dropout_prob": 0.0 for name in drops}
+    yield "malevich", DalleModel("meta", **sizes, cogview_sandwich_layernorm=True)
+
+
 SHAPES = {
+    "rudalle": ("ru-dalle", rudalle_shapes),
     "llamagen": ("LlamaGen", llamagen_shapes),
     "mindalle": ("minDALL-E", mindalle_shapes),
 }

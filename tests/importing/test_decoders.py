@@ -15,11 +15,13 @@ from cogjax.data.text_files import load_text
 from cogjax.errors import Notice, UserError
 from cogjax.families.llamagen import imports as llamagen
 from cogjax.families.mindalle import imports as mindalle
+from cogjax.families.rudalle import imports as rudalle
 from cogjax.importing import import_model
 from cogjax.interop.importer import leaves_of
 from cogjax.interop.rules import sources_of
 from cogjax.interop.source import Source
 from cogjax.interop.stored import StoredTensor
+from cogjax.ops.sequence import Sequence
 from cogjax.pipelines.contracts import Reader, Scorer
 from tests.importing import decoders, public
 
@@ -297,6 +299,91 @@ def test_mindalles_that_do_not_fit(tmp_path, change, words):
     folder = tmp_path / "source"
     folder.mkdir()
     decoders.write_mindalle(folder)
+    change(folder)
+    with pytest.raises(UserError, match=words):
+        import_model([folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_a_rudalle_draws_as_the_release(models, version):
+    """Words become the ids of its wrapper, and these its codes."""
+    model = cogjax.load(models(f"rudalle-{version}"))
+    inputs, outputs = parity.read_case(public.CASES / "rudalle-drawn.npz")
+    words = [model.model.text.encode(text) for text in decoders.RUSSIAN]
+    ids = model.layout.prompts(words).ids[:, -6:] - model.num_codes
+    own = np.where(inputs["ids"] == 0, 34 + np.arange(6), inputs["ids"])
+    np.testing.assert_array_equal(ids, own)
+    assert words[1] == [4, 9, 10, 16, 14, 6, 6, 7, 4, 1]
+    assert model.model.text.decode(words[1]) == "рекот кооот"
+    seen = []
+    settings = {"temperature": 0, "preview": lambda *each: seen.append(each)}
+    with pytest.warns(Notice, match="and the model reads 5; left off"):
+        found = model.generate(decoders.RUSSIAN, 1, **settings)
+    np.testing.assert_array_equal(found.codes.reshape(3, -1), outputs[version])
+    assert len(seen) == 12 and np.all(seen[0][1][:, 1:] == -1)
+    np.testing.assert_array_equal(seen[0][1][:, 0], found.codes[:, 0, 0])
+    losses = model.image_losses(np.tile(found.codes[0], (2, 1, 1)), ["кот", "тет"])
+    assert 0 < losses[0] < losses[1]
+    if version == "v2":
+        with pytest.raises(UserError, match="speculate is not for a model whose codes"):
+            model.generate("кот", speculate=4)
+        with pytest.warns(Notice), pytest.raises(UserError, match="guidance needs"):
+            model.generate(decoders.RUSSIAN, 1, guidance=2.0)
+    kept = model.generate("кот", 1, seed=3, rerank=2)
+    assert kept.scores.shape == (1, 1)
+
+
+def test_the_released_rudalle():
+    """Malevich: names, shapes, and that nothing tells its version but its mask."""
+    released = json.loads((decoders.SHAPES / "rudalle.json").read_text())["malevich"]
+    shapes = dict(decoders.unfolded(released))
+    shapes = {name: x for name, x in shapes.items() if not name.endswith("_mask")}
+    with pytest.raises(UserError, match="nothing says whether these weights are v2"):
+        rudalle._config(stored(shapes.items()), Source({}, {}))
+    version = {Path("args.json"): {"hf_version": "v2"}}
+    config = rudalle._config(stored(shapes.items()), Source({}, version))
+    assert (config.depth, config.heads, config.grid) == (24, 16, 32)
+    assert config.sequence == Sequence.text_to_image(128, (32, 32))
+    needs = sources_of(list(rudalle._rules(config, 8192)))
+    assert {name: each.shape for name, each in needs.items()} == shapes
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: (f / "vqgan.ckpt").unlink(), "is one transformer and one"),
+        (lambda f: (f / "bpe.model").unlink(), "the text tokenizer is missing"),
+        (
+            lambda f: (f / "bpe.model").write_text("1 1\n9601 4\n5 6 7\n1 0 2 3\n"),
+            "bpe.model is no model of YouTokenToMe: damaged",
+        ),
+        (
+            lambda f: (f / "bpe.model").write_text("1 0\n9601 5\n1 0 2 3\n"),
+            "has ids that are not 0 to 4",
+        ),
+        (
+            lambda f: (f / "args.json").write_text(
+                '{"resolution": 24, "hf_version": "v4"}'
+            ),
+            "says hf_version 'v4': v2 or v3",
+        ),
+        (
+            lambda f: (f / "args.json").write_text('{"resolution": 32}'),
+            "12 a side, the VQGAN 24 and 16",
+        ),
+        (
+            lambda f: (f / "args.json").write_text(
+                '{"resolution": 24, "num_attention_heads": 3}'
+            ),
+            "width 128 is no multiple of heads 3",
+        ),
+    ],
+)
+def test_rudalles_that_do_not_fit(tmp_path, change, words):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    decoders.write_rudalle(folder, "v3")
     change(folder)
     with pytest.raises(UserError, match=words):
         import_model([folder], tmp_path / "out")
