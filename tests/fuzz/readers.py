@@ -22,8 +22,9 @@ from cogjax.data.images import decode_image, encode_png
 from cogjax.data.question_file import _read as read_questions
 from cogjax.data.records import DatasetBuilder, Example, open_split
 from cogjax.data.text import TextTokenizer
+from cogjax.data.text_files import load_text
 from cogjax.data.word_list import WordList
-from cogjax.data.wordpiece import WordPieceTokenizer, load_text
+from cogjax.data.wordpiece import WordPieceTokenizer
 from cogjax.errors import UserError
 from cogjax.interop.pickles import read_array_pickle
 from cogjax.interop.safetensors import load_tree, save_tree
