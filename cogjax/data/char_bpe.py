@@ -35,9 +35,9 @@ class CharBPE(TextTokenizer):
             ranks = {
                 (str(left), str(right)): i for i, (left, right) in enumerate(merges)
             }
+            ids = {piece: i for i, piece in enumerate(pieces)}
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UserError(f"{name} is damaged: pieces and merges expected") from error
-        ids = {piece: i for i, piece in enumerate(pieces)}
         if not is_whole or UNKNOWN not in ids or len(ids) != len(pieces):
             raise UserError(f"{name} has no {UNKNOWN}, or a piece twice")
         lost = next((x for x in ranks if "".join(x) not in ids), None)

@@ -28,6 +28,8 @@ class YttmBPE(TextTokenizer):
             characters, rules = rows[1 : count + 1], rows[count + 1 :][:num_rules]
             [special] = rows[count + 1 + num_rules :]
             unknown, padding, self.start, self.end = special
+            if any(0xD800 <= code < 0xE000 for code, _ in characters):
+                raise ValueError("half of a surrogate pair")
             pieces = {i: chr(code) for code, i in characters}
             pieces |= dict.fromkeys(special, "")
             self._rules, self._never = {}, (len(rules), -1)
