@@ -369,6 +369,12 @@ def test_the_released_rudalle():
             "says hf_version 'v4': v2 or v3",
         ),
         (
+            lambda f: (f / "args.json").write_text(
+                '{"resolution": 24, "hf_version": ["v3"]}'
+            ),
+            r"says hf_version \['v3'\]: v2 or v3",
+        ),
+        (
             lambda f: (f / "args.json").write_text('{"resolution": 32}'),
             "12 a side, the VQGAN 24 and 16",
         ),
