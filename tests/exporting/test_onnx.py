@@ -41,7 +41,9 @@ def test_how_much_may_differ(dtype, gap, fits):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
-    "name", ["openai-dvae", "vqgan", "vqgan-gumbel", "cogview-vqvae", "clip", "t5"]
+    "name",
+    ["openai-dvae", "vqgan", "vqgan-gumbel", "vqgan-jax", "vqgan-detoker"]
+    + ["llamagen-vq", "cogview-vqvae", "clip", "t5"],
 )
 def test_onnx_runtime_gives_the_same(tmp_path, name):
     pytest.importorskip("jax2onnx")
