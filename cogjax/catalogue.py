@@ -95,6 +95,27 @@ FAMILIES = {
             "end_to_end": "cogjax.families.ernie_vilg.stage:END_TO_END",
         },
     ),
+    "llamagen": Family(
+        "llamagen",
+        "LlamaGen (Sun et al. 2024, arXiv 2406.06525)",
+        layout="cogjax.families.llamagen.layout:Layout",
+        pipeline="cogjax.pipelines.decoder:of_layout",
+        importers={"llamagen": "cogjax.families.llamagen.imports:LLAMAGEN"},
+    ),
+    "mindalle": Family(
+        "mindalle",
+        "minDALL-E (Kim et al. 2021, github.com/kakaobrain/minDALL-E)",
+        layout="cogjax.families.mindalle.layout:Layout",
+        pipeline="cogjax.pipelines.decoder:DecoderPipeline",
+        importers={"mindalle": "cogjax.families.mindalle.imports:MINDALLE"},
+    ),
+    "rudalle": Family(
+        "rudalle",
+        "ru-DALL-E (Shonenkov et al. 2021, github.com/ai-forever/ru-dalle)",
+        layout="cogjax.families.rudalle.layout:Layout",
+        pipeline="cogjax.pipelines.decoder:of_shift",
+        importers={"rudalle": "cogjax.families.rudalle.imports:RUDALLE"},
+    ),
     "imagen": Family(
         "imagen",
         "Imagen (Saharia et al. 2022, arXiv 2205.11487)",

@@ -119,8 +119,6 @@ def _choose(source: Source, name: str) -> tuple[str, Importer]:
         return name, resolve(table[name])
     found = {key: resolve(spec) for key, spec in table.items()}
     known = {key: each for key, each in found.items() if each.detect(source)}
-    parts = {part for each in known.values() for part in each.parts}
-    known = {key: each for key, each in known.items() if key not in parts}
     if len(known) == 1:
         [(name, importer)] = known.items()
         return name, importer

@@ -21,8 +21,8 @@ from typing import Any
 
 from cogjax.catalogue import families, resolve
 from cogjax.config import load_json, save_json, section
+from cogjax.data.text_files import load_text
 from cogjax.data.word_list import WordList
-from cogjax.data.wordpiece import load_text
 from cogjax.errors import UserError, shown
 from cogjax.files import FolderKind, partial_folder
 from cogjax.interop.safetensors import load_tree, save_tree

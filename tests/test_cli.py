@@ -224,9 +224,13 @@ def test_generate_reads_prompts_and_continues_a_picture(model, tmp_path, picture
 
 def test_a_model_that_cannot_says_so(monkeypatch, tmp_path, picture, capsys):
     monkeypatch.setitem(vars(cogjax), "load", lambda name, **settings: object())
-    for words in (["caption", picture], ["score", picture, "a"], ["ask", picture, "?"]):
+    for words, what in (
+        (["caption", picture], "read"),
+        (["score", picture, "a"], "score"),
+        (["ask", picture, "?"], "read"),
+    ):
         assert cli.main(words) == 2
-        assert "this model does not read images" in capsys.readouterr().err
+        assert f"this model does not {what} images" in capsys.readouterr().err
     assert cli.main(["generate", "a", "--out", str(tmp_path / "out")]) == 2
     assert "this model does not generate images" in capsys.readouterr().err
 
@@ -325,7 +329,7 @@ def test_ask_and_how_a_text_is_chosen(model, picture, capsys):
     ("kind", "size"), [("TextTokenizer", 280), ("WordPieceTokenizer", 14)]
 )
 def test_tokenizer_train_from_text(kind, size, tmp_path, capsys):
-    from cogjax.data.wordpiece import load_text
+    from cogjax.data.text_files import load_text
 
     text = tmp_path / "captions.txt"
     text.write_text("a cat\n一只猫\na red apple\n" * 9, "utf-8")

@@ -206,7 +206,7 @@ def spelled(node: ast.AST) -> list[str]:
 
 
 def names_a_family(path: Path, name: str) -> bool:
-    if path.parts[:2] == ("cogjax", "models"):
+    if path.parts[1] in ("models", "interop"):
         name = NETWORK_NAMES.sub("", name)
     return bool(FAMILY_NAMES.search(name))
 

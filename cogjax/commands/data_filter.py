@@ -62,7 +62,7 @@ def _filter(args: argparse.Namespace) -> None:
         raise UserError("there is no rule: give at least one, such as --min-words 3")
     similarity = None
     if args.model is not None:
-        similarity = Similarity(load_as("Reader", args.model).score, args.max_score)
+        similarity = Similarity(load_as("Scorer", args.model).score, args.max_score)
     with Progress() as progress:
         found = filter_dataset(
             args.source,

@@ -125,7 +125,7 @@ def _score(args: argparse.Namespace) -> None:
     check_judge("--by", args.by, args.clip)
     text = check_text(args.text, "the text")
     image = read_image(args.image)
-    judge = ("Embedder", args.clip) if args.clip else ("Reader", args.model)
+    judge = ("Embedder", args.clip) if args.clip else ("Scorer", args.model)
     model = load_as(*judge)
     [score] = model.score([image], [text])
     if not args.clip:

@@ -40,7 +40,7 @@ class ByteBPE(TextTokenizer):
         stored = _parsed(serialized, name)
         self.serialized = serialized
         self._vocab = stored["vocab"]
-        self._style = stored["style"]
+        self.style = stored["style"]
         self._words = tuple(stored["words"])
         self._ids = {piece: i for i, piece in enumerate(self._vocab)}
         merges = (tuple(merge.split(" ")) for merge in stored["merges"])
@@ -80,10 +80,10 @@ class ByteBPE(TextTokenizer):
 
     def _split(self, text: str) -> Iterable[str]:
         """Words of visible characters, the space in front of each with them."""
-        if self._style == "words":
+        if self.style == "words":
             text = spelled(text, "").lower().encode("ascii", "ignore").decode()
             return [_SPACE + word for word in clean(text).split()]
-        text = normalized(text, self._words) if self._style == "normalized" else text
+        text = normalized(text, self._words) if self.style == "normalized" else text
         table = byte_characters()
         return ["".join(table[b] for b in x.encode()) for x in split_words(text)]
 

@@ -54,8 +54,11 @@ class T5Text:
 
     def encode(self, text: str, length: int) -> list[int]:
         """At most `length` ids, the last of them the end; what is longer is cut."""
-        pieces = self.tokenizer.encode(text)[: length - 1]
-        return [piece + self._shift for piece in pieces] + [END]
+        return self.ended(self.tokenizer.encode(text), length)
+
+    def ended(self, pieces: Sequence[int], length: int) -> list[int]:
+        """`encode` of the tokenizer's own ids of a text."""
+        return [piece + self._shift for piece in pieces[: length - 1]] + [END]
 
     def num_ids(self, text: str) -> int:
         """Ids of all of a text, the end among them."""

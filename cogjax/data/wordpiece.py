@@ -10,7 +10,6 @@ Training joins the pair that raises the likelihood of the texts the most, every 
 having its share of all pieces as probability (Schuster and Nakajima 2012).
 """
 
-import os
 import re
 import unicodedata
 from collections import Counter
@@ -18,9 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from cogjax.data.byte_bpe import ByteBPE, is_byte_bpe
-from cogjax.data.clip_bpe import ClipText, is_merges
-from cogjax.data.text import TextTokenizer, clean, read_bytes
+from cogjax.data.text import TextTokenizer, clean
 from cogjax.errors import UserError
 
 UNKNOWN = "[UNK]"
@@ -113,16 +110,6 @@ class WordPieceTokenizer(TextTokenizer):
             pieces.append(start + word[at:found])
             at = found
         return tuple(pieces) or (UNKNOWN,)
-
-
-def load_text(path: str | os.PathLike) -> TextTokenizer:
-    """Reads a text tokenizer of any kind; UserError as of `TextTokenizer.load`."""
-    serialized = read_bytes(path)
-    lines = {line.rstrip(b"\r") for line in serialized.split(b"\n")}
-    kind = WordPieceTokenizer if UNKNOWN.encode() in lines else TextTokenizer
-    kind = ClipText if is_merges(serialized) else kind
-    kind = ByteBPE if is_byte_bpe(serialized) else kind
-    return kind(serialized, f"tokenizer {path}")
 
 
 def split_words(text: str, lower_case: bool) -> list[str]:

@@ -45,6 +45,7 @@ def export_weights(
     model = model_folder.load(source)
     exports = {name: _export(model, name, torch) for name in model.components}
     texts = {each.text for each in exports.values() if each and each.text}
+    others = {k: x for each in exports.values() if each for k, x in each.others.items()}
 
     def write(folder: Path) -> dict[str, Any]:
         for name, export in exports.items():
@@ -52,10 +53,10 @@ def export_weights(
                 write_leaves(
                     folder / path, file.shapes, dtype, lambda x, f=file: [f.read(x)]
                 )
-            for path, content in export.others.items() if export else ():
-                (folder / path).write_text(content, encoding="utf-8")
+        for path, content in others.items():
+            (folder / path).write_text(content, encoding="utf-8")
         if model.text:
-            for path in texts or ("text.model",):
+            for path in (texts or {"text.model"}) - others.keys():
                 model.text.save(folder / path)
         return _head(model, exports)
 
@@ -68,8 +69,9 @@ def _export(model: Model, name: str, torch: bool) -> Export | None:
     """How public code keeps a component, None if it cannot."""
     part = model[name]
     for spec in importers().values():
-        if make := resolve(spec).exports.get(part.kind):
-            return make(part.config, model.text, torch)
+        make = resolve(spec).exports.get(part.kind)
+        if make and (export := make(part.config, model, torch)):
+            return export
     return None
 
 
@@ -116,8 +118,7 @@ class _Tensors:
 
     def _make(self, leaf: str, part: int) -> dict[str, np.ndarray]:
         rule = self._rules[leaf]
-        values = np.asarray(self._leaves[leaf], order="C")
-        return rule.tensors(part, values.reshape(len(rule.parts), -1)[part])
+        return rule.tensors(part, np.asarray(self._leaves[leaf], order="C"))
 
 
 def _head(model: Model, exports: Mapping[str, Export | None]) -> dict[str, Any]:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cogjax.data.byte_bpe import ByteBPE, pack
-from cogjax.data.clip_bpe import is_merges
 from cogjax.data.text import read_bytes
 from cogjax.errors import UserError, shown
-from cogjax.interop.containers import head_of
 from cogjax.interop.source import Source
+from cogjax.interop.texts import find_merges
 
 # Of a list of words: their number, and the longest, by which cutting a hashtag lasts.
 _MOST_WORDS, _LONGEST = 1 << 22, 256
@@ -28,7 +27,7 @@ def find_byte_bpe(source: Source, style: str) -> tuple[list[Path], ByteBPE | Non
     found = _tables(source)
     whole = {p: x for p, x in found.items() if isinstance(x.get("model"), Mapping)}
     vocab = {p: x for p, x in found.items() if x.get("<s>") is not None}
-    merges = [path for path in source.others if is_merges(head_of(path))]
+    merges = find_merges(source)
     if not (whole or (vocab and merges)):
         return [], None
     path = next(iter(whole or vocab))
@@ -37,17 +36,25 @@ def find_byte_bpe(source: Source, style: str) -> tuple[list[Path], ByteBPE | Non
         if whole:
             pieces, lines = _whole(whole[path], path)
         else:
-            pieces, lines = vocab[path], _lines(merges[0])
+            pieces, lines = vocab[path], merges[1]
         packed = pack(pieces, lines, style, words)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"tokenizer {path} has no good vocabulary: {error}") from error
-    return [*whole, *vocab, *merges, *own], ByteBPE(packed, f"tokenizer {path}")
+    used = [*whole, *vocab, *(merges[:1] if merges else ()), *own]
+    return used, ByteBPE(packed, f"tokenizer {path}")
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a merges.txt behind the first, which names the version."""
-    lines = read_bytes(path).decode("utf-8", "replace").split("\n")[1:]
-    return [line for line in lines if line]
+def stored_files(text: ByteBPE) -> dict[str, str]:
+    """The contents of `vocab.json`, `merges.txt` and, if there is one, of the list."""
+    stored = json.loads(text.serialized)
+    table = {piece: i for i, piece in enumerate(stored["vocab"])}
+    found = {
+        "vocab.json": json.dumps(table, ensure_ascii=False),
+        "merges.txt": "\n".join(["#version: 0.2", *stored["merges"], ""]),
+    }
+    if stored["words"]:
+        found["enwiki-words-frequency.txt"] = "\n".join([*stored["words"], ""])
+    return found
 
 
 def _tables(source: Source) -> dict[Path, Mapping[str, Any]]:

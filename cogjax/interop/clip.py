@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cogjax.interop.rules import Rule, Shapes, copy, layer, of_one, stacked
+from cogjax.interop.rules import Rule, Shapes, copy, joined, layer, of_one, stacked
 from cogjax.models.clip import ClipConfig
 
 # Numbers that TorchScript keeps beside the tensors, the causal mask, and positions.
@@ -92,18 +92,5 @@ def _hugging_face(wanted: Shapes, path: str, depths: Mapping[str, int]) -> list[
     prefix = _HF[tower] + "encoder.layers.{}."
     if parent == "in_proj":
         names = [f"{prefix}self_attn.{each}_proj.{leaf}" for each in "qkv"]
-        return [_joined(wanted, path, names, depths[tower])]
+        return [joined(wanted, path, names, depths[tower])]
     return [stacked(wanted, path, f"{prefix}{_HF_NAMES[parent]}.{leaf}", depths[tower])]
-
-
-def _joined(wanted: Shapes, path: str, names: list[str], depth: int) -> Rule:
-    """Query, key and value of each layer side by side."""
-    *inputs, outputs = wanted[path].shape[1:]
-    shape = outputs // 3, *inputs
-    parts = tuple(tuple(name.format(i) for name in names) for i in range(depth))
-    sources = {name: shape for part in parts for name in part}
-
-    def make(*arrays: np.ndarray) -> np.ndarray:
-        return np.concatenate([x.T for x in arrays], axis=-1)
-
-    return Rule(path, sources, parts, make)

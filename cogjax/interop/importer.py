@@ -88,8 +88,9 @@ class Export:
 
     public: what loads it there. rules: those of its import. files: the names of files
     by the beginnings of names of the tensors in them, which are left off. others: the
-    contents of small files beside them. text: name of the text tokenizer's file, empty
-    where the public code has none. notes: what to know.
+    contents of small files beside them. text: name of the text tokenizer's file, which
+    is one of those or is kept as it is; empty where the public code has none. notes:
+    what to know.
     """
 
     public: str
@@ -100,8 +101,8 @@ class Export:
     notes: Sequence[str] = ()
 
 
-# (config, text tokenizer of the model or None, whether for PyTorch) -> how it is kept;
-# None for a network that the public code cannot hold.
+# (config, the `Model` that it is of, whether for PyTorch) -> how it is kept; None for a
+# network that the public code cannot hold.
 Exporter = Callable[[Any, Any, bool], Export | None]
 
 
@@ -109,14 +110,12 @@ Exporter = Callable[[Any, Any, bool], Export | None]
 class Importer:
     """about: the files in a few words. detect: whether a source is of them.
 
-    parts: names of the importers of files that may be beside them, as of `part_of`.
     exports: the way back, by kinds of networks.
     """
 
     about: str
     detect: Callable[[Source], bool]
     plan: Callable[[Source], Import]
-    parts: tuple[str, ...] = ()
     exports: Mapping[str, Exporter] = field(default_factory=dict)
 
 

@@ -32,11 +32,13 @@ class Rule:
         for names in self.parts:
             yield self.make(*map(read, names))
 
-    def tensors(self, part: int, values: np.ndarray) -> dict[str, np.ndarray]:
-        """The tensors that make the values of a part, bit by bit: `values` inverted.
+    def tensors(self, part: int, leaf: np.ndarray) -> dict[str, np.ndarray]:
+        """The tensors that make a part of the leaf, bit by bit: `values` inverted.
 
         ValueError if values are computed from tensors and not only moved.
         """
+        sizes = [sum(math.prod(self.sources[x]) for x in names) for names in self.parts]
+        values = np.split(leaf.reshape(-1), np.cumsum(sizes)[:-1])[part]
         names = self.parts[part]
         shapes = [self.sources[name] for name in names]
         if values.size != sum(map(math.prod, shapes)):
@@ -104,6 +106,25 @@ def stacked(
         shape = math.prod(own[num_inputs:]), math.prod(own[:num_inputs])
     parts = tuple((each,) for each in names)
     return Rule(leaf, dict.fromkeys(names, shape), parts, lambda x: x.T.reshape(own))
+
+
+def joined(
+    wanted: Shapes, leaf: str, names: Sequence[str], depth: int, num_inputs: int = 1
+) -> Rule:
+    """One leaf for all layers, of several tensors each side by side, such as query,
+    key and value; `names` have places for the layer's number, others as of `stacked`.
+    """
+    own = wanted[leaf].shape[1:]
+    inputs = own[:num_inputs] if leaf.endswith("/kernel") else ()
+    outputs = math.prod(own[len(inputs) :]) // len(names)
+    shape = (outputs, math.prod(inputs)) if inputs else (outputs,)
+    parts = tuple(tuple(name.format(i) for name in names) for i in range(depth))
+    sources = {name: shape for part in parts for name in part}
+
+    def make(*arrays: np.ndarray) -> np.ndarray:
+        return np.concatenate([x.T for x in arrays], axis=-1).reshape(own)
+
+    return Rule(leaf, sources, parts, make)
 
 
 def layers_of(wanted: Shapes) -> list[str]:

@@ -98,15 +98,24 @@ TOKENIZER = Case(
 
 def _lm_inputs(config: ImageLMConfig, rng: np.random.Generator) -> Arrays:
     length = min(32, config.max_positions - _GREEDY)
-    ids = rng.integers(config.vocab_size, size=(2, length)).astype(np.int32)
-    mask = np.ones(ids.shape, bool)
+    vectors = {}
+    if config.caption_dim:
+        num_text = config.table_positions
+        shape = 2, num_text, config.caption_dim
+        vectors = {"vectors": rng.normal(size=shape).astype(np.float32)}
+        length = num_text + max(length - num_text, 1)
+    mask = np.ones((2, length), bool)
     mask[1, : length // 4] = False
     positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0).astype(np.int32)
-    return {"ids": ids, "positions": positions, "mask": mask}
+    num_ids = length - config.table_positions if vectors else length
+    ids = rng.integers(config.vocab_size, size=(2, num_ids)).astype(np.int32)
+    return vectors | {"ids": ids, "positions": positions, "mask": mask}
 
 
 def _lm_logits(weights: Weights, inputs: Arrays) -> Any:
-    arrays = (inputs["ids"], inputs["positions"], inputs.get("mask"))
+    ids = inputs["ids"]
+    ids = (inputs["vectors"], ids) if "vectors" in inputs else ids
+    arrays = (ids, inputs["positions"], inputs.get("mask"))
     return weights.call("__call__", *arrays)[0]
 
 
@@ -120,10 +129,9 @@ def _greedy(weights: Weights, inputs: Arrays) -> Any:
             "positions": arrays["positions"][:, -1] + 1,
         }
         more["mask"] = np.ones(len(logits), bool)
-        arrays = {
-            key: np.concatenate([value, more[key][:, None].astype(value.dtype)], axis=1)
-            for key, value in arrays.items()
-        }
+        for key in more.keys() & arrays.keys():
+            new = more[key][:, None].astype(arrays[key].dtype)
+            arrays[key] = np.concatenate([arrays[key], new], axis=1)
     return arrays["ids"][:, -_GREEDY:]
 
 

@@ -8,6 +8,9 @@ CogView section 2.3 and its release. Deviations, all by config: `norm_scope` is 
 by default ("tensor" is the release), `embedding_gradient` is in the paper only, and
 attention probabilities are not dropped out. ERNIE-ViLG's text sees all of itself where
 it is the source (`config.sequence`), and its codes have rows and columns.
+
+By config it is other decoders too: LlamaGen's turns queries and keys instead of adding
+positions, and it and minDALL-E have a head of their own.
 """
 
 from typing import Any, NamedTuple
@@ -18,19 +21,21 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.nn.block import Block, LayerInput, branch_of
-from cogjax.nn.layers import RelaxedNorm, weight
+from cogjax.nn.block import Block, LayerInput, branch_of, norm_of
+from cogjax.nn.layers import Dense, weight
 from cogjax.nn.stack import Stack
 from cogjax.ops import packed as matmul
 from cogjax.ops.cache import Cache
 from cogjax.ops.gradient_scale import scale_gradient
 from cogjax.ops.precision import shrink_gradient
+from cogjax.ops.rotary import grid_rotation
 from cogjax.parallel.axes import constrain
 
 # Which axes of the stacked [l, ...] kernels are inputs and which are outputs.
 MATRIX_AXES = {
     "qkv": ((1,), (2, 3, 4)),
     "attn_out": ((1, 2), (3,)),
+    "mlp_gate": ((1,), (2,)),
     "mlp_in": ((1,), (2,)),
     "mlp_out": ((1,), (2,)),
 }
@@ -40,15 +45,16 @@ PARAM_AXES = (
     ("qkv/kernel", ("embed", None, "heads", None)),
     ("qkv/bias", (None, "heads", None)),
     ("attn_out/kernel", ("heads", None, "embed")),
-    ("mlp_in/kernel", ("embed", "mlp")),
+    ("mlp_(in|gate)/kernel", ("embed", "mlp")),
     ("mlp_in/bias", ("mlp",)),
     ("mlp_out/kernel", ("mlp", "embed")),
-    ("token_embedding", ("vocab", "embed")),
+    ("(token_embedding|head)", ("vocab", "embed")),
     ("(position|row|column)_embedding", (None, "embed")),
 )
 
 
 Part = tuple[slice, slice | None]
+Inputs = Array | tuple[Array, ...]
 LAST: tuple[Part, ...] = ((slice(-1, None), slice(None)),)
 
 
@@ -76,7 +82,7 @@ class ImageLM(nn.Module):
     @nn.compact
     def __call__(
         self,
-        ids: Array,
+        ids: Inputs,
         positions: Array,
         visible: Array | None = None,
         cache: list[Cache] | None = None,
@@ -87,7 +93,8 @@ class ImageLM(nn.Module):
         """Runs the decoder: inputs are the first t positions of `config.sequence`.
 
         Args:
-          ids, positions: int [b, t].
+          ids, positions: int [b, t]. Of a network with `caption_dim` f a text is
+            float [b, t, f]. A tuple of such arrays is one sequence.
           visible: bool [b, v] of the first v inputs, False for padding, which no other
             position sees; None is none. With `place` of the prefixes, bool [p, t].
           cache: of `make_cache`; the inputs are its prefixes, or with `place` what
@@ -101,11 +108,7 @@ class ImageLM(nn.Module):
           (logits [b, t, v] in float32, updated cache or None).
         """
         cfg, key = self.config, training.key
-        dtype = jnp.float32 if cfg.gradient_scale == "resblock" else cfg.dtype
-        table = self._table("token_embedding", cfg.vocab_size)
-        x = _look_up(table, ids, "vocab") + self._places(positions)  # [b, t, d]
-        x = constrain(x, "batch", "sequence", None)
-        x = shrink_gradient(x.astype(dtype), cfg.embedding_gradient)
+        x = self._embed(ids, positions)  # [b, t, d]
         layer_keys = None
         if key is not None and cfg.dropout > 0:
             embed_key, stack_key = jax.random.split(key)
@@ -119,14 +122,74 @@ class ImageLM(nn.Module):
         if cache is not None:
             # Caches differ in shape by kind: a list, and no scan.
             layers = [LayerInput(layer) for layer in cache]
-        x, cache = stack(x, layers, visible, place)
-        x = RelaxedNorm(norm_scope=cfg.norm_scope, name="final_norm")(x)
+        x, cache = stack(x, layers, visible, place, self._rotation(positions))
+        x = norm_of(cfg, "final_norm")(x)
+        x = norm_of(cfg, "head_norm")(x) if cfg.normed_head else x
         x = constrain(x, "batch", None, None)
-        # `scoring` gives the head a part of the table: the ids that compete.
-        table = self.get_variable("params", "head", table)
+        head = self._head()
         if parts:
-            return [_part(x[:, at], table, ids) for at, ids in parts], cache
-        return _score(x, table), cache
+            return [self._part(x[:, at], head, ids) for at, ids in parts], cache
+        return self._part(x, head, slice(None)), cache
+
+    def _embed(self, ids: Inputs, positions: Array) -> Array:
+        """What the first layer reads: [b, t, d]."""
+        cfg = self.config
+        dtype = jnp.float32 if cfg.gradient_scale == "resblock" else cfg.dtype
+        table = self._table("token_embedding", cfg.vocab_size)
+        if cfg.caption_dim and self.is_initializing():
+            self._captions()
+        found = [
+            _look_up(table, part, "vocab")
+            if jnp.issubdtype(part.dtype, jnp.integer)
+            else self._caption(part)
+            for part in (ids if isinstance(ids, tuple) else (ids,))
+        ]
+        x = found[0] if len(found) == 1 else jnp.concatenate(found, axis=1)
+        x = x if cfg.rotary else x + self._places(positions)
+        x = constrain(x, "batch", "sequence", None)
+        return shrink_gradient(x.astype(dtype), cfg.embedding_gradient)
+
+    def _captions(self) -> None:
+        """Makes the parameters of captions, of which no ids make use."""
+        shape = self.config.table_positions, self.config.caption_dim
+        weight(self, "null_caption", nn.initializers.normal(shape[1] ** -0.5), shape)
+        self._caption(jnp.zeros((1, *shape)))
+
+    def _caption(self, vectors: Array) -> Array:
+        """Vectors of a caption [b, t, f] -> [b, t, d]."""
+        width, dtype = (self.config.width,), jnp.dtype(self.config.dtype)
+        h = Dense(width, 0.02, 1, dtype, False, name="caption_in")(vectors)
+        return Dense(width, 0.02, 1, dtype, False, name="caption_out")(nn.gelu(h))
+
+    def _rotation(self, positions: Array) -> Array | None:
+        """Of queries and keys, float32 [b, t, h / 2, 2]."""
+        cfg = self.config
+        if not cfg.rotary:
+            return None
+        sizes = cfg.table_positions, cfg.grid, cfg.head_dim, cfg.rotary
+        return grid_rotation(positions, *sizes)
+
+    def _head(self) -> Array | matmul.Packed:
+        """Rows of the ids that compete: of `scoring`, of a head, or of the table."""
+        found = self.get_variable("params", "head")
+        if found is not None:
+            return found
+        if self.config.outputs:
+            return self._table("head", self.config.outputs)
+        return self._table("token_embedding", self.config.vocab_size)
+
+    def _part(self, x: Array, head: Array | matmul.Packed, ids: slice | None) -> Array:
+        """Logits of some ids, or the states themselves."""
+        if ids is None:
+            return x
+        logits = _score(x, head[ids])
+        if not self.config.normed_head:
+            return logits
+        bias = self.get_variable("params", "head_bias")
+        if bias is None:
+            shape = (self.config.outputs,)
+            bias = weight(self, "head_bias", nn.initializers.zeros, shape)
+        return logits + bias[ids]
 
     def _places(self, positions: Array) -> Array:
         """Embedding of positions: int [...] -> [..., d]."""
@@ -157,11 +220,6 @@ def _look_up(table: Array | matmul.Packed, ids: Array, axis: str | None) -> Arra
         return table[ids].astype(jnp.float32)
     # Rows are looked up whole: a table that is split over its width is gathered first.
     return constrain(table, axis, None)[ids]
-
-
-def _part(x: Array, table: Array | matmul.Packed, ids: slice | None) -> Array:
-    """Logits of some ids, or the states themselves."""
-    return x if ids is None else _score(x, table[ids])
 
 
 def _score(x: Array, table: Array | matmul.Packed) -> Array:

@@ -4,7 +4,7 @@ A config is hashable, and plain values all the way down: it can be saved as JSON
 read back by `cogjax.config.section`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cogjax.config import check_ranges
 from cogjax.nn.decoder_config import DecoderConfig
@@ -21,7 +21,12 @@ class ImageLMConfig(DecoderConfig):
     their row and one of their column, of so many, and the table is the text's alone.
     sequence: which segment sees which, for as many positions as there may be; it
     changes no parameter: `image_to_text` turns one direction into the other. kinds: one
-    a layer, () is full attention in all of them.
+    a layer, () is full attention in all of them. rotary: above 0 the codes have no
+    embedding of their place and the text none, and queries and keys are turned by
+    `ops/rotary.py` with that base. outputs: above 0 a head of its own scores so many
+    first ids, else the table all of them. normed_head: that head has a norm of its own
+    before it, and a bias. caption_dim: above 0 a text is vectors of so many channels,
+    projected by an MLP; those of no text, `null_caption`, are learnt.
     """
 
     vocab_size: int = 58240
@@ -30,6 +35,10 @@ class ImageLMConfig(DecoderConfig):
     grid: int = 0
     sequence: Sequence = Sequence.causal(1089)
     kinds: tuple[LayerKind, ...] = ()
+    rotary: float = field(default=0.0, metadata={"new": True})
+    outputs: int = field(default=0, metadata={"new": True})
+    normed_head: bool = field(default=False, metadata={"new": True})
+    caption_dim: int = field(default=0, metadata={"new": True})
 
     def __post_init__(self):
         super().__post_init__()
@@ -39,10 +48,20 @@ class ImageLMConfig(DecoderConfig):
             mlp_dim=(1, 2**18),
             max_positions=(1, 2**20),
             grid=(0, 1024),
+            rotary=(0, 1e9),
+            outputs=(0, 2**24),
+            caption_dim=(0, 2**16),
         )
         if self.grid**2 >= self.max_positions:
             raise ValueError(
                 f"grid {self.grid} leaves no text of {self.max_positions} positions"
+            )
+        if self.normed_head and not self.outputs:
+            raise ValueError("normed_head needs a head: set outputs")
+        if self.rotary and (not self.grid or self.head_dim % 4):
+            raise ValueError(
+                f"rotary needs a grid, which is {self.grid}, and heads of a multiple "
+                f"of 4 channels, which have {self.head_dim}"
             )
         if self.kinds and len(self.kinds) != self.depth:
             raise ValueError(f"{len(self.kinds)} kinds for {self.depth} layers")
@@ -61,7 +80,7 @@ class ImageLMConfig(DecoderConfig):
 
     @property
     def table_positions(self) -> int:
-        """Rows of the position table."""
+        """Rows of the position table: positions that are not the image's."""
         return self.max_positions - self.grid**2
 
 

@@ -17,7 +17,11 @@ MatrixAxes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
 def scoring(params: Any, id_range: tuple[int, int]) -> Any:
     """Parameters with which only the ids [start, stop) are scored, as logits 0 .. ."""
-    return {**params, "head": params["token_embedding"][slice(*id_range)]}
+    table = params.get("head", params["token_embedding"])
+    found = {**params, "head": table[slice(*id_range)]}
+    if "head_bias" in params:
+        found["head_bias"] = params["head_bias"][slice(*id_range)]
+    return found
 
 
 def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
@@ -29,7 +33,7 @@ def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
     table = {
         name: matmul.pack(jnp.asarray(params[name]), weights)
         for name in params
-        if name.endswith("_embedding")
+        if name.endswith("_embedding") or name == "head"
     }
     layers = packed_layers(params["blocks"]["layers"], MATRIX_AXES, weights)
     return {**params, **table, "blocks": {**params["blocks"], "layers": layers}}

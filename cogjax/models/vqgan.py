@@ -23,7 +23,7 @@ from jax import Array
 from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv, Halve
 from cogjax.nn.layers import GroupNorm
-from cogjax.ops.quantize import code_logits
+from cogjax.ops.quantize import code_logits, unit
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class VQGANConfig:
     level, which halve the image but for the last. attention: sides of the feature maps
     that have it for an image of `image_size`; that chooses levels, whose blocks attend
     at any size of image. z_dim: channels of the encoder's output, code_dim: of a code.
-    form: "nearest" code, or "gumbel": a 1x1 convolution gives each code's logit.
+    form: "nearest" code; "cosine": that of the vector of length 1, as the codes have
+    (Yu et al. 2021, arXiv 2110.04627); or "gumbel": a 1x1 convolution gives each code's
+    logit.
     groups, epsilon: of group normalisation. black: what the network has for black,
     white being 1; taming's is -1, DALL-E mini's is used with 0. encodes: False is a
     decoder alone.
@@ -48,7 +50,7 @@ class VQGANConfig:
     z_dim: int = 256
     code_dim: int = 256
     codebook_size: int = 16384
-    form: Literal["nearest", "gumbel"] = "nearest"
+    form: Literal["nearest", "cosine", "gumbel"] = "nearest"
     groups: int = 32
     black: Literal[-1, 0] = field(default=-1, metadata={"new": True})
     epsilon: float = field(default=1e-6, metadata={"new": True})
@@ -231,6 +233,8 @@ class VQGAN(nn.Module):
         """
         if self.config.form == "gumbel":
             return self.proj(z_byxc)
+        if self.config.form == "cosine":
+            z_byxc = unit(z_byxc)
         return code_logits(z_byxc, codebook)
 
     def decode(self, z_byxc: Array) -> Array:

@@ -15,11 +15,12 @@ from jax import Array
 
 from cogjax.nn.attention import self_attention
 from cogjax.nn.decoder_config import DecoderConfig
-from cogjax.nn.layers import Dense, RelaxedNorm
+from cogjax.nn.layers import Dense, RelaxedNorm, RMSNorm
 from cogjax.ops.cache import Cache, insert_prefix
 from cogjax.ops.gradient_scale import scale_gradient, unscale_gradient
 from cogjax.ops.masks import FULL, LayerKind
 from cogjax.ops.pivot_attention import three_region_attention
+from cogjax.ops.rotary import rotate
 from cogjax.ops.sequence import Sequence
 from cogjax.ops.sparse_attention import cached_attention
 from cogjax.parallel.axes import constrain
@@ -46,8 +47,9 @@ class Block(nn.Module):
 
     config: the network's. Its `sandwich` False drops the two norms after the branches
     (plain pre-LN); the two output projections start smaller by sqrt(2 * depth), as in
-    CogView. sequence: who sees whom, of as many positions as there may be; kind: which
-    image keys an image query of this layer sees.
+    CogView. `norm` "rms", `mlp` "swiglu" and no biases are Llama's. sequence: who sees
+    whom, of as many positions as there may be; kind: which image keys an image query of
+    this layer sees.
     """
 
     config: DecoderConfig
@@ -57,7 +59,12 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, layer: LayerInput, visible: Array | None, place: Array | None
+        self,
+        x: Array,
+        layer: LayerInput,
+        visible: Array | None,
+        place: Array | None,
+        rotation: Array | None = None,
     ) -> tuple[Array, Cache | None]:
         """Returns (x, updated cache).
 
@@ -65,6 +72,7 @@ class Block(nn.Module):
         from `place` on of what continues them.
         visible: bool [b, v] of the first v inputs, False for padding, which no other
         position sees, None if there is none; with `place` bool [p, t] of the prefixes.
+        rotation: of queries and keys, `ops/rotary.py`, [b, t, h / 2, 2] of the inputs.
         """
         cfg, keys = self.config, (None,) * 3
         if layer.dropout_key is not None:
@@ -73,25 +81,34 @@ class Block(nn.Module):
         x = constrain(x, *RESIDUAL)
         h = self._norm("pre_attn_norm")(_enter(x, attn_scale))  # [b, t, d]
         h = constrain(h, "batch", None, None)
-        h, cache = self._attend(h, layer, visible, place)
+        h, cache = self._attend(h, layer, visible, place, rotation)
         h = self._drop(constrain(h, *RESIDUAL), keys[0])
         h = self._norm("post_attn_norm")(h) if cfg.sandwich else h
         x = x + _leave(h, attn_scale)
         h = self._norm("pre_mlp_norm")(_enter(x, mlp_scale))
-        h = self._dense((self.mlp_dim,), 0.02, "mlp_in")(
-            constrain(h, "batch", None, None)
-        )
-        h = constrain(nn.gelu(h), "batch", None, "mlp")  # [b, t, mlp_dim]
-        h = self._dense(x.shape[-1:], self._out_std, "mlp_out")(h)
+        h = self._mlp(constrain(h, "batch", None, None))
         h = self._drop(constrain(h, *RESIDUAL), keys[1])
         h = self._norm("post_mlp_norm")(h) if cfg.sandwich else h
         return x + _leave(h, mlp_scale), cache
 
-    def _attend(self, h, layer, visible, place):
+    def _mlp(self, x: Array) -> Array:
+        """[b, t, d] -> [b, t, d]."""
+        form = self.config.mlp
+        h = self._dense((self.mlp_dim,), 0.02, "mlp_in")(x)
+        if form == "swiglu":
+            h = h * nn.silu(self._dense((self.mlp_dim,), 0.02, "mlp_gate")(x))
+        else:
+            h = nn.gelu(h, approximate=form == "gelu")
+        h = constrain(h, "batch", None, "mlp")  # [b, t, mlp_dim]
+        return self._dense(x.shape[-1:], self._out_std, "mlp_out")(h)
+
+    def _attend(self, h, layer, visible, place, rotation):
         cfg = self.config
         qkv = self._dense((3, cfg.heads, cfg.head_dim), 0.02, "qkv")(h)
         qkv = constrain(qkv, "batch", None, None, "heads", None)  # [b, t, 3, n, h]
         qkv, cache = (qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]), layer.cache
+        if rotation is not None:
+            qkv = *(rotate(x, rotation) for x in qkv[:2]), qkv[2]
         if place is not None:
             out, cache = cached_attention(
                 *qkv, cache, place, prefix_visible=visible, alpha=cfg.alpha
@@ -118,17 +135,24 @@ class Block(nn.Module):
     def _out_std(self) -> float:
         return 0.02 / (2 * self.config.depth) ** 0.5
 
-    def _norm(self, name: str) -> RelaxedNorm:
-        return RelaxedNorm(norm_scope=self.config.norm_scope, name=name)
+    def _norm(self, name: str) -> nn.Module:
+        return norm_of(self.config, name)
 
     def _dense(self, features: tuple[int, ...], std: float, name: str, num_axes=1):
         dtype = jnp.dtype(self.config.dtype)
-        return Dense(features, std, num_axes, dtype, name=name)
+        return Dense(features, std, num_axes, dtype, self.config.use_bias, name=name)
 
     def _drop(self, x: Array, key: Array | None) -> Array:
         if key is None or self.config.dropout == 0:
             return x
         return nn.Dropout(self.config.dropout, deterministic=False)(x, rng=key)
+
+
+def norm_of(config: DecoderConfig, name: str) -> nn.Module:
+    """The norm that a config asks for."""
+    if config.norm == "rms":
+        return RMSNorm(config.norm_epsilon, name=name)
+    return RelaxedNorm(config.norm_scope, config.norm_epsilon, name=name)
 
 
 def _enter(x: Array, scale: Array | None) -> Array:

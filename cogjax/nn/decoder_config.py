@@ -1,11 +1,15 @@
 """Settings of a stack of `Block`s, whatever it is for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from cogjax.config import check_ranges
 from cogjax.nn.stack import Remat
 from cogjax.ops.fused_attention import Implementation
+
+# Not in the digests of models that are older.
+_new = partial(field, metadata={"new": True})
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,9 @@ class DecoderConfig:
     `nn/stack.py`. implementation: of attention, see `ops/fused_attention.py`. window:
     above 0 training attends to `window_times` blocks of so many positions and to
     `num_pivots` others (`ops/pivot_attention.py`, for long sequences); scoring and
-    sampling attend to all, as CogView's scripts do.
+    sampling attend to all, as CogView's scripts do. norm: LayerNorm, or "rms" (T5's and
+    Llama's), both with norm_epsilon. mlp: "gelu" by tanh, "exact_gelu" by erf, "swiglu"
+    (Shazeer 2020, arXiv 2002.05202). use_bias: of dense layers.
     """
 
     width: int = 2560
@@ -39,6 +45,10 @@ class DecoderConfig:
     window: int = 0
     window_times: int = 6
     num_pivots: int = 768
+    norm: Literal["layer", "rms"] = _new(default="layer")
+    norm_epsilon: float = _new(default=1e-5)
+    mlp: Literal["gelu", "exact_gelu", "swiglu"] = _new(default="gelu")
+    use_bias: bool = _new(default=True)
 
     def __post_init__(self):
         check_ranges(
@@ -53,6 +63,7 @@ class DecoderConfig:
             window=(0, 2**20),
             window_times=(1, 2**20),
             num_pivots=(1, 2**20),
+            norm_epsilon=(0, 1),
         )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")

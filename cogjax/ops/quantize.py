@@ -41,6 +41,12 @@ def code_logits(vectors: Array, codebook: Array) -> Array:
     return -squared_distances(vectors, codebook)
 
 
+def unit(vectors: Array) -> Array:
+    """Vectors [..., z] at length 1; those of length 0 stay."""
+    length = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / jnp.maximum(length, 1e-12)
+
+
 def straight_through(vectors: Array, quantized: Array) -> Array:
     """Value of `quantized`, gradient passed on to `vectors` unchanged."""
     return vectors + jax.lax.stop_gradient(quantized - vectors)

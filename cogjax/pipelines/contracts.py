@@ -82,6 +82,14 @@ class Reader(Protocol):
 
 
 @runtime_checkable
+class Scorer(Protocol):
+    """A model that tells how well texts fit images."""
+
+    def score(self, images: Any, texts: Any) -> np.ndarray:
+        """How badly text i fits image i: float32 [n], lower is better."""
+
+
+@runtime_checkable
 class Codec(Protocol):
     """A model whose images are codes, `grid` a side."""
 
@@ -109,12 +117,13 @@ class Embedder(Protocol):
 
 
 _WORK = {Generator: "generate images", Reader: "read images", Codec: "work with codes"}
+_WORK[Scorer] = "score images"
 _WORK[Embedder] = "compare images and texts by vectors, as a CLIP does"
 T = TypeVar("T")
 
 
 def expect(model: Any, kind: type[T]) -> T:
-    """The model; UserError unless it is a Generator, Reader, Codec or Embedder."""
+    """The model; UserError unless it is of that kind."""
     if not isinstance(model, kind):
         raise UserError(f"this model does not {_WORK[kind]}: choose one that does")
     return model

@@ -25,8 +25,8 @@ from cogjax.pipelines.checks import (
     check_text,
     check_whole,
 )
+from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.tokenize import padded_batches
-from cogjax.pipelines.tokens_model import TokensModel
 from cogjax.sampling.tokens.autoregressive import (
     OutputIds,
     Sampler,
@@ -37,7 +37,6 @@ from cogjax.sampling.tokens.autoregressive import (
 from cogjax.sampling.tokens.beam import compiled_beam_search
 from cogjax.sampling.tokens.rerank import (
     compiled_caption_losses,
-    compiled_image_losses,
 )
 
 Images = Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray
@@ -71,7 +70,7 @@ class Search:
             raise UserError("rerank chooses among beams: set beams to 2 or more, say 8")
 
 
-class TokensReader(TokensModel):
+class TokensReader(ImageScores):
     """The weights that generate, with the masks that read (`models/image_lm.py`)."""
 
     def __init__(
@@ -188,15 +187,6 @@ class TokensReader(TokensModel):
         texts = self.one_for_each(flat, texts)
         return self._caption_losses(flat, [self.pieces(text) for text in texts])
 
-    def image_losses(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
-        """Loss of code grids [n, grid, grid] as images of text i: float32 [n].
-
-        In nats a code, lower is better: the other direction of `score_codes`.
-        """
-        flat = self._flat(codes)
-        texts = self.one_for_each(flat, texts)
-        return self._image_losses(flat, [self.pieces(text) for text in texts])
-
     def text_ids(self, language: str | None) -> OutputIds:
         """Ids of a text: pieces in the language, and [SEP], its end."""
         vocab = self.layout.vocab
@@ -205,11 +195,6 @@ class TokensReader(TokensModel):
         allowed[: vocab.num_text] = self.model.text.pieces_in(language)
         allowed[end - vocab.text_start] = True
         return OutputIds(jnp.asarray(allowed), vocab.text_start, end)
-
-    def _flat(self, codes: np.ndarray) -> np.ndarray:
-        """Checked grids int [n, grid, grid] -> [n, image_len]."""
-        codes = self.check_codes(codes)
-        return codes.reshape(len(codes), -1)
 
     def caption_rows(
         self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
@@ -242,22 +227,6 @@ class TokensReader(TokensModel):
             for rows in zip(*self._in_batches(ids, weights), strict=True)
         ]
         return np.concatenate(losses)[: len(codes)]
-
-    def _image_losses(
-        self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
-    ) -> np.ndarray:
-        """Loss of codes [n, image_len] given text i: float32 [n], nats a code."""
-        rows = self._in_batches(*self.layout.prompts(pieces), codes)
-        losses = [
-            compiled_image_losses(
-                self._generator, self._code_params, Prompts(*prompts), batch
-            )
-            for *prompts, batch in zip(*rows, strict=True)
-        ]
-        return np.concatenate(losses)[: len(codes)]
-
-    def _in_batches(self, *arrays: np.ndarray) -> list:
-        return [padded_batches(np.asarray(rows), self.batch_size) for rows in arrays]
 
     def _write(
         self,

@@ -81,7 +81,11 @@ class T5TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """Tokens in the config's dtype; n is the longest, rounded up."""
-        rows = [self._text.encode(text, self.config.text_len) for text in texts]
+        return self.encode_pieces([self._text.tokenizer.encode(x) for x in texts])
+
+    def encode_pieces(self, texts: Sequence[Sequence[int]]) -> TextEncoding:
+        """`encode` of texts as the tokenizer's ids, without their end."""
+        rows = [self._text.ended(pieces, self.config.text_len) for pieces in texts]
         rows += [[END]] * (-len(rows) % self._num_devices)
         length = _rounded(max(map(len, rows)), self.config.text_len)
         ids = jax.device_put(pad_right(rows, length), self._split)

@@ -106,13 +106,14 @@ class CodeByCode(TokensGenerator):
     def _prefill(self, pieces, keys, forced, request: Request) -> DecodeState:
         """Reads the prompts of b images, b / q for each of q prompts."""
         guided = self._sampler(request).guidance != 1
+        prompts, num_empty = self.prompts(pieces, guided)
         return self._read_prompts(
             self._generator,
             self._code_params,
-            self.layout.prompts([*pieces, ()] if guided else pieces),
+            prompts,
             keys,
             np.tile(forced, (len(keys), 1)),
-            guided=guided,
+            guided=num_empty,
             window=max(request.speculate, 1),
         )
 

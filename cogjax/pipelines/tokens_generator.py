@@ -19,8 +19,8 @@ from cogjax.pipelines.contracts import (
     Generation,
     Preview,
     Progress,
-    Reader,
     Reranker,
+    Scorer,
 )
 from cogjax.pipelines.request import (
     CASCADE_SETTINGS,
@@ -101,7 +101,7 @@ class TokensGenerator(TokensModel, abc.ABC):
                     "model has codes: give one"
                 )
         check_reranker(rerank_by)
-        if request.rerank and rerank_by is None and not isinstance(self, Reader):
+        if request.rerank and rerank_by is None and not isinstance(self, Scorer):
             raise UserError(
                 "this model cannot score images, so it cannot choose among candidates: "
                 "leave rerank out, or rerank by a CLIP"

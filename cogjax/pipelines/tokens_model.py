@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM
@@ -113,6 +114,15 @@ class TokensModel(HeldModel):
         if unread := self.unread(ids):
             say_unread(what, len(ids), self.layout.text_len, unread)
         return ids
+
+    def prompts(
+        self, pieces: Sequence[Sequence[int]], guided: bool = False
+    ) -> tuple[Prompts, int]:
+        """(prompts of pieces of texts, how many empty ones are behind them).
+
+        guided: whether there must be one.
+        """
+        return self.layout.prompts([*pieces, ()] if guided else pieces), int(guided)
 
     def unread(self, ids: Sequence[int]) -> str:
         """The end of a text that the model does not read, "" where it reads all."""

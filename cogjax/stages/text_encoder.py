@@ -14,7 +14,7 @@ from cogjax.data import records
 from cogjax.data.codes import record_of
 from cogjax.data.t5_text import NUM_SENTINELS, T5Text
 from cogjax.data.text import TextTokenizer
-from cogjax.data.wordpiece import load_text
+from cogjax.data.text_files import load_text
 from cogjax.errors import UserError
 from cogjax.model import Component, Model
 from cogjax.models.t5 import T5Config

@@ -15,7 +15,7 @@ from cogjax import model_folder
 from cogjax.config import section
 from cogjax.data import records
 from cogjax.data.text import TextTokenizer
-from cogjax.data.wordpiece import load_text
+from cogjax.data.text_files import load_text
 from cogjax.errors import UserError
 from cogjax.interop.tree import check_leaves, flatten
 from cogjax.model import Component, Model

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from cogjax.data.byte_bpe import ByteBPE, pack, split_words
-from cogjax.data.wordpiece import load_text
+from cogjax.data.text_files import load_text
 from cogjax.errors import UserError
 from tests.importing import dalle_mini as public
 

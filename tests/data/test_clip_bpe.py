@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cogjax.data.clip_bpe import ClipText, ClipTokenizer, clean, split_words
-from cogjax.data.wordpiece import load_text
+from cogjax.data.text_files import load_text
 from cogjax.errors import UserError
 
 MERGES = ["h e", "l l", "he ll", "o </w>", "hell o</w>", "c a", "ca t</w>", "1 2</w>"]

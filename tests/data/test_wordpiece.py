@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cogjax.data.text import TextTokenizer
-from cogjax.data.wordpiece import WordPieceTokenizer, load_text, split_words
+from cogjax.data.text_files import load_text
+from cogjax.data.wordpiece import WordPieceTokenizer, split_words
 from cogjax.errors import UserError
 
 VOCAB = "[PAD] [UNK] [CLS] [SEP] [MASK] un want ##want ##ed runn ##ing , 猫 a ##a"

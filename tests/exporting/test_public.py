@@ -1,6 +1,7 @@
 """`cogjax export` under public names: what was imported comes out, and in again."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -40,6 +41,10 @@ def leaves_in(folder):
     }
 
 
+def bytes_of(tensor):
+    return tensor.read().tobytes()
+
+
 def equal(found, wanted):
     assert found.keys() == wanted.keys()
     for name, values in wanted.items():
@@ -64,24 +69,36 @@ def test_a_round_trip_is_bitwise(imported, tmp_path, name, torch):
         assert ours[part].config == theirs[part].config
 
 
-@pytest.mark.parametrize("name", [x for x in public.WRITE if x != "openai-dvae"])
+# Whose own names no file of ours has: Flax's, and both halves of a dVAE in one.
+OTHERS = "openai-dvae", "dalle-mini", "vqgan-jax"
+# Its length is 1 in ours, whatever it was.
+UNIT = "quantize.embedding.weight"
+
+
+@pytest.mark.parametrize("name", [x for x in public.WRITE if x not in OTHERS])
 def test_the_tensors_of_the_release_come_out(imported, tmp_path, name):
     """Every one that was used, bit by bit, under its own name."""
     source, model = imported(name)
     out = tmp_path / "out"
     export_weights(str(model), out, name == "clip", "float32")
-    released = {
-        key.removeprefix("module."): x
+    released = [
+        {re.sub(r"^(module|model)\.", "", key): x for key, x in tensors.items()}
         for tensors in open_source([source]).weights.values()
-        for key, x in tensors.items()
-    }
+    ]
+    whole = dict(item for tensors in released for item in tensors.items())
     names = set()
     for path in out.glob("*.safetensors"):
-        for key, x in open_safetensors(path).items():
-            names.add(key)
-            assert x.read().tobytes() == released[key].read().tobytes(), key
+        found = open_safetensors(path)
+        names |= found.keys()
+        # Several files may have the same names; a T5 has two files.
+        named = [x for x in [*released, whole] if found.keys() <= x.keys()]
+        differing = [
+            {key for key in found if bytes_of(found[key]) != bytes_of(x[key])}
+            for x in named
+        ]
+        assert min(differing, key=len) <= ({UNIT} if "llamagen" in name else set())
     dropped = json.loads((model / "config.json").read_bytes())["card"]["dropped"]
-    assert bool(dropped) == (released.keys() > names)
+    assert bool(dropped) == (whole.keys() > names)
 
 
 def test_both_halves_of_a_dvae(imported, tmp_path):

@@ -8,7 +8,7 @@ from flax.serialization import msgpack_serialize
 
 from cogjax import parity
 from cogjax.data.byte_bpe import pack
-from cogjax.data.wordpiece import load_text
+from cogjax.data.text_files import load_text
 from cogjax.interop.byte_bpe import find_byte_bpe
 from cogjax.interop.source import open_source
 from tests.fuzz import damage

@@ -15,6 +15,8 @@ from PIL import Image
 
 from cogjax import config
 from cogjax.data import manifest as manifests
+from cogjax.data.char_bpe import CharBPE
+from cogjax.data.class_names import ClassNames
 from cogjax.data.codes import CodedExample
 from cogjax.data.embeddings import EmbeddedExample
 from cogjax.data.folder_entries import TEXT_KEYS, list_entries
@@ -22,8 +24,10 @@ from cogjax.data.images import decode_image, encode_png
 from cogjax.data.question_file import _read as read_questions
 from cogjax.data.records import DatasetBuilder, Example, open_split
 from cogjax.data.text import TextTokenizer
+from cogjax.data.text_files import load_text
 from cogjax.data.word_list import WordList
-from cogjax.data.wordpiece import WordPieceTokenizer, load_text
+from cogjax.data.wordpiece import WordPieceTokenizer
+from cogjax.data.yttm import YttmBPE
 from cogjax.errors import UserError
 from cogjax.interop.pickles import read_array_pickle
 from cogjax.interop.safetensors import load_tree, save_tree
@@ -147,6 +151,23 @@ def wordpiece() -> Reader:
     serialized = WordPieceTokenizer.train(TEXTS, 40).serialized
     files = {"text.model": serialized}
     return Reader("wordpiece", files, read, each(model=damage.some_lines))
+
+
+def text_of_others(kind: str) -> Reader:
+    """Tokenizers of released models; another intact one is vouched for by a digest."""
+
+    def read(folder):
+        text = load_text(folder / "text.model")
+        return [text.size, text.encode("1"), text.decode([0, text.size - 1])]
+
+    rules = "2 1\n9601 4\n49 5\n4 5 6\n1 0 2 3\n"
+    serialized = {
+        "char_bpe": CharBPE.of({"[UNK]": 0, "1": 1, "1</w>": 2}, [], "x").serialized,
+        "classes": ClassNames.of(["tench, Tinca", "goldfish", ""]).serialized,
+        "yttm": YttmBPE(rules.encode()).serialized,
+    }[kind]
+    files = {"text.model": serialized}
+    return Reader(kind, files, read, each(model=damage.some_lines))
 
 
 def image(kind: str, **settings) -> Reader:
@@ -280,6 +301,10 @@ READERS: dict[str, Callable[[], Reader]] = {
     "word list": word_list,
     "sentencepiece": sentencepiece,
     "wordpiece": wordpiece,
+    **{
+        kind: functools.partial(text_of_others, kind)
+        for kind in ("char_bpe", "classes", "yttm")
+    },
     **{
         f"image {kind}": functools.partial(image, kind)
         for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")

@@ -9,7 +9,7 @@ from flax.traverse_util import unflatten_dict
 
 from cogjax.data.clip_bpe import byte_characters
 from cogjax.families.dalle_mini import names
-from cogjax.families.vqgan import imports as vqgan
+from cogjax.interop import vqgan
 from cogjax.interop.rules import sources_of
 from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.models.vqgan import VQGANConfig
@@ -141,7 +141,7 @@ def write_msgpack(path, tree):
 
 def vqgan_tensors(config=VQGAN):
     """Of the image tokenizer, by taming's names."""
-    needs = sorted(sources_of(list(vqgan._rules(config))).items())
+    needs = sorted(sources_of(list(vqgan.rules_of(config))).items())
     rng = np.random.default_rng(1)
     return random_tensors(rng, {name: x.shape for name, x in needs})
 

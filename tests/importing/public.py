@@ -17,23 +17,23 @@ from cogjax.data.text import TextTokenizer
 from cogjax.data.vocab import Vocab
 from cogjax.families.cogview import imports as cogview
 from cogjax.families.dalle import imports as dvae
-from cogjax.families.vqgan import imports as vqgan
-from cogjax.interop import clip, t5, t5_rules
+from cogjax.interop import clip, vqgan
 from cogjax.interop.importer import leaves_of
-from cogjax.interop.rules import sources_of
 from cogjax.interop.safetensors import save_tree
 from cogjax.models.clip import ClipConfig
 from cogjax.models.dvae import DVAEConfig
 from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.models.t5 import T5Config
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.ops.sequence import Sequence
-from tests.importing import dalle_mini, files
-from tests.published import random_tensors
+from tests.importing import dalle_mini, decoders, files
+from tests.importing.texts import seeded, write_t5
 
 # Of models with several.
-COMPONENTS = dict.fromkeys(("cogview", "dalle-mini", "dalle-mini-torch"), "transformer")
+COMPONENTS = {
+    **dict.fromkeys(("cogview", "dalle-mini", "dalle-mini-torch"), "transformer"),
+    **decoders.COMPONENTS,
+}
 CASES = Path(__file__).parent / "cases"
 DVAE = DVAEConfig(
     image_size=256, grid=32, code_dim=12, width=8, blocks=2, codebook_size=24
@@ -66,11 +66,6 @@ CLIP = ClipConfig(
 MERGES = "#version: 0.2\nc a\nca t</w>\nt h\n"
 # A name of each layout, by which its rules are chosen.
 _LAYOUTS = {"clip": (), "clip-hf": ("vision_model.",)}
-# Heads that do not fill the width, and buckets of every kind.
-T5 = T5Config(
-    width=24, depth=2, heads=3, head_dim=10, mlp_dim=40, vocab_size=420, max_distance=20
-)
-T5S = {"t5": T5, "t5-v1": replace(T5, gated=False)}
 VQVAE = VQVAEConfig(widths=(8, 8, 8), code_dim=6, codebook_size=24)
 COGVIEW = ImageLMConfig(
     width=128,
@@ -82,13 +77,6 @@ COGVIEW = ImageLMConfig(
     sequence=Sequence.causal(1024 + 4 + 8),
     norm_scope="tensor",
 )
-
-
-def seeded(rules, seed=0):
-    """Random tensors for all sources of rules."""
-    needs = sorted(sources_of(rules).items())
-    shapes = {name: each.shape for name, each in needs}
-    return random_tensors(np.random.default_rng(seed), shapes)
 
 
 def part(tensors, prefix):
@@ -135,37 +123,6 @@ def write_clip(folder, name="clip", tensors=None):
     return folder
 
 
-def t5_tensors(name):
-    """Of an encoder, by Hugging Face's names."""
-    config = T5S[name]
-    return seeded(t5_rules.rules_of(config, leaves_of(config), {})[0])
-
-
-def write_t5(folder, name="t5"):
-    """A folder with the table twice, a decoder, and two shards with their index."""
-    config, tensors = T5S[name], t5_tensors(name)
-    tensors["shared.weight"] = tensors["encoder.embed_tokens.weight"]
-    tensors |= {
-        "decoder.x.weight": np.ones(3, "f4"),
-        "lm_head.weight": np.ones(2, "f4"),
-    }
-    names, parts = list(tensors), {}
-    for i in range(2):
-        parts |= dict.fromkeys(names[i::2], f"pytorch_model-{i}.bin")
-        part = {key: tensors[key] for key in names[i::2]}
-        files.state_dict(folder / f"pytorch_model-{i}.bin", part)
-    index = json.dumps({"weight_map": parts})
-    (folder / "pytorch_model.bin.index.json").write_text(index)
-    stored = {theirs: getattr(config, ours) for ours, theirs in t5._SIZES.items()}
-    form = "gated-gelu" if config.gated else "relu"
-    stored |= {"model_type": "t5", "feed_forward_proj": form}
-    stored |= {"relative_attention_max_distance": config.max_distance}
-    (folder / "config.json").write_text(json.dumps(stored))
-    words = TextTokenizer.train(["a red cat", "two blue dogs"] * 9, 280)
-    words.save(folder / "spiece.model")
-    return folder
-
-
 def vqvae_tensors():
     """Of CogView's VQ-VAE."""
     return seeded(list(cogview._vqvae_rules(VQVAE)))
@@ -201,7 +158,7 @@ def write_cogview(folder):
 
 def vqgan_tensors(form):
     """Of a VQGAN, by the release's names."""
-    return seeded(list(vqgan._rules(VQGANS[form])))
+    return seeded(list(vqgan.rules_of(VQGANS[form])))
 
 
 def write_vqgan(folder, form="nearest", change=(), **settings):
@@ -240,4 +197,10 @@ WRITE = {
     "vqgan": write_vqgan,
     "vqgan-gumbel": functools.partial(write_vqgan, form="gumbel"),
     **dalle_mini.WRITE,
+    "llamagen-vq": decoders.write_vq,
+    "llamagen-c2i": decoders.write_c2i,
+    "llamagen-t2i": decoders.write_t2i,
+    "mindalle": decoders.write_mindalle,
+    "rudalle-v2": functools.partial(decoders.write_rudalle, version="v2"),
+    "rudalle-v3": functools.partial(decoders.write_rudalle, version="v3"),
 }

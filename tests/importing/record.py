@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from cogjax.parity import pack
-from tests.importing import public, record_dalle_mini
+from tests.importing import public, record_dalle_mini, record_decoders, texts
 
 
 def load(module, tensors):
@@ -163,11 +163,11 @@ def clip_hugging_face():
     return inputs, _clip_outputs(images, texts, found.logits_per_image)
 
 
-def t5(name):
-    """transformers' T5EncoderModel; a long text and a short one."""
+def t5_module(name):
+    """transformers' T5EncoderModel."""
     from transformers import T5Config, T5EncoderModel
 
-    c = public.T5S[name]
+    c = texts.T5S[name]
     form = "gated-gelu" if c.gated else "relu"
     net = T5EncoderModel(
         T5Config(
@@ -182,9 +182,14 @@ def t5(name):
             feed_forward_proj=form,
         )
     )
-    tensors = public.t5_tensors(name)
+    tensors = texts.t5_tensors(name)
     tensors["shared.weight"] = tensors["encoder.embed_tokens.weight"]
-    load(net, tensors)
+    return load(net, tensors)
+
+
+def t5(name):
+    """A long text and a short one."""
+    c, net = texts.T5S[name], t5_module(name)
     ids = np.random.default_rng(1).integers(c.vocab_size, size=(2, 40)).astype(np.int32)
     mask = np.arange(40) < np.array([[40], [13]])
     ids_, mask_ = torch.tensor(ids).long(), torch.tensor(mask).long()
@@ -279,6 +284,7 @@ RECORD = {
     "vqgan": (_TAMING, functools.partial(vqgan, "nearest")),
     "vqgan-gumbel": (_TAMING, functools.partial(vqgan, "gumbel")),
     **record_dalle_mini.RECORD,
+    **record_decoders.RECORD,
 }
 
 

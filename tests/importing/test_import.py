@@ -19,6 +19,7 @@ from cogjax.interop.importer import leaves_of
 from cogjax.interop.tree import flatten
 from cogjax.pipelines.contracts import Codec, Generator
 from tests.importing import files, public
+from tests.importing.texts import T5
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +344,7 @@ def test_a_t5_encodes_texts(tmp_path):
         "encoder.embed_tokens.weight",
     }
     config = model_folder.load_component(tmp_path / "t5", "text_encoder").config
-    assert config == public.T5
+    assert config == T5
     (folder / "pytorch_model-1.bin").unlink()
     refused([folder], tmp_path, "names pytorch_model-1.bin, which is missing")
     (folder / "pytorch_model.bin.index.json").unlink()

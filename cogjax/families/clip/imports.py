@@ -167,10 +167,11 @@ def _check_text(text: ClipText, config: ClipConfig, source: Source) -> None:
         )
 
 
-def _export(config: ClipConfig, text: Any, torch: bool) -> Export:
+def _export(config: ClipConfig, model: Any, torch: bool) -> Export:
     """OpenAI's names for PyTorch, else a folder of Hugging Face."""
     names = {} if torch else {_HUGGING_FACE[0]: None}
     rules = rules_of(config, leaves_of(config), names)
+    text = model.text
     merges = isinstance(text, ClipText)
     others = {}
     if not torch:

@@ -12,7 +12,7 @@ from cogjax.config import section
 from cogjax.data import records
 from cogjax.data.sequences import bracketed
 from cogjax.data.text import TextTokenizer
-from cogjax.data.wordpiece import load_text
+from cogjax.data.text_files import load_text
 from cogjax.errors import UserError
 from cogjax.families.clip.objective import ContrastiveTask
 from cogjax.model import Component, Model

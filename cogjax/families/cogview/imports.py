@@ -199,9 +199,9 @@ def _layout(tokenizer: VQVAEConfig, transformer: ImageLMConfig, text: Any) -> La
     return Layout(vocab, text_len, image_len)
 
 
-def _export_vqvae(config: VQVAEConfig, text: Any, torch: bool) -> Export | None:
+def _export_vqvae(config: VQVAEConfig, model: Any, torch: bool) -> Export | None:
     """None for blocks, steps or colours that the release has not."""
-    del text, torch
+    del model, torch
     usual = VQVAEConfig()
     own = {name: getattr(config, name) for name in _SIZES}
     if len(config.widths) != len(usual.widths) or config != replace(usual, **own):
@@ -212,11 +212,13 @@ def _export_vqvae(config: VQVAEConfig, text: Any, torch: bool) -> Export | None:
     return Export(public, rules, {"": "vqvae.safetensors"}, notes=notes)
 
 
-def _export_transformer(config: ImageLMConfig, text: Any, torch: bool) -> Export | None:
+def _export_transformer(
+    config: ImageLMConfig, model: Any, torch: bool
+) -> Export | None:
     """None for other masks, positions, heads or widths than the release has."""
     del torch
     plain = config.sandwich and config.mlp_dim == 4 * config.width
-    plain &= config.head_dim == _HEAD_DIM and not config.grid
+    plain &= config.head_dim == _HEAD_DIM and not (config.grid or config.outputs)
     if not plain or not config.sequence.is_causal or {*config.layer_kinds} != {FULL}:
         return None
     notes = []
@@ -229,7 +231,7 @@ def _export_transformer(config: ImageLMConfig, text: Any, torch: bool) -> Export
         "THUDM/CogView, model.gpt2_modeling.GPT2Model",
         list(_transformer_rules(config)),
         {"": "transformer.safetensors"},
-        text="cog-pretrain.model" if text else "",
+        text="cog-pretrain.model" if model.text else "",
         notes=notes,
     )
 

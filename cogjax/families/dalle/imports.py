@@ -104,9 +104,9 @@ def _source(path: str, levels: int) -> str:
     return f"{half}.blocks.group_{group}.block_{int(block) + 1}.{inner}"
 
 
-def _export(config: DVAEConfig, text: Any, torch: bool) -> Export | None:
+def _export(config: DVAEConfig, model: Any, torch: bool) -> Export | None:
     """None for another number of levels than OpenAI's classes have."""
-    del text, torch
+    del model, torch
     if config.levels != _LEVELS:
         return None
     rules = list(_rules(leaves_of(config), config))

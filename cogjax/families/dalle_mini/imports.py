@@ -6,18 +6,20 @@ Tensors of both get the names of min-dalle, each half with its own in front: Fla
 from files beside them.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cogjax.data.byte_bpe import BEGIN, END, PAD, ByteBPE
+from cogjax.data.byte_bpe import BEGIN, END, PAD, STYLES, ByteBPE
 from cogjax.errors import UserError, shown
 from cogjax.families.dalle_mini.layout import Layout, PairVocab
 from cogjax.families.dalle_mini.names import halves, rules_of
-from cogjax.interop.byte_bpe import find_byte_bpe
+from cogjax.interop.byte_bpe import find_byte_bpe, stored_files
 from cogjax.interop.importer import (
     Conversion,
+    Export,
     Import,
     Importer,
     count,
@@ -25,6 +27,7 @@ from cogjax.interop.importer import (
     part_of,
     shape_of,
 )
+from cogjax.interop.rules import sources_of
 from cogjax.interop.source import Source, Tensors
 from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.sampling.tokens.autoregressive import Sampler
@@ -34,6 +37,8 @@ _LAYERS = r"encoder\.layers\.(\d+)\.self_attn\.q_proj\.weight"
 _HEAD_DIM = 64
 # min-dalle begins with the last code of 2^14, dalle-mini with the id behind them.
 _MIN_DALLE_START = 2**14 - 1
+# Beside min-dalle's names, of which an own config.json alone says heads and the start.
+_OWN = "cogjax_texts"
 # What the public configs may say, and what is here of it.
 _ONLY = {
     "activation_function": "gelu",
@@ -63,6 +68,7 @@ def _plan(source: Source) -> Import:
     own = {path: x for path, x in source.weights.items() if halves(x)}
     tensors, is_flax = _joined(own)
     settings = source.config("d_model")
+    style = _style(settings, is_flax)
     config = _config(tensors, settings, is_flax)
     part = Conversion(config, list(rules_of(config)), tensors)
     parts, notes = {"transformer": part}, []
@@ -70,8 +76,6 @@ def _plan(source: Source) -> Import:
     if images:
         parts |= images.components
         notes += images.notes
-    style = "plain" if is_flax else "words"
-    style = "normalized" if settings.get("normalize_text") else style
     files, text = find_byte_bpe(source, style)
     if style == "normalized" and text and not text.cuts_hashtags:
         notes.append(
@@ -81,7 +85,7 @@ def _plan(source: Source) -> Import:
         notes.append(f"a part of a model: {missing} for one that generates")
         return Import("", parts, _LICENCE, notes=notes, others=files)
     layout = _layout(config, parts["tokenizer"].config, text)
-    top_k, guidance = (0, 10.0) if is_flax else (256, 16.0)
+    top_k, guidance = (256, 16.0) if style == "words" else (0, 10.0)
     return Import(
         "dalle_mini",
         parts,
@@ -93,6 +97,14 @@ def _plan(source: Source) -> Import:
         notes=notes,
         others=files,
     )
+
+
+def _style(settings: Mapping[str, Any], is_flax: bool) -> str:
+    """How texts are read, of `ByteBPE`: as said by our own files, else by the kind."""
+    style = settings.get(_OWN, "plain" if is_flax else "words")
+    if style not in STYLES:
+        raise UserError(f"config.json says {_OWN} {shown(style)}: {', '.join(STYLES)}")
+    return "normalized" if settings.get("normalize_text") else style
 
 
 def _joined(files: Mapping[Path, Tensors]) -> tuple[Tensors, bool]:
@@ -131,7 +143,7 @@ def _config(
     heads = settings.get("encoder_attention_heads", 16)
     start = settings.get("decoder_start_token_id")
     start = settings.get("image_vocab_size", 16384) if start is None else start
-    if not is_flax:
+    if not is_flax and _OWN not in settings:
         heads, start = width // _HEAD_DIM, min(_MIN_DALLE_START, vocab_size - 2)
     if not type(heads) is type(start) is int or heads < 1:
         raise UserError(
@@ -225,4 +237,49 @@ def _layout(config: EncoderDecoderConfig, tokenizer: Any, text: ByteBPE) -> Layo
     return Layout(vocab, config.text_len, config.image_len)
 
 
-DALLE_MINI = Importer("DALL-E mini or mega", _detect, _plan, parts=("vqgan",))
+def _export(config: EncoderDecoderConfig, model: Any, torch: bool) -> Export | None:
+    """min-dalle's names; None for a network whose sizes are not all in its tensors."""
+    del torch
+    rules = list(rules_of(config))
+    text = model.text if isinstance(model.text, ByteBPE) else None
+    said = {
+        "d_model": config.width,
+        "encoder_attention_heads": config.heads,
+        "decoder_attention_heads": config.heads,
+        "decoder_start_token_id": config.start,
+        _OWN: text.style if text else "words",
+    }
+    if config != _config(sources_of(rules), said, is_flax=False):
+        return None
+    others = {"config.json": json.dumps(said, indent=2)}
+    if text:
+        others |= stored_files(text)
+    files = {f"{half}.": f"{half}.safetensors" for half in ("encoder", "decoder")}
+    return Export(
+        "kuprel/min-dalle, DalleBartEncoder and DalleBartDecoder",
+        rules,
+        files,
+        others,
+        "vocab.json" if text else "",
+        notes=_differences(config, text),
+    )
+
+
+def _differences(config: EncoderDecoderConfig, text: ByteBPE | None) -> list[str]:
+    """What min-dalle does otherwise."""
+    notes = []
+    if config.start != _MIN_DALLE_START:
+        notes.append(
+            f"codes start behind the id {config.start}, min-dalle's behind "
+            f"{_MIN_DALLE_START}: its images differ"
+        )
+    if config.heads * _HEAD_DIM != config.width:
+        notes.append(f"there are {config.heads} heads, and the files do not say so")
+    if text and text.style != "words":
+        notes.append(f"texts are read as {text.style}, min-dalle reads words alone")
+    return notes
+
+
+DALLE_MINI = Importer(
+    "DALL-E mini or mega", _detect, _plan, exports={"encoder_decoder": _export}
+)

@@ -4,13 +4,11 @@ Each half has its own name in front, as its file has not.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-
-import numpy as np
+from collections.abc import Iterator
 
 from cogjax.errors import UserError
 from cogjax.interop.importer import leaves_of
-from cogjax.interop.rules import Rule, copy
+from cogjax.interop.rules import Rule, copy, joined
 from cogjax.interop.source import Tensors
 from cogjax.interop.stored import StoredTensor
 from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
@@ -108,20 +106,6 @@ def rules_of(config: EncoderDecoderConfig) -> Iterator[Rule]:
         module, _, leaf = rest.removeprefix("layers/layers/").rpartition("/")
         end = "bias" if leaf == "bias" else "weight"
         names = [f"{half}.layers.{{}}.{x}.{end}" for x in _LAYER[module]]
-        yield _joined(wanted, path, names, config.depth)
-
-
-def _joined(wanted: Mapping, path: str, names: list[str], depth: int) -> Rule:
-    """One leaf for all layers: vectors, or kernels side by side."""
-    own = wanted[path].shape[1:]
-    shape = own
-    if path.endswith("kernel"):
-        num_inputs = 2 if path.endswith("_out/kernel") and len(own) == 3 else 1
-        inputs, outputs = np.prod(own[:num_inputs]), np.prod(own[num_inputs:])
-        shape = int(outputs) // len(names), int(inputs)
-    parts = tuple(tuple(name.format(i) for name in names) for i in range(depth))
-
-    def make(*arrays: np.ndarray) -> np.ndarray:
-        return np.concatenate([x.T for x in arrays], axis=-1).reshape(own)
-
-    return Rule(path, {name: shape for part in parts for name in part}, parts, make)
+        # Both axes of heads are inputs of what is behind attention.
+        num_inputs = 2 if module in ("attn_out", "cross_out") else 1
+        yield joined(wanted, path, names, config.depth, num_inputs)

@@ -6,63 +6,70 @@ The sizes are those of the tensors. The size of images is the `resolution` of a 
 file beside them, 256 without one; it only says at which sides the levels attend.
 """
 
+import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import yaml
 
-from cogjax.errors import UserError
-from cogjax.interop.importer import (
-    Conversion,
-    Export,
-    Import,
-    Importer,
-    count,
-    leaves_of,
-    making,
-    shape_of,
-)
-from cogjax.interop.rules import Rule, copy, layer, layers_of, sources_of
+from cogjax.config import check_ranges, section
+from cogjax.interop import vqgan
+from cogjax.interop.importer import Conversion, Export, Import, Importer
+from cogjax.interop.rules import of_one, sources_of
 from cogjax.interop.source import Source, Tensors
 from cogjax.interop.stored import StoredTensor
 from cogjax.models.vqgan import VQGANConfig
 
-_RESOLUTION = 256
-_SIDES = "attn_resolutions"
-_BLOCK = r"decoder\.up\.0\.block\.(\d+)\.conv1\.weight"
-_LEVELS = r"decoder\.up\.(\d+)\.block\.0\.conv1\.weight"
-_TABLE, _DETOKER = "quantize.embedding.weight", "embedding.weight"
+_DETOKER = "embedding.weight"
 _FLAX = "decoder.conv_in.kernel"
-# Discriminator and LPIPS, and statistics of codes.
-_DROPPED = r"loss\..*|quantize\.(cluster_size|embed_avg|codebook_used)"
 _LICENCE = "as of the release; taming-transformers' own are MIT"
-_PLAIN = {"double_z": False, "in_channels": 3, "out_ch": 3, "resamp_with_conv": True}
+_SECTION = "cogjax_vqgan"
+# Of DALL-E mini: pixels in [0, 1] inside. min-dalle has PyTorch's default of norms too,
+# where the network was trained with taming's.
+_JAX, _MIN_DALLE = {"black": 0}, {"black": 0, "epsilon": 1e-5}
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A section of an exported YAML file: what taming's has no place for."""
+
+    black: Literal[-1, 0] = -1
+    epsilon: float = 1e-6
+
+    def __post_init__(self):
+        check_ranges(self, epsilon=(1e-12, 1))
 
 
 def _detect(source: Source) -> bool:
-    names = source.names
-    forms = (
-        {"encoder.conv_in.weight", "quant_conv.weight"},
+    return all(map(_is_tokenizer, source.weights.values()))
+
+
+def _is_tokenizer(tensors: Tensors) -> bool:
+    """Whether tensors are a VQGAN's under any of the names."""
+    others = (
         {"encoder.conv_in.kernel", _FLAX, "quantize.embedding.embedding"},
         {_DETOKER, "post_quant_conv.weight", "decoder.conv_in.weight"},
     )
-    return any(form <= names for form in forms)
+    is_other = any(form <= tensors.keys() for form in others)
+    return is_other or vqgan.is_tokenizer(tensors)
 
 
 def _plan(source: Source) -> Import:
     tensors, changes, note = _tamings(source.tensors)
     settings = _settings(source)
-    config = _config(tensors, settings.get("resolution", _RESOLUTION))
-    config = replace(config, **changes)
-    _check_settings(config, settings)
-    conversion = Conversion(config, list(_rules(config)), tensors, _DROPPED)
+    config = vqgan.config_of(tensors, settings.get("resolution", vqgan.RESOLUTION))
+    own = asdict(section(_Own, source.config(_SECTION).get(_SECTION, {}), _SECTION))
+    config = replace(config, **own | changes)
+    vqgan.check_settings(config, settings)
+    rules = list(vqgan.rules_of(config))
+    conversion = Conversion(config, rules, tensors, vqgan.DROPPED)
     notes = [note] if note else []
     if not settings:
         notes.append(
-            f"no config file: images are taken to be of {_RESOLUTION} px, as those of "
-            "the released models"
+            f"no config file: images are taken to be of {vqgan.RESOLUTION} px, as "
+            "those of the released models"
         )
     if config.form == "gumbel":
         notes.append("codes are the best ones: the public code adds noise to them")
@@ -74,15 +81,14 @@ def _tamings(tensors: Tensors) -> tuple[Tensors, dict[str, Any], str]:
     if _FLAX in tensors:
         found = dict(_of_flax(name, x) for name, x in tensors.items())
         note = "pixels are in [0, 1] in the network, as dalle-mini uses it"
-        return found, {"black": 0}, note
+        return found, _JAX, note
     if _DETOKER in tensors and "quant_conv.weight" not in tensors:
-        found = {_TABLE if k == _DETOKER else k: x for k, x in tensors.items()}
+        found = {vqgan.TABLE if k == _DETOKER else k: x for k, x in tensors.items()}
         note = (
             "the image tokenizer is a decoder alone, as in min-dalle: images cannot be "
             "given with a prompt"
         )
-        # PyTorch's default, where the network was trained with taming's.
-        return found, {"black": 0, "epsilon": 1e-5}, note
+        return found, _MIN_DALLE, note
     return tensors, {}, ""
 
 
@@ -111,100 +117,61 @@ def _settings(source: Source) -> dict[str, Any]:
     return {**sizes, **{key: params.get(key) for key in ("n_embed", "embed_dim")}}
 
 
-def _config(tensors: Tensors, resolution: Any) -> VQGANConfig:
-    """The sizes, which are those of the decoder."""
-    width = shape_of(tensors, "decoder.conv_out.weight", 4)[1]
-    levels = count(tensors, _LEVELS)
-    if not 1 <= levels <= 16:
-        raise UserError(f"the decoder has {levels} levels, expected 1 to 16")
-    names = [f"decoder.up.{i}.block.0.conv1.weight" for i in range(levels)]
-    widths = [shape_of(tensors, name, 4)[0] for name in names]
-    attention = [f"decoder.up.{i}.attn.0.q.weight" for i in range(levels)]
-    gumbel = "quantize.proj.weight" in tensors
-    table = "quantize.embed.weight" if gumbel else _TABLE
-    codebook_size, code_dim = shape_of(tensors, table, 2)
-    if not isinstance(resolution, int) or not 0 < resolution <= 2**14:
-        raise UserError(f"the config's resolution is {resolution!r}, expected a size")
-    if not width or any(each % width for each in widths):
-        raise UserError(f"widths {widths} are no multiples of the first, {width}")
-    with making("VQGAN"):
-        return VQGANConfig(
-            image_size=resolution,
-            width=width,
-            multipliers=tuple(each // width for each in widths),
-            # The decoder has one more.
-            res_blocks=count(tensors, _BLOCK) - 1,
-            attention=tuple(
-                resolution // 2**i for i in range(levels) if attention[i] in tensors
-            ),
-            z_dim=shape_of(tensors, "decoder.conv_in.weight", 4)[1],
-            code_dim=code_dim,
-            codebook_size=codebook_size,
-            form="gumbel" if gumbel else "nearest",
-            encodes="quant_conv.weight" in tensors,
-        )
-
-
-def _said(config: VQGANConfig) -> dict[str, Any]:
-    """What a config file says of a network."""
-    return {
-        "ch": config.width,
-        "ch_mult": list(config.multipliers),
-        "num_res_blocks": config.res_blocks,
-        _SIDES: list(config.attention),
-        "z_channels": config.z_dim,
-        "embed_dim": config.code_dim,
-        "n_embed": config.codebook_size,
-        **_PLAIN,
-    }
-
-
-def _check_settings(config: VQGANConfig, settings: Mapping[str, Any]) -> None:
-    """UserError for a config file of other weights, or of what is not here."""
-    for key, value in _said(config).items():
-        said = settings.get(key, value)
-        if key == _SIDES and isinstance(said, list):
-            said = sorted(
-                (side for side in said if isinstance(side, int)), reverse=True
-            )
-        if said != value:
-            raise UserError(
-                f"the config file says {key} {said}, the weights are of {value}: is it "
-                "of another model?"
-            )
-
-
-def _rules(config: VQGANConfig) -> Iterator[Rule]:
-    wanted = leaves_of(config)
-    table = "embed" if config.form == "gumbel" else "embedding"
-    yield copy("codebook", f"quantize.{table}.weight", wanted)
-    for path in layers_of(wanted):
-        name = path.replace("/", ".")
-        if f"{path}/scale" in wanted:
-            yield copy(f"{path}/scale", f"{name}.weight", wanted)
-            yield copy(f"{path}/bias", f"{name}.bias", wanted)
-        else:
-            yield from layer(wanted, path, f"{name}.weight", f"{name}.bias")
-
-
-def _export(config: VQGANConfig, text: Any, torch: bool) -> Export | None:
+def _export(config: VQGANConfig, model: Any, torch: bool) -> Export | None:
     """None for a network whose sizes are not all in its tensors, such as groups."""
-    del text, torch
-    rules = list(_rules(config))
-    found = _config(sources_of(rules), config.image_size)
+    del model, torch
+    rules = list(vqgan.rules_of(config))
+    own = _Own(config.black, config.epsilon)
+    found = replace(
+        vqgan.config_of(sources_of(rules), config.image_size), **asdict(own)
+    )
     if found != replace(config, attention=found.attention):
         return None
-    sizes = _said(found) | {"resolution": config.image_size, "dropout": 0.0}
+    if not config.encodes:
+        return _detoker(config) if asdict(own) == _MIN_DALLE else None
+    sizes = vqgan.said(found) | {"resolution": config.image_size, "dropout": 0.0}
     params: dict[str, Any] = {key: sizes.pop(key) for key in ("embed_dim", "n_embed")}
     params["ddconfig"] = sizes
     name = "GumbelVQ" if config.form == "gumbel" else "VQModel"
     target = f"taming.models.vqgan.{name}"
-    model = {"target": target, "params": params}
+    stored = {"model": {"target": target, "params": params}}
+    if own != _Own():
+        stored[_SECTION] = asdict(own)
     return Export(
         f"CompVis/taming-transformers, {target}",
         rules,
         {"": "vqgan.safetensors"},
-        {"model.yaml": yaml.safe_dump({"model": model})},
+        {"model.yaml": yaml.safe_dump(stored)},
+        notes=_differences(own),
+    )
+
+
+def _differences(own: _Own) -> list[str]:
+    """What taming's code does otherwise."""
+    notes = []
+    if own.black == 0:
+        notes.append(
+            "the image tokenizer has pixels in [0, 1] inside, where scripts of "
+            "taming-transformers have them in [-1, 1]: give the network [0, 1]"
+        )
+    if own.epsilon != _Own.epsilon:
+        notes.append(
+            f"the image tokenizer's norms have epsilon {own.epsilon}, those of "
+            f"taming-transformers {_Own.epsilon}: its images differ"
+        )
+    return notes
+
+
+def _detoker(config: VQGANConfig) -> Export:
+    """A decoder alone, whose sizes the public code is given."""
+    table, *rules = vqgan.rules_of(config)
+    rules.insert(0, of_one(table.leaf, _DETOKER, table.sources[vqgan.TABLE]))
+    sizes = {"ch_mult": list(config.multipliers), "resolution": config.image_size}
+    return Export(
+        "kuprel/min-dalle, VQGanDetokenizer",
+        rules,
+        {"": "detoker.safetensors"},
+        {"detoker.json": json.dumps(sizes)},
     )
 
 

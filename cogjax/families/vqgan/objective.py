@@ -39,6 +39,8 @@ def make_task(
 
     UserError for settings that do not fit each other.
     """
+    if model.form == "cosine":
+        raise UserError("model.form 'cosine' is for imported weights: choose another")
     if (model.form == "gumbel") != (config.method == "gumbel"):
         raise UserError(
             f"task.method {config.method!r} does not fit model.form "

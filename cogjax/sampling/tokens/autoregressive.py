@@ -165,15 +165,15 @@ def prefill(
     keys: Array,
     forced: Array,
     *,
-    guided: bool = False,
+    guided: int = 0,
     window: int = 1,
 ) -> DecodeState:
     """Reads each prompt once, whatever number of sequences continues it.
 
     Args:
       params: of `scoring`, so that the ids to sample are scored and no others.
-      prompts: q of t tokens; padding is behind the image if that comes first. If
-        `guided` one row more, the empty prompt, last.
+      prompts: q of t tokens; padding is behind the image if that comes first. Then so
+        many empty prompts as `guided` says: 0, 1 for all or q, one for each.
       keys: [b], one a sequence, b / q for each prompt in turn; token i of a sequence is
         sampled by `fold_in(key, i)`.
       forced: int [b, m]; -1 where a token is to be sampled, otherwise the token.
@@ -204,18 +204,18 @@ def prefill(
     )
 
 
-def shared(num_rows: int, batch: int, guided: bool) -> tuple[np.ndarray, np.ndarray]:
+def shared(num_rows: int, batch: int, guided: int) -> tuple[np.ndarray, np.ndarray]:
     """(prompt of each group of rows int [p], prompt of each row int [r]).
 
-    num_rows: of prompts, the empty one that `guided` asks for among them. ValueError
-    if the others cannot share `batch` sequences.
+    num_rows: of prompts, as many empty ones as `guided` says among them, as of
+    `prefill`. ValueError if the others cannot share `batch` sequences.
     """
     num_prompts = num_rows - guided
-    if num_prompts < 1 or batch % num_prompts:
+    if num_prompts < 1 or batch % num_prompts or guided not in (0, 1, num_prompts):
         raise ValueError(f"{num_prompts} prompts cannot share {batch} sequences")
     groups = np.arange(num_prompts)
     if guided:
-        groups = np.append(groups, np.full(num_prompts, num_prompts))
+        groups = np.append(groups, num_prompts + groups % guided)
     return groups, np.repeat(groups, batch // num_prompts)
 
 

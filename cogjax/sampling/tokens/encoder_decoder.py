@@ -25,7 +25,7 @@ def prefill(
     keys: Array,
     forced: Array,
     *,
-    guided: bool = False,
+    guided: int = 0,
     window: int = 1,
 ) -> DecodeState:
     """Reads each prompt once, whatever number of sequences continues it.

@@ -1,0 +1,1 @@
+"""LlamaGen (Sun et al. 2024)."""

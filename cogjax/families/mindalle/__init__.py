@@ -1,0 +1,1 @@
+"""minDALL-E (Kim et al. 2021, github.com/kakaobrain/minDALL-E)."""

@@ -1,0 +1,150 @@
+"""Models that draw codes after a prompt and write no text: of classes, or of captions.
+
+    model = cogjax.load("llamagen")
+    model.generate("207", guidance=4.0).images[0].show()
+
+What fits a prompt best is the image whose codes are likeliest.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax.data.caption_cleaning import clean_caption
+from cogjax.data.images import stack_squares
+from cogjax.data.sequences import Prompts
+from cogjax.errors import UserError
+from cogjax.model import Model
+from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.image_scores import ImageScores
+from cogjax.pipelines.request import Request
+from cogjax.pipelines.text_encoder import T5TextEncoder
+from cogjax.pipelines.tokens import CodeByCode
+from cogjax.sampling.tokens.autoregressive import compiled_advance, compiled_prefill
+
+
+class DecoderPipeline(CodeByCode, ImageScores):
+    """A `Generator`, `Scorer` and `Codec`."""
+
+    def score(self, images: Any, texts: str | Sequence[str]) -> np.ndarray:
+        """Loss of image i given text i: float32 [n], nats a code, lower is better.
+
+        Comparable between images of one text, and not between texts.
+        """
+        return self.image_losses(
+            self.encode(stack_squares(images, self.image_size)), texts
+        )
+
+    def _scores(
+        self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
+    ) -> np.ndarray:
+        """By the loss of the codes, if there is no other way."""
+        if rerank_by is not None:
+            return super()._scores(request, pieces, codes, rerank_by, progress)
+        shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
+        progress(0, total, "reranking")
+        texts = [text for text in pieces for _ in range(shape[1])]
+        scores = self._image_losses(codes.reshape(total, -1), texts)
+        progress(total, total, "reranking")
+        return scores.reshape(shape)
+
+
+class CaptionDecoder(DecoderPipeline):
+    """A `DecoderPipeline` that reads the vectors of a text encoder.
+
+    Without a prompt it reads vectors of its own, as many as the prompt has.
+    """
+
+    def __init__(
+        self, model: Model, batch_size: int = 16, weights: WeightFormat = "float32"
+    ):
+        """As of `TokensModel`; `weights` is of the transformer, not the encoder."""
+        super().__init__(model, batch_size, weights)
+        self._encoder = T5TextEncoder(model["text_encoder"], model.text)
+
+    def pieces(self, text: str, what: str = "a text") -> list[int]:
+        """As of `TokensModel`, of a caption as those of training were cleaned."""
+        return super().pieces(clean_caption(text) or text, what)
+
+    def prompts(
+        self, pieces: Sequence[Sequence[int]], guided: bool = False
+    ) -> tuple[Prompts, int]:
+        """As of `TokensModel`; there is an empty prompt for each."""
+        tokens, mask, _ = self._encoder.encode_pieces(pieces)
+        counts = np.asarray(jnp.sum(mask, axis=1))  # [q]
+        vectors = _at_the_end(tokens, counts, self.layout.prompt_len)
+        if not guided:
+            return self.layout.captions(vectors, counts), 0
+        null = jnp.broadcast_to(self._params["null_caption"], vectors.shape)
+        vectors, counts = jnp.concatenate([vectors, null]), np.tile(counts, 2)
+        return self.layout.captions(vectors, counts), len(pieces)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _at_the_end(tokens: jax.Array, counts: jax.Array, length: int) -> jax.Array:
+    """The first `counts` [q] of tokens [q, n, f] at the end of [q, length, f]."""
+    source = jnp.arange(length) - (length - counts[:, None])  # [q, length]
+    taken = jnp.take_along_axis(tokens, jnp.maximum(source, 0)[..., None], axis=1)
+    return jnp.where((source >= 0)[..., None], taken, 0)
+
+
+class ShiftedDecoder(DecoderPipeline):
+    """A `DecoderPipeline` whose prompts end in the first place of the image.
+
+    Each code then stands a place behind its own, and the last is read by none.
+    """
+
+    def _check(self, request: Request, preview, rerank_by) -> None:
+        """UserError for what this model cannot do."""
+        super()._check(request, preview, rerank_by)
+        if request.speculate:
+            raise UserError(
+                "speculate is not for a model whose codes are shifted: leave it out"
+            )
+
+    def _sample(
+        self, pieces, keys, forced, request: Request, preview: bool
+    ) -> Iterator[tuple[np.ndarray, int]]:
+        """The last token of each prompt is the first that is forced."""
+        length, sampler = self.layout.image_len, self._sampler(request)
+        guided = sampler.guidance != 1
+        prompts, num_empty = self.prompts(pieces, guided)
+        if num_empty and np.ptp(prompts.ids[:, -1]):
+            raise UserError("guidance needs prompts that do not fill all of the text")
+        last = np.repeat(prompts.ids[: len(pieces), -1], len(keys) // len(pieces))
+        forced = np.concatenate(
+            [last[:, None], np.tile(forced, (len(keys), 1))], axis=1
+        )
+        prompts = Prompts(
+            prompts.ids[:, :-1],
+            prompts.num_padding,
+            prompts.positions[:, :-1],
+            prompts.next_position - 1,
+        )
+        network = self._generator, self._code_params
+        state = compiled_prefill(*network, prompts, keys, forced, guided=num_empty)
+        settings = {"ids": self._code_ids, "sampler": sampler.numbers()}
+        step = self.grid if preview else length
+        for stop_at in range(step, length + 1, step):
+            state, tokens = compiled_advance(*network, state, stop_at + 1, **settings)
+            yield np.asarray(tokens)[:, 1:], stop_at
+
+
+def of_shift(
+    model: Model, weights: WeightFormat = "float32"
+) -> DecoderPipeline | ShiftedDecoder:
+    """The pipeline of a model whose layout says whether its codes are shifted."""
+    shifted = model.layout is not None and model.layout.shifted
+    return (ShiftedDecoder if shifted else DecoderPipeline)(model, weights=weights)
+
+
+def of_layout(
+    model: Model, weights: WeightFormat = "float32"
+) -> DecoderPipeline | CaptionDecoder:
+    """The pipeline of a model whose layout says whether texts are vectors."""
+    captions = model.layout is not None and model.layout.vocab.captions
+    return (CaptionDecoder if captions else DecoderPipeline)(model, weights=weights)

@@ -1,0 +1,44 @@
+"""How likely the codes of an image are after a prompt."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cogjax.data.sequences import Prompts
+from cogjax.pipelines.tokenize import padded_batches
+from cogjax.pipelines.tokens_model import TokensModel
+from cogjax.sampling.tokens.rerank import compiled_image_losses
+
+
+class ImageScores(TokensModel):
+    """A model of codes whose loss of an image may be asked for."""
+
+    def image_losses(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
+        """Loss of code grids [n, grid, grid] as images of text i: float32 [n].
+
+        In nats a code, lower is better: the other direction of `score_codes`.
+        """
+        flat = self._flat(codes)
+        texts = self.one_for_each(flat, texts)
+        return self._image_losses(flat, [self.pieces(text) for text in texts])
+
+    def _flat(self, codes: np.ndarray) -> np.ndarray:
+        """Checked grids int [n, grid, grid] -> [n, image_len]."""
+        codes = self.check_codes(codes)
+        return codes.reshape(len(codes), -1)
+
+    def _image_losses(
+        self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
+    ) -> np.ndarray:
+        """Loss of codes [n, image_len] given text i: float32 [n], nats a code."""
+        rows = self._in_batches(*self.prompts(pieces)[0], codes)
+        losses = [
+            compiled_image_losses(
+                self._generator, self._code_params, Prompts(*prompts), batch
+            )
+            for *prompts, batch in zip(*rows, strict=True)
+        ]
+        return np.concatenate(losses)[: len(codes)]
+
+    def _in_batches(self, *arrays: np.ndarray) -> list:
+        return [padded_batches(np.asarray(rows), self.batch_size) for rows in arrays]
