@@ -83,6 +83,11 @@ class StoredModel:
 
 def find(source: str | os.PathLike) -> Path:
     """Folder of a shipped model's name, or `source` itself if it is a folder."""
+    if not isinstance(source, str | os.PathLike):
+        raise UserError(
+            f"the model is {shown(source)}, expected a model folder or a shipped "
+            "model's name"
+        )
     if Path(source).is_dir():
         return Path(source)
     shipped = _shipped()
