@@ -213,8 +213,8 @@ def test_records_of_another_schema(folder, monkeypatch):
 )
 def test_damaged_manifests(folder, text):
     (folder / "manifest.json").write_text(text)
-    words = "manifest.json (cannot be read: .{12}|is not of a data set|is of another f|has no)"
-    with pytest.raises(UserError, match=words):
+    words = "cannot be read: .{12}|is not of a data set|is of another f|has no marks"
+    with pytest.raises(UserError, match=f"manifest.json ({words})"):
         records.read_manifest(folder)
 
 
@@ -253,6 +253,12 @@ def test_a_failed_build_of_a_new_set_leaves_nothing(tmp_path):
     "manifest",
     [None, "{}", "[]", '{"name": "my app"}', '{"format": 1}', "\0", "[" * 100_000],
 )
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    """ArrayRecord raises a TypeError of many lines for it."""
+    with pytest.raises(UserError, match="its name is not valid UTF-8"):
+        DatasetBuilder(tmp_path / os.fsdecode(b"\xff"), "emoji", 32, SHARDS)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path, manifest, overwrite):
     (tmp_path / "thesis.txt").write_text("long")
     if manifest is not None:
