@@ -231,6 +231,12 @@ def test_names_of_splits_are_checked(folder):
         open_split(folder, "test")
 
 
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    """ArrayRecord raises a TypeError of many lines for it."""
+    with pytest.raises(UserError, match="its name is not valid UTF-8"):
+        DatasetBuilder(tmp_path / os.fsdecode(b"\xff"), "emoji", 32, SHARDS)
+
+
 def test_a_failed_build_leaves_what_was_there(folder):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     with pytest.raises(RuntimeError):
@@ -253,12 +259,6 @@ def test_a_failed_build_of_a_new_set_leaves_nothing(tmp_path):
     "manifest",
     [None, "{}", "[]", '{"name": "my app"}', '{"format": 1}', "\0", "[" * 100_000],
 )
-def test_a_name_that_is_not_utf8_is_refused(tmp_path):
-    """ArrayRecord raises a TypeError of many lines for it."""
-    with pytest.raises(UserError, match="its name is not valid UTF-8"):
-        DatasetBuilder(tmp_path / os.fsdecode(b"\xff"), "emoji", 32, SHARDS)
-
-
 def test_a_folder_of_something_else_is_refused(tmp_path, manifest, overwrite):
     (tmp_path / "thesis.txt").write_text("long")
     if manifest is not None:
