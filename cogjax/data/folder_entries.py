@@ -297,20 +297,20 @@ def _members(path: Path, notes: Counter) -> Iterator[tarfile.TarInfo]:
                 yield member
             else:
                 notes[LINKS] += not member.isdir()
-        behind = _bytes_behind(archive)
-    if behind:
-        raise ValueError(f"{behind} bytes follow its end, as of a second archive")
+        _check_end(archive)
 
 
-def _bytes_behind(archive: tarfile.TarFile) -> int:
-    """How many bytes there are from the first behind the end that is not zero."""
+def _check_end(archive: tarfile.TarFile) -> None:
+    """ValueError unless what follows the last member is zeros, which mark the end."""
     file = archive.fileobj
     end = file.seek(0, os.SEEK_END)
+    if end - archive.offset < tarfile.BLOCKSIZE:
+        raise ValueError("it has no end, as one that was cut short")
     file.seek(archive.offset)
     while chunk := file.read(1 << 20):
         if rest := chunk.lstrip(b"\0"):
-            return end - file.tell() + len(rest)
-    return 0
+            behind = end - file.tell() + len(rest)
+            raise ValueError(f"{behind} bytes follow its end, as of a second archive")
 
 
 def _member_reader(path: Path, member: tarfile.TarInfo) -> Callable[[], bytes]:
