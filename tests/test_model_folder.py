@@ -27,7 +27,7 @@ from cogjax.models.registry import shapes_of
 from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 
-SHIPPED = ("emoji", "shapes", "shapes-ernie")
+SHIPPED = ("clip-shapes", "emoji", "shapes", "shapes-dalle", "shapes-ernie")
 
 
 def numbers(shapes):
@@ -382,7 +382,7 @@ def test_shipped_models_share_files_and_are_saved_whole(tmp_path):
     names = {"tokenizer.safetensors", "text.model"}
     found = {
         (model_folder.find_file(model, name), name)
-        for model in ("shapes", "shapes-ernie")
+        for model in ("shapes", "shapes-dalle", "shapes-ernie")
         for name in names
     }
     assert {name for _, name in found} == names and len(found) == 2
