@@ -17,6 +17,7 @@ from tests.exporting import page
 from tests.importing import public
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+FLAX = "dalle-mini", "vqgan-jax"
 CLONES = os.environ.get("COGJAX_PUBLIC")
 
 
@@ -29,12 +30,13 @@ def file_of(folder, tensors):
     raise AssertionError(f"no file for {sorted(tensors)[:3]}")
 
 
-@pytest.mark.parametrize("name", public.WRITE)
+# Files of Flax come out for PyTorch: their own code does not read that.
+@pytest.mark.parametrize("name", [x for x in public.WRITE if x not in FLAX])
 def test_public_code_loads_it(tmp_path, monkeypatch, name):
     torch = pytest.importorskip("torch")
     if not CLONES:
         pytest.skip("COGJAX_PUBLIC names no folder with clones of the public code")
-    from tests.importing import record
+    from tests.importing import modules, record
 
     (tmp_path / "source").mkdir()
     public.WRITE[name](tmp_path / "source")
@@ -43,12 +45,13 @@ def test_public_code_loads_it(tmp_path, monkeypatch, name):
     load, used = page.loader(), []
 
     def loaded(module, tensors):
-        for x in module.state_dict().values():
-            x.zero_()
+        for x in module.parameters():
+            if not (x == 1).all():
+                x.zero_()
         used.append(file_of(tmp_path / "out", tensors))
         return load(module, used[-1])
 
-    monkeypatch.setattr(record, "load", loaded)
+    monkeypatch.setattr(modules, "load", loaded)
     clone, run = record.RECORD[name]
     monkeypatch.setattr(sys, "path", [*sys.path, os.path.join(CLONES, clone)])
     with torch.no_grad():

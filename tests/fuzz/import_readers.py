@@ -4,9 +4,11 @@ import json
 
 import msgpack
 import numpy as np
+import yaml
 from flax.serialization import msgpack_serialize
 
 from cogjax import parity
+from cogjax.catalogue import importers, resolve
 from cogjax.data.byte_bpe import pack
 from cogjax.data.text_files import load_text
 from cogjax.interop.byte_bpe import find_byte_bpe
@@ -14,7 +16,7 @@ from cogjax.interop.source import open_source
 from tests.fuzz import damage
 from tests.fuzz.harness import Reader
 from tests.fuzz.intact import VALUES, each, written
-from tests.importing import dalle_mini, files
+from tests.importing import dalle_mini, files, public
 
 TENSORS = {"a.w": VALUES.reshape(3, 4), "a.b": VALUES[:3], "n": VALUES[3:5]}
 
@@ -99,6 +101,40 @@ def byte_bpe_of_others() -> Reader:
 
     kinds = {"json": damage.some_json, "txt": damage.some_lines}
     return Reader("byte BPE of others", intact, read, each(**kinds))
+
+
+def import_of(name: str) -> Reader:
+    """Files of a family as they are distributed, up to where tensors would be read."""
+
+    def write(folder):
+        public.WRITE[name](folder)
+        if name == "vqgan":
+            with (folder / "model.yaml").open("a") as file:
+                file.write("cogjax_vqgan: {black: 0, epsilon: 1.0e-5}\n")
+
+    def read(folder):
+        source = open_source([folder])
+        known = [resolve(spec) for spec in importers().values()]
+        known = [each for each in known if each.detect(source)]
+        if len(known) != 1:
+            return None
+        plan = known[0].plan(source)
+        for part in plan.components.values():
+            part.check(name)
+        configs = [repr(part.config) for part in plan.components.values()]
+        ids = plan.text.encode("1") if plan.text else []
+        return [configs, repr(plan.layout), ids, list(plan.notes)]
+
+    kinds = dict.fromkeys(("pt", "bin", "ckpt"), damage.some_zip)
+    kinds |= {"json": damage.some_json, "yaml": _some_yaml, "txt": damage.some_lines}
+    kinds |= {"msgpack": damage.some_record, "model": damage.some_lines}
+    return Reader(f"import of {name}", written(write), read, each(**kinds))
+
+
+def _some_yaml(rng, data):
+    if rng.random() < 0.3:
+        return damage.some_lines(rng, data)
+    return yaml.safe_dump(damage.some_node(rng, yaml.safe_load(data))).encode()
 
 
 def case() -> Reader:

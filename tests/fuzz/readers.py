@@ -42,6 +42,7 @@ from tests.fuzz.import_readers import (
     case,
     checkpoint_of_others,
     flax_file,
+    import_of,
     module,
 )
 from tests.fuzz.intact import PIXELS, TEXTS, VALUES, each, written
@@ -294,6 +295,10 @@ READERS: dict[str, Callable[[], Reader]] = {
     "Flax": flax_file,
     "byte BPE": byte_bpe,
     "byte BPE of others": byte_bpe_of_others,
+    **{
+        f"import of {name}": functools.partial(import_of, name)
+        for name in ("dalle-mini", "llamagen-c2i", "mindalle", "rudalle-v2", "vqgan")
+    },
     "case": case,
     "example": functools.partial(records, Example, "example"),
     "coded example": functools.partial(records, CodedExample, "coded example"),

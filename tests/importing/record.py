@@ -16,21 +16,7 @@ import numpy as np
 import torch
 
 from cogjax.parity import pack
-from tests.importing import public, record_dalle_mini, record_decoders, texts
-
-
-def load(module, tensors):
-    """The module with all of its tensors replaced."""
-    module.load_state_dict({k: torch.tensor(x) for k, x in tensors.items()})
-    return module.eval()
-
-
-def channels_first(x):
-    return torch.tensor(x).permute(0, 3, 1, 2).contiguous()
-
-
-def channels_last(x):
-    return x.permute(0, 2, 3, 1).numpy()
+from tests.importing import modules, public, record_dalle_mini, record_decoders, texts
 
 
 def dvae():
@@ -44,15 +30,15 @@ def dvae():
 
     config, tensors = public.DVAE, public.dvae_tensors()
     size = config.codebook_size
-    encoder = load(
+    encoder = modules.load(
         Encoder(n_hid=config.width, vocab_size=size), public.part(tensors, "encoder.")
     )
-    decoder = load(
+    decoder = modules.load(
         Decoder(n_init=config.code_dim, n_hid=config.width, vocab_size=size),
         public.part(tensors, "decoder."),
     )
     pixels = np.random.default_rng(1).uniform(size=(2, 16, 24, 3)).astype(np.float32)
-    logits = encoder(map_pixels(channels_first(pixels)))
+    logits = encoder(map_pixels(modules.channels_first(pixels)))
     codes = logits.argmax(1)
     one_hot = torch.nn.functional.one_hot(codes, size).permute(0, 3, 1, 2).float()
     drawn = torch.sigmoid(decoder(one_hot)[:, :3])
@@ -60,9 +46,9 @@ def dvae():
     drawn = (drawn - logit_laplace_eps) / (1 - 2 * logit_laplace_eps)
     codes = codes.numpy().astype(np.int32)
     return {"pixels": pixels, "codes": codes}, {
-        "features": channels_last(logits),
+        "features": modules.channels_last(logits),
         "codes": codes,
-        "pixels": channels_last(drawn),
+        "pixels": modules.channels_last(drawn),
     }
 
 
@@ -92,17 +78,17 @@ def vqgan(form):
         net.quantize = GumbelQuantize(config.z_dim, dim, count)
     else:
         net.quantize = VectorQuantizer2(count, dim, beta=0.25, sane_index_shape=True)
-    load(net, public.vqgan_tensors(form))
+    modules.load(net, public.vqgan_tensors(form))
     pixels = np.random.default_rng(1).uniform(size=(2, 24, 32, 3)).astype(np.float32)
-    z = net.quant_conv(net.encoder(2 * channels_first(pixels) - 1))
+    z = net.quant_conv(net.encoder(2 * modules.channels_first(pixels) - 1))
     codes = net.quantize.proj(z).argmax(1) if gumbel else net.quantize(z)[2][2]
     table = net.quantize.embed if gumbel else net.quantize.embedding
     quantized = table(codes).permute(0, 3, 1, 2)
     drawn = net.decoder(net.post_quant_conv(quantized))
     drawn = (drawn + 1) / 2
     codes = codes.numpy().astype(np.int32)
-    outputs = {"features": channels_last(z), "codes": codes}
-    outputs["pixels"] = channels_last(drawn)
+    outputs = {"features": modules.channels_last(z), "codes": codes}
+    outputs["pixels"] = modules.channels_last(drawn)
     return {"pixels": pixels, "codes": codes}, outputs
 
 
@@ -117,7 +103,7 @@ def _clip_inputs():
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
     inputs = {"pixels": pixels, "ids": ids.astype(np.int32)}
-    return inputs, (channels_first(pixels) - mean) / std, torch.tensor(ids)
+    return inputs, (modules.channels_first(pixels) - mean) / std, torch.tensor(ids)
 
 
 def _clip_outputs(images, texts, logits):
@@ -135,7 +121,7 @@ def clip_openai():
     c, (inputs, pixels, ids) = public.CLIP, _clip_inputs()
     vision = (c.embed_dim, c.image_size, c.depth, c.width, c.patch)
     text = (c.text_len, c.vocab_size, c.text_width, c.text_width // 64, c.text_depth)
-    net = load(CLIP(*vision, *text), public.clip_tensors("clip"))
+    net = modules.load(CLIP(*vision, *text), public.clip_tensors("clip"))
     images, texts = net.encode_image(pixels), net.encode_text(ids)
     return inputs, _clip_outputs(images, texts, net(pixels, ids)[0])
 
@@ -155,7 +141,7 @@ def clip_hugging_face():
     config = CLIPConfig(
         text_config=text, vision_config=vision, projection_dim=c.embed_dim
     )
-    net = load(CLIPModel(config), public.clip_tensors("clip-hf"))
+    net = modules.load(CLIPModel(config), public.clip_tensors("clip-hf"))
     found = net(input_ids=ids, pixel_values=pixels)
     vision, text = net.vision_model(pixels), net.text_model(ids)
     images = net.visual_projection(vision.pooler_output)
@@ -184,7 +170,7 @@ def t5_module(name):
     )
     tensors = texts.t5_tensors(name)
     tensors["shared.weight"] = tensors["encoder.embed_tokens.weight"]
-    return load(net, tensors)
+    return modules.load(net, tensors)
 
 
 def t5(name):
@@ -213,12 +199,12 @@ def cogview_vqvae():
     tensors = public.vqvae_tensors()
     averages = {"cluster_size": np.ones(24), "embed_avg": np.ones((6, 24))}
     tensors |= {f"quantize_t.{key}": np.float32(x) for key, x in averages.items()}
-    load(net, tensors)
+    modules.load(net, tensors)
     pixels = np.random.default_rng(1).uniform(size=(2, 16, 24, 3)).astype(np.float32)
     mean, std = np.float32(c.pixel_mean), np.float32(c.pixel_std)
-    x = channels_first((pixels - mean) / std)
+    x = modules.channels_first((pixels - mean) / std)
     codes = net.encode(x)[2]
-    drawn = channels_last(net.decode_code(codes)) * std + mean
+    drawn = modules.channels_last(net.decode_code(codes)) * std + mean
     codes = codes.numpy().astype(np.int32)
     outputs = {"features": net.enc_b(x).numpy(), "codes": codes, "pixels": drawn}
     return {"pixels": pixels, "codes": codes}, outputs
@@ -250,7 +236,7 @@ def cogview():
     net = GPT2Model(
         *sizes, 0.0, 0.0, 0.0, c.max_positions, 0, False, parallel_output=False
     )
-    load(net, public.cogview_tensors())
+    modules.load(net, public.cogview_tensors())
     rng = np.random.default_rng(1)
     ids = rng.integers(c.vocab_size, size=(3, 12)).astype(np.int32)
     ids[1, 4] = 3  # The outlier.

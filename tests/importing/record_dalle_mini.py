@@ -118,8 +118,9 @@ def min_dalle():
 
 
 def _networks():
-    import torch
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder
+
+    from tests.importing import modules
 
     c = public.CONFIG
     sizes = {"layer_count": c.depth, "embed_count": c.width, "device": "cpu"}
@@ -128,12 +129,10 @@ def _networks():
         **sizes, text_vocab_count=c.text_vocab_size, text_token_count=c.text_len
     )
     decoder = DalleBartDecoder(**sizes, image_vocab_count=c.vocab_size - 1)
-    for net, name in ((encoder, "encoder"), (decoder, "decoder")):
-        tensors = {k: torch.tensor(x) for k, x in public.half(name).items()}
-        # As min-dalle loads them: norms have scales of 1 where the file has none.
-        missing, unknown = net.load_state_dict(tensors, strict=False)
-        assert not unknown and all("ln" in x or "norm" in x for x in missing)
-    return encoder.eval(), decoder.eval()
+    return tuple(
+        modules.load(net, public.half(name))
+        for net, name in ((encoder, "encoder"), (decoder, "decoder"))
+    )
 
 
 def guided(text="a red cat", scale=16):
@@ -178,6 +177,8 @@ def _detoker():
     import torch
     from min_dalle.models import vqgan_detokenizer
 
+    from tests.importing import modules
+
     module, c = types.ModuleType("smaller"), public.VQGAN
     code = inspect.getsource(vqgan_detokenizer).replace("2 ** 9", "2 ** 6")
     exec(code, module.__dict__)
@@ -196,8 +197,7 @@ def _detoker():
     half.norm_out = torch.nn.GroupNorm(32, c.width)
     half.conv_out = torch.nn.Conv2d(c.width, 3, 3, padding=1)
     net.decoder = half
-    tensors = {k: torch.tensor(x) for k, x in public.detoker_tensors().items()}
-    net.load_state_dict(tensors)
+    modules.load(net, public.detoker_tensors())
 
     def draw(codes):
         z = net.embedding(codes.long()).permute(0, 3, 1, 2)

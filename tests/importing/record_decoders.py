@@ -18,24 +18,9 @@ import torch
 
 from cogjax.data.t5_text import T5Text
 from cogjax.interop import vqgan
-from tests.importing import decoders, texts
+from tests.importing import decoders, modules, texts
 
 GREEDY = 16
-
-
-def load(module, tensors):
-    """The module with all of its tensors replaced."""
-    tensors = {k: torch.tensor(x) for k, x in tensors.items()}
-    module.load_state_dict(tensors)
-    return module.eval()
-
-
-def channels_first(x):
-    return torch.tensor(x).permute(0, 3, 1, 2).contiguous()
-
-
-def channels_last(x):
-    return x.permute(0, 2, 3, 1).numpy()
 
 
 def greedy_after(logits, arrays):
@@ -64,22 +49,22 @@ def _vq():
     sizes = {"ch": c.width, "ch_mult": c.multipliers, "z_channels": c.z_dim}
     net.encoder = vq_model.Encoder(**sizes)
     net.decoder = vq_model.Decoder(**sizes)
-    return load(net, decoders.vq_tensors())
+    return modules.load(net, decoders.vq_tensors())
 
 
 def llamagen_vq():
     """Codes and images of another form than trained; features before the length."""
     net = _vq()
     pixels = np.random.default_rng(1).uniform(size=(2, 16, 24, 3)).astype(np.float32)
-    x = 2 * channels_first(pixels) - 1
+    x = 2 * modules.channels_first(pixels) - 1
     z = net.quant_conv(net.encoder(x))
     codes = net.encode(x)[2][2].reshape(2, 4, 6)
     drawn = net.decode_code(codes.reshape(-1), (2, 8, 4, 6))
     codes = codes.numpy().astype(np.int32)
     return {"pixels": pixels, "codes": codes}, {
-        "features": channels_last(z),
+        "features": modules.channels_last(z),
         "codes": codes,
-        "pixels": channels_last((drawn + 1) / 2),
+        "pixels": modules.channels_last((drawn + 1) / 2),
     }
 
 
@@ -104,7 +89,7 @@ def _gpt(config):
         # The release's are 120 in all sizes.
         sizes = config.caption_dim, config.width, 0.1, config.table_positions
         net.cls_embedding = gpt.CaptionEmbedder(*sizes)
-    return load(net, decoders.gpt_tensors(config))
+    return modules.load(net, decoders.gpt_tensors(config))
 
 
 def _mask(visible, length):
@@ -171,7 +156,7 @@ def llamagen_drawn():
     return inputs, {
         "c2i": c2i.numpy().astype(np.int32),
         "t2i": t2i.numpy().astype(np.int32),
-        "pixels": channels_last((pixels + 1) / 2),
+        "pixels": modules.channels_last((pixels + 1) / 2),
     }
 
 
@@ -210,7 +195,7 @@ def _mindalle():
     gpt = Transformer1d(60, 24, omegaconf.OmegaConf.create(stage2))
     vae = VQGAN(sizes.codebook_size, sizes.code_dim, hparams)
     tensors = texts.seeded(list(vqgan.rules_of(sizes)))
-    return load(vae, tensors), load(gpt, decoders.stage2_tensors())
+    return modules.load(vae, tensors), modules.load(gpt, decoders.stage2_tensors())
 
 
 def mindalle():
@@ -246,7 +231,7 @@ def mindalle_drawn():
     tokens = torch.tensor(ids).long()
     settings = {"top_k": 1, "is_tqdm": False, "use_fp16": False, "max_seq_len": 16}
     codes = sampling(net, tokens, **settings)
-    pixels = channels_last(vae.decode_code(codes.reshape(-1, 4, 4)) * 0.5 + 0.5)
+    pixels = modules.channels_last(vae.decode_code(codes.reshape(-1, 4, 4)) * 0.5 + 0.5)
     return {"ids": ids}, {"codes": codes.numpy().astype(np.int32), "pixels": pixels}
 
 
@@ -273,7 +258,7 @@ def _rudalle(version):
     net = DalleModel("cpu", **sizes, hf_version=version)
     tensors = decoders.rudalle_tensors()
     masks = {k: x.numpy() for k, x in net.state_dict().items() if k.endswith("_mask")}
-    return load(net, tensors | masks)
+    return modules.load(net, tensors | masks)
 
 
 def _padded(ids):
