@@ -14,7 +14,7 @@ from typing import Any
 from cogjax.data.clip_bpe import merged
 from cogjax.data.text import TextTokenizer
 from cogjax.data.wordpiece import UNKNOWN, split_words
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 
 _HEAD = b'{"char_bpe": 1, '
 _WORD_END = "</w>"
@@ -31,18 +31,20 @@ class CharBPE(TextTokenizer):
         try:
             stored = json.loads(serialized)
             pieces, merges = stored["pieces"], stored["merges"]
-            is_whole = all(isinstance(piece, str) for piece in pieces)
+            "".join(pieces).encode()  # All are texts, without half characters.
             ranks = {
                 (str(left), str(right)): i for i, (left, right) in enumerate(merges)
             }
             ids = {piece: i for i, piece in enumerate(pieces)}
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UserError(f"{name} is damaged: pieces and merges expected") from error
-        if not is_whole or UNKNOWN not in ids or len(ids) != len(pieces):
+        if UNKNOWN not in ids or len(ids) != len(pieces):
             raise UserError(f"{name} has no {UNKNOWN}, or a piece twice")
         lost = next((x for x in ranks if "".join(x) not in ids), None)
         if lost:
-            raise UserError(f"{name} merges to {''.join(lost)!r}, which is no piece")
+            raise UserError(
+                f"{name} merges to {shown(''.join(lost))}, which is no piece"
+            )
         self.serialized = serialized
         self._pieces_of_ids, self._ids, self._ranks = pieces, ids, ranks
         self._cut = functools.lru_cache(maxsize=1 << 16)(self._merge)

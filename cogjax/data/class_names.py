@@ -42,9 +42,15 @@ class ClassNames(TextTokenizer):
 
     @classmethod
     def of(cls, names: Sequence[str]) -> "ClassNames":
-        """Of the names of each class, "" for one that has none."""
+        """Of the names of each class, "" for one that has none.
+
+        UserError for a name with half a character, as JSON may have.
+        """
         lines = [" ".join(name.split()) for name in names]
-        return cls("\n".join([f"{_HEAD}{len(lines)}", *lines, ""]).encode())
+        try:
+            return cls("\n".join([f"{_HEAD}{len(lines)}", *lines, ""]).encode())
+        except UnicodeEncodeError as error:
+            raise UserError(f"a name of a class is no text: {error.reason}") from error
 
     @property
     def size(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.interop.importer import count, leaves_of, making, shape_of
 from cogjax.interop.rules import Rule, copy, layer, layers_of
 from cogjax.interop.source import Tensors
@@ -43,7 +43,9 @@ def config_of(tensors: Tensors, resolution: Any) -> VQGANConfig:
     table = "quantize.embed.weight" if gumbel else TABLE
     codebook_size, code_dim = shape_of(tensors, table, 2)
     if not isinstance(resolution, int) or not 0 < resolution <= 2**14:
-        raise UserError(f"the config's resolution is {resolution!r}, expected a size")
+        raise UserError(
+            f"the config's resolution is {shown(resolution)}, expected a size"
+        )
     if not width or any(each % width for each in widths):
         raise UserError(f"widths {widths} are no multiples of the first, {width}")
     with making("VQGAN"):
@@ -88,8 +90,8 @@ def check_settings(config: VQGANConfig, settings: Mapping[str, Any]) -> None:
             )
         if found != value:
             raise UserError(
-                f"the config file says {key} {found}, the weights are of {value}: is "
-                "it of another model?"
+                f"the config file says {key} {shown(found)}, the weights are of "
+                f"{value}: is it of another model?"
             )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from cogjax import model_folder
 from cogjax.cli import main
+from cogjax.errors import UserError
 from cogjax.exporting.public import export_weights
 from cogjax.importing import import_model
 from cogjax.interop.safetensors import load_tree, open_safetensors
@@ -111,6 +112,45 @@ def test_both_halves_of_a_dvae(imported, tmp_path):
         assert found.keys() == wanted.keys()
         for key, x in wanted.items():
             assert found[key].read().tobytes() == x.tobytes(), key
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vqgan", []),
+        ("vqgan-jax", ["pixels in [0, 1] inside"]),
+        (
+            "dalle-mini",
+            ["behind the id 24, min-dalle's behind 16383", "read as normalized"]
+            + ["pixels in [0, 1] inside"],
+        ),
+    ],
+)
+def test_what_the_public_code_does_otherwise_is_said(imported, tmp_path, name, words):
+    _, model = imported(name)
+    done = export_weights(str(model), tmp_path / "out", False, "float32")
+    assert len(done.notes) == len(words)
+    assert all(any(part in note for note in done.notes) for part in words)
+    stored = json.loads((tmp_path / "out/export.json").read_bytes())["notes"]
+    assert stored == list(done.notes)
+
+
+def test_settings_of_ours_in_an_export_are_checked(imported, tmp_path):
+    """Those that taming's code and min-dalle's have no place for."""
+    out = tmp_path / "out"
+    export_weights(str(imported("dalle-mini")[1]), out, False, "float32")
+    for name, old, new, message in (
+        ("model.yaml", "black: 0", "black: 2", "cogjax_vqgan.black"),
+        ("model.yaml", "epsilon: 1.0e-06", "epsilon: 0", "epsilon is 0"),
+        ("config.json", "normalized", "loud", "cogjax_texts 'loud'"),
+    ):
+        text = (out / name).read_text()
+        assert old in text
+        (out / name).write_text(text.replace(old, new))
+        with pytest.raises(UserError, match=message):
+            import_model([out], tmp_path / "again")
+        (out / name).write_text(text)
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_network_of_ours_has_names_of_ours(tmp_path, capsys):

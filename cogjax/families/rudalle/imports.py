@@ -140,7 +140,7 @@ def _version(tensors: Tensors, grid: int, source: Source) -> str:
     """ "v2" or "v3": as said, or as the mask of convolutions is."""
     said = source.config("hf_version").get("hf_version")
     if said is not None:
-        if said not in _EDGES:
+        if said not in list(_EDGES):  # Which may be of any type.
             raise UserError(f"the config file says hf_version {shown(said)}: v2 or v3")
         return said
     stored = tensors.get(_CONV)
