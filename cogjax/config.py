@@ -64,10 +64,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     path, colon, arg = spec.partition(".py:")
     path = Path(path + ".py" if colon else path)
-    if path.suffix == ".json":
-        config = ml_collections.ConfigDict(_without_dots(load_json(path)))
-    else:
-        config = ml_collections.ConfigDict(_run(path, arg))
+    found = load_json(path) if path.suffix == ".json" else _run(path, arg)
+    config = ml_collections.ConfigDict(_plain_keys(found))
     _check_sections(config)
     # Overrides go in while references between values are alive, so that a length that
     # the file derives from another follows it.
@@ -151,13 +149,15 @@ def load_json(path: str | Path) -> dict[str, Any]:
     return config
 
 
-def _without_dots(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _plain_keys(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config; UserError for a key with a dot, which stands between keys."""
     for key, value in config.items():
+        if not isinstance(key, str):
+            raise UserError(f"config key {shown(key)} is no text")
         if "." in key:
             raise UserError(f"config key {_name(key)} has a dot: nest sections instead")
         if isinstance(value, Mapping):
-            _without_dots(value)
+            _plain_keys(value)
     return config
 
 

@@ -83,6 +83,12 @@ def check_folder(path: str | os.PathLike) -> Path:
             f"such as by gcsfuse (docs/running.md)"
         )
     path = Path(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # The libraries that write records take UTF-8 alone.
+        raise UserError(
+            f"cannot write to {path}: its name is not valid UTF-8"
+        ) from None
     existing = path.absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent

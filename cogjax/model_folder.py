@@ -2,18 +2,20 @@
 
     {"format": 2, "family": ..., "text": sha256, "words": sha256,
      "components": {name: {"kind": ..., "config": {...}, "sha256": ...}},
-     "layout": {...}, "sampler": {...}, "card": {...}}
+     "layout": {...}, "sampler": {...}, "card": {...}, "seal": sha256 of all that}
 
 A tokenizer folder is a model with the component "tokenizer" alone. A model may have no
 words.txt, the words of the texts it was trained on. Every file is compared with its
-sha256, every weight with its config; nothing is executed.
+sha256, every weight with its config; nothing is executed. Who changes config.json on
+purpose removes its seal.
 """
 
 import dataclasses
 import functools
 import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -63,7 +65,10 @@ class StoredComponent:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """The contents of config.json. text, words: sha256 of a file, empty without it."""
+    """The contents of config.json. text, words: sha256 of a file, empty without it.
+
+    seal: `seal_of` the other fields; empty in folders of before there were seals.
+    """
 
     format: int
     family: str
@@ -73,6 +78,7 @@ class StoredModel:
     sampler: Sampler | CascadeSampler = Sampler()
     card: dict[str, Any] = field(default_factory=dict)
     words: str = ""
+    seal: str = ""
 
     def __post_init__(self):
         for name in self.components:
@@ -83,6 +89,11 @@ class StoredModel:
 
 def find(source: str | os.PathLike) -> Path:
     """Folder of a shipped model's name, or `source` itself if it is a folder."""
+    if not isinstance(source, str | os.PathLike):
+        raise UserError(
+            f"the model is {shown(source)}, expected a model folder or a shipped "
+            "model's name"
+        )
     if Path(source).is_dir():
         return Path(source)
     shipped = _shipped()
@@ -161,8 +172,8 @@ def read_config(folder: Path) -> StoredModel:
 def _check_whole(folder: Path, config: dict[str, Any], stored: StoredModel) -> None:
     """UserError for an entry that is lost: `save` writes all of them."""
     path, parts = folder / "config.json", stored.components
-    # Folders of before there were words have no entry of them.
-    needed = {field.name for field in fields(StoredModel)} - {"words"}
+    # Folders of before there were words and seals have no entry of them.
+    needed = {field.name for field in fields(StoredModel)} - {"words", "seal"}
     lost = sorted(needed - config.keys())
     lost += [f"components.{n}.sha256" for n, part in parts.items() if not part.sha256]
     if lost or not parts:
@@ -175,6 +186,17 @@ def _check_whole(folder: Path, config: dict[str, Any], stored: StoredModel) -> N
             f"{path} does not name {min(more)}, which is beside it: move that away, or "
             "export the model again"
         )
+    if stored.seal and stored.seal != seal_of(config):
+        raise UserError(
+            f"{path} has changed since it was written: copy or export the model again, "
+            "or remove its seal if the change is yours"
+        )
+
+
+def seal_of(config: Mapping[str, Any]) -> str:
+    """sha256 of the contents of config.json but for the seal itself."""
+    rest = {key: value for key, value in config.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def load(source: str | os.PathLike) -> Model:
@@ -313,8 +335,8 @@ def save_with(
     """
     MODEL.check(folder, overwrite)
     with partial_folder(folder) as partial:
-        stored = _write_parts(model, partial, write)
-        save_json(dataclasses.asdict(stored), partial / "config.json")
+        stored = dataclasses.asdict(_write_parts(model, partial, write))
+        save_json({**stored, "seal": seal_of(stored)}, partial / "config.json")
         MODEL.publish(partial, folder, overwrite)
     return folder
 

@@ -239,10 +239,10 @@ CODES = (
     Mutation(
         "models/vqgan.py",
         """if level in cfg.attention_levels:
-                    x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
+                    x = Attention(*cfg.norms, name=f"{name}.attn.{i}")(x)
             if level <""",
         """if x.shape[1] == cfg.grid:
-                    x = Attention(cfg.groups, name=f"{name}.attn.{i}")(x)
+                    x = Attention(*cfg.norms, name=f"{name}.attn.{i}")(x)
             if level <""",
         ("models/test_vqgan.py",),
         "attention by the side of an image and not by its level",

@@ -237,10 +237,18 @@ def test_values_in_messages_are_short(tmp_path):
     assert len(str(caught.value)) < 300
 
 
-def test_a_key_with_a_dot_is_refused(tmp_path):
-    (tmp_path / "c.json").write_text('{"optim": {"a.b": 1}}')
+@pytest.mark.parametrize("name", ["c.json", "c.py"])
+def test_a_key_with_a_dot_is_refused(tmp_path, name):
+    start = "" if name == "c.json" else "def get_config(): return "
+    (tmp_path / name).write_text(start + '{"optim": {"a.b": 1}}')
     with pytest.raises(UserError, match="'a.b' has a dot"):
-        config.load(str(tmp_path / "c.json"))
+        config.load(str(tmp_path / name))
+
+
+def test_a_key_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "c.py").write_text("def get_config(): return {'optim': {1: 2}}")
+    with pytest.raises(UserError, match="config key 1 is no text"):
+        config.load(str(tmp_path / "c.py"))
 
 
 def test_ranges_name_the_field():

@@ -74,6 +74,7 @@ def test_shapes_with_a_real_model(folder, tmp_path, capsys, monkeypatch):
     shutil.copytree(folder / "export", tmp_path / "copy")
     config = json.loads((tmp_path / "copy" / "config.json").read_text())
     config["card"] = {"name": "renamed"}
+    del config["seal"]
     (tmp_path / "copy" / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr("cogjax.pipelines.tokens.TokensPipeline.generate", None)
     assert evaluate(tmp_path / "copy", *words[1:]) == 0

@@ -27,7 +27,7 @@ from cogjax.models.registry import shapes_of
 from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 
-SHIPPED = ("emoji", "shapes", "shapes-ernie")
+SHIPPED = ("clip-shapes", "emoji", "shapes", "shapes-dalle", "shapes-ernie")
 
 
 def numbers(shapes):
@@ -130,7 +130,9 @@ def copy(nano_folder, tmp_path):
 
 
 def rewrite(folder, change):
+    """Changes config.json on purpose: without its seal, if it had one."""
     written = json.loads((folder / "config.json").read_text())
+    written.pop("seal", None)
     change(written)
     (folder / "config.json").write_text(json.dumps(written))
 
@@ -214,6 +216,18 @@ def test_weights_that_are_no_numbers(copy, nano_model, kind):
     found = kind if kind.endswith("64") else r"that are no numbers \(NaN, inf\)"
     with pytest.raises(UserError, match=rf"safetensors: {name} .*{found}"):
         model_folder.load(copy)
+
+
+def test_a_config_that_was_not_changed_on_purpose(copy):
+    """No shape tells of it; but the seal does."""
+    path = copy / "config.json"
+    text = path.read_text()
+    assert '"alpha": 32.0' in text
+    path.write_text(text.replace('"alpha": 32.0', '"alpha": 12.0'))
+    with pytest.raises(UserError, match="config.json has changed since it was written"):
+        model_folder.load(copy)
+    rewrite(copy, lambda config: None)
+    assert model_folder.load(copy)["transformer"].config.alpha == 12
 
 
 def drop_layout(config):
@@ -368,7 +382,7 @@ def test_shipped_models_share_files_and_are_saved_whole(tmp_path):
     names = {"tokenizer.safetensors", "text.model"}
     found = {
         (model_folder.find_file(model, name), name)
-        for model in ("shapes", "shapes-ernie")
+        for model in ("shapes", "shapes-dalle", "shapes-ernie")
         for name in names
     }
     assert {name for _, name in found} == names and len(found) == 2

@@ -130,6 +130,7 @@ def test_a_reconstructor_that_does_not_fit_is_refused(folder, tmp_path):
     written = json.loads((copy / "config.json").read_text())
     settings = written["components"]["reconstructor"]["config"]["settings"]
     settings |= {"activation": "gelu", "hidden": 5}
+    del written["seal"]
     (copy / "config.json").write_text(json.dumps(written))
     with pytest.raises(UserError, match="project_in/kernel is "):
         cogjax.load(copy)

@@ -26,6 +26,9 @@ IMAGE_SUFFIXES += (".ppm", ".pgm", ".pnm", ".tga", ".psd", ".ico", ".eps", ".dng
 TEXT_SUFFIXES = (".txt", ".caption")
 _TABLE_SUFFIXES = (".csv", ".jsonl", ".json", ".tar")
 ALONE = "caption files without an image"
+BESIDE = "caption files of images whose captions stand elsewhere too, not read"
+UNREAD = "files that are no image, caption, table or archive, not read"
+LINKS = "archive members that are links, devices or sparse, not read"
 REPLACED = "archive members replaced by a later one of their name"
 FILE_KEYS = ("file_name", "file", "image", "path", "filename")
 TEXT_KEYS = ("text", "caption", "captions", "prompt", "description")
@@ -71,18 +74,25 @@ def _folder_entries(folder: Path, text_keys, notes: Counter) -> Iterator[Entry]:
     found = sorted(folder.rglob("*"))
     files = [path for path in found if path.is_file()]
     tables = [p for p in files if p.suffix == ".csv" or p.name == "metadata.jsonl"]
+    archives = [path for path in files if path.suffix == ".tar"]
+    images = dict(_images_with_texts(files, notes))
     listed = set()
     for table in tables:
         for entry in _table_entries(table, folder, text_keys):
             listed.add(entry.path)
             yield entry
-    for path in files:
-        if path.suffix == ".tar":
-            yield from _tar_entries(path, text_keys, notes)
-    for path, text in _images_with_texts(files, notes):
+    for path in archives:
+        yield from _tar_entries(path, text_keys, notes)
+    for path, text in images.items():
         if path.resolve() not in listed:
             name = path.relative_to(folder).as_posix()
             yield Entry(name, file_reader(path), _text_reader(path, text))
+        else:
+            notes[BESIDE] += text is not None
+    for path in set(found) - {*tables, *archives, *images}:
+        is_text = path.suffix.lower() in TEXT_SUFFIXES
+        is_listed = Path(os.path.realpath(path)) in listed
+        notes[UNREAD] += not (is_listed or is_text or path.is_dir())
     for path in found:
         if path.is_symlink() and path.is_dir():
             yield _broken(path.relative_to(folder).as_posix(), "a link to a folder")
@@ -92,11 +102,11 @@ def _images_with_texts(
     files: list[Path], notes: Counter
 ) -> Iterator[tuple[Path, Path | None]]:
     """Images, and files of any other kind that have a caption file, each with that."""
-    texts = {
-        path.with_suffix(""): path
-        for path in files
-        if path.suffix.lower() in TEXT_SUFFIXES
-    }
+    texts: dict[Path, Path] = {}
+    for path in files:
+        if path.suffix.lower() in TEXT_SUFFIXES:
+            notes[BESIDE] += path.with_suffix("") in texts
+            texts[path.with_suffix("")] = path
     used = set()
     for path in files:
         suffix, text = path.suffix.lower(), texts.get(path.with_suffix(""))
@@ -186,7 +196,8 @@ def _csv_rows(data: bytes) -> Iterator[dict | str]:
     """Rows by lower-case column name, or the reason why there is none."""
     # Bytes that are not UTF-8 become lone surrogates, found again row by row.
     text = data.decode("utf-8-sig", "surrogateescape")
-    reader = csv.reader(io.StringIO(text, newline=""))
+    # Strict: a quote that is never closed would make one caption of all that follows.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     names: list[str] = []
     while True:
         try:
@@ -247,7 +258,7 @@ def _tar_entries(path: Path, text_keys, notes: Counter) -> Iterator[Entry]:
     groups: dict[str, dict[str, tarfile.TarInfo]] = {}
     damage = ""
     try:
-        for member in _members(path):
+        for member in _members(path, notes):
             key, suffix = posixpath.splitext(member.name)
             group = groups.setdefault(key, {})
             notes[REPLACED] += suffix.lower() in group
@@ -258,6 +269,7 @@ def _tar_entries(path: Path, text_keys, notes: Counter) -> Iterator[Entry]:
         damage = str(error) or "no tar archive"
     for key, members in sorted(groups.items()):
         images = [s for s in IMAGE_SUFFIXES if s in members]
+        notes[BESIDE] += members.keys() >= set(TEXT_SUFFIXES)
         if not images:
             yield _broken(f"{path.name}/{key}", "no image among its members")
         for suffix in images:
@@ -271,7 +283,7 @@ def _tar_entries(path: Path, text_keys, notes: Counter) -> Iterator[Entry]:
         yield _broken(path.name, f"the archive is damaged: {damage}")
 
 
-def _members(path: Path) -> Iterator[tarfile.TarInfo]:
+def _members(path: Path, notes: Counter) -> Iterator[tarfile.TarInfo]:
     """The plain files of an archive; an exception of any type where it is damaged."""
     with tarfile.open(path, "r:") as archive:
         place = -1
@@ -281,23 +293,24 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo]:
             if member.size < 0 or archive.offset <= place:
                 raise ValueError("a member of negative size")
             place = archive.offset
-            # Links, devices, folders and sparse files hold no image.
             if member.isfile() and not member.issparse():
                 yield member
-        behind = _bytes_behind(archive)
-    if behind:
-        raise ValueError(f"{behind} bytes follow its end, as of a second archive")
+            else:
+                notes[LINKS] += not member.isdir()
+        _check_end(archive)
 
 
-def _bytes_behind(archive: tarfile.TarFile) -> int:
-    """How many bytes there are from the first behind the end that is not zero."""
+def _check_end(archive: tarfile.TarFile) -> None:
+    """ValueError unless what follows the last member is zeros, which mark the end."""
     file = archive.fileobj
     end = file.seek(0, os.SEEK_END)
+    if end - archive.offset < tarfile.BLOCKSIZE:
+        raise ValueError("it has no end, as one that was cut short")
     file.seek(archive.offset)
     while chunk := file.read(1 << 20):
         if rest := chunk.lstrip(b"\0"):
-            return end - file.tell() + len(rest)
-    return 0
+            behind = end - file.tell() + len(rest)
+            raise ValueError(f"{behind} bytes follow its end, as of a second archive")
 
 
 def _member_reader(path: Path, member: tarfile.TarInfo) -> Callable[[], bytes]:

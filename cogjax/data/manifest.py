@@ -137,12 +137,16 @@ def read_manifest(folder: str | os.PathLike) -> Manifest:
     path = Path(folder) / "manifest.json"
     try:
         fields = json.loads(path.read_bytes())
+        if not isinstance(fields, dict):
+            raise UserError(f"{path} is not of a data set of cogjax")
         if "unfinished" in fields:
             raise UserError(f"{folder} is only half written: build the data set again")
-        version = fields.pop("format")
-        if version not in (1, FORMAT):
+        version = fields.pop("format", None)
+        if version is None:
+            raise UserError(f"{path} is not of a data set of cogjax")
+        if type(version) is not int or version not in (1, FORMAT):
             raise UserError(f"{path} is of another format: build the data set again")
-        if version == FORMAT and not fields["marks"]:
+        if version == FORMAT and not fields.get("marks"):
             raise UserError(f"{path} has no marks: build the data set again")
         return _manifest_of(path, fields)
     except FileNotFoundError as error:

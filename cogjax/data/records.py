@@ -256,6 +256,9 @@ class Split:
             raise ValueError("the record is damaged") from error
 
     def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            # Not damage; and it ends `for example in split`.
+            raise IndexError(f"record {index} of {len(self)}")
         try:
             return self.read(index)
         except ValueError as error:

@@ -1,11 +1,16 @@
 """DALL-E on the world of shapes, beside `experiments/cogview/shapes.py`.
 
     cogjax data shapes --out data/easy --n 80000 --easy
+    cogjax train --config experiments/dalle/shapes.py:transformer --workdir runs/lm \
+        --config.data.tokenizer=shapes --config.data.text=shapes
+
+trains the shipped `shapes-dalle` on the codes and pieces of the shipped `shapes`. With
+a dVAE of its own, as the paper:
+
     cogjax tokenizer train --data data/easy --vocab-size 640 --lower-case \
         --out runs/text.model
     cogjax train --config experiments/dalle/shapes.py:tokenizer --workdir runs/dvae
     cogjax train --config experiments/dalle/shapes.py:transformer --workdir runs/lm
-    cogjax generate "a red circle" --model runs/lm/export --out images
 
 `:tokenizer,nano` and `:transformer,nano` end in a minute and show that all parts work.
 """
@@ -34,7 +39,10 @@ TRANSFORMER = {
     "task": {"caption_dropout": 0.1},
     "data": {"path": "data/easy"},
     "train": {"steps": 11900, "batch_size": 16},
-    "sample": {"prompts": PROMPTS},
+    "sample": {
+        "prompts": PROMPTS,
+        "sampler": {"temperature": 0.65, "top_p": 0.95, "guidance": 2.5},
+    },
 }
 
 

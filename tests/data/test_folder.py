@@ -190,6 +190,7 @@ ROWS = {
         (b"good0.png,a cat, on a mat", "3 fields, expected 2: quote a caption"),
         (b"good0.png", "1 fields, expected 2"),
         (b"good0.png," + b"x" * 1_000_000, "not a row of a CSV: field larger"),
+        (b'good0.png,"a "cat" sat"', "not a row of a CSV: ',' expected after"),
     ],
 }
 
@@ -213,6 +214,16 @@ def test_broken_rows_are_skipped_and_the_next_is_read(src, kind, row, reason):
     assert found["good1.png"] == ["kept"]
     ((_, found_reason),) = skipped.items()
     assert re.search(reason, found_reason)
+
+
+def test_a_quote_that_is_not_closed_makes_no_caption(src):
+    rows = 'file,caption\ngood0.png,a dog\ngood1.png,"a cat\ngood2.png,a bird\n'
+    (src / "table.csv").write_text(rows)
+    for i in range(3):
+        (src / f"good{i}.txt").unlink()
+    found, skipped = imported(src)
+    assert found == {"good0.png": ["a dog"]}
+    assert skipped["table.csv:2"] == "not a row of a CSV: unexpected end of data"
 
 
 def test_names_that_are_not_utf8(src):
@@ -256,7 +267,16 @@ def test_what_is_changed_is_counted(src):
     add(src, "tiny.png", data=png(size=(4, 4)))
     add(src, "broken.png", "w" * 3000, data=b"")
     (src / "README.txt").write_text("no image has this name")
-    add_tar(src / "x.tar", [("a.png", b""), ("a.png", png()), ("a.txt", b"a cat")])
+    (src / "good0.caption").write_text("beside good0.txt")
+    (src / "list.jsonl").write_text('{"file_name": "good1.png", "text": "a dog"}\n')
+    (src / "more.tar.gz").write_bytes(b"no archive that is read")
+    os.symlink("nowhere", src / "gone.png")
+    members = [("a.png", b""), ("a.png", png()), ("a.txt", b"a cat")]
+    add_tar(src / "x.tar", [*members, ("a.caption", b"a dog")])
+    with tarfile.open(src / "x.tar", "a") as tar:
+        link = tarfile.TarInfo("b.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "a.png"
+        tar.addfile(link)
     report = import_folder(src, Output(src.parent / "out", 8), budget=0.5)
     assert report.manifest.info["changed"] == {
         captions.CUT: 1,
@@ -264,8 +284,17 @@ def test_what_is_changed_is_counted(src):
         images.CROPPED: 1,
         images.ENLARGED: 1,
         folder_entries.ALONE: 1,
+        folder_entries.BESIDE: 2,
+        folder_entries.UNREAD: 3,
+        folder_entries.LINKS: 1,
         folder_entries.REPLACED: 1,
     }
+
+
+def test_a_caption_file_beside_a_table_is_counted(src):
+    (src / "table.csv").write_text("file,caption\ngood1.png,a dog\n")
+    report = import_folder(src, Output(src.parent / "out", 8))
+    assert report.manifest.info["changed"] == {folder_entries.BESIDE: 1}
 
 
 def test_no_image_is_overlooked(src):
@@ -368,16 +397,19 @@ def test_files_that_are_no_archive(src, data):
     assert "the archive is damaged" in skipped["x.tar"]
 
 
-def test_an_archive_cut_short(src):
+@pytest.mark.parametrize("blocks", [8, 9, 10, 11, 12])
+def test_an_archive_cut_short(src, blocks):
+    """Also between two members, where what is left is a sound archive."""
     members = []
     for i in range(4):
         members += [(f"{i}.png", png()), (f"{i}.txt", b"a cat")]
     add_tar(src / "x.tar", members)
     data = (src / "x.tar").read_bytes()
-    (src / "x.tar").write_bytes(data[: 512 * 9])
+    (src / "x.tar").write_bytes(data[: 512 * blocks])
     found, skipped = imported(src)
     assert {"x.tar/0", "x.tar/1"} <= found.keys()
-    assert skipped and all(name.startswith("x.tar") for name in skipped)
+    assert skipped["x.tar"].startswith("the archive is damaged")
+    assert all(name.startswith("x.tar") for name in skipped)
 
 
 def test_archives_that_were_joined(src):

@@ -39,6 +39,8 @@ def test_what_is_written_is_read(folder):
     assert {e.id: e for e in read} == {f"e{i}": example(i) for i in range(9)}
     assert pickle.loads(pickle.dumps(source))[3] == source[3]
     assert (folder / "LICENSES.md").read_text() == "free\n"
+    # Behind the end is no damage, so that a loop ends there.
+    assert [e.id for e in source] == [e.id for e in read]
 
 
 def test_manifest(folder):
@@ -164,7 +166,6 @@ def test_verify_reads_a_data_set_whole(folder, capsys):
 
 
 MANIFESTS = {
-    "no object": [],
     "wrong type": {"counts": [1]},
     "wrong inside": {"checksums": {"a": None}},
     "a number": {"kind": 5},
@@ -180,7 +181,7 @@ MANIFESTS = {
 def test_manifests_of_wrong_types(folder, name):
     path, change = folder / "manifest.json", MANIFESTS[name]
     fields = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps({**fields, **change} if change else change))
+    path.write_text(json.dumps({**fields, **change}))
     with pytest.raises(UserError, match="manifest.json cannot be read"):
         open_split(folder, "train")
 
@@ -200,9 +201,11 @@ def test_records_of_another_schema(folder, monkeypatch):
         "",
         "{}",
         "[]",
+        "null",
         "{",
         '{"format": 1}',
         '{"format": 2}',
+        '{"format": true}',
         "<html>",
         "\x00",
         "[" * 200_000,
@@ -210,7 +213,8 @@ def test_records_of_another_schema(folder, monkeypatch):
 )
 def test_damaged_manifests(folder, text):
     (folder / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match=r"manifest\.json"):
+    words = "cannot be read: .{12}|is not of a data set|is of another f|has no marks"
+    with pytest.raises(UserError, match=f"manifest.json ({words})"):
         records.read_manifest(folder)
 
 
@@ -225,6 +229,12 @@ def test_a_set_without_contents_is_read(folder):
 def test_names_of_splits_are_checked(folder):
     with pytest.raises(UserError, match="no split 'test': it has train, val"):
         open_split(folder, "test")
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    """ArrayRecord raises a TypeError of many lines for it."""
+    with pytest.raises(UserError, match="its name is not valid UTF-8"):
+        DatasetBuilder(tmp_path / os.fsdecode(b"\xff"), "emoji", 32, SHARDS)
 
 
 def test_a_failed_build_leaves_what_was_there(folder):

@@ -24,8 +24,8 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
-def sources(nano_data, nano_folder, tmp_path_factory):
-    """Folder with images, a data set of them, a nano model and a run of a tokenizer."""
+def images(tmp_path_factory):
+    """Folder with a folder of images and their captions."""
     root = tmp_path_factory.mktemp("sources")
     rng = np.random.default_rng(0)
     (root / "images").mkdir()
@@ -33,6 +33,13 @@ def sources(nano_data, nano_folder, tmp_path_factory):
         pixels = rng.integers(0, 256, (48, 48, 3), np.uint8)
         (root / "images" / f"{i}.png").write_bytes(encode_png(pixels))
         (root / "images" / f"{i}.txt").write_text(f"a red apple {i}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def sources(images, nano_data, nano_folder):
+    """The same with a data set of them, a nano model and a run of a tokenizer."""
+    root = images
     words = ["data", "folder", root / "images", "--out", root / "set", "--size", "16"]
     assert cli.main([str(word) for word in words]) == 0
     values = {"data.path": nano_data, "train.steps": 2, "train.sample_every": 0}
@@ -197,17 +204,17 @@ def _paths(sources, name, folder):
     return [path for path in out.iterdir() if path.is_file()]
 
 
-def test_outputs_and_sources_may_be_links(tmp_path, sources):
+def test_outputs_and_sources_may_be_links(tmp_path, images):
     """To folders that are there; what is behind the link is filled and read."""
     for name in ("source", "real"):
         (tmp_path / name).mkdir()
-    (tmp_path / "images").symlink_to(sources / "images")
+    (tmp_path / "images").symlink_to(images / "images")
     (tmp_path / "out").symlink_to(tmp_path / "real")
     words = words_of("data folder", tmp_path, tmp_path / "out")
     assert cli.main([str(word) for word in words]) == 0
     assert (tmp_path / "out").is_symlink()
     assert len(open_split(tmp_path / "real", "train")) > 100
     # The source behind another name is still the source.
-    (tmp_path / "self").symlink_to(sources / "images")
-    words = words_of("data folder", sources, tmp_path / "self")
+    (tmp_path / "self").symlink_to(images / "images")
+    words = words_of("data folder", images, tmp_path / "self")
     assert cli.main([str(word) for word in words]) == 2

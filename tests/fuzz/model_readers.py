@@ -43,30 +43,40 @@ def model_files() -> Files:
 
 def model() -> Reader:
     def read(folder):
-        found = model_folder.load(folder)
+        found = sealed(folder)
         parts = {
             k: flatten({**c.params, **c.state}) for k, c in found.components.items()
         }
         text = found.text and hashlib.sha256(found.text.serialized).hexdigest()
-        return [parts, text, found.words and sorted(found.words.words)]
+        words = found.words and sorted(found.words.words)
+        configs = {k: dataclasses.asdict(c.config) for k, c in found.components.items()}
+        return [parts, text, words, configs]
 
     kinds = {"safetensors": damage.some_safetensors, "json": damage.some_json}
     kinds |= {"txt": damage.some_lines}
     return Reader("model folder", model_files(), read, each(**kinds), sign_model)
 
 
+def sealed(folder):
+    """The model; UserError without a seal, where people may change the config."""
+    found = model_folder.load(folder)
+    if not model_folder.read_config(folder).seal:
+        raise UserError("config.json has no seal")
+    return found
+
+
 def model_config() -> Reader:
-    """What no digest vouches for: the sections of a model's config.json."""
+    """The sections of a model's config.json."""
 
     def read(folder):
-        found = model_folder.load(folder)
+        found = sealed(folder)
         layout = found.layout and dataclasses.asdict(found.layout)
         return [found.family, layout, dataclasses.asdict(found.sampler), found.card]
 
     def change(rng, files):
         return files | {"config.json": damage.some_json(rng, files["config.json"])}
 
-    return Reader("model config", model_files(), read, change)
+    return Reader("model config", model_files(), read, change, sign_model)
 
 
 def t5_folder() -> Reader:
@@ -94,13 +104,14 @@ def t5_folder() -> Reader:
 
 
 def sign_model(files: Files) -> Files:
-    """The sha256 of each file as it is now."""
+    """The sha256 of each file as it is now, and the seal over them."""
     fields = json.loads(files["config.json"])
     for name, component in fields["components"].items():
         data = files[f"{name}.safetensors"]
         component["sha256"] = hashlib.sha256(data).hexdigest()
     for key, name in (("text", "text.model"), ("words", "words.txt")):
         fields[key] = hashlib.sha256(files[name]).hexdigest()
+    fields["seal"] = model_folder.seal_of(fields)
     return files | {"config.json": json.dumps(fields).encode()}
 
 

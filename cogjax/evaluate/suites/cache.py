@@ -31,7 +31,7 @@ def model_digest(folder: str | os.PathLike) -> str:
     """sha256 of a model folder: weights, texts and config, not its card or words."""
     folder = Path(folder)
     config = asdict(read_config(folder))
-    del config["card"], config["format"], config["words"]
+    del config["card"], config["format"], config["words"], config["seal"]
     for name, part in config["components"].items():
         path = find_file(folder, f"{name}.safetensors")
         part["sha256"] = part["sha256"] or file_sha256(path)
