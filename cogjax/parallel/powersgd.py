@@ -94,7 +94,7 @@ class Matrices(NamedTuple):
         flat = left.reshape(*left.shape[:count], -1, left.shape[-1])
         size = jnp.sqrt(jnp.mean(jnp.square(flat), (-2, -1), keepdims=True))
         flat = flat / jnp.maximum(size, 1e-30) + 1e-6 * jnp.eye(*flat.shape[-2:])
-        return jnp.linalg.qr(flat)[0].reshape(left.shape)
+        return _reflections(flat).reshape(left.shape)
 
     @property
     def _stack(self) -> tuple[int, ...]:
@@ -112,6 +112,23 @@ class Matrices(NamedTuple):
             for axes in (self._stack, self.rows, self.columns)
         )
         return whole, f"{stack}{rows}z", f"{stack}{columns}z"
+
+
+def _reflections(flat: Array) -> Array:
+    """Orthonormal columns of matrices [..., m, r].
+
+    One at a time on the CPU: jaxlib 0.10 shares out a stack on the threads that already
+    wait for it when there are several devices, and never ends.
+    """
+
+    def one_by_one(flat):
+        stack = flat.reshape(-1, *flat.shape[-2:])
+        found = lax.map(lambda one: jnp.linalg.qr(one)[0], stack)
+        return found.reshape(*flat.shape[:-1], -1)
+
+    return lax.platform_dependent(
+        flat, cpu=one_by_one, default=lambda flat: jnp.linalg.qr(flat)[0]
+    )
 
 
 def _einsum(letters: str, *arrays: Array) -> Array:
