@@ -5,7 +5,8 @@
         python experiments/dalle/powersgd_shapes.py --data data/easy --out runs/powersgd
 
 The transformer of `dalle/shapes.py` at the size of the shipped `shapes`, with its codes
-and pieces. Rank 8 in 16 bits sums 14.6 % of the bytes, as the paper does (appendix E).
+and pieces. The paper sums 14 % of the bytes (appendix E). Rank 46 in 16 bits does so for
+the kernels, which are 88 % of this small network; rank 8 for all parameters.
 All runs of a seed see the same batches. Prints the held-out loss of each run and the
 relative difference to exact sums of the same seed, with the interval of the mean over
 seeds (Student's t). What is there is not trained again.
@@ -25,6 +26,7 @@ CONFIG = Path(__file__).parent / "shapes.py"
 SIZES = {"width": 192, "depth": 6, "heads": 3, "unroll": 6}
 RUNS = {
     "exact sums": {},
+    "rank 46, 16 bits": {"rank": 46, "bits": 16},
     "rank 8, 16 bits": {"rank": 8, "bits": 16},
     "rank 8, 16 bits, no errors kept": {"rank": 8, "bits": 16, "feedback": False},
 }
