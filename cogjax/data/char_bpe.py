@@ -30,15 +30,15 @@ class CharBPE(TextTokenizer):
         """Reads text.model; UserError for what is damaged."""
         try:
             stored = json.loads(serialized)
-            pieces, merges = stored["pieces"], stored["merges"]
-            is_whole = all(isinstance(piece, str) for piece in pieces)
+            pieces, merges = list(stored["pieces"]), stored["merges"]
+            "".join(pieces).encode()  # Raises for what is no text.
             ranks = {
                 (str(left), str(right)): i for i, (left, right) in enumerate(merges)
             }
             ids = {piece: i for i, piece in enumerate(pieces)}
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UserError(f"{name} is damaged: pieces and merges expected") from error
-        if not is_whole or UNKNOWN not in ids or len(ids) != len(pieces):
+        if UNKNOWN not in ids or len(ids) != len(pieces):
             raise UserError(f"{name} has no {UNKNOWN}, or a piece twice")
         lost = next((x for x in ranks if "".join(x) not in ids), None)
         if lost:

@@ -11,7 +11,7 @@ nothing where only its number is known. The 1,000 of ImageNet have such names.
 from collections.abc import Sequence
 
 from cogjax.config import did_you_mean
-from cogjax.data.text import TextTokenizer
+from cogjax.data.text import TextTokenizer, clean
 from cogjax.errors import UserError, shown
 
 _HEAD = "#classes "
@@ -28,7 +28,7 @@ class ClassNames(TextTokenizer):
             count = int(head.removeprefix(_HEAD))
         except ValueError as error:
             raise UserError(f"{name} has no classes: it is damaged") from error
-        if len(lines) != count + 1 or lines[-1] or not 0 < count <= _MAX_CLASSES:
+        if not 0 < count <= _MAX_CLASSES or len(lines) != count + 1 or lines[-1]:
             raise UserError(
                 f"{name} is damaged: it names {count} classes and has others"
             )
@@ -43,7 +43,7 @@ class ClassNames(TextTokenizer):
     @classmethod
     def of(cls, names: Sequence[str]) -> "ClassNames":
         """Of the names of each class, "" for one that has none."""
-        lines = [" ".join(name.split()) for name in names]
+        lines = [clean(name) for name in names]
         return cls("\n".join([f"{_HEAD}{len(lines)}", *lines, ""]).encode())
 
     @property
