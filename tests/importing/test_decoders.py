@@ -328,8 +328,10 @@ def test_a_rudalle_draws_as_the_release(models, version):
     if version == "v2":
         with pytest.raises(UserError, match="speculate is not for a model whose codes"):
             model.generate("кот", speculate=4)
+        settings = {"guidance": 2.0, "preview": lambda *each: pytest.fail("late")}
+        model.batch_size = 1
         with pytest.warns(Notice), pytest.raises(UserError, match="guidance needs"):
-            model.generate(decoders.RUSSIAN, 1, guidance=2.0)
+            model.generate(decoders.RUSSIAN, 1, **settings)
     kept = model.generate("кот", 1, seed=3, rerank=2)
     assert kept.scores.shape == (1, 1)
 
@@ -341,6 +343,10 @@ def test_the_released_rudalle():
     shapes = {name: x for name, x in shapes.items() if not name.endswith("_mask")}
     with pytest.raises(UserError, match="nothing says whether these weights are v2"):
         rudalle._config(stored(shapes.items()), Source({}, {}))
+    # Nor does a mask that is smaller than the grid: none is made to compare with.
+    wide = {"image_row_embeddings.weight": (2**20, 2048), rudalle._CONV: (256, 256)}
+    with pytest.raises(UserError, match="nothing says whether these weights are v2"):
+        rudalle._config(stored((shapes | wide).items()), Source({}, {}))
     version = {Path("args.json"): {"hf_version": "v2"}}
     config = rudalle._config(stored(shapes.items()), Source({}, version))
     assert (config.depth, config.heads, config.grid) == (24, 16, 32)
