@@ -332,6 +332,7 @@ def test_a_rudalle_draws_as_the_release(models, version):
         model.batch_size = 1
         with pytest.warns(Notice), pytest.raises(UserError, match="guidance needs"):
             model.generate(decoders.RUSSIAN, 1, **settings)
+        model.batch_size = 16
     kept = model.generate("кот", 1, seed=3, rerank=2)
     assert kept.scores.shape == (1, 1)
 
