@@ -1,7 +1,9 @@
 """Imported decoders draw, score and refuse; their outputs are in `test_cases.py`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import cogjax
 from cogjax import parity
 from cogjax.catalogue import importers, resolve
 from cogjax.cli import main
+from cogjax.data.class_names import ClassNames
 from cogjax.data.text_files import load_text
 from cogjax.errors import Notice, UserError
 from cogjax.families.llamagen import imports as llamagen
@@ -82,6 +85,17 @@ def test_a_model_of_classes_is_asked_for_classes(models, tmp_path, capsys):
         assert main(["generate", prompt, "--model", model, "--out", str(tmp_path)]) == 2
         assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("names", [["0", "a, b", "c"], [""] * 3])
+def test_names_of_classes_come_back(names):
+    """Also of a class that is called as its number, and where none has a name."""
+    config = replace(decoders.C2I, vocab_size=24 + 3 + 1)
+    model = SimpleNamespace(family="llamagen", text=ClassNames.of(names))
+    export = llamagen._export(config, model, torch=False)
+    written = json.loads(export.others["classes.json"])
+    found = llamagen._class_names(Source({}, {Path("classes.json"): written}), 3)
+    assert found == names
 
 
 def test_a_score_is_the_loss_of_the_image(models):
