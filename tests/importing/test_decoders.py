@@ -170,7 +170,7 @@ def test_released_sizes_of_captions():
         stored(decoders.unfolded(released["t2i-XL"])), 32, Source({}, {})
     )
     assert (config.caption_dim, config.table_positions) == (2048, 120)
-    needs = sources_of(list(llamagen._rules(config, {})))
+    needs = sources_of(list(llamagen._rules(config)))
     shapes = dict(decoders.unfolded(released["t2i-XL"]))
     assert {name: each.shape for name, each in needs.items()} == shapes
 
