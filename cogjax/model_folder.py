@@ -336,7 +336,9 @@ def save_with(
     MODEL.check(folder, overwrite)
     with partial_folder(folder) as partial:
         stored = dataclasses.asdict(_write_parts(model, partial, write))
-        save_json({**stored, "seal": seal_of(stored)}, partial / "config.json")
+        # Sealed as it is read: a file has lists for tuples and texts for all keys.
+        written = load_json(save_json(stored, partial / "config.json"))
+        save_json({**written, "seal": seal_of(written)}, partial / "config.json")
         MODEL.publish(partial, folder, overwrite)
     return folder
 

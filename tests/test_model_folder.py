@@ -230,6 +230,19 @@ def test_a_config_that_was_not_changed_on_purpose(copy):
     assert model_folder.load(copy)["transformer"].config.alpha == 12
 
 
+def test_a_seal_is_of_what_the_file_holds(nano_model, tmp_path):
+    """Keys are sorted as texts there, and what JSON has not is one line."""
+    card = {"images": {10: 1, 9: 2, "all": 3}}
+    model = dataclasses.replace(nano_model.model, card=card)
+    folder = model_folder.save(model, tmp_path / "model")
+    read = model_folder.load(folder).card
+    assert read == {"images": {"10": 1, "9": 2, "all": 3}}
+    model = dataclasses.replace(model, card={"at": tmp_path})
+    with pytest.raises(UserError, match="cannot be saved as JSON"):
+        model_folder.save(model, tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
 def drop_layout(config):
     config["layout"] = None
 

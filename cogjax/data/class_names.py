@@ -11,7 +11,7 @@ nothing where only its number is known. The 1,000 of ImageNet have such names.
 from collections.abc import Sequence
 
 from cogjax.config import did_you_mean
-from cogjax.data.text import TextTokenizer
+from cogjax.data.text import TextTokenizer, clean
 from cogjax.errors import UserError, shown
 
 _HEAD = "#classes "
@@ -28,7 +28,7 @@ class ClassNames(TextTokenizer):
             count = int(head.removeprefix(_HEAD))
         except ValueError as error:
             raise UserError(f"{name} has no classes: it is damaged") from error
-        if len(lines) != count + 1 or lines[-1] or not 0 < count <= _MAX_CLASSES:
+        if not 0 < count <= _MAX_CLASSES or len(lines) != count + 1 or lines[-1]:
             raise UserError(
                 f"{name} is damaged: it names {count} classes and has others"
             )
@@ -42,6 +42,7 @@ class ClassNames(TextTokenizer):
 
     @classmethod
     def of(cls, names: Sequence[str]) -> "ClassNames":
+<<<<<<< HEAD
         """Of the names of each class, "" for one that has none.
 
         UserError for a name with half a character, as JSON may have.
@@ -51,6 +52,11 @@ class ClassNames(TextTokenizer):
             return cls("\n".join([f"{_HEAD}{len(lines)}", *lines, ""]).encode())
         except UnicodeEncodeError as error:
             raise UserError(f"a name of a class is no text: {error.reason}") from error
+=======
+        """Of the names of each class, "" for one that has none."""
+        lines = [clean(name) for name in names]
+        return cls("\n".join([f"{_HEAD}{len(lines)}", *lines, ""]).encode())
+>>>>>>> w-revb
 
     @property
     def size(self) -> int:

@@ -14,6 +14,8 @@ from cogjax.data.text import TextTokenizer, clean
 from cogjax.errors import UserError
 
 _SPACE = "\u2581"
+# Characters of all pieces: 1,024 for each of ru-dalle's 16,384.
+_MAX_SPELLED = 1 << 24
 _START = re.compile(rb"\d{1,7} \d{1,7}\r?\n\d{1,7} \d{1,7}\r?\n")
 
 
@@ -32,12 +34,13 @@ class YttmBPE(TextTokenizer):
                 raise ValueError("half of a surrogate pair")
             pieces = {i: chr(code) for code, i in characters}
             pieces |= dict.fromkeys(special, "")
-            self._rules, self._never = {}, (len(rules), -1)
+            self._rules, self._never, total = {}, (len(rules), -1), 0
             for rank, (left, right, new) in enumerate(rules):
                 self._rules.setdefault((left, right), (rank, new))
                 pieces[new] = pieces[left] + pieces[right]
-                if len(pieces[new]) > 1000:
-                    raise ValueError("a piece without end")
+                total += len(pieces[new])
+                if total > _MAX_SPELLED:
+                    raise ValueError("pieces without end")
         except (ValueError, LookupError, TypeError, OverflowError) as error:
             raise UserError(f"{name} is no model of YouTokenToMe: damaged?") from error
         if sorted(pieces) != list(range(len(pieces))) or padding != 0:

@@ -106,15 +106,21 @@ class ShiftedDecoder(DecoderPipeline):
                 "speculate is not for a model whose codes are shifted: leave it out"
             )
 
+    def _generate_codes(
+        self, request: Request, pieces: list[list[int]], progress, preview
+    ) -> np.ndarray:
+        """UserError, before any image, for a guided prompt that ends as none does."""
+        guided = self._sampler(request).guidance != 1
+        if guided and np.ptp(self.prompts(pieces, guided)[0].ids[:, -1]):
+            raise UserError("guidance needs prompts that do not fill all of the text")
+        return super()._generate_codes(request, pieces, progress, preview)
+
     def _sample(
         self, pieces, keys, forced, request: Request, preview: bool
     ) -> Iterator[tuple[np.ndarray, int]]:
         """The last token of each prompt is the first that is forced."""
         length, sampler = self.layout.image_len, self._sampler(request)
-        guided = sampler.guidance != 1
-        prompts, num_empty = self.prompts(pieces, guided)
-        if num_empty and np.ptp(prompts.ids[:, -1]):
-            raise UserError("guidance needs prompts that do not fill all of the text")
+        prompts, num_empty = self.prompts(pieces, sampler.guidance != 1)
         last = np.repeat(prompts.ids[: len(pieces), -1], len(keys) // len(pieces))
         forced = np.concatenate(
             [last[:, None], np.tile(forced, (len(keys), 1))], axis=1

@@ -14,6 +14,7 @@ def test_a_class_by_number_and_name(tmp_path):
     classes = ClassNames.of(NAMES)
     asked = {"0": 0, " 3 ": 3, "TENCH": 0, "tinca  tinca": 0, "crane": 2, "1": 1}
     asked["tench, tinca tinca"] = 0
+    assert ClassNames.of(["\ud800 \n x"]).decode([0]) == "? x"
     assert {text: classes.encode(text) for text in asked} == {
         text: [i] for text, i in asked.items()
     }
@@ -33,7 +34,7 @@ def test_what_is_no_class(text):
 
 @pytest.mark.parametrize(
     "data",
-    [b"#classes x\n", b"#classes 2\na\n", b"#classes 0\n", b"#classes 1\n\xff\n"],
+    [b"#classes x\n", b"#classes 2\na\n", b"#classes -1", b"#classes 1\n\xff\n"],
 )
 def test_damaged_files(data):
     with pytest.raises(UserError, match="text.model"):

@@ -45,3 +45,12 @@ def test_pieces_cannot_grow_without_end():
     lines = [f"1 {len(rules)}", "97 4", *rules, "1 0 2 3"]
     with pytest.raises(UserError, match="no model of YouTokenToMe"):
         YttmBPE("\n".join(lines).encode(), "text.model")
+
+
+def test_pieces_are_bounded_together():
+    """Many long ones are as much as one without end."""
+    rules = [f"{i} {i} {i + 1}" for i in range(4, 13)]
+    rules += [f"13 12 {i}" for i in range(14, 14 + (1 << 24) // 768)]
+    lines = [f"1 {len(rules)}", "97 4", *rules, "1 0 2 3"]
+    with pytest.raises(UserError, match="no model of YouTokenToMe"):
+        YttmBPE("\n".join(lines).encode(), "text.model")

@@ -1,7 +1,9 @@
 """Imported decoders draw, score and refuse; their outputs are in `test_cases.py`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import cogjax
 from cogjax import parity
 from cogjax.catalogue import importers, resolve
 from cogjax.cli import main
+from cogjax.data.class_names import ClassNames
 from cogjax.data.text_files import load_text
 from cogjax.errors import Notice, UserError
 from cogjax.families.llamagen import imports as llamagen
@@ -82,6 +85,17 @@ def test_a_model_of_classes_is_asked_for_classes(models, tmp_path, capsys):
         assert main(["generate", prompt, "--model", model, "--out", str(tmp_path)]) == 2
         assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("names", [["0", "a, b", "c"], [""] * 3])
+def test_names_of_classes_come_back(names):
+    """Also of a class that is called as its number, and where none has a name."""
+    config = replace(decoders.C2I, vocab_size=24 + 3 + 1)
+    model = SimpleNamespace(family="llamagen", text=ClassNames.of(names))
+    export = llamagen._export(config, model, torch=False)
+    written = json.loads(export.others["classes.json"])
+    found = llamagen._class_names(Source({}, {Path("classes.json"): written}), 3)
+    assert found == names
 
 
 def test_a_score_is_the_loss_of_the_image(models):
@@ -328,8 +342,11 @@ def test_a_rudalle_draws_as_the_release(models, version):
     if version == "v2":
         with pytest.raises(UserError, match="speculate is not for a model whose codes"):
             model.generate("кот", speculate=4)
+        settings = {"guidance": 2.0, "preview": lambda *each: pytest.fail("late")}
+        model.batch_size = 1
         with pytest.warns(Notice), pytest.raises(UserError, match="guidance needs"):
-            model.generate(decoders.RUSSIAN, 1, guidance=2.0)
+            model.generate(decoders.RUSSIAN, 1, **settings)
+        model.batch_size = 16
     kept = model.generate("кот", 1, seed=3, rerank=2)
     assert kept.scores.shape == (1, 1)
 
@@ -341,6 +358,10 @@ def test_the_released_rudalle():
     shapes = {name: x for name, x in shapes.items() if not name.endswith("_mask")}
     with pytest.raises(UserError, match="nothing says whether these weights are v2"):
         rudalle._config(stored(shapes.items()), Source({}, {}))
+    # Nor does a mask that is smaller than the grid: none is made to compare with.
+    wide = {"image_row_embeddings.weight": (2**20, 2048), rudalle._CONV: (256, 256)}
+    with pytest.raises(UserError, match="nothing says whether these weights are v2"):
+        rudalle._config(stored((shapes | wide).items()), Source({}, {}))
     version = {Path("args.json"): {"hf_version": "v2"}}
     config = rudalle._config(stored(shapes.items()), Source({}, version))
     assert (config.depth, config.heads, config.grid) == (24, 16, 32)

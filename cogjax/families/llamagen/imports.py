@@ -257,8 +257,10 @@ def _export(config: ImageLMConfig, model: Any, torch: bool) -> Export | None:
     if isinstance(model.text, ClassNames):
         text = "classes.json"
         names = {i: model.text.decode([i]) for i in range(model.text.size)}
-        named = {i: name for i, name in names.items() if name != str(i)}
-        others[text] = json.dumps({"id2label": named}, ensure_ascii=False)
+        # All or none: a class may be called as its number among others with names.
+        is_named = any(name != str(i) for i, name in names.items())
+        stored = {"id2label": names if is_named else {}}
+        others[text] = json.dumps(stored, ensure_ascii=False)
     return Export(
         "FoundationVision/LlamaGen, autoregressive.models.gpt.Transformer",
         rules,

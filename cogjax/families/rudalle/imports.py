@@ -144,7 +144,9 @@ def _version(tensors: Tensors, grid: int, source: Source) -> str:
             raise UserError(f"the config file says hf_version {shown(said)}: v2 or v3")
         return said
     stored = tensors.get(_CONV)
-    if stored is not None and stored.shape[-1:] == stored.shape[:1] <= (2**12,):
+    side = max(stored.shape, default=0) if stored is not None else 0
+    # Before anything of that size is made: the tables may say any grid.
+    if side and stored.shape == (side, side) and grid**2 <= side <= 2**12:
         mask = np.asarray(stored.read())[-(grid**2) :, -(grid**2) :] != 0
         for version, edge in _EDGES.items():
             if np.array_equal(mask, image_mask(_conv(edge), (grid, grid))):
