@@ -30,13 +30,8 @@ class CharBPE(TextTokenizer):
         """Reads text.model; UserError for what is damaged."""
         try:
             stored = json.loads(serialized)
-<<<<<<< HEAD
-            pieces, merges = stored["pieces"], stored["merges"]
-            "".join(pieces).encode()  # All are texts, without half characters.
-=======
             pieces, merges = list(stored["pieces"]), stored["merges"]
             "".join(pieces).encode()  # Raises for what is no text.
->>>>>>> w-revb
             ranks = {
                 (str(left), str(right)): i for i, (left, right) in enumerate(merges)
             }

@@ -42,21 +42,9 @@ class ClassNames(TextTokenizer):
 
     @classmethod
     def of(cls, names: Sequence[str]) -> "ClassNames":
-<<<<<<< HEAD
-        """Of the names of each class, "" for one that has none.
-
-        UserError for a name with half a character, as JSON may have.
-        """
-        lines = [" ".join(name.split()) for name in names]
-        try:
-            return cls("\n".join([f"{_HEAD}{len(lines)}", *lines, ""]).encode())
-        except UnicodeEncodeError as error:
-            raise UserError(f"a name of a class is no text: {error.reason}") from error
-=======
         """Of the names of each class, "" for one that has none."""
         lines = [clean(name) for name in names]
         return cls("\n".join([f"{_HEAD}{len(lines)}", *lines, ""]).encode())
->>>>>>> w-revb
 
     @property
     def size(self) -> int:
