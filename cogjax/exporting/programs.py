@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.catalogue import families, resolve
+from cogjax.data.class_names import ClassNames
 from cogjax.data.sequences import Prompts
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM
@@ -26,6 +27,7 @@ from cogjax.pipelines.clip import (
     compiled_embed_images,
     compiled_embed_texts,
 )
+from cogjax.pipelines.decoder import CaptionDecoder, ShiftedDecoder
 from cogjax.pipelines.text_encoder import compiled_encode as encode_text
 from cogjax.pipelines.tokenize import compiled_decode, compiled_encode
 from cogjax.pipelines.tokens import CodeByCode, TokensPipeline
@@ -36,8 +38,10 @@ from cogjax.sampling.tokens.autoregressive import (
 )
 from cogjax.sampling.tokens.rerank import caption_losses
 
-# Every text tokenizer has pieces for it.
-_EXAMPLE = "a red circle"
+# Every tokenizer of texts has pieces for it; a model of classes has numbers.
+_EXAMPLE, _EXAMPLE_CLASS = "a red circle", "0"
+# Their prompts are vectors of a text, or end inside the image: no `Prompts` of a layout.
+_ONLY_OURS = (CaptionDecoder, ShiftedDecoder)
 _ROWS = 2
 BATCH = "b"  # The name of the number of rows.
 Arrays = Mapping[str, Any]
@@ -81,7 +85,9 @@ def programs(model: Model) -> dict[str, Program]:
     if not named:
         return found
     whole = resolve(named)(model)
-    if isinstance(whole, CodeByCode) and isinstance(whole.transformer[0], ImageLM):
+    if not isinstance(whole, CodeByCode) or isinstance(whole, _ONLY_OURS):
+        return found
+    if isinstance(whole.transformer[0], ImageLM):
         found["generate"] = _generate(whole)
         if isinstance(whole, TokensPipeline):
             found["score"] = _score(whole, found["generate"].outputs["codes"])
@@ -114,9 +120,13 @@ def _tokenizer(part: Component) -> Iterator[tuple[str, Program]]:
         own = w["params"], w["codebook"]
         return {"images": compiled_decode(network, *own, x["codes"])}
 
-    inputs = {"images": images}
-    codes = _done(encode(weights, inputs))
-    yield "encode", Program(encode, "tokenizer", weights, inputs, codes)
+    if getattr(config, "encodes", True):
+        inputs = {"images": images}
+        codes = _done(encode(weights, inputs))
+        yield "encode", Program(encode, "tokenizer", weights, inputs, codes)
+    else:
+        shape = _ROWS, config.grid, config.grid
+        codes = {"codes": rng.integers(config.codebook_size, size=shape, dtype="i4")}
     images = _done(decode(weights, codes))
     yield "decode", Program(decode, "tokenizer", weights, codes, images)
 
@@ -162,7 +172,9 @@ def _generate(whole: CodeByCode) -> Program:
     network, params = whole.transformer
     numbers = whole.model.sampler.numbers()._asdict()
     numbers = {name: x for name, x in numbers.items() if x is not None}
-    pieces, length = whole.pieces(_EXAMPLE), whole.layout.image_len
+    is_classes = isinstance(whole.model.text, ClassNames)
+    prompt = _EXAMPLE_CLASS if is_classes else _EXAMPLE
+    pieces, length = whole.pieces(prompt), whole.layout.image_len
     empty = whole.layout.prompts([()])
 
     def one(w: Any, x: Arrays) -> Arrays:
@@ -185,7 +197,7 @@ def _generate(whole: CodeByCode) -> Program:
     inputs["image"] = np.arange(_ROWS, dtype=np.int32)
     inputs |= {"seed": np.uint32(0), **numbers}
     settings = {"num_images": _ROWS, "decode": "codes"}
-    made = whole.generate(_EXAMPLE, **settings)
+    made = whole.generate(prompt, **settings)
     shared = ("seed", *numbers)
     run = _mapped(one, inputs, shared)
     return Program(run, "transformer", params, inputs, {"codes": made.codes[0]}, shared)

@@ -47,6 +47,13 @@ def test_a_shipped_model_runs_without_cogjax(tmp_path, name):
         ("vqgan-gumbel", {"encode", "decode"}),
         ("clip", {"embed_images", "embed_texts"}),
         ("t5", {"encode_text"}),
+        ("vqgan-detoker", {"decode"}),
+        ("dalle-mini-torch", {"decode"}),
+        ("llamagen-c2i", {"encode", "decode", "generate"}),
+        ("llamagen-t2i", {"encode", "decode", "encode_text"}),
+        ("mindalle", {"encode", "decode", "generate"}),
+        ("rudalle-v2", {"encode", "decode"}),
+        ("rudalle-v3", {"encode", "decode", "generate"}),
     ],
 )
 def test_an_imported_network_runs_without_cogjax(tmp_path, name, programs):
