@@ -40,7 +40,7 @@ from cogjax.sampling.tokens.rerank import caption_losses
 
 # Every tokenizer of texts has pieces for it; a model of classes has numbers.
 _EXAMPLE, _EXAMPLE_CLASS = "a red circle", "0"
-# Their prompts are vectors of a text, or end inside the image: no `Prompts` of a layout.
+# Their prompts are vectors of a text, or end in the image: no layout gives those.
 _ONLY_OURS = (CaptionDecoder, ShiftedDecoder)
 _ROWS = 2
 BATCH = "b"  # The name of the number of rows.
