@@ -89,14 +89,13 @@ def _name(character: str, sign: str) -> str:
 def hashtag_splitter(words: tuple[str, ...]) -> Callable[[str], str]:
     """Puts spaces into what is written without: the commonest words that fill it.
 
-    A word costs the logarithm of its rank. Digits in a row stay together, and so does
-    's with what is in front of it.
+    A word costs the logarithm of its rank. Digits in a row stay together.
     """
     cost = {word: math.log(rank) for rank, word in enumerate(words, 1)}
     longest = max(map(len, words))
 
     def split(text: str) -> str:
-        found = (_cut(part, cost, longest) for part in re.split("[^a-zA-Z0-9']+", text))
+        found = (_cut(part, cost, longest) for part in re.split("[^a-zA-Z0-9]+", text))
         return " ".join(word for part in found for word in part)
 
     return split
@@ -119,10 +118,7 @@ def _cut(text: str, cost: dict[str, float], longest: int) -> list[str]:
     while end:
         word = text[end - best[end][1] : end]
         end -= len(word)
-        if word == "'":
-            continue
-        digits = found and word[-1].isdigit() and found[-1][0].isdigit()
-        if digits or (found and found[-1] == "'s"):
+        if found and word[-1].isdigit() and found[-1][0].isdigit():
             found[-1] = word + found[-1]
         else:
             found.append(word)

@@ -22,8 +22,9 @@ _DTYPES = {
     name: np.dtype(name) for name in ("float16", "float32", "float64", "int32", "int64")
 }
 _DTYPES["bfloat16"] = np.dtype(ml_dtypes.bfloat16)
-# Deepest nesting, longest name, and most arrays: far above those of any network.
-_MAX_DEPTH, _MAX_NAME, _MAX_ARRAYS = 32, 1024, 1 << 17
+# Deepest nesting, longest name, that of the maps around it included, and most names in
+# all maps: far above those of any network.
+_MAX_DEPTH, _MAX_NAME, _MAX_ENTRIES = 32, 1024, 1 << 17
 # Lengths that follow a tag, by the tag: bytes of the length.
 _MAPS = {0xDE: 2, 0xDF: 4}
 _NAMES = {0xD9: 1, 0xDA: 2}
@@ -58,7 +59,7 @@ def open_flax(path: str | os.PathLike) -> dict[str, StoredTensor]:
     try:
         with path.open("rb") as file:
             reader = _Reader(file, os.fstat(file.fileno()).st_size, path)
-            reader.read_map(reader.tag(), (), 0)
+            reader.read_map(reader.tag(), "", 0)
             if file.read(1):
                 raise ValueError("something follows its end")
     except OSError as error:
@@ -75,25 +76,31 @@ class _Reader:
 
     def __init__(self, file: BinaryIO, size: int, path: Path):
         self._file, self._size, self._path = file, size, path
+        self._entries = 0
         self.found: dict[str, StoredTensor] = {}
 
     def tag(self) -> int:
         """The next byte."""
         return self._take(1)[0]
 
-    def read_map(self, tag: int, parents: tuple[str, ...], depth: int) -> None:
-        """Reads what follows the tag of a map."""
+    def read_map(self, tag: int, start: str, depth: int) -> None:
+        """Reads what follows the tag of a map, whose names all begin with `start`."""
         if depth > _MAX_DEPTH:
             raise ValueError(f"it is nested deeper than {_MAX_DEPTH}")
         count = tag - 0x80 if 0x80 <= tag <= 0x8F else self._length(tag, _MAPS, "map")
+        self._entries += count
+        if self._entries > _MAX_ENTRIES:
+            raise ValueError(f"it has more than {_MAX_ENTRIES:,} names")
         for _ in range(count):
-            names = (*parents, self._name())
+            name = start + self._name()
+            if len(name) > _MAX_NAME:
+                raise ValueError(f"a name has {len(name)} characters")
             tag = self.tag()
             if tag in _EXTS or tag == _EXT_16:
                 size = 16 if tag == _EXT_16 else self._number(_EXTS[tag])
-                self._read_array(size, ".".join(names))
+                self._read_array(size, name)
             else:
-                self.read_map(tag, names, depth + 1)
+                self.read_map(tag, f"{name}.", depth + 1)
 
     def _read_array(self, size: int, name: str) -> None:
         kind, end = self.tag(), self._file.tell() + size
@@ -116,8 +123,8 @@ class _Reader:
             raise ValueError(f"{shown(name)} has {length} bytes for {shape} of {kind}")
         if end > self._size:
             raise ValueError(f"it ends within {shown(name)}: fetch it again")
-        if name in self.found or len(self.found) == _MAX_ARRAYS:
-            raise ValueError(f"{shown(name)} is there twice, or one too many")
+        if name in self.found:
+            raise ValueError(f"{shown(name)} is there twice")
         self._file.seek(end)
         self.found[name] = _stored(self._path, start, shape, dtype)
 

@@ -1,11 +1,15 @@
 """Networks as ONNX files; what writes and runs them has an environment of its own."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
 from cogjax.cli import main
 from cogjax.errors import UserError
 from cogjax.exporting import onnx
+from cogjax.exporting.programs import Program
 from cogjax.importing import import_model
 from tests.importing import public
 
@@ -36,6 +40,27 @@ def test_how_much_may_differ(dtype, gap, fits):
         return onnx._check({"x": gap}, outputs, "encode")
     with pytest.raises(UserError, match="other x of encode than cogjax, by"):
         onnx._check({"x": gap}, outputs, "encode")
+
+
+def test_values_that_are_no_numbers_differ(monkeypatch):
+    """Whatever the other rows and outputs are; the runtime is a stand-in."""
+
+    class Session:
+        def __init__(self, *args, **settings):
+            pass
+
+        def run(self, names, inputs):
+            return [np.full((len(inputs["ids"]), 4), np.nan, np.float32)]
+
+    runtime = types.SimpleNamespace(
+        SessionOptions=types.SimpleNamespace, InferenceSession=Session
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    inputs = {"ids": np.zeros((2, 3), np.int32)}
+    outputs = {"vectors": np.ones((2, 4), np.float32)}
+    program = Program(lambda weights, x: x, "clip", {}, inputs, outputs)
+    with pytest.raises(UserError, match="other vectors of embed_texts .* by nan"):
+        onnx._differences("x.onnx", program, "embed_texts")
 
 
 @pytest.mark.slow

@@ -50,10 +50,10 @@ def array(shape, dtype, data):
     return msgpack.ExtType(1, msgpack.packb((shape, dtype, data)))
 
 
-def deep(levels):
+def deep(levels, name="m"):
     tree = {"x": array((1,), "float32", bytes(4))}
     for _ in range(levels):
-        tree = {"m": tree}
+        tree = {name: tree}
     return tree
 
 
@@ -71,6 +71,8 @@ def deep(levels):
         ({"__msgpack_chunked_array__": True}, "more than 1 GiB is in parts"),
         ({"a": {"b.c": array((3,), "float32", bytes(12))}, "a.b": {}}, ""),
         (deep(40), "nested deeper than 32"),
+        (deep(4, "m" * 300), "a name has 1203 characters"),
+        ({str(i): {} for i in range(1 << 17)} | {"x": {}}, "more than 131,072 names"),
     ],
 )
 def test_what_is_no_tree_of_arrays(tmp_path, tree, words):
