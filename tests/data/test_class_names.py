@@ -39,8 +39,3 @@ def test_what_is_no_class(text):
 def test_damaged_files(data):
     with pytest.raises(UserError, match="text.model"):
         ClassNames(data, "text.model")
-
-
-def test_half_a_character_is_no_name():
-    with pytest.raises(UserError, match="a name of a class is no text"):
-        ClassNames.of(["crane", "\ud800"])
