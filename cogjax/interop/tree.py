@@ -52,7 +52,9 @@ def check_leaves(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str)
     Raises UserError naming the first differing paths, with both shapes.
     """
     problems = [f"{path} is missing" for path in sorted(wanted.keys() - found.keys())]
-    problems += [f"{path} is unknown" for path in sorted(found.keys() - wanted.keys())]
+    unknown = sorted(found.keys() - wanted.keys())
+    names = [path if len(path) <= 200 else shown(path) for path in unknown]
+    problems += [f"{name} is unknown" for name in names]
     problems += [
         f"{path} is {tuple(found[path].shape)}, expected {tuple(wanted[path].shape)}"
         for path in sorted(found.keys() & wanted.keys())

@@ -282,8 +282,8 @@ def _open(workdir: Path, keep: int | None = None) -> ocp.CheckpointManager:
                 "meta": ocp.JsonCheckpointHandler(),
             },
         )
-    except OSError as error:
-        reason = error.strerror or _first_line(error)
+    except Exception as error:  # Orbax reads the steps' metadata, which may be damaged.
+        reason = getattr(error, "strerror", None) or _first_line(error)
         raise UserError(f"cannot keep checkpoints in {folder}: {reason}") from error
 
 

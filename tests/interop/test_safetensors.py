@@ -114,3 +114,6 @@ def test_leaves_are_compared_strictly():
     assert "missing is missing" in text and "extra is unknown" in text
     assert "a is (2, 3), expected (3, 2)" in text
     check_leaves(found, found, "weights w")
+    with pytest.raises(UserError) as error:
+        check_leaves({"a" * 5000: np.ones(1)}, wanted, "weights w")
+    assert len(str(error.value)) < 300

@@ -160,6 +160,17 @@ def test_an_empty_step_is_passed_over(run):
     assert int(restore(run, state(0))[0].step) == 2
 
 
+def test_metadata_of_orbax_that_nests_too_deep(run):
+    """It is read where the folder is opened, before any digest is asked for."""
+    (run / "checkpoints" / "2" / "_CHECKPOINT_METADATA").write_text("[" * 10**5)
+    for step in (1, 2):
+        (run / "checkpoints" / str(step) / "digests-0-of-1.json").unlink(
+            missing_ok=True
+        )
+    with pytest.raises(UserError, match="cannot keep checkpoints in .*: .*recursion"):
+        restore_params(run, "params")
+
+
 @pytest.mark.parametrize("change", [{"files": None}, {"part": 3}, {"files": {"a": 1}}])
 def test_sealed_digests_of_wrong_types_are_bad(run, change):
     path = run / "checkpoints/2/digests-0-of-1.json"
