@@ -6,7 +6,7 @@
 
 The transformer of `dalle/shapes.py` at the size of the shipped `shapes`, with its codes
 and pieces. The paper sums 14 % of the bytes (appendix E). Rank 46 in 16 bits sums 16 %
-of those of the kernels, which are 88 % of this small network; rank 8 sums 14.6 % of all.
+of those of the kernels, 88 % of this small network; rank 8 sums 14.6 % of all.
 All runs of a seed see the same batches. Prints the held-out loss of each run and the
 relative difference to exact sums of the same seed, with the interval of the mean over
 seeds (Student's t). What is there is not trained again.
