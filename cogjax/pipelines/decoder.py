@@ -23,7 +23,7 @@ from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.text_encoder import T5TextEncoder
-from cogjax.pipelines.tokens import CodeByCode
+from cogjax.pipelines.tokens import CodeByCode, losses_of_candidates
 from cogjax.sampling.tokens.autoregressive import compiled_advance, compiled_prefill
 
 
@@ -45,12 +45,7 @@ class DecoderPipeline(CodeByCode, ImageScores):
         """By the loss of the codes, if there is no other way."""
         if rerank_by is not None:
             return super()._scores(request, pieces, codes, rerank_by, progress)
-        shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
-        progress(0, total, "reranking")
-        texts = [text for text in pieces for _ in range(shape[1])]
-        scores = self._image_losses(codes.reshape(total, -1), texts)
-        progress(total, total, "reranking")
-        return scores.reshape(shape)
+        return losses_of_candidates(self._image_losses, pieces, codes, progress)
 
 
 class CaptionDecoder(DecoderPipeline):

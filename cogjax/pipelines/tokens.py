@@ -140,9 +140,17 @@ class TokensPipeline(CodeByCode, TokensReader):
         """By caption loss, if there is no other way."""
         if rerank_by is not None:
             return super()._scores(request, pieces, codes, rerank_by, progress)
-        shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
-        progress(0, total, "reranking")
-        texts = [text for text in pieces for _ in range(shape[1])]
-        scores = self._caption_losses(codes.reshape(total, -1), texts)
-        progress(total, total, "reranking")
-        return scores.reshape(shape)
+        return losses_of_candidates(self._caption_losses, pieces, codes, progress)
+
+
+def losses_of_candidates(losses, pieces, codes: np.ndarray, progress) -> np.ndarray:
+    """Losses [p, count] of candidates [p, count, grid, grid] of p texts.
+
+    losses: gives those of codes [n, image_len] and as many texts.
+    """
+    shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
+    progress(0, total, "reranking")
+    texts = [text for text in pieces for _ in range(shape[1])]
+    scores = losses(codes.reshape(total, -1), texts)
+    progress(total, total, "reranking")
+    return scores.reshape(shape)
