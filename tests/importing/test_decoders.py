@@ -74,6 +74,28 @@ def test_captions_are_drawn_as_by_the_release(models, drawn):
     assert found.unread[0] == "" and found.unread[1]
 
 
+def test_images_of_captions_are_scored(models):
+    """Against the network's logits of the whole sequence, in float64."""
+    model = cogjax.load(models("llamagen-t2i"))
+    texts = ["a red apple", "a cat", "a red apple"]
+    codes = np.random.default_rng(0).integers(24, size=(3, 5, 5))
+    losses = model.image_losses(codes, texts)
+    prompts, _ = model.prompts([model.pieces(text) for text in texts])
+    part, flat = model.model["transformer"], codes.reshape(3, 25)
+    length = prompts.ids.shape[1]
+    visible = np.arange(length) >= np.asarray(prompts.num_padding)[:, None]
+    inputs = np.asarray(prompts.ids), flat[:, :-1].astype(np.int32)
+    places = np.broadcast_to(np.arange(length + 24), (3, length + 24))
+    logits, _ = part.network.apply({"params": part.params}, inputs, places, visible)
+    logits = np.asarray(logits, np.float64)[:, length - 1 :]
+    own = np.take_along_axis(logits, flat[..., None], -1)[..., 0]
+    total = np.log(np.exp(logits).sum(-1))
+    np.testing.assert_allclose(losses, (total - own).mean(-1), atol=1e-4)
+    kept = model.generate("a cat", 1, seed=1, rerank=3)
+    own = model.image_losses(kept.codes[0], "a cat")
+    np.testing.assert_allclose(kept.scores, [own], atol=1e-5)
+
+
 def test_a_model_of_classes_is_asked_for_classes(models, tmp_path, capsys):
     """By number or name; anything else is one line, and nothing is written."""
     model = str(models("llamagen-c2i"))

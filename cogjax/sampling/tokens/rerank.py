@@ -56,10 +56,9 @@ def image_losses(model: ImageLM, params, prompts: Prompts, codes: Array) -> Arra
     length, count = ids.shape[1], codes.shape[1]
     # The last code is only a target.
     of_codes = next_position[:, None] + jnp.arange(count - 1)  # [b, n - 1]
-    inputs = jnp.concatenate([ids, codes[:, :-1]], axis=1)
     logits, _ = model.apply(
         {"params": params},
-        inputs,
+        (ids, codes[:, :-1]),  # A prompt may be vectors.
         jnp.concatenate([positions, of_codes], axis=1),
         jnp.arange(length) >= num_padding[:, None],
     )
