@@ -69,9 +69,12 @@ class CaptionDecoder(DecoderPipeline):
         self, pieces: Sequence[Sequence[int]], guided: bool = False
     ) -> tuple[Prompts, int]:
         """As of `TokensModel`; there is an empty prompt for each."""
-        tokens, mask, _ = self._encoder.encode_pieces(pieces)
-        counts = np.asarray(jnp.sum(mask, axis=1))  # [q]
-        vectors = _at_the_end(tokens, counts, self.layout.prompt_len)
+        # Candidates of one caption share it: each is encoded once.
+        places = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, pieces)))}
+        tokens, mask, _ = self._encoder.encode_pieces(list(places))
+        rows = np.array([places[tuple(text)] for text in pieces])
+        counts = np.asarray(jnp.sum(mask, axis=1))[rows]  # [q]
+        vectors = _at_the_end(tokens[rows], counts, self.layout.prompt_len)
         if not guided:
             return self.layout.captions(vectors, counts), 0
         null = jnp.broadcast_to(self._params["null_caption"], vectors.shape)

@@ -74,12 +74,20 @@ def test_captions_are_drawn_as_by_the_release(models, drawn):
     assert found.unread[0] == "" and found.unread[1]
 
 
-def test_images_of_captions_are_scored(models):
-    """Against the network's logits of the whole sequence, in float64."""
+def test_images_of_captions_are_scored(models, monkeypatch):
+    """Against the network's logits of the whole sequence, in float64.
+
+    A caption that several images have is encoded once.
+    """
     model = cogjax.load(models("llamagen-t2i"))
     texts = ["a red apple", "a cat", "a red apple"]
     codes = np.random.default_rng(0).integers(24, size=(3, 5, 5))
+    encode, asked = model._encoder.encode_pieces, []
+    monkeypatch.setattr(
+        model._encoder, "encode_pieces", lambda x: asked.append(len(x)) or encode(x)
+    )
     losses = model.image_losses(codes, texts)
+    assert asked == [2]
     prompts, _ = model.prompts([model.pieces(text) for text in texts])
     part, flat = model.model["transformer"], codes.reshape(3, 25)
     length = prompts.ids.shape[1]
