@@ -108,6 +108,22 @@ def stacked(
     return Rule(leaf, dict.fromkeys(names, shape), parts, lambda x: x.T.reshape(own))
 
 
+def stacked_modules(
+    wanted: Shapes, names: Mapping[str, str], prefix: str, depth: int
+) -> Iterator[Rule]:
+    """`stacked` of all leaves of the modules in `names`, {ours: theirs}.
+
+    prefix: of their names, with a place for the layer's number.
+    """
+    for leaf in wanted:
+        *_, module, kind = f"/{leaf}".split("/")
+        if module not in names:
+            continue
+        name = f"{prefix}{names[module]}.{'bias' if kind == 'bias' else 'weight'}"
+        # Both axes of heads are inputs of what is behind attention.
+        yield stacked(wanted, leaf, name, depth, 2 if module == "attn_out" else 1)
+
+
 def joined(
     wanted: Shapes, leaf: str, names: Sequence[str], depth: int, num_inputs: int = 1
 ) -> Rule:

@@ -22,7 +22,7 @@ from cogjax.interop.importer import (
     making,
     shape_of,
 )
-from cogjax.interop.rules import Rule, copy, layer, of_one, stacked
+from cogjax.interop.rules import Rule, copy, layer, of_one, stacked_modules
 from cogjax.interop.source import Source, Tensors
 from cogjax.interop.texts import find_sentencepiece
 from cogjax.models.image_lm_config import ImageLMConfig
@@ -167,15 +167,9 @@ def _transformer(tensors: Tensors) -> Conversion:
 
 def _transformer_rules(config: ImageLMConfig) -> Iterator[Rule]:
     wanted: Mapping[str, Any] = leaves_of(config)
-    for path in wanted:
-        *parents, module, leaf = f"/{path}".split("/")
-        end = "bias" if leaf == "bias" else "weight"
-        if module == "final_norm":
-            yield copy(path, f"transformer.final_layernorm.{end}", wanted)
-        elif module in _NAMES:
-            name = "transformer.layers.{}." + f"{_NAMES[module]}.{end}"
-            num_inputs = 2 if module == "attn_out" else 1
-            yield stacked(wanted, path, name, config.depth, num_inputs)
+    yield from stacked_modules(wanted, _NAMES, "transformer.layers.{}.", config.depth)
+    for leaf, end in (("scale", "weight"), ("bias", "bias")):
+        yield copy(f"final_norm/{leaf}", f"transformer.final_layernorm.{end}", wanted)
     yield copy("token_embedding", _TABLE, wanted)
     yield copy("position_embedding", "transformer.position_embeddings.weight", wanted)
 

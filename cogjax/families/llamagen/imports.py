@@ -26,7 +26,7 @@ from cogjax.interop.importer import (
     making,
     shape_of,
 )
-from cogjax.interop.rules import Rule, copy, of_one, sources_of, stacked
+from cogjax.interop.rules import Rule, copy, of_one, sources_of, stacked_modules
 from cogjax.interop.source import Source, Tensors
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops.sequence import Sequence
@@ -175,15 +175,10 @@ def _rules(config: ImageLMConfig) -> Iterator[Rule]:
     yield copy("final_norm/scale", "norm.weight", wanted)
     if config.caption_dim:
         yield copy("null_caption", _NO_CAPTION, wanted)
-    for path in wanted:
-        *_, module, _ = f"/{path}".split("/")
-        if module in _NAMES:
-            name = "layers.{}." + f"{_NAMES[module]}.weight"
-            num_inputs = 2 if module == "attn_out" else 1
-            yield stacked(wanted, path, name, config.depth, num_inputs)
-        elif module.startswith("caption_"):
-            name = _PROJECT.format("fc1" if module == "caption_in" else "fc2")
-            yield of_one(path, name, wanted[path].shape[::-1], lambda x: x.T)
+        for path, name in (("caption_in/kernel", "fc1"), ("caption_out/kernel", "fc2")):
+            shape = wanted[path].shape[::-1]
+            yield of_one(path, _PROJECT.format(name), shape, lambda x: x.T)
+    yield from stacked_modules(wanted, _NAMES, "layers.{}.", config.depth)
 
 
 def _with_classes(source: Source, components, notes: list[str]) -> Import:

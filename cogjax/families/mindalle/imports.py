@@ -25,7 +25,7 @@ from cogjax.interop.importer import (
     making,
     shape_of,
 )
-from cogjax.interop.rules import Rule, copy, joined, sources_of, stacked
+from cogjax.interop.rules import Rule, copy, joined, sources_of, stacked_modules
 from cogjax.interop.source import Source, Tensors
 from cogjax.interop.texts import find_merges
 from cogjax.models.image_lm_config import ImageLMConfig
@@ -154,18 +154,15 @@ def _rules(config: ImageLMConfig, num_codes: int) -> Iterator[Rule]:
     yield _behind("token_embedding", _TABLES, ids, config.width)
     yield _behind("head", _HEADS, ids, config.width)
     yield _behind("position_embedding", _PLACES, places, config.width)
+    yield copy("final_norm/scale", "ln_f.weight", wanted)
+    yield copy("final_norm/bias", "ln_f.bias", wanted)
     for path in wanted:
         *_, module, leaf = f"/{path}".split("/")
-        end = "bias" if leaf == "bias" else "weight"
-        if module == "final_norm":
-            yield copy(path, f"ln_f.{end}", wanted)
-        elif module == "qkv":
+        if module == "qkv":
+            end = "bias" if leaf == "bias" else "weight"
             names = [f"blocks.{{}}.attn.{x}.{end}" for x in ("query", "key", "value")]
             yield joined(wanted, path, names, config.depth)
-        elif module in _NAMES:
-            name = "blocks.{}." + f"{_NAMES[module]}.{end}"
-            num_inputs = 2 if module == "attn_out" else 1
-            yield stacked(wanted, path, name, config.depth, num_inputs)
+    yield from stacked_modules(wanted, _NAMES, "blocks.{}.", config.depth)
 
 
 def _behind(leaf: str, names, rows, width: int) -> Rule:

@@ -27,7 +27,7 @@ from cogjax.interop.importer import (
     making,
     shape_of,
 )
-from cogjax.interop.rules import Rule, copy, of_one, sources_of, stacked
+from cogjax.interop.rules import Rule, copy, of_one, sources_of, stacked_modules
 from cogjax.interop.source import Source, Tensors
 from cogjax.interop.texts import find_yttm
 from cogjax.models.image_lm_config import ImageLMConfig
@@ -185,15 +185,10 @@ def _rules(config: ImageLMConfig, num_codes: int) -> Iterator[Rule]:
         )
     for leaf, name in _PLACES.items():
         yield copy(leaf, name, wanted)
-    for path in wanted:
-        *_, module, leaf = f"/{path}".split("/")
-        end = "bias" if leaf == "bias" else "weight"
-        if module in _NORMS:
-            yield copy(path, f"{_NORMS[module]}.{end}", wanted)
-        elif module in _NAMES:
-            name = "transformer.layers.{}." + f"{_NAMES[module]}.{end}"
-            num_inputs = 2 if module == "attn_out" else 1
-            yield stacked(wanted, path, name, config.depth, num_inputs)
+    for module, name in _NORMS.items():
+        yield copy(f"{module}/scale", f"{name}.weight", wanted)
+        yield copy(f"{module}/bias", f"{name}.bias", wanted)
+    yield from stacked_modules(wanted, _NAMES, "transformer.layers.{}.", config.depth)
 
 
 def _layout(config: ImageLMConfig, num_codes: int, text: YttmBPE) -> Layout:
