@@ -1,11 +1,11 @@
 """VQGANs under taming-transformers' names: f16 and f8, nearest code or gumbel."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cogjax.errors import UserError, shown
 from cogjax.interop.importer import count, leaves_of, making, shape_of
-from cogjax.interop.rules import Rule, copy, layer, layers_of
+from cogjax.interop.rules import Rule, Shapes, copy, layer, layers_of
 from cogjax.interop.source import Tensors
 from cogjax.models.vqgan import VQGANConfig
 
@@ -46,13 +46,12 @@ def config_of(tensors: Tensors, resolution: Any) -> VQGANConfig:
         raise UserError(
             f"the config's resolution is {shown(resolution)}, expected a size"
         )
-    if not width or any(each % width for each in widths):
-        raise UserError(f"widths {widths} are no multiples of the first, {width}")
+    multipliers = multiples(width, widths)
     with making("VQGAN"):
         return VQGANConfig(
             image_size=resolution,
             width=width,
-            multipliers=tuple(each // width for each in widths),
+            multipliers=multipliers,
             # The decoder has one more.
             res_blocks=count(tensors, _BLOCK) - 1,
             attention=tuple(
@@ -64,6 +63,13 @@ def config_of(tensors: Tensors, resolution: Any) -> VQGANConfig:
             form="gumbel" if gumbel else "nearest",
             encodes="quant_conv.weight" in tensors,
         )
+
+
+def multiples(width: int, widths: Sequence[int]) -> tuple[int, ...]:
+    """Widths of levels in units of the first; UserError if they are no multiples."""
+    if not width or any(each % width for each in widths):
+        raise UserError(f"widths {widths} are no multiples of the first, {width}")
+    return tuple(each // width for each in widths)
 
 
 def said(config: VQGANConfig) -> dict[str, Any]:
@@ -103,8 +109,13 @@ def rules_of(config: VQGANConfig) -> Iterator[Rule]:
         "quantize.embed.weight" if config.form == "gumbel" else TABLE,
         wanted,
     )
+    yield from layers(wanted, lambda path: path.replace("/", "."))
+
+
+def layers(wanted: Shapes, name_of: Callable[[str], str]) -> Iterator[Rule]:
+    """The rules of all norms and kernels; name_of: of a module by its path."""
     for path in layers_of(wanted):
-        name = path.replace("/", ".")
+        name = name_of(path)
         if f"{path}/scale" in wanted:
             yield copy(f"{path}/scale", f"{name}.weight", wanted)
             yield copy(f"{path}/bias", f"{name}.bias", wanted)

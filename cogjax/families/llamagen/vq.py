@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from cogjax.errors import UserError
+from cogjax.interop import vqgan
 from cogjax.interop.importer import Export, count, leaves_of, making, shape_of
-from cogjax.interop.rules import Rule, copy, layer, layers_of, of_one, sources_of
+from cogjax.interop.rules import Rule, of_one, sources_of
 from cogjax.interop.source import Tensors
 from cogjax.models.vqgan import VQGANConfig
 
@@ -40,13 +41,12 @@ def config_of(tensors: Tensors, image_size: int) -> VQGANConfig:
     names = [_FIRST.replace("blocks.0", f"blocks.{i}") for i in range(levels)]
     widths = [shape_of(tensors, name, 4)[0] for name in names]
     codebook_size, code_dim = shape_of(tensors, _CODES, 2)
-    if not width or any(each % width for each in widths):
-        raise UserError(f"widths {widths} are no multiples of the first, {width}")
+    multipliers = vqgan.multiples(width, widths)
     with making("VQ"):
         return VQGANConfig(
             image_size=image_size,
             width=width,
-            multipliers=tuple(each // width for each in widths),
+            multipliers=multipliers,
             res_blocks=count(tensors, _BLOCKS),
             attention=(image_size // 2 ** (levels - 1),),
             z_dim=shape_of(tensors, "encoder.conv_out.weight", 4)[0],
@@ -60,13 +60,8 @@ def rules_of(config: VQGANConfig) -> Iterator[Rule]:
     """The rules of its leaves."""
     wanted = leaves_of(config)
     yield of_one("codebook", _CODES, wanted["codebook"].shape, _unit)
-    for path in layers_of(wanted):
-        name = _name(path, len(config.multipliers))
-        if f"{path}/scale" in wanted:
-            yield copy(f"{path}/scale", f"{name}.weight", wanted)
-            yield copy(f"{path}/bias", f"{name}.bias", wanted)
-        else:
-            yield from layer(wanted, path, f"{name}.weight", f"{name}.bias")
+    levels = len(config.multipliers)
+    yield from vqgan.layers(wanted, lambda path: _name(path, levels))
 
 
 def export(config: VQGANConfig, model: Any, torch: bool) -> Export | None:
