@@ -47,7 +47,7 @@ def write_export(
         fields = write(partial)
         names = sorted(path.name for path in partial.iterdir())
         files = {name: file_sha256(partial / name) for name in names}
-        head = {"cogjax": "model export", "format": kind} | fields | {"files": files}
+        head = {"cogjax": WHAT, "format": kind} | fields | {"files": files}
         text = json.dumps(head, indent=2, ensure_ascii=False)
         (partial / HEAD).write_text(text + "\n", encoding="utf-8")
         EXPORT.publish(partial, out, overwrite)

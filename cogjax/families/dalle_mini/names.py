@@ -61,7 +61,7 @@ _AROUND = {
 def halves(tensors: Tensors) -> dict[str, StoredTensor]:
     """The tensors of a file under one kind of names; {} for a file of something else.
 
-    min-dalle's are half of a model, which the lm_head tells; Flax's may be a shard.
+    min-dalle's are half of a model, which the lm_head tells; Flax's are of both halves.
     """
     if _MIN_DALLE <= tensors.keys():
         half = "decoder" if "lm_head.weight" in tensors else "encoder"
