@@ -20,8 +20,8 @@ import numpy as np
 import cogjax
 from cogjax.evaluate.judges.compositional import Judged, make_prompts
 from cogjax.evaluate.suites.cache import CachedModel
-from cogjax.evaluate.suites.run import decoded, generate_codes, score_captions
-from cogjax.evaluate.suites.shapes import judge_codes, rerank_curve
+from cogjax.evaluate.suites.run import generate_codes, score_captions
+from cogjax.evaluate.suites.shapes import clip_losses, judge_codes, rerank_curve
 
 BEST_OF = 16
 
@@ -41,9 +41,8 @@ def candidates(n: int, out: Path) -> tuple[Judged, dict[str, np.ndarray]]:
     judged = judge_codes(model, prompts, codes, "judging", progress)
     own = score_captions(model, captions, codes, progress=progress)
     clip = cogjax.load("clip-shapes")
-    pairs = zip(captions, codes, strict=True)
-    others = [clip.score(decoded(model, c[None])[0], [t] * BEST_OF) for t, c in pairs]
-    return judged, {"caption loss": own, "CLIP": np.stack(others)}
+    others = clip_losses(clip, model, captions, codes, progress)
+    return judged, {"caption loss": own, "CLIP": others}
 
 
 def gain(right: np.ndarray, losses: np.ndarray) -> tuple[float, float, float]:

@@ -142,13 +142,8 @@ class ShapesSuite:
         """What candidates [p, g] are chosen by, lower is better."""
         if not self.rerank_by:
             return score_captions(model, captions, codes, progress=progress)
-        clip, losses = expect(load(self.rerank_by), Embedder), []
-        for i, caption in enumerate(captions):
-            progress(i, len(captions), "scoring by CLIP")
-            [pixels] = decoded(model, codes[i][None])
-            losses.append(clip.score(pixels, [caption] * len(pixels)))
-        progress(len(captions), len(captions), "scoring by CLIP")
-        return np.stack(losses)
+        clip = expect(load(self.rerank_by), Embedder)
+        return clip_losses(clip, model, captions, codes, progress)
 
     def _sweeps(self, model: CachedModel, progress: Progress) -> dict[str, list[dict]]:
         """Scores for each of several values of guidance, and of temperature."""
@@ -187,6 +182,23 @@ def judge_codes(
         parts.append(judge(prompts[start : start + _JUDGED], pixels))
     progress(len(prompts), len(prompts), label)
     return _joined(prompts, parts)
+
+
+def clip_losses(
+    clip: Embedder,
+    model: CachedModel,
+    captions: Sequence[str],
+    codes: np.ndarray,
+    progress: Progress,
+) -> np.ndarray:
+    """1 - cosine of codes [p, g, grid, grid] and their captions: float32 [p, g]."""
+    losses = []
+    for i, caption in enumerate(captions):
+        progress(i, len(captions), "scoring by CLIP")
+        [pixels] = decoded(model, codes[i][None])
+        losses.append(clip.score(pixels, [caption] * len(pixels)))
+    progress(len(captions), len(captions), "scoring by CLIP")
+    return np.stack(losses)
 
 
 def second_judge(
