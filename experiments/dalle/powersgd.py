@@ -65,6 +65,17 @@ def batches(start: int):
         start += 1
 
 
+def folder_of(name: str) -> str:
+    """Name of the folder of one of the runs."""
+    return name.replace(", ", "-").replace(" ", "_")
+
+
+def held_out_loss(workdir: Path) -> float:
+    """The last one that a run has written, nats."""
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [row["eval/loss"] for row in rows if "eval/loss" in row][-1]
+
+
 def main() -> None:
     """Trains each of RUNS and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -78,16 +89,13 @@ def main() -> None:
     train = TrainConfig(args.steps, BATCH, eval_every=args.steps, ema_decay=0.9)
     print("| run | bytes summed | held-out loss |\n| --- | --- | --- |")
     for name, config in RUNS.items():
-        workdir = args.out / name.replace(", ", "-").replace(" ", "_")
+        workdir = args.out / folder_of(name)
         optim = OptimConfig(lr=3e-3, powersgd=config)
         fit(job, train, optim, mesh, workdir)
-        rows = (workdir / "metrics.jsonl").read_text().splitlines()
-        loss = [json.loads(row).get("eval/loss") for row in rows]
-        loss = [value for value in loss if value is not None][-1]
         matrices = compressed_matrices(config, task) if config.rank else {}
         sent = count_bytes(config, matrices, params)
         share = sent.compressed / sent.exact
-        print(f"| {name} | {share:.0%} | {loss:.3f} |", flush=True)
+        print(f"| {name} | {share:.0%} | {held_out_loss(workdir):.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,16 @@ seeds (Student's t). What is there is not trained again.
 """
 
 import argparse
-import json
 import math
 from pathlib import Path
 
 import numpy as np
+from powersgd import folder_of, held_out_loss
 
 from cogjax import config as configs
 from cogjax.stages import run as launch
 
 CONFIG = Path(__file__).parent / "shapes.py"
-SIZES = {"width": 192, "depth": 6, "heads": 3, "unroll": 6}
 RUNS = {
     "exact sums": {},
     "rank 46, 16 bits": {"rank": 46, "bits": 16},
@@ -35,7 +34,7 @@ T_95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}  # by the number of seeds
 
 def loss_of(name: str, seed: int, args: argparse.Namespace) -> float:
     """The held-out loss at the end of a run, nats; trains it unless it is there."""
-    workdir = args.out / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
+    workdir = args.out / f"{folder_of(name)}-{seed}"
     values = {
         "data.path": args.data,
         "data.tokenizer": "shapes",
@@ -47,12 +46,10 @@ def loss_of(name: str, seed: int, args: argparse.Namespace) -> float:
         "train.sample_every": 0,
         "eval.batches": 32,
     }
-    values |= {f"model.{key}": value for key, value in SIZES.items()}
     values |= {f"optim.powersgd.{key}": value for key, value in RUNS[name].items()}
     words = [f"--config.{key}={value}" for key, value in values.items()]
     launch.train(configs.load(f"{CONFIG}:transformer", words), workdir)
-    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return [row["eval/loss"] for row in rows if "eval/loss" in row][-1]
+    return held_out_loss(workdir)
 
 
 def main() -> None:
