@@ -26,7 +26,7 @@ from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import weight
 from cogjax.ops import losses
-from cogjax.ops.image import max_pool
+from cogjax.ops.image import doubled, max_pool
 
 _START = 128
 # The release's start values: normal, of the deviation 1 / sqrt(inputs).
@@ -133,7 +133,7 @@ def _grow(cfg: DVAEDecoderConfig, x: Array) -> Array:
             name = f"up_{level}_{i}"
             x = DVAEBlock(width, cfg.gain, _DECODER_SIDES, name=name)(x)
         if level:
-            x = x.repeat(2, axis=1).repeat(2, axis=2)
+            x = doubled(x)
     return Conv(6, (1, 1), kernel_init=_INIT, name="out")(nn.relu(x))
 
 

@@ -23,6 +23,7 @@ from jax import Array
 from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv, Halve
 from cogjax.nn.layers import GroupNorm
+from cogjax.ops.image import doubled
 from cogjax.ops.quantize import code_logits, unit
 
 
@@ -189,7 +190,7 @@ class Decoder(nn.Module):
                 if level in cfg.attention_levels:
                     x = Attention(*cfg.norms, name=f"{name}.attn.{i}")(x)
             if level:
-                x = x.repeat(2, axis=1).repeat(2, axis=2)
+                x = doubled(x)
                 x = Conv(width, (3, 3), name=f"{name}.upsample.conv")(x)
         hidden = nn.swish(GroupNorm(*cfg.norms, name="norm_out")(x))
         return hidden, Conv(3, (3, 3), name="conv_out")(hidden)

@@ -15,6 +15,7 @@ from jax import Array
 
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import Dense, GroupNorm
+from cogjax.ops.image import doubled
 
 _ZEROS = nn.initializers.zeros
 Resample = Literal["", "down", "up"]
@@ -158,7 +159,7 @@ class TextAttention(nn.Module):
 def resample(x_byxc: Array, how: Resample) -> Array:
     """Halves by means, doubles by repeating, or leaves as it is."""
     if how == "up":
-        return x_byxc.repeat(2, axis=1).repeat(2, axis=2)
+        return doubled(x_byxc)
     if how == "down":
         pairs = rearrange(x_byxc, "b (y i) (x j) c -> b y i x j c", i=2, j=2)
         return jnp.mean(pairs, axis=(2, 4))

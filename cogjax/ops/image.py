@@ -26,6 +26,11 @@ def depth_to_space(x_byxc: Array, factor: int) -> Array:
     return rearrange(x_byxc, "b y x (i j c) -> b (y i) (x j) c", i=factor, j=factor)
 
 
+def doubled(x_byxc: Array) -> Array:
+    """Each pixel as 2 x 2 of them: [b, y, x, c] -> [b, 2*y, 2*x, c]."""
+    return x_byxc.repeat(2, axis=1).repeat(2, axis=2)
+
+
 def max_pool(x_byxc: Array) -> Array:
     """Largest of each 2 x 2: [b, 2*y, 2*x, c] -> [b, y, x, c].
 
