@@ -90,9 +90,9 @@ def _folder_entries(folder: Path, text_keys, notes: Counter) -> Iterator[Entry]:
         else:
             notes[BESIDE] += text is not None
     for path in set(found) - {*tables, *archives, *images}:
-        is_text = path.suffix.lower() in TEXT_SUFFIXES
-        is_listed = Path(os.path.realpath(path)) in listed
-        notes[UNREAD] += not (is_listed or is_text or path.is_dir())
+        # Texts are as many as images, and need no look at the disk.
+        if path.suffix.lower() not in TEXT_SUFFIXES and not path.is_dir():
+            notes[UNREAD] += Path(os.path.realpath(path)) not in listed
     for path in found:
         if path.is_symlink() and path.is_dir():
             yield _broken(path.relative_to(folder).as_posix(), "a link to a folder")
