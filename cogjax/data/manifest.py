@@ -137,11 +137,10 @@ def read_manifest(folder: str | os.PathLike) -> Manifest:
     path = Path(folder) / "manifest.json"
     try:
         fields = json.loads(path.read_bytes())
-        if not isinstance(fields, dict):
-            raise UserError(f"{path} is not of a data set of cogjax")
-        if "unfinished" in fields:
+        known = fields if isinstance(fields, dict) else {}
+        if "unfinished" in known:
             raise UserError(f"{folder} is only half written: build the data set again")
-        version = fields.pop("format", None)
+        version = known.pop("format", None)
         if version is None:
             raise UserError(f"{path} is not of a data set of cogjax")
         if type(version) is not int or version not in (1, FORMAT):
