@@ -15,10 +15,11 @@ from cogjax.families.dalle.presets import (
 )
 from cogjax.models.dvae import DVAEConfig
 from cogjax.pipelines.tokens import CodeByCode
+from cogjax.stages.code_model import Setup
 from cogjax.stages.coded import CodedSplits
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.tokenizer import TokenizerStage
-from cogjax.stages.transformer import Setup, TransformerStage
+from cogjax.stages.transformer import TransformerStage
 from cogjax.tasks.lm import LMTask
 
 
@@ -49,7 +50,7 @@ class LMStage(TransformerStage):
         """UserError also for a text tokenizer that BPE-dropout cannot cut anew."""
         setup = self.setup(run)
         _dropout(setup)
-        return self._task(setup)
+        return self.checked_task(setup)
 
     def examples(self, setup: Setup, splits: CodedSplits, split: str, training: bool):
         """With BPE-dropout in training alone."""
