@@ -24,6 +24,7 @@ from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh, make_mesh
 from cogjax.plan.chips import parse_topology
 from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
+from cogjax.plan.pairs import layer_weights
 from cogjax.plan.topology import Pod, can_compile, compile_or_size, tpus
 from cogjax.plan.training import local_bytes
 from cogjax.plan.workload import Workload
@@ -257,9 +258,8 @@ def _read(cache: Cache, where: Cache) -> float:
 def _model_flops(drawing: _Drawing) -> float:
     """2 x parameters of products and attention to what is read, a token of all."""
     network, work = drawing.model.config, drawing.work
-    per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
     num_codes, prompt_len = work.planned.num_codes, work.planned.prompt_len
-    products = network.depth * per_layer + network.width * num_codes
+    products = network.depth * layer_weights(network) + network.width * num_codes
     keys = sum(layer.key.shape[-1] + prompt_len for layer in drawing.state.cache)
     return 2.0 * drawing.rows * (products + 2 * keys * network.width)
 

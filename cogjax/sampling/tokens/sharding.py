@@ -23,8 +23,8 @@ PACKED_AXES = (
     ("mlp_(in|gate)/kernel/rows", ("mlp", None)),
     ("mlp_(in|gate)/(kernel/scale|bias)", ("mlp",)),
     ("mlp_out/kernel/rows", (None, "mlp")),
-    ("token_embedding/rows", ("vocab", None)),
-    ("token_embedding/scale", ("vocab",)),
+    ("(token_embedding|head)/rows", ("vocab", None)),
+    ("(token_embedding|head)/scale", ("vocab",)),
     (".*", ()),
 )
 
