@@ -101,7 +101,10 @@ FAMILIES = {
         "LlamaGen (Sun et al. 2024, arXiv 2406.06525)",
         layout="cogjax.families.llamagen.layout:Layout",
         pipeline="cogjax.pipelines.decoder:of_layout",
-        stages={"llamagen": "cogjax.families.llamagen.stage:CLASSES_STAGE"},
+        stages={
+            "llamagen": "cogjax.families.llamagen.stage:CLASSES_STAGE",
+            "llamagen_captions": "cogjax.families.llamagen.stage:CAPTIONS_STAGE",
+        },
         importers={"llamagen": "cogjax.families.llamagen.imports:LLAMAGEN"},
     ),
     "mindalle": Family(

@@ -6,7 +6,7 @@ tokenizers too. A plan without one takes a size of the release.
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,10 +14,11 @@ import numpy as np
 from cogjax import model_folder
 from cogjax.config import check_ranges, section
 from cogjax.errors import UserError
-from cogjax.model import Component
+from cogjax.model import Component, Model
 from cogjax.nn.stack import Remat
 from cogjax.ops.fused_attention import Implementation
 from cogjax.pipelines.tokens_model import check_parts
+from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.code_model import CodeModelStage, Setup, read_tokenizers
 from cogjax.stages.sections import RunConfig
 from cogjax.train.task import Task
@@ -88,9 +89,12 @@ class TextsAndCodes(CodesOfTexts):
 
 @dataclass(frozen=True)
 class _Setup(Setup):
-    """imported: config of the network as it was, and is written again."""
+    """imported: config of the network as it was, and is written again. others: further
+    components of the model.
+    """
 
     imported: Any = None
+    others: Mapping[str, Component] = field(default_factory=dict)
 
 
 class ReleasedStage(CodeModelStage):
@@ -121,7 +125,10 @@ class ReleasedStage(CodeModelStage):
         check_parts(whole, "leave out data.tokenizer and data.text")
         network = there["transformer"].config
         tuned = self.tuned(network, tuning)
-        return _Setup(settings, tuning, tokenizer, text, there.layout, tuned, network)
+        found = settings, tuning, tokenizer, text, there.layout, tuned, network
+        own = there.components.keys() - {"tokenizer", "transformer"}
+        others = {name: model_folder.load_component(weights, name) for name in own}
+        return _Setup(*found, others)
 
     def planned_setup(self, run: RunConfig) -> Setup:
         """Of data.weights, or of a size of the release."""
@@ -161,6 +168,12 @@ class ReleasedStage(CodeModelStage):
         own = dataclasses.asdict(tuning)
         del own["size"]
         return dataclasses.replace(network, **own)
+
+    def model(self, setup: _Setup, params: Any, sampler: Sampler) -> Model:
+        """The model of trained parameters, with what it had beside them."""
+        found = super().model(setup, params, sampler)
+        components = {**found.components, **setup.others}
+        return dataclasses.replace(found, components=components)
 
     def stored_network(self, setup: _Setup) -> Any:
         """As imported: what a run decides is no property of the model."""

@@ -1,5 +1,6 @@
 """What imported models can do beside drawing: the table of docs/importing.md, tried."""
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 import cogjax
-from cogjax.errors import Notice
+from cogjax.catalogue import families
+from cogjax.cli import main
+from cogjax.errors import Notice, UserError
 from cogjax.importing import import_model
 from cogjax.pipelines.contracts import Codec, Generator, Reader, Scorer
 from tests.importing import public
@@ -23,11 +26,17 @@ PROMPTS = {
     "rudalle-v2": "кот",
     "rudalle-v3": "кот",
 }
-TOKENIZERS = ("openai-dvae", "vqgan")
-# Names of the rows of the page's table.
-ROWS = {name: name for name in PROMPTS} | {"rudalle-v2": "rudalle v2"}
-ROWS |= {"rudalle-v3": "rudalle v3", "llamagen-c2i": "llamagen, classes"}
-ROWS |= {"llamagen-t2i": "llamagen, captions", "vqgan": "vqgan, CogView's VQ-VAE"}
+# Names of the columns of the page's table.
+COLUMNS = {name: name for name in PROMPTS} | {"rudalle-v2": "rudalle v2"}
+COLUMNS |= {"rudalle-v3": "rudalle v3", "llamagen-c2i": "llamagen, classes"}
+COLUMNS |= {"llamagen-t2i": "llamagen, captions"}
+# All but one of each kind of loop are tried by the slow tests.
+NAMES = [
+    name
+    if name in ("dalle-mini", "mindalle")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in PROMPTS
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +55,7 @@ def folders(tmp_path_factory):
 
 
 def page():
-    """{row: {ability: cell}} of the table of abilities."""
+    """{column: {ability: cell}} of the table of abilities."""
     lines = PAGE.read_text("utf-8").splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("| ability |"))
     cells = [re.split(r"\s*\|\s*", line.strip("| ")) for line in lines[start:]]
@@ -67,7 +76,7 @@ def generate(model, name, num_images=2, **settings):
         return model.generate(PROMPTS[name], num_images, seed=3, **settings)
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_all_at_once(folders, name):
     """int8, guidance, an image prompt, a preview, and candidates that are judged.
 
@@ -104,10 +113,10 @@ def _likes(found):
     return score
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_scores_and_texts(folders, name):
     """A likelier image scores less; the table says who writes texts."""
-    model, said = cogjax.load(folders(name)), page()[ROWS[name]]
+    model, said = cogjax.load(folders(name)), page()[COLUMNS[name]]
     assert isinstance(model, Generator) and isinstance(model, Codec)
     assert isinstance(model, Scorer) == (said["`score`, `--rerank N`"] == "yes")
     assert isinstance(model, Reader) == (said["`caption`"] == "yes")
@@ -120,3 +129,47 @@ def test_scores_and_texts(folders, name):
         return
     assert model.score(found.images, [PROMPTS[name]]).shape == (1,)
     assert isinstance(model.caption(found.images)[0], str)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_drafts_change_nothing(folders, name):
+    """The likeliest codes are the same, or it is refused, as the table says."""
+    model, said = cogjax.load(folders(name)), page()[COLUMNS[name]]
+    if said["`--speculate N`"] == "no":
+        with pytest.raises(UserError, match="speculate is not for a model whose codes"):
+            generate(model, name, 1, speculate=4)
+        return
+    one, many = (
+        generate(model, name, 1, temperature=0, guidance=1.0, speculate=count).codes
+        for count in (0, 4)
+    )
+    np.testing.assert_array_equal(one, many)
+
+
+def test_commands_of_an_imported_model(folders, tmp_path, capsys):
+    """A CLIP chooses, an image is scored, and what writes no text says so."""
+    model, clip = str(folders("mindalle")), str(folders("clip"))
+    command = ["generate", "a red cat", "--model", model, "--out", str(tmp_path)]
+    more = ["--num-images", "1", "--rerank", "3", "--rerank-by", "clip", "--clip", clip]
+    assert main([*command, *more]) == 0
+    record = json.loads((tmp_path / "generation.json").read_text())
+    assert record["settings"]["rerank_by"] == "clip"
+    image = str(tmp_path / record["images"][0]["file"])
+    capsys.readouterr()
+    assert main(["score", image, "a red cat", "--model", model]) == 0
+    loss = float(capsys.readouterr().out)
+    codes = np.array(record["images"][0]["codes"])[None]
+    # Of the codes that the image was drawn from, not of those that it is read as.
+    own = cogjax.load(folders("mindalle")).image_losses(codes, "a red cat")
+    assert 0 < loss < 2 * own[0]
+    assert main(["caption", image, "--model", model]) == 2
+    printed = capsys.readouterr().err
+    assert printed == "cogjax: error: " + printed.partition("error: ")[2]
+    assert "this model does not read images" in printed and printed.count("\n") == 1
+
+
+def test_who_can_be_trained():
+    """The page's row of training against the catalogue."""
+    for column, said in page().items():
+        family = families()[re.split("[, ]", column)[0].replace("-", "_")]
+        assert (said["`train`"] == "yes") == bool(family.stages), column

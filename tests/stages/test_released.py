@@ -24,6 +24,7 @@ TASKS = {
     "rudalle-v2": "rudalle",
     "rudalle-v3": "rudalle",
     "llamagen-c2i": "llamagen",
+    "llamagen-t2i": "llamagen_captions",
     "dalle-mini": "dalle_mini",
 }
 IMPORTERS = {"dalle_mini": "dalle-mini"}
@@ -53,15 +54,20 @@ def config_of(task, model, **settings):
 
 def batch_of(name, settings, layout):
     """The two examples of `tests/importing/training.py`, their texts as they are."""
+    if name == "llamagen-t2i":
+        vectors, count = training.captions()
+        left_out, codes = np.array([False, True]), training.codes("llamagen-c2i")
+        batch = {"vectors": vectors, "count": count}
+        return batch | {"left_out": left_out, "codes": codes}
     rng = np.random.default_rng(0)
     pairs = zip(training.PIECES[name], training.codes(name), strict=True)
     rows = [settings.example(layout, [text], row, rng) for text, row in pairs]
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-def public_names(name, task, model, gradients):
+def public_names(name, model, gradients):
     """Gradients by the names of the public code, by the rules of the export."""
-    importer = resolve(importers()[IMPORTERS.get(task, task)])
+    importer = resolve(importers()[IMPORTERS.get(model.family, model.family)])
     transformer = model["transformer"]
     export = importer.exports[KIND.get(name, "image_lm")]
     rules = export(transformer.config, model, False).rules
@@ -94,7 +100,9 @@ def test_gradients_of_the_public_code(models, name):
     value, found = jax.jit(jax.value_and_grad(loss))(params)
     expected, gradients = training.read(name)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    found = training.summary(public_names(name, task, model, found))
+    found = training.summary(public_names(name, model, found))
+    no_caption = found.pop("cls_embedding.uncond_embedding", [0.0, 0.0])
+    assert no_caption == [0.0, 0.0]  # Kept, as a buffer of the public code.
     assert found.keys() == gradients.keys()
     largest = max(length for length, _ in gradients.values())
     for key, (length, product) in gradients.items():
@@ -108,6 +116,7 @@ CAPTIONS = {
     "mindalle": ("a red cat", "two dogs"),
     "rudalle-v2": ("кот", "рекот"),
     "llamagen-c2i": ("3", "tench"),
+    "llamagen-t2i": ("a red cat", "two blue dogs"),
     "dalle-mini": ("a red cat", "a car"),
 }
 
@@ -130,14 +139,16 @@ def data(tmp_path_factory):
     return make
 
 
-def trained(name, workdir, model, path, steps):
+def trained(name, workdir, model, data, steps):
     """The rows of a run's metrics."""
-    words = {"data.weights": model, "data.path": path, "train.steps": steps}
+    words = {"data.weights": model, "data.path": data, "train.steps": steps}
     words |= {"model.dtype": "float32", "model.remat": "none", "mesh.fsdp": 1}
     words |= {"train.batch_size": 8, "train.log_every": 1, "train.save_every": 4}
     words |= {"optim.lr": 3e-3, "optim.warmup": 1, "task.caption_dropout": 0.0}
     words = [f"--config.{key}={value}" for key, value in words.items()]
-    found = configs.load(f"experiments/{TASKS[name]}/released.py", words)
+    path = f"experiments/{TASKS[name]}/released.py"
+    path = path.replace("_captions/released.py", "/released.py:captions")
+    found = configs.load(path, words)
     launch.train(found, workdir)
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [row for row in map(json.loads, lines) if "loss" in row]
@@ -187,3 +198,25 @@ def test_what_does_not_fit(models, task, change, words):
     with pytest.raises(UserError, match=words):
         found = configs.load(path, [f"--config.{k}={v}" for k, v in change.items()])
         launch.find_stage(found).setup(RunConfig.of(found))
+
+
+@pytest.mark.slow
+def test_an_imported_cogview_is_trained_on(models, data, tmp_path):
+    """By the paper's config, whose sizes are set to those of the weights."""
+    model, path = models("cogview"), data("mindalle")
+    config = public.COGVIEW
+    words = {"data.weights": model, "data.path": path, "train.steps": 3}
+    words |= {"train.batch_size": 8, "train.log_every": 1, "mesh.fsdp": 1}
+    words |= {"model.width": config.width, "model.depth": config.depth}
+    words |= {"model.heads": config.heads, "model.dtype": "float32"}
+    words |= {"model.text_len": config.max_positions - 1024 - 4, "model.dropout": 0.0}
+    words |= {"model.remat": "none", "optim.lr": 1e-3, "optim.warmup": 1}
+    words = [f"--config.{key}={value}" for key, value in words.items()]
+    workdir = tmp_path / "run"
+    launch.train(configs.load("experiments/cogview/paper.py:release", words), workdir)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if "loss" in row]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    found = model_folder.load(workdir / "export")
+    assert found.layout == model_folder.load(model).layout
+    assert found["transformer"].config.norm_scope == "tensor"
