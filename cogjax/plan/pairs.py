@@ -40,6 +40,12 @@ def count_weights(one: Pass) -> int:
     return one.length * network.depth * layer_weights(network) + captions
 
 
+def token_weights(network: ImageLMConfig | EncoderDecoderConfig) -> int:
+    """Weights of a layer that one code of an image is multiplied by."""
+    looks = isinstance(network, EncoderDecoderConfig)
+    return layer_weights(network) + looks * 2 * network.width**2
+
+
 def layer_weights(network: ImageLMConfig | EncoderDecoderConfig) -> int:
     """Weights of the attention of a layer to its own sequence, and of its MLP."""
     gated = isinstance(network, EncoderDecoderConfig) or network.mlp == "swiglu"
