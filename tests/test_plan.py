@@ -328,7 +328,7 @@ def test_flops_of_drawing_agree_with_the_trace(family):
     drawing = drawing_of(work, 2)
     until = jax.ShapeDtypeStruct((), "int32")
     counted = count_flops(drawing.draw, drawing.params, drawing.state, until)
-    assert sampling._model_flops(drawing) == pytest.approx(counted, rel=0.05)
+    assert sampling.token_flops(drawing) == pytest.approx(counted, rel=0.05)
 
 
 def test_a_tpu_pads_caches_and_may_not_hold_them():

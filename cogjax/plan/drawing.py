@@ -18,6 +18,7 @@ from cogjax.models import (
 )
 from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.ops.cache import Cache
+from cogjax.ops.packed import WeightFormat
 from cogjax.plan.workload import Workload
 from cogjax.sampling.tokens import autoregressive
 from cogjax.sampling.tokens import encoder_decoder as encoded
@@ -65,6 +66,8 @@ class Drawing:
     params: Any
     state: DecodeState
     parts: _Parts
+    prompts: Prompts
+    guided: int
 
     @property
     def rows(self) -> int:
@@ -74,6 +77,22 @@ class Drawing:
     def layers(self, params: Any) -> Any:
         """Those of a tree like `params` that each token passes."""
         return self.parts.layers(params)
+
+    @property
+    def scored(self) -> Any:
+        """Parameters with which codes are scored and nothing else."""
+        codes = self.work.planned.num_codes
+        return jax.eval_shape(lambda x: self.parts.scoring(x, codes), self.params)
+
+    def keys(self) -> jax.Array:
+        """Of the images."""
+        return image_keys(0, 0, self.images)
+
+    def read_prompts(self, params: Any, prompts: Prompts, keys: Any) -> DecodeState:
+        """What each prompt is read by; params: of `scored`."""
+        forced = jnp.full((self.images, self.work.planned.image_len), -1)
+        own = params, prompts, keys, forced
+        return self.parts.prefill(self.model, *own, guided=self.guided)
 
     def draw(self, params: Any, state: DecodeState, stop_at: Any) -> DecodeState:
         """What is compiled: the real loop up to `stop_at` tokens."""
@@ -88,8 +107,8 @@ class Drawing:
         )
 
 
-def drawing_of(work: Workload, images: int) -> Drawing:
-    """Of `images` at once, each of a prompt of its own.
+def drawing_of(work: Workload, images: int, weights: WeightFormat = WEIGHTS) -> Drawing:
+    """Of `images` at once, each of a prompt of its own; weights: as they are packed.
 
     UserError for a model that does not sample code by code.
     """
@@ -111,9 +130,9 @@ def drawing_of(work: Workload, images: int) -> Drawing:
         jax.eval_shape(lambda: image_keys(0, 0, images)),
         jax.ShapeDtypeStruct((images, planned.image_len), jnp.int32),
     )
-    pack = functools.partial(parts.pack, weights=WEIGHTS)
+    pack = functools.partial(parts.pack, weights=weights)
     packed = jax.eval_shape(pack, shapes)
-    return Drawing(model, work, images, packed, state, parts)
+    return Drawing(model, work, images, packed, state, parts, prompts, guided)
 
 
 def _prompts(work: Workload, images: int) -> tuple[Prompts, int]:

@@ -175,7 +175,7 @@ def _estimate(drawing: Drawing, pod: Pod) -> SamplingReport:
     if is_tpu:
         # The loop has caches of its own, in tiles.
         peak += padding * local_bytes(drawing.state.cache, state.cache)
-    flops = _model_flops(drawing)
+    flops = token_flops(drawing)
     return _report(drawing, pod, flops, peak, memory, sent)
 
 
@@ -186,6 +186,24 @@ def _padding(network, tensor: int) -> float:
     return tiles / (heads * network.head_dim)
 
 
+def read_bytes(drawing: Drawing) -> float:
+    """Of weights and caches that a token of all images reads, on one device."""
+    held = jax.tree.leaves(drawing.layers(drawing.params))
+    codes, width = drawing.work.planned.num_codes, drawing.model.config.width
+    itemsize = min(leaf.dtype.itemsize for leaf in jax.tree.leaves(drawing.scored))
+    whole = sum(leaf.size * leaf.dtype.itemsize for leaf in held)
+    caches = sum(map(_read_whole, drawing.state.cache))
+    return float(whole + itemsize * codes * width + caches)
+
+
+def _read_whole(layer: Any) -> float:
+    """As `_read`, on one device."""
+    own = own_cache(layer)
+    image = sum(x.size * x.dtype.itemsize for x in (own.key, own.value))
+    total = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(layer))
+    return total - image + image / max(own.plan.banks, 1)
+
+
 def _read(layer: Any, where: Any) -> float:
     """Bytes of a layer's cache that a token reads: one bank of a column's."""
     own, places = own_cache(layer), own_cache(where)
@@ -194,7 +212,7 @@ def _read(layer: Any, where: Any) -> float:
     return prefix + image / max(own.plan.banks, 1)
 
 
-def _model_flops(drawing: Drawing) -> float:
+def token_flops(drawing: Drawing) -> float:
     """2 x parameters of products and attention to what is read, a token of all."""
     network, work = drawing.model.config, drawing.work
     num_codes, prompt_len = work.planned.num_codes, work.planned.prompt_len

@@ -236,7 +236,7 @@ def _estimate(work: Workload, pod: Pod) -> Report:
     }
     memory = 2 * kept_state + reads * weights + 60 * stream + logits * parts
     moved = memory, {k: v for k, v in network_bytes.items() if v}, {}
-    model = _model_flops(work)
+    model = model_flops(work)
     executed = model * (4 / 3 if again else 1)
     extra = work.extra.live_bytes * work.run.train.batch_size / ways
     activations += extra / parts
@@ -250,7 +250,7 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
     (mesh, chip, topology), (state, shardings) = pod, state
     memory, network_bytes, calls = moved
     chips, summed = mesh.size, _summed(work, mesh)
-    model = _model_flops(work)
+    model = model_flops(work)
     compute = executed / chips / chip.flops
     seconds = (
         compute,
@@ -303,7 +303,7 @@ def local_bytes(tree: Any, shardings: Any) -> float:
     )
 
 
-def _model_flops(work: Workload) -> float:
+def model_flops(work: Workload) -> float:
     """6 x parameters of products x tokens, attention to seen keys, and the extra."""
     total = 0
     for one in work.cost.passes:

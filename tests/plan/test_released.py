@@ -44,7 +44,7 @@ def test_flops_of_drawing(name):
     drawing = drawing_of(Workload.of(config), 1)
     until = jax.ShapeDtypeStruct((), "int32")
     counted = count_flops(drawing.draw, drawing.params, drawing.state, until)
-    assert sampling._model_flops(drawing) == pytest.approx(counted, rel=0.02)
+    assert sampling.token_flops(drawing) == pytest.approx(counted, rel=0.02)
 
 
 def test_a_size_that_was_not_released():
