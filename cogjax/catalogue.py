@@ -70,7 +70,7 @@ FAMILIES = {
         "dalle",
         "DALL-E (Ramesh et al. 2021, arXiv 2102.12092)",
         layout="cogjax.families.dalle.layout:Layout",
-        pipeline="cogjax.pipelines.tokens:CodeByCode",
+        pipeline="cogjax.pipelines.pairs:of_layout",
         stages={
             "dvae": "cogjax.families.dalle.stage:DVAE",
             "dalle": "cogjax.families.dalle.stage:LM",

@@ -28,6 +28,7 @@ from cogjax.pipelines.clip import (
     compiled_embed_texts,
 )
 from cogjax.pipelines.decoder import CaptionDecoder, ShiftedDecoder
+from cogjax.pipelines.pairs import PairsPipeline
 from cogjax.pipelines.text_encoder import compiled_encode as encode_text
 from cogjax.pipelines.tokenize import compiled_decode, compiled_encode
 from cogjax.pipelines.tokens import CodeByCode, TokensPipeline
@@ -83,7 +84,8 @@ def programs(model: Model) -> dict[str, Program]:
     if not named:
         return found
     whole = resolve(named)(model)
-    reads_ids = not isinstance(whole, CaptionDecoder | ShiftedDecoder)
+    others = CaptionDecoder | ShiftedDecoder | PairsPipeline
+    reads_ids = not isinstance(whole, others)
     by_code = isinstance(whole, CodeByCode) and isinstance(
         whole.transformer[0], ImageLM
     )

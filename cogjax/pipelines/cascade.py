@@ -39,6 +39,7 @@ LOOK_EVERY = 4  # steps
 Look = Callable[[np.ndarray], None]
 # Settings of models of codes.
 _OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
+_OTHERS += ("style",)
 
 
 class CascadePipeline(HeldModel):

@@ -119,10 +119,9 @@ class ShiftedDecoder(DecoderPipeline):
         """The last token of each prompt is the first that is forced."""
         length, sampler = self.layout.image_len, self._sampler(request)
         prompts, num_empty = self.prompts(pieces, sampler.guidance != 1)
-        last = np.repeat(prompts.ids[: len(pieces), -1], len(keys) // len(pieces))
-        forced = np.concatenate(
-            [last[:, None], np.tile(forced, (len(keys), 1))], axis=1
-        )
+        last = prompts.ids[: len(pieces), -1:]
+        forced = np.concatenate([last, forced], axis=1)
+        forced = np.repeat(forced, len(keys) // len(pieces), axis=0)
         prompts = Prompts(
             prompts.ids[:, :-1],
             prompts.num_padding,

@@ -23,14 +23,17 @@ from cogjax.sampling.tokens.autoregressive import OutputIds, Sampler
 class TokensModel(HeldModel):
     """What generating and reading share.
 
-    batch_size: most rows in one call of the network; may be set at any time.
+    batch_size: most rows in one call of the network; may be set at any time. images:
+    how many a sequence holds.
     """
+
+    images = 1
 
     def __init__(
         self, model: Model, batch_size: int = 16, weights: WeightFormat = "float32"
     ):
         """weights: as of `load`. UserError for parts that do not go together."""
-        _check_parts(model)
+        _check_parts(model, self.images)
         self.model = model
         self.batch_size = batch_size
         self.layout = model.layout
@@ -141,7 +144,7 @@ class TokensModel(HeldModel):
         return texts
 
 
-def _check_parts(model: Model) -> None:
+def _check_parts(model: Model, images: int) -> None:
     """UserError unless tokenizers, layout, networks and sampler go together."""
     layout, codes = model.layout, model["tokenizer"].config
     if layout is None or model.text is None:
@@ -154,7 +157,7 @@ def _check_parts(model: Model) -> None:
     transformer = model["transformer"].config
     sizes = {
         "codes": (codes.codebook_size, layout.vocab.num_codes),
-        "codes an image": (codes.grid**2, layout.image_len),
+        "codes a sequence": (images * codes.grid**2, layout.image_len),
         "pieces of text": (model.text.size, layout.vocab.num_text),
         "ids": (transformer.vocab_size, layout.vocab.padded_size),
     }

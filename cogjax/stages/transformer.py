@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.fused_attention import choose
 from cogjax.pipelines.contracts import Generator
+from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.coded import CodedSplits
-from cogjax.stages.samples import sample_hook
+from cogjax.stages.samples import of_prompts, sample_hook
 from cogjax.stages.sections import RunConfig, batches, eval_batches
 from cogjax.stages.stage import Planned, Stage
 from cogjax.tasks.transformer import TransformerTask
@@ -62,7 +63,7 @@ class TransformerStage(Stage):
     family: str
     transformer: type
     paper: tuple[TokenizerConfig, int]
-    pipeline: type[Generator] = TokensPipeline
+    pipeline: Callable[[Model], Generator] = TokensPipeline
 
     @abc.abstractmethod
     def make_layout(
@@ -93,6 +94,16 @@ class TransformerStage(Stage):
         del training
         example = functools.partial(_example, setup.settings, setup.layout)
         return splits.captions(split), example
+
+    def images(self, setup: Setup) -> int:
+        """How many images an example of the data has."""
+        del setup
+        return 1
+
+    def samples(self, setup: Setup, run: RunConfig) -> Request:
+        """What is drawn to be shown in training, of the section 'sample'."""
+        del setup
+        return of_prompts(run.sample)
 
     def asks(self, settings: Any) -> bool:
         """Whether the questions of data.questions are learnt."""
@@ -200,17 +211,19 @@ class TransformerStage(Stage):
             workdir / "codes",
             digest,
             setup.layout.text_len,
+            self.images(setup),
         )
         examples = functools.partial(self.examples, setup, splits)
 
         def made(params):
             return self.pipeline(self.model(setup, params, self.sampler_of(run)))
 
+        request = functools.partial(self.samples, setup, run)
         return Job(
             task,
             batches(*examples(run.data.split, training=True), run.train),
             eval_batches(*examples(run.data.eval_split, training=False), run),
-            ((run.train.sample_every, sample_hook(run.sample, made)),),
+            ((run.train.sample_every, sample_hook(run.sample, made, request)),),
             self._fingerprint(run, digest),
             start_params=self.start(setup, task, run),
         )

@@ -32,7 +32,7 @@ from cogjax.pipelines.text_encoder import (
 )
 from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages.encode_text import encode_texts
-from cogjax.stages.samples import sample_hook
+from cogjax.stages.samples import of_prompts, sample_hook
 from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
 from cogjax.stages.sharded import EncodeSettings
 from cogjax.stages.stage import Stage
@@ -102,12 +102,13 @@ class DenoisingStage(Stage):
         def made(params):
             return CascadePipeline(self._joined(run, encoder, below, params))
 
+        request = functools.partial(of_prompts, run.sample)
         fingerprint = manifest.fingerprint, data.split, self.sources_digest(run)
         return Job(
             task,
             batches(source, example, run.train),
             eval_batches(evals, example, run),
-            ((run.train.sample_every, sample_hook(run.sample, made)),),
+            ((run.train.sample_every, sample_hook(run.sample, made, request)),),
             "/".join(fingerprint),
         )
 
