@@ -172,12 +172,13 @@ def _write(
 
 
 def _pair(source: CodedExample, target: CodedExample) -> CodedExample:
-    """Meta: the target's, and that of the source which may differ as `source_...`."""
+    """Meta: the target's, and the source's id, style and colour as `source_...`."""
     texts = [
         ("en" if style.isascii() else "zh", caption(style))
         for style in styles_of(source, target)
     ]
     own = {f"source_{name}": source.meta.get(name, "") for name in ("style", "color")}
+    own["source_id"] = source.id
     codes = np.concatenate([source.codes, target.codes])
     name = f"{source.id}--{target.id}"
     return CodedExample(name, codes, tuple(texts), target.meta | own)

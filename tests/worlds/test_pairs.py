@@ -128,6 +128,7 @@ def test_the_source_s_style_and_colour_are_kept(pairs):
     assert pair.meta["style"] == "icon-filled" and pair.meta["color"] == "blue"
     assert pair.meta["source_style"] == "icon-outline"
     assert pair.meta["source_color"] == "red"
+    assert pair.meta["source_id"] == "dog-icon-outline-red"
 
 
 def test_a_draw_is_of_its_seed(coded, pairs, tmp_path):
