@@ -6,9 +6,9 @@
 Pairs of the split `val` are drawn at random. A model gets the real source and words for
 the target's style, English and Chinese in turn, with its colour where it has one. The
 judges of icons say whether the style is reached, and whether the concept is among the
-five nearest by both kinds of features (`evaluate/judges/icons.py`). The styles of target
-and source are not in the gallery: else strokes that were copied would prove the concept.
-Beside it stand, for the same pairs,
+five nearest by both kinds of features (`evaluate/judges/icons.py`). The styles of both
+images are left out of the gallery: else strokes that were copied would prove the
+concept. Beside it stand, for the same pairs,
 
     real       the targets through the model's image tokenizer, the ceiling
     unchanged  the sources through it, the control
