@@ -187,8 +187,8 @@ MODELS = (
     ),
     Mutation(
         "models/image_lm.py",
-        "image = _look_up(rows, code // cfg.grid, None)",
-        "image = _look_up(rows, code % cfg.grid, None)",
+        "image = _look_up(rows, code // num_columns, None)",
+        "image = _look_up(rows, code % num_columns, None)",
         ("models/test_two_way.py",),
         "the row embedding is that of the column",
     ),
