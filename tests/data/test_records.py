@@ -161,7 +161,7 @@ def test_verify_reads_a_data_set_whole(folder, capsys):
     rows = {row["file"]: row for row in json.loads(shown.out)}
     bad = [name for name, row in rows.items() if row["status"] == "bad"]
     assert bad == [path.name, "LICENSES.md"]
-    assert rows[path.name]["reason"] == "has changed, or is another shard"
+    assert rows[path.name]["reason"] == "has changed, or is another file"
     assert "2 of 4 files are bad" in shown.err
 
 
