@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from cogjax.errors import UserError
 def add_parser(commands) -> None:
     """Adds `verify`."""
     summary = "Check a run, data set, model or export against its digests; reads all."
-    epilog = "Exit status 2 if a part is bad. unverified: a step without digests."
+    epilog = "Exit status 2 if a part is bad. unverified: there, but without digest."
     parser = add_command(commands, "verify", _verify, summary, epilog=epilog)
     text = "workdir of a run or its checkpoints, data set, encoded set, model or export"
     parser.add_argument("folder", metavar="DIR", help=text)
@@ -48,7 +49,8 @@ def _look(folder: Path) -> tuple[list[dict[str, Any]], str, str]:
     if not folder.is_dir():
         raise UserError(f"cannot verify {folder}: there is no such folder")
     if (folder / records.DATA_SET.head).is_file():
-        return _rows(records.verify(folder)), "files", "copy or build the data again"
+        rows = _rows(records.verify(folder), records.read_manifest(folder).checksums)
+        return rows, "files", "copy or build the data again"
     if model_folder.is_model(folder):
         return _rows(model_folder.verify(folder)), "files", "copy or export it again"
     if (folder / exports.HEAD).is_file():
@@ -61,8 +63,13 @@ def _look(folder: Path) -> tuple[list[dict[str, Any]], str, str]:
     return rows, "steps", "training goes on from the newest one that is not"
 
 
-def _rows(faults: dict[str, str]) -> list[dict[str, Any]]:
-    return [
-        {"file": name, "status": "bad" if fault else "good", "reason": fault}
-        for name, fault in faults.items()
-    ]
+def _rows(
+    faults: dict[str, str], digested: Iterable[str] | None = None
+) -> list[dict[str, Any]]:
+    """digested: names of the files that have a digest; None for all."""
+    rows = []
+    for name, fault in faults.items():
+        known = digested is None or name in digested
+        status = "bad" if fault else "good" if known else "unverified"
+        rows.append({"file": name, "status": status, "reason": fault})
+    return rows
