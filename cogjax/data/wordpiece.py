@@ -13,7 +13,7 @@ having its share of all pieces as probability (Schuster and Nakajima 2012).
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -86,10 +86,10 @@ class WordPieceTokenizer(TextTokenizer):
         words = split_words(text, self._folds)
         return [self._ids[piece] for word in words for piece in self._cut(word)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: list[int]) -> str:
         """Returns the text of `ids`, a space between words that are not Chinese."""
         text = ""
-        for piece in (self._vocab[int(i)] for i in ids):
+        for piece in (self._vocab[i] for i in ids):
             inner = piece.startswith("##")
             apart = not (inner or _HANZI.match(piece) or _HANZI.match(text[-1:]))
             text += (" " if text and apart else "") + piece[2 * inner :]
