@@ -82,6 +82,7 @@ FAMILIES = {
         "DALL-E mini and mega (Dayma et al. 2021, borisdayma/dalle-mini)",
         layout="cogjax.families.dalle_mini.layout:Layout",
         pipeline="cogjax.pipelines.encoder_decoder:EncoderDecoderPipeline",
+        stages={"dalle_mini": "cogjax.families.dalle_mini.stage:STAGE"},
         importers={"dalle-mini": "cogjax.families.dalle_mini.imports:DALLE_MINI"},
     ),
     "ernie_vilg": Family(
@@ -100,6 +101,10 @@ FAMILIES = {
         "LlamaGen (Sun et al. 2024, arXiv 2406.06525)",
         layout="cogjax.families.llamagen.layout:Layout",
         pipeline="cogjax.pipelines.decoder:of_layout",
+        stages={
+            "llamagen": "cogjax.families.llamagen.stage:CLASSES_STAGE",
+            "llamagen_captions": "cogjax.families.llamagen.stage:CAPTIONS_STAGE",
+        },
         importers={"llamagen": "cogjax.families.llamagen.imports:LLAMAGEN"},
     ),
     "mindalle": Family(
@@ -107,6 +112,7 @@ FAMILIES = {
         "minDALL-E (Kim et al. 2021, github.com/kakaobrain/minDALL-E)",
         layout="cogjax.families.mindalle.layout:Layout",
         pipeline="cogjax.pipelines.decoder:DecoderPipeline",
+        stages={"mindalle": "cogjax.families.mindalle.stage:LM"},
         importers={"mindalle": "cogjax.families.mindalle.imports:MINDALLE"},
     ),
     "rudalle": Family(
@@ -114,6 +120,7 @@ FAMILIES = {
         "ru-DALL-E (Shonenkov et al. 2021, github.com/ai-forever/ru-dalle)",
         layout="cogjax.families.rudalle.layout:Layout",
         pipeline="cogjax.pipelines.decoder:of_shift",
+        stages={"rudalle": "cogjax.families.rudalle.stage:LM"},
         importers={"rudalle": "cogjax.families.rudalle.imports:RUDALLE"},
     ),
     "imagen": Family(

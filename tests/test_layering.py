@@ -42,6 +42,7 @@ ORDER = (
     ("family stages",),
     ("bench",),
     ("plan",),
+    ("bench_config",),
     ("commands",),
     ("cli",),
     ("experiments",),

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cogjax.data.caption_cleaning import clean_caption
 from cogjax.data.images import stack_squares
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
@@ -63,7 +62,7 @@ class CaptionDecoder(DecoderPipeline):
 
     def pieces(self, text: str, what: str = "a text") -> list[int]:
         """As of `TokensModel`, of a caption as those of training were cleaned."""
-        return super().pieces(clean_caption(text) or text, what)
+        return super().pieces(self.layout.clean(text), what)
 
     def prompts(
         self, pieces: Sequence[Sequence[int]], guided: bool = False

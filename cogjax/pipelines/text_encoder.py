@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
@@ -59,8 +59,11 @@ class T5TextEncoder:
         component: Component,
         text: TextTokenizer,
         devices: Sequence[jax.Device] = (),
+        clean: Callable[[str], str] | None = None,
     ):
         """Puts the weights on the devices, by default on the first.
+
+        clean: what is left of a text to be read, None for all of it.
 
         UserError if the table has no rows for the tokenizer's pieces.
         """
@@ -71,7 +74,8 @@ class T5TextEncoder:
                 f"needs {self._text.vocab_size}: give it the one it was trained with"
             )
         self.width = self.config.width
-        self.digest = digest_of(component, text)
+        self._clean = clean or (lambda text: text)
+        self.digest = digest_of(component, text, clean is not None)
         devices = list(devices) or jax.local_devices()[:1]
         mesh = Mesh(np.array(devices), ("data",))
         self._split = NamedSharding(mesh, PartitionSpec("data"))
@@ -81,7 +85,8 @@ class T5TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """Tokens in the config's dtype; n is the longest, rounded up."""
-        return self.encode_pieces([self._text.tokenizer.encode(x) for x in texts])
+        encode = self._text.tokenizer.encode
+        return self.encode_pieces([encode(self._clean(text)) for text in texts])
 
     def encode_pieces(self, texts: Sequence[Sequence[int]]) -> TextEncoding:
         """`encode` of texts as the tokenizer's ids, without their end."""
@@ -96,11 +101,11 @@ class T5TextEncoder:
 
     def num_ids(self, text: str) -> int:
         """Ids of all of a text, the end among them; `config.text_len` are read."""
-        return self._text.num_ids(text)
+        return self._text.num_ids(self._clean(text))
 
     def unread(self, text: str) -> str:
         """The end of a text behind the config's `text_len`, "" if it reads all."""
-        return self._text.unread(text, self.config.text_len)
+        return self._text.unread(self._clean(text), self.config.text_len)
 
 
 def load_text_encoder(
@@ -114,7 +119,9 @@ def load_text_encoder(
     one of another kind.
     """
     component, text = read_text_encoder(source)
-    return T5TextEncoder(computing_in(component, dtype), text, devices)
+    layout = None if is_t5(source) else model_folder.load_outline(source).layout
+    clean = getattr(layout, "clean", None)
+    return T5TextEncoder(computing_in(component, dtype), text, devices, clean)
 
 
 def read_text_encoder(source: str | os.PathLike) -> tuple[Component, TextTokenizer]:
@@ -139,9 +146,11 @@ def computing_in(component: Component, dtype: str | None) -> Component:
     return dataclasses.replace(component, config=config)
 
 
-def digest_of(component: Component, text: TextTokenizer) -> str:
+def digest_of(component: Component, text: TextTokenizer, cleaned: bool = False) -> str:
     """sha256 of all that the vectors of a text encoder depend on."""
-    return hashlib.sha256(digest(component).encode() + text.serialized).hexdigest()
+    end = b"cleaned" if cleaned else b""
+    found = digest(component).encode() + text.serialized + end
+    return hashlib.sha256(found).hexdigest()
 
 
 def _rounded(length: int, most: int) -> int:

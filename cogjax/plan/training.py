@@ -27,7 +27,7 @@ from cogjax.parallel.powersgd import Sent, count_bytes
 from cogjax.plan.chips import Chip, parse_topology
 from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
-from cogjax.plan.pairs import count_pairs
+from cogjax.plan.pairs import count_pairs, count_weights
 from cogjax.plan.topology import Pod, can_compile, compile_or_size, tpus
 from cogjax.plan.workload import Workload, gradient_flops, state_shapes
 from cogjax.train.compression import (
@@ -236,7 +236,7 @@ def _estimate(work: Workload, pod: Pod) -> Report:
     }
     memory = 2 * kept_state + reads * weights + 60 * stream + logits * parts
     moved = memory, {k: v for k, v in network_bytes.items() if v}, {}
-    model = _model_flops(work)
+    model = model_flops(work)
     executed = model * (4 / 3 if again else 1)
     extra = work.extra.live_bytes * work.run.train.batch_size / ways
     activations += extra / parts
@@ -250,7 +250,7 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
     (mesh, chip, topology), (state, shardings) = pod, state
     memory, network_bytes, calls = moved
     chips, summed = mesh.size, _summed(work, mesh)
-    model = _model_flops(work)
+    model = model_flops(work)
     compute = executed / chips / chip.flops
     seconds = (
         compute,
@@ -303,13 +303,10 @@ def local_bytes(tree: Any, shardings: Any) -> float:
     )
 
 
-def _model_flops(work: Workload) -> float:
+def model_flops(work: Workload) -> float:
     """6 x parameters of products x tokens, attention to seen keys, and the extra."""
-    network = work.network
-    per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
     total = 0
     for one in work.cost.passes:
-        total += one.length * network.depth * per_layer
         pairs = count_pairs(one.network, one.length)
-        total += (one.scored + 2 * pairs) * network.width
+        total += count_weights(one) + (one.scored + 2 * pairs) * one.network.width
     return work.run.train.batch_size * (6.0 * total + work.extra.flops)

@@ -3,11 +3,12 @@
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
 
+from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.plan.flops import count_flops, product_bytes
 from cogjax.sampling.tokens.autoregressive import Sampler
@@ -41,6 +42,8 @@ class Workload:
         data = {"path": "", **config.get("data", {})}
         run, stage = RunConfig.of({**config, "data": data}), find_stage(config)
         plain = {"remat": "none", "implementation": "xla", "dropout": 0.0}
+        known = {each.name for each in fields(getattr(stage, "transformer", cls))}
+        plain = {name: value for name, value in plain.items() if name in known}
         counted = {
             "task": config["task"],
             "model": {**run.model, **plain},
@@ -55,7 +58,7 @@ class Workload:
         return self.planned.task
 
     @property
-    def network(self) -> ImageLMConfig:
+    def network(self) -> ImageLMConfig | EncoderDecoderConfig:
         """The transformer."""
         return self.task.model.config
 

@@ -5,7 +5,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,19 +24,12 @@ from cogjax.model import Component, Model, digest
 from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.unet import UNetConfig
 from cogjax.pipelines.cascade import CascadePipeline
-from cogjax.pipelines.text_encoder import (
-    computing_in,
-    digest_of,
-    read_text_encoder,
-)
+from cogjax.pipelines.text_encoder import digest_of, read_text_encoder
 from cogjax.sampling.diffusion.settings import CascadeSampler
-from cogjax.stages.encode_text import encode_texts
+from cogjax.stages.caption_vectors import TextSource, caption_vectors
 from cogjax.stages.samples import of_prompts, sample_hook
 from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
-from cogjax.stages.sharded import EncodeSettings
 from cogjax.stages.stage import Stage
-from cogjax.train.lock import lock_workdir
-from cogjax.train.processes import barrier, say
 from cogjax.train.session import Job
 
 
@@ -92,12 +84,10 @@ class DenoisingStage(Stage):
         manifest = records.read_manifest(data.path)
         check_contents(manifest, data.path, data.split)
         splits = data.split, data.eval_split
-        if data.vectors:
-            texts = _check_vectors(run, manifest, encoder)
-        else:
-            texts = _encode(run, splits, workdir)
+        source = TextSource(data.text, encoder["text_encoder"], encoder.text)
+        texts = caption_vectors(data, source, workdir)
         example = functools.partial(_example, task.model.config, task.text_len)
-        source, evals = (_Paired(data.path, texts, split) for split in splits)
+        training, evals = (_Paired(data.path, texts, split) for split in splits)
 
         def made(params):
             return CascadePipeline(self._joined(run, encoder, below, params))
@@ -106,7 +96,7 @@ class DenoisingStage(Stage):
         fingerprint = manifest.fingerprint, data.split, self.sources_digest(run)
         return Job(
             task,
-            batches(source, example, run.train),
+            batches(training, example, run.train),
             eval_batches(evals, example, run),
             ((run.train.sample_every, sample_hook(run.sample, made, request)),),
             "/".join(fingerprint),
@@ -175,49 +165,6 @@ class DenoisingStage(Stage):
                 f"data.text, {run.data.text}"
             )
         return model
-
-
-def _encode(run: RunConfig, splits: tuple[str, ...], workdir: Path) -> Path:
-    """The folder of the captions' vectors, made by all processes together."""
-    out, data = workdir / "texts", run.data
-    settings = EncodeSettings(splits=tuple(dict.fromkeys(splits)), budget=0.0)
-    place = jax.process_index(), jax.process_count()
-    workdir.mkdir(parents=True, exist_ok=True)
-    with lock_workdir(workdir):
-        report = encode_texts(data.path, data.text, out, settings, process=place)
-        if report.cut:
-            say(
-                f"{report.cut} captions are longer than {data.text} reads, and were cut"
-            )
-        barrier("texts")
-    return out
-
-
-def _check_vectors(run: RunConfig, manifest: records.Manifest, encoder: Model) -> str:
-    """The folder data.vectors; UserError unless it is of this data and encoder."""
-    data, folder = run.data, run.data.vectors
-    found = records.read_manifest(folder)
-    if found.kind != records.EMBEDDINGS:
-        raise UserError(
-            f"data.vectors, {folder}, holds {found.kind}: give a folder of `cogjax "
-            "encode-text`"
-        )
-    again = f"encode again: cogjax encode-text --data {data.path} --model {data.text}"
-    if found.info["source"]["fingerprint"] != manifest.fingerprint:
-        raise UserError(f"{folder} has the vectors of another data set: {again}")
-    component, text = encoder["text_encoder"], encoder.text
-    # Vectors are stored in bfloat16, whatever they were computed in.
-    own = (computing_in(component, dtype) for dtype in ("float32", "bfloat16"))
-    if not any(digest_of(each, text) == found.info["text_encoder"] for each in own):
-        raise UserError(f"{folder} was made by another text encoder: {again}")
-    for split in (data.split, data.eval_split):
-        counts = found.counts.get(split, 0), manifest.counts.get(split, 0)
-        if counts[0] != counts[1]:
-            raise UserError(
-                f"{folder} has vectors of {counts[0]} of {counts[1]} examples of split "
-                f"'{split}': {again} --budget 0"
-            )
-    return folder
 
 
 class _Paired:
