@@ -145,6 +145,11 @@ def _meshes(count: int) -> list[MeshConfig]:
 
 
 def _drawing(work: Workload, images: int) -> _Drawing:
+    if not work.cost.passes:
+        raise UserError(
+            f"task {work.run.name!r} generates no codes, and only code by code is "
+            "planned: leave out --sampling"
+        )
     if not work.network.sequence.segments[-1].causal:
         raise UserError(
             "the codes of this model are sampled all at once, and only code by code is "

@@ -63,6 +63,7 @@ class TransformerStage(Stage):
     transformer: type
     paper: tuple[TokenizerConfig, int]
     pipeline: type[Generator] = TokensPipeline
+    plain = {"remat": "none", "implementation": "xla", "dropout": 0.0}
 
     @abc.abstractmethod
     def make_layout(

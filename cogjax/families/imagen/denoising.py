@@ -20,7 +20,7 @@ from cogjax.models.unet import UNetConfig
 from cogjax.nn.unet import Text, inputs
 from cogjax.ops import diffusion
 from cogjax.ops.image import signed
-from cogjax.train.task import Task
+from cogjax.train.task import Cost, Extra, Task
 
 NetworkConfig = UNetConfig | EfficientUNetConfig
 
@@ -97,6 +97,15 @@ class DenoisingTask(Task):
             "tokens": jax.ShapeDtypeStruct(shape, jnp.bfloat16),
             "mask": jax.ShapeDtypeStruct(shape[:2], jnp.bool_),
         }
+
+    def cost(self) -> Cost:
+        """All of it is traced: a U-Net has no closed form."""
+        params, _ = jax.eval_shape(self.init, jax.random.key(0))
+
+        def loss(params, batch):
+            return self.loss(params, {}, batch, jax.random.key(0))[0]
+
+        return Cost(extra=Extra(loss, (params, self.batch_spec(1)), (0,)))
 
     def _error(self, params, batch, t: Array, key: Array, dropout=None) -> Array:
         cfg = self.config

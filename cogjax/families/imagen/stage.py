@@ -23,6 +23,7 @@ from cogjax.families.imagen.layout import Cascade
 from cogjax.interop.t5 import is_t5
 from cogjax.model import Component, Model, digest
 from cogjax.models.efficient_unet import EfficientUNetConfig
+from cogjax.models.t5 import T5Config
 from cogjax.models.unet import UNetConfig
 from cogjax.pipelines.cascade import CascadePipeline
 from cogjax.pipelines.text_encoder import (
@@ -35,7 +36,7 @@ from cogjax.stages.encode_text import encode_texts
 from cogjax.stages.samples import sample_hook
 from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
 from cogjax.stages.sharded import EncodeSettings
-from cogjax.stages.stage import Stage
+from cogjax.stages.stage import Planned, Stage
 from cogjax.train.lock import lock_workdir
 from cogjax.train.processes import barrier, say
 from cogjax.train.session import Job
@@ -60,8 +61,7 @@ class DenoisingStage(Stage):
 
     def _task(self, run: RunConfig, encoder: Model | None) -> DenoisingTask:
         """encoder: None without one, to be looked at."""
-        config, settings = self._config(run), self.settings_of(run)
-        text_len = 1
+        config, text_len = self._config(run), 1
         if encoder:
             found = encoder["text_encoder"].config
             text_len = found.text_len
@@ -70,8 +70,11 @@ class DenoisingStage(Stage):
                     f"model.text_dim is {config.text_dim}, and {run.data.text} has "
                     f"{found.width} channels: set it to that"
                 )
+        return self._made(run, text_len)
+
+    def _made(self, run: RunConfig, text_len: int) -> DenoisingTask:
         try:
-            return DenoisingTask(config, settings, text_len)
+            return DenoisingTask(self._config(run), self.settings_of(run), text_len)
         except ValueError as error:
             raise UserError(f"config section 'task': {error}") from error
 
@@ -81,6 +84,12 @@ class DenoisingStage(Stage):
             if getattr(run.data, name):
                 raise UserError(f"task {run.name} does not read data.{name}")
         return section(self.model, run.model, "model")
+
+    def plan(self, run: RunConfig) -> Planned:
+        """Of the text encoder in the section 'data', or texts as long as T5's."""
+        if run.data.text:
+            return Planned(self.task(run))
+        return Planned(self._made(run, T5Config.text_len))
 
     def job(self, run: RunConfig, workdir: Path) -> Job:
         """The objective over images and one caption of each, drawn anew each time."""
