@@ -19,6 +19,7 @@ from jax import Array
 
 from cogjax.data.images import as_square
 from cogjax.errors import UserError
+from cogjax.families.imagen.layout import Cascade
 from cogjax.model import Model
 from cogjax.nn.unet import Text
 from cogjax.ops.image import signed
@@ -127,8 +128,16 @@ class CascadePipeline(HeldModel):
         return replace(self._own, **given)
 
     def _samplers(self, request: Request) -> list[CascadeSampler]:
-        """Of each stage; UserError for another number of values than of stages."""
-        return self._sampler(request).stages(len(self._configs))
+        """Of each stage; UserError for another number of values than of stages.
+
+        A distilled stage has its own steps of DDIM, without guidance.
+        """
+        asked = self._sampler(request).stages(len(self._configs))
+        steps = self.layout.distilled_steps
+        return [
+            replace(each, steps=count, guidance=1.0, method="ddim") if count else each
+            for each, count in zip(asked, steps, strict=True)
+        ]
 
     def _check(self, request: Request, rerank_by) -> None:
         """UserError for what this model cannot do."""
@@ -138,6 +147,7 @@ class CascadePipeline(HeldModel):
                     f"{name} is for models of codes, and this one generates pixels: "
                     "leave it out"
                 )
+        check_distilled(request, self.layout)
         self._samplers(request)
         if request.gamma is not None and self._sampler(request).method != "ddpm":
             raise UserError("gamma is of method ddpm: set that too, or leave it out")
@@ -227,6 +237,21 @@ class CascadePipeline(HeldModel):
         if request.strength is not None:
             given["strength"] = jnp.float32(request.strength)
         return given
+
+
+def check_distilled(request: Request, layout: Cascade) -> None:
+    """UserError for settings that a distilled stage does not have."""
+    names, all_steps = layout.components, layout.distilled_steps
+    for i, (name, steps) in enumerate(zip(names, all_steps, strict=True)):
+        own = {"steps": steps, "guidance": 1, "method": "ddim"} if steps else {}
+        for key, value in own.items():
+            given = getattr(request, key)
+            asked = given[i] if isinstance(given, tuple | list) else given
+            if asked not in (None, value):
+                raise UserError(
+                    f"{key} is {asked}, and {name} was distilled to {steps} steps of "
+                    f"ddim with guidance inside: give it {value}, or leave {key} out"
+                )
 
 
 def _run(stage, params, keys: Array, inputs, look: Look | None) -> Array:

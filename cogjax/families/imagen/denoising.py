@@ -9,6 +9,7 @@ super-resolution sees the small image with noise of a random level, and that lev
 """
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,15 @@ class DenoisingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not {known}")
         if not 0 <= self.text_dropout <= 1:
             raise ValueError(f"text_dropout is {self.text_dropout}, expected 0 to 1")
+
+
+class Noisy(NamedTuple):
+    """x, noise, z: [b, y, x, 3]. condition: text, then a small image and its level."""
+
+    x: Array
+    noise: Array
+    z: Array
+    condition: tuple[Any, ...]
 
 
 class DenoisingTask(Task):
@@ -108,22 +118,29 @@ class DenoisingTask(Task):
         return Cost(extra=Extra(loss, (params, self.batch_spec(1)), (0,)))
 
     def _error(self, params, batch, t: Array, key: Array, dropout=None) -> Array:
-        cfg = self.config
-        dropout = cfg.text_dropout if dropout is None else dropout
+        log_snr = diffusion.SCHEDULES[self.config.schedule](t)
+        dropout = self.config.text_dropout if dropout is None else dropout
+        made = self.noisy(batch, log_snr, key, dropout)
+        predicted = self.predict(params, made.z, log_snr, made.condition)
+        wanted = diffusion.target(self.config.prediction, made.x, made.noise, log_snr)
+        return jnp.mean(jnp.square(predicted - wanted))
+
+    def predict(self, params, z: Array, log_snr: Array, condition) -> Array:
+        """What the network says of z."""
+        return self.model.apply({"params": params}, z, log_snr, *condition)
+
+    def noisy(self, batch, log_snr: Array, key: Array, dropout: float) -> "Noisy":
+        """Images of a batch at log-SNRs [b], and what goes with them."""
         noise_key, drop_key, small_key, crop_key = jax.random.split(key, 4)
         x = signed(batch["image"])
         small = self._small(batch["small"], small_key) if self._enlarges else ()
-        if cfg.crop:
+        if self.config.crop:
             x, small = self._crop(x, small, crop_key)
-        log_snr = diffusion.SCHEDULES[cfg.schedule](t)
         noise = jax.random.normal(noise_key, x.shape)
         z = diffusion.add_noise(x, noise, log_snr)
         text = Text(batch["tokens"].astype(jnp.float32), batch["mask"])
         dropped = jax.random.bernoulli(drop_key, dropout, (len(x),))
-        text = without(text, dropped)
-        predicted = self.model.apply({"params": params}, z, log_snr, text, *small)
-        wanted = diffusion.target(cfg.prediction, x, noise, log_snr)
-        return jnp.mean(jnp.square(predicted - wanted))
+        return Noisy(x, noise, z, (without(text, dropped), *small))
 
     def _small(self, images: Array, key: Array) -> tuple[Array, Array]:
         """(small images uint8 enlarged, with noise; its log-SNRs [b])."""
