@@ -95,6 +95,10 @@ class WordPieceTokenizer(TextTokenizer):
             text += (" " if text and apart else "") + piece[2 * inner :]
         return text
 
+    def places(self, pieces: Sequence[str]) -> dict[str, int]:
+        """Ids of those of the pieces that are in the vocabulary, controls too."""
+        return {piece: self._ids[piece] for piece in pieces if piece in self._ids}
+
     def merges(self) -> None:
         """None: the longest piece is taken, whatever it was merged from."""
 

@@ -30,7 +30,7 @@ from cogjax.pipelines.contracts import Generation, Preview, Progress, Reranker
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
-from cogjax.pipelines.text_encoder import T5TextEncoder
+from cogjax.pipelines.text_encoder import NetworkTextEncoder
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.sampling.diffusion.settings import PER_STAGE, CascadeSampler
 from cogjax.sampling.tokens.autoregressive import image_keys
@@ -58,7 +58,7 @@ class CascadePipeline(HeldModel):
         _check_parts(model)
         self.model, self.layout = model, model.layout
         self.batch_size = batch_size
-        self._encoder = T5TextEncoder(model["text_encoder"], model.text)
+        self._encoder = NetworkTextEncoder(model["text_encoder"], model.text)
         names = self.layout.components
         self._params = [jax.device_put(model[name].params) for name in names]
         self._configs = [model[name].config for name in names]
@@ -160,7 +160,12 @@ class CascadePipeline(HeldModel):
         check_keep(request, self.grid, "places")
 
     def _unread(self, prompt: str, what: str) -> str:
-        """The end of a prompt that the text encoder does not read, with a Notice."""
+        """The end of a prompt that the text encoder does not read, with a Notice.
+
+        UserError for a prompt of which it reads next to nothing.
+        """
+        if unknown := self._encoder.unknown(prompt):
+            raise UserError(f"{what}, {unknown}")
         unread = self._encoder.unread(prompt)
         if unread:
             most = self._encoder.config.text_len

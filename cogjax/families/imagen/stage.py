@@ -21,7 +21,6 @@ from cogjax.families.imagen.denoising import (
 )
 from cogjax.families.imagen.distillation import DistillationConfig, DistillingTask
 from cogjax.families.imagen.layout import Cascade
-from cogjax.interop.t5 import is_t5
 from cogjax.model import Component, Model, digest
 from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.t5 import T5Config
@@ -30,6 +29,7 @@ from cogjax.pipelines.cascade import CascadePipeline
 from cogjax.pipelines.text_encoder import (
     computing_in,
     digest_of,
+    is_released,
     read_text_encoder,
 )
 from cogjax.sampling.diffusion.settings import CascadeSampler
@@ -165,7 +165,7 @@ class DenoisingStage(Stage):
     def sources_digest(self, run: RunConfig) -> str:
         """Of the text encoder and its tokenizer."""
         source, found = run.data.text, hashlib.sha256()
-        if is_t5(source):
+        if is_released(source):
             return digest_of(*read_text_encoder(source))[:12]
         weights = model_folder.find_file(source, "text_encoder.safetensors")
         for path in (weights, model_folder.find_text(source)):
@@ -294,6 +294,10 @@ def _encode(run: RunConfig, splits: tuple[str, ...], workdir: Path) -> Path:
             say(
                 f"{report.cut} captions are longer than {data.text} reads, and were cut"
             )
+        if report.unknown:
+            say(
+                f"{report.unknown} captions are left out, which {data.text} cannot read"
+            )
         barrier("texts")
     return out
 
@@ -366,7 +370,7 @@ def _encoder(run: RunConfig) -> Model:
     if not run.data.text:
         raise UserError(
             f"config key 'data.text' is required for task {run.name}: the folder of a "
-            "text encoder, ours or a released T5"
+            "text encoder, ours or a released T5, or the name minilm"
         )
     component, text = read_text_encoder(run.data.text)
     return Model("", {"text_encoder": component}, text=text)
