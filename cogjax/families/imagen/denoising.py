@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.registry import network_of
 from cogjax.models.unet import UNetConfig
@@ -32,14 +33,16 @@ class DenoisingConfig:
 
     prediction: what the network says. schedule: "cosine", or "linear" as the paper has
     it for 1,024 pixels. text_dropout: share of texts that are left out.
-    augmentation: schedule of the noise on the small image, whose level is a time of it.
-    crop: side of the squares that a super-resolution stage is trained on, 0 is all.
+    augmentation: schedule of the noise on the small image, whose level is a time of it,
+    from 0 to most_augmentation. crop: side of the squares that a super-resolution stage
+    is trained on, 0 is all.
     """
 
     prediction: diffusion.Prediction = "v"
     schedule: str = "cosine"
     text_dropout: float = 0.1
     augmentation: str = "linear"
+    most_augmentation: float = 1.0
     crop: int = 0
 
     def __post_init__(self):
@@ -49,8 +52,7 @@ class DenoisingConfig:
             if getattr(self, name) not in diffusion.SCHEDULES:
                 known = ", ".join(diffusion.SCHEDULES)
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not {known}")
-        if not 0 <= self.text_dropout <= 1:
-            raise ValueError(f"text_dropout is {self.text_dropout}, expected 0 to 1")
+        check_ranges(self, text_dropout=(0, 1), most_augmentation=(0, 1))
 
 
 class Noisy(NamedTuple):
@@ -72,7 +74,7 @@ class DenoisingTask(Task):
     def __init__(self, model: NetworkConfig, config: DenoisingConfig, text_len: int):
         self.model, self.config = network_of(model), config
         self.text_len = text_len
-        self._enlarges = isinstance(model, EfficientUNetConfig)
+        self._enlarges = model.small_size > 0
         if config.crop:
             _check_crop(config.crop, model)
 
@@ -146,6 +148,7 @@ class DenoisingTask(Task):
         """(small images uint8 enlarged, with noise; its log-SNRs [b])."""
         level_key, noise_key = jax.random.split(key)
         t = jax.random.uniform(level_key, (len(images),))
+        t *= self.config.most_augmentation
         log_snr = diffusion.SCHEDULES[self.config.augmentation](t)
         x = enlarged(signed(images), self.model.config.image_size)
         noise = jax.random.normal(noise_key, x.shape)
