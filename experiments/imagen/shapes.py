@@ -32,9 +32,7 @@ PROMPTS = (
     "一个大的黄色心形",
     "a small purple ring above a black square",
 )
-TEXT = T5Config(
-    width=128, depth=4, heads=4, head_dim=32, mlp_dim=256, vocab_size=512, text_len=24
-)
+TEXT = T5Config(width=128, depth=4, heads=4, head_dim=32, mlp_dim=256, text_len=24)
 _COMMON = {"embed": 128, "text_dim": 128, "groups": 8}
 BASE = UNetConfig(
     image_size=32,
@@ -97,7 +95,7 @@ def _stage(stage: str, size: str) -> ml_collections.ConfigDict:
         "vectors": "runs/texts",
         "below": "runs/base/export" if stage == "super" else "",
     }
-    config.optim.lr = 2e-3
+    config.optim.lr = 1e-3
     config.train.update({"steps": 20_000 if stage == "base" else 4000})
     config.train.update({"batch_size": 16, "ema_decay": 0.999})
     config.sample = {"prompts": PROMPTS, "num_images": 4, "sampler": {"steps": 16}}

@@ -94,8 +94,10 @@ def run(name: str, seed: int, args) -> list[float]:
 def main() -> None:
     """Trains and judges what is missing, and writes the page."""
     parser = make_parser(__doc__, images=48_000)
-    for name, what in (("text", "encoder"), ("vectors", "captions"), ("below", "base")):
-        parser.add_argument(f"--{name}", required=True, help=f"folder of the {what}")
+    add = parser.add_argument
+    add("--text", required=True, help="folder of the text encoder")
+    add("--vectors", required=True, help="folder of the captions as its vectors")
+    add("--below", required=True, help="folder of the base")
     args = parser.parse_args()
     begin(args)
     top = check_ceiling(args, 64)
