@@ -132,6 +132,8 @@ FAMILIES = {
             "t5": "cogjax.stages.text_encoder:T5",
             "imagen": "cogjax.families.imagen.stage:BASE",
             "imagen_super": "cogjax.families.imagen.stage:SUPER",
+            "imagen_distill": "cogjax.families.imagen.stage:DISTILLED",
+            "imagen_super_distill": "cogjax.families.imagen.stage:DISTILLED_SUPER",
         },
         importers={"t5": "cogjax.families.imagen.imports:T5"},
     ),

@@ -13,7 +13,7 @@ having its share of all pieces as probability (Schuster and Nakajima 2012).
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -94,6 +94,10 @@ class WordPieceTokenizer(TextTokenizer):
             apart = not (inner or _HANZI.match(piece) or _HANZI.match(text[-1:]))
             text += (" " if text and apart else "") + piece[2 * inner :]
         return text
+
+    def places(self, pieces: Sequence[str]) -> dict[str, int]:
+        """Ids of those of the pieces that are in the vocabulary, controls too."""
+        return {piece: self._ids[piece] for piece in pieces if piece in self._ids}
 
     def merges(self) -> None:
         """None: the longest piece is taken, whatever it was merged from."""

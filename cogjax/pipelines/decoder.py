@@ -21,7 +21,7 @@ from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.text_encoder import T5TextEncoder
+from cogjax.pipelines.text_encoder import NetworkTextEncoder
 from cogjax.pipelines.tokens import CodeByCode, losses_of_candidates
 from cogjax.sampling.tokens.autoregressive import compiled_advance, compiled_prefill
 
@@ -58,7 +58,7 @@ class CaptionDecoder(DecoderPipeline):
     ):
         """As of `TokensModel`; `weights` is of the transformer, not the encoder."""
         super().__init__(model, batch_size, weights)
-        self._encoder = T5TextEncoder(model["text_encoder"], model.text)
+        self._encoder = NetworkTextEncoder(model["text_encoder"], model.text)
 
     def pieces(self, text: str, what: str = "a text") -> list[int]:
         """As of `TokensModel`, of a caption as those of training were cleaned."""
