@@ -11,6 +11,7 @@ BART (Lewis et al. 2019, arXiv 1910.13461) with the norms of NormFormer (Shleife
 but the norms; norms before a product have no scale. The GELU is the exact one.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -26,8 +27,9 @@ from cogjax.ops import packed as matmul
 from cogjax.ops.attention import attention, causal_attention
 from cogjax.ops.cache import Cache, insert_prefix
 from cogjax.ops.cross_attention import cross_attention
+from cogjax.ops.fused_attention import choose
 from cogjax.ops.sparse_attention import cached_attention
-from cogjax.parallel.axes import constrain
+from cogjax.parallel.axes import constrain, over_heads
 
 # Which axes of the stacked [l, ...] kernels are inputs and which are outputs.
 MATRIX_AXES = {
@@ -206,7 +208,10 @@ class _DecoderLayer(nn.Module):
         qkv = tuple(together[:, :, i] for i in range(3))
         if place is None:
             cache = None if cache is None else insert_prefix(cache, *qkv[1:])
-            return causal_attention(*qkv, alpha=1), cache
+            kernel = choose("auto", h.dtype, sparse=False)
+            attend = partial(causal_attention, alpha=1, implementation=kernel)
+            attend = over_heads(attend) if kernel == "splash" else attend
+            return attend(*qkv), cache
         start = jnp.ones((len(cache.prefix_key), 1), bool)
         return cached_attention(*qkv, cache, place, prefix_visible=start, alpha=1)
 
