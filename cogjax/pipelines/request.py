@@ -194,8 +194,8 @@ class Request:
     def _check_image(self) -> None:
         if (self.image is None) != (self.keep is None and self.strength is None):
             raise UserError(
-                "image goes with keep or strength, and neither goes alone: give both "
-                "or neither"
+                "image goes with keep, strength or style, and none goes alone: give "
+                "both or neither"
             )
         if self.image is None:
             return
