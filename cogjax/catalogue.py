@@ -70,7 +70,7 @@ FAMILIES = {
         "dalle",
         "DALL-E (Ramesh et al. 2021, arXiv 2102.12092)",
         layout="cogjax.families.dalle.layout:Layout",
-        pipeline="cogjax.pipelines.tokens:CodeByCode",
+        pipeline="cogjax.pipelines.pairs:of_layout",
         stages={
             "dvae": "cogjax.families.dalle.stage:DVAE",
             "dalle": "cogjax.families.dalle.stage:LM",
@@ -132,6 +132,8 @@ FAMILIES = {
             "t5": "cogjax.stages.text_encoder:T5",
             "imagen": "cogjax.families.imagen.stage:BASE",
             "imagen_super": "cogjax.families.imagen.stage:SUPER",
+            "imagen_distill": "cogjax.families.imagen.stage:DISTILLED",
+            "imagen_super_distill": "cogjax.families.imagen.stage:DISTILLED_SUPER",
         },
         importers={"t5": "cogjax.families.imagen.imports:T5"},
     ),

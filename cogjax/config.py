@@ -28,6 +28,7 @@ SECTIONS = ("task", "model", "data", "optim", "mesh", "train", "eval", "sample")
 _FLAG = "--config."
 _MISSING = object()
 _MAX_DEPTH = 16  # of sections in sections
+_NAMED = 40  # choices in a message
 
 T = TypeVar("T")
 
@@ -45,12 +46,16 @@ def check_ranges(config: Any, **ranges: tuple[float, float]) -> None:
 
 
 def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
-    """Returns ": did you mean 'x'?" for a near match, else ": known are a, b, c"."""
+    """Returns ": did you mean 'x'?" for a near match, else ": known are a, b, c".
+
+    Of many choices it names the first 40.
+    """
     choices = list(choices)
     near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if near:
         return f": did you mean '{prefix}{near[0]}'?"
-    return f": known are {', '.join(choices)}" if choices else ""
+    named = choices[:_NAMED] + ["..."] * (len(choices) > _NAMED)
+    return f": known are {', '.join(named)}" if choices else ""
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -327,7 +327,10 @@ def file_sha256(path: Path) -> str:
 
 
 def save(
-    model: Model, folder: Path, dtype: str | None = None, overwrite: bool = False
+    model: Model,
+    folder: str | os.PathLike,
+    dtype: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Writes the model folder; `dtype` "float16" halves its size.
 
@@ -343,13 +346,16 @@ def save(
 
 
 def save_with(
-    model: Model, folder: Path, write: Callable[[str, Path], None], overwrite: bool
+    model: Model,
+    folder: str | os.PathLike,
+    write: Callable[[str, Path], None],
+    overwrite: bool,
 ) -> Path:
     """As `save`; `write` writes the weights of a component of a name to a path.
 
     The components of `model` need no weights. Nothing is left if `write` raises.
     """
-    MODEL.check(folder, overwrite)
+    folder = MODEL.check(folder, overwrite)
     with partial_folder(folder) as partial:
         stored = dataclasses.asdict(_write_parts(model, partial, write))
         # Sealed as it is read: a file has lists for tuples and texts for all keys.

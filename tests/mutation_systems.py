@@ -209,6 +209,27 @@ CODES = (
         "one id pads all positions",
     ),
     Mutation(
+        "families/dalle/layout.py",
+        "weights[-learnt:] = (1 - text_share) / learnt",
+        "weights[self.text_len :] = (1 - text_share) / learnt",
+        ("families/dalle/test_pairs.py",),
+        "the source of a pair is learnt too",
+    ),
+    Mutation(
+        "pipelines/tokens.py",
+        "np.repeat(forced, len(keys) // len(pieces), axis=0)",
+        "np.tile(forced, (len(keys) // len(pieces), 1))",
+        ("pipelines/test_pairs.py",),
+        "candidates of two sources are mixed up",
+    ),
+    Mutation(
+        "worlds/pairs.py",
+        'plain = nouns if not color or own in ("", color) else ()',
+        "plain = nouns",
+        ("worlds/test_pairs.py",),
+        "a colour that changes is not named",
+    ),
+    Mutation(
         "ops/losses.py",
         "return jnp.log(2.0) + log_scale + jnp.log(x) + jnp.log1p(-x) + distance",
         "return jnp.log(2.0) + log_scale + distance",

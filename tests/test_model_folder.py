@@ -280,7 +280,7 @@ def drop_layout(config):
             "has no components.tokenizer.sha256: export it again",
         ),
         (drop_layout, "has no text.model or no layout"),
-        (lambda c: c["layout"].update(image_len=25), "16 and 25 codes an image"),
+        (lambda c: c["layout"].update(image_len=25), "16 and 25 codes a sequence"),
         (
             lambda c: c["layout"]["vocab"].update(num_text=284),
             "285 and 284 pieces of text",

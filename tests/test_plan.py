@@ -281,7 +281,11 @@ def test_search_finds_what_fits_fastest_first():
             ("--config.mesh.fsdp=1", "--config.mesh.tensor=16"),
             "does not divide 40 of",
         ),
-        ("v5e:4x4", ("--config.task.name=vq",), "task 'vq' trains no transformer"),
+        (
+            "v5e:4x4",
+            ("--config.task.name=vq",),
+            "task 'vq' is not planned: only transf",
+        ),
     ],
 )
 def test_what_cannot_be_planned(topology, words, message):

@@ -52,6 +52,14 @@ def add_parser(commands) -> None:
     data_import.add_parsers(actions)
     data_filter.add_parser(actions)
 
+    summary = "Pair the codes of `cogjax encode`: one concept in two styles."
+    pairs = add_command(actions, "pairs", _pairs, summary)
+    add = pairs.add_argument
+    add("source", metavar="CODES", help="of `data emoji` or `data icons`, encoded")
+    add_out(add)
+    add("--n", type=whole(1), metavar="N", help="most of a split, drawn (default: all)")
+    add("--seed", type=SEED, default=0, help="of the draw (%(default)s)")
+
     _add_show(actions)
     overlap.add_parser(actions)
 
@@ -116,6 +124,22 @@ def _shapes(args: argparse.Namespace) -> None:
             questions=args.questions,
         )
     report(args.out, manifest, [])
+
+
+def _pairs(args: argparse.Namespace) -> None:
+    from cogjax.worlds.pairs import build_pairs
+
+    with Progress() as progress:
+        found = build_pairs(
+            args.source,
+            args.out,
+            num=args.n,
+            seed=args.seed,
+            overwrite=args.overwrite,
+            progress=progress,
+        )
+    report(args.out, found.manifest, [])
+    print("in no pair: " + ", ".join(f"{n} {why}" for why, n in found.alone.items()))
 
 
 def _show(args: argparse.Namespace) -> None:

@@ -48,6 +48,7 @@ _DECODE = "images from codes, or from hidden states if the model was trained to"
 _RERANK = "generate N, keep the --num-images that fit the prompt best"
 _RERANK_BY = "judge of --rerank: the model's own caption loss (default) or a CLIP"
 _KEEP = "instead of --rows: an image whose white parts are kept"
+_STYLE = "of a model of pairs: make the image the same in this style; may be repeated"
 _STRENGTH = "of a cascade: start from the image with noise, 1 is nearly noise alone"
 
 
@@ -66,9 +67,10 @@ def add_parser(commands) -> None:
     add("--num-images", type=images, default=checks.NUM_IMAGES, metavar="N", help=text)
     add("--seed", type=SEED, default=0, metavar="N", help="same seed, same images")
     _add_sampling(parser)
-    group = parser.add_argument_group("continuing an image")
+    group = parser.add_argument_group("starting from an image")
     add = group.add_argument
-    add("--image-prompt", metavar="IMAGE", help="image to start from")
+    add("--image-prompt", "--image", metavar="IMAGE", help="image to start from")
+    add("--as", dest="style", action="append", metavar="STYLE", help=_STYLE)
     add(
         "--rows", type=whole(1), metavar="N", help="rows of codes to keep, from the top"
     )
@@ -105,17 +107,18 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    request = _request(args)
-    out = check_folder(args.out)
+    _check(args)
     # Read before JAX is imported, so that a bad file is named at once.
     image, mask = (
         path and arguments.read_image(path) for path in (args.image_prompt, args.keep)
     )
+    request = _request(args, image)
+    out = check_folder(args.out)
     model = arguments.load_as("Generator", args.model, weights=args.weights)
     judge = {}
     if args.clip:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
-    if image is not None:
+    if image is not None and not args.style:
         keep = _keep(args.rows, mask, model)
         given = {"image": image, "keep": keep, "strength": args.strength}
         request = dataclasses.replace(request, **given)
@@ -125,25 +128,35 @@ def _generate(args: argparse.Namespace) -> None:
     _write(out, request.prompts, result, _record(args, request, model))
 
 
-def _request(args: argparse.Namespace):
-    """The checked request, without the image to start from."""
-    from cogjax.pipelines.request import Request
-
-    ways = bool(args.rows) + bool(args.keep), args.strength is not None
-    if bool(args.image_prompt) != any(ways) or ways[0] > 1:
+def _check(args: argparse.Namespace) -> None:
+    """UserError for flags that do not go together."""
+    keeps = bool(args.rows) + bool(args.keep)
+    ways = bool(keeps) + (args.strength is not None), bool(args.style)
+    if bool(args.image_prompt) != any(ways) or keeps > 1:
         raise UserError(
             "--image-prompt IMAGE and --rows N go together, or --keep MASK, or "
-            "--strength T: give both"
+            "--strength T, or --as STYLE: give both"
         )
+    if all(ways):
+        raise UserError("--as makes the whole image anew: leave out what is kept of it")
     arguments.check_judge("--rerank-by", args.rerank_by, args.clip)
     if args.rerank_by and not args.rerank:
         raise UserError("--rerank-by chooses among candidates: add --rerank N, say 8")
-    prompts = list(args.prompts)
+
+
+def _request(args: argparse.Namespace, image):
+    """The checked request; an image to continue is not yet in it."""
+    from cogjax.pipelines.request import Request
+
+    prompts = tuple(args.prompts)
     if args.prompts_file:
-        prompts += arguments.read_lines(args.prompts_file, "prompts file")
+        prompts += tuple(arguments.read_lines(args.prompts_file, "prompts file"))
+    settings = {name: getattr(args, name) for name in _SETTINGS}
+    if args.style:
+        return Request(prompts, image=image, style=tuple(args.style), **settings)
     if not prompts:
         raise UserError('there is no prompt: cogjax generate "a red apple" --out DIR')
-    return Request(prompts, **{name: getattr(args, name) for name in _SETTINGS})
+    return Request(prompts, **settings)
 
 
 def _keep(rows: int | None, mask, model):
@@ -172,6 +185,7 @@ def _record(args: argparse.Namespace, request, model) -> dict:
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
     settings |= {"keep": args.keep} if args.keep else {}
     settings |= {"strength": args.strength} if args.strength else {}
+    settings |= {"style": args.style} if args.style else {}
     if request.rerank:
         settings |= {"rerank_by": args.rerank_by or "captions", "clip": args.clip}
     return {

@@ -21,13 +21,13 @@ from cogjax.data.sequences import Prompts
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.inference import scoring
-from cogjax.models.t5 import T5Encoder
 from cogjax.pipelines.clip import (
     ClipPipeline,
     compiled_embed_images,
     compiled_embed_texts,
 )
 from cogjax.pipelines.decoder import CaptionDecoder, ShiftedDecoder
+from cogjax.pipelines.pairs import PairsPipeline
 from cogjax.pipelines.text_encoder import compiled_encode as encode_text
 from cogjax.pipelines.tokenize import compiled_decode, compiled_encode
 from cogjax.pipelines.tokens import CodeByCode, TokensPipeline
@@ -83,7 +83,8 @@ def programs(model: Model) -> dict[str, Program]:
     if not named:
         return found
     whole = resolve(named)(model)
-    reads_ids = not isinstance(whole, CaptionDecoder | ShiftedDecoder)
+    others = CaptionDecoder | ShiftedDecoder | PairsPipeline
+    reads_ids = not isinstance(whole, others)
     by_code = isinstance(whole, CodeByCode) and isinstance(
         whole.transformer[0], ImageLM
     )
@@ -132,7 +133,7 @@ def _tokenizer(part: Component) -> Iterator[tuple[str, Program]]:
 
 
 def _text_encoder(part: Component) -> Iterator[tuple[str, Program]]:
-    network = T5Encoder(part.config)
+    network = part.network
     ids = np.random.default_rng(0).integers(
         1, part.config.vocab_size, size=(_ROWS, part.config.text_len)
     )

@@ -166,7 +166,7 @@ class ImageLM(nn.Module):
         cfg = self.config
         if not cfg.rotary:
             return None
-        sizes = cfg.table_positions, cfg.grid, cfg.head_dim, cfg.rotary
+        sizes = cfg.table_positions, cfg.image_grid, cfg.head_dim, cfg.rotary
         return grid_rotation(positions, *sizes)
 
     def _head(self) -> Array | matmul.Packed:
@@ -198,11 +198,13 @@ class ImageLM(nn.Module):
         text = self._table("position_embedding", count)
         if not cfg.grid:
             return _look_up(text, positions, None)
-        rows = self._table("row_embedding", cfg.grid)
-        columns = self._table("column_embedding", cfg.grid)
-        code = jnp.clip(positions - count, 0, cfg.grid**2 - 1)  # place in the image
-        image = _look_up(rows, code // cfg.grid, None)
-        image += _look_up(columns, code % cfg.grid, None)
+        num_rows, num_columns = cfg.image_grid
+        rows = self._table("row_embedding", num_rows)
+        columns = self._table("column_embedding", num_columns)
+        last = num_rows * num_columns - 1
+        code = jnp.clip(positions - count, 0, last)  # place in the image
+        image = _look_up(rows, code // num_columns, None)
+        image += _look_up(columns, code % num_columns, None)
         own = _look_up(text, jnp.minimum(positions, count - 1), None)
         return jnp.where((positions < count)[..., None], own, image)  # [..., d]
 

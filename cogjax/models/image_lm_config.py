@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from cogjax.config import check_ranges
 from cogjax.nn.decoder_config import DecoderConfig
-from cogjax.ops.masks import FULL, LayerKind
+from cogjax.ops.masks import FULL, Grid, LayerKind
 from cogjax.ops.sequence import Sequence
 
 
@@ -18,7 +18,8 @@ class ImageLMConfig(DecoderConfig):
 
     vocab_size: padded size of the unified vocabulary. max_positions: of text and codes;
     rows of the position table. grid: above 0 the codes have instead an embedding of
-    their row and one of their column, of so many, and the table is the text's alone.
+    their row and one of their column, of so many columns and as many rows as the image
+    of `sequence`, and the table is the text's alone.
     sequence: which segment sees which, for as many positions as there may be; it
     changes no parameter: `image_to_text` turns one direction into the other. kinds: one
     a layer, () is full attention in all of them. rotary: above 0 the codes have no
@@ -52,9 +53,13 @@ class ImageLMConfig(DecoderConfig):
             outputs=(0, 2**24),
             caption_dim=(0, 2**16),
         )
-        if self.grid**2 >= self.max_positions:
+        rows, columns = self.image_grid
+        if columns != self.grid:
+            raise ValueError(f"grid is {self.grid}, the sequence has {columns} columns")
+        if rows * columns >= self.max_positions:
             raise ValueError(
-                f"grid {self.grid} leaves no text of {self.max_positions} positions"
+                f"{rows} x {columns} codes leave no text of {self.max_positions} "
+                "positions"
             )
         if self.normed_head and not self.outputs:
             raise ValueError("normed_head needs a head: set outputs")
@@ -81,7 +86,14 @@ class ImageLMConfig(DecoderConfig):
     @property
     def table_positions(self) -> int:
         """Rows of the position table: positions that are not the image's."""
-        return self.max_positions - self.grid**2
+        rows, columns = self.image_grid
+        return self.max_positions - rows * columns
+
+    @property
+    def image_grid(self) -> Grid:
+        """(rows, columns) that have embeddings, (0, 0) where codes have positions."""
+        image = self.sequence.image if self.grid else None
+        return (0, 0) if image is None else image.grid
 
 
 def image_to_text(

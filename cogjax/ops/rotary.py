@@ -9,19 +9,21 @@ turned but set to 0, so that all positions see it alike.
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.ops.masks import Grid
+
 
 def grid_rotation(
-    positions: Array, num_text: int, grid: int, head_dim: int, base: float
+    positions: Array, num_text: int, grid: Grid, head_dim: int, base: float
 ) -> Array:
     """Cosine and sine of each pair's angle: int [...] -> float32 [..., h / 2, 2].
 
-    positions: those from `num_text` on are of the codes of a grid x grid image, in
+    positions: those from `num_text` on are of the codes of an image of `grid`, in
     raster order; both are 0 at the positions before. head_dim: h, a multiple of 4.
     """
-    half = head_dim // 2
+    half, (rows, columns) = head_dim // 2, grid
     rates = base ** -(jnp.arange(0, half, 2, dtype=jnp.float32) / half)  # [h / 4]
-    code = jnp.clip(positions - num_text, 0, grid**2 - 1)
-    places = jnp.stack([code // grid, code % grid], axis=-1)  # [..., 2]
+    code = jnp.clip(positions - num_text, 0, rows * columns - 1)
+    places = jnp.stack([code // columns, code % columns], axis=-1)  # [..., 2]
     angles = places[..., None] * rates  # [..., 2, h / 4]
     angles = angles.reshape(*positions.shape, half)
     rotation = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1)

@@ -21,7 +21,7 @@ from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.text_encoder import T5TextEncoder
+from cogjax.pipelines.text_encoder import NetworkTextEncoder
 from cogjax.pipelines.tokens import CodeByCode, losses_of_candidates
 from cogjax.sampling.tokens.autoregressive import compiled_advance, compiled_prefill
 
@@ -58,7 +58,7 @@ class CaptionDecoder(DecoderPipeline):
     ):
         """As of `TokensModel`; `weights` is of the transformer, not the encoder."""
         super().__init__(model, batch_size, weights)
-        self._encoder = T5TextEncoder(model["text_encoder"], model.text)
+        self._encoder = NetworkTextEncoder(model["text_encoder"], model.text)
 
     def pieces(self, text: str, what: str = "a text") -> list[int]:
         """As of `TokensModel`, of a caption as those of training were cleaned."""
@@ -118,10 +118,9 @@ class ShiftedDecoder(DecoderPipeline):
         """The last token of each prompt is the first that is forced."""
         length, sampler = self.layout.image_len, self._sampler(request)
         prompts, num_empty = self.prompts(pieces, sampler.guidance != 1)
-        last = np.repeat(prompts.ids[: len(pieces), -1], len(keys) // len(pieces))
-        forced = np.concatenate(
-            [last[:, None], np.tile(forced, (len(keys), 1))], axis=1
-        )
+        last = prompts.ids[: len(pieces), -1:]
+        forced = np.concatenate([last, forced], axis=1)
+        forced = np.repeat(forced, len(keys) // len(pieces), axis=0)
         prompts = Prompts(
             prompts.ids[:, :-1],
             prompts.num_padding,

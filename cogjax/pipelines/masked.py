@@ -65,7 +65,7 @@ class MaskedPipeline(TokensGenerator):
         del preview
         sampler = self._sampler(request)
         guided = sampler.guidance != 1
-        forced = np.tile(forced, (len(keys), 1))
+        forced = np.repeat(forced, len(keys) // len(pieces), axis=0)
         unmasking = Unmasking.of(
             self.layout.vocab.command("[MASK]"),
             masked=np.sum(forced < 0, axis=1),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from cogjax.config import did_you_mean
 from cogjax.data.images import as_image
@@ -30,6 +29,7 @@ from cogjax.pipelines.checks import (
     check_whole,
 )
 from cogjax.sampling.diffusion.settings import PER_STAGE
+from cogjax.worlds.pairs import caption
 
 SAMPLER_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
 # Settings of other models than those that sample code by code.
@@ -57,6 +57,9 @@ class Request:
     score kept, best first; 0 is off.
     image, keep: where `keep`, bool [grid, grid], is True the codes of `image` stay, the
     others are generated: in-painting, and with the top rows CogView's image prompting.
+    style: of a model of pairs (`pipelines/pairs.py`), which makes `image` the same in
+    that style, words such as "line drawing": one or more, with one image or as many.
+    The prompts are then the captions that ask for the styles: leave them out.
     strength: of a cascade, which then starts from `image` with noise: the noise's time,
     0.05, nearly the image, to 1, nearly noise alone. It goes with `keep` or without.
     speculate: so many codes are drafted a step (`sampling/tokens/speculative.py`):
@@ -81,7 +84,7 @@ class Request:
     top_p: float | None = None
     guidance: float | tuple[float, ...] | None = None
     rerank: int = 0
-    image: Image.Image | np.ndarray | None = None
+    image: Any = None
     keep: np.ndarray | None = None
     strength: float | None = None
     speculate: int = 0
@@ -92,6 +95,7 @@ class Request:
     percentile: float | tuple[float, ...] | None = None
     augmentation: float | None = None
     decode: Literal["codes", "hidden"] | None = None
+    style: str | tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, prompts: Any, **settings) -> "Request":
@@ -113,9 +117,12 @@ class Request:
         return prompts
 
     def __post_init__(self):
-        _set(self, "prompts", _prompts(self.prompts))
+        if self.style is not None:
+            self._check_style()
+        _set(self, "prompts", _texts("prompt", self.prompts))
         self._check_numbers()
-        self._check_image()
+        if self.style is None:
+            self._check_image()
         if self.decode not in (None, "codes", "hidden"):
             raise UserError(f"decode is {self.decode!r}, expected 'codes' or 'hidden'")
         if self.method not in (None, *METHODS):
@@ -160,11 +167,35 @@ class Request:
                 f"speculate is {size!r}, expected 0 or 2 to an image's codes"
             )
 
+    def _check_style(self) -> None:
+        """Makes the prompts; the pipeline knows the styles."""
+        styles = _texts("style", self.style)
+        captions = tuple(map(caption, styles))
+        if self.prompts not in ((), captions):
+            raise UserError(
+                "style says what an image is made into, and words beside it are not "
+                "read: leave the prompts out"
+            )
+        if self.image is None:
+            raise UserError("style makes an image into another: give image too")
+        if self.keep is not None or self.strength is not None:
+            raise UserError("style is for a whole image: leave keep and strength out")
+        images = self.image
+        images = images if isinstance(images, tuple | list) else (images,)
+        if len(images) not in (1, len(styles)):
+            raise UserError(
+                f"{len(images)} images and {len(styles)} styles: give one image, or "
+                "one for each style"
+            )
+        _set(self, "image", tuple(map(as_image, images)))
+        _set(self, "style", styles)
+        _set(self, "prompts", captions)
+
     def _check_image(self) -> None:
         if (self.image is None) != (self.keep is None and self.strength is None):
             raise UserError(
-                "image goes with keep or strength, and neither goes alone: give both "
-                "or neither"
+                "image goes with keep, strength or style, and none goes alone: give "
+                "both or neither"
             )
         if self.image is None:
             return
@@ -181,17 +212,17 @@ class Request:
         _set(self, "keep", keep)
 
 
-def _prompts(given: Any) -> tuple[str, ...]:
-    """One or more prompts, checked and stripped."""
-    prompts = (given,) if isinstance(given, str) else given
-    if not isinstance(prompts, Iterable):
-        raise UserError(f"prompts is {given!r}, expected a text or a list of texts")
-    prompts = tuple(prompts)
-    if not prompts:
-        raise UserError("there is no prompt: give at least one")
-    if len(prompts) > MAX_PROMPTS:
-        raise UserError(f"{len(prompts)} prompts, at most {MAX_PROMPTS}")
-    return tuple(check_text(text, f"prompt {i}") for i, text in enumerate(prompts, 1))
+def _texts(what: str, given: Any) -> tuple[str, ...]:
+    """One or more prompts or styles, checked and stripped."""
+    texts = (given,) if isinstance(given, str) else given
+    if not isinstance(texts, Iterable):
+        raise UserError(f"{what}s is {given!r}, expected a text or a list of texts")
+    texts = tuple(texts)
+    if not texts:
+        raise UserError(f"there is no {what}: give at least one")
+    if len(texts) > MAX_PROMPTS:
+        raise UserError(f"{len(texts)} {what}s, at most {MAX_PROMPTS}")
+    return tuple(check_text(text, f"{what} {i}") for i, text in enumerate(texts, 1))
 
 
 def _set(request: Request, name: str, value: Any) -> None:

@@ -112,7 +112,7 @@ class CodeByCode(TokensGenerator):
             self._code_params,
             prompts,
             keys,
-            np.tile(forced, (len(keys), 1)),
+            np.repeat(forced, len(keys) // len(pieces), axis=0),
             guided=num_empty,
             window=max(request.speculate, 1),
         )

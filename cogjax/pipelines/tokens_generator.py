@@ -39,7 +39,7 @@ class TokensGenerator(TokensModel, abc.ABC):
 
     def generate(
         self,
-        prompts: str | Sequence[str] | Request,
+        prompts: str | Sequence[str] | Request = (),
         num_images: int = NUM_IMAGES,
         seed: int = 0,
         *,
@@ -51,7 +51,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         """Generates images of prompts.
 
         Args:
-          prompts: one or more, or a whole `Request`.
+          prompts: one or more, or a whole `Request`; none beside `style`.
           num_images, seed, settings: fields of `Request`.
           progress: called with (done, total, what is done).
           preview: called when codes are finished (`contracts.Preview`).
@@ -100,6 +100,11 @@ class TokensGenerator(TokensModel, abc.ABC):
                     f"{name} has a value a stage, for a cascade of pixels, and this "
                     "model has codes: give one"
                 )
+        if request.style is not None and self.images == 1:
+            raise UserError(
+                "style is for a model of pairs, and this one draws what words say: "
+                "leave it out"
+            )
         check_reranker(rerank_by)
         if request.rerank and rerank_by is None and not isinstance(self, Scorer):
             raise UserError(
@@ -116,8 +121,8 @@ class TokensGenerator(TokensModel, abc.ABC):
     ) -> Iterator[tuple[np.ndarray, int]]:
         """(tokens int32 [b, m], how many are final) of b images, b / q of q prompts.
 
-        pieces: of each prompt. keys: [b]. forced: int32 [m], -1 where a code is to be
-        sampled. preview: whether someone looks before all are final.
+        pieces: of each prompt. keys: [b]. forced: int32 [q, m], -1 where a code is to
+        be sampled. preview: whether someone looks before all are final.
         """
 
     def _generate_codes(
@@ -126,13 +131,14 @@ class TokensGenerator(TokensModel, abc.ABC):
         """Codes int32 [p, count, grid, grid] of all candidates."""
         count = max(request.num_images, request.rerank)
         codes = np.zeros((len(pieces), count, self.grid, self.grid), np.int32)
-        keys, forced = image_keys(request.seed, 0, count), self._forced(request)
+        keys = image_keys(request.seed, 0, count)
+        forced = self._forced(request)  # [p, m]
         done, total = 0, len(pieces) * count
         for which, images in self._batches(len(pieces), count):
             progress(done, total, "generating")
             pairs = [(int(p), int(i)) for p in which for i in images]  # b of them
             own_keys = jnp.tile(keys[images], len(which))  # [b]
-            own = [pieces[p] for p in which], own_keys, forced, request
+            own = [pieces[p] for p in which], own_keys, forced[which], request
             for tokens, count_done in self._sample(*own, preview is not None):
                 if preview is not None:
                     preview(pairs, self._so_far(tokens, count_done))
@@ -158,11 +164,12 @@ class TokensGenerator(TokensModel, abc.ABC):
                 yield prompts, images
 
     def _forced(self, request: Request) -> np.ndarray:
-        """Codes that are kept, -1 where one is to be sampled: int32 [image_len]."""
-        if request.image is None:
-            return np.full(self.layout.image_len, -1, np.int32)
-        [codes] = self.encode(as_square(request.image, self.image_size))
-        return np.where(request.keep, codes, -1).reshape(-1).astype(np.int32)
+        """Codes that are kept, -1 where one is to be sampled: int32 [p, image_len]."""
+        forced = np.full(self.layout.image_len, -1, np.int32)
+        if request.image is not None:
+            [codes] = self.encode(as_square(request.image, self.image_size))
+            forced = np.where(request.keep, codes, -1).reshape(-1).astype(np.int32)
+        return np.tile(forced, (len(request.prompts), 1))
 
     def _sampler(self, request: Request) -> Sampler:
         given = {name: getattr(request, name) for name in SAMPLER_SETTINGS}
@@ -181,7 +188,8 @@ class TokensGenerator(TokensModel, abc.ABC):
         total = codes.shape[0] * codes.shape[1]
         progress(0, total, "reranking")
         pixels = self._pixels(codes, pieces, request)
-        scores = score_images(rerank_by, request.prompts, pixels)
+        texts = request.style or request.prompts
+        scores = score_images(rerank_by, texts, pixels)
         progress(total, total, "reranking")
         return scores
 

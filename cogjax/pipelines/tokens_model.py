@@ -23,14 +23,17 @@ from cogjax.sampling.tokens.autoregressive import OutputIds, Sampler
 class TokensModel(HeldModel):
     """What generating and reading share.
 
-    batch_size: most rows in one call of the network; may be set at any time.
+    batch_size: most rows in one call of the network; may be set at any time. images:
+    how many a sequence holds.
     """
+
+    images = 1
 
     def __init__(
         self, model: Model, batch_size: int = 16, weights: WeightFormat = "float32"
     ):
         """weights: as of `load`. UserError for parts that do not go together."""
-        check_parts(model)
+        check_parts(model, images=self.images)
         self.model = model
         self.batch_size = batch_size
         self.layout = model.layout
@@ -141,10 +144,10 @@ class TokensModel(HeldModel):
         return texts
 
 
-def check_parts(model: Model, advice: str = "export it again") -> None:
+def check_parts(model: Model, advice: str = "export it again", images: int = 1) -> None:
     """UserError unless tokenizers, layout, networks and sampler go together.
 
-    advice: what to do about parts of other sizes.
+    advice: what to do about parts of other sizes. images: of a sequence.
     """
     layout, codes = model.layout, model["tokenizer"].config
     if layout is None or model.text is None:
@@ -157,7 +160,7 @@ def check_parts(model: Model, advice: str = "export it again") -> None:
     transformer = model["transformer"].config
     sizes = {
         "codes": (codes.codebook_size, layout.vocab.num_codes),
-        "codes an image": (codes.grid**2, layout.image_len),
+        "codes a sequence": (images * codes.grid**2, layout.image_len),
         "pieces of text": (model.text.size, layout.vocab.num_text),
         "ids": (transformer.vocab_size, layout.vocab.padded_size),
     }

@@ -112,6 +112,11 @@ def drawing_of(work: Workload, images: int, weights: WeightFormat = WEIGHTS) -> 
 
     UserError for a model that does not sample code by code.
     """
+    if not work.cost.passes:
+        raise UserError(
+            f"task {work.run.name!r} generates no codes, and only code by code is "
+            "planned: leave out --sampling"
+        )
     planned, network, parts = work.planned, work.network, _ENCODER_DECODER
     if not isinstance(network, EncoderDecoderConfig):
         parts, network = _IMAGE_LM, replace(network, dropout=0.0)

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -38,15 +38,12 @@ class Workload:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Workload":
-        """From a resolved config; UserError for a task without a transformer."""
+        """From a resolved config; UserError for a task that is not planned."""
         data = {"path": "", **config.get("data", {})}
         run, stage = RunConfig.of({**config, "data": data}), find_stage(config)
-        plain = {"remat": "none", "implementation": "xla", "dropout": 0.0}
-        known = {each.name for each in fields(getattr(stage, "transformer", cls))}
-        plain = {name: value for name, value in plain.items() if name in known}
         counted = {
             "task": config["task"],
-            "model": {**run.model, **plain},
+            "model": {**run.model, **stage.plain},
             "data": data,
         }
         task = _plain_task(json.dumps(counted, sort_keys=True))
@@ -59,8 +56,13 @@ class Workload:
 
     @property
     def network(self) -> ImageLMConfig | EncoderDecoderConfig:
-        """The transformer."""
+        """The transformer, of a task with passes through one."""
         return self.task.model.config
+
+    @property
+    def remat(self) -> str:
+        """What is computed again; networks that are no transformers keep all."""
+        return self.network.remat if self.cost.passes else "none"
 
     @property
     def sampler(self) -> Sampler:

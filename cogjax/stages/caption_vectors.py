@@ -48,6 +48,8 @@ def _encode(data: DataConfig, text: str, workdir: Path) -> Path:
         report = encode_texts(data.path, text, out, settings, process=place)
         if report.cut:
             say(f"{report.cut} captions are longer than {text} reads, and were cut")
+        if report.unknown:
+            say(f"{report.unknown} captions are left out, which {text} cannot read")
         barrier("texts")
     return out
 

@@ -3,7 +3,7 @@
 import abc
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,18 @@ from cogjax.interop.tree import check_leaves, flatten
 from cogjax.model import Component, Model
 from cogjax.models.registry import shapes_of
 from cogjax.pipelines.contracts import Generator
+from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.coded import CodedSplits
-from cogjax.stages.samples import sample_hook
+from cogjax.stages.samples import of_prompts, sample_hook
 from cogjax.stages.sections import DataConfig, RunConfig, batches, eval_batches
 from cogjax.stages.stage import Planned, Stage
 from cogjax.train.session import Job
 from cogjax.train.task import Task
+
+# Of the section 'model': what changes neither FLOPs nor what products give.
+PLAIN = {"remat": "none", "implementation": "xla", "dropout": 0.0}
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class CodeModelStage(Stage):
     """
 
     family: str
-    pipeline: type[Generator] = TokensPipeline
+    pipeline: Callable[[Model], Generator] = TokensPipeline
 
     @abc.abstractmethod
     def setup(self, run: RunConfig) -> Setup:
@@ -82,6 +86,16 @@ class CodeModelStage(Stage):
         del training
         example = functools.partial(_example, setup.settings, setup.layout)
         return splits.captions(split), example
+
+    def images(self, setup: Setup) -> int:
+        """How many images an example of the data has."""
+        del setup
+        return 1
+
+    def samples(self, setup: Setup, run: RunConfig) -> Request:
+        """What is drawn to be shown in training, of the section 'sample'."""
+        del setup
+        return of_prompts(run.sample)
 
     def start_from(self, params: Any, layout: Any, network: Any) -> Any:
         """What parameters of a trained transformer over `layout` are in `network`."""
@@ -148,17 +162,19 @@ class CodeModelStage(Stage):
             workdir / "codes",
             digest,
             setup.layout.text_len,
+            self.images(setup),
         )
         examples = functools.partial(self.examples, setup, splits)
 
         def made(params):
             return self.pipeline(self.model(setup, params, self.sampler_of(run)))
 
+        request = functools.partial(self.samples, setup, run)
         return Job(
             task,
             batches(*examples(run.data.split, training=True), run.train),
             eval_batches(*examples(run.data.eval_split, training=False), run),
-            ((run.train.sample_every, sample_hook(run.sample, made)),),
+            ((run.train.sample_every, sample_hook(run.sample, made, request)),),
             self._fingerprint(run, digest),
             start_params=self.start(setup, task, run),
         )

@@ -33,6 +33,7 @@ class CodedSplits:
 
     folder: where codes are kept. sources: digest of both tokenizers, which is in the
     names of its files. text_len: pieces of a caption that are learnt, model.text_len.
+    images: of each example, 2 of pairs.
     """
 
     tokenizer: Component
@@ -41,6 +42,7 @@ class CodedSplits:
     folder: Path
     sources: str
     text_len: int
+    images: int = 1
 
     def captions(self, split: str, images: bool = False) -> Sequence[Any]:
         """(piece ids of the captions, codes int32 [t]) of each image of data.path.
@@ -70,6 +72,7 @@ class CodedSplits:
 
     def _open(self, path: str, split: str, what: str, texts) -> Sequence[Any]:
         manifest = records.read_manifest(path)
+        check_images(manifest, path, self.images)
         # A split to evaluate on may be empty.
         if split == self.data.split or manifest.counts.get(split):
             check_contents(manifest, path, split, what)
@@ -93,6 +96,20 @@ class CodedSplits:
         config = self.tokenizer.config
         arrays = jax.device_put((self.tokenizer.params, self.tokenizer.state))
         return functools.partial(encode, Component(config, *arrays))
+
+
+def check_images(manifest: records.Manifest, path: str, images: int) -> None:
+    """UserError for pairs where single images are learnt, or the other way round."""
+    held = manifest.info.get("images", 1)
+    if held != images:
+        found, wanted = (
+            "pairs of images" if count == 2 else "single images"
+            for count in (held, images)
+        )
+        raise UserError(
+            f"{path} holds {found}, and the model learns {wanted}: set model.images of "
+            "a DALL-E to 2 for a set of `cogjax data pairs`, and to 1 for others"
+        )
 
 
 def looked_at(source: Sequence[Any]) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from cogjax.nn.stack import Remat
 from cogjax.ops.fused_attention import Implementation
 from cogjax.pipelines.tokens_model import check_parts
 from cogjax.sampling.tokens.autoregressive import Sampler
-from cogjax.stages.code_model import CodeModelStage, Setup, read_tokenizers
+from cogjax.stages.code_model import PLAIN, CodeModelStage, Setup, read_tokenizers
 from cogjax.stages.sections import RunConfig
 from cogjax.train.task import Task
 
@@ -103,6 +103,12 @@ class ReleasedStage(CodeModelStage):
     settings = CodesOfTexts
     transformer = Tuning
     sizes: Mapping[str, tuple[Any, Any, Any]]
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As of all stages, of what a run decides."""
+        known = {each.name for each in dataclasses.fields(self.transformer)}
+        return {name: value for name, value in PLAIN.items() if name in known}
 
     def setup(self, run: RunConfig) -> Setup:
         """The model of data.weights with the tokenizers of the section 'data'."""

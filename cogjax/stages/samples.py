@@ -7,20 +7,27 @@ import numpy as np
 
 from cogjax.data.contact_sheet import grid
 from cogjax.pipelines.contracts import Generator
+from cogjax.pipelines.request import Request
 from cogjax.stages.sections import SampleConfig
 
 
-def sample_hook(sample: SampleConfig, made: Callable[[Any], Generator]) -> Callable:
-    """made: the model of a task's parameters, which draws the prompts."""
+def of_prompts(sample: SampleConfig) -> Request:
+    """Images of the prompts."""
+    return Request(sample.prompts, sample.num_images, sample.seed)
+
+
+def sample_hook(
+    sample: SampleConfig,
+    made: Callable[[Any], Generator],
+    request: Callable[[], Request],
+) -> Callable:
+    """made: the model of a task's parameters. request: what it draws."""
 
     def hook(step, train_state, logger):
         if not sample.prompts:
             return
-        found = made(train_state.ema).generate(
-            sample.prompts, sample.num_images, sample.seed
-        )
-        pixels = found.pixels  # [prompts, images, y, x, 3]
-        flat = pixels.reshape(-1, *pixels.shape[2:])
+        pixels = made(train_state.ema).generate(request()).pixels
+        flat = pixels.reshape(-1, *pixels.shape[2:])  # [prompts * images, y, x, 3]
         sheet = grid(flat, sample.num_images * 2)
         logger.images(step, {"generated": np.asarray(sheet)})
 

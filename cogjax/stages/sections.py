@@ -56,6 +56,7 @@ class EvalConfig:
 class SampleConfig:
     """What the sample grids of a run show: prompts, images a prompt, sampler.
 
+    prompts: of a run on pairs the styles that images of the evaluation split get.
     sampler: as written; the stage types it. It is the exported model's too.
     """
 

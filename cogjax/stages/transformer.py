@@ -11,6 +11,7 @@ from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.ops.fused_attention import choose
 from cogjax.stages.code_model import (
+    PLAIN,
     CodeModelStage,
     Setup,
     folders_of,
@@ -29,6 +30,7 @@ class TransformerStage(CodeModelStage):
 
     transformer: type
     paper: tuple[TokenizerConfig, int]
+    plain = PLAIN
 
     @abc.abstractmethod
     def make_layout(

@@ -21,7 +21,7 @@ def test_rows_and_columns_turn_pairs():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 3, 8)).astype(np.float32)
     positions = np.array([[0, 1, 2, 9, 10], [2, 3, 5, 7, 1]])
-    rotation = grid_rotation(positions, 2, 3, 8, 100.0)
+    rotation = grid_rotation(positions, 2, (3, 3), 8, 100.0)
     found = np.asarray(rotate(x, rotation))
     for b, t, n in np.ndindex(2, 5, 3):
         expected = turned(x[b, t, n].astype(np.float64), positions[b, t], 2, 3, 100.0)

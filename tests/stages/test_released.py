@@ -181,7 +181,7 @@ def test_a_few_images_are_learnt(models, data, tmp_path, name):
         ("mindalle", {"model.size": "1.3b"}, "model.size is '1.3b' and data.weights"),
         ("mindalle", {"model.width": 3}, "width"),
         ("mindalle", {"task.text_share": 2}, "text_share is 2"),
-        ("mindalle", {"data.tokenizer": "llamagen-c2i"}, "25 and 16 codes an image"),
+        ("mindalle", {"data.tokenizer": "llamagen-c2i"}, "25 and 16 codes a sequence"),
         (
             "mindalle",
             {"data.text": "dalle-mini"},

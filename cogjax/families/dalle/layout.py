@@ -1,14 +1,20 @@
 """Token sequences of DALL-E (section 2.2): text, filled up to one length, and an image.
 
     piece ... piece pad_k ... pad_255 | code ... code
+    piece ... piece pad_k ... pad_255 | code ... code | code ... code    of a pair
 
 The padding of each position is an id of its own, learnt, seen and predicted as any
 other. There is no command: the last position of the text predicts the first code. The
 paper names a token that starts the image and not its place.
+
+The codes of a pair are one image of twice the rows: what is given, and below it the
+same in another style, as the paper prompts (section 3.3).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -47,10 +53,23 @@ class PaddedVocab:
 
 @dataclass(frozen=True)
 class Layout:
-    """Fixed-length sequences over a vocabulary. image_len: codes an image."""
+    """Fixed-length sequences over a vocabulary.
+
+    image_len: codes of a sequence. images: how many images they are, one above the
+    other, of which the last is learnt: 1, or 2 of pairs. styles: of a model of pairs,
+    the words for what an image can be made into.
+    """
 
     vocab: PaddedVocab
     image_len: int
+    images: Literal[1, 2] = 1
+    styles: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the codes."""
+        columns = math.isqrt(self.image_len // self.images)
+        return self.images * columns, columns
 
     @property
     def text_len(self) -> int:
@@ -81,14 +100,16 @@ class Layout:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns (ids int32 [length], loss weights float32 [length]).
 
-        weights[i] is the weight of predicting ids[i], 0 for the first. Those of text
-        add up to text_share, those of codes to the rest: the weighted mean of a batch
-        is text_share x mean text loss + (1 - text_share) x mean image loss.
+        weights[i] is the weight of predicting ids[i], 0 for the first and for the codes
+        of an image that is given. Those of text add up to text_share, those of codes to
+        the rest: the weighted mean of a batch is text_share x mean text loss +
+        (1 - text_share) x mean image loss.
         """
         ids = np.concatenate([self.prompt(text_ids), np.asarray(codes, np.int32)])
         weights = np.zeros(self.length, np.float32)
         weights[1 : self.text_len] = text_share / (self.text_len - 1)
-        weights[self.text_len :] = (1 - text_share) / self.image_len
+        learnt = self.image_len // self.images
+        weights[-learnt:] = (1 - text_share) / learnt
         return ids, weights
 
 

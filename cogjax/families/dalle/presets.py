@@ -33,9 +33,10 @@ TOKENIZERS = {
 class TransformerConfig(DecoderConfig):
     """The transformer apart from what the two tokenizers decide.
 
-    text_len: positions of the text. kernel: side of the last layer's convolution. The
-    norms and their places are those of its sparse transformer; the paper says neither,
-    nor any dropout.
+    text_len: positions of the text. kernel: side of the last layer's convolution.
+    images: 2 to learn pairs of `cogjax data pairs`, the second image from the first.
+    The norms and their places are those of its sparse transformer; the paper says
+    neither, nor any dropout.
     """
 
     dropout: float = 0.0
@@ -44,6 +45,7 @@ class TransformerConfig(DecoderConfig):
     norm_scope: Literal["token", "sample", "tensor", "none"] = "none"
     text_len: int = TEXT_LEN
     kernel: int = 11
+    images: Literal[1, 2] = 1
 
     def __post_init__(self):
         super().__post_init__()
@@ -51,6 +53,11 @@ class TransformerConfig(DecoderConfig):
             raise ValueError(f"kernel is {self.kernel}, expected an odd number")
         if self.text_len < 2:
             raise ValueError(f"text_len is {self.text_len}, expected at least 2")
+        if self.images > 1 and self.depth < 3:
+            raise ValueError(
+                "images is 2, and a column layer alone sees one from the other: set "
+                "depth to 3 or more"
+            )
         if self.window:
             raise ValueError("window is for full layers: set it to 0")
 
@@ -76,7 +83,8 @@ def make_layout(
 ) -> Layout:
     """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
     vocab = PaddedVocab(tokenizer.codebook_size, num_text, transformer.text_len)
-    return Layout(vocab, tokenizer.grid**2)
+    images = transformer.images
+    return Layout(vocab, images * tokenizer.grid**2, images)
 
 
 def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig:
@@ -84,13 +92,12 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
     shared = {
         field.name: getattr(config, field.name) for field in fields(DecoderConfig)
     }
-    grid = round(layout.image_len**0.5)
     return ImageLMConfig(
         **shared,
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
         max_positions=layout.length,
-        grid=grid,
-        sequence=Sequence.text_to_image(layout.text_len, (grid, grid)),
+        grid=layout.grid[1],
+        sequence=Sequence.text_to_image(layout.text_len, layout.grid),
         kinds=sparse_kinds(config.depth, config.kernel),
     )

@@ -1,10 +1,16 @@
 """DALL-E's stages: the dVAE (section 2.1) and the transformer (2.2)."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from cogjax.data.bpe_dropout import BPEDropout
+from cogjax.data.codes import CodedExample
+from cogjax.data.records import open_split, read_manifest
+from cogjax.errors import UserError
 from cogjax.families.dalle.dvae import RelaxedConfig, RelaxedTask
 from cogjax.families.dalle.layout import Layout, Mixture
 from cogjax.families.dalle.presets import (
@@ -14,9 +20,12 @@ from cogjax.families.dalle.presets import (
     make_transformer,
 )
 from cogjax.models.dvae import DVAEConfig
-from cogjax.pipelines.tokens import CodeByCode
+from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.pipelines.pairs import check_style, of_layout
+from cogjax.pipelines.request import Request
+from cogjax.pipelines.tokenize import decode
 from cogjax.stages.code_model import Setup
-from cogjax.stages.coded import CodedSplits
+from cogjax.stages.coded import CodedSplits, check_images
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.tokenizer import TokenizerStage
 from cogjax.stages.transformer import TransformerStage
@@ -30,7 +39,7 @@ class LMStage(TransformerStage):
     settings = Mixture
     transformer = TransformerConfig
     paper = DVAEConfig(), NUM_PIECES
-    pipeline = CodeByCode
+    pipeline = staticmethod(of_layout)
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
 
@@ -45,6 +54,50 @@ class LMStage(TransformerStage):
             num_text=layout.text_len,
             length=layout.length,
         )
+
+    def setup(self, run: RunConfig) -> Setup:
+        """With the styles that pairs name; UserError for a data set of no pairs."""
+        found = super().setup(run)
+        if found.layout.images == 1:
+            return found
+        manifest = read_manifest(run.data.path)
+        check_images(manifest, run.data.path, found.layout.images)
+        styles = manifest.info.get("styles")
+        if not isinstance(styles, list) or not all(isinstance(x, str) for x in styles):
+            raise UserError(
+                f"{run.data.path} names no styles: make it again with `cogjax data "
+                "pairs`"
+            )
+        for style in run.sample.prompts:
+            check_style(style, styles)
+        layout = dataclasses.replace(found.layout, styles=tuple(styles))
+        return dataclasses.replace(found, layout=layout)
+
+    def images(self, setup: Setup) -> int:
+        """2 of pairs."""
+        return setup.layout.images
+
+    def samples(self, setup: Setup, run: RunConfig) -> Request:
+        """As of `CodeModelStage`; a model of pairs gets images to evaluate on."""
+        sample, data = run.sample, run.data
+        if setup.layout.images == 1:
+            return super().samples(setup, run)
+        source = open_split(data.path, data.eval_split, CodedExample)
+        places = np.arange(len(sample.prompts)) % len(source)
+        codes = [source[int(i)].codes for i in places]  # of source and target
+        codes = np.stack(codes).reshape(len(codes), *setup.layout.grid)
+        pixels = decode(setup.tokenizer, codes[:, : codes.shape[2]])
+        return Request(
+            (), sample.num_images, sample.seed, image=[*pixels], style=sample.prompts
+        )
+
+    def start_from(self, params: Any, layout: Layout, network: ImageLMConfig) -> Any:
+        """For pairs also those of a DALL-E of one image, whose rows both images get."""
+        del layout
+        rows = params.get("row_embedding", ())
+        if 2 * len(rows) != network.image_grid[0]:
+            return params
+        return {**params, "row_embedding": np.tile(rows, (2, 1))}
 
     def task(self, run: RunConfig) -> LMTask:
         """UserError also for a text tokenizer that BPE-dropout cannot cut anew."""
