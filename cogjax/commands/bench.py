@@ -12,6 +12,9 @@ from cogjax.files import check_file, write_file
 _FORMS = ("sparse", "causal", "dense")
 _PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
 _PARTS += ("denoise", "denoise-super")
+_TOKENIZERS = ("cogview", "openai-dvae", "vqgan-f16", "rudalle-f8", "dalle-mini")
+_TOKENIZERS += ("llamagen",)
+_TOKENIZER = "a released one for the parts tokenizer-*, instead of the size's: "
 _ONE_PROMPT = "the batch is images of one prompt, otherwise of as many prompts"
 _COMPARE = "run full attention under an n x n mask beside it and print the ratios"
 _ATTENTION = "DALL-E's kinds, full in causal parts, full masked (%(default)s)"
@@ -28,6 +31,8 @@ def add_parser(commands) -> None:
     add("--compare", choices=("dense",), help=_COMPARE)
     add("--batch", type=whole(1, 1024), default=2, help="default: %(default)s")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    words = _TOKENIZER + ", ".join(_TOKENIZERS)
+    add("--tokenizer", choices=_TOKENIZERS, default="", metavar="NAME", help=words)
     add("--one-prompt", action="store_true", help=_ONE_PROMPT)
     add_weights(parser)
     add("--runs", type=whole(1, 1000), default=5, help="median of (%(default)s)")
@@ -39,6 +44,8 @@ def _bench(args: argparse.Namespace) -> None:
         check_file(args.json, args.overwrite)
     if args.compare and args.part.startswith(("tokenizer", "denoise")):
         raise UserError("--compare dense is for the transformer, this part has none")
+    if args.tokenizer and not args.part.startswith("tokenizer"):
+        raise UserError(f"--tokenizer is for tokenizer-*, {args.part} has none")
     from cogjax.bench import Setup, bench
 
     setup = Setup(**{field.name: getattr(args, field.name) for field in fields(Setup)})

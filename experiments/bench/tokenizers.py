@@ -23,24 +23,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 FILES = {
     "cogview": "vqvae.safetensors",
-    "taming-f16": "vqgan.safetensors",
+    "vqgan-f16": "vqgan.safetensors",
     "rudalle-f8": "vqgan.safetensors",
     "llamagen": "vq.safetensors",
-    "min-dalle": "detoker.safetensors",
+    "dalle-mini": "detoker.safetensors",
 }
 NAMES = (*FILES, "openai-dvae")
 CLONES = {
     "cogview": "CogView",
-    "taming-f16": "taming-transformers",
+    "vqgan-f16": "taming-transformers",
     "rudalle-f8": "taming-transformers",
     "openai-dvae": "DALL-E",
     "llamagen": "LlamaGen/tokenizer/tokenizer_image",
-    "min-dalle": "min-dalle",
+    "dalle-mini": "min-dalle",
 }
 Parts = dict[str, Callable[[], Any]]
 
@@ -52,12 +53,15 @@ def ours(name: str, folder: Path, batch: int) -> Parts:
     import numpy as np
 
     from cogjax import model_folder
+    from cogjax.bench import TOKENIZERS
     from cogjax.exporting.public import export_weights
     from cogjax.model import Component, Model
     from cogjax.models.registry import shapes_of
     from cogjax.pipelines.tokenize import compiled_encode
 
-    config, rng = config_of(name), np.random.default_rng(0)
+    config, rng = TOKENIZERS[name], np.random.default_rng(0)
+    if name == "dalle-mini":
+        config = replace(config, epsilon=1e-5, encodes=False)  # As of min-dalle.
 
     def fill(path, leaf):
         if path[-1].key == "scale":
@@ -86,29 +90,12 @@ def ours(name: str, folder: Path, batch: int) -> Parts:
 
     parts = {"decode": lambda: jax.block_until_ready(draw(*arrays, codes))}
     outputs = {"pixels": parts["decode"]()}
-    if name != "min-dalle":
+    if name != "dalle-mini":
         read = (part.network, *arrays, images)
         parts["encode"] = lambda: jax.block_until_ready(compiled_encode(*read))
         outputs["found"] = parts["encode"]()
     np.savez(folder / "case.npz", images=images, codes=codes, **outputs)
     return parts
-
-
-def config_of(name: str) -> Any:
-    """The sizes of the release."""
-    from cogjax.families.vqgan.presets import TOKENIZERS
-    from cogjax.models.dvae import DVAEConfig
-    from cogjax.models.vqgan import VQGANConfig
-    from cogjax.models.vqvae import VQVAEConfig
-
-    return {
-        "cogview": VQVAEConfig(),
-        "openai-dvae": DVAEConfig(),
-        "taming-f16": TOKENIZERS["f16"],
-        "rudalle-f8": TOKENIZERS["f8"],
-        "llamagen": VQGANConfig(code_dim=8, form="cosine"),
-        "min-dalle": VQGANConfig(black=0, epsilon=1e-5, encodes=False),
-    }[name]
 
 
 def peer(name: str, folder: Path, channels_last: bool) -> Parts:
@@ -188,7 +175,7 @@ def vqgan(folder: Path, multipliers: list[int], side: int, num_codes: int):
         net.quantize = GumbelQuantize(256, 256, num_codes)
     else:
         net.quantize = VectorQuantizer2(num_codes, 256, 0.25, sane_index_shape=True)
-    loaded(net, folder / FILES["taming-f16"])
+    loaded(net, folder / FILES["vqgan-f16"])
     table = net.quantize.embed if gumbel else net.quantize.embedding
 
     def encode(images):
@@ -239,7 +226,7 @@ def min_dalle(folder: Path):
     import torch
     from min_dalle.models.vqgan_detokenizer import VQGanDetokenizer
 
-    net = loaded(VQGanDetokenizer(), folder / FILES["min-dalle"])
+    net = loaded(VQGanDetokenizer(), folder / FILES["dalle-mini"])
 
     def decode(codes):
         # It draws the images of several codes as one large square.
@@ -251,11 +238,11 @@ def min_dalle(folder: Path):
 
 PEERS = {
     "cogview": cogview,
-    "taming-f16": lambda folder: vqgan(folder, [1, 1, 2, 2, 4], 16, 16384),
+    "vqgan-f16": lambda folder: vqgan(folder, [1, 1, 2, 2, 4], 16, 16384),
     "rudalle-f8": lambda folder: vqgan(folder, [1, 1, 2, 4], 32, 8192),
     "openai-dvae": openai_dvae,
     "llamagen": llamagen,
-    "min-dalle": min_dalle,
+    "dalle-mini": min_dalle,
 }
 
 
@@ -299,7 +286,7 @@ def measure(args: argparse.Namespace, name: str) -> None:
             programs[program], differences = start(args, program, name, folder)
             if differences:
                 print(f"{name}: {program} differs from ours: {differences}", flush=True)
-        for part in ("decode",) if name == "min-dalle" else ("decode", "encode"):
+        for part in ("decode",) if name == "dalle-mini" else ("decode", "encode"):
             found = {program: [] for program in programs}
             for i in range(1 + args.runs):
                 for program, process in programs.items():
