@@ -17,19 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cogjax.catalogue import families, resolve
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.families.imagen.presets import STAGES
-from cogjax.families.vqgan.presets import TOKENIZERS as VQGANS
 from cogjax.models import efficient_unet, unet
-from cogjax.models.dvae import DVAEConfig
 from cogjax.models.image_lm import ImageLM, param_shapes
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.inference import for_inference, scoring
 from cogjax.models.registry import network_of
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.tokenizers import param_shapes as tokenizer_shapes
-from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.nn.unet import Text
 from cogjax.ops.masks import image_mask, sparse_kinds
@@ -115,16 +113,6 @@ SIZES = {
     "nano": Size(32, 2, 2, 4, 4, 32, 32, _NANO, "nano"),
 }
 
-# Image tokenizers of releases, of 256 pixels.
-TOKENIZERS: dict[str, TokenizerConfig] = {
-    "cogview": VQVAEConfig(),
-    "openai-dvae": DVAEConfig(),
-    "vqgan-f16": VQGANS["f16"],
-    "rudalle-f8": VQGANS["f8"],
-    "dalle-mini": VQGANConfig(black=0),
-    "llamagen": VQGANConfig(code_dim=8, form="cosine"),
-}
-
 
 class Machine(NamedTuple):
     """matmul: FLOP/s of a large product. bandwidth: bytes/s of reading memory."""
@@ -163,7 +151,8 @@ class Setup:
 
     part: of `PARTS`. size: of `SIZES`. batch: images. attention: "sparse", "causal" or
     "dense". dtype: of computing. weights: of sampling, in memory. one_prompt: whether
-    all images share theirs. tokenizer: of `TOKENIZERS` instead of the size's.
+    all images share theirs. tokenizer: of a family of `catalogue.py`
+    instead of the size's.
     """
 
     part: str
@@ -180,7 +169,8 @@ class Setup:
         settings = self.batch, self.dtype, self.weights, self.one_prompt
         size = SIZES[self.size]
         if self.tokenizer:
-            size = replace(size, tokenizer=TOKENIZERS[self.tokenizer])
+            config = resolve(families()[self.tokenizer].tokenizer)
+            size = replace(size, tokenizer=config)
         return _work(self.part, size, attention, *settings)
 
 

@@ -40,6 +40,7 @@ class Family:
     (layout, config of the transformer). networks: kinds of networks that only this
     family has. stages: kinds of training runs, by the name of the task. importers: of
     released weights (`interop/importer.py`), by the name of what they import.
+    tokenizer: config of the released image tokenizer.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     networks: Mapping[str, Network] = field(default_factory=dict)
     stages: Mapping[str, str] = field(default_factory=dict)
     importers: Mapping[str, str] = field(default_factory=dict)
+    tokenizer: str = ""
 
 
 FAMILIES = {
@@ -65,6 +67,7 @@ FAMILIES = {
             "masked": "cogjax.families.cogview.stage:MASKED",
         },
         importers={"cogview": "cogjax.families.cogview.imports:COGVIEW"},
+        tokenizer="cogjax.families.cogview.presets:RELEASED",
     ),
     "dalle": Family(
         "dalle",
@@ -76,6 +79,7 @@ FAMILIES = {
             "dalle": "cogjax.families.dalle.stage:LM",
         },
         importers={"openai-dvae": "cogjax.families.dalle.imports:DVAE"},
+        tokenizer="cogjax.families.dalle.presets:RELEASED",
     ),
     "dalle_mini": Family(
         "dalle_mini",
@@ -83,6 +87,7 @@ FAMILIES = {
         layout="cogjax.families.dalle_mini.layout:Layout",
         pipeline="cogjax.pipelines.encoder_decoder:EncoderDecoderPipeline",
         importers={"dalle-mini": "cogjax.families.dalle_mini.imports:DALLE_MINI"},
+        tokenizer="cogjax.families.vqgan.presets:F16",
     ),
     "ernie_vilg": Family(
         "ernie_vilg",
@@ -101,6 +106,7 @@ FAMILIES = {
         layout="cogjax.families.llamagen.layout:Layout",
         pipeline="cogjax.pipelines.decoder:of_layout",
         importers={"llamagen": "cogjax.families.llamagen.imports:LLAMAGEN"},
+        tokenizer="cogjax.families.llamagen.vq:RELEASED",
     ),
     "mindalle": Family(
         "mindalle",
@@ -108,6 +114,7 @@ FAMILIES = {
         layout="cogjax.families.mindalle.layout:Layout",
         pipeline="cogjax.pipelines.decoder:DecoderPipeline",
         importers={"mindalle": "cogjax.families.mindalle.imports:MINDALLE"},
+        tokenizer="cogjax.families.vqgan.presets:F16",
     ),
     "rudalle": Family(
         "rudalle",
@@ -115,6 +122,7 @@ FAMILIES = {
         layout="cogjax.families.rudalle.layout:Layout",
         pipeline="cogjax.pipelines.decoder:of_shift",
         importers={"rudalle": "cogjax.families.rudalle.imports:RUDALLE"},
+        tokenizer="cogjax.families.vqgan.presets:F8",
     ),
     "imagen": Family(
         "imagen",
@@ -136,6 +144,7 @@ FAMILIES = {
             "decoder": "cogjax.stages.tokenizer:DECODER",
         },
         importers={"vqgan": "cogjax.families.vqgan.imports:VQGAN"},
+        tokenizer="cogjax.families.vqgan.presets:F16",
     ),
     "clip": Family(
         "clip",

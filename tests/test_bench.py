@@ -12,7 +12,6 @@ from cogjax import cli
 from cogjax.bench import (
     PARTS,
     SIZES,
-    TOKENIZERS,
     Machine,
     Setup,
     _cached,
@@ -21,6 +20,7 @@ from cogjax.bench import (
     _work,
     bench,
 )
+from cogjax.catalogue import FAMILIES, resolve
 from cogjax.errors import UserError
 from cogjax.families.imagen.presets import STAGES
 from cogjax.families.vqgan.presets import TOKENIZERS as VQGANS
@@ -142,7 +142,10 @@ def test_released_tokenizers(capsys):
     with pytest.raises(SystemExit):
         cli.main(["bench", "--help"])
     shown = "".join(capsys.readouterr().out.split())
-    assert ",".join(TOKENIZERS) in shown
+    names = [name for name, family in FAMILIES.items() if family.tokenizer]
+    assert ",".join(names) in shown and "rudalle" in names
+    configs = [resolve(FAMILIES[name].tokenizer) for name in names]
+    assert {config.image_size for config in configs} == {256}
 
 
 def test_unknown_part():

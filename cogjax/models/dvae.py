@@ -154,11 +154,11 @@ class DVAEBlock(nn.Module):
             x = Conv(self.width, (1, 1), kernel_init=_INIT, name="id")(x)
         widths = (self.width // 4,) * 3 + (self.width,)
         for i, (width, side) in enumerate(zip(widths, self.sides, strict=True)):
-            h, init = nn.relu(h), {"kernel_init": _INIT, "name": f"conv_{i}"}
+            h, name = nn.relu(h), f"conv_{i}"
             if self.doubles and i == 1:
-                h = Up(width, resize=True, **init)(h)
+                h = Up(width, resize=True, kernel_init=_INIT, name=name)(h)
             else:
-                h = Conv(width, (side, side), **init)(h)
+                h = Conv(width, (side, side), kernel_init=_INIT, name=name)(h)
         if self.doubles:
             x = doubled(x)
         return x + jnp.asarray(self.gain, h.dtype) * h

@@ -76,12 +76,6 @@ def _fast(x: Array, kernel: Array) -> Array:
     return winograd.convolve(x, kernel, _plain)
 
 
-@_fast.defjvp
-def _fast_jvp(primals, tangents):
-    """With the gradients of the plain form, which need less memory."""
-    return _fast(*primals), jax.jvp(_plain, primals, tangents)[1]
-
-
 def _plain(x: Array, kernel: Array) -> Array:
     """As `_fast`, with all products."""
     if kernel.shape[:2] == (1, 1):
@@ -96,3 +90,11 @@ def _plain(x: Array, kernel: Array) -> Array:
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "VALID", dimension_numbers=_LAYOUT
     )
+
+
+def _fast_jvp(primals, tangents):
+    """With the gradients of the plain form, which need less memory."""
+    return _fast(*primals), jax.jvp(_plain, primals, tangents)[1]
+
+
+_fast.defjvp(_fast_jvp)

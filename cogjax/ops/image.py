@@ -85,7 +85,6 @@ def halving_conv(x_byxc: Array, kernel: Array) -> Array:
     )
 
 
-@halving_conv.defjvp
 def _halving_jvp(primals, tangents):
     """With the gradients of a convolution of stride 1."""
     return halving_conv(*primals), jax.jvp(_halving_by_pixels, primals, tangents)[1]
@@ -97,6 +96,9 @@ def _halving_by_pixels(x_byxc: Array, kernel: Array) -> Array:
     kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
     kernel = rearrange(kernel, "(p i) (q j) c d -> p q (i j c) d", p=2, q=2)
     return valid_2x2(space_to_depth(x, 2), kernel)
+
+
+halving_conv.defjvp(_halving_jvp)
 
 
 def strided_conv_transpose(x_byxc: Array, kernel: Array, stride: int) -> Array:

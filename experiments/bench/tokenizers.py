@@ -29,19 +29,19 @@ from typing import Any
 
 FILES = {
     "cogview": "vqvae.safetensors",
-    "vqgan-f16": "vqgan.safetensors",
-    "rudalle-f8": "vqgan.safetensors",
+    "vqgan": "vqgan.safetensors",
+    "rudalle": "vqgan.safetensors",
     "llamagen": "vq.safetensors",
-    "dalle-mini": "detoker.safetensors",
+    "dalle_mini": "detoker.safetensors",
 }
-NAMES = (*FILES, "openai-dvae")
+NAMES = (*FILES, "dalle")
 CLONES = {
     "cogview": "CogView",
-    "vqgan-f16": "taming-transformers",
-    "rudalle-f8": "taming-transformers",
-    "openai-dvae": "DALL-E",
+    "vqgan": "taming-transformers",
+    "rudalle": "taming-transformers",
+    "dalle": "DALL-E",
     "llamagen": "LlamaGen/tokenizer/tokenizer_image",
-    "dalle-mini": "min-dalle",
+    "dalle_mini": "min-dalle",
 }
 Parts = dict[str, Callable[[], Any]]
 
@@ -53,15 +53,17 @@ def ours(name: str, folder: Path, batch: int) -> Parts:
     import numpy as np
 
     from cogjax import model_folder
-    from cogjax.bench import TOKENIZERS
+    from cogjax.catalogue import FAMILIES, resolve
     from cogjax.exporting.public import export_weights
     from cogjax.model import Component, Model
     from cogjax.models.registry import shapes_of
     from cogjax.pipelines.tokenize import compiled_encode
 
-    config, rng = TOKENIZERS[name], np.random.default_rng(0)
-    if name == "dalle-mini":
-        config = replace(config, epsilon=1e-5, encodes=False)  # As of min-dalle.
+    config, rng = resolve(FAMILIES[name].tokenizer), np.random.default_rng(0)
+    if name == "dalle_mini":
+        config = replace(
+            config, black=0, epsilon=1e-5, encodes=False
+        )  # As of min-dalle.
 
     def fill(path, leaf):
         if path[-1].key == "scale":
@@ -90,7 +92,7 @@ def ours(name: str, folder: Path, batch: int) -> Parts:
 
     parts = {"decode": lambda: jax.block_until_ready(draw(*arrays, codes))}
     outputs = {"pixels": parts["decode"]()}
-    if name != "dalle-mini":
+    if name != "dalle_mini":
         read = (part.network, *arrays, images)
         parts["encode"] = lambda: jax.block_until_ready(compiled_encode(*read))
         outputs["found"] = parts["encode"]()
@@ -175,7 +177,7 @@ def vqgan(folder: Path, multipliers: list[int], side: int, num_codes: int):
         net.quantize = GumbelQuantize(256, 256, num_codes)
     else:
         net.quantize = VectorQuantizer2(num_codes, 256, 0.25, sane_index_shape=True)
-    loaded(net, folder / FILES["vqgan-f16"])
+    loaded(net, folder / FILES["vqgan"])
     table = net.quantize.embed if gumbel else net.quantize.embedding
 
     def encode(images):
@@ -226,7 +228,7 @@ def min_dalle(folder: Path):
     import torch
     from min_dalle.models.vqgan_detokenizer import VQGanDetokenizer
 
-    net = loaded(VQGanDetokenizer(), folder / FILES["dalle-mini"])
+    net = loaded(VQGanDetokenizer(), folder / FILES["dalle_mini"])
 
     def decode(codes):
         # It draws the images of several codes as one large square.
@@ -238,11 +240,11 @@ def min_dalle(folder: Path):
 
 PEERS = {
     "cogview": cogview,
-    "vqgan-f16": lambda folder: vqgan(folder, [1, 1, 2, 2, 4], 16, 16384),
-    "rudalle-f8": lambda folder: vqgan(folder, [1, 1, 2, 4], 32, 8192),
-    "openai-dvae": openai_dvae,
+    "vqgan": lambda folder: vqgan(folder, [1, 1, 2, 2, 4], 16, 16384),
+    "rudalle": lambda folder: vqgan(folder, [1, 1, 2, 4], 32, 8192),
+    "dalle": openai_dvae,
     "llamagen": llamagen,
-    "dalle-mini": min_dalle,
+    "dalle_mini": min_dalle,
 }
 
 
@@ -286,7 +288,7 @@ def measure(args: argparse.Namespace, name: str) -> None:
             programs[program], differences = start(args, program, name, folder)
             if differences:
                 print(f"{name}: {program} differs from ours: {differences}", flush=True)
-        for part in ("decode",) if name == "dalle-mini" else ("decode", "encode"):
+        for part in ("decode",) if name == "dalle_mini" else ("decode", "encode"):
             found = {program: [] for program in programs}
             for i in range(1 + args.runs):
                 for program, process in programs.items():
