@@ -55,7 +55,7 @@ def convolve(x_byxc: Array, kernel: Array, plain: Plain) -> Array:
       of them, along y: rows lie apart in memory and are mixed without moving any.
     """
     taps, rows = len(kernel), x_byxc.shape[1] - len(kernel) + 1
-    batch = len(x_byxc)
+    batch = x_byxc.shape[0]
     axes = (1, 2) if taps == 2 else (1,)
     outputs = x_byxc.shape[2] * kernel.shape[3]
     row_bytes = 4 * (x_byxc.shape[2] * x_byxc.shape[3] + outputs)

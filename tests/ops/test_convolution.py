@@ -58,6 +58,18 @@ def test_fewer_products_give_the_same(monkeypatch, side, band_bytes):
     np.testing.assert_allclose(run(x, kernel), wanted, atol=2e-6 * wanted.max())
 
 
+def test_any_number_of_images_in_one_program(monkeypatch):
+    """As programs are exported."""
+    monkeypatch.setattr(winograd, "_BAND_BYTES", 4 * 6 * 8 * 4)
+    x, kernel = arrays(3)
+    (batch,) = jax.export.symbolic_shape("b")
+    shape = jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype)
+    run = jax.jit(lambda x: winograd.convolve(x, kernel, convolution._plain))
+    wanted = by_taps(x, kernel)
+    found = jax.export.export(run)(shape).call(x)
+    np.testing.assert_allclose(found, wanted, atol=2e-6 * wanted.max())
+
+
 @pytest.mark.parametrize("side", [1, 3])
 def test_convolution_of_flax_and_its_gradients(all_are_large, side):
     x, kernel = arrays(side)
