@@ -40,6 +40,7 @@ class Family:
     (layout, config of the transformer). networks: kinds of networks that only this
     family has. stages: kinds of training runs, by the name of the task. importers: of
     released weights (`interop/importer.py`), by the name of what they import.
+    tokenizer: config of the released image tokenizer.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     networks: Mapping[str, Network] = field(default_factory=dict)
     stages: Mapping[str, str] = field(default_factory=dict)
     importers: Mapping[str, str] = field(default_factory=dict)
+    tokenizer: str = ""
 
 
 FAMILIES = {
@@ -65,6 +67,7 @@ FAMILIES = {
             "masked": "cogjax.families.cogview.stage:MASKED",
         },
         importers={"cogview": "cogjax.families.cogview.imports:COGVIEW"},
+        tokenizer="cogjax.families.cogview.presets:RELEASED",
     ),
     "dalle": Family(
         "dalle",
@@ -76,6 +79,7 @@ FAMILIES = {
             "dalle": "cogjax.families.dalle.stage:LM",
         },
         importers={"openai-dvae": "cogjax.families.dalle.imports:DVAE"},
+        tokenizer="cogjax.families.dalle.presets:RELEASED",
     ),
     "dalle_mini": Family(
         "dalle_mini",
@@ -84,6 +88,7 @@ FAMILIES = {
         pipeline="cogjax.pipelines.encoder_decoder:EncoderDecoderPipeline",
         stages={"dalle_mini": "cogjax.families.dalle_mini.stage:STAGE"},
         importers={"dalle-mini": "cogjax.families.dalle_mini.imports:DALLE_MINI"},
+        tokenizer="cogjax.families.vqgan.presets:F16",
     ),
     "ernie_vilg": Family(
         "ernie_vilg",
@@ -106,6 +111,7 @@ FAMILIES = {
             "llamagen_captions": "cogjax.families.llamagen.stage:CAPTIONS_STAGE",
         },
         importers={"llamagen": "cogjax.families.llamagen.imports:LLAMAGEN"},
+        tokenizer="cogjax.families.llamagen.vq:RELEASED",
     ),
     "mindalle": Family(
         "mindalle",
@@ -114,6 +120,7 @@ FAMILIES = {
         pipeline="cogjax.pipelines.decoder:DecoderPipeline",
         stages={"mindalle": "cogjax.families.mindalle.stage:LM"},
         importers={"mindalle": "cogjax.families.mindalle.imports:MINDALLE"},
+        tokenizer="cogjax.families.vqgan.presets:F16",
     ),
     "rudalle": Family(
         "rudalle",
@@ -122,6 +129,7 @@ FAMILIES = {
         pipeline="cogjax.pipelines.decoder:of_shift",
         stages={"rudalle": "cogjax.families.rudalle.stage:LM"},
         importers={"rudalle": "cogjax.families.rudalle.imports:RUDALLE"},
+        tokenizer="cogjax.families.vqgan.presets:F8",
     ),
     "imagen": Family(
         "imagen",
@@ -145,6 +153,7 @@ FAMILIES = {
             "decoder": "cogjax.stages.tokenizer:DECODER",
         },
         importers={"vqgan": "cogjax.families.vqgan.imports:VQGAN"},
+        tokenizer="cogjax.families.vqgan.presets:F16",
     ),
     "clip": Family(
         "clip",

@@ -4,6 +4,7 @@ import argparse
 import json
 from dataclasses import fields
 
+from cogjax.catalogue import FAMILIES
 from cogjax.commands.arguments import add_command, add_file, add_weights, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
@@ -12,6 +13,7 @@ from cogjax.files import check_file, write_file
 _FORMS = ("sparse", "causal", "dense")
 _PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
 _PARTS += ("denoise", "denoise-super")
+_TOKENIZER = "that of a family's release for tokenizer-*, not the size's: "
 _ONE_PROMPT = "the batch is images of one prompt, otherwise of as many prompts"
 _CONFIG = "a transformer of a training config instead of a size"
 _COMPARE = "run full attention under an n x n mask beside it and print the ratios"
@@ -32,6 +34,9 @@ def add_parser(commands) -> None:
     add("--compare", choices=("dense",), help=_COMPARE)
     add("--batch", type=whole(1, 1024), default=2, help="default: %(default)s")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    released = [name for name, family in FAMILIES.items() if family.tokenizer]
+    words = _TOKENIZER + ", ".join(released)
+    add("--tokenizer", choices=released, default="", metavar="FAMILY", help=words)
     add("--one-prompt", action="store_true", help=_ONE_PROMPT)
     add_weights(parser)
     add("--runs", type=whole(1, 1000), default=5, help="median of (%(default)s)")
@@ -45,6 +50,8 @@ def _bench(args: argparse.Namespace) -> None:
         raise UserError("--compare dense is for the transformer, this part has none")
     if args.overrides and not args.config:
         raise UserError(f"{args.overrides[0]} is of a config: give --config FILE.py")
+    if args.tokenizer and not args.part.startswith("tokenizer"):
+        raise UserError(f"--tokenizer is for tokenizer-*, {args.part} has none")
     from cogjax.bench import Setup, bench
 
     kind = _of_config(args) if args.config else Setup

@@ -87,7 +87,7 @@ class CodeModelStage(Stage):
         example = functools.partial(_example, setup.settings, setup.layout)
         return splits.captions(split), example
 
-    def images(self, setup: Setup) -> int:
+    def num_images(self, setup: Setup) -> int:
         """How many images an example of the data has."""
         del setup
         return 1
@@ -162,7 +162,7 @@ class CodeModelStage(Stage):
             workdir / "codes",
             digest,
             setup.layout.text_len,
-            self.images(setup),
+            self.num_images(setup),
         )
         examples = functools.partial(self.examples, setup, splits)
 

@@ -73,7 +73,7 @@ class LMStage(TransformerStage):
         layout = dataclasses.replace(found.layout, styles=tuple(styles))
         return dataclasses.replace(found, layout=layout)
 
-    def images(self, setup: Setup) -> int:
+    def num_images(self, setup: Setup) -> int:
         """2 of pairs."""
         return setup.layout.images
 
