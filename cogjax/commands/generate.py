@@ -46,7 +46,7 @@ _PERCENTILE = (
 _CHOICE = "of a masked model: 0 keeps the surest codes first, above that chance (4.5)"
 _DECODE = "images from codes, or from hidden states if the model was trained to"
 _RERANK = "generate N, keep the --num-images that fit the prompt best"
-_RERANK_BY = "judge of --rerank: the model's own caption loss (default) or a CLIP"
+_RERANK_BY = "judge of --rerank: the model's own loss (default) or a CLIP"
 _KEEP = "instead of --rows: an image whose white parts are kept"
 _STYLE = "of a model of pairs: make the image the same in this style; may be repeated"
 _STRENGTH = "of a cascade: start from the image with noise, 1 is nearly noise alone"
@@ -187,13 +187,22 @@ def _record(args: argparse.Namespace, request, model) -> dict:
     settings |= {"strength": args.strength} if args.strength else {}
     settings |= {"style": args.style} if args.style else {}
     if request.rerank:
-        settings |= {"rerank_by": args.rerank_by or "captions", "clip": args.clip}
+        settings |= {"rerank_by": _judge(args, model), "clip": args.clip}
     return {
         "cogjax": __version__,
         "model": {"name": args.model, "weights": args.weights, "card": model.card},
         "seed": request.seed,
         "settings": model.settings(request) | settings,
     }
+
+
+def _judge(args: argparse.Namespace, model) -> str:
+    """What chose: a CLIP, or the model's own loss of captions, or of images."""
+    from cogjax.pipelines.contracts import Reader
+
+    if args.clip:
+        return "clip"
+    return "captions" if isinstance(model, Reader) else "images"
 
 
 def _write(out: Path, prompts: tuple[str, ...], result, record: dict) -> None:

@@ -173,6 +173,9 @@ def test_commands_of_an_imported_model(folders, tmp_path, capsys):
     assert main([*command, *more]) == 0
     record = json.loads((tmp_path / "generation.json").read_text())
     assert record["settings"]["rerank_by"] == "clip"
+    assert main([*command, "--num-images", "1", "--rerank", "2"]) == 0
+    own = json.loads((tmp_path / "generation-2.json").read_text())
+    assert own["settings"]["rerank_by"] == "images"
     image = str(tmp_path / record["images"][0]["file"])
     capsys.readouterr()
     assert main(["score", image, "a red cat", "--model", model]) == 0
