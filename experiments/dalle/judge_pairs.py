@@ -131,12 +131,12 @@ def main() -> None:
         for name in ("source", "target")
     )
     with Progress() as progress:
+        judges = make_judges(examples, progress)
         columns = {
             "generated": generate(model, pairs, progress),
             "real": labelled.through(model, real),
             "unchanged": labelled.through(model, sources),
         }
-        judges = make_judges(examples, progress)
     report = _report(judge(judges, pairs, columns))
     (args.out / "judged.json").write_text(json.dumps(report, indent=1) + "\n")
     show(report)
