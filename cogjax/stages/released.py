@@ -70,8 +70,8 @@ class CodesOfTexts:
         return {"ids": ids.astype(np.int32), "weights": weights.astype(np.float32)}
 
     def draw(self, texts: Any, rng: np.random.Generator) -> tuple[int, ...]:
-        """One of the captions of an image, or none."""
-        text = texts[rng.integers(len(texts))]
+        """One of the captions of an image, or none, as of an image without any."""
+        text = texts[rng.integers(len(texts))] if texts else ()
         return () if rng.random() < self.caption_dropout else text
 
 

@@ -146,6 +146,25 @@ def test_drafts_change_nothing(folders, name):
     np.testing.assert_array_equal(one, many)
 
 
+def test_a_text_that_is_encoded_scores_images(folders):
+    """The mean loss of the codes, by the network's logits in float64."""
+    model = cogjax.load(folders("dalle-mini"))
+    texts, part = ["a red cat", "a car"], model.model["transformer"]
+    codes = np.random.default_rng(0).integers(24, size=(2, 16, 16))
+    prompts, _ = model.prompts([model.pieces(text) for text in texts])
+    length = prompts.ids.shape[1]
+    mask = np.arange(length) < length - prompts.num_padding[:, None]
+    flat = codes.reshape(2, -1).astype(np.int32)
+    weights = {"params": part.params}
+    logits = part.network.apply(
+        weights, prompts.ids, mask, flat[:, :-1], method="score"
+    )
+    logits = np.asarray(logits, np.float64)[..., :24]
+    own = np.take_along_axis(logits, flat[..., None], -1)[..., 0]
+    losses = (np.log(np.exp(logits).sum(-1)) - own).mean(-1)
+    np.testing.assert_allclose(model.image_losses(codes, texts), losses, atol=1e-4)
+
+
 def test_commands_of_an_imported_model(folders, tmp_path, capsys):
     """A CLIP chooses, an image is scored, and what writes no text says so."""
     model, clip = str(folders("mindalle")), str(folders("clip"))

@@ -17,8 +17,11 @@ from cogjax.data.class_names import ClassNames
 from cogjax.data.text_files import load_text
 from cogjax.errors import Notice, UserError
 from cogjax.families.llamagen import imports as llamagen
+from cogjax.families.llamagen import presets as llamagen_presets
 from cogjax.families.mindalle import imports as mindalle
+from cogjax.families.mindalle import presets as mindalle_presets
 from cogjax.families.rudalle import imports as rudalle
+from cogjax.families.rudalle import presets as rudalle_presets
 from cogjax.importing import import_model
 from cogjax.interop.importer import leaves_of
 from cogjax.interop.rules import sources_of
@@ -188,6 +191,10 @@ def test_released_sizes_of_classes(size, vq, millions):
     grid = 384 // int(vq)
     assert plan.layout.image_len == grid**2 and plan.components["tokenizer"].config
     assert config.head_dim == 64 and plan.layout.vocab.num_text == 1000
+    if vq == "16":
+        planned = llamagen_presets.CLASSES[size.lower()]
+        assert planned[1:] == (plan.layout, config)
+        assert planned[0] == plan.components["tokenizer"].config
     leaves = plan.components["transformer"].leaves.values()
     assert round(sum(np.prod(x.shape) for x in leaves) / 1e6) == millions
 
@@ -200,6 +207,7 @@ def test_released_sizes_of_captions():
         stored(decoders.unfolded(released["t2i-XL"])), 32, Source({}, {})
     )
     assert (config.caption_dim, config.table_positions) == (2048, 120)
+    assert config == llamagen_presets.CAPTIONS["xl-512"][2]
     needs = sources_of(list(llamagen._rules(config)))
     shapes = dict(decoders.unfolded(released["t2i-XL"]))
     assert {name: each.shape for name, each in needs.items()} == shapes
@@ -281,6 +289,7 @@ def test_the_released_mindalle():
     shapes = dict(decoders.unfolded(released))
     config = mindalle._config(stored(shapes.items()), 16, Source({}, {}))
     assert (config.depth, config.heads, config.head_dim) == (42, 24, 64)
+    assert config == mindalle_presets.RELEASED["1.3b"][2]
     needs = sources_of(list(mindalle._rules(config, 16384)))
     assert {name: each.shape for name, each in needs.items()} == shapes
     leaves = leaves_of(config).values()
@@ -395,6 +404,7 @@ def test_the_released_rudalle():
     version = {Path("args.json"): {"hf_version": "v2"}}
     config = rudalle._config(stored(shapes.items()), Source({}, version))
     assert (config.depth, config.heads, config.grid) == (24, 16, 32)
+    assert config == rudalle_presets.RELEASED["v2"][2]
     assert config.sequence == Sequence.text_to_image(128, (32, 32))
     needs = sources_of(list(rudalle._rules(config, 8192)))
     assert {name: each.shape for name, each in needs.items()} == shapes

@@ -11,11 +11,14 @@ from cogjax import config as configs
 from cogjax import model_folder
 from cogjax.catalogue import importers, resolve
 from cogjax.data import records
+from cogjax.data.embeddings import EmbeddedExample
 from cogjax.data.images import encode_png
 from cogjax.errors import UserError
+from cogjax.families.llamagen.stage import CaptionMixture
 from cogjax.importing import import_model
 from cogjax.interop.tree import flatten
 from cogjax.stages import run as launch
+from cogjax.stages.released import CodesOfTexts
 from cogjax.stages.sections import RunConfig
 from tests.importing import dalle_mini, public, training
 
@@ -137,6 +140,17 @@ def data(tmp_path_factory):
         return out
 
     return make
+
+
+def test_images_without_captions_are_learnt_without_a_text():
+    """By both kinds of prompts."""
+    rng, codes = np.random.default_rng(0), training.codes("llamagen-c2i")[0]
+    layout = training.LAYOUTS["llamagen-c2i"]
+    found = CodesOfTexts(0.0).example(layout, (), codes, rng)
+    assert found["ids"][0] == 24 + 10 and (found["ids"][1:] == codes).all()
+    item = ((), codes), EmbeddedExample("0", (), (), ())
+    found = CaptionMixture(0.0).caption((7, 3), item, rng)
+    assert found["left_out"] and found["count"] == 1 and not found["vectors"].any()
 
 
 def trained(name, workdir, model, data, steps):

@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from cogjax.data import records
@@ -43,18 +44,21 @@ class CaptionMixture(CodesOfTexts):
     """Captions are vectors of a text encoder."""
 
     def caption(
-        self, layout: Any, item: Any, rng: np.random.Generator
+        self, shape: tuple[int, int], item: Any, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Draws one of an image's: an entry of `CaptionTask`."""
+        """Draws one of an image's: an entry of `CaptionTask`; shape: of its vectors."""
         (_, codes), embedded = item
-        tokens = embedded.tokens[rng.integers(len(embedded.tokens))]
-        count = min(len(tokens), layout.prompt_len)
-        vectors = np.zeros((layout.prompt_len, tokens.shape[1]), tokens.dtype)
-        vectors[layout.prompt_len - count :] = tokens[:count]
+        vectors, there = np.zeros(shape, ml_dtypes.bfloat16), embedded.tokens
+        # An image without captions is learnt as with its text left out.
+        count, left_out = 1, not there or rng.random() < self.caption_dropout
+        if there:
+            tokens = there[rng.integers(len(there))][: len(vectors)]
+            count = len(tokens)
+            vectors[len(vectors) - count :] = tokens
         return {
             "vectors": vectors,
             "count": np.int32(count),
-            "left_out": np.bool_(rng.random() < self.caption_dropout),
+            "left_out": np.bool_(left_out),
             "codes": codes.astype(np.int32),
         }
 
@@ -87,7 +91,8 @@ class CaptionsStage(ReleasedStage):
         source = TextSource(folder, setup.others["text_encoder"], setup.text, True)
         vectors = caption_vectors(splits.data, source, splits.folder.parent)
         found = records.open_split(vectors, split, EmbeddedExample)
-        example = functools.partial(setup.settings.caption, setup.layout)
+        shape = setup.layout.prompt_len, setup.network.caption_dim
+        example = functools.partial(setup.settings.caption, shape)
         return _Pairs(splits.captions(split), found), example
 
 
