@@ -148,8 +148,8 @@ class CascadePipeline(HeldModel):
                     f"{name} is for models of codes, and this one generates pixels: "
                     "leave it out"
                 )
-        check_distilled(request, self.layout)
         self._samplers(request)
+        _check_distilled(request, self.layout)
         if request.gamma is not None and self._sampler(request).method != "ddpm":
             raise UserError("gamma is of method ddpm: set that too, or leave it out")
         check_reranker(rerank_by)
@@ -245,7 +245,7 @@ class CascadePipeline(HeldModel):
         return given
 
 
-def check_distilled(request: Request, layout: Cascade) -> None:
+def _check_distilled(request: Request, layout: Cascade) -> None:
     """UserError for settings that a distilled stage does not have."""
     names, all_steps = layout.components, layout.distilled_steps
     for i, (name, steps) in enumerate(zip(names, all_steps, strict=True)):
