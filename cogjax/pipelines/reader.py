@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -194,7 +193,7 @@ class TokensReader(ImageScores):
         allowed = np.zeros(vocab.size - vocab.text_start, bool)
         allowed[: vocab.num_text] = self.model.text.pieces_in(language)
         allowed[end - vocab.text_start] = True
-        return OutputIds(jnp.asarray(allowed), vocab.text_start, end)
+        return OutputIds(allowed, vocab.text_start, end)
 
     def caption_rows(
         self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
