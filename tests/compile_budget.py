@@ -51,6 +51,11 @@ class Counter:
             self.outside -= session
 
 
+def programs() -> dict[Path, int]:
+    """How many each listed file makes."""
+    return {ROOT / name: n for name, n in json.loads(BUDGET.read_text()).items()}
+
+
 def check(request, counter: Counter):
     """A generator around all tests of a file, for a fixture of its module."""
     record = request.config.option.record_compiles

@@ -1,5 +1,6 @@
 """Eight virtual CPU devices for every test; must run before anything imports JAX."""
 
+import collections
 import gc
 import importlib.metadata
 import os
@@ -46,6 +47,8 @@ def pytest_configure(config):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
         return
     config.pluginmanager.register(COUNTER)
+    # Imports make much and leave no garbage: until `pytest_collection_finish`.
+    gc.disable()
     _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
     # Where in Python each operation was called is found out, and written, for nobody.
     os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
@@ -55,11 +58,23 @@ def pytest_configure(config):
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
+def pytest_collection_modifyitems(config, items):
+    """Workers take whole files: the long ones first, so that none is left at the end.
+
+    How long is guessed from the programs that a file makes, and its tests.
+    """
+    if hasattr(config, "workerinput"):
+        count = compile_budget.programs()
+        tests = collections.Counter(item.path for item in items)
+        items.sort(key=lambda x: -count.get(x.path, 0) - tests[x.path] / 2)
+
+
 def pytest_collection_finish():
     """Modules and tests stay: nothing is gained by looking through them for garbage."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)

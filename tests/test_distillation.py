@@ -101,6 +101,17 @@ def test_a_student_of_a_student_has_its_grid(cascade, nano_data, tmp_path):
     _start(student(cascade, nano_data, **fits))
 
 
+def test_settings_of_another_number_of_stages_are_refused(cascade):
+    model = model_folder.load(cascade["base"])
+    parts = dict(model.components) | {"super_1": component(STAGES["nano"][1])}
+    layout = Cascade(("v", "v"), ("cosine", "cosine"), ("linear",), (0, 2))
+    both = CascadePipeline(dataclasses.replace(model, components=parts, layout=layout))
+    assert both.settings(Request.of("a cat", steps=(9, 2)))["steps"] == [9, 2]
+    for steps, message in (((9,), "steps has 1 values"), ((9, 8), "super_1 was dist")):
+        with pytest.raises(UserError, match=message):
+            both.generate("a cat", 1, steps=steps)
+
+
 def _start(values):
     """What the job starts from."""
     config = configured("distill.py:base,nano", **values)

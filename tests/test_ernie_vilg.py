@@ -35,6 +35,9 @@ def run(nano_data, nano_folder, tmp_path_factory):
             "train.steps": steps,
             "train.batch_size": 8,
             "train.log_every": 1,
+            # One program for both: it does not know how many steps there are.
+            "optim.schedule": "constant",
+            "optim.warmup": 1,
             "eval.batches": 0,
             "sample.prompts": "()",
         }

@@ -112,6 +112,9 @@ def test_pairs_are_asked_for_in_words_of_the_target(script):
         assert pair.source.meta["style"] == "noto"
         assert pair.target.meta["style"] == "icon-outline"
         assert pair.target.meta["concept"] == pair.source.meta["concept"]
+    # What is held out has no words.
+    some = script.draw(pairs, named, styles[:-2], 4, 0)
+    assert some == []
     again = script.draw(pairs, named, styles, 4, 0)
     assert [x.source.id for x in again] == [x.source.id for x in found]
 

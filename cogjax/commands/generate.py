@@ -135,7 +135,7 @@ def _check(args: argparse.Namespace) -> None:
     if bool(args.image_prompt) != any(ways) or keeps > 1:
         raise UserError(
             "--image-prompt IMAGE and --rows N go together, or --keep MASK, or "
-            "--strength T, or --as STYLE: give both"
+            "--as STYLE, or --strength T: give both"
         )
     if all(ways):
         raise UserError("--as makes the whole image anew: leave out what is kept of it")

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cogjax.models.clip import ClipConfig, normalized
@@ -76,12 +75,12 @@ def _features(weights: Weights, inputs: Arrays) -> Any:
 
 def _codes(weights: Weights, inputs: Arrays) -> Any:
     codebook, z = weights.state["codebook"], _features(weights, inputs)
-    logits = weights.call("code_logits", z, codebook)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    logits = np.asarray(weights.call("code_logits", z, codebook))
+    return logits.argmax(axis=-1).astype(np.int32)
 
 
 def _pixels(weights: Weights, inputs: Arrays) -> Any:
-    z = jnp.asarray(weights.state["codebook"])[inputs["codes"]]
+    z = np.asarray(weights.state["codebook"])[inputs["codes"]]
     return weights.call("decode", z)
 
 
@@ -121,18 +120,25 @@ def _lm_logits(weights: Weights, inputs: Arrays) -> Any:
 
 def _greedy(weights: Weights, inputs: Arrays) -> Any:
     """The most likely tokens that follow, each from a pass over all before it."""
+    config, length = weights.network.config, inputs["positions"].shape[1]
     arrays = {key: np.asarray(value) for key, value in inputs.items()}
-    for _ in range(_GREEDY):
-        logits = np.asarray(_lm_logits(weights, arrays))
-        more = {
-            "ids": logits[:, -1].argmax(-1),
-            "positions": arrays["positions"][:, -1] + 1,
-        }
-        more["mask"] = np.ones(len(logits), bool)
-        for key in more.keys() & arrays.keys():
-            new = more[key][:, None].astype(arrays[key].dtype)
-            arrays[key] = np.concatenate([arrays[key], new], axis=1)
-    return arrays["ids"][:, -_GREEDY:]
+    # Where no position changes those before it, one length is one program.
+    alone = config.sequence.is_causal and config.norm_scope in ("token", "none")
+    ends = [length + _GREEDY - 1] * _GREEDY if alone else length + np.arange(_GREEDY)
+    found = np.zeros((len(arrays["ids"]), _GREEDY), arrays["ids"].dtype)
+    for i, end in enumerate(ends):
+        logits = _lm_logits(weights, _continued(arrays, found[:, : end - length]))
+        found[:, i] = np.asarray(logits)[:, length - 1 + i].argmax(-1)
+    return found
+
+
+def _continued(arrays: Arrays, tokens: np.ndarray) -> Arrays:
+    """The inputs of a longer sequence: `tokens` [b, n] follow, none of them padding."""
+    after = arrays["positions"][:, -1:] + 1 + np.arange(tokens.shape[1], dtype=np.int32)
+    more = {"ids": tokens, "positions": after, "mask": np.ones(tokens.shape, bool)}
+    more = {key: more[key] for key in more.keys() & arrays.keys()}
+    both = {key: np.concatenate([arrays[key], x], axis=1) for key, x in more.items()}
+    return {**arrays, **both}
 
 
 IMAGE_LM = Case(
@@ -187,8 +193,8 @@ def _t5_inputs(config: T5Config, rng: np.random.Generator) -> Arrays:
 
 
 def _t5_features(weights: Weights, inputs: Arrays) -> Any:
-    tokens = weights.call("__call__", inputs["ids"], inputs["mask"])
-    return jnp.where(inputs["mask"][..., None], tokens, 0)
+    tokens = np.asarray(weights.call("__call__", inputs["ids"], inputs["mask"]))
+    return np.where(inputs["mask"][..., None], tokens, 0)
 
 
 T5 = Case(
@@ -207,8 +213,8 @@ def _pair_inputs(config: EncoderDecoderConfig, rng: np.random.Generator) -> Arra
 
 
 def _text_states(weights: Weights, inputs: Arrays) -> Any:
-    states = weights.call("encode", inputs["ids"], inputs["mask"])
-    return jnp.where(inputs["mask"][..., None], states, 0)
+    states = np.asarray(weights.call("encode", inputs["ids"], inputs["mask"]))
+    return np.where(inputs["mask"][..., None], states, 0)
 
 
 def _pair_logits(weights: Weights, inputs: Arrays) -> Any:
@@ -222,7 +228,7 @@ def _pair_greedy(weights: Weights, inputs: Arrays) -> Any:
     for i in range(count):
         # No position sees those behind it: one length is one program.
         logits = _pair_logits(weights, {**inputs, "codes": codes[:, : count - 1]})
-        codes[:, i] = np.asarray(logits[:, i]).argmax(-1)
+        codes[:, i] = np.asarray(logits)[:, i].argmax(-1)
     return codes
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from cogjax.models.encoder_decoder import MATRIX_AXES, LayerCache
 from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
-from cogjax.models.inference import packed_layers
+from cogjax.models.inference import packed_layers, packed_tables
 from cogjax.ops import packed as matmul
 from cogjax.ops.cache import empty_cache, text_plan
 
@@ -22,11 +22,8 @@ def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
 
 
 def _of_half(params: Any, weights: matmul.WeightFormat) -> Any:
-    tables = {
-        name: matmul.pack(jnp.asarray(params[name]), weights)
-        for name in _TABLES
-        if name in params
-    }
+    tables = {name: params[name] for name in _TABLES if name in params}
+    tables = packed_tables(tables, weights)
     layers = packed_layers(params["layers"]["layers"], MATRIX_AXES, weights)
     return {**params, **tables, "layers": {"layers": layers}}
 

@@ -1,11 +1,13 @@
 """Packed weights and caches, with which sampling runs an `ImageLM`."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array, lax
 
 from cogjax.models.image_lm import MATRIX_AXES
 from cogjax.models.image_lm_config import ImageLMConfig
@@ -31,12 +33,21 @@ def for_inference(params: Any, weights: matmul.WeightFormat = "float32") -> Any:
     bfloat16 make them a quarter and half as large; norms and biases stay float32.
     """
     table = {
-        name: matmul.pack(jnp.asarray(params[name]), weights)
+        name: params[name]
         for name in params
         if name.endswith("_embedding") or name == "head"
     }
+    table = packed_tables(table, weights)
     layers = packed_layers(params["blocks"]["layers"], MATRIX_AXES, weights)
     return {**params, **table, "blocks": {**params["blocks"], "layers": layers}}
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def packed_tables(
+    tables: Mapping[str, Array], weights: matmul.WeightFormat
+) -> dict[str, matmul.Packed]:
+    """Tables [o, i] by their names, packed."""
+    return {name: matmul.pack(table, weights) for name, table in tables.items()}
 
 
 def packed_layers(
@@ -46,22 +57,45 @@ def packed_layers(
 
     axes: of the kernels by the names of their modules, as of a network's MATRIX_AXES.
     """
-    depth = len(jax.tree.leaves(stacked)[0])
-    return [_packed("", stacked, i, axes, weights) for i in range(depth)]
+    leaves = jax.tree.leaves(stacked)
+    num_inputs = tuple((name, len(inputs)) for name, (inputs, _) in axes.items())
+    if isinstance(leaves[0], Array):
+        each = ((stacked, i) for i in range(len(leaves[0])))
+    else:
+        # Only a layer at a time goes from the host to the device.
+        each = ((_one(stacked, i), 0) for i in range(len(leaves[0])))
+    return [_packed_layer(*layer, num_inputs, weights) for layer in each]
+
+
+def _one(stacked: Any, layer: int) -> Any:
+    """A stack of one layer."""
+    return jax.tree.map(lambda x: x[layer : layer + 1], stacked)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _packed_layer(
+    stacked: Any,
+    layer: Array,
+    num_inputs: tuple[tuple[str, int], ...],
+    weights: matmul.WeightFormat,
+) -> Any:
+    """One layer, packed; num_inputs: how many axes of the kernels are of inputs."""
+    one = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, layer, 0, False), stacked)
+    return _packed("", one, dict(num_inputs), weights)
 
 
 def _packed(
-    name: str, part: Any, layer: int, axes: MatrixAxes, weights: matmul.WeightFormat
+    name: str, part: Any, num_inputs: Mapping[str, int], weights: matmul.WeightFormat
 ) -> Any:
     """The parameters of one module in one layer."""
     if not isinstance(part, Mapping):
-        return jnp.asarray(part[layer])
-    part = {key: _packed(key, x, layer, axes, weights) for key, x in part.items()}
-    if name not in axes:
         return part
-    inputs, _ = axes[name]
+    part = {key: _packed(key, x, num_inputs, weights) for key, x in part.items()}
+    if name not in num_inputs:
+        return part
     kernel = part["kernel"]
-    flat = kernel.reshape(math.prod(kernel.shape[: len(inputs)]), -1)  # [in, out]
+    inputs = math.prod(kernel.shape[: num_inputs[name]])
+    flat = kernel.reshape(inputs, -1)  # [in, out]
     return {**part, "kernel": matmul.pack(flat.T, weights)}
 
 

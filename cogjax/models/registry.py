@@ -113,7 +113,7 @@ def shapes_of(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 # A network is traced for its shapes, and the same is asked for again and again.
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def _traced(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     row = networks()[kind_of(config)]
     state = resolve(row.state)(config) if row.state else {}

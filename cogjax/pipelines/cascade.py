@@ -148,8 +148,8 @@ class CascadePipeline(HeldModel):
                     f"{name} is for models of codes, and this one generates pixels: "
                     "leave it out"
                 )
-        check_distilled(request, self.layout)
         self._samplers(request)
+        _check_distilled(request, self.layout)
         if request.gamma is not None and self._sampler(request).method != "ddpm":
             raise UserError("gamma is of method ddpm: set that too, or leave it out")
         check_reranker(rerank_by)
@@ -188,7 +188,7 @@ class CascadePipeline(HeldModel):
             if preview is not None:
                 named = [(int(p), int(i)) for p, i in pairs]
                 look = functools.partial(preview, named)
-            drawn = self._cascade(keys[images], own, request, look)
+            drawn = self._cascade(_picked(keys, images), own, request, look)
             pixels[which, images] = np.asarray(drawn)
             done = min(total, done + len(pairs))
             progress(done, total, "generating")
@@ -214,7 +214,7 @@ class CascadePipeline(HeldModel):
             numbers = cascade_stage.Numbers.of(sampler, len(keys))
             given = self._given(request, stage.config.image_size, len(keys))
             inputs = cascade_stage.Inputs(text, numbers, small, **given)
-            own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            own_keys = _stage_keys(keys, i)
             small = _run(stage, self._params[i], own_keys, inputs, look)
         return _as_pixels(small)
 
@@ -245,7 +245,7 @@ class CascadePipeline(HeldModel):
         return given
 
 
-def check_distilled(request: Request, layout: Cascade) -> None:
+def _check_distilled(request: Request, layout: Cascade) -> None:
     """UserError for settings that a distilled stage does not have."""
     names, all_steps = layout.components, layout.distilled_steps
     for i, (name, steps) in enumerate(zip(names, all_steps, strict=True)):
@@ -270,6 +270,14 @@ def _run(stage, params, keys: Array, inputs, look: Look | None) -> Array:
         state = cascade_stage.go_on(stage, params, inputs, state, count)
         look(np.asarray(_as_pixels(state.estimate)))
     return cascade_stage.end(stage, params, inputs, state)
+
+
+@jax.jit
+def _picked(keys: Array, images: Array) -> Array:
+    return keys[images]
+
+
+_stage_keys = jax.jit(jax.vmap(jax.random.fold_in, (0, None)))
 
 
 @jax.jit

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from cogjax.families.imagen.denoising import enlarged, without
@@ -53,8 +54,8 @@ class Numbers(NamedTuple):
     def of(cls, sampler: CascadeSampler, count: int) -> "Numbers":
         """Those of a stage's sampler, for `count` images."""
         names = cls._fields[:-1]
-        each = (jnp.full(count, getattr(sampler, n), jnp.float32) for n in names)
-        return cls(*each, jnp.float32(sampler.gamma))
+        each = (np.full(count, getattr(sampler, n), np.float32) for n in names)
+        return cls(*each, np.float32(sampler.gamma))
 
 
 class Inputs(NamedTuple):

@@ -72,18 +72,29 @@ class CaptionDecoder(DecoderPipeline):
         places = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, pieces)))}
         tokens, mask, _ = self._encoder.encode_pieces(list(places))
         rows = np.array([places[tuple(text)] for text in pieces])
-        counts = np.asarray(jnp.sum(mask, axis=1))[rows]  # [q]
-        vectors = _at_the_end(tokens[rows], counts, self.layout.prompt_len)
+        counts = np.asarray(mask).sum(axis=1, dtype=np.int32)[rows]  # [q]
+        vectors = _at_the_end(tokens, rows, counts, self.layout.prompt_len)
         if not guided:
             return self.layout.captions(vectors, counts), 0
-        null = jnp.broadcast_to(self._params["null_caption"], vectors.shape)
-        vectors, counts = jnp.concatenate([vectors, null]), np.tile(counts, 2)
-        return self.layout.captions(vectors, counts), len(pieces)
+        vectors = _with_none(vectors, self._params["null_caption"])
+        return self.layout.captions(vectors, np.tile(counts, 2)), len(pieces)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _at_the_end(tokens: jax.Array, counts: jax.Array, length: int) -> jax.Array:
-    """The first `counts` [q] of tokens [q, n, f] at the end of [q, length, f]."""
+@jax.jit
+def _with_none(vectors: jax.Array, null: jax.Array) -> jax.Array:
+    """Captions [q, t, f], and so many of no caption [t, f] behind them."""
+    return jnp.concatenate([vectors, jnp.broadcast_to(null, vectors.shape)])
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _at_the_end(
+    tokens: jax.Array, rows: jax.Array, counts: jax.Array, length: int
+) -> jax.Array:
+    """Of tokens [p, n, f] some rows [q], the first `counts` [q] of their n vectors.
+
+    They stand at the end of [q, length, f], behind zeros.
+    """
+    tokens = tokens[rows]
     source = jnp.arange(length) - (length - counts[:, None])  # [q, length]
     taken = jnp.take_along_axis(tokens, jnp.maximum(source, 0)[..., None], axis=1)
     return jnp.where((source >= 0)[..., None], taken, 0)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -195,7 +194,7 @@ class TokensReader(ImageScores):
         end = None if self._caption_len else vocab.command("[SEP]")
         if end is not None:
             allowed[end - vocab.text_start] = True
-        return OutputIds(jnp.asarray(allowed), vocab.text_start, end)
+        return OutputIds(allowed, vocab.text_start, end)
 
     @property
     def _caption_len(self) -> int:

@@ -6,9 +6,11 @@ the codes, choose by score, decode.
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -137,7 +139,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         for which, images in self._batches(len(pieces), count):
             progress(done, total, "generating")
             pairs = [(int(p), int(i)) for p in which for i in images]  # b of them
-            own_keys = jnp.tile(keys[images], len(which))  # [b]
+            own_keys = _picked(keys, images, len(which))  # [b]
             own = [pieces[p] for p in which], own_keys, forced[which], request
             for tokens, count_done in self._sample(*own, preview is not None):
                 if preview is not None:
@@ -198,3 +200,9 @@ class TokensGenerator(TokensModel, abc.ABC):
         del pieces, request
         pixels = self.decode(codes.reshape(-1, self.grid, self.grid))
         return pixels.reshape(*codes.shape[:2], *pixels.shape[1:])
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _picked(keys: jax.Array, images: jax.Array, times: int) -> jax.Array:
+    """The keys of some images, so many times in a row."""
+    return jnp.tile(keys[images], times)

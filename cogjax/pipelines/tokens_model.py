@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cogjax.data.sequences import Prompts
@@ -40,11 +39,9 @@ class TokensModel(HeldModel):
         transformer, tokenizer = model["transformer"], model["tokenizer"]
         parts = self._make_network(transformer, weights)
         self._generator, self._params, self._code_params = parts
-        self._code_ids = OutputIds(jnp.ones(self.num_codes, bool))
+        self._code_ids = OutputIds(np.ones(self.num_codes, bool))
         arrays = tokenizer.params, tokenizer.state
-        self._tokenizer = Component(
-            tokenizer.config, *jax.tree.map(jnp.asarray, arrays)
-        )
+        self._tokenizer = Component(tokenizer.config, *jax.device_put(arrays))
 
     def _make_network(self, transformer: Component, weights: WeightFormat) -> tuple:
         """(network, its parameters packed, those with which an image is generated).

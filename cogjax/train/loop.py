@@ -178,15 +178,23 @@ def _start(job: Job, init, config: TrainConfig, mesh: Mesh, checkpoints: Checkpo
     return train_state, shardings, example_index
 
 
+_means = jax.jit(mean_metrics)
+
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
 def _with_start(job: Job, fresh: TrainState, shardings: TrainState) -> TrainState:
     """A fresh state with the entries that the job starts from."""
 
     def replaced(entries, field, places):
+        if not entries:
+            return field
+        places = {name: places[name] for name in entries}
         # Copies: the step donates its arguments, each buffer once.
-        return field | {
-            name: jax.tree.map(jnp.copy, jax.device_put(value, places[name]))
-            for name, value in (entries or {}).items()
-        }
+        return field | _copy(jax.device_put(dict(entries), places))
 
     return dataclasses.replace(
         fresh,
@@ -241,7 +249,7 @@ def _make_eval(task: Task, batches: Iterable[Batch] | None, mesh: Mesh):
         with jax.set_mesh(mesh):
             found = [evaluate(*state, place_batch(batch, mesh)) for batch in batches]
         found = jax.tree.map(lambda *each: np.stack(each), *jax.device_get(found))
-        means = mean_metrics(*found)
+        means = _means(*found)
         logger.scalars(step, {f"eval/{name}": v for name, v in means.items()})
 
     return action

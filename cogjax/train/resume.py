@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from cogjax.config import load_json, section
 from cogjax.errors import UserError
 from cogjax.train.optim import OptimConfig, make_schedule
@@ -49,7 +51,7 @@ def check_resume(
     ]
     more = f" (and {len(changes) - 10} more)" if len(changes) > 10 else ""
     say(f"the config has changed: {'; '.join(changes[:10])}{more}")
-    was = float(make_schedule(old_optim, old_train.steps)(step))
-    now = float(make_schedule(optim, train.steps)(step))
+    was = float(jax.jit(make_schedule(old_optim, old_train.steps))(step))
+    now = float(jax.jit(make_schedule(optim, train.steps))(step))
     if was != now:
         say(f"the learning rate of step {step} was {was:.3g}, is {now:.3g}")

@@ -24,7 +24,7 @@ TRANSFORMER = {
         "tokenizer": "experiments/cogview/icons_start",
         "text": "experiments/cogview/icons_start",
     },
-    "train": {"steps": 6000, "batch_size": 16},
+    "train": {"steps": 8000, "batch_size": 16},
     "sample": {
         "prompts": ("line drawing", "3D render", "blue outline icon", "扁平插画"),
         "sampler": {"temperature": 0.8, "top_p": 0.95, "guidance": 2.0},

@@ -62,17 +62,21 @@ def draw(
     n: int,
     seed: int,
 ) -> list[Pair]:
-    """n of the pairs at random. examples: of the set `icons`, by id."""
+    """n of the pairs at random. examples: of the set `icons`, by id.
+
+    Pairs are left out whose style is none of `styles`: those of a colour and a theme
+    that are held out together.
+    """
     words = {caption(style): style for style in styles}
-    picked = np.random.default_rng(seed).permutation(len(pairs))[:n]
     found = []
-    for place, language in zip(picked, _languages(len(picked)), strict=True):
-        pair = pairs[int(place)]
+    for place in np.random.default_rng(seed).permutation(len(pairs)):
+        pair, language = pairs[int(place)], _languages(len(found) + 1)[-1]
         # The last caption of a language names the colour, if there is one.
         text = [text for lang, text in pair.captions if lang == language][-1]
-        source = pair.meta["source_id"]
-        target = examples[pair.id.removeprefix(f"{source}--")]
-        found.append(Pair(examples[source], target, words[text]))
+        if text in words and len(found) < n:
+            source = pair.meta["source_id"]
+            target = examples[pair.id.removeprefix(f"{source}--")]
+            found.append(Pair(examples[source], target, words[text]))
     return found
 
 
@@ -131,12 +135,12 @@ def main() -> None:
         for name in ("source", "target")
     )
     with Progress() as progress:
+        judges = make_judges(examples, progress)
         columns = {
             "generated": generate(model, pairs, progress),
             "real": labelled.through(model, real),
             "unchanged": labelled.through(model, sources),
         }
-        judges = make_judges(examples, progress)
     report = _report(judge(judges, pairs, columns))
     (args.out / "judged.json").write_text(json.dumps(report, indent=1) + "\n")
     show(report)

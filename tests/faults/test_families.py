@@ -1,5 +1,6 @@
 """Row C1: real runs of each family, stopped and gone on (specs/reliability.md)."""
 
+import functools
 import signal
 
 import numpy as np
@@ -24,13 +25,16 @@ STEPS, SAVE_EVERY = 24, 6
 CODES = {"data.tokenizer", "data.text"}
 # Config of each kind of run, and what it reads beside the data.
 STAGES = {
-    "VQ tokenizer": ("cogview/emoji.py:tokenizer", set()),
-    "VQGAN tokenizer": ("vqgan/shapes.py:shapes", set()),
-    "dVAE tokenizer": ("dalle/shapes.py:tokenizer", set()),
-    "CogView transformer": ("cogview/emoji.py:transformer", CODES),
-    "DALL-E transformer": ("dalle/shapes.py:transformer", CODES),
-    "ERNIE-ViLG transformer": ("ernie_vilg/shapes.py:transformer", CODES),
-    "Imagen base": ("imagen/icons.py:base", {"data.text"}),
+    "VQ tokenizer": ("cogview/emoji.py:tokenizer,nano", set()),
+    "VQGAN tokenizer": ("vqgan/shapes.py:shapes,nano", set()),
+    "dVAE tokenizer": ("dalle/shapes.py:tokenizer,nano", set()),
+    "CogView transformer": ("cogview/emoji.py:transformer,nano", CODES),
+    "DALL-E transformer": ("dalle/shapes.py:transformer,nano", CODES),
+    "ERNIE-ViLG transformer": ("ernie_vilg/shapes.py:transformer,nano", CODES),
+    "CLIP": ("clip/shapes.py:nano", {"data.text"}),
+    "T5 text encoder": ("imagen/text.py:nano", {"data.text"}),
+    "Imagen base": ("imagen/icons.py:base,nano", {"T5"}),
+    "Imagen super-resolution": ("imagen/icons.py:super,nano", {"T5", "data.below"}),
 }
 
 
@@ -52,7 +56,7 @@ def load(name, **values):
     """The nano form of an experiment with these values."""
     values |= {"train.log_every": 1, "train.eval_every": 0, "train.sample_every": 0}
     words = [f"--config.{key}={value}" for key, value in values.items()]
-    return config.load(f"experiments/{name},nano", words)
+    return config.load(f"experiments/{name}", words)
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +64,20 @@ def reads(data, nano_folder, tmp_path_factory):
     """Function of a stage's name: what its config says of the data."""
     text = nano_folder / "text.model"
 
+    @functools.cache
+    def trained(name):
+        """Export of one step of a run that others read."""
+        settings = {"train.steps": 1, "eval.batches": 0, **values(name)}
+        folder = tmp_path_factory.mktemp("read") / "run"
+        return launch.train(load(STAGES[name][0], **settings), folder)
+
     def values(name):
-        needed = STAGES[name][1]
-        found = {"data.path": data}
+        needed, found = STAGES[name][1], {"data.path": data}
         found |= {"data.tokenizer": nano_folder} if "data.tokenizer" in needed else {}
-        if name != "Imagen base":
-            return found | ({"data.text": text} if needed else {})
-        settings = {**found, "data.text": text, "train.steps": 1, "eval.batches": 0}
-        words = [f"--config.{key}={value}" for key, value in settings.items()]
-        found_config = config.load("experiments/imagen/text.py:nano", words)
-        folder = launch.train(found_config, tmp_path_factory.mktemp("t5") / "run")
-        return found | {"data.text": folder}
+        found |= {"data.text": text} if "data.text" in needed else {}
+        found |= {"data.text": trained("T5 text encoder")} if "T5" in needed else {}
+        below = "data.below" in needed
+        return found | ({"data.below": trained("Imagen base")} if below else {})
 
     return values
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fuzz.harness import fuzz
-from tests.fuzz.readers import READERS
+from tests.fuzz.readers import IMPORTED, READERS
 
 # Those that trace a network or read through Orbax take a tenth of a second a case.
 FEW = {
@@ -12,6 +12,7 @@ FEW = {
     "format 1": 12,
     "T5 folder": 12,
     "checkpoint": 6,
+    **{f"import of {name}": 10 for name in IMPORTED},
 }
 
 

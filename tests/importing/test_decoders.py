@@ -1,10 +1,12 @@
 """Imported decoders draw, score and refuse; their outputs are in `test_cases.py`."""
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 import yaml
@@ -53,6 +55,12 @@ def drawn():
     return parity.read_case(public.CASES / "llamagen-drawn.npz")
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def forward(network, params, *inputs):
+    """Logits of whole sequences."""
+    return network.apply({"params": params}, *inputs)[0]
+
+
 GREEDY = {"num_images": 1, "temperature": 0, "guidance": 4.0}
 
 
@@ -97,7 +105,7 @@ def test_images_of_captions_are_scored(models, monkeypatch):
     visible = np.arange(length) >= np.asarray(prompts.num_padding)[:, None]
     inputs = np.asarray(prompts.ids), flat[:, :-1].astype(np.int32)
     places = np.broadcast_to(np.arange(length + 24), (3, length + 24))
-    logits, _ = part.network.apply({"params": part.params}, inputs, places, visible)
+    logits = forward(part.network, part.params, inputs, places, visible)
     logits = np.asarray(logits, np.float64)[:, length - 1 :]
     own = np.take_along_axis(logits, flat[..., None], -1)[..., 0]
     total = np.log(np.exp(logits).sum(-1))
@@ -143,9 +151,9 @@ def test_a_score_is_the_loss_of_the_image(models):
     assert found.codes.shape == (1, 3, 5, 5)
     codes = found.codes[0].reshape(3, 25)
     losses = model.image_losses(found.codes[0], "4")
-    network, params = model.model["transformer"].network, model.model["transformer"]
+    part = model.model["transformer"]
     ids = np.concatenate([np.full((3, 1), 24 + 4), codes[:, :-1]], axis=1)
-    logits, _ = network.apply({"params": params.params}, ids, np.arange(25)[None])
+    logits = forward(part.network, part.params, ids, np.arange(25)[None])
     logits = np.asarray(logits, np.float64)
     total = np.log(np.exp(logits).sum(-1))
     own = np.take_along_axis(logits, codes[..., None], -1)[..., 0]

@@ -48,3 +48,35 @@ def test_norm_takes_the_statistics_of_the_batch():
     got = BatchNorm().apply({"params": params}, x)
     np.testing.assert_allclose(got.mean((0, 1, 2)), [0, 7], atol=1e-5)
     np.testing.assert_allclose(got.std((0, 1, 2)), [2, 1], rtol=1e-5)
+
+
+def convolved(x, params, stride):
+    """4x4 with a border of 1, in float64."""
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    seen = np.lib.stride_tricks.sliding_window_view(x, (4, 4), (1, 2))
+    seen = seen[:, ::stride, ::stride]  # [b, y, x, c, 4, 4]
+    return np.einsum("byxcij,ijcd->byxd", seen, params["kernel"]) + params.get(
+        "bias", 0
+    )
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.2 * x)
+
+
+def test_logits_equal_numpy():
+    config, rng = DiscriminatorConfig(2, 3), np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(0, 0.5, leaf.shape), shapes(config, 16)[0]
+    )
+    images = rng.uniform(-1, 1, (2, 16, 16, 3))
+    x = leaky(convolved(images, params["conv_0"], 2))
+    for i, stride in ((1, 2), (2, 1)):
+        x = convolved(x, params[f"conv_{i}"], stride)
+        x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+        norm = params[f"norm_{i}"]
+        x = leaky(norm["scale"] * x + norm["bias"])
+    found = jax.jit(Discriminator(config).apply)(
+        {"params": jax.tree.map(np.float32, params)}, images.astype(np.float32)
+    )
+    np.testing.assert_allclose(found, convolved(x, params["out"], 1), atol=1e-4)

@@ -78,6 +78,10 @@ def kinds(*names, **settings):
 SPARSE = kinds("row", "column", "conv")
 
 
+# One program for all of its arrays.
+empty = jax.jit(make_cache, static_argnums=range(6))
+
+
 @functools.cache
 def jitted_apply(config):
     return jax.jit(ImageLM(config).apply)
@@ -100,7 +104,7 @@ def test_cached_decoding_equals_the_full_forward(params, config, window):
     apply, parts = jitted_apply(config), []
     full = logits(params, config=config)
     params = for_inference(params) if window == 1 else params
-    cache = make_cache(config, 2, 4, 2, 6, window)
+    cache = empty(config, 2, 4, 2, 6, window)
     for first in (0, *range(4, 10, window)):
         part = slice(first, first + window if first else 4)
         place = np.int32(first - 4) if first else None

@@ -1,7 +1,6 @@
 """The example of docs/architecture.md: a network inside Flax's NNX."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -19,11 +18,16 @@ def test_a_network_in_nnx_computes_the_same():
     shapes = jax.eval_shape(network.init, jax.random.key(0), ids, positions)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape), leaf.dtype),
+        lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(leaf.dtype),
         shapes["params"],
     )
-    model = nnx.bridge.ToNNX(network, rngs=nnx.Rngs(0)).lazy_init(ids, positions)
+
+    @nnx.jit
+    def made():
+        return nnx.bridge.ToNNX(network, rngs=nnx.Rngs(0)).lazy_init(ids, positions)
+
+    model = made()
     nnx.update(model, params)
-    logits, _ = model(ids, positions)
-    want, _ = network.apply({"params": params}, ids, positions)
+    logits, _ = nnx.jit(lambda model: model(ids, positions))(model)
+    want, _ = jax.jit(network.apply)({"params": params}, ids, positions)
     np.testing.assert_allclose(logits, want, rtol=1e-6)

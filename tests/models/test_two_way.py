@@ -51,6 +51,10 @@ PADDING = np.arange(NUM_TEXT + NUM_IMAGE) < np.array([[0], [3]])
 VISIBLE = ~PADDING[:, :NUM_TEXT]
 
 
+# One program for all of its arrays.
+empty = jax.jit(make_cache, static_argnums=range(5))
+
+
 @functools.cache
 def jitted(config):
     """The network of a config, which several tests run."""
@@ -145,7 +149,7 @@ def test_each_position_sees_what_the_table_of_the_paper_says(params, name):
 
     # Each position has a token of its own: its row stands for the position.
     count = NUM_TEXT + NUM_IMAGE
-    params = jax.tree.map(jnp.asarray, params)
+    params = jax.device_put(params)
     ids, table = np.arange(count)[None], params["token_embedding"]
     change = RNG.normal(size=table.shape[1]).astype(np.float32)
 
@@ -177,7 +181,7 @@ def test_cached_captions_equal_the_full_forward(params, name):
     config = image_to_text(CONFIGS[name])
     apply = jitted(config)
     full, _ = apply({"params": params}, IDS, TO_TEXT)
-    cache, parts = make_cache(config, 2, NUM_IMAGE + 1, 2, NUM_TEXT - 1), []
+    cache, parts = empty(config, 2, NUM_IMAGE + 1, 2, NUM_TEXT - 1), []
     for first in (0, *range(NUM_IMAGE + 1, NUM_IMAGE + NUM_TEXT)):
         part = slice(first, first + 1 if first else NUM_IMAGE + 1)
         visible = place = None
@@ -197,7 +201,7 @@ def test_cached_drawing_equals_the_full_forward(params, name):
     config = CONFIGS[name]
     apply = jitted(config)
     full, _ = apply({"params": params}, IDS, TO_IMAGE, visible=VISIBLE)
-    cache = make_cache(config, 2, NUM_TEXT, 2, NUM_IMAGE)
+    cache = empty(config, 2, NUM_TEXT, 2, NUM_IMAGE)
     _, cache = apply(
         {"params": params}, IDS[:, :NUM_TEXT], TO_IMAGE[:, :NUM_TEXT], VISIBLE, cache
     )

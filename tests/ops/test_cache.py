@@ -79,7 +79,7 @@ def cases():
 def test_a_query_reads_exactly_the_keys_of_its_mask(kind, grid):
     plan, mask = cache_plan(kind, grid), image_mask(kind, grid)
     slots = np.full((max(plan.banks, 1), plan.width), -1)
-    visible = np.asarray(plan.sees(np.arange(len(mask))))
+    visible = np.asarray(jax.jit(plan.sees)(np.arange(len(mask))))
     for k in range(len(mask)):
         slots[plan.bank[k], plan.slot[k]] = k
         seen = slots[plan.bank[k]][visible[k]]
@@ -91,7 +91,7 @@ def test_a_window_overwrites_nothing_that_may_be_taken_back(kind, grid):
     plan, mask = cache_plan(kind, grid, window=3), image_mask(kind, grid)
     assert plan.width == len(mask) + 2 and not plan.banks
     np.testing.assert_array_equal(plan.slot, np.arange(plan.width))
-    visible = np.asarray(plan.sees(np.arange(len(mask))))
+    visible = np.asarray(jax.jit(plan.sees)(np.arange(len(mask))))
     np.testing.assert_array_equal(visible[:, : len(mask)], mask)
     assert not visible[:, len(mask) :].any()
 

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 
 from cogjax.ops.rotary import grid_rotation, rotate
@@ -21,11 +22,12 @@ def test_rows_and_columns_turn_pairs():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 3, 8)).astype(np.float32)
     positions = np.array([[0, 1, 2, 9, 10], [2, 3, 5, 7, 1]])
-    rotation = grid_rotation(positions, 2, (3, 3), 8, 100.0)
-    found = np.asarray(rotate(x, rotation))
+    rotation = jax.jit(lambda x: grid_rotation(x, 2, (3, 3), 8, 100.0))(positions)
+    turn = jax.jit(rotate)
+    found = np.asarray(turn(x, rotation))
     for b, t, n in np.ndindex(2, 5, 3):
         expected = turned(x[b, t, n].astype(np.float64), positions[b, t], 2, 3, 100.0)
         np.testing.assert_allclose(found[b, t, n], expected, atol=1e-5)
-    half = rotate(x.astype("bfloat16"), rotation)
+    half = turn(x.astype("bfloat16"), rotation)
     assert half.dtype == "bfloat16"
-    np.testing.assert_allclose(half.astype(np.float32), found, atol=0.05)
+    np.testing.assert_allclose(np.float32(half), found, atol=0.05)

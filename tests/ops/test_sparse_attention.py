@@ -283,6 +283,6 @@ def test_what_has_no_blocks(sequence):
 
 def test_bad_lengths_and_kinds():
     with pytest.raises(ValueError, match="20 positions are not"):
-        sparse_attention(*inputs(20), SEQUENCE, ROW)
+        sparse(*inputs(20), SEQUENCE, ROW)
     with pytest.raises(ValueError, match="no sparse form"):
-        sparse_attention(*inputs(19), SEQUENCE, FULL)
+        sparse(*inputs(19), SEQUENCE, FULL)

@@ -245,8 +245,8 @@ def test_a_failed_save_surfaces_and_the_next_is_made(tmp_path, monkeypatch):
     def full(self, *_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    finalize = ocp.StandardCheckpointHandler.finalize
-    monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", full)
+    finalize = ocp.PyTreeCheckpointHandler.finalize
+    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "finalize", full)
     checkpoints.save(state(2), 32, "data")
     end = time.monotonic() + 60
     with pytest.raises(UserError, match=r"checkpoints \(.* MiB free\): .*No space"):
@@ -254,7 +254,7 @@ def test_a_failed_save_surfaces_and_the_next_is_made(tmp_path, monkeypatch):
             checkpoints.check()
             time.sleep(0.01)
     assert checkpoints.steps == [1]
-    monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", finalize)
+    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "finalize", finalize)
     checkpoints.save(state(3), 48, "data")
     checkpoints.close()
     assert [(v.step, v.status) for v in verify_run(tmp_path)] == [

@@ -74,7 +74,7 @@ def train_judge(
     params = net.init(jax.random.key(0), jnp.zeros((1, *images.shape[1:])))["params"]
     steps = max(_EPOCHS * len(images) // _BATCH, 1)
     tx = optax.adamw(optax.cosine_decay_schedule(2e-3, steps))
-    opt_state = tx.init(params)
+    opt_state = jax.jit(tx.init)(params)
     rng = np.random.default_rng(0)
 
     @jax.jit

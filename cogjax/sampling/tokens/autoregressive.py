@@ -153,9 +153,14 @@ def image_keys(seed: int, first: int, count: int) -> Array:
 
     An image owns its key, whatever batch it is sampled in and whatever its prompt.
     """
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-        jax.random.key(seed), jnp.arange(first, first + count)
-    )
+    # Outside of the program, where a seed may be as large as any.
+    return _image_keys(jax.random.key(seed), first, count)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _image_keys(key: Array, first: Array, count: int) -> Array:
+    numbers = first + jnp.arange(count)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
 
 
 def prefill(
