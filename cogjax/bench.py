@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
+from cogjax.catalogue import families, resolve
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.families.imagen.presets import STAGES
@@ -23,12 +25,16 @@ from cogjax.models import efficient_unet, unet
 from cogjax.models.image_lm import ImageLM, param_shapes
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.inference import for_inference, scoring
-from cogjax.models.vqvae import VQVAE, VQVAEConfig
+from cogjax.models.registry import network_of
+from cogjax.models.tokenizers import TokenizerConfig
+from cogjax.models.tokenizers import param_shapes as tokenizer_shapes
+from cogjax.models.vqvae import VQVAEConfig
 from cogjax.nn.unet import Text
 from cogjax.ops.masks import image_mask, sparse_kinds
 from cogjax.ops.packed import WeightFormat
 from cogjax.ops.sequence import Sequence
 from cogjax.pipelines.cascade_stage import Inputs, Numbers, StageProgram, draw
+from cogjax.plan.flops import count_flops
 from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.sampling.tokens.autoregressive import (
     OutputIds,
@@ -59,7 +65,7 @@ class Size:
     grid: int
     num_codes: int
     num_pieces: int
-    tokenizer: VQVAEConfig
+    tokenizer: TokenizerConfig
     cascade: str = "icons"
 
     def network(self, attention: str, dtype: str = "float32") -> ImageLMConfig:
@@ -145,7 +151,8 @@ class Setup:
 
     part: of `PARTS`. size: of `SIZES`. batch: images. attention: "sparse", "causal" or
     "dense". dtype: of computing. weights: of sampling, in memory. one_prompt: whether
-    all images share theirs.
+    all images share theirs. tokenizer: of a family of `catalogue.py`
+    instead of the size's.
     """
 
     part: str
@@ -155,11 +162,16 @@ class Setup:
     dtype: str = "float32"
     weights: WeightFormat = "float32"
     one_prompt: bool = False
+    tokenizer: str = ""
 
     def work(self, attention: str) -> Work:
         """The part, compiled, with another attention."""
         settings = self.batch, self.dtype, self.weights, self.one_prompt
-        return _work(self.part, SIZES[self.size], attention, *settings)
+        size = SIZES[self.size]
+        if self.tokenizer:
+            config = resolve(families()[self.tokenizer].tokenizer)
+            size = replace(size, tokenizer=config)
+        return _work(self.part, size, attention, *settings)
 
 
 def bench(
@@ -241,7 +253,8 @@ def _work(
     one_prompt: bool = False,
 ) -> Work:
     if part.startswith("tokenizer"):
-        return _tokenizer(size.tokenizer, batch, part.removeprefix("tokenizer-"))
+        direction = part.removeprefix("tokenizer-")
+        return _tokenizer(size.tokenizer, batch, direction, dtype)
     if part.startswith("denoise"):
         return _denoise(size, part == "denoise-super", batch, dtype)
     network = size.network(attention, dtype)
@@ -368,19 +381,26 @@ def _sample(
     return Work(compiled, partial(compiled, *args), tokens, flops, read)
 
 
-def _tokenizer(config: VQVAEConfig, batch: int, direction: str) -> Work:
+def _tokenizer(config: TokenizerConfig, batch: int, direction: str, dtype: str) -> Work:
     """Pixels to codes' vectors, or vectors to pixels, without the nearest code."""
-    model = VQVAE(config)
-    pixels = jnp.zeros((batch, config.image_size, config.image_size, 3))
-    codes = jnp.zeros((batch, config.grid, config.grid, config.code_dim))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), pixels[:1])["params"]
-    x = pixels if direction == "encode" else codes
-    args = (_random(shapes), x)
+    model, args = network_of(config), _tokenizer_inputs(config, batch, direction, dtype)
     function = jax.jit(lambda p, x: model.apply({"params": p}, x, method=direction))
     compiled = function.lower(*args).compile()
-    flops = compiled.cost_analysis()["flops"]
+    # The compiler counts what is in a loop once.
+    flops = count_flops(function, *args)
     read = sum(leaf.nbytes for leaf in jax.tree.leaves(args))
     return Work(compiled, partial(compiled, *args), batch, flops, read)
+
+
+def _tokenizer_inputs(
+    config: TokenizerConfig, batch: int, direction: str, dtype: str
+) -> tuple[Any, Array]:
+    """(weights, what they are applied to)."""
+    shape = config.grid, config.grid, config.code_dim
+    if direction == "encode":
+        shape = config.image_size, config.image_size, 3
+    args = _random(tokenizer_shapes(config)), jnp.zeros((batch, *shape))
+    return jax.tree.map(lambda x: x.astype(dtype), args)
 
 
 def _denoise(size: Size, enlarges: bool, batch: int, dtype: str) -> Work:

@@ -40,6 +40,7 @@ class Family:
     (layout, config of the transformer). networks: kinds of networks that only this
     family has. stages: kinds of training runs, by the name of the task. importers: of
     released weights (`interop/importer.py`), by the name of what they import.
+    tokenizer: config of the released image tokenizer.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     networks: Mapping[str, Network] = field(default_factory=dict)
     stages: Mapping[str, str] = field(default_factory=dict)
     importers: Mapping[str, str] = field(default_factory=dict)
+    tokenizer: str = ""
 
 
 FAMILIES = {
@@ -65,6 +67,7 @@ FAMILIES = {
             "masked": "cogjax.families.cogview.stage:MASKED",
         },
         importers={"cogview": "cogjax.families.cogview.imports:COGVIEW"},
+        tokenizer="cogjax.families.cogview.presets:RELEASED",
     ),
     "dalle": Family(
         "dalle",
@@ -76,13 +79,16 @@ FAMILIES = {
             "dalle": "cogjax.families.dalle.stage:LM",
         },
         importers={"openai-dvae": "cogjax.families.dalle.imports:DVAE"},
+        tokenizer="cogjax.families.dalle.presets:RELEASED",
     ),
     "dalle_mini": Family(
         "dalle_mini",
         "DALL-E mini and mega (Dayma et al. 2021, borisdayma/dalle-mini)",
         layout="cogjax.families.dalle_mini.layout:Layout",
         pipeline="cogjax.pipelines.encoder_decoder:EncoderDecoderPipeline",
+        stages={"dalle_mini": "cogjax.families.dalle_mini.stage:STAGE"},
         importers={"dalle-mini": "cogjax.families.dalle_mini.imports:DALLE_MINI"},
+        tokenizer="cogjax.families.vqgan.presets:F16",
     ),
     "ernie_vilg": Family(
         "ernie_vilg",
@@ -100,21 +106,30 @@ FAMILIES = {
         "LlamaGen (Sun et al. 2024, arXiv 2406.06525)",
         layout="cogjax.families.llamagen.layout:Layout",
         pipeline="cogjax.pipelines.decoder:of_layout",
+        stages={
+            "llamagen": "cogjax.families.llamagen.stage:CLASSES_STAGE",
+            "llamagen_captions": "cogjax.families.llamagen.stage:CAPTIONS_STAGE",
+        },
         importers={"llamagen": "cogjax.families.llamagen.imports:LLAMAGEN"},
+        tokenizer="cogjax.families.llamagen.vq:RELEASED",
     ),
     "mindalle": Family(
         "mindalle",
         "minDALL-E (Kim et al. 2021, github.com/kakaobrain/minDALL-E)",
         layout="cogjax.families.mindalle.layout:Layout",
         pipeline="cogjax.pipelines.decoder:DecoderPipeline",
+        stages={"mindalle": "cogjax.families.mindalle.stage:LM"},
         importers={"mindalle": "cogjax.families.mindalle.imports:MINDALLE"},
+        tokenizer="cogjax.families.vqgan.presets:F16",
     ),
     "rudalle": Family(
         "rudalle",
         "ru-DALL-E (Shonenkov et al. 2021, github.com/ai-forever/ru-dalle)",
         layout="cogjax.families.rudalle.layout:Layout",
         pipeline="cogjax.pipelines.decoder:of_shift",
+        stages={"rudalle": "cogjax.families.rudalle.stage:LM"},
         importers={"rudalle": "cogjax.families.rudalle.imports:RUDALLE"},
+        tokenizer="cogjax.families.vqgan.presets:F8",
     ),
     "imagen": Family(
         "imagen",
@@ -125,6 +140,8 @@ FAMILIES = {
             "t5": "cogjax.stages.text_encoder:T5",
             "imagen": "cogjax.families.imagen.stage:BASE",
             "imagen_super": "cogjax.families.imagen.stage:SUPER",
+            "imagen_distill": "cogjax.families.imagen.stage:DISTILLED",
+            "imagen_super_distill": "cogjax.families.imagen.stage:DISTILLED_SUPER",
         },
         importers={"t5": "cogjax.families.imagen.imports:T5"},
     ),
@@ -136,6 +153,7 @@ FAMILIES = {
             "decoder": "cogjax.stages.tokenizer:DECODER",
         },
         importers={"vqgan": "cogjax.families.vqgan.imports:VQGAN"},
+        tokenizer="cogjax.families.vqgan.presets:F16",
     ),
     "clip": Family(
         "clip",

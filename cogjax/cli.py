@@ -150,11 +150,13 @@ def _print_nothing_more() -> None:
 
 @contextlib.contextmanager
 def _notices() -> Iterator[None]:
-    """Prints each `Notice` as one line."""
+    """Prints each `Notice`, and what JAX says of its cache, as one line."""
+    from cogjax.compilation_cache import in_words
 
     def show(message, category, *rest) -> None:
-        if issubclass(category, Notice):
-            print(f"cogjax: {message}", file=sys.stderr)
+        own = message if issubclass(category, Notice) else in_words(str(message))
+        if own:
+            print(f"cogjax: {own}", file=sys.stderr)
         else:
             usual(message, category, *rest)
 

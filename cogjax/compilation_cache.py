@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -61,3 +62,19 @@ def _may_write(folder: Path) -> bool:
     # Not absolute: there is no home.
     writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     return folder.is_absolute() and writable
+
+
+def in_words(warning: str) -> str:
+    """What JAX says of its cache, in one line; "" for any other warning.
+
+    A program whose file was cut by a full disk is never written again.
+    """
+    kind = "Error (reading|writing) persistent compilation cache entry for '(.*?)': "
+    found = re.match(kind, warning)
+    if not found:
+        return ""
+    folder = sys.modules["jax"].config.jax_compilation_cache_dir
+    if found[1] == "reading":
+        return f"{folder} has a damaged {found[2]}, compiled anew: empty that folder"
+    reason = " ".join(warning[found.end() :].split())[:200]
+    return f"{folder} cannot keep {found[2]}, which every run compiles: {reason}"

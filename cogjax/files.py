@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 
 
 def write_atomic(path: str | os.PathLike, data: bytes | str) -> Path:
@@ -76,13 +76,13 @@ def check_folder(path: str | os.PathLike) -> Path:
 
     Makes nothing: a command asks before long work and writes after it.
     """
-    if re.match("[a-z][a-z0-9]+:/", str(path)):
+    name, path = path, _path(path)
+    if re.match("[a-z][a-z0-9]+:/", str(name)):
         # Path makes "gs:/b" of "gs://b": a local folder "gs:", without a word.
         raise UserError(
-            f"cannot write to {path}: buckets are reached through a mounted folder, "
+            f"cannot write to {name}: buckets are reached through a mounted folder, "
             f"such as by gcsfuse (docs/running.md)"
         )
-    path = Path(path)
     try:
         str(path).encode()
     except UnicodeEncodeError:  # The libraries that write records take UTF-8 alone.
@@ -258,7 +258,21 @@ def _take(file: Any) -> bool:
 
 def check_apart(out: str | os.PathLike, source: str | os.PathLike) -> None:
     """UserError if the folder `out` is the source, or holds it."""
-    if Path(source).resolve().is_relative_to(Path(out).resolve()):
+    if Path(source).resolve().is_relative_to(_path(out).resolve()):
         raise UserError(
             f"{out} is or holds {source}, the source: choose another folder"
         )
+
+
+def check_outside(out: str | os.PathLike, source: str | os.PathLike) -> None:
+    """As `check_apart`, and for a folder `out` within the source."""
+    check_apart(out, source)
+    if Path(out).resolve().is_relative_to(Path(source).resolve()):
+        raise UserError(f"{out} is in {source}, the source: choose another folder")
+
+
+def _path(name: str | os.PathLike) -> Path:
+    """UserError for a name that Python code gave and that is none."""
+    if not isinstance(name, str | os.PathLike):
+        raise UserError(f"the output is {shown(name)}, expected the name of a folder")
+    return Path(name)

@@ -204,6 +204,15 @@ def load(source: str | os.PathLike) -> Model:
 
     Raises UserError for a missing, damaged or unfitting file.
     """
+    return _load(source, _component)
+
+
+def load_outline(source: str | os.PathLike) -> Model:
+    """As `load`, without weights: networks that are described and cannot run."""
+    return _load(source, lambda *named: Component(_config(*named), {}))
+
+
+def _load(source: str | os.PathLike, component: Callable[..., Component]) -> Model:
     folder = find(source)
     stored = read_config(folder)
     text = layout = None
@@ -213,7 +222,7 @@ def load(source: str | os.PathLike) -> Model:
         _check_file(path, stored.text)
     if stored.layout is not None:
         layout = _layout(folder, stored)
-    components = {name: _component(folder, stored, name) for name in stored.components}
+    components = {name: component(folder, stored, name) for name in stored.components}
     found = stored.family, components, layout, text, stored.sampler, stored.card
     return Model(*found, _words(folder, stored))
 
@@ -277,22 +286,29 @@ def _layout(folder: Path, stored: StoredModel) -> Any:
         raise UserError(f"{folder}/config.json: {error}") from error
 
 
-def _component(folder: Path, stored: StoredModel, name: str) -> Component:
+def _config(folder: Path, stored: StoredModel, name: str) -> Any:
     if name not in stored.components:
         there = ", ".join(stored.components) or "nothing"
         raise UserError(f"{folder} has no {name}, only {there}: give another folder")
     found = stored.components[name]
     try:
-        config = section(config_class(found.kind), found.config, name)
-        params, state = shapes_of(config)
+        return section(config_class(found.kind), found.config, name)
     except (UserError, ValueError) as error:
+        raise UserError(f"{folder}/config.json, {name}: {error}") from error
+
+
+def _component(folder: Path, stored: StoredModel, name: str) -> Component:
+    config, sha256 = _config(folder, stored, name), stored.components[name].sha256
+    try:
+        params, state = shapes_of(config)
+    except ValueError as error:
         raise UserError(f"{folder}/config.json, {name}: {error}") from error
     path = find_file(folder, f"{name}.safetensors")
     tree = load_tree(path)
     flat, wanted = flatten(tree), flatten({**params, **state})
     check_leaves(flat, wanted, str(path))
     check_values(flat, wanted, str(path))
-    _check_file(path, found.sha256)
+    _check_file(path, sha256)
     return Component(config, tree, {key: tree.pop(key) for key in state})
 
 
@@ -311,7 +327,10 @@ def file_sha256(path: Path) -> str:
 
 
 def save(
-    model: Model, folder: Path, dtype: str | None = None, overwrite: bool = False
+    model: Model,
+    folder: str | os.PathLike,
+    dtype: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Writes the model folder; `dtype` "float16" halves its size.
 
@@ -327,13 +346,16 @@ def save(
 
 
 def save_with(
-    model: Model, folder: Path, write: Callable[[str, Path], None], overwrite: bool
+    model: Model,
+    folder: str | os.PathLike,
+    write: Callable[[str, Path], None],
+    overwrite: bool,
 ) -> Path:
     """As `save`; `write` writes the weights of a component of a name to a path.
 
     The components of `model` need no weights. Nothing is left if `write` raises.
     """
-    MODEL.check(folder, overwrite)
+    folder = MODEL.check(folder, overwrite)
     with partial_folder(folder) as partial:
         stored = dataclasses.asdict(_write_parts(model, partial, write))
         # Sealed as it is read: a file has lists for tuples and texts for all keys.

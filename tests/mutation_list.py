@@ -232,10 +232,17 @@ NN = (
     ),
     Mutation(
         "nn/block.py",
-        "nn.gelu(h)",
-        "nn.gelu(h, approximate=False)",
+        'approximate=form == "gelu"',
+        "approximate=False",
         ("models/test_reference.py", "models/test_image_lm.py"),
         "exact instead of tanh GELU",
+    ),
+    Mutation(
+        "models/image_lm.py",
+        "nn.gelu(h)",
+        "nn.gelu(h, approximate=False)",
+        ("importing/test_cases.py",),
+        "exact instead of tanh GELU between the layers of a caption",
     ),
     Mutation(
         "nn/block.py",

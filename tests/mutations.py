@@ -46,8 +46,9 @@ class Result:
 def locate(mutation: Mutation) -> Path:
     """The file that holds the fragment, relative to the root.
 
-    A file that has moved is found by the fragment alone. ValueError unless the fragment
-    is in one place and the test files are there.
+    A file that has moved is found by the fragment alone; one that is there must have it
+    itself, or another fault is tried. ValueError unless the fragment is in one place
+    and the test files are there.
     """
     for name in mutation.tests:
         if not (ROOT / "tests" / name).is_file():
@@ -57,7 +58,7 @@ def locate(mutation: Mutation) -> Path:
     if count == 1:
         return named.relative_to(ROOT)
     places = [named] * count
-    if not count:
+    if not named.is_file():
         files = sorted((ROOT / "cogjax").rglob("*.py"))
         places = [
             f for f in files for _ in range(f.read_text("utf-8").count(mutation.old))

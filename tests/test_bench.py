@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import jax
 import numpy as np
@@ -15,11 +16,15 @@ from cogjax.bench import (
     Setup,
     _cached,
     _forward_flops,
+    _tokenizer_inputs,
     _work,
     bench,
 )
+from cogjax.catalogue import FAMILIES, resolve
 from cogjax.errors import UserError
 from cogjax.families.imagen.presets import STAGES
+from cogjax.families.vqgan.presets import TOKENIZERS as VQGANS
+from cogjax.models.dvae import DVAEConfig
 from cogjax.models.image_lm import param_shapes
 from cogjax.models.registry import network_of
 from cogjax.nn.unet import inputs
@@ -27,6 +32,7 @@ from cogjax.plan.flops import count_flops
 
 NANO, REFERENCE = SIZES["nano"], SIZES["reference"]
 FORMS = ("sparse", "dense")
+DVAE = DVAEConfig(image_size=16, grid=8, width=8, blocks=1, codebook_size=24)
 
 
 @functools.cache
@@ -114,6 +120,32 @@ def test_command_writes_the_figures(tmp_path, capsys):
         assert report[key] > 0
         assert f"{key}: " in printed
     assert report["attention"] == "sparse"
+
+
+@pytest.mark.parametrize("part", ["encode", "decode"])
+@pytest.mark.parametrize("family", ["vqvae", "vqgan", "dvae"])
+def test_the_dtype_reaches_all_products_of_a_tokenizer(family, part):
+    """Traced from the arrays that are measured, with their dtype."""
+    configs = {"vqvae": NANO.tokenizer, "vqgan": VQGANS["nano"], "dvae": DVAE}
+    config = configs[family]
+    args, net = _tokenizer_inputs(config, 1, part, "bfloat16"), network_of(config)
+    jaxpr = jax.make_jaxpr(lambda p, x: net.apply({"params": p}, x, method=part))(*args)
+    products = re.findall(
+        r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general)", str(jaxpr)
+    )
+    assert products and set(products) == {"bf16"}
+
+
+def test_released_tokenizers(capsys):
+    assert cli.main("bench decode --size nano --tokenizer cogview".split()) == 2
+    assert "--tokenizer is for tokenizer-*, decode has none" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "--help"])
+    shown = "".join(capsys.readouterr().out.split())
+    names = [name for name, family in FAMILIES.items() if family.tokenizer]
+    assert ",".join(names) in shown and "rudalle" in names
+    configs = [resolve(FAMILIES[name].tokenizer) for name in names]
+    assert {config.image_size for config in configs} == {256}
 
 
 def test_unknown_part():

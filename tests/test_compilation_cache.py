@@ -39,6 +39,24 @@ os.environ["XDG_CACHE_HOME"] = os.environ["HOME"] + "/other"
 late()
 """
 
+# As a full disk leaves it: JAX never writes a file again that is there.
+DAMAGED = """
+import jax
+from pathlib import Path
+from cogjax import cli
+jax.config.update("jax_compilation_cache_dir", os.environ["HOME"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+def double(x):
+    return 2 * x
+jax.jit(double)(1)
+for path in Path.home().glob("*double*-cache"):
+    path.write_bytes(path.read_bytes()[:9])
+jax.clear_caches()
+sys.stderr = sys.stdout
+with cli._notices():
+    assert jax.jit(double)(1) == 2
+"""
+
 
 def run(home, code=ENABLE, **variables):
     """Lines of words that a program prints, with `home` as the user's."""
@@ -86,3 +104,9 @@ def test_a_home_that_cannot_be_written(tmp_path):
     (tmp_path / "home").touch()
     assert run(tmp_path / "home", ENABLE + COMPILE)[0][0] == "None"
     assert run(tmp_path, XDG_CACHE_HOME="no/root")[0][0] == "None"
+
+
+def test_a_damaged_program_is_said_in_one_line(tmp_path):
+    [words] = run(tmp_path, DAMAGED, PYTHONWARNINGS="default")
+    said = f"cogjax: {tmp_path} has a damaged jit_double, compiled anew: empty that"
+    assert " ".join(words) == f"{said} folder"

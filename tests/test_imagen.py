@@ -11,15 +11,15 @@ from cogjax import config as configs
 from cogjax import model_folder
 from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import Notice, UserError
-from cogjax.families.imagen.stage import _encode
 from cogjax.pipelines import cascade_stage
 from cogjax.pipelines.cascade import CascadePipeline
 from cogjax.pipelines.contracts import Codec, Generator
 from cogjax.pipelines.request import Request
 from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages import run as launch
+from cogjax.stages.caption_vectors import TextSource, caption_vectors
 from cogjax.stages.encode_text import encode_texts
-from cogjax.stages.sections import RunConfig
+from cogjax.stages.sections import DataConfig, RunConfig
 from cogjax.stages.sharded import EncodeSettings
 from tests.t5_release import config_of, tensors_of, unigram, write_release
 
@@ -211,8 +211,9 @@ def test_captions_that_are_cut_are_counted(folders, nano_data, tmp_path, capsys)
     short = dataclasses.replace(encoder.config, text_len=4)
     short = dataclasses.replace(encoder, config=short)
     model_folder.save(model.with_component("text_encoder", short), tmp_path / "short")
-    data = {"path": str(nano_data), "text": str(tmp_path / "short")}
-    _encode(RunConfig.of({"data": data}), ("train",), tmp_path)
+    source = TextSource(str(tmp_path / "short"), short, model.text)
+    data = DataConfig(str(nano_data), eval_split="train")
+    caption_vectors(data, source, tmp_path)
     words = [model.text.encode(f"a red apple {i}") for i in range(10)]
     words += [model.text.encode(f"猫 {i}") for i in range(10)]
     cut = sum(len(pieces) > 3 for pieces in words)

@@ -21,6 +21,7 @@ from cogjax.ops.masks import image_mask
 from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh
 from cogjax.plan import sampling, topology
 from cogjax.plan import training as planning
+from cogjax.plan.drawing import drawing_of
 from cogjax.plan.flops import count_flops
 from cogjax.plan.pairs import count_pairs
 from cogjax.plan.sampling import plan_sampling
@@ -280,7 +281,11 @@ def test_search_finds_what_fits_fastest_first():
             ("--config.mesh.fsdp=1", "--config.mesh.tensor=16"),
             "does not divide 40 of",
         ),
-        ("v5e:4x4", ("--config.task.name=vq",), "task 'vq' trains no transformer"),
+        (
+            "v5e:4x4",
+            ("--config.task.name=vq",),
+            "task 'vq' is not planned: only transf",
+        ),
     ],
 )
 def test_what_cannot_be_planned(topology, words, message):
@@ -324,10 +329,10 @@ def test_drawing_reads_weights_and_caches():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_flops_of_drawing_agree_with_the_trace(family):
     work = Workload.of(load(family, *SMALL[:3]))
-    drawing = sampling._drawing(work, 2)
+    drawing = drawing_of(work, 2)
     until = jax.ShapeDtypeStruct((), "int32")
     counted = count_flops(drawing.draw, drawing.params, drawing.state, until)
-    assert sampling._model_flops(drawing) == pytest.approx(counted, rel=0.05)
+    assert sampling.token_flops(drawing) == pytest.approx(counted, rel=0.05)
 
 
 def test_a_tpu_pads_caches_and_may_not_hold_them():

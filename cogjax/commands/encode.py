@@ -86,6 +86,8 @@ def _encode_text(args: argparse.Namespace) -> None:
         )
     if report.cut:
         print(f"{report.cut} captions are longer than the model reads, and were cut")
+    if report.unknown:
+        print(f"{report.unknown} captions are left out: the model does not read them")
     _tell(args, report)
 
 

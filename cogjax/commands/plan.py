@@ -12,6 +12,7 @@ _TOPOLOGY = "such as v5p:4x4x8, v5e:16x16 or h100:64 (chip and their arrangement
 _ESTIMATE = "from shapes alone, in seconds; otherwise the step is compiled"
 _SEARCH = "estimate many meshes, remat policies and parts of a batch; compile the best"
 _SAMPLING = "plan generating so many images at once instead, on the mesh that suits it"
+_ENCODING = "plan encoding so many texts at once instead, by the T5 of the config"
 
 
 def add_parser(commands) -> None:
@@ -29,6 +30,7 @@ def add_parser(commands) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--search", action="store_true", help=_SEARCH)
     what.add_argument("--sampling", type=whole(1), metavar="N", help=_SAMPLING)
+    what.add_argument("--encoding", type=whole(1), metavar="N", help=_ENCODING)
     add_file(parser, "--json", help="also write the metrics as JSON")
 
 
@@ -40,7 +42,7 @@ def _plan(args: argparse.Namespace) -> None:
     # Nothing runs here: a device of this machine would only be reserved.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from cogjax import config as configs
-    from cogjax.plan import sampling, training
+    from cogjax.plan import encoding, sampling, training
 
     config = configs.load(args.config, args.overrides)
     if args.sampling:
@@ -48,6 +50,11 @@ def _plan(args: argparse.Namespace) -> None:
             config, args.topology, args.sampling, estimate=args.estimate
         )
         rows = _of_sampling(report)
+    elif args.encoding:
+        report = encoding.plan_encoding(
+            config, args.topology, args.encoding, estimate=args.estimate
+        )
+        rows = _of_encoding(report)
     else:
         if args.search:
             found = training.search(config, args.topology)
@@ -67,7 +74,9 @@ def _plan(args: argparse.Namespace) -> None:
 def _chosen(config: dict[str, Any], report: Any) -> dict[str, Any]:
     """The config with the mesh, remat policy and accumulation of a report."""
     train = {**config["train"], "accumulate": report.accumulate}
-    model = {**config["model"], "remat": report.remat}
+    model = dict(config["model"])
+    if "remat" in model:
+        model["remat"] = report.remat
     return {**config, "mesh": report.mesh, "train": train, "model": model}
 
 
@@ -91,8 +100,7 @@ def _of_training(report: Any) -> dict[str, str]:
         f"remat {report.remat}",
         "parameters": f"{report.parameters:,}",
         "memory a chip": _memory(report, state),
-        "model FLOPs": f"{report.flops:.4g} (6ND and attention; "
-        f"{report.counted_flops / report.flops:.3f} of it in the trace), executed "
+        "model FLOPs": f"{report.flops:.4g} ({_counted(report)}), executed "
         f"{report.executed_flops:.4g}",
         "HBM traffic": f"{report.memory_bytes / 1e9:.0f} GB a chip"
         + (", compiled steps move 5 to 6 times as much" if estimated else ""),
@@ -102,9 +110,23 @@ def _of_training(report: Any) -> dict[str, str]:
         "time of a step": f"{report.step_seconds:.2f} s if all overlap, "
         f"{report.step_seconds_serial:.2f} s if nothing does",
         "MFU": f"at most {report.mfu:.1%}, if all overlap at full rate",
-        "tokens a day": f"{report.tokens_per_day:.3g}",
+        **_a_day(report),
         "whole run": f"{report.days:.1f} days",
     }
+
+
+def _counted(report: Any) -> str:
+    if not report.tokens_per_day:
+        return "of the trace"
+    share = report.counted_flops / report.flops
+    return f"6ND and attention; {share:.3f} of it in the trace"
+
+
+def _a_day(report: Any) -> dict[str, str]:
+    if report.tokens_per_day:
+        return {"tokens a day": f"{report.tokens_per_day:.3g}"}
+    images = report.batch_size / report.step_seconds * 86400
+    return {"images a day": f"{images:.3g}"}
 
 
 def _of_sampling(report: Any) -> dict[str, str]:
@@ -129,6 +151,23 @@ def _of_sampling(report: Any) -> dict[str, str]:
         f"{report.token_seconds_serial * report.tokens:.2f} s",
         "images a second": f"{report.images_per_second * slower:.3g} to "
         f"{report.images_per_second:.3g}",
+    }
+
+
+def _of_encoding(report: Any) -> dict[str, str]:
+    each = report.texts / report.seconds_serial, report.texts / report.seconds
+    return {
+        "encoding": _made(report),
+        "batch": f"{report.texts} texts of {report.text_len} ids",
+        "parameters": f"{report.parameters:,}, float32",
+        "memory a chip": _memory(report, f"weights {report.weight_bytes / 1e9:.1f}"),
+        "FLOPs": f"{report.flops:.4g}",
+        "HBM traffic": f"{report.memory_bytes / 1e9:.0f} GB a chip",
+        "at full rate": f"compute {report.seconds_compute:.3f} s, memory "
+        f"{report.seconds_memory:.3f} s",
+        "MFU": f"at most {report.mfu:.1%}, if all overlap at full rate",
+        "texts a second": f"{each[0]:.3g} to {each[1]:.3g}",
+        "stored": f"at most {report.stored_bytes / 1e6:.2f} MB a text, bfloat16",
     }
 
 

@@ -1,7 +1,8 @@
-"""`cogjax verify`: whether a run, a data set or a model is as it was written."""
+"""`cogjax verify`: whether a folder that cogjax has filled is as it was written."""
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from cogjax.errors import UserError
 
 def add_parser(commands) -> None:
     """Adds `verify`."""
-    summary = "Check a run, a data set or a model against its digests; reads it all."
-    epilog = "Exit status 2 if a part is bad. unverified: a step without digests."
+    summary = "Check a run, data set, model or export against its digests; reads all."
+    epilog = "Exit status 2 if a part is bad. unverified: there, but without digest."
     parser = add_command(commands, "verify", _verify, summary, epilog=epilog)
-    text = "workdir of a run or its checkpoints, data set, encoded set or model folder"
+    text = "workdir of a run or its checkpoints, data set, encoded set, model or export"
     parser.add_argument("folder", metavar="DIR", help=text)
     parser.add_argument("--json", action="store_true", help="print a JSON list instead")
 
@@ -43,19 +44,32 @@ def _look(folder: Path) -> tuple[list[dict[str, Any]], str, str]:
     """(a row for each part with its status, what parts are, what to do about bad)."""
     from cogjax import model_folder
     from cogjax.data import records
+    from cogjax.exporting import folder as exports
 
+    if not folder.is_dir():
+        raise UserError(f"cannot verify {folder}: there is no such folder")
     if (folder / records.DATA_SET.head).is_file():
-        return _rows(records.verify(folder)), "files", "copy or build the data again"
+        rows = _rows(records.verify(folder), records.read_manifest(folder).checksums)
+        return rows, "files", "copy or build the data again"
     if model_folder.is_model(folder):
         return _rows(model_folder.verify(folder)), "files", "copy or export it again"
+    if (folder / exports.HEAD).is_file():
+        return _rows(exports.verify(folder)), "files", "copy or export it again"
+    if (folder / "encoding.json").is_file():
+        raise UserError(f"{folder} is not encoded to its end: give that command again")
     from cogjax.train.manifest import verify_run
 
     rows = [asdict(verdict) for verdict in verify_run(folder)]
     return rows, "steps", "training goes on from the newest one that is not"
 
 
-def _rows(faults: dict[str, str]) -> list[dict[str, Any]]:
-    return [
-        {"file": name, "status": "bad" if fault else "good", "reason": fault}
-        for name, fault in faults.items()
-    ]
+def _rows(
+    faults: dict[str, str], digested: Iterable[str] | None = None
+) -> list[dict[str, Any]]:
+    """digested: names of the files that have a digest; None for all."""
+    rows = []
+    for name, fault in faults.items():
+        known = digested is None or name in digested
+        status = "bad" if fault else "good" if known else "unverified"
+        rows.append({"file": name, "status": status, "reason": fault})
+    return rows

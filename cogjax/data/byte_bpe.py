@@ -68,10 +68,10 @@ class ByteBPE(TextTokenizer):
         text = text.encode("utf-8", "replace").decode()
         return [i for word in self._split(text) for i in self._ids_of(word)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: list[int]) -> str:
         """Returns the text of `ids`, without a space in front."""
         bytes_of = {c: byte for byte, c in byte_characters().items()}
-        text = "".join(self._vocab[int(i)] for i in ids if int(i) not in self._special)
+        text = "".join(self._vocab[i] for i in ids if i not in self._special)
         data = bytes(bytes_of[c] for c in text if c in bytes_of)
         return data.decode("utf-8", "replace").removeprefix(" ")
 

@@ -29,7 +29,8 @@ _SIGNS = [
     (r"\d{1,3}(\.\d{1,3}){3}", " "),
     (r"\\n", " "),
     (r"#\d{1,3}\b|#\d{5,}\b|\b\d{6,}\b", ""),
-    (rf"\S+\.({_FILES})", ""),
+    # From its start on: a long word would be read from each of its letters.
+    (rf"(?<!\S)\S+\.({_FILES})", ""),
     (r"[\"']{2,}", '"'),
     (r"\.{2,}", " "),
     (r"[#\u00ae\u2022\u00a9\u2122&@\u00b7\u00ba\u00bd\u00be\u00bf\u00a1\u00a7~]+", " "),

@@ -75,9 +75,9 @@ class CharBPE(TextTokenizer):
         text = text.encode("utf-8", "replace").decode("utf-8").lower()
         return [i for word in split_words(text, False) for i in self._cut(word)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: list[int]) -> str:
         """Returns the text of `ids`, a space behind each word."""
-        text = "".join(self._pieces_of_ids[int(i)] for i in ids)
+        text = "".join(self._pieces_of_ids[i] for i in ids)
         return text.replace(_WORD_END, " ").strip()
 
     def merges(self) -> None:

@@ -67,9 +67,9 @@ class ClassNames(TextTokenizer):
             )
         return [number]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: list[int]) -> str:
         """The names of classes, or their numbers."""
-        return ", ".join(self._names[int(i)] or str(int(i)) for i in ids)
+        return ", ".join(self._names[i] or str(i) for i in ids)
 
     def merges(self) -> None:
         """None: nothing is merged."""

@@ -125,10 +125,10 @@ class ClipText(TextTokenizer):
         words = split_words(clean(text.encode("utf-8", "replace").decode()))
         return [i for word in words for i in self._bpe.ids_of(word)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: list[int]) -> str:
         """Returns the text of `ids`, a space behind each word."""
         bytes_of = {c: byte for byte, c in byte_characters().items()}
-        text = "".join(self.vocabulary[int(i)] for i in ids)
+        text = "".join(self.vocabulary[i] for i in ids)
         words = text.removesuffix(_WORD_END).split(_WORD_END)
         data = b" ".join(bytes(bytes_of[c] for c in word) for word in words)
         return data.decode("utf-8", "replace")

@@ -106,7 +106,9 @@ def mark(path: Path) -> str:
 def damaged_shards(folder: str | os.PathLike) -> list[str]:
     """Names of the shards that are missing or differ from the manifest's checksums."""
     checksums = read_manifest(folder).checksums
-    faults = {name: _fault(Path(folder) / name, checksums[name]) for name in checksums}
+    faults = {
+        name: fault_of(Path(folder) / name, checksums[name]) for name in checksums
+    }
     return [name for name, fault in faults.items() if fault]
 
 
@@ -116,16 +118,16 @@ def verify(folder: str | os.PathLike) -> dict[str, str]:
     Reads all of it. UserError if the manifest cannot be read.
     """
     manifest, folder = read_manifest(folder), Path(folder)
-    faults = {n: _fault(folder / n, sha) for n, sha in manifest.checksums.items()}
+    faults = {n: fault_of(folder / n, sha) for n, sha in manifest.checksums.items()}
     for name in manifest.files:
         faults[name] = "" if (folder / name).is_file() else "is missing"
     return faults
 
 
-def _fault(path: Path, sha256: str) -> str:
-    """What is wrong with a shard, in words."""
+def fault_of(path: Path, sha256: str) -> str:
+    """What is wrong with a file that had this sha256, in words; "" for nothing."""
     try:
-        return "" if checksum(path) == sha256 else "has changed, or is another shard"
+        return "" if checksum(path) == sha256 else "has changed, or is another file"
     except FileNotFoundError:
         return "is missing"
     except OSError as error:

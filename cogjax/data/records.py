@@ -179,9 +179,9 @@ class DatasetBuilder:
         num_shards: Mapping[str, int],
         overwrite: bool = False,
     ):
-        self.out, self.kind, self.image_size = Path(out), kind, image_size
+        self.out, self.kind = DATA_SET.check(out, overwrite), kind
+        self.image_size = image_size
         self._num_shards, self._overwrite = num_shards, overwrite
-        DATA_SET.check(self.out, overwrite)
         self._contents = {s: Contents() for s in num_shards}
         self._others: list[str] = []
         self._stack = ExitStack()

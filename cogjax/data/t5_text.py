@@ -68,6 +68,11 @@ class T5Text:
         """What `encode` cuts off a text, as its pieces spell it; "" for nothing."""
         return self.tokenizer.decode(self.tokenizer.encode(text)[length - 1 :])
 
+    def unknown(self, text: str) -> str:
+        """Why a text cannot be read: "", as pieces spell any bytes."""
+        del text
+        return ""
+
     def sentinel(self, number: int) -> int:
         """Id of <extra_id_number>, number below 100."""
         return self._num_pieces + NUM_SENTINELS - 1 - number

@@ -31,7 +31,7 @@ class TextTokenizer:
         try:
             self._pieces.LoadFromSerializedProto(serialized)
             # A damaged model may load and fail at the first use: use it now.
-            self.decode(self.encode(_PROBE))
+            self._text(self.encode(_PROBE))
         except (RuntimeError, ValueError, IndexError) as error:
             start = f"it starts {serialized[:12]!r}" if serialized else "it is empty"
             raise UserError(f"{name} is not a SentencePiece model: {start}") from error
@@ -109,8 +109,20 @@ class TextTokenizer:
         return self._pieces.encode(clean(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
-        return self._pieces.decode([int(i) for i in ids])
+        """Returns the text of `ids`; bytes that are not UTF-8 become U+FFFD.
+
+        UserError for an id outside of [0, size).
+        """
+        found = [int(i) for i in ids]
+        if odd := [i for i in found if not 0 <= i < self.size]:
+            raise UserError(
+                f"{odd[0]} is no id of this tokenizer: it has {self.size}, from 0 on"
+            )
+        return self._text(found)
+
+    def _text(self, ids: list[int]) -> str:
+        """As `decode`, of ids in [0, size)."""
+        return self._pieces.decode(ids)
 
     def merges(self) -> list[str] | None:
         """The pieces in the order in which pairs are merged to them, by id.

@@ -86,14 +86,18 @@ class WordPieceTokenizer(TextTokenizer):
         words = split_words(text, self._folds)
         return [self._ids[piece] for word in words for piece in self._cut(word)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: list[int]) -> str:
         """Returns the text of `ids`, a space between words that are not Chinese."""
         text = ""
-        for piece in (self._vocab[int(i)] for i in ids):
+        for piece in (self._vocab[i] for i in ids):
             inner = piece.startswith("##")
             apart = not (inner or _HANZI.match(piece) or _HANZI.match(text[-1:]))
             text += (" " if text and apart else "") + piece[2 * inner :]
         return text
+
+    def places(self, pieces: Sequence[str]) -> dict[str, int]:
+        """Ids of those of the pieces that are in the vocabulary, controls too."""
+        return {piece: self._ids[piece] for piece in pieces if piece in self._ids}
 
     def merges(self) -> None:
         """None: the longest piece is taken, whatever it was merged from."""

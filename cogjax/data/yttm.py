@@ -8,7 +8,6 @@ lower case, as ru-dalle's is.
 
 import functools
 import re
-from collections.abc import Sequence
 
 from cogjax.data.text import TextTokenizer, clean
 from cogjax.errors import UserError
@@ -59,9 +58,9 @@ class YttmBPE(TextTokenizer):
         words = clean(text).lower().split()
         return [i for word in words for i in self._cut(_SPACE + word)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: list[int]) -> str:
         """Returns the text of `ids`; controls and the unknown are nothing."""
-        text = "".join(self._spelled[int(i)] for i in ids)
+        text = "".join(self._spelled[i] for i in ids)
         return text.replace(_SPACE, " ").strip()
 
     def merges(self) -> None:

@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cogjax.files import FolderKind, check_apart, partial_folder
+from cogjax.config import load_json
+from cogjax.data.manifest import fault_of
+from cogjax.errors import UserError
+from cogjax.files import FolderKind, check_outside, partial_folder
 from cogjax.model_folder import file_sha256
 
 HEAD, WHAT = "export.json", "model export"
@@ -33,7 +36,7 @@ def check(out: Path, source: str, overwrite: bool) -> None:
     """UserError unless `out` can be filled by an export of a model."""
     EXPORT.check(out, overwrite)
     if Path(source).is_dir():
-        check_apart(out, source)
+        check_outside(out, source)
 
 
 def write_export(
@@ -51,3 +54,20 @@ def write_export(
         text = json.dumps(head, indent=2, ensure_ascii=False)
         (partial / HEAD).write_text(text + "\n", encoding="utf-8")
         EXPORT.publish(partial, out, overwrite)
+
+
+def verify(folder: Path) -> dict[str, str]:
+    """The fault of each file of an export in words, "" for a good one.
+
+    UserError if its head is damaged, or says that it is only half written.
+    """
+    fields = load_json(folder / HEAD)
+    if EXPORT.owned(folder) and "unfinished" in fields:
+        raise UserError(f"{folder} is only half written: export the model again")
+    files = fields.get("files")
+    is_whole = isinstance(files, dict) and all(
+        isinstance(x, str) for x in files.values()
+    )
+    if not is_whole or EXPORT.owned(folder) != {HEAD, *files}:
+        raise UserError(f"{folder / HEAD} is damaged: export the model again")
+    return {name: fault_of(folder / name, sha256) for name, sha256 in files.items()}

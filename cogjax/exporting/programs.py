@@ -21,7 +21,6 @@ from cogjax.data.sequences import Prompts
 from cogjax.model import Component, Model
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.inference import scoring
-from cogjax.models.t5 import T5Encoder
 from cogjax.pipelines.clip import (
     ClipPipeline,
     compiled_embed_images,
@@ -134,7 +133,7 @@ def _tokenizer(part: Component) -> Iterator[tuple[str, Program]]:
 
 
 def _text_encoder(part: Component) -> Iterator[tuple[str, Program]]:
-    network = T5Encoder(part.config)
+    network = part.network
     ids = np.random.default_rng(0).integers(
         1, part.config.vocab_size, size=(_ROWS, part.config.text_len)
     )

@@ -1,4 +1,4 @@
-"""Published weights as parameters of the networks that judge, and of T5 and CLIP."""
+"""Published weights as parameters of networks that judge and read texts."""
 
 import importlib.util
 import os
@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.errors import UserError
-from cogjax.interop import clip, rules, t5_rules
+from cogjax.interop import clip, minilm, rules, t5_rules
 from cogjax.interop.containers import open_tensors
 from cogjax.interop.rules import Rule, Shapes, of_one, sources_of
 from cogjax.interop.stored import StoredTensor
 from cogjax.interop.tree import check_leaves, check_values, flatten, unflatten
+from cogjax.models.bert import BertEncoder
 from cogjax.models.clip import Clip
 from cogjax.models.efficientnet import EfficientNetLite0
 from cogjax.models.inception import InceptionV3
@@ -35,7 +36,7 @@ Weights = WeightPath | Sequence[WeightPath]
 
 
 def load_weights(network: nn.Module, weights: Weights) -> dict[str, Any]:
-    """Parameters of `InceptionV3`, `EfficientNetLite0`, `Vgg16Lpips`, `Clip` or T5.
+    """Parameters of `InceptionV3`, `EfficientNetLite0`, `Vgg16Lpips`, `Clip`, T5, BERT.
 
     weights: file of PyTorch or safetensors with the tensors under PyTorch's names, or
       several of them that together are complete (VGG16 and the heads of LPIPS). For
@@ -74,7 +75,7 @@ def _leaf(rule: Rule, shape: tuple[int, ...], tensors: Tensors) -> np.ndarray:
 
 def parameter_shapes(network: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
     """Leaves of the network's parameters by their paths, without making any."""
-    if isinstance(network, Clip | T5Encoder):
+    if isinstance(network, Clip | T5Encoder | BertEncoder):
         return flatten(shapes_of(network.config)[0])
     images = jnp.zeros((1, 96, 96, 3))
     shapes = jax.eval_shape(network.init, jax.random.key(0), images)
@@ -111,6 +112,8 @@ def _rules(network: nn.Module, wanted: Shapes, tensors: Tensors):
         return clip.rules_of(network.config, wanted, tensors), clip.DROPPED
     if isinstance(network, T5Encoder):
         return t5_rules.rules_of(network.config, wanted, tensors)
+    if isinstance(network, BertEncoder):
+        return minilm.rules_of(network.config, wanted)
     raise TypeError(f"no rules for {type(network).__name__}")
 
 

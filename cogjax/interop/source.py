@@ -89,9 +89,11 @@ def open_source(paths: Sequence[Path]) -> Source:
         files = _files_of(path) if path.is_dir() else [path]
         given += [] if path.is_dir() else [path]
         for file in files:
-            if kind_of_file(file):
+            if kind := kind_of_file(file):
                 found = _opened(file, file in given)
-                tensors, more = _unwrapped(found, file)
+                # Nothing is around those of Flax: "model" is a part of their names.
+                is_flax = kind == "flax"
+                tensors, more = (found, []) if is_flax else _unwrapped(found, file)
                 beside += more
                 if tensors:
                     weights[file] = tensors

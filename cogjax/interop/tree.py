@@ -14,14 +14,18 @@ _MAX_DEPTH = 32
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested string-keyed dicts -> one dict with names joined by "/"."""
+    """Nested string-keyed dicts -> one dict with names joined by "/".
+
+    ValueError for a name that two of them would have.
+    """
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         path = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, path + "/")
-        else:
-            flat[path] = value
+        inner = isinstance(value, Mapping)
+        found = flatten(value, path + "/") if inner else {path: value}
+        if twice := flat.keys() & found.keys():
+            raise ValueError(f"{shown(min(twice))} is there twice")
+        flat |= found
     return flat
 
 

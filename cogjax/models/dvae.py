@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.config import check_ranges
-from cogjax.nn.conv import Conv
+from cogjax.nn.conv import Conv, Up
 from cogjax.nn.layers import weight
 from cogjax.ops import losses
 from cogjax.ops.image import doubled, max_pool
@@ -130,19 +130,22 @@ def _grow(cfg: DVAEDecoderConfig, x: Array) -> Array:
     for level in reversed(range(cfg.levels)):
         width = cfg.width * 2**level
         for i in range(cfg.blocks):
-            name = f"up_{level}_{i}"
-            x = DVAEBlock(width, cfg.gain, _DECODER_SIDES, name=name)(x)
-        if level:
-            x = doubled(x)
+            name, doubles = f"up_{level}_{i}", level < cfg.levels - 1 and i == 0
+            x = DVAEBlock(width, cfg.gain, _DECODER_SIDES, doubles, name=name)(x)
     return Conv(6, (1, 1), kernel_init=_INIT, name="out")(nn.relu(x))
 
 
 class DVAEBlock(nn.Module):
-    """Residual block: [b, y, x, c] -> [b, y, x, width]; sides: of its kernels."""
+    """Residual block: [b, y, x, c] -> [b, y, x, width]; sides: of its kernels.
+
+    doubles: each pixel of the input stands for 2 x 2. The 1x1 convolutions come first,
+    which give the same for all four.
+    """
 
     width: int
     gain: float
     sides: tuple[int, ...]
+    doubles: bool = False
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
@@ -151,8 +154,13 @@ class DVAEBlock(nn.Module):
             x = Conv(self.width, (1, 1), kernel_init=_INIT, name="id")(x)
         widths = (self.width // 4,) * 3 + (self.width,)
         for i, (width, side) in enumerate(zip(widths, self.sides, strict=True)):
-            name = f"conv_{i}"
-            h = Conv(width, (side, side), kernel_init=_INIT, name=name)(nn.relu(h))
+            h, name = nn.relu(h), f"conv_{i}"
+            if self.doubles and i == 1:
+                h = Up(width, resize=True, kernel_init=_INIT, name=name)(h)
+            else:
+                h = Conv(width, (side, side), kernel_init=_INIT, name=name)(h)
+        if self.doubles:
+            x = doubled(x)
         return x + jnp.asarray(self.gain, h.dtype) * h
 
 

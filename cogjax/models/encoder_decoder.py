@@ -11,6 +11,7 @@ BART (Lewis et al. 2019, arXiv 1910.13461) with the norms of NormFormer (Shleife
 but the norms; norms before a product have no scale. The GELU is the exact one.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,13 +20,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
+from cogjax.nn.block import RESIDUAL
 from cogjax.nn.layers import Dense, LayerNorm, weight
 from cogjax.nn.stack import Stack
 from cogjax.ops import packed as matmul
 from cogjax.ops.attention import attention, causal_attention
 from cogjax.ops.cache import Cache, insert_prefix
 from cogjax.ops.cross_attention import cross_attention
+from cogjax.ops.fused_attention import choose
 from cogjax.ops.sparse_attention import cached_attention
+from cogjax.parallel.axes import constrain, over_heads
 
 # Which axes of the stacked [l, ...] kernels are inputs and which are outputs.
 MATRIX_AXES = {
@@ -37,6 +41,16 @@ MATRIX_AXES = {
     "mlp_in": ((1,), (2, 3)),
     "mlp_out": ((1,), (2,)),
 }
+# Names of the last axes of each parameter, by its path (see `parallel/axes.py`).
+PARAM_AXES = (
+    ("(qkv|cross_key_value)/kernel", ("embed", None, "heads", None)),
+    ("cross_query/kernel", ("embed", "heads", None)),
+    ("(attn|cross)_out/kernel", ("heads", None, "embed")),
+    ("mlp_in/kernel", ("embed", None, "mlp")),
+    ("mlp_out/kernel", ("mlp", "embed")),
+    ("(token_embedding|head)", ("vocab", "embed")),
+    ("position_embedding", (None, "embed")),
+)
 _STD = 0.02
 
 
@@ -115,8 +129,9 @@ class Encoder(nn.Module):
         x = _look_up(_table(self, "token_embedding", cfg.text_vocab_size), ids)
         places = jnp.arange(ids.shape[1])
         x += _look_up(_table(self, "position_embedding", cfg.text_len), places)
-        x = LayerNorm(name="embedding_norm")(x)
-        layers = Stack(_EncoderLayer(cfg, parent=None), cfg.depth, name="layers")
+        x = LayerNorm(name="embedding_norm")(x).astype(cfg.dtype)
+        layer = _EncoderLayer(cfg, parent=None)
+        layers = Stack(layer, cfg.depth, cfg.remat, name="layers")
         x, _ = layers(x, None, mask)
         return LayerNorm(cfg.all_scales, name="final_norm")(x)
 
@@ -136,16 +151,19 @@ class Decoder(nn.Module):
         # The last code has no position: nothing is sampled behind it.
         positions = jnp.minimum(positions, cfg.image_len - 1)
         x += _look_up(_table(self, "position_embedding", cfg.image_len), positions)
-        x = LayerNorm(name="embedding_norm")(x)  # [b, u, d]
-        layers = Stack(_DecoderLayer(cfg, parent=None), cfg.depth, name="layers")
+        x = LayerNorm(name="embedding_norm")(x).astype(cfg.dtype)  # [b, u, d]
+        layer = _DecoderLayer(cfg, parent=None)
+        layers = Stack(layer, cfg.depth, cfg.remat, name="layers")
         x, cache = layers(x, cache, text, visible, place)
         x = LayerNorm(cfg.all_scales, name="final_norm")(x)
+        x = constrain(x, "batch", None, None)
         # `scoring` leaves the rows of the ids that compete.
         head = self.get_variable("params", "head")
         head = _table(self, "head", cfg.vocab_size) if head is None else head
         if isinstance(head, matmul.Packed):
-            return matmul.product(x, head), cache
-        return jnp.einsum("btd,vd->btv", x, head), cache
+            return matmul.product(x, head).astype(jnp.float32), cache
+        logits = jnp.einsum("btd,vd->btv", x, head.astype(x.dtype))
+        return constrain(logits.astype(jnp.float32), "batch", None, "vocab"), cache
 
 
 class _EncoderLayer(nn.Module):
@@ -154,10 +172,11 @@ class _EncoderLayer(nn.Module):
     @nn.compact
     def __call__(self, x: Array, _: None, mask: Array) -> tuple[Array, None]:
         cfg = self.config
+        x = constrain(x, *RESIDUAL)
         h = LayerNorm(cfg.all_scales, name="pre_attn_norm")(x)
         qkv = _heads(cfg, "qkv", 3)(h)  # [b, t, 3, n, h]
         h = attention(*(qkv[:, :, i] for i in range(3)), mask[:, None], alpha=1)
-        h = _dense((cfg.width,), "attn_out", 2)(h)
+        h = _dense(cfg, (cfg.width,), "attn_out", 2)(h)
         x += LayerNorm(name="post_attn_norm")(h)
         return x + _GatedMLP(cfg, name="mlp")(x), None
 
@@ -169,14 +188,17 @@ class _DecoderLayer(nn.Module):
     def __call__(self, x, cache, text, visible, place):
         """As of `Decoder`: without `place` the codes are whole, or the start."""
         cfg = self.config
+        x = constrain(x, *RESIDUAL)
         h = LayerNorm(cfg.all_scales, name="pre_attn_norm")(x)
         h, own = self._attend(h, None if cache is None else cache.own, place)
-        x += LayerNorm(name="post_attn_norm")(_dense((cfg.width,), "attn_out", 2)(h))
+        h = _dense(cfg, (cfg.width,), "attn_out", 2)(h)
+        x += LayerNorm(name="post_attn_norm")(h)
         h = LayerNorm(cfg.all_scales, name="pre_cross_norm")(x)
         query = _heads(cfg, "cross_query")(h)  # [b, u, n, h]
         key, value = self._read(text, cache)
         h = cross_attention(query, key, value, visible)
-        x += LayerNorm(name="post_cross_norm")(_dense((cfg.width,), "cross_out", 2)(h))
+        h = _dense(cfg, (cfg.width,), "cross_out", 2)(h)
+        x += LayerNorm(name="post_cross_norm")(h)
         x += _GatedMLP(cfg, name="mlp")(x)
         return x, None if cache is None else LayerCache(own, key, value)
 
@@ -186,7 +208,10 @@ class _DecoderLayer(nn.Module):
         qkv = tuple(together[:, :, i] for i in range(3))
         if place is None:
             cache = None if cache is None else insert_prefix(cache, *qkv[1:])
-            return causal_attention(*qkv, alpha=1), cache
+            kernel = choose("auto", h.dtype, sparse=False)
+            attend = partial(causal_attention, alpha=1, implementation=kernel)
+            attend = over_heads(attend) if kernel == "splash" else attend
+            return attend(*qkv), cache
         start = jnp.ones((len(cache.prefix_key), 1), bool)
         return cached_attention(*qkv, cache, place, prefix_visible=start, alpha=1)
 
@@ -207,20 +232,26 @@ class _GatedMLP(nn.Module):
     def __call__(self, x: Array) -> Array:
         cfg = self.config
         h = LayerNorm(cfg.all_scales, name="norm")(x)
-        h = _dense((2, cfg.mlp_dim), "mlp_in")(h)  # [b, t, 2, m]
+        h = _dense(cfg, (2, cfg.mlp_dim), "mlp_in")(h)  # [b, t, 2, m]
         h = nn.gelu(h[:, :, 0], approximate=False) * h[:, :, 1]
         h = LayerNorm(cfg.all_scales, name="inner_norm")(h)
-        return _dense((cfg.width,), "mlp_out")(h)
+        return _dense(cfg, (cfg.width,), "mlp_out")(h)
 
 
-def _dense(features: tuple[int, ...], name: str, num_axes: int = 1) -> Dense:
-    return Dense(features, _STD, num_axes, use_bias=False, name=name)
+def _dense(
+    config: EncoderDecoderConfig,
+    features: tuple[int, ...],
+    name: str,
+    num_axes: int = 1,
+) -> Dense:
+    dtype = jnp.dtype(config.dtype)
+    return Dense(features, _STD, num_axes, dtype, use_bias=False, name=name)
 
 
 def _heads(config: EncoderDecoderConfig, name: str, count: int = 0) -> Dense:
     """A product with so many results of all heads, 0 is one without an axis."""
     heads = config.heads, config.head_dim
-    return _dense((count, *heads) if count else heads, name)
+    return _dense(config, (count, *heads) if count else heads, name)
 
 
 def _table(module: nn.Module, name: str, size: int) -> Array | matmul.Packed:
@@ -233,7 +264,10 @@ def _table(module: nn.Module, name: str, size: int) -> Array | matmul.Packed:
 
 def _look_up(table: Array | matmul.Packed, ids: Array) -> Array:
     """Rows of a table: int [...] -> float32 [..., d]."""
-    return table[ids].astype(jnp.float32)
+    if isinstance(table, matmul.Packed):
+        return table[ids].astype(jnp.float32)
+    # Rows are looked up whole: a table that is split over its width is gathered first.
+    return constrain(table, None, None)[ids]
 
 
 def param_shapes(config: EncoderDecoderConfig) -> Any:

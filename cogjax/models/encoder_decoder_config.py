@@ -1,8 +1,14 @@
 """The config of an `EncoderDecoder`: sizes, and how the codes begin."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 from cogjax.config import check_ranges
+from cogjax.nn.stack import Remat
+
+# Not in the digests of models that are older.
+_new = partial(field, metadata={"new": True})
 
 
 @dataclass(frozen=True)
@@ -12,7 +18,8 @@ class EncoderDecoderConfig:
     depth: layers of each half. mlp_dim: of each of the two products of the gate.
     text_vocab_size, text_len: rows of the tables of text pieces and text positions;
     vocab_size, image_len: of those of codes. start: the id before the first code.
-    all_scales: norms before a product have a scale too; otherwise only a bias.
+    all_scales: norms before a product have a scale too; otherwise only a bias. dtype:
+    of the activations; parameters are float32. remat: see `nn/stack.py`.
     """
 
     width: int = 1024
@@ -25,6 +32,8 @@ class EncoderDecoderConfig:
     image_len: int = 256
     start: int = 16384
     all_scales: bool = False
+    dtype: Literal["float32", "bfloat16"] = _new(default="float32")
+    remat: Remat = _new(default="none")
 
     def __post_init__(self):
         check_ranges(

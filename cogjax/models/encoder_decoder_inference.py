@@ -46,7 +46,7 @@ def make_cache(
     """
     plan = text_plan(config.image_len, window)
     own = empty_cache(
-        plan, num_texts, 1, batch, config.heads, config.head_dim, jnp.float32
+        plan, num_texts, 1, batch, config.heads, config.head_dim, config.dtype
     )
     # `prefill` has the encoded texts in place of nothing.
     nothing = jnp.zeros((num_texts, config.heads, 0, 0))

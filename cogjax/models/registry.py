@@ -61,6 +61,11 @@ NETWORKS = {
         "cogjax.models.clip:param_shapes",
         case="cogjax.models.cases:CLIP",
     ),
+    "bert": Network(
+        "cogjax.models.bert:BertConfig",
+        "cogjax.models.bert:BertEncoder",
+        "cogjax.models.bert:param_shapes",
+    ),
     "t5": Network(
         "cogjax.models.t5:T5Config",
         "cogjax.models.t5:T5Encoder",

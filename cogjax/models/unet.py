@@ -33,11 +33,14 @@ from cogjax.nn.unet import (
 class UNetConfig:
     """Shape of the network.
 
-    image_size: pixels a side. width: channels of the first level; multipliers: of each
-    level, which halve the image but for the last. attention: sides of the feature maps
-    that have it. head_dim: of attention. embed: of noise level and pooled text.
-    text_dim: of the encoder's tokens. groups: of group normalisation. dtype: of what is
-    computed, but for norms, softmax and the prediction.
+    image_size: pixels a side. small_size: of the images that it enlarges, where it is
+    compared with the Efficient U-Net; 0 for a base. width: channels of the first level;
+    multipliers: of each level, which halve the image but for the last. attention: sides
+    of the feature maps that have it. conditioning: "sequence" is the paper's; with
+    "pooled" the text is in the embedding alone, its comparison. head_dim: of attention.
+    embed: of noise level and pooled text. text_dim: of the encoder's tokens. groups: of
+    group normalisation. dtype: of what is computed, but for norms, softmax and the
+    prediction.
     """
 
     image_size: int = 64
@@ -45,16 +48,19 @@ class UNetConfig:
     multipliers: tuple[int, ...] = (1, 2, 3, 4)
     res_blocks: int = 3
     attention: tuple[int, ...] = (32, 16, 8)
+    conditioning: Literal["sequence", "pooled"] = "sequence"
     head_dim: int = 64
     embed: int = 512
     text_dim: int = 4096
     groups: int = 32
     dtype: Literal["float32", "bfloat16"] = "float32"
+    small_size: int = 0
 
     def __post_init__(self):
         sizes = ("image_size", "width", "multipliers", "res_blocks", "head_dim")
         sizes += ("embed", "text_dim", "groups")
         check_ranges(self, **dict.fromkeys(sizes, (1, 10**6)))
+        check_ranges(self, small_size=(0, self.image_size))
         if self.image_size % 2 ** (len(self.multipliers) - 1):
             raise ValueError(
                 f"image_size {self.image_size} does not halve "
@@ -81,17 +87,24 @@ class UNetConfig:
 
 
 class UNet(nn.Module):
-    """(z [b, y, x, 3], log-SNR [b], text) -> prediction float32 [b, y, x, 3]."""
+    """(z [b, y, x, 3], log-SNR [b], text) -> prediction float32 [b, y, x, 3].
+
+    beside: with a small_size, what `EfficientUNet` has: (small, its log-SNR).
+    """
 
     config: UNetConfig
 
     @nn.compact
-    def __call__(self, z: Array, log_snr: Array, text: Text) -> Array:
+    def __call__(self, z: Array, log_snr: Array, text: Text, *beside: Array) -> Array:
         cfg = self.config
         text = text._replace(tokens=text.tokens.astype(cfg.dtype))
         embedding = LevelEmbedding(cfg.embed, name="level")(log_snr)
         heads = cfg.embed // cfg.head_dim
         embedding += TextPool(cfg.embed, heads, name="pool")(text)
+        if beside:
+            small, level = beside
+            embedding += LevelEmbedding(cfg.embed, name="small_level")(level)
+            z = jnp.concatenate([z, small], axis=-1)
         x = Conv(cfg.width, (3, 3), dtype=cfg.dtype, name="in")(z.astype(cfg.dtype))
         x, skips = self._down(x, embedding, text)
         x = self._block("mid.block_0", x.shape[-1])(x, embedding)
@@ -134,11 +147,12 @@ class UNet(nn.Module):
         return ResBlock(width, self.config.groups, resample, name=name)
 
     def _attention(self, name: str, width: int) -> TextAttention:
-        heads = width // self.config.head_dim
-        return TextAttention(width, heads, self.config.groups, name=name)
+        cfg, heads = self.config, width // self.config.head_dim
+        over = "both" if cfg.conditioning == "sequence" else "image"
+        return TextAttention(width, heads, cfg.groups, over, name=name)
 
 
 def param_shapes(config: UNetConfig) -> dict[str, Any]:
     """Nested shapes and dtypes of the parameters."""
-    init, example = UNet(config).init, inputs(config, enlarges=False)
+    init, example = UNet(config).init, inputs(config, config.small_size > 0)
     return dict(jax.eval_shape(init, jax.random.key(0), *example)["params"])

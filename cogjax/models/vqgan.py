@@ -21,9 +21,8 @@ from einops import rearrange
 from jax import Array
 
 from cogjax.config import check_ranges
-from cogjax.nn.conv import Conv, Halve
+from cogjax.nn.conv import Conv, Halve, Up
 from cogjax.nn.layers import GroupNorm
-from cogjax.ops.image import doubled
 from cogjax.ops.quantize import code_logits, unit
 
 
@@ -190,8 +189,7 @@ class Decoder(nn.Module):
                 if level in cfg.attention_levels:
                     x = Attention(*cfg.norms, name=f"{name}.attn.{i}")(x)
             if level:
-                x = doubled(x)
-                x = Conv(width, (3, 3), name=f"{name}.upsample.conv")(x)
+                x = Up(width, resize=True, name=f"{name}.upsample.conv")(x)
         hidden = nn.swish(GroupNorm(*cfg.norms, name="norm_out")(x))
         return hidden, Conv(3, (3, 3), name="conv_out")(hidden)
 

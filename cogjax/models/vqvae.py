@@ -87,7 +87,8 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> Array:
         cfg = self.config
-        x = (images - jnp.array(cfg.pixel_mean)) / jnp.array(cfg.pixel_std)
+        mean, std = jnp.array(cfg.pixel_mean), jnp.array(cfg.pixel_std)
+        x = ((images - mean) / std).astype(images.dtype)
         for level, (width, stride) in enumerate(
             zip(cfg.widths, cfg.strides, strict=True)
         ):

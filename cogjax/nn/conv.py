@@ -1,9 +1,12 @@
 """Convolutional building blocks on images [b, y, x, c]."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 from jax import Array
 
 from cogjax.nn.layers import stored, weight
+from cogjax.ops.convolution import general
 from cogjax.ops.image import (
     halving_conv,
     resize_conv,
@@ -14,6 +17,8 @@ from cogjax.ops.image import (
 
 class Conv(nn.Conv):
     """Flax's convolution, which takes its stored parameters as `weight` does."""
+
+    conv_general_dilated: Callable[..., Array] = general
 
     @nn.nowrap
     def param(self, name, init, shape, dtype):
@@ -81,12 +86,13 @@ class Up(nn.Module):
     width: int
     stride: int = 2
     resize: bool = False
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x_byxc: Array) -> Array:
         side = self.stride + 1 if self.resize else 2 * self.stride
         shape = (side, side, x_byxc.shape[-1], self.width)
-        kernel = weight(self, "kernel", nn.initializers.lecun_normal(), shape)
+        kernel = weight(self, "kernel", self.kernel_init, shape)
         bias = weight(self, "bias", nn.initializers.zeros, (self.width,))
         up = resize_conv if self.resize else strided_conv_transpose
         return up(x_byxc, kernel, self.stride) + bias

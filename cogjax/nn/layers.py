@@ -5,7 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import reduce, repeat
 from flax.errors import ScopeParamShapeError
 from jax import Array
 
@@ -82,12 +82,18 @@ class GroupNorm(nn.Module):
         scale = weight(self, "scale", nn.initializers.ones, size)
         bias = weight(self, "bias", nn.initializers.zeros, size)
         x = x_byxc.astype(jnp.float32)
-        # Two passes: the variance as a difference of squares cancels in float32.
-        x = rearrange(x, "b y x (g c) -> b y x g c", g=self.groups)
-        x = x - jnp.mean(x, axis=(1, 2, 4), keepdims=True)
-        variance = jnp.mean(jnp.square(x), axis=(1, 2, 4), keepdims=True)
-        x = (x * jax.lax.rsqrt(variance + self.epsilon)).reshape(x_byxc.shape)
-        return (x * scale + bias).astype(x_byxc.dtype)
+        # Two passes: the variance as a difference of squares cancels in float32. Sums
+        # are of channels, then of groups: rows of channels lie together in memory.
+        mean = self._over_groups(jnp.mean(x, axis=(1, 2)))
+        x = x - mean[:, None, None]
+        variance = self._over_groups(jnp.mean(jnp.square(x), axis=(1, 2)))
+        factor = jax.lax.rsqrt(variance + self.epsilon) * scale  # [b, c]
+        return (x * factor[:, None, None] + bias).astype(x_byxc.dtype)
+
+    def _over_groups(self, x_bc: Array) -> Array:
+        """The mean of the channels of each group, for each of its channels."""
+        mean = reduce(x_bc, "b (g c) -> b g", "mean", g=self.groups)
+        return repeat(mean, "b g -> b (g c)", c=x_bc.shape[-1] // self.groups)
 
 
 class Dense(nn.Module):

@@ -125,13 +125,13 @@ class TextAttention(nn.Module):
     """Attention of an image [b, y, x, c] over itself and a text, added to it.
 
     over: "both" joins the text's keys and values to the image's own (section 2.4 and
-    appendix B), "text" has the text alone. inner: width of all heads.
+    appendix B), "text" and "image" have one of them. inner: width of all heads.
     """
 
     inner: int
     heads: int
     groups: int
-    over: Literal["both", "text"] = "both"
+    over: Literal["both", "text", "image"] = "both"
 
     @nn.compact
     def __call__(self, x_byxc: Array, text: Text) -> Array:
@@ -139,18 +139,21 @@ class TextAttention(nn.Module):
         dtype, dims = x_byxc.dtype, (self.heads, self.inner // self.heads)
         h = GroupNorm(self.groups, name="norm")(x_byxc)
         h = rearrange(h, "b y x c -> b (y x) c")
-        words = _layer_norm("text_norm")(text.tokens)
         project = lambda x, name: Dense(  # noqa: E731
             dims, x.shape[-1] ** -0.5, dtype=dtype, name=name
         )(x)
         q = project(h, "query")  # [b, y*x, n, h]
-        k, v = project(words, "text_key"), project(words, "text_value")
-        mask = text.mask
-        if self.over == "both":
-            k = jnp.concatenate([project(h, "key"), k], axis=1)
-            v = jnp.concatenate([project(h, "value"), v], axis=1)
-            own = jnp.ones((batch, rows * columns), bool)
-            mask = jnp.concatenate([own, mask], axis=1)
+        keys, values, masks = [], [], []  # each [b, s, ...]
+        if self.over != "text":
+            keys.append(project(h, "key"))
+            values.append(project(h, "value"))
+            masks.append(jnp.ones((batch, rows * columns), bool))
+        if self.over != "image":
+            words = _layer_norm("text_norm")(text.tokens)
+            keys.append(project(words, "text_key"))
+            values.append(project(words, "text_value"))
+            masks.append(text.mask)
+        k, v, mask = (jnp.concatenate(x, axis=1) for x in (keys, values, masks))
         h = rearrange(_attend(q, k, v, mask), "b (y x) n h -> b y x (n h)", x=columns)
         out = Conv(width, (1, 1), kernel_init=_ZEROS, dtype=dtype, name="out")
         return x_byxc + out(h)

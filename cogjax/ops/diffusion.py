@@ -68,6 +68,16 @@ def target(prediction: Prediction, x: Array, noise: Array, log_snr: Array) -> Ar
     return alpha * noise - sigma * x
 
 
+def of_x0(prediction: Prediction, x0: Array, z: Array, log_snr: Array) -> Array:
+    """The prediction that amounts to an image: `to_x0` the other way round."""
+    if prediction == "x0":
+        return x0
+    alpha, sigma = alpha_sigma(log_snr)
+    if prediction == "v":
+        return (alpha * z - x0) / sigma
+    return (z - alpha * x0) / sigma
+
+
 def to_x0(prediction: Prediction, predicted: Array, z: Array, log_snr: Array) -> Array:
     """The image that a prediction amounts to, float32, not clipped."""
     alpha, sigma = alpha_sigma(log_snr)
@@ -76,6 +86,21 @@ def to_x0(prediction: Prediction, predicted: Array, z: Array, log_snr: Array) ->
     if prediction == "v":
         return alpha * z - sigma * predicted
     return (z - sigma * predicted) / alpha
+
+
+def move(z: Array, x0: Array, here: Array, there: Array) -> Array:
+    """z [b, y, x, c] from one log-SNR to another along a straight line to x0: DDIM."""
+    alpha, sigma = alpha_sigma(here)
+    next_alpha, next_sigma = alpha_sigma(there)
+    return next_alpha * x0 + next_sigma / sigma * (z - alpha * x0)
+
+
+def moved_by(z: Array, reached: Array, here: Array, there: Array) -> Array:
+    """The x0 by which `move` brings z to `reached`; `here` and `there` differ."""
+    alpha, sigma = alpha_sigma(here)
+    next_alpha, next_sigma = alpha_sigma(there)
+    ratio = next_sigma / sigma
+    return (reached - ratio * z) / (next_alpha - ratio * alpha)
 
 
 def guide(conditional: Array, unconditional: Array, guidance: Array) -> Array:

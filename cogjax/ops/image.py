@@ -6,9 +6,12 @@ convolutions of the textbook form and of its gradient, which XLA's CPU backend r
 to 10 times slower.
 """
 
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
+
+from cogjax.ops.convolution import valid_2x2
 
 
 def signed(images: Array) -> Array:
@@ -60,9 +63,10 @@ def strided_conv(x_byxc: Array, kernel: Array, stride: int) -> Array:
     kernel = rearrange(
         kernel, "(p i) (q j) c d -> p q (i j c) d", p=2, q=2, i=stride, j=stride
     )
-    return _conv2x2(space_to_depth(x, stride), kernel)
+    return valid_2x2(space_to_depth(x, stride), kernel)
 
 
+@jax.custom_jvp
 def halving_conv(x_byxc: Array, kernel: Array) -> Array:
     """3x3 convolution of stride 2, padded by one on the right and bottom only.
 
@@ -72,10 +76,29 @@ def halving_conv(x_byxc: Array, kernel: Array) -> Array:
     Returns:
       [b, y, x, d]; VQGAN's down-sampling.
     """
+    return jax.lax.conv_general_dilated(
+        x_byxc,
+        kernel,
+        (2, 2),
+        ((0, 1), (0, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _halving_jvp(primals, tangents):
+    """With the gradients of a convolution of stride 1."""
+    return halving_conv(*primals), jax.jvp(_halving_by_pixels, primals, tangents)[1]
+
+
+def _halving_by_pixels(x_byxc: Array, kernel: Array) -> Array:
+    """`halving_conv` on 2 x 2 pixels as one, with a kernel that is padded to 4 x 4."""
     x = jnp.pad(x_byxc, ((0, 0), (0, 2), (0, 2), (0, 0)))
     kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
     kernel = rearrange(kernel, "(p i) (q j) c d -> p q (i j c) d", p=2, q=2)
-    return _conv2x2(space_to_depth(x, 2), kernel)
+    return valid_2x2(space_to_depth(x, 2), kernel)
+
+
+halving_conv.defjvp(_halving_jvp)
 
 
 def strided_conv_transpose(x_byxc: Array, kernel: Array, stride: int) -> Array:
@@ -95,7 +118,7 @@ def strided_conv_transpose(x_byxc: Array, kernel: Array, stride: int) -> Array:
     kernel = rearrange(
         kernel, "(p i) (q j) c d -> p q c (i j d)", p=2, q=2, i=stride, j=stride
     )[::-1, ::-1]
-    y = depth_to_space(_conv2x2(x, kernel), stride)
+    y = depth_to_space(valid_2x2(x, kernel), stride)
     low, high = stride // 2, stride - stride // 2
     return y[:, low : y.shape[1] - high, low : y.shape[2] - high]
 
@@ -122,16 +145,3 @@ def resize_conv(x_byxc: Array, kernel: Array, stride: int) -> Array:
         for j in range(stride)
     )
     return strided_conv_transpose(x_byxc, spread, stride)
-
-
-def _conv2x2(x_byxc: Array, kernel: Array) -> Array:
-    """VALID 2x2 convolution as one product: [b, y+1, x+1, c] -> [b, y, x, d].
-
-    The gradients are then products too; XLA's CPU convolution gradients are slower.
-    """
-    height, width = x_byxc.shape[1] - 1, x_byxc.shape[2] - 1
-    taps = [
-        x_byxc[:, i : i + height, j : j + width] for i in range(2) for j in range(2)
-    ]
-    kernel = rearrange(kernel, "p q c d -> (p q c) d")
-    return jnp.einsum("byxc,cd->byxd", jnp.concatenate(taps, axis=-1), kernel)

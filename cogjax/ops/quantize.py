@@ -41,6 +41,16 @@ def code_logits(vectors: Array, codebook: Array) -> Array:
     return -squared_distances(vectors, codebook)
 
 
+def best_codes(logits: Array) -> Array:
+    """The first of the largest of [..., k]: int32 [...].
+
+    `jnp.argmax` but for NaN; XLA's CPU backend takes 4 times as long for that.
+    """
+    k = logits.shape[-1]
+    largest = logits == jnp.max(logits, axis=-1, keepdims=True)
+    return jnp.min(jnp.where(largest, jnp.arange(k, dtype=jnp.int32), k - 1), axis=-1)
+
+
 def unit(vectors: Array) -> Array:
     """Vectors [..., z] at length 1; those of length 0 stay."""
     length = jnp.linalg.norm(vectors, axis=-1, keepdims=True)

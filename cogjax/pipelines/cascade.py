@@ -19,6 +19,7 @@ from jax import Array
 
 from cogjax.data.images import as_square
 from cogjax.errors import UserError
+from cogjax.families.imagen.layout import Cascade
 from cogjax.model import Model
 from cogjax.nn.unet import Text
 from cogjax.ops.image import signed
@@ -29,7 +30,7 @@ from cogjax.pipelines.contracts import Generation, Preview, Progress, Reranker
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
-from cogjax.pipelines.text_encoder import T5TextEncoder
+from cogjax.pipelines.text_encoder import NetworkTextEncoder
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.sampling.diffusion.settings import PER_STAGE, CascadeSampler
 from cogjax.sampling.tokens.autoregressive import image_keys
@@ -58,7 +59,7 @@ class CascadePipeline(HeldModel):
         _check_parts(model)
         self.model, self.layout = model, model.layout
         self.batch_size = batch_size
-        self._encoder = T5TextEncoder(model["text_encoder"], model.text)
+        self._encoder = NetworkTextEncoder(model["text_encoder"], model.text)
         names = self.layout.components
         self._params = [jax.device_put(model[name].params) for name in names]
         self._configs = [model[name].config for name in names]
@@ -128,8 +129,16 @@ class CascadePipeline(HeldModel):
         return replace(self._own, **given)
 
     def _samplers(self, request: Request) -> list[CascadeSampler]:
-        """Of each stage; UserError for another number of values than of stages."""
-        return self._sampler(request).stages(len(self._configs))
+        """Of each stage; UserError for another number of values than of stages.
+
+        A distilled stage has its own steps of DDIM, without guidance.
+        """
+        asked = self._sampler(request).stages(len(self._configs))
+        steps = self.layout.distilled_steps
+        return [
+            replace(each, steps=count, guidance=1.0, method="ddim") if count else each
+            for each, count in zip(asked, steps, strict=True)
+        ]
 
     def _check(self, request: Request, rerank_by) -> None:
         """UserError for what this model cannot do."""
@@ -139,6 +148,7 @@ class CascadePipeline(HeldModel):
                     f"{name} is for models of codes, and this one generates pixels: "
                     "leave it out"
                 )
+        check_distilled(request, self.layout)
         self._samplers(request)
         if request.gamma is not None and self._sampler(request).method != "ddpm":
             raise UserError("gamma is of method ddpm: set that too, or leave it out")
@@ -151,7 +161,12 @@ class CascadePipeline(HeldModel):
         check_keep(request, self.grid, "places")
 
     def _unread(self, prompt: str, what: str) -> str:
-        """The end of a prompt that the text encoder does not read, with a Notice."""
+        """The end of a prompt that the text encoder does not read, with a Notice.
+
+        UserError for a prompt of which it reads next to nothing.
+        """
+        if unknown := self._encoder.unknown(prompt):
+            raise UserError(f"{what}, {unknown}")
         unread = self._encoder.unread(prompt)
         if unread:
             most = self._encoder.config.text_len
@@ -228,6 +243,21 @@ class CascadePipeline(HeldModel):
         if request.strength is not None:
             given["strength"] = jnp.float32(request.strength)
         return given
+
+
+def check_distilled(request: Request, layout: Cascade) -> None:
+    """UserError for settings that a distilled stage does not have."""
+    names, all_steps = layout.components, layout.distilled_steps
+    for i, (name, steps) in enumerate(zip(names, all_steps, strict=True)):
+        own = {"steps": steps, "guidance": 1, "method": "ddim"} if steps else {}
+        for key, value in own.items():
+            given = getattr(request, key)
+            asked = given[i] if isinstance(given, tuple | list) else given
+            if asked not in (None, value):
+                raise UserError(
+                    f"{key} is {asked}, and {name} was distilled to {steps} steps of "
+                    f"ddim with guidance inside: give it {value}, or leave {key} out"
+                )
 
 
 def _run(stage, params, keys: Array, inputs, look: Look | None) -> Array:

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cogjax.data.caption_cleaning import clean_caption
 from cogjax.data.images import stack_squares
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
@@ -22,7 +21,7 @@ from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.text_encoder import T5TextEncoder
+from cogjax.pipelines.text_encoder import NetworkTextEncoder
 from cogjax.pipelines.tokens import CodeByCode, losses_of_candidates
 from cogjax.sampling.tokens.autoregressive import compiled_advance, compiled_prefill
 
@@ -59,11 +58,11 @@ class CaptionDecoder(DecoderPipeline):
     ):
         """As of `TokensModel`; `weights` is of the transformer, not the encoder."""
         super().__init__(model, batch_size, weights)
-        self._encoder = T5TextEncoder(model["text_encoder"], model.text)
+        self._encoder = NetworkTextEncoder(model["text_encoder"], model.text)
 
     def pieces(self, text: str, what: str = "a text") -> list[int]:
         """As of `TokensModel`, of a caption as those of training were cleaned."""
-        return super().pieces(clean_caption(text) or text, what)
+        return super().pieces(self.layout.clean(text), what)
 
     def prompts(
         self, pieces: Sequence[Sequence[int]], guided: bool = False

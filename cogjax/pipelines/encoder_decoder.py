@@ -4,14 +4,18 @@ from cogjax.model import Component
 from cogjax.models.encoder_decoder import EncoderDecoder
 from cogjax.models.encoder_decoder_inference import for_inference, scoring
 from cogjax.ops.packed import WeightFormat
-from cogjax.pipelines.tokens import CodeByCode
-from cogjax.sampling.tokens.encoder_decoder import compiled_prefill
+from cogjax.pipelines.decoder import DecoderPipeline
+from cogjax.sampling.tokens.encoder_decoder import (
+    compiled_image_losses,
+    compiled_prefill,
+)
 
 
-class EncoderDecoderPipeline(CodeByCode):
-    """Generates, with all that models of codes share; it neither reads nor scores."""
+class EncoderDecoderPipeline(DecoderPipeline):
+    """Generates and scores as `DecoderPipeline` does; it writes no text."""
 
     _read_prompts = staticmethod(compiled_prefill)
+    _losses_of_images = staticmethod(compiled_image_losses)
 
     def _make_network(self, transformer: Component, weights: WeightFormat) -> tuple:
         """As of `TokensModel`, with an encoder."""

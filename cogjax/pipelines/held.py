@@ -34,4 +34,4 @@ class HeldModel:
         overwrite: bool = False,
     ) -> Path:
         """As `model_folder.save`: `dtype` "float16" halves the size."""
-        return model_folder.save(self.model, Path(folder), dtype, overwrite)
+        return model_folder.save(self.model, folder, dtype, overwrite)

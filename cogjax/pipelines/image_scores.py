@@ -13,6 +13,8 @@ from cogjax.sampling.tokens.rerank import compiled_image_losses
 class ImageScores(TokensModel):
     """A model of codes whose loss of an image may be asked for."""
 
+    _losses_of_images = staticmethod(compiled_image_losses)
+
     def image_losses(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
         """Loss of code grids [n, grid, grid] as images of text i: float32 [n].
 
@@ -31,9 +33,11 @@ class ImageScores(TokensModel):
         self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
     ) -> np.ndarray:
         """Loss of codes [n, image_len] given text i: float32 [n], nats a code."""
-        rows = self._in_batches(*self.prompts(pieces)[0], codes)
+        prompts, _ = self.prompts(pieces)
+        given = [rows for rows in prompts if rows is not None]
+        rows = self._in_batches(*given, codes)
         losses = [
-            compiled_image_losses(
+            self._losses_of_images(
                 self._generator, self._code_params, Prompts(*prompts), batch
             )
             for *prompts, batch in zip(*rows, strict=True)

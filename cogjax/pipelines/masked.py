@@ -14,6 +14,7 @@ import numpy as np
 from cogjax.errors import UserError
 from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.enlarge import Enlarger
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.pipelines.tokens_generator import TokensGenerator
@@ -84,7 +85,11 @@ class MaskedPipeline(TokensGenerator):
 
 def of_layout(
     model: Model, weights: WeightFormat = "float32"
-) -> TokensPipeline | MaskedPipeline:
-    """The pipeline of a model whose layout says whether it is masked."""
-    masked = model.layout is not None and model.layout.masked
-    return (MaskedPipeline if masked else TokensPipeline)(model, weights=weights)
+) -> TokensPipeline | MaskedPipeline | Enlarger:
+    """The pipeline of a model whose layout says whether it is masked, or enlarges."""
+    kind = TokensPipeline
+    if model.layout is not None and model.layout.masked:
+        kind = MaskedPipeline
+    elif model.layout is not None and model.layout.enlarges:
+        kind = Enlarger
+    return kind(model, weights=weights)

@@ -188,13 +188,19 @@ class TokensReader(ImageScores):
         return self._caption_losses(flat, [self.pieces(text) for text in texts])
 
     def text_ids(self, language: str | None) -> OutputIds:
-        """Ids of a text: pieces in the language, and [SEP], its end."""
+        """Ids of a text: pieces in the language, and [SEP], its end, if it has one."""
         vocab = self.layout.vocab
-        end = vocab.command("[SEP]")
         allowed = np.zeros(vocab.size - vocab.text_start, bool)
         allowed[: vocab.num_text] = self.model.text.pieces_in(language)
-        allowed[end - vocab.text_start] = True
+        end = None if self._caption_len else vocab.command("[SEP]")
+        if end is not None:
+            allowed[end - vocab.text_start] = True
         return OutputIds(jnp.asarray(allowed), vocab.text_start, end)
+
+    @property
+    def _caption_len(self) -> int:
+        """Pieces of a text that has no end, 0 for texts with one."""
+        return getattr(self.layout, "caption_len", 0)
 
     def caption_rows(
         self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
@@ -251,7 +257,7 @@ class TokensReader(ImageScores):
         self, network: ImageLM, prompts: Prompts, keys: Any, ids, search: Search
     ) -> np.ndarray:
         """Ids int [k, wanted, text_len] of the best texts after k prompts."""
-        length = self.layout.text_len
+        length = self._caption_len or self.layout.text_len
         forced = np.full((len(keys), length), -1, np.int32)
         start = network, self._text_params
         state = compiled_prefill(*start, prompts, keys, forced)

@@ -1,12 +1,14 @@
-"""Texts to vectors, for what is generated from them: the contract, and T5."""
+"""Texts to vectors, for what is generated from them: the contract, T5 and MiniLM."""
 
 import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +16,18 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cogjax import model_folder
+from cogjax.data.bert_text import BertText
 from cogjax.data.t5_text import END, PAD, T5Text, pad_right
 from cogjax.data.text import TextTokenizer
+from cogjax.data.text_files import load_text
 from cogjax.errors import UserError
+from cogjax.interop import minilm
+from cogjax.interop.networks import load_weights, packaged
 from cogjax.interop.t5 import is_t5, read_t5
 from cogjax.model import Component, digest
-from cogjax.models.t5 import T5Encoder
+from cogjax.models.bert import BertEncoder
 
+_WORDS = {"t5": T5Text, "bert": BertText}
 # Programs are made for these numbers of ids, times powers of two.
 _SHORTEST = 16
 
@@ -50,28 +57,39 @@ class TextEncoder(Protocol):
     def unread(self, text: str) -> str:
         """The end of a text that `encode` cuts off, "" if it reads all."""
 
+    def unknown(self, text: str) -> str:
+        """Why a text cannot be read, such as of another language; "" if it can."""
 
-class T5TextEncoder:
-    """T5's last states; pooled is their mean. A batch is split over `devices`."""
+
+class NetworkTextEncoder:
+    """A network's last states; pooled is their mean. A batch is split over `devices`.
+
+    The network is T5's encoder or BERT's, (ids, mask) -> tokens, and 0 is padding.
+    """
 
     def __init__(
         self,
         component: Component,
         text: TextTokenizer,
         devices: Sequence[jax.Device] = (),
+        clean: Callable[[str], str] | None = None,
     ):
         """Puts the weights on the devices, by default on the first.
 
+        clean: what is left of a text to be read, None for all of it.
+
         UserError if the table has no rows for the tokenizer's pieces.
         """
-        self._text, self.config = T5Text(text), component.config
+        self._text, self.config = _WORDS[component.kind](text), component.config
+        self._network = component.network
         if self._text.vocab_size > self.config.vocab_size:
             raise UserError(
                 f"the text encoder has {self.config.vocab_size} ids, its tokenizer "
                 f"needs {self._text.vocab_size}: give it the one it was trained with"
             )
         self.width = self.config.width
-        self.digest = digest_of(component, text)
+        self._clean = clean or (lambda text: text)
+        self.digest = digest_of(component, text, clean is not None)
         devices = list(devices) or jax.local_devices()[:1]
         mesh = Mesh(np.array(devices), ("data",))
         self._split = NamedSharding(mesh, PartitionSpec("data"))
@@ -81,7 +99,8 @@ class T5TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """Tokens in the config's dtype; n is the longest, rounded up."""
-        return self.encode_pieces([self._text.tokenizer.encode(x) for x in texts])
+        encode = self._text.tokenizer.encode
+        return self.encode_pieces([encode(self._clean(text)) for text in texts])
 
     def encode_pieces(self, texts: Sequence[Sequence[int]]) -> TextEncoding:
         """`encode` of texts as the tokenizer's ids, without their end."""
@@ -89,18 +108,22 @@ class T5TextEncoder:
         rows += [[END]] * (-len(rows) % self._num_devices)
         length = _rounded(max(map(len, rows)), self.config.text_len)
         ids = jax.device_put(pad_right(rows, length), self._split)
-        found = compiled_encode(T5Encoder(self.config), self._params, ids)
+        found = compiled_encode(self._network, self._params, ids)
         if len(rows) == len(texts):
             return found
         return TextEncoding(*(part[: len(texts)] for part in found))
 
     def num_ids(self, text: str) -> int:
         """Ids of all of a text, the end among them; `config.text_len` are read."""
-        return self._text.num_ids(text)
+        return self._text.num_ids(self._clean(text))
 
     def unread(self, text: str) -> str:
         """The end of a text behind the config's `text_len`, "" if it reads all."""
-        return self._text.unread(text, self.config.text_len)
+        return self._text.unread(self._clean(text), self.config.text_len)
+
+    def unknown(self, text: str) -> str:
+        """Why a text cannot be read, "" if it can."""
+        return self._text.unknown(text)
 
 
 def load_text_encoder(
@@ -108,28 +131,47 @@ def load_text_encoder(
     dtype: str | None = None,
     devices: Sequence[jax.Device] = (),
 ) -> TextEncoder:
-    """The text encoder of a model folder or of a folder of Hugging Face's T5.
+    """The text encoder of a model folder, of a folder of Hugging Face's, or "minilm".
 
     dtype: of the activations, None for the model's own. UserError if there is none, or
     one of another kind.
     """
     component, text = read_text_encoder(source)
-    return T5TextEncoder(computing_in(component, dtype), text, devices)
+    layout = None if is_released(source) else model_folder.load_outline(source).layout
+    clean = getattr(layout, "clean", None)
+    return NetworkTextEncoder(computing_in(component, dtype), text, devices, clean)
 
 
 def read_text_encoder(source: str | os.PathLike) -> tuple[Component, TextTokenizer]:
     """The network and the tokenizer of `load_text_encoder`, on the host."""
+    if named := minilm.NAME.fullmatch(str(source)):
+        folder = packaged(minilm.PACKAGE, f"{minilm.FOLDER}/config.json").parent
+        return _read_bert(folder, named[1] and int(named[1]))
     if is_t5(source):
         config, params, text = read_t5(source)
         return Component(config, params), text
+    if minilm.is_bert(source):
+        return _read_bert(Path(source))
     model = model_folder.load(source)
     found, text = model["text_encoder"], model.text
-    if found.kind != "t5" or text is None:
+    if found.kind not in _WORDS or text is None:
         raise UserError(
             f"{source} has no T5 with a text tokenizer, but a {found.kind}: give "
             "another folder"
         )
     return found, text
+
+
+def is_released(source: str | os.PathLike) -> bool:
+    """Whether it names published weights, and no model folder of ours."""
+    named = minilm.NAME.fullmatch(str(source))
+    return bool(named) or is_t5(source) or minilm.is_bert(source)
+
+
+def _read_bert(folder: Path, depth: int | None = None):
+    config = minilm.config_of(folder, depth)
+    params = load_weights(BertEncoder(config), folder / "model.safetensors")
+    return Component(config, params), load_text(folder / "vocab.txt")
 
 
 def computing_in(component: Component, dtype: str | None) -> Component:
@@ -139,9 +181,11 @@ def computing_in(component: Component, dtype: str | None) -> Component:
     return dataclasses.replace(component, config=config)
 
 
-def digest_of(component: Component, text: TextTokenizer) -> str:
+def digest_of(component: Component, text: TextTokenizer, cleaned: bool = False) -> str:
     """sha256 of all that the vectors of a text encoder depend on."""
-    return hashlib.sha256(digest(component).encode() + text.serialized).hexdigest()
+    end = b"cleaned" if cleaned else b""
+    found = digest(component).encode() + text.serialized + end
+    return hashlib.sha256(found).hexdigest()
 
 
 def _rounded(length: int, most: int) -> int:
@@ -153,7 +197,7 @@ def _rounded(length: int, most: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def compiled_encode(network: T5Encoder, params, ids: Array) -> TextEncoding:
+def compiled_encode(network: nn.Module, params, ids: Array) -> TextEncoding:
     """Ids int32 [b, n], zeros behind a text, as vectors."""
     mask = ids != PAD
     tokens = network.apply({"params": params}, ids, mask)

@@ -13,6 +13,7 @@ from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.model import Component
 from cogjax.models.image_lm import ImageLM
+from cogjax.ops.quantize import best_codes
 from cogjax.sampling.tokens.reconstruct import compiled_reconstruct
 
 
@@ -104,7 +105,7 @@ def compiled_encode(model, params, codebook, images):
     pixels = images.astype(jnp.float32) / 255
     z = model.apply({"params": params}, pixels, method="encode")
     logits = model.apply({"params": params}, z, codebook, method="code_logits")
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    return best_codes(logits)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -33,7 +33,7 @@ class TokensModel(HeldModel):
         self, model: Model, batch_size: int = 16, weights: WeightFormat = "float32"
     ):
         """weights: as of `load`. UserError for parts that do not go together."""
-        _check_parts(model, self.images)
+        check_parts(model, images=self.images)
         self.model = model
         self.batch_size = batch_size
         self.layout = model.layout
@@ -144,8 +144,11 @@ class TokensModel(HeldModel):
         return texts
 
 
-def _check_parts(model: Model, images: int) -> None:
-    """UserError unless tokenizers, layout, networks and sampler go together."""
+def check_parts(model: Model, advice: str = "export it again", images: int = 1) -> None:
+    """UserError unless tokenizers, layout, networks and sampler go together.
+
+    advice: what to do about parts of other sizes. images: of a sequence.
+    """
     layout, codes = model.layout, model["tokenizer"].config
     if layout is None or model.text is None:
         raise UserError("the model has no text.model or no layout: export it again")
@@ -169,5 +172,5 @@ def _check_parts(model: Model, images: int) -> None:
         if one != other:
             raise UserError(
                 f"the model's parts do not fit each other: {one} and {other} {what}; "
-                "export it again"
+                f"{advice}"
             )

@@ -45,7 +45,9 @@ def _of(eqn) -> float:
     if name == "conv_general_dilated":
         kernel = eqn.invars[1].aval
         outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-        return 2.0 * eqn.outvars[0].aval.size * kernel.size / outputs
+        # Of the gradient of a strided convolution most inputs are zeros in between.
+        zeros = math.prod(params["lhs_dilation"])
+        return 2.0 * eqn.outvars[0].aval.size * kernel.size / outputs / zeros
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in params["branches"])
     times = 1

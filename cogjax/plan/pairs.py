@@ -1,14 +1,20 @@
-"""Pairs of a query and a key that a transformer's layers see."""
+"""What a pass of a transformer computes: weights of products, pairs of attention."""
 
 import functools
 
+from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
+from cogjax.train.task import Pass
 
 
-def count_pairs(network: ImageLMConfig, length: int) -> int:
-    """Pairs of one sequence of `length` tokens, over all layers."""
+def count_pairs(network: ImageLMConfig | EncoderDecoderConfig, length: int) -> int:
+    """Pairs of a query and a key that one sequence sees, over all layers."""
+    if isinstance(network, EncoderDecoderConfig):
+        # A text sees itself; an image what is before it, and the text.
+        text, image = network.text_len, network.image_len
+        return network.depth * (text**2 + image * (image + 1) // 2 + image * text)
     sequence = network.sequence.first(length)
     return sum(_pairs(sequence, kind) for kind in network.layer_kinds)
 
@@ -16,3 +22,31 @@ def count_pairs(network: ImageLMConfig, length: int) -> int:
 @functools.lru_cache(maxsize=16)
 def _pairs(sequence: Sequence, kind: LayerKind) -> int:
     return int(sequence.mask(kind).sum())
+
+
+def count_weights(one: Pass) -> int:
+    """Weights that the tokens of a pass are multiplied by, over all layers.
+
+    Those of an MLP that projects captions too, and not those of the head.
+    """
+    network, width = one.network, one.network.width
+    if isinstance(network, EncoderDecoderConfig):
+        # Keys and values of a text for the decoder; queries and sums of a code.
+        per_layer = layer_weights(network) + 2 * width**2
+        return (network.text_len + network.image_len) * network.depth * per_layer
+    captions = 0
+    if network.caption_dim:
+        captions = network.table_positions * (network.caption_dim + width) * width
+    return one.length * network.depth * layer_weights(network) + captions
+
+
+def token_weights(network: ImageLMConfig | EncoderDecoderConfig) -> int:
+    """Weights of a layer that one code of an image is multiplied by."""
+    looks = isinstance(network, EncoderDecoderConfig)
+    return layer_weights(network) + looks * 2 * network.width**2
+
+
+def layer_weights(network: ImageLMConfig | EncoderDecoderConfig) -> int:
+    """Weights of the attention of a layer to its own sequence, and of its MLP."""
+    gated = isinstance(network, EncoderDecoderConfig) or network.mlp == "swiglu"
+    return 4 * network.width**2 + (3 if gated else 2) * network.width * network.mlp_dim

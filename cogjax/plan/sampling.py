@@ -5,7 +5,6 @@ time is that of memory rather than of products. Reading the prompts is left out.
 """
 
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Mapping
@@ -15,24 +14,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
-from cogjax.models.image_lm import ImageLM, param_shapes
-from cogjax.models.inference import for_inference, scoring
-from cogjax.ops.cache import Cache
 from cogjax.parallel.mesh import MeshConfig, make_abstract_mesh, make_mesh
 from cogjax.plan.chips import parse_topology
+from cogjax.plan.drawing import Drawing, drawing_of, own_cache
 from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
+from cogjax.plan.pairs import token_weights
 from cogjax.plan.topology import Pod, can_compile, compile_or_size, tpus
 from cogjax.plan.training import local_bytes
 from cogjax.plan.workload import Workload
 from cogjax.sampling.tokens.autoregressive import (
     DecodeState,
-    OutputIds,
-    advance,
-    image_keys,
-    prefill,
 )
 from cogjax.sampling.tokens.sharding import packed_shardings, state_shardings
 
@@ -73,34 +66,6 @@ class SamplingReport:
     compile_seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    """Shapes of what is drawn with. params: packed; state: after the prompts."""
-
-    model: ImageLM
-    work: Workload
-    images: int
-    params: Any
-    state: DecodeState
-
-    @property
-    def rows(self) -> int:
-        """Sequences, two an image with guidance."""
-        return len(self.state.logits)
-
-    def draw(self, params: Any, state: DecodeState, stop_at: Any) -> DecodeState:
-        """What is compiled: the real loop up to `stop_at` tokens."""
-        codes = self.work.planned.num_codes
-        return advance(
-            self.model,
-            scoring(params, (0, codes)),
-            state,
-            stop_at,
-            ids=OutputIds(jnp.ones(codes, bool)),
-            sampler=self.work.sampler.numbers(),
-        )
-
-
 def plan_sampling(
     config: Mapping[str, Any],
     topology: str,
@@ -118,7 +83,7 @@ def plan_sampling(
       UserError: for an unknown topology, or if no mesh divides images and network.
     """
     chip, count = parse_topology(topology)
-    drawing = _drawing(Workload.of(config), images)
+    drawing = drawing_of(Workload.of(config), images)
     meshes = [mesh] if mesh else _meshes(count)
     guesses = []
     for sizes in meshes:
@@ -144,31 +109,7 @@ def _meshes(count: int) -> list[MeshConfig]:
     return [MeshConfig(count // tensor, 1, tensor) for tensor in divisors]
 
 
-def _drawing(work: Workload, images: int) -> _Drawing:
-    if not work.network.sequence.segments[-1].causal:
-        raise UserError(
-            "the codes of this model are sampled all at once, and only code by code is "
-            "planned: leave out --sampling"
-        )
-    network = replace(work.network, remat="none", dropout=0.0)
-    model, guided = ImageLM(network), work.sampler.guidance != 1
-    shapes = param_shapes(network)
-    keys = jax.eval_shape(lambda: image_keys(0, 0, images))
-    prompt = jax.ShapeDtypeStruct((images + guided, work.planned.prompt_len), jnp.int32)
-    prompts = Prompts(prompt, jax.ShapeDtypeStruct(prompt.shape[:1], jnp.int32))
-    ids = 0, work.planned.num_codes
-    state = jax.eval_shape(
-        functools.partial(prefill, model, guided=guided),
-        jax.eval_shape(lambda x: scoring(x, ids), shapes),
-        prompts,
-        keys,
-        jax.ShapeDtypeStruct((images, work.planned.image_len), jnp.int32),
-    )
-    pack = functools.partial(for_inference, weights=WEIGHTS)
-    return _Drawing(model, work, images, jax.eval_shape(pack, shapes), state)
-
-
-def _placed(drawing: _Drawing, mesh) -> tuple[Any, DecodeState]:
+def _placed(drawing: Drawing, mesh) -> tuple[Any, DecodeState]:
     """Shardings of the weights and of the state."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if drawing.images % ways:
@@ -179,7 +120,7 @@ def _placed(drawing: _Drawing, mesh) -> tuple[Any, DecodeState]:
     return params, state_shardings(drawing.state, mesh)
 
 
-def _compile(drawing: _Drawing, pod: Pod, guess) -> SamplingReport:
+def _compile(drawing: Drawing, pod: Pod, guess) -> SamplingReport:
     """The report of the compiled loop; of what the compiler said if it does not fit."""
     placed, start = _placed(drawing, pod.mesh), time.monotonic()
     stop_at = jax.ShapeDtypeStruct((), jnp.int32)
@@ -205,7 +146,7 @@ def _compile(drawing: _Drawing, pod: Pod, guess) -> SamplingReport:
     return replace(found, how="compiled", compile_seconds=seconds)
 
 
-def _estimate(drawing: _Drawing, pod: Pod) -> SamplingReport:
+def _estimate(drawing: Drawing, pod: Pod) -> SamplingReport:
     """The report from shapes alone: weights and caches read once, sums of branches."""
     network, codes = drawing.model.config, drawing.work.planned.num_codes
     mesh, is_tpu = pod.mesh, pod.chip.is_tpu
@@ -213,7 +154,7 @@ def _estimate(drawing: _Drawing, pod: Pod) -> SamplingReport:
     tensor, ways = mesh.shape["tensor"], mesh.shape["data"] * mesh.shape["fsdp"]
     rows = drawing.rows / ways
     head = codes * network.width * 2 / tensor
-    blocks = local_bytes(drawing.params["blocks"], params["blocks"])
+    blocks = local_bytes(*map(drawing.layers, (drawing.params, params)))
     logits = rows * codes * 4
     # In and out of the products, norms and sums of a layer, in 16 bit.
     passed = network.depth * rows * network.width * 2
@@ -234,7 +175,7 @@ def _estimate(drawing: _Drawing, pod: Pod) -> SamplingReport:
     if is_tpu:
         # The loop has caches of its own, in tiles.
         peak += padding * local_bytes(drawing.state.cache, state.cache)
-    flops = _model_flops(drawing)
+    flops = token_flops(drawing)
     return _report(drawing, pod, flops, peak, memory, sent)
 
 
@@ -245,26 +186,42 @@ def _padding(network, tensor: int) -> float:
     return tiles / (heads * network.head_dim)
 
 
-def _read(cache: Cache, where: Cache) -> float:
+def read_bytes(drawing: Drawing) -> float:
+    """Of weights and caches that a token of all images reads, on one device."""
+    held = jax.tree.leaves(drawing.layers(drawing.params))
+    codes, width = drawing.work.planned.num_codes, drawing.model.config.width
+    itemsize = min(leaf.dtype.itemsize for leaf in jax.tree.leaves(drawing.scored))
+    whole = sum(leaf.size * leaf.dtype.itemsize for leaf in held)
+    caches = sum(map(_read_whole, drawing.state.cache))
+    return float(whole + itemsize * codes * width + caches)
+
+
+def _read_whole(layer: Any) -> float:
+    """As `_read`, on one device."""
+    own = own_cache(layer)
+    image = sum(x.size * x.dtype.itemsize for x in (own.key, own.value))
+    total = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(layer))
+    return total - image + image / max(own.plan.banks, 1)
+
+
+def _read(layer: Any, where: Any) -> float:
     """Bytes of a layer's cache that a token reads: one bank of a column's."""
-    image = local_bytes((cache.key, cache.value), (where.key, where.value))
-    prefix = local_bytes(
-        (cache.prefix_key, cache.prefix_value), (where.prefix_key, where.prefix_value)
-    )
-    return prefix + image / max(cache.plan.banks, 1)
+    own, places = own_cache(layer), own_cache(where)
+    image = local_bytes((own.key, own.value), (places.key, places.value))
+    prefix = local_bytes(layer, where) - image
+    return prefix + image / max(own.plan.banks, 1)
 
 
-def _model_flops(drawing: _Drawing) -> float:
+def token_flops(drawing: Drawing) -> float:
     """2 x parameters of products and attention to what is read, a token of all."""
     network, work = drawing.model.config, drawing.work
-    per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
     num_codes, prompt_len = work.planned.num_codes, work.planned.prompt_len
-    products = network.depth * per_layer + network.width * num_codes
-    keys = sum(layer.key.shape[-1] + prompt_len for layer in drawing.state.cache)
+    products = network.depth * token_weights(network) + network.width * num_codes
+    keys = sum(own_cache(x).key.shape[-1] + prompt_len for x in drawing.state.cache)
     return 2.0 * drawing.rows * (products + 2 * keys * network.width)
 
 
-def _report(drawing: _Drawing, pod: Pod, flops, peak, memory, sent) -> SamplingReport:
+def _report(drawing: Drawing, pod: Pod, flops, peak, memory, sent) -> SamplingReport:
     """sent: bytes by collective; all of a token."""
     mesh, chip, topology = pod
     params, state = _placed(drawing, mesh)

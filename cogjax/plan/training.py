@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -27,7 +27,7 @@ from cogjax.parallel.powersgd import Sent, count_bytes
 from cogjax.plan.chips import Chip, parse_topology
 from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
-from cogjax.plan.pairs import count_pairs
+from cogjax.plan.pairs import count_pairs, count_weights
 from cogjax.plan.topology import Pod, can_compile, compile_or_size, tpus
 from cogjax.plan.workload import Workload, gradient_flops, state_shapes
 from cogjax.train.compression import (
@@ -55,7 +55,8 @@ class Report:
     all chips of one together; exact_bytes: without compression; error_bytes: of the
     errors that a worker keeps, in state_bytes too. seconds_*: at full rate;
     step_seconds is their maximum, as if all overlapped, and step_seconds_serial their
-    sum. mfu: model FLOPs over what the chips could do in step_seconds.
+    sum. mfu: model FLOPs over what the chips could do in step_seconds. tokens_per_day:
+    of transformers, 0 for U-Nets.
     """
 
     how: str
@@ -117,10 +118,9 @@ def search(config: Mapping[str, Any], topology: str) -> list[Report]:
     chip, count = parse_topology(topology)
     start, found = Workload.of(config), []
     for tensor in (1, 2, 4, 8, 16):
-        if count % tensor or start.network.heads % tensor:
+        if count % tensor or _undivided(start, tensor):
             continue
-        for remat in ("none", "dots_with_no_batch_dims_saveable", "nothing_saveable"):
-            work = start.with_remat(remat)
+        for work in _rematerialised(start):
             for accumulate in (1, 2, 4, 8, 16, 32):
                 for data in (d for d in (1, 2, 4, 8, 16) if count // tensor % d == 0):
                     sizes = MeshConfig(data, count // tensor // data, tensor)
@@ -140,6 +140,19 @@ def search(config: Mapping[str, Any], topology: str) -> list[Report]:
             f"{chip.hbm / 1e9:.1f}: take more chips or a smaller batch"
         )
     return fitting[:5]
+
+
+def _undivided(work: Workload, tensor: int) -> bool:
+    """Whether heads are not split so many ways; U-Nets are split over images alone."""
+    return tensor > 1 and (not work.cost.passes or work.network.heads % tensor > 0)
+
+
+def _rematerialised(work: Workload) -> list[Workload]:
+    """The same with what may be computed again; a U-Net keeps all."""
+    if not work.cost.passes:
+        return [work]
+    policies = "none", "dots_with_no_batch_dims_saveable", "nothing_saveable"
+    return [work.with_remat(policy) for policy in policies]
 
 
 def _mesh(work: Workload, topology: str, chip: Chip, count: int, estimate: bool):
@@ -206,43 +219,68 @@ def _compile(work: Workload, pod: Pod) -> Report:
 
 def _estimate(work: Workload, pod: Pod) -> Report:
     """The report from shapes alone: usual kernels, everything split as named."""
-    network, sizes = work.network, dict(pod.mesh.shape)
-    passes = work.cost.passes
+    sizes = dict(pod.mesh.shape)
     state, shardings = _state(work, pod.mesh)
-    ways, tensor = sizes["data"] * sizes["fsdp"], sizes["tensor"]
+    tensor, fsdp = sizes["tensor"], sizes["fsdp"]
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    local = work.tokens / ways
-    again = network.remat != "none"
-    # In 16 bit and a layer: the residual, or also what its products read and write.
-    kept = {"none": 34, "nothing_saveable": 1}.get(network.remat, 10)
-    stream = network.depth * network.width * 2 * local / tensor
-    parts = work.run.train.accumulate
-    activations = (kept * stream + 30 * stream / network.depth) / parts
-    live = sum(one.live for one in passes) * work.run.train.batch_size / ways
-    logits = 10 * live / parts / tensor
-    each = sizes["fsdp"] * tensor
+    flow = _activity(work, sizes)
+    parts, again = work.run.train.accumulate, work.remat != "none"
+    each = fsdp * tensor
     gradients, summed = 4 * count / each, _summed(work, pod.mesh).compressed / each
     kept_state = local_bytes(state, shardings)
     weights = 2 * count / tensor
-    times = parts * len(passes)
+    times = parts * max(1, len(work.cost.passes))
     reads = (3 if again else 2) * times
-    # Shards that do not fill a TPU's tiles are gathered by sums, at twice the cost.
-    odd = 2 if network.width // sizes["fsdp"] % 16 else 1
     network_bytes = {
-        "all-gather": odd * reads * weights * (1 - 1 / sizes["fsdp"])
-        + (2 * reads + 2) * stream * tensor * (1 - 1 / tensor),
-        "reduce-scatter": times * weights * (1 - 1 / sizes["fsdp"]),
+        "all-gather": flow.odd * reads * weights * (1 - 1 / fsdp)
+        + (2 * reads + 2) * flow.stream * tensor * (1 - 1 / tensor),
+        "reduce-scatter": times * weights * (1 - 1 / fsdp),
         "all-reduce": 2 * summed * (1 - 1 / sizes["data"]),
     }
-    memory = 2 * kept_state + reads * weights + 60 * stream + logits * parts
+    memory = 2 * kept_state + reads * weights + flow.moved
     moved = memory, {k: v for k, v in network_bytes.items() if v}, {}
-    model = _model_flops(work)
-    executed = model * (4 / 3 if again else 1)
-    extra = work.extra.live_bytes * work.run.train.batch_size / ways
-    activations += extra / parts
-    peak = kept_state + gradients + activations + logits + weights / network.depth
+    executed = model_flops(work) * (4 / 3 if again else 1)
+    extra = work.extra.live_bytes * work.run.train.batch_size / sizes["data"] / fsdp
+    peak = kept_state + gradients + flow.live + extra / parts + weights / flow.depth
     report = _report(work, pod, (state, shardings), executed, peak, moved)
     return replace(report, fits=peak * ESTIMATE_MARGIN <= pod.chip.hbm)
+
+
+class _Activity(NamedTuple):
+    """Estimated bytes of a chip.
+
+    stream: of the residuals of all layers, in an update. live: of activations that are
+    in memory at once. moved: read and written of them, in an update. depth: layers that
+    are gathered one by one. odd: 2 where shards do not fill a TPU's tiles: these are
+    gathered by sums, at twice the cost.
+    """
+
+    stream: float
+    live: float
+    moved: float
+    depth: int
+    odd: int
+
+
+def _activity(work: Workload, sizes: Mapping[str, int]) -> _Activity:
+    """What passes through the transformer need; a U-Net's needs are its `extra`."""
+    parts, batch = work.run.train.accumulate, work.run.train.batch_size
+    ways, tensor = sizes["data"] * sizes["fsdp"], sizes["tensor"]
+    if not work.cost.passes:
+        # What products give is written and read once in each direction. The weights of
+        # a level of convolutions are a tenth of all, or more.
+        moved = 3 * work.extra.live_bytes * batch / ways
+        return _Activity(0.0, 0.0, moved, 10, 1)
+    network = work.network
+    # In 16 bit and a layer: the residual, or also what its products read and write.
+    kept = {"none": 34, "nothing_saveable": 1}.get(network.remat, 10)
+    stream = network.depth * network.width * 2 * work.tokens / ways / tensor
+    activations = (kept * stream + 30 * stream / network.depth) / parts
+    live = sum(one.live for one in work.cost.passes) * batch / ways
+    logits = 10 * live / parts / tensor
+    odd = 2 if network.width // sizes["fsdp"] % 16 else 1
+    moved = 60 * stream + logits * parts
+    return _Activity(stream, activations + logits, moved, network.depth, odd)
 
 
 def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
@@ -250,7 +288,7 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
     (mesh, chip, topology), (state, shardings) = pod, state
     memory, network_bytes, calls = moved
     chips, summed = mesh.size, _summed(work, mesh)
-    model = _model_flops(work)
+    model = model_flops(work)
     compute = executed / chips / chip.flops
     seconds = (
         compute,
@@ -263,7 +301,7 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
         topology=topology,
         chips=chips,
         mesh=dict(mesh.shape),
-        remat=work.network.remat,
+        remat=work.remat,
         batch_size=work.run.train.batch_size,
         accumulate=work.run.train.accumulate,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -303,13 +341,10 @@ def local_bytes(tree: Any, shardings: Any) -> float:
     )
 
 
-def _model_flops(work: Workload) -> float:
+def model_flops(work: Workload) -> float:
     """6 x parameters of products x tokens, attention to seen keys, and the extra."""
-    network = work.network
-    per_layer = 4 * network.width**2 + 2 * network.width * network.mlp_dim
     total = 0
     for one in work.cost.passes:
-        total += one.length * network.depth * per_layer
         pairs = count_pairs(one.network, one.length)
-        total += (one.scored + 2 * pairs) * network.width
+        total += count_weights(one) + (one.scored + 2 * pairs) * one.network.width
     return work.run.train.batch_size * (6.0 * total + work.extra.flops)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
+from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.plan.flops import count_flops, product_bytes
 from cogjax.sampling.tokens.autoregressive import Sampler
@@ -37,13 +39,12 @@ class Workload:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Workload":
-        """From a resolved config; UserError for a task without a transformer."""
+        """From a resolved config; UserError for a task that is not planned."""
         data = {"path": "", **config.get("data", {})}
         run, stage = RunConfig.of({**config, "data": data}), find_stage(config)
-        plain = {"remat": "none", "implementation": "xla", "dropout": 0.0}
         counted = {
             "task": config["task"],
-            "model": {**run.model, **plain},
+            "model": {**run.model, **stage.plain},
             "data": data,
         }
         task = _plain_task(json.dumps(counted, sort_keys=True))
@@ -55,9 +56,14 @@ class Workload:
         return self.planned.task
 
     @property
-    def network(self) -> ImageLMConfig:
-        """The transformer."""
+    def network(self) -> ImageLMConfig | EncoderDecoderConfig:
+        """The transformer, of a task with passes through one."""
         return self.task.model.config
+
+    @property
+    def remat(self) -> str:
+        """What is computed again; networks that are no transformers keep all."""
+        return self.network.remat if self.cost.passes else "none"
 
     @property
     def sampler(self) -> Sampler:
@@ -91,6 +97,12 @@ class Workload:
         return replace(self, run=replace(self.run, mesh=mesh, train=train))
 
 
+# What is counted is an accelerator's: CPUs have forms of their own for convolutions.
+_COUNTED = AbstractMesh(
+    (1,), ("data",), abstract_device=AbstractDevice("TPU", 1, "tpu")
+)
+
+
 @dataclass(frozen=True)
 class ExtraCost:
     """flops: of an example's gradients, each needed product once. live_bytes: memory
@@ -122,8 +134,9 @@ def extra_of(task: Task) -> ExtraCost:
     part = cost_of(task).extra
     if part is None:
         return ExtraCost()
-    flops = count_flops(jax.grad(part.loss, part.argnums), *part.args)
-    return ExtraCost(flops, 2 * product_bytes(part.loss, *part.args))
+    with use_abstract_mesh(_COUNTED):
+        flops = count_flops(jax.grad(part.loss, part.argnums), *part.args)
+        return ExtraCost(flops, 2 * product_bytes(part.loss, *part.args))
 
 
 @functools.lru_cache(maxsize=8)
@@ -145,4 +158,5 @@ def gradient_flops(task: Task) -> float:
     def loss(params, state, batch):
         return task.loss(params, state, batch, jax.random.key(0))[0]
 
-    return count_flops(jax.grad(loss), params, state, task.batch_spec(1))
+    with use_abstract_mesh(_COUNTED):
+        return count_flops(jax.grad(loss), params, state, task.batch_spec(1))

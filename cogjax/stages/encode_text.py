@@ -55,7 +55,7 @@ def encode_texts(
     job = ShardedJob(Path(data), Path(out), source, *made, settings, record)
     step = _Step(encoder, settings.batch_size * len(devices))
     report = encode_shards(job, _nothing, step, process, progress)
-    return dataclasses.replace(report, cut=step.cut)
+    return dataclasses.replace(report, cut=step.cut, unknown=step.unknown)
 
 
 def _nothing(item: Any) -> None:
@@ -63,17 +63,31 @@ def _nothing(item: Any) -> None:
 
 
 class _Step:
-    """Captions to vectors, `size` at a time. cut: those read without their end."""
+    """Captions to vectors, `size` at a time.
+
+    cut: those read without their end. unknown: those left out, as the encoder cannot
+    read them.
+    """
 
     def __init__(self, encoder: TextEncoder, size: int):
-        self._encoder, self._size, self.cut = encoder, size, 0
+        self._encoder, self._size, self.cut, self.unknown = encoder, size, 0, 0
 
     def __call__(self, reads: Iterable[Read]) -> Iterator[list[EmbeddedExample]]:
         rest = iter(reads)
-        while group := [read.item for read in itertools.islice(rest, self._size)]:
+        while group := [
+            self._known(read.item) for read in itertools.islice(rest, self._size)
+        ]:
             texts = [text for item in group for _, text in item.captions]
             vectors = self._vectors(texts)
             yield [_example(item, vectors) for item in group]
+
+    def _known(self, item: Any) -> Any:
+        """The example with the captions that can be read."""
+        known = tuple(
+            pair for pair in item.captions if not self._encoder.unknown(pair[1])
+        )
+        self.unknown += len(item.captions) - len(known)
+        return dataclasses.replace(item, captions=known)
 
     def _vectors(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(tokens [n, d], pooled [d]) of each text, without padding."""

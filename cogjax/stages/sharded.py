@@ -53,7 +53,8 @@ class EncodeReport:
 
     encoded: examples of this call, in `seconds`. skipped: (name, reason) of the bad
     ones in this process's shards, of earlier calls too. done, shards: of all. cut:
-    captions of this call of which the end was not read.
+    captions of this call of which the end was not read. unknown: those left out because
+    the encoder reads next to nothing of them.
     """
 
     manifest: records.Manifest | None
@@ -63,6 +64,7 @@ class EncodeReport:
     done: int
     shards: int
     cut: int = 0
+    unknown: int = 0
 
 
 @dataclass(frozen=True)

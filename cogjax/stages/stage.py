@@ -4,6 +4,7 @@ A family names its stages in the catalogue (`cogjax/catalogue.py`), by task.
 """
 
 import abc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,27 +18,29 @@ from cogjax.train.task import Task
 
 
 class Planned(NamedTuple):
-    """What `cogjax plan` asks of a stage.
+    """What `cogjax plan` asks of a stage; only the task, of one that draws no codes.
 
     num_codes: ids below are image codes. prompt_len: tokens before an image. image_len:
     codes of an image.
     """
 
     task: Task
-    num_codes: int
-    prompt_len: int
-    image_len: int
+    num_codes: int = 0
+    prompt_len: int = 0
+    image_len: int = 0
 
 
 class Stage(abc.ABC):
     """One kind of training run.
 
     settings: class of the config section 'task', a frozen dataclass. sampler: of
-    'sample.sampler', how the model samples.
+    'sample.sampler', how the model samples. plain: values of the section 'model' under
+    which a plan counts: nothing computed again or dropped out, no kernels.
     """
 
     settings: type
     sampler: type = Sampler
+    plain: Mapping[str, Any] = {}
 
     def settings_of(self, run: RunConfig) -> Any:
         """The section 'task'; UserError for a wrong key."""
@@ -70,5 +73,6 @@ class Stage(abc.ABC):
     def plan(self, run: RunConfig) -> Planned:
         """What to plan, of the paper's sizes where data.tokenizer names none."""
         raise UserError(
-            f"task {run.name!r} trains no transformer, and only those are planned"
+            f"task {run.name!r} is not planned: only transformers and stages of Imagen "
+            "are"
         )

@@ -79,7 +79,7 @@ class LMTask(TransformerTask):
     def cost(self) -> Cost:
         """One pass; with `num_text` text is scored among text, codes among codes."""
         length = self.length - 1
-        live = scored = length * self.config.vocab_size
+        live = scored = length * (self.config.outputs or self.config.vocab_size)
         if self.num_text:
             text = self.num_text - 1
             scored = text * (self.config.vocab_size - self.num_codes)

@@ -1,7 +1,9 @@
 """`fit`: restores or starts a run, steps, and calls the periodic hooks."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,6 +113,7 @@ def fit(
     schedule = make_schedule(optim, config.steps)
     tx = make_optimizer(optim, schedule, job.task.matrix_axes)
     with (
+        late_writes_unsaid(),
         StopSignal() as stop,
         lock_workdir(workdir),
         Watchdog(workdir, config.step_timeout) as watchdog,
@@ -140,6 +143,25 @@ def fit(
             return session.steps(step, train_state)
         finally:
             session.close()
+
+
+@contextlib.contextmanager
+def late_writes_unsaid() -> Iterator[None]:
+    """Within, writes that end after one of their save has failed print no tracebacks.
+
+    TensorStore tells each to an event loop of Orbax, which the failure has closed.
+    """
+    usual = sys.unraisablehook
+
+    def show(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            usual(found)
+
+    sys.unraisablehook = show
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def _start(job: Job, init, config: TrainConfig, mesh: Mesh, checkpoints: Checkpoints):

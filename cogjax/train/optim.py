@@ -136,12 +136,13 @@ def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
 def decay_mask(params, embeddings: bool = True):
     """True for the leaves that decay: all but `bias`, `scale` and single numbers.
 
+    Nor does `null_caption`, a text that LlamaGen has drawn once and does not learn.
     embeddings: whether those named `...embedding` decay.
     """
 
     def decays(path, leaf):
         name = path[-1].key
-        if name in ("bias", "scale") or leaf.ndim == 0:
+        if name in ("bias", "scale", "null_caption") or leaf.ndim == 0:
             return False
         return embeddings or not name.endswith("embedding")
 

@@ -36,6 +36,7 @@ import numpy as np
 
 import cogjax
 from cogjax import config as configs
+from cogjax.evaluate.metrics.intervals import seeds_interval
 from cogjax.evaluate.suites.run import run
 from cogjax.evaluate.suites.shapes import ShapesSuite
 from cogjax.files import write_atomic
@@ -155,18 +156,6 @@ def rights(points: Sequence[Mapping], split: str, hours: float | None) -> np.nda
     return values[after - 1] + share * (values[after] - values[after - 1])
 
 
-def interval(values: np.ndarray, draws: int = 4000) -> tuple[float, float, float]:
-    """(mean, 95 % interval) of [seeds, prompts]: a bootstrap over both."""
-    rng = np.random.default_rng(0)
-    seeds, prompts = values.shape
-    means = [
-        values[rng.integers(seeds, size=seeds)][:, rng.integers(prompts, size=prompts)]
-        for _ in range(draws)
-    ]
-    low, high = np.quantile([each.mean() for each in means], (0.025, 0.975))
-    return float(values.mean()), float(low), float(high)
-
-
 def summary(found: Mapping[str, list[list[dict]]]) -> list[dict[str, Any]]:
     """Rows of the table: a system, a split, equal images or equal core-hours."""
     ends = {
@@ -186,11 +175,11 @@ def summary(found: Mapping[str, list[list[dict]]]) -> list[dict[str, Any]]:
                     "split": split,
                     "core_hours": hours or ends[name],
                     "equal": "core-hours" if hours else "images",
-                    "right": interval(values),
+                    "right": seeds_interval(values),
                     "seeds": values.mean(1).tolist(),
                 }
                 if name != REFERENCE and REFERENCE in shares:
-                    row["difference"] = interval(values - shares[REFERENCE])
+                    row["difference"] = seeds_interval(values - shares[REFERENCE])
                 rows.append(row)
     return rows
 

@@ -68,3 +68,15 @@ def test_errors_of_an_example_come_through():
 def test_an_empty_source_is_refused():
     with pytest.raises(UserError, match="empty"):
         batches([], make, batch_size=2, seed=0)
+
+
+def test_batches_that_memory_cannot_hold_are_refused(monkeypatch):
+    """20 bytes an example; 8 batches are read ahead of the one in use."""
+    monkeypatch.setattr(module, "_free_memory", lambda: 9 * 20 * 2048 - 1)
+    with pytest.raises(
+        UserError, match="^out of memory: a batch of 2048 .* 9 are held"
+    ):
+        take(0, batch_size=2048)
+    assert take(0, batch_size=2047) == take(0, batch_size=4) == []
+    monkeypatch.undo()
+    assert 0 < module._free_memory()

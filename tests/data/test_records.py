@@ -150,7 +150,9 @@ def test_a_split_has_no_shards_of_another(tmp_path):
 
 def test_verify_reads_a_data_set_whole(folder, capsys):
     assert cli.main(["verify", str(folder)]) == 0
-    assert "train-00000-of-00002.arrayrecord: good" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "train-00000-of-00002.arrayrecord: good" in shown
+    assert "LICENSES.md: unverified" in shown
     path = folder / "train-00001-of-00002.arrayrecord"
     data = bytearray(path.read_bytes())
     data[5000] ^= 1
@@ -161,8 +163,16 @@ def test_verify_reads_a_data_set_whole(folder, capsys):
     rows = {row["file"]: row for row in json.loads(shown.out)}
     bad = [name for name, row in rows.items() if row["status"] == "bad"]
     assert bad == [path.name, "LICENSES.md"]
-    assert rows[path.name]["reason"] == "has changed, or is another shard"
+    assert rows[path.name]["reason"] == "has changed, or is another file"
     assert "2 of 4 files are bad" in shown.err
+
+
+def test_verify_of_what_is_no_data_set_yet(tmp_path, capsys):
+    assert cli.main(["verify", str(tmp_path / "none")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    (tmp_path / "encoding.json").write_text("{}")
+    assert cli.main(["verify", str(tmp_path)]) == 2
+    assert "is not encoded to its end" in capsys.readouterr().err
 
 
 MANIFESTS = {

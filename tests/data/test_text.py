@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from cogjax.data.bpe_dropout import BPEDropout
+from cogjax.data.byte_bpe import ByteBPE, pack
+from cogjax.data.char_bpe import CharBPE
+from cogjax.data.class_names import ClassNames
+from cogjax.data.clip_bpe import ClipText
 from cogjax.data.text import TextTokenizer
+from cogjax.data.wordpiece import WordPieceTokenizer
+from cogjax.data.yttm import YttmBPE
 from cogjax.errors import UserError
 
 NOUNS = "cat apple house flower rocket whale mountain bicycle umbrella guitar"
@@ -117,6 +123,26 @@ def test_a_long_text_is_learnt():
 def test_training_prints_nothing(capfd):
     TextTokenizer.train(TEXTS, 328)
     assert capfd.readouterr() == ("", "")
+
+
+KINDS = {
+    "sentencepiece": lambda: TextTokenizer.train(TEXTS, 328),
+    "byte BPE": lambda: ByteBPE(pack({"a": 0, "b": 1}, [], "plain")),
+    "characters": lambda: CharBPE.of({"[UNK]": 0, "1": 1, "1</w>": 2}, [], "x"),
+    "classes": lambda: ClassNames.of(["tench", "goldfish"]),
+    "CLIP": lambda: ClipText(b"#version: 0.2\nc a\nca t</w>\n"),
+    "WordPiece": lambda: WordPieceTokenizer.train(TEXTS, 80),
+    "YouTokenToMe": lambda: YttmBPE(b"2 1\n9601 4\n49 5\n4 5 6\n1 0 2 3\n"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_that_are_none_are_refused(kind):
+    text = KINDS[kind]()
+    assert isinstance(text.decode([0, text.size - 1]), str)
+    for odd in (-1, text.size):
+        with pytest.raises(UserError, match=f"^{odd} is no id of this tokenizer"):
+            text.decode([0, odd])
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="CogView's model is not here")

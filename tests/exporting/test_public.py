@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cogjax import model_folder
 from cogjax.cli import main
 from cogjax.errors import UserError
+from cogjax.exporting.folder import verify
 from cogjax.exporting.public import export_weights
 from cogjax.importing import import_model
 from cogjax.interop.safetensors import load_tree, open_safetensors
@@ -171,6 +173,58 @@ def test_a_network_of_ours_has_names_of_ours(tmp_path, capsys):
     assert main(words) == 2
     assert "holds a model export: choose" in capsys.readouterr().err
     assert main([*words, "--overwrite", "--dtype", "float16"]) == 0
+    assert main(["verify", str(out)]) == 0
+    assert capsys.readouterr().out.count(": good\n") == len(head["files"])
+
+
+@pytest.fixture(scope="module")
+def exported(imported, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "out"
+    export_weights(str(imported("vqgan")[1]), out, False, "float32")
+    return out
+
+
+@pytest.mark.parametrize("kind", ["changed", "lost"])
+def test_verify_names_a_damaged_file_of_an_export(exported, tmp_path, capsys, kind):
+    out = shutil.copytree(exported, tmp_path / "out")
+    path = next(out.glob("*.safetensors"))
+    if kind == "lost":
+        path.unlink()
+    else:
+        data = bytearray(path.read_bytes())
+        data[-2] ^= 1
+        path.write_bytes(data)
+    assert main(["verify", str(out)]) == 2
+    shown = capsys.readouterr()
+    assert f"{path.name}: bad, {'is missing' if kind == 'lost' else 'has'}" in shown.out
+    assert f"files are bad ({path.name})" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cogjax": "another"}, "export.json is damaged"),
+        ({"files": ["a"]}, "export.json is damaged"),
+        ({"files": {"../a": "0"}}, "export.json is damaged"),
+        ({"files": {"a": 0}}, "export.json is damaged"),
+        ({"unfinished": ["a"]}, "is only half written"),
+    ],
+)
+def test_a_damaged_head_is_refused(exported, tmp_path, fields, message):
+    head = json.loads((exported / "export.json").read_bytes())
+    (tmp_path / "export.json").write_text(json.dumps(head | fields))
+    with pytest.raises(UserError, match=message):
+        verify(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["torch", "stablehlo"])
+def test_nothing_is_written_into_the_model(imported, capsys, form):
+    model = imported("vqgan")[1]
+    before = sorted(model.iterdir())
+    words = ["export", str(model), "--format", form, "--out", str(model / "inner")]
+    assert main(words) == 2
+    assert "the source: choose another folder" in capsys.readouterr().err
+    assert sorted(model.iterdir()) == before
 
 
 @pytest.mark.parametrize(

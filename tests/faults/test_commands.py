@@ -19,6 +19,9 @@ from cogjax.data.images import encode_png
 from cogjax.data.records import open_split
 from cogjax.stages import run as launch
 from tests.faults.launcher import TABLE, Command
+from tests.importing import public
+from tests.t5_release import config_of, tensors_of, unigram, write_release
+from tests.worlds.icons import archives
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
@@ -48,6 +51,13 @@ def sources(images, nano_data, nano_folder):
         config.load("experiments/cogview/emoji.py:tokenizer,nano", words), root / "run"
     )
     (root / "model").symlink_to(nano_folder)
+    for name in ("public", "npm"):
+        (root / name).mkdir()
+    public.write_vqgan(root / "public")
+    archives.make(root / "npm")
+    text = unigram()
+    config_of_t5 = config_of(text)
+    write_release(root / "t5", config_of_t5, tensors_of(config_of_t5), text)
     return root
 
 
@@ -64,7 +74,23 @@ def words_of(name, root, out):
             *("encode", "--data", root / "set", "--tokenizer", root / "model"),
             *("--out", out, "--shard-size", "16", "--batch-size", "8"),
         ],
+        "encode-text": [
+            *("encode-text", "--data", root / "set", "--model", root / "t5"),
+            *("--out", out, "--shard-size", "16", "--batch-size", "8"),
+        ],
+        "data emoji": [
+            *("data", "emoji", "--tier", "pip", "--styles", "twemoji"),
+            *("--size", "16", "--out", out),
+        ],
+        "data icons": [
+            *("data", "icons", "--npm-dir", root / "npm", "--size", "16"),
+            *("--out", out),
+        ],
+        "import": ["import", root / "public", "--out", out],
         "export": ["export", root / "run", "--out", out],
+        "export for others": [
+            *("export", root / "model", "--format", "torch", "--out", out)
+        ],
         "generate": [
             *("generate", "a red apple", "猫", "--model", root / "model"),
             *("--num-images", "6", "--out", out),
@@ -72,7 +98,12 @@ def words_of(name, root, out):
     }[name]
 
 
-NAMES = ("data folder", "data shapes", "tokenizer train", "encode", "export")
+NAMES = ("data folder", "data shapes", "data emoji", "data icons", "tokenizer train")
+NAMES += ("encode", "encode-text", "import", "export", "export for others")
+# The head of each kind of folder, which is written first as a mark, or as what is to be
+# done, and only at the end as it is.
+HEADS = ("manifest.json", "config.json", "encoding.json", "generation.json")
+HEADS += ("export.json",)
 
 
 def visible(out):
@@ -106,10 +137,6 @@ def whole(request, sources, tmp_path_factory):
     return request.param, sources, visible(folder / "out"), time.monotonic() - start
 
 
-# Written first as a mark, or as what is to be done, and only at the end as it is.
-HEADS = ("manifest.json", "config.json", "encoding.json", "generation.json")
-
-
 def check_no_half(out, files):
     """All that is visible is whole, or is a head that says what is missing."""
     found = visible(out)
@@ -131,8 +158,8 @@ def finish(name, words, out, log, files):
     """
     if name != "generate" and visible(out) == files:
         return
-    head = out / "manifest.json" if name != "export" else out / "config.json"
-    cut = head.exists() and "unfinished" in json.loads(head.read_bytes())
+    heads = [out / each for each in HEADS if (out / each).exists()]
+    cut = any("unfinished" in json.loads(head.read_bytes()) for head in heads)
     status, said = run([*words, *(["--overwrite"] if cut else [])], log)
     assert status == 0, said
     assert not list(out.glob(".*.partial")), "what the killed one left is still there"

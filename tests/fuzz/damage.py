@@ -177,9 +177,12 @@ def some_zip(rng, data: bytes) -> bytes:
     else:
         members[name] = some_numbers(rng, members[name])
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", rng.choice((0, 0, 0, 8))) as archive:
+    kind = rng.choice((0, 0, 0, 8))
+    with zipfile.ZipFile(out, "w") as archive:
         for member, content in members.items():
-            archive.writestr(member.replace("\0", "") or "x", content)
+            # Large ones are not compressed, which takes longer than reading them all.
+            own = kind if len(content) < 1 << 16 else 0
+            archive.writestr(member.replace("\0", "") or "x", content, own)
     return out.getvalue()
 
 

@@ -283,6 +283,9 @@ JSONL = (
 PAIRS = {"0.png": PNG, "0.txt": b"a cat", "1.png": PNG, "1.json": b'{"text": "a dog"}'}
 TABLES = {"a.png": PNG}
 
+# Families whose files are read as they are distributed; `tests/importing/public.py`.
+IMPORTED = ("dalle-mini", "llamagen-c2i", "llamagen-t2i", "mindalle", "rudalle-v2")
+IMPORTED += ("rudalle-v3", "vqgan", "cogview", "openai-dvae", "clip", "clip-hf")
 READERS: dict[str, Callable[[], Reader]] = {
     "safetensors": safetensors,
     "pickle": numpy_pickle,
@@ -295,10 +298,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "Flax": flax_file,
     "byte BPE": byte_bpe,
     "byte BPE of others": byte_bpe_of_others,
-    **{
-        f"import of {name}": functools.partial(import_of, name)
-        for name in ("dalle-mini", "llamagen-c2i", "mindalle", "rudalle-v2", "vqgan")
-    },
+    **{f"import of {name}": functools.partial(import_of, name) for name in IMPORTED},
     "case": case,
     "example": functools.partial(records, Example, "example"),
     "coded example": functools.partial(records, CodedExample, "coded example"),

@@ -99,10 +99,10 @@ def half(name):
     return {k.removeprefix(prefix): x for k, x in found.items() if k.startswith(prefix)}
 
 
-def flax_tree(scanned=True):
-    """The tree of dalle-mini, {path: array}."""
+def flax_tree(scanned=True, named=None):
+    """The tree of dalle-mini, {path: array}; named: arrays by min-dalle's names."""
     found = {}
-    for name, x in tensors().items():
+    for name, x in (named or tensors()).items():
         *parents, leaf = name.split(".")
         if leaf == "weight":
             leaf = "scale" if x.ndim == 1 else "kernel"

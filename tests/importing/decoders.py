@@ -12,6 +12,7 @@ from cogjax.families.llamagen import imports as llamagen
 from cogjax.families.llamagen import vq
 from cogjax.families.mindalle import imports as mindalle
 from cogjax.families.rudalle import imports as rudalle
+from cogjax.families.rudalle import presets
 from cogjax.interop import vqgan
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.vqgan import VQGANConfig
@@ -98,7 +99,7 @@ RUDALLE = ImageLMConfig(
     max_positions=7 + 144,
     grid=12,
     sequence=Sequence.text_to_image(6, (12, 12)),
-    kinds=rudalle._kinds(5, "clip"),
+    kinds=presets.kinds(5, "clip"),
     norm_scope="none",
     outputs=24 + 40,
     normed_head=True,
@@ -230,7 +231,7 @@ def write_rudalle(folder, version):
         sizes["hf_version"] = "v2"
     else:
         mask = np.tri(6 + 144, dtype="f4")
-        mask[6:, 6:] = image_mask(rudalle._conv("clip"), (12, 12))
+        mask[6:, 6:] = image_mask(presets.convolution("clip"), (12, 12))
         tensors[rudalle._CONV] = mask
     files.state_dict(folder / "pytorch_model.bin", tensors)
     (folder / "args.json").write_text(json.dumps(sizes))

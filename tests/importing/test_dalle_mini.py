@@ -5,6 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
+from flax.serialization import msgpack_restore, msgpack_serialize
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 import cogjax
 from cogjax import parity
@@ -106,6 +108,28 @@ def test_layers_may_be_stacked_or_not(sources, tmp_path):
         import_model([tmp_path / name], tmp_path / f"{name}-model")
     leaves = [tmp_path / f"{x}-model" / "transformer.safetensors" for x in "ab"]
     assert leaves[0].read_bytes() == leaves[1].read_bytes()
+
+
+def test_files_may_be_in_shards(sources, tmp_path):
+    """As Flax cuts them, with names of one root alone in the second file."""
+    folder = shutil.copytree(sources["dalle-mini"], tmp_path / "source")
+    import_model([folder], tmp_path / "whole")
+    whole = folder / "flax_model.msgpack"
+    flat = flatten_dict(msgpack_restore(whole.read_bytes()))
+    whole.unlink()
+    index = {}
+    for i, some in enumerate((list(flat)[:20], list(flat)[20:])):
+        shard = folder / f"flax_model-{i}.msgpack"
+        tree = unflatten_dict({name: flat[name] for name in some})
+        shard.write_bytes(msgpack_serialize(tree))
+        index |= {"/".join(name): shard.name for name in some}
+    (folder / f"{whole.name}.index.json").write_text(json.dumps({"weight_map": index}))
+    import_model([folder], tmp_path / "parts")
+    leaves = [tmp_path / x / "transformer.safetensors" for x in ("whole", "parts")]
+    assert leaves[0].read_bytes() == leaves[1].read_bytes()
+    shard.unlink()
+    with pytest.raises(UserError, match="names flax_model-1.msgpack, which is missing"):
+        import_model([folder], tmp_path / "out")
 
 
 def test_norms_may_all_have_scales(tmp_path):

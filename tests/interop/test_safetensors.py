@@ -9,6 +9,11 @@ from cogjax.interop.tree import check_leaves, flatten, unflatten
 TREE = {"a": {"b": np.arange(6, dtype=np.float32).reshape(2, 3)}, "c": np.arange(3)}
 
 
+def test_two_tensors_of_one_flat_name_are_refused():
+    with pytest.raises(ValueError, match="'a/b' is there twice"):
+        flatten({"a/b": TREE["c"], "a": {"b": TREE["c"]}})
+
+
 def test_flatten_is_undone():
     flat = flatten(TREE)
     assert list(flat) == ["a/b", "c"]

@@ -43,9 +43,13 @@ TEXT = Text(TOKENS, MASK)
 BASE, SR = (Z, LEVELS, TEXT), (Z, LEVELS, TEXT, SMALL, SMALL_LEVELS)
 
 
+def inputs_of(net):
+    return SR if net.config.small_size else BASE
+
+
 @functools.cache
 def params_of(net):
-    return random_params(net, *(BASE if isinstance(net, unet.UNet) else SR))
+    return random_params(net, *inputs_of(net))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -53,11 +57,17 @@ def run(net, params, *args):
     return net.apply({"params": params}, *args)
 
 
-def test_base_unet_is_the_papers():
-    net = unet.UNet(TINY)
+@pytest.mark.parametrize(
+    "change", [{}, {"conditioning": "pooled"}, {"small_size": 4}], ids=str
+)
+def test_base_unet_is_the_papers(change):
+    config = dataclasses.replace(TINY, **change)
+    net = unet.UNet(config)
     params = params_of(net)
-    wanted = reference.unet(TINY, double(params), *map(np.float64, (Z, LEVELS)), *TEXT)
-    found = run(net, params, *BASE)
+    beside = (SMALL, SMALL_LEVELS) if config.small_size else ()
+    inputs = (*map(np.float64, (Z, LEVELS)), *TEXT, *beside)
+    wanted = reference.unet(config, double(params), *inputs)
+    found = run(net, params, *BASE, *beside)
     assert wanted.std() > 0.1
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
@@ -106,7 +116,7 @@ def operations(jaxpr):
 )
 def test_norms_and_softmax_of_half_precision_are_in_float32(net):
     net = net.clone(config=dataclasses.replace(net.config, dtype="bfloat16"))
-    args = BASE if isinstance(net, unet.UNet) else SR
+    args = inputs_of(net)
     traced = jax.make_jaxpr(net.apply)({"params": params_of(net)}, *args)
     kinds = {name: set() for name in ("rsqrt", "exp", "conv_general_dilated")}
     for eqn in operations(traced.jaxpr):

@@ -128,7 +128,7 @@ def test_norm_and_attention_equal_numpy():
     mean, std = groups.mean((1, 3), keepdims=True), groups.std((1, 3), keepdims=True)
     want = ((groups - mean) / std).reshape(x.shape)
     ones, zeros = np.ones(8, np.float32), np.zeros(8, np.float32)
-    got = GroupNorm(4).apply({"params": {"scale": ones, "bias": zeros}}, x)
+    got = jax.jit(GroupNorm(4).apply)({"params": {"scale": ones, "bias": zeros}}, x)
     np.testing.assert_allclose(got, want, atol=1e-5)
     kernels = {k: RNG.normal(0, 0.5, (8, 8)) for k in ("q", "k", "v", "proj_out")}
     params = {k: {"kernel": w[None, None], "bias": zeros} for k, w in kernels.items()}
@@ -138,7 +138,7 @@ def test_norm_and_attention_equal_numpy():
     scores = np.exp(np.einsum("btd,bsd->bts", q, k) / np.sqrt(8))
     mixed = np.einsum("bts,bsd->btd", scores / scores.sum(-1, keepdims=True), v)
     want = x + (mixed @ kernels["proj_out"]).reshape(x.shape)
-    got = Attention(4).apply({"params": params}, x)
+    got = jax.jit(Attention(4).apply)({"params": params}, x)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 

@@ -146,3 +146,10 @@ def test_the_nearest_code_of_a_grid_is_found_by_rounding():
     half = (np.array(levels) - 1) / 2
     rounded = np.round((np.clip(vectors, -1, 1) + 1) * half) / half - 1
     np.testing.assert_allclose(codes[ids], rounded, atol=1e-6)
+
+
+def test_best_codes_are_the_first_of_the_largest():
+    logits = np.float32([[1, 3, 2, 3], [-5, -7, -5, -6], [0, 0, 0, 1]])
+    found = jax.jit(quantize.best_codes)(logits)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, [1, 0, 3])

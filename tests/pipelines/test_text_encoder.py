@@ -13,7 +13,7 @@ from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.interop.t5 import read_t5
 from cogjax.model import Component, Model
-from cogjax.pipelines.text_encoder import T5TextEncoder, load_text_encoder
+from cogjax.pipelines.text_encoder import NetworkTextEncoder, load_text_encoder
 from tests.reference import t5 as reference
 from tests.reference.numeric import double
 from tests.t5_release import TEXTS, config_of, tensors_of, unigram, write_release
@@ -76,7 +76,7 @@ def test_a_release_is_encoded_as_its_statement_says(release, theirs):
 
 def test_the_unread_end_of_a_text(release, theirs):
     component = Component(dataclasses.replace(config_of(theirs), text_len=9), {})
-    encoder = T5TextEncoder(component, theirs)
+    encoder = NetworkTextEncoder(component, theirs)
     end = encoder.unread(LONG)
     read = theirs.decode(T5Text(theirs).encode(LONG, 9)[:-1])
     assert end and f"{read} {end}".replace(" ", "") == LONG.replace(" ", "")
@@ -110,7 +110,7 @@ def test_what_does_not_fit(release, tmp_path):
     encoder = load_text_encoder(release)
     component = Component(encoder.config, {})
     with pytest.raises(UserError, match="has 256 ids, its tokenizer needs 512"):
-        T5TextEncoder(component, TextTokenizer.train(TEXTS, 290))
+        NetworkTextEncoder(component, TextTokenizer.train(TEXTS, 290))
     stored = json.loads((release / "config.json").read_text())
     del stored["d_kv"]
     (tmp_path / "config.json").write_text(json.dumps(stored))

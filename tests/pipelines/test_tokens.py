@@ -151,6 +151,12 @@ def test_a_model_is_saved_over_nothing_else(nano_model, tmp_path, name):
     assert (tmp_path / name).read_text() == '{"format": 1, "name": "my app"}'
 
 
+@pytest.mark.parametrize("folder", [5, None, b"model"])
+def test_a_folder_is_a_name(nano_model, folder):
+    with pytest.raises(UserError, match="the output is .*, expected the name of"):
+        nano_model.save(folder)
+
+
 def test_half_precision_folder_is_close(nano_model, tmp_path, pictures):
     loaded = cogjax.load(nano_model.save(tmp_path / "half", "float16"))
     want = nano_model.score(pictures, PROMPTS)

@@ -112,9 +112,13 @@ def text_attention(x, tokens, mask, p, groups, over="both"):
     out = []
     for image, row, seen in zip(h, tokens, mask, strict=True):
         places = image.reshape(-1, image.shape[-1])
-        words = norm(row, p["text_norm"])
         q = dense(places, p["query"])
-        k, v = dense(words, p["text_key"]), dense(words, p["text_value"])
+        if over == "image":
+            k, v = dense(places, p["key"]), dense(places, p["value"])
+            seen = np.ones(len(places), bool)
+        else:
+            words = norm(row, p["text_norm"])
+            k, v = dense(words, p["text_key"]), dense(words, p["text_value"])
         if over == "both":
             k = np.concatenate([dense(places, p["key"]), k])
             v = np.concatenate([dense(places, p["value"]), v])
@@ -124,20 +128,25 @@ def text_attention(x, tokens, mask, p, groups, over="both"):
     return x + conv(np.stack(out), p["out"])
 
 
-def unet(config, p, z, log_snr, tokens, mask):
-    """The base U-Net's prediction."""
-    g = config.groups
+def unet(config, p, z, log_snr, tokens, mask, *beside):
+    """The base U-Net's prediction; beside: a small image and its log-SNRs, or none."""
+    g, over = config.groups, {"sequence": "both", "pooled": "image"}
     e = level_embedding(log_snr, p["level"]) + text_pool(tokens, mask, p["pool"])
 
     def block(name, x, change=None):
         return res_block(x, e, p[name], g, change)
 
+    def attention(name, x):
+        kind = over[config.conditioning]
+        return text_attention(x, tokens, mask, p[f"{name}.attention"], g, kind)
+
     def level_block(name, x):
         x = block(f"{name}.block", x)
-        if x.shape[1] in config.attention:
-            x = text_attention(x, tokens, mask, p[f"{name}.attention"], g)
-        return x
+        return attention(name, x) if x.shape[1] in config.attention else x
 
+    if beside:
+        z = np.concatenate([z, beside[0]], -1)
+        e = e + level_embedding(beside[1], p["small_level"])
     x = conv(z, p["in"])
     skips, last = [x], len(config.multipliers) - 1
     for level in range(last + 1):
@@ -148,7 +157,7 @@ def unet(config, p, z, log_snr, tokens, mask):
             x = block(f"down.{level}.halve", x, halve)
             skips.append(x)
     x = block("mid.block_0", x)
-    x = text_attention(x, tokens, mask, p["mid.attention"], g)
+    x = attention("mid", x)
     x = block("mid.block_1", x)
     for level in range(last, -1, -1):
         for i in range(config.res_blocks + 1):

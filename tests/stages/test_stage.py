@@ -25,7 +25,8 @@ CONFIGS = {
     "clip": "experiments/clip/icons.py:nano",
 }
 # In tests of their own, which have what they start from.
-ELSEWHERE = {"imagen", "imagen_super"}
+ELSEWHERE = {"imagen", "imagen_super", "imagen_distill", "imagen_super_distill"}
+ELSEWHERE |= {"dalle_mini", "llamagen", "llamagen_captions", "mindalle", "rudalle"}
 
 
 def test_every_task_names_a_stage():

@@ -23,6 +23,7 @@ from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.families.imagen.denoising import DenoisingConfig, DenoisingTask
 from cogjax.families.vqgan.objective import GANConfig, make_task
 from cogjax.models.dvae import DVAEConfig
+from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.registry import network_of
 from cogjax.models.t5 import T5Config
@@ -30,6 +31,7 @@ from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.tasks.codebook import CodebookConfig
 from cogjax.tasks.decoder import DecoderConfig, DecoderTask
+from cogjax.tasks.encoder_decoder import EncoderDecoderTask
 from cogjax.tasks.lm import LMTask
 from cogjax.tasks.span_corruption import PretrainingConfig, SpanCorruptionTask
 from cogjax.tasks.tokenizer import TokenizerTask
@@ -123,6 +125,25 @@ def spans():
     return task, found
 
 
+def pair():
+    """DALL-E mini's encoder and decoder; padding is behind the texts."""
+    config = EncoderDecoderConfig(
+        width=16,
+        depth=1,
+        heads=2,
+        mlp_dim=12,
+        text_vocab_size=20,
+        text_len=6,
+        vocab_size=25,
+        image_len=16,
+        start=24,
+    )
+    ids = np.stack([np.resize(text, 6) for text in TEXTS]).astype(np.int32)
+    count = np.array([len(text) for text in TEXTS], np.int32)
+    batch = {"ids": ids, "count": count, "codes": CODES.astype(np.int32)}
+    return EncoderDecoderTask(config), batch
+
+
 def codes():
     """A tokenizer whose codebook is learnt by gradient and never restarted."""
     config = CodebookConfig(method="straight_through", restart_below=0)
@@ -166,5 +187,5 @@ def denoising():
     return DenoisingTask(TINY, DenoisingConfig(), 5), batch
 
 
-SUMS = (reading, masked, drawing, two_way, end_to_end, spans, codes, decoder)
+SUMS = (reading, masked, drawing, two_way, end_to_end, spans, pair, codes, decoder)
 OWN = (moving_codes, relaxed, adversarial, denoising)

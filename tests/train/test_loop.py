@@ -15,7 +15,7 @@ from cogjax.errors import UserError
 from cogjax.parallel.mesh import MeshConfig, make_mesh
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.lock import lock_workdir
-from cogjax.train.loop import TrainConfig, fit
+from cogjax.train.loop import TrainConfig, fit, late_writes_unsaid
 from cogjax.train.optim import OptimConfig, make_schedule
 from cogjax.train.session import EXIT_INTERRUPTED, Job
 from tests.train.toy import Line, digest, make_batches
@@ -281,3 +281,23 @@ def test_signal_saves_and_resume_is_bitwise(tmp_path, uninterrupted, number):
     )
     assert done.returncode == EXIT_INTERRUPTED
     assert digest(train(tmp_path, 12)) == uninterrupted[1]
+
+
+def test_late_writes_of_a_failed_save_are_not_said(monkeypatch):
+    """As TensorStore gives them to Python, where nobody waits for them any more."""
+    said = []
+    hook = lambda found: said.append(str(found.exc_value))  # noqa: E731
+    monkeypatch.setattr(sys, "unraisablehook", hook)
+
+    class Ends:
+        def __init__(self, words):
+            self.words = words
+
+        def __del__(self):
+            raise RuntimeError(self.words)
+
+    with late_writes_unsaid():
+        Ends("Event loop is closed")
+        Ends("another")
+    Ends("Event loop is closed")
+    assert said == ["another", "Event loop is closed"]

@@ -1,4 +1,4 @@
-"""Confidence intervals of shares."""
+"""Confidence intervals of shares, and of means over seeds and prompts."""
 
 import numpy as np
 
@@ -16,6 +16,18 @@ def wilson(hits: float, total: int) -> tuple[float, float]:
     half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     half /= 1 + z * z / total
     return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def seeds_interval(values: np.ndarray, draws: int = 4000) -> tuple[float, float, float]:
+    """(mean, 95 % interval) of [seeds, prompts]: a bootstrap over both."""
+    rng = np.random.default_rng(0)
+    seeds, prompts = values.shape
+    means = [
+        values[rng.integers(seeds, size=seeds)][:, rng.integers(prompts, size=prompts)]
+        for _ in range(draws)
+    ]
+    low, high = np.quantile([each.mean() for each in means], (0.025, 0.975))
+    return float(values.mean()), float(low), float(high)
 
 
 def ratio_interval(

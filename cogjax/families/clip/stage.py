@@ -25,7 +25,18 @@ from cogjax.train.session import Job
 
 @dataclass(frozen=True)
 class ContrastiveConfig:
-    """The section 'task', which has no settings besides the name."""
+    """The section 'task'.
+
+    crop: least side of the random square that is seen of an image in training, as a
+    share of the image's; 1 is the whole image. The paper's only augmentation (section
+    2.4).
+    """
+
+    crop: float = 1.0
+
+    def __post_init__(self):
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop is {self.crop}, expected above 0 to 1")
 
 
 class ContrastiveStage(Stage):
@@ -58,12 +69,15 @@ class ContrastiveStage(Stage):
         for split, each in ((data.split, source), (data.eval_split, evals)):
             what = f"captions of split '{split}'"
             say_cut(_lengths(text, each), most, what, "model.text_len", 2)
-        example = functools.partial(_example, text, task.config)
+        crops = self.settings_of(run).crop, 1.0  # Nothing is cut off to evaluate.
+        training, evaluating = (
+            functools.partial(_example, text, task.config, crop) for crop in crops
+        )
         parts = manifest.fingerprint, data.split, self.sources_digest(run)
         return Job(
             task,
-            batches(source, example, run.train),
-            eval_batches(evals, example, run),
+            batches(source, training, run.train),
+            eval_batches(evals, evaluating, run),
             fingerprint="/".join(parts),
         )
 
@@ -119,8 +133,20 @@ def _lengths(text: TextTokenizer, source: records.Split) -> list[int]:
 
 
 def _example(
-    text: TextTokenizer, config: ClipConfig, item: Any, rng: np.random.Generator
+    text: TextTokenizer,
+    config: ClipConfig,
+    crop: float,
+    item: Any,
+    rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     _, caption = item.captions[rng.integers(len(item.captions))]
     [ids] = bracketed([text.encode(caption)], config.text_len, text.size)
-    return {"image": records.decode_image(item.image, config.image_size), "ids": ids}
+    return {"image": _seen(item.image, config.image_size, crop, rng), "ids": ids}
+
+
+def _seen(image: bytes, size: int, crop: float, rng: np.random.Generator) -> np.ndarray:
+    """A random square, at least `crop` of the image's side: uint8 [size, size, 3]."""
+    whole = size if crop == 1 else round(size / rng.uniform(crop, 1))
+    top, left = rng.integers(whole - size + 1, size=2) if whole > size else (0, 0)
+    pixels = records.decode_image(image, whole)
+    return pixels[top : top + size, left : left + size]

@@ -4,12 +4,13 @@ The transformer's norms are scaled by the largest value of a whole batch, which 
 model keeps (`norm_scope` "tensor"): its logits depend on what is computed beside them.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from cogjax.data.vocab import Vocab
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.families.cogview.layout import Layout
 from cogjax.interop.importer import (
     Conversion,
@@ -47,6 +48,10 @@ _NAMES = {
 # All that may differ from the release's VQ-VAE.
 _SIZES = ("image_size", "widths", "code_dim", "codebook_size")
 _LICENCE = "Apache-2.0 (THUDM/CogView)"
+# The release's flag, in a JSON file beside the weights, and its values.
+_SAYS, _CAPTIONS, _ENLARGES = "generation_task", "image2text", "super-resolution"
+_TASKS = "text2image", _CAPTIONS, _ENLARGES
+_CAPTION_LEN = 20
 _BATCH = (
     "logits depend on the batch, as in the release: set norm_scope of the transformer "
     "to 'token' in config.json for images that do not depend on their neighbours"
@@ -86,16 +91,45 @@ def _plan(source: Source) -> Import:
             )
         return Import("", parts, _LICENCE, notes=notes)
     layout = _layout(parts["tokenizer"].config, parts["transformer"].config, text[1])
+    task, sampler = _task(source), Sampler(top_k=200)
+    if task == _CAPTIONS:
+        layout = replace(layout, caption_len=min(_CAPTION_LEN, layout.text_len))
+    if task == _ENLARGES:
+        layout, sampler = _enlarging(parts, layout), Sampler(1.02, top_k=200)
     return Import(
         "cogview",
         parts,
         _LICENCE,
         layout=layout,
         text=text[1],
-        sampler=Sampler(top_k=200),
+        sampler=sampler,
         notes=notes,
         others=[text[0]],
     )
+
+
+def _task(source: Source) -> str:
+    """What the weights were trained to do last, which none of them tells."""
+    task = source.config(_SAYS).get(_SAYS, _TASKS[0])
+    if task not in _TASKS:
+        raise UserError(
+            f"the config file says {_SAYS} {shown(task)}: {', '.join(_TASKS)}"
+        )
+    return task
+
+
+def _enlarging(parts: dict[str, Conversion], layout: Layout) -> Layout:
+    """Its sequences are longer than the table of positions, which begin anew.
+
+    Parity: the release takes 1,345 tokens at most, so 57 pieces of a text.
+    tests/importing/test_cogview.py
+    """
+    layout = replace(layout, enlarges=True, text_len=max(layout.text_len - 4, 1))
+    length = layout.enlarging_len(layout.image_len // 4) + layout.image_len
+    part = parts["transformer"]
+    config = replace(part.config, sequence=Sequence.causal(length))
+    parts["transformer"] = replace(part, config=config)
+    return layout
 
 
 def _only(source: Source, is_kind, what: str) -> Tensors | None:
@@ -215,16 +249,19 @@ def _export_transformer(
     plain &= config.head_dim == _HEAD_DIM and not (config.grid or config.outputs)
     if not plain or not config.sequence.is_causal or {*config.layer_kinds} != {FULL}:
         return None
-    notes = []
+    notes, layout = [], model.layout
     if config.norm_scope != "tensor":
         notes.append(
             f"the transformer has norm_scope {config.norm_scope!r}, the public code "
             "computes 'tensor': its logits differ"
         )
+    tasks = {_CAPTIONS: "caption_len", _ENLARGES: "enlarges"}
+    said = [task for task, name in tasks.items() if getattr(layout, name, 0)]
     return Export(
         "THUDM/CogView, model.gpt2_modeling.GPT2Model",
         list(_transformer_rules(config)),
         {"": "transformer.safetensors"},
+        {"args.json": json.dumps({_SAYS: said[0]})} if said else {},
         text="cog-pretrain.model" if model.text else "",
         notes=notes,
     )

@@ -25,7 +25,9 @@ class Layout:
     directions, and the other tokens are counted without them. Otherwise all tokens are
     counted as they come, and a code's position depends on the length of the text.
     masked: the model fills in masked codes, all at once (`masked.py`), and has text to
-    image alone; otherwise it predicts one token after the other.
+    image alone; otherwise it predicts one token after the other. caption_len: above 0
+    captions have so many pieces and no end, as the release writes them. enlarges: the
+    model draws the codes of an image after those of a smaller one.
     """
 
     vocab: Vocab
@@ -33,6 +35,8 @@ class Layout:
     image_len: int
     fixed: bool = False
     masked: bool = False
+    caption_len: int = 0
+    enlarges: bool = False
 
     @property
     def length(self) -> int:
@@ -79,6 +83,27 @@ class Layout:
         next_position = np.full(len(ids), positions[-1])
         positions = np.broadcast_to(positions[:-1], ids.shape)
         return Prompts(ids, np.zeros(len(ids), np.int32), positions, next_position)
+
+    def enlarging_prompts(
+        self, texts: Sequence[Sequence[int]], codes: np.ndarray
+    ) -> Prompts:
+        """`prompt` of a text, codes int [b, n], `[EOI1] [ROI2] [POS0] [BASE] [BOI2]`.
+
+        Positions begin anew behind [ROI2], which has the last of the first image.
+        """
+        names = ("[EOI1]", "[ROI2]", "[POS0]", "[BASE]", "[BOI2]")
+        end = [self.vocab.command(name) for name in names]
+        pairs = zip(texts, codes.tolist(), strict=True)
+        rows = [[*self.prompt(text), *row, *end] for text, row in pairs]
+        length, pad = self.enlarging_len(codes.shape[1]), self.vocab.command("[PAD]")
+        ids, num_padding = left_pad(rows, length, pad)
+        positions = np.maximum(np.arange(length) - num_padding[:, None], 0)
+        positions[:, -3:] = 1, 2, 3
+        return Prompts(ids, num_padding, positions, np.full(len(ids), 4))
+
+    def enlarging_len(self, count: int) -> int:
+        """Tokens before an image that follows so many codes of a smaller one."""
+        return self.prompt_len + count + 5
 
     def prompt(self, text_ids: Sequence[int]) -> list[int]:
         """`[ROI1] text [BASE] [BOI1]`: what comes before the image."""

@@ -65,6 +65,7 @@ TOKENIZERS = {
         **_HALF,
     ),
 }
+RELEASED = TOKENIZERS["paper"]
 
 
 @dataclass(frozen=True)

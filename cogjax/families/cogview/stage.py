@@ -17,8 +17,9 @@ from cogjax.families.cogview.presets import (
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.pipelines.masked import MaskedPipeline
+from cogjax.stages.code_model import Setup
 from cogjax.stages.tokenizer import AdversarialTokenizerStage
-from cogjax.stages.transformer import Setup, TransformerStage
+from cogjax.stages.transformer import TransformerStage
 from cogjax.tasks.codebook import CodebookConfig
 from cogjax.tasks.image_loss import ImageLoss, ImageLossConfig
 from cogjax.tasks.lm import LMTask

@@ -27,6 +27,7 @@ TOKENIZERS = {
         image_size=16, grid=4, width=8, blocks=1, code_dim=8, codebook_size=32
     ),
 }
+RELEASED = TOKENIZERS["paper"]
 
 
 @dataclass(frozen=True)

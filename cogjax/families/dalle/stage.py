@@ -24,10 +24,11 @@ from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.pipelines.pairs import check_style, of_layout
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokenize import decode
+from cogjax.stages.code_model import Setup
 from cogjax.stages.coded import CodedSplits, check_images
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.tokenizer import TokenizerStage
-from cogjax.stages.transformer import Setup, TransformerStage
+from cogjax.stages.transformer import TransformerStage
 from cogjax.tasks.lm import LMTask
 
 
@@ -72,12 +73,12 @@ class LMStage(TransformerStage):
         layout = dataclasses.replace(found.layout, styles=tuple(styles))
         return dataclasses.replace(found, layout=layout)
 
-    def images(self, setup: Setup) -> int:
+    def num_images(self, setup: Setup) -> int:
         """2 of pairs."""
         return setup.layout.images
 
     def samples(self, setup: Setup, run: RunConfig) -> Request:
-        """As of `TransformerStage`; a model of pairs gets images to evaluate on."""
+        """As of `CodeModelStage`; a model of pairs gets images to evaluate on."""
         sample, data = run.sample, run.data
         if setup.layout.images == 1:
             return super().samples(setup, run)
@@ -102,7 +103,7 @@ class LMStage(TransformerStage):
         """UserError also for a text tokenizer that BPE-dropout cannot cut anew."""
         setup = self.setup(run)
         _dropout(setup)
-        return self._task(setup)
+        return self.checked_task(setup)
 
     def examples(self, setup: Setup, splits: CodedSplits, split: str, training: bool):
         """With BPE-dropout in training alone."""

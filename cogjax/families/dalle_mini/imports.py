@@ -124,8 +124,8 @@ def _joined(files: Mapping[Path, Tensors]) -> tuple[Tensors, bool]:
                 f"the {half} is missing: give {half}.pt, or all files of "
                 "flax_model.msgpack"
             )
-    first = next(iter(files.values()))
-    return found, any(name.startswith("model.") for name in first)
+    names = (name for tensors in files.values() for name in tensors)
+    return found, any(name.startswith("model.") for name in names)
 
 
 def _config(

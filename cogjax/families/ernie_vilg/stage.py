@@ -27,9 +27,10 @@ from cogjax.models.reconstructor import (
 )
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.sampling.tokens.autoregressive import Sampler
+from cogjax.stages.code_model import Setup
 from cogjax.stages.coded import CodedSplits, say_cut
 from cogjax.stages.sections import RunConfig
-from cogjax.stages.transformer import Setup, TransformerStage
+from cogjax.stages.transformer import TransformerStage
 
 
 class BidirectionalStage(TransformerStage):

@@ -9,18 +9,20 @@ super-resolution sees the small image with noise of a random level, and that lev
 """
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.config import check_ranges
 from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.registry import network_of
 from cogjax.models.unet import UNetConfig
 from cogjax.nn.unet import Text, inputs
 from cogjax.ops import diffusion
 from cogjax.ops.image import signed
-from cogjax.train.task import Task
+from cogjax.train.task import Cost, Extra, Task
 
 NetworkConfig = UNetConfig | EfficientUNetConfig
 
@@ -31,14 +33,16 @@ class DenoisingConfig:
 
     prediction: what the network says. schedule: "cosine", or "linear" as the paper has
     it for 1,024 pixels. text_dropout: share of texts that are left out.
-    augmentation: schedule of the noise on the small image, whose level is a time of it.
-    crop: side of the squares that a super-resolution stage is trained on, 0 is all.
+    augmentation: schedule of the noise on the small image, whose level is a time of it,
+    from 0 to most_augmentation. crop: side of the squares that a super-resolution stage
+    is trained on, 0 is all.
     """
 
     prediction: diffusion.Prediction = "v"
     schedule: str = "cosine"
     text_dropout: float = 0.1
     augmentation: str = "linear"
+    most_augmentation: float = 1.0
     crop: int = 0
 
     def __post_init__(self):
@@ -48,8 +52,16 @@ class DenoisingConfig:
             if getattr(self, name) not in diffusion.SCHEDULES:
                 known = ", ".join(diffusion.SCHEDULES)
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not {known}")
-        if not 0 <= self.text_dropout <= 1:
-            raise ValueError(f"text_dropout is {self.text_dropout}, expected 0 to 1")
+        check_ranges(self, text_dropout=(0, 1), most_augmentation=(0, 1))
+
+
+class Noisy(NamedTuple):
+    """x, noise, z: [b, y, x, 3]. condition: text, then a small image and its level."""
+
+    x: Array
+    noise: Array
+    z: Array
+    condition: tuple[Any, ...]
 
 
 class DenoisingTask(Task):
@@ -62,7 +74,7 @@ class DenoisingTask(Task):
     def __init__(self, model: NetworkConfig, config: DenoisingConfig, text_len: int):
         self.model, self.config = network_of(model), config
         self.text_len = text_len
-        self._enlarges = isinstance(model, EfficientUNetConfig)
+        self._enlarges = model.small_size > 0
         if config.crop:
             _check_crop(config.crop, model)
 
@@ -98,28 +110,45 @@ class DenoisingTask(Task):
             "mask": jax.ShapeDtypeStruct(shape[:2], jnp.bool_),
         }
 
+    def cost(self) -> Cost:
+        """All of it is traced: a U-Net has no closed form."""
+        params, _ = jax.eval_shape(self.init, jax.random.key(0))
+
+        def loss(params, batch):
+            return self.loss(params, {}, batch, jax.random.key(0))[0]
+
+        return Cost(extra=Extra(loss, (params, self.batch_spec(1)), (0,)))
+
     def _error(self, params, batch, t: Array, key: Array, dropout=None) -> Array:
-        cfg = self.config
-        dropout = cfg.text_dropout if dropout is None else dropout
+        log_snr = diffusion.SCHEDULES[self.config.schedule](t)
+        dropout = self.config.text_dropout if dropout is None else dropout
+        made = self.noisy(batch, log_snr, key, dropout)
+        predicted = self.predict(params, made.z, log_snr, made.condition)
+        wanted = diffusion.target(self.config.prediction, made.x, made.noise, log_snr)
+        return jnp.mean(jnp.square(predicted - wanted))
+
+    def predict(self, params, z: Array, log_snr: Array, condition) -> Array:
+        """What the network says of z."""
+        return self.model.apply({"params": params}, z, log_snr, *condition)
+
+    def noisy(self, batch, log_snr: Array, key: Array, dropout: float) -> "Noisy":
+        """Images of a batch at log-SNRs [b], and what goes with them."""
         noise_key, drop_key, small_key, crop_key = jax.random.split(key, 4)
         x = signed(batch["image"])
         small = self._small(batch["small"], small_key) if self._enlarges else ()
-        if cfg.crop:
+        if self.config.crop:
             x, small = self._crop(x, small, crop_key)
-        log_snr = diffusion.SCHEDULES[cfg.schedule](t)
         noise = jax.random.normal(noise_key, x.shape)
         z = diffusion.add_noise(x, noise, log_snr)
         text = Text(batch["tokens"].astype(jnp.float32), batch["mask"])
         dropped = jax.random.bernoulli(drop_key, dropout, (len(x),))
-        text = without(text, dropped)
-        predicted = self.model.apply({"params": params}, z, log_snr, text, *small)
-        wanted = diffusion.target(cfg.prediction, x, noise, log_snr)
-        return jnp.mean(jnp.square(predicted - wanted))
+        return Noisy(x, noise, z, (without(text, dropped), *small))
 
     def _small(self, images: Array, key: Array) -> tuple[Array, Array]:
         """(small images uint8 enlarged, with noise; its log-SNRs [b])."""
         level_key, noise_key = jax.random.split(key)
         t = jax.random.uniform(level_key, (len(images),))
+        t *= self.config.most_augmentation
         log_snr = diffusion.SCHEDULES[self.config.augmentation](t)
         x = enlarged(signed(images), self.model.config.image_size)
         noise = jax.random.normal(noise_key, x.shape)

@@ -8,12 +8,15 @@ class Cascade:
     """The stages of a model, base first.
 
     predictions, schedules: of each stage. augmentations: schedule of the noise on the
-    small image of each stage of super-resolution, one fewer.
+    small image of each stage of super-resolution, one fewer. distilled: steps of DDIM
+    that each stage was distilled to, with its guidance inside; 0 is not, and so are all
+    of ().
     """
 
     predictions: tuple[str, ...]
     schedules: tuple[str, ...]
     augmentations: tuple[str, ...] = ()
+    distilled: tuple[int, ...] = ()
 
     def __post_init__(self):
         count = len(self.predictions)
@@ -23,9 +26,18 @@ class Cascade:
                 f"{count} predictions, {others[0]} schedules and {others[1] - 1} "
                 "augmentations are not of one cascade"
             )
+        if len(self.distilled) not in (0, count) or min(self.distilled, default=0) < 0:
+            raise ValueError(
+                f"distilled is {self.distilled}, expected a number of steps a stage"
+            )
 
     @property
     def components(self) -> tuple[str, ...]:
         """Names of the stages' networks in a model."""
         rest = range(1, len(self.predictions))
         return ("base", *(f"super_{i}" for i in rest))
+
+    @property
+    def distilled_steps(self) -> tuple[int, ...]:
+        """Of each stage, 0 for one that is not distilled."""
+        return self.distilled or (0,) * len(self.predictions)

@@ -5,7 +5,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,25 +18,19 @@ from cogjax.families.imagen.denoising import (
     DenoisingTask,
     NetworkConfig,
 )
+from cogjax.families.imagen.distillation import DistillationConfig, DistillingTask
 from cogjax.families.imagen.layout import Cascade
-from cogjax.interop.t5 import is_t5
 from cogjax.model import Component, Model, digest
 from cogjax.models.efficient_unet import EfficientUNetConfig
+from cogjax.models.t5 import T5Config
 from cogjax.models.unet import UNetConfig
 from cogjax.pipelines.cascade import CascadePipeline
-from cogjax.pipelines.text_encoder import (
-    computing_in,
-    digest_of,
-    read_text_encoder,
-)
+from cogjax.pipelines.text_encoder import digest_of, is_released, read_text_encoder
 from cogjax.sampling.diffusion.settings import CascadeSampler
-from cogjax.stages.encode_text import encode_texts
+from cogjax.stages.caption_vectors import TextSource, caption_vectors
 from cogjax.stages.samples import of_prompts, sample_hook
 from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
-from cogjax.stages.sharded import EncodeSettings
-from cogjax.stages.stage import Stage
-from cogjax.train.lock import lock_workdir
-from cogjax.train.processes import barrier, say
+from cogjax.stages.stage import Planned, Stage
 from cogjax.train.session import Job
 
 
@@ -50,6 +43,8 @@ class DenoisingStage(Stage):
     """
 
     settings, sampler = DenoisingConfig, CascadeSampler
+    objective: type[DenoisingTask] = DenoisingTask
+    unread: tuple[str, ...] = ("tokenizer", "weights", "questions")
 
     def __init__(self, model: type[NetworkConfig]):
         self.model = model
@@ -60,8 +55,7 @@ class DenoisingStage(Stage):
 
     def _task(self, run: RunConfig, encoder: Model | None) -> DenoisingTask:
         """encoder: None without one, to be looked at."""
-        config, settings = self._config(run), self.settings_of(run)
-        text_len = 1
+        config, text_len = self._config(run), 1
         if encoder:
             found = encoder["text_encoder"].config
             text_len = found.text_len
@@ -70,17 +64,27 @@ class DenoisingStage(Stage):
                     f"model.text_dim is {config.text_dim}, and {run.data.text} has "
                     f"{found.width} channels: set it to that"
                 )
+        return self._made(run, text_len)
+
+    def _made(self, run: RunConfig, text_len: int) -> DenoisingTask:
         try:
-            return DenoisingTask(config, settings, text_len)
+            settings = self.settings_of(run)
+            return self.objective(self._config(run), settings, text_len)
         except ValueError as error:
             raise UserError(f"config section 'task': {error}") from error
 
     def _config(self, run: RunConfig) -> NetworkConfig:
         """The section 'model', read before any file."""
-        for name in ("tokenizer", "weights", "questions"):
+        for name in self.unread:
             if getattr(run.data, name):
                 raise UserError(f"task {run.name} does not read data.{name}")
         return section(self.model, run.model, "model")
+
+    def plan(self, run: RunConfig) -> Planned:
+        """Of the text encoder in the section 'data', or texts as long as T5's."""
+        if run.data.text:
+            return Planned(self.task(run))
+        return Planned(self._made(run, T5Config.text_len))
 
     def job(self, run: RunConfig, workdir: Path) -> Job:
         """The objective over images and one caption of each, drawn anew each time."""
@@ -92,12 +96,10 @@ class DenoisingStage(Stage):
         manifest = records.read_manifest(data.path)
         check_contents(manifest, data.path, data.split)
         splits = data.split, data.eval_split
-        if data.vectors:
-            texts = _check_vectors(run, manifest, encoder)
-        else:
-            texts = _encode(run, splits, workdir)
+        source = TextSource(data.text, encoder["text_encoder"], encoder.text)
+        texts = caption_vectors(data, source, workdir)
         example = functools.partial(_example, task.model.config, task.text_len)
-        source, evals = (_Paired(data.path, texts, split) for split in splits)
+        training, evals = (_Paired(data.path, texts, split) for split in splits)
 
         def made(params):
             return CascadePipeline(self._joined(run, encoder, below, params))
@@ -106,11 +108,17 @@ class DenoisingStage(Stage):
         fingerprint = manifest.fingerprint, data.split, self.sources_digest(run)
         return Job(
             task,
-            batches(source, example, run.train),
+            batches(training, example, run.train),
             eval_batches(evals, example, run),
             ((run.train.sample_every, sample_hook(run.sample, made, request)),),
             "/".join(fingerprint),
+            **self.start(run, encoder, below),
         )
+
+    def start(self, run: RunConfig, encoder: Model, below: Model | None) -> dict:
+        """`start_params` and `start_state` of a job: at random here."""
+        del run, encoder, below
+        return {}
 
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The text encoder, the stages below, and this one."""
@@ -131,20 +139,23 @@ class DenoisingStage(Stage):
     def _layout(self, run: RunConfig, below: Model | None) -> Cascade:
         """That of the model below with this stage."""
         settings = self.settings_of(run)
-        one = (settings.prediction,), (settings.schedule,)
-        if below is None:
-            return Cascade(*one)
-        had = below.layout
+        had = below.layout if below else None
         return Cascade(
-            had.predictions + one[0],
-            had.schedules + one[1],
-            (*had.augmentations, settings.augmentation),
+            (*(had.predictions if had else ()), settings.prediction),
+            (*(had.schedules if had else ()), settings.schedule),
+            (*had.augmentations, settings.augmentation) if had else (),
+            (*(had.distilled_steps if had else ()), self.distilled_to(run)),
         )
+
+    def distilled_to(self, run: RunConfig) -> int:
+        """Steps that the stage is distilled to, 0 for none."""
+        del run
+        return 0
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of the text encoder and its tokenizer."""
         source, found = run.data.text, hashlib.sha256()
-        if is_t5(source):
+        if is_released(source):
             return digest_of(*read_text_encoder(source))[:12]
         weights = model_folder.find_file(source, "text_encoder.safetensors")
         for path in (weights, model_folder.find_text(source)):
@@ -159,65 +170,106 @@ class DenoisingStage(Stage):
             raise UserError(f"data.below is {below!r}, expected {wanted}")
         if not below:
             return None
-        model = model_folder.load(below)
-        if not isinstance(model.layout, Cascade):
-            raise UserError(f"data.below, {below}, is no cascade of {run.name}")
+        model = _cascade(below, "data.below", run)
         config = model[model.layout.components[-1]].config
         if config.image_size != small:
             raise UserError(
                 f"model.small_size is {small}, and {below} draws {config.image_size} "
                 "pixels: set it to that"
             )
-        mine, same = (digest(each["text_encoder"]) for each in (encoder, model))
-        if mine != same or encoder.text.serialized != model.text.serialized:
-            raise UserError(
-                f"data.below, {below}, was trained with another text encoder than "
-                f"data.text, {run.data.text}"
-            )
+        _check_encoder(model, encoder, "data.below", run)
         return model
 
 
-def _encode(run: RunConfig, splits: tuple[str, ...], workdir: Path) -> Path:
-    """The folder of the captions' vectors, made by all processes together."""
-    out, data = workdir / "texts", run.data
-    settings = EncodeSettings(splits=tuple(dict.fromkeys(splits)), budget=0.0)
-    place = jax.process_index(), jax.process_count()
-    workdir.mkdir(parents=True, exist_ok=True)
-    with lock_workdir(workdir):
-        report = encode_texts(data.path, data.text, out, settings, process=place)
-        if report.cut:
-            say(
-                f"{report.cut} captions are longer than {data.text} reads, and were cut"
-            )
-        barrier("texts")
-    return out
+class DistillingStage(DenoisingStage):
+    """A stage of the cascade data.weights, in fewer steps.
 
+    The student starts as its teacher. data.below is, for super-resolution, the model
+    that it is put on, which may be distilled itself.
+    """
 
-def _check_vectors(run: RunConfig, manifest: records.Manifest, encoder: Model) -> str:
-    """The folder data.vectors; UserError unless it is of this data and encoder."""
-    data, folder = run.data, run.data.vectors
-    found = records.read_manifest(folder)
-    if found.kind != records.EMBEDDINGS:
-        raise UserError(
-            f"data.vectors, {folder}, holds {found.kind}: give a folder of `cogjax "
-            "encode-text`"
-        )
-    again = f"encode again: cogjax encode-text --data {data.path} --model {data.text}"
-    if found.info["source"]["fingerprint"] != manifest.fingerprint:
-        raise UserError(f"{folder} has the vectors of another data set: {again}")
-    component, text = encoder["text_encoder"], encoder.text
-    # Vectors are stored in bfloat16, whatever they were computed in.
-    own = (computing_in(component, dtype) for dtype in ("float32", "bfloat16"))
-    if not any(digest_of(each, text) == found.info["text_encoder"] for each in own):
-        raise UserError(f"{folder} was made by another text encoder: {again}")
-    for split in (data.split, data.eval_split):
-        counts = found.counts.get(split, 0), manifest.counts.get(split, 0)
-        if counts[0] != counts[1]:
+    settings, objective = DistillationConfig, DistillingTask
+    unread = ("tokenizer", "questions")
+
+    def distilled_to(self, run: RunConfig) -> int:
+        """The student's steps."""
+        return self.settings_of(run).steps
+
+    def start(self, run: RunConfig, encoder: Model, below: Model | None) -> dict:
+        """The teacher, twice; UserError for one that does not fit."""
+        del below
+        params = self._teacher(run, encoder).params
+        return {"start_params": params, "start_state": {"teacher": params}}
+
+    def sources_digest(self, run: RunConfig) -> str:
+        """Of the text encoder, its tokenizer and the teacher."""
+        found = hashlib.sha256(super().sources_digest(run).encode())
+        model = self._weights(run)
+        for name in model.layout.components:
+            found.update(digest(model[name]).encode())
+        return found.hexdigest()[:12]
+
+    def _weights(self, run: RunConfig) -> Model:
+        if not run.data.weights:
             raise UserError(
-                f"{folder} has vectors of {counts[0]} of {counts[1]} examples of split "
-                f"'{split}': {again} --budget 0"
+                f"config key 'data.weights' is required for task {run.name}: the "
+                "cascade whose stage is the teacher"
             )
-    return folder
+        return _cascade(run.data.weights, "data.weights", run)
+
+    def _teacher(self, run: RunConfig, encoder: Model) -> Component:
+        """The stage of data.weights that has the same network and objective."""
+        model, source = self._weights(run), run.data.weights
+        config, settings = self._config(run), self.settings_of(run)
+        _check_encoder(model, encoder, "data.weights", run)
+        names = model.layout.components
+        found = [i for i, name in enumerate(names) if model[name].config == config]
+        if not found:
+            raise UserError(
+                f"no stage of {source} has the network of the section 'model': give "
+                "the student its teacher's"
+            )
+        place, layout = found[0], model.layout
+        had = layout.predictions[place], layout.schedules[place]
+        own = settings.prediction, settings.schedule
+        if place:
+            had += (layout.augmentations[place - 1],)
+            own += (settings.augmentation,)
+        if had != own:
+            raise UserError(
+                f"{names[place]} of {source} was trained with {', '.join(had)}, and "
+                f"the section 'task' says {', '.join(own)}: set it to that"
+            )
+        _check_steps(layout.distilled_steps[place], settings, source)
+        return model[names[place]]
+
+
+def _check_steps(steps: int, settings: DistillationConfig, source: str) -> None:
+    """UserError for a teacher that is distilled itself, to another grid."""
+    asked = settings.teacher_steps, settings.guidance
+    if steps and asked != (steps, 1):
+        raise UserError(
+            f"{source} was distilled to {steps} steps: set task.guidance to 1, and "
+            "task.steps and task.substeps so that (steps - 1) * substeps + 1 is as many"
+        )
+
+
+def _cascade(source: str, key: str, run: RunConfig) -> Model:
+    """The model in a folder; UserError for one of another kind."""
+    model = model_folder.load(source)
+    if not isinstance(model.layout, Cascade):
+        raise UserError(f"{key}, {source}, is no cascade of {run.name}")
+    return model
+
+
+def _check_encoder(model: Model, encoder: Model, key: str, run: RunConfig) -> None:
+    """UserError for a model that was trained with another text encoder."""
+    mine, same = (digest(each["text_encoder"]) for each in (encoder, model))
+    if mine != same or encoder.text.serialized != model.text.serialized:
+        raise UserError(
+            f"{key}, {getattr(run.data, key[5:])}, was trained with another text "
+            f"encoder than data.text, {run.data.text}"
+        )
 
 
 class _Paired:
@@ -261,7 +313,7 @@ def _encoder(run: RunConfig) -> Model:
     if not run.data.text:
         raise UserError(
             f"config key 'data.text' is required for task {run.name}: the folder of a "
-            "text encoder, ours or a released T5"
+            "text encoder, ours or a released T5, or the name minilm"
         )
     component, text = read_text_encoder(run.data.text)
     return Model("", {"text_encoder": component}, text=text)
@@ -269,3 +321,5 @@ def _encoder(run: RunConfig) -> Model:
 
 BASE = DenoisingStage(UNetConfig)
 SUPER = DenoisingStage(EfficientUNetConfig)
+DISTILLED = DistillingStage(UNetConfig)
+DISTILLED_SUPER = DistillingStage(EfficientUNetConfig)

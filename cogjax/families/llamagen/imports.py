@@ -15,6 +15,7 @@ from cogjax.data.class_names import ClassNames
 from cogjax.errors import UserError, shown
 from cogjax.families.llamagen import vq as vqs
 from cogjax.families.llamagen.layout import Layout, Vocab
+from cogjax.families.llamagen.presets import make_network
 from cogjax.interop import t5_import
 from cogjax.interop.importer import (
     Conversion,
@@ -29,7 +30,6 @@ from cogjax.interop.importer import (
 from cogjax.interop.rules import Rule, copy, of_one, sources_of, stacked_modules
 from cogjax.interop.source import Source, Tensors
 from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 _TABLE, _HEAD = "tok_embeddings.weight", "output.weight"
@@ -143,23 +143,16 @@ def _config(tensors: Tensors, grid: int, source: Source) -> ImageLMConfig:
         ids += shape_of(tensors, _CLASSES, 2)[0]
     heads = _setting(source, "n_head") or _WIDE_HEADS.get(width, width // _HEAD_DIM)
     with making("LlamaGen"):
-        return ImageLMConfig(
+        return make_network(
+            prompt_len,
+            grid,
+            shape_of(tensors, _HEAD, 2)[0],
+            caption_dim,
             width=width,
             depth=count(tensors, _LAYERS),
             heads=heads,
             mlp_dim=shape_of(tensors, "layers.0.feed_forward.w1.weight", 2)[0],
             vocab_size=ids,
-            max_positions=prompt_len + grid**2,
-            grid=grid,
-            sequence=Sequence.text_to_image(prompt_len, (grid, grid)),
-            alpha=1.0,
-            sandwich=False,
-            norm="rms",
-            mlp="swiglu",
-            use_bias=False,
-            rotary=10000.0,
-            outputs=shape_of(tensors, _HEAD, 2)[0],
-            caption_dim=caption_dim,
         )
 
 

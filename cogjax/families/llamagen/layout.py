@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cogjax.config import check_ranges
+from cogjax.data.caption_cleaning import clean_caption
 from cogjax.data.sequences import Prompts
 
 
@@ -48,6 +49,10 @@ class Layout:
     def text_len(self) -> int:
         """Pieces of a text that are read; a caption has its end behind them."""
         return self.prompt_len - self.vocab.captions
+
+    def clean(self, text: str) -> str:
+        """A caption as those of training were cleaned."""
+        return clean_caption(text) or text
 
     def prompts(self, texts: Sequence[Sequence[int]]) -> Prompts:
         """A class each, () for none."""

@@ -18,6 +18,7 @@ from cogjax.interop.rules import Rule, of_one, sources_of
 from cogjax.interop.source import Tensors
 from cogjax.models.vqgan import VQGANConfig
 
+RELEASED = VQGANConfig(code_dim=8, form="cosine")
 _FIRST = "encoder.conv_blocks.0.res.0.conv1.weight"
 _LEVELS = r"encoder\.conv_blocks\.(\d+)\.res\.0\.conv1\.weight"
 _BLOCKS = r"encoder\.conv_blocks\.0\.res\.(\d+)\.conv1\.weight"

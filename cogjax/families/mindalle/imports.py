@@ -14,6 +14,7 @@ import yaml
 from cogjax.data.char_bpe import CharBPE
 from cogjax.errors import UserError, shown
 from cogjax.families.mindalle.layout import Layout, Vocab
+from cogjax.families.mindalle.presets import make_network
 from cogjax.interop import vqgan
 from cogjax.interop.importer import (
     Conversion,
@@ -30,7 +31,6 @@ from cogjax.interop.source import Source, Tensors
 from cogjax.interop.texts import find_merges
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.vqgan import VQGANConfig
-from cogjax.ops.sequence import Sequence
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 _TABLES = "tok_emb_img.weight", "tok_emb_txt.weight"
@@ -130,19 +130,14 @@ def _config(tensors: Tensors, grid: int, source: Source) -> ImageLMConfig:
     if type(heads) is not int or heads < 1:
         raise UserError(f"the config file says n_heads {shown(heads)}")
     with making("minDALL-E"):
-        return ImageLMConfig(
+        return make_network(
+            ids,
+            num_text,
+            grid,
             width=width,
             depth=count(tensors, _LAYERS),
             heads=heads,
             mlp_dim=shape_of(tensors, "blocks.0.mlp.0.weight", 2)[0],
-            vocab_size=ids,
-            max_positions=num_text + num_image,
-            sequence=Sequence.text_to_image(num_text, (grid, grid)),
-            alpha=1.0,
-            norm_scope="none",
-            sandwich=False,
-            mlp="exact_gelu",
-            outputs=ids,
         )
 
 

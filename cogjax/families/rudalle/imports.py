@@ -16,6 +16,7 @@ import numpy as np
 from cogjax.data.yttm import YttmBPE
 from cogjax.errors import UserError, shown
 from cogjax.families.rudalle.layout import Layout, Vocab
+from cogjax.families.rudalle.presets import EDGES, convolution, make_network
 from cogjax.interop import vqgan
 from cogjax.interop.importer import (
     Conversion,
@@ -31,8 +32,7 @@ from cogjax.interop.rules import Rule, copy, of_one, sources_of, stacked_modules
 from cogjax.interop.source import Source, Tensors
 from cogjax.interop.texts import find_yttm
 from cogjax.models.image_lm_config import ImageLMConfig
-from cogjax.ops.masks import LayerKind, image_mask, sparse_kinds
-from cogjax.ops.sequence import Sequence
+from cogjax.ops.masks import image_mask
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 _TABLES = "image_embeddings.weight", "text_embeddings.weight"
@@ -56,7 +56,6 @@ _NAMES = {
     "mlp_out": "mlp.dense_4h_to_h",
 }
 _NORMS = {"final_norm": "transformer.final_layernorm", "head_norm": "to_logits.0"}
-_EDGES = {"v2": "torus", "v3": "clip"}
 _LICENCE = "Apache-2.0 (ai-forever/ru-dalle)"
 
 
@@ -109,21 +108,16 @@ def _config(tensors: Tensors, source: Source) -> ImageLMConfig:
     num_places, grid = (
         shape_of(tensors, name, 2)[0] for name in list(_PLACES.values())[:2]
     )
-    depth, num_text = count(tensors, _LAYERS), num_places - 1
     with making("ru-dalle"):
-        return ImageLMConfig(
+        return make_network(
+            _version(tensors, grid, source),
+            num_places - 1,
+            grid,
             width=width,
-            depth=depth,
+            depth=count(tensors, _LAYERS),
             heads=_heads(width, source),
             mlp_dim=shape_of(tensors, _WIDE, 2)[0],
             vocab_size=ids,
-            max_positions=num_places + grid**2,
-            grid=grid,
-            sequence=Sequence.text_to_image(num_text, (grid, grid)),
-            kinds=_kinds(depth, _EDGES[_version(tensors, grid, source)]),
-            norm_scope="none",
-            outputs=ids,
-            normed_head=True,
         )
 
 
@@ -140,7 +134,7 @@ def _version(tensors: Tensors, grid: int, source: Source) -> str:
     """ "v2" or "v3": as said, or as the mask of convolutions is."""
     said = source.config("hf_version").get("hf_version")
     if said is not None:
-        if said not in list(_EDGES):  # Which may be of any type.
+        if said not in list(EDGES):  # Which may be of any type.
             raise UserError(f"the config file says hf_version {shown(said)}: v2 or v3")
         return said
     stored = tensors.get(_CONV)
@@ -148,25 +142,13 @@ def _version(tensors: Tensors, grid: int, source: Source) -> str:
     # Before anything of that size is made: the tables may say any grid.
     if side and stored.shape == (side, side) and grid**2 <= side <= 2**12:
         mask = np.asarray(stored.read())[-(grid**2) :, -(grid**2) :] != 0
-        for version, edge in _EDGES.items():
-            if np.array_equal(mask, image_mask(_conv(edge), (grid, grid))):
+        for version, edge in EDGES.items():
+            if np.array_equal(mask, image_mask(convolution(edge), (grid, grid))):
                 return version
     raise UserError(
         "nothing says whether these weights are v2 (Emojich, the first Malevich) or "
         'v3: add a file such as args.json with {"hf_version": "v3"}'
     )
-
-
-def _conv(edge: str) -> LayerKind:
-    return LayerKind("conv", 11, edge)
-
-
-def _kinds(depth: int, edge: str) -> tuple[LayerKind, ...]:
-    """As DALL-E's, but that a last layer of columns stays one."""
-    kinds = sparse_kinds(depth, edge=edge)
-    if depth % 4 == 2:
-        return (*kinds[:-1], LayerKind("column", 11, edge))
-    return kinds
 
 
 def _rules(config: ImageLMConfig, num_codes: int) -> Iterator[Rule]:
@@ -201,7 +183,7 @@ def _layout(config: ImageLMConfig, num_codes: int, text: YttmBPE) -> Layout:
             f"weights {rows} rows: give the files of one model"
         )
     vocab = Vocab(num_codes, text.size, rows, text.start, text.end)
-    shifted = any(kind.edge == _EDGES["v2"] for kind in config.kinds)
+    shifted = any(kind.edge == EDGES["v2"] for kind in config.kinds)
     return Layout(vocab, full_len, config.grid**2, shifted)
 
 

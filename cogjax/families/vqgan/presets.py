@@ -41,3 +41,4 @@ TOKENIZERS = {
         groups=4,
     ),
 }
+F16, F8 = TOKENIZERS["f16"], TOKENIZERS["f8"]

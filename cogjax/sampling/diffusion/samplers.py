@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.ops.diffusion import SCHEDULES, add_noise, alpha_sigma
+from cogjax.ops.diffusion import SCHEDULES, add_noise, alpha_sigma, move
 from cogjax.sampling.diffusion.denoisers import Denoiser
 from cogjax.sampling.diffusion.settings import Method
 
@@ -120,10 +120,8 @@ def advance(
 
 
 def _move(z: Array, x0: Array, here: Array, there: Array) -> Array:
-    """Along a straight line to x0: DDIM, and DPM-Solver++ with an x0 that leans."""
-    alpha, sigma = _scalars(here)
-    next_alpha, next_sigma = _scalars(there)
-    return next_alpha * x0 + next_sigma / sigma * (z - alpha * x0)
+    """DDIM, and DPM-Solver++ with an x0 that leans; log-SNRs of all images."""
+    return move(z, x0, here[None], there[None])
 
 
 def _ancestral(z, x0, noise, places, gamma):

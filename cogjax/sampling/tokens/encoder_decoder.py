@@ -15,6 +15,7 @@ from jax import Array
 from cogjax.data.sequences import Prompts
 from cogjax.models.encoder_decoder import EncoderDecoder, LayerCache
 from cogjax.models.encoder_decoder_inference import make_cache
+from cogjax.ops import losses
 from cogjax.sampling.tokens.autoregressive import DecodeState, shared, start_state
 
 
@@ -35,7 +36,7 @@ def prefill(
     """
     ids, num_padding = prompts[:2]
     groups, of_row = shared(len(ids), len(keys), guided)
-    mask = jnp.arange(ids.shape[1]) < (ids.shape[1] - num_padding)[:, None]  # [q, t]
+    mask = _mask(ids, num_padding)
     cache = make_cache(model.config, len(ids), len(of_row), window)
     weights = {"params": params}
     logits, cache = model.apply(weights, ids, mask, cache, method="prefill")
@@ -50,9 +51,30 @@ def prefill(
     )
 
 
+def image_losses(
+    model: EncoderDecoder, params: Any, prompts: Prompts, codes: Array
+) -> Array:
+    """Mean loss of codes int [b, n] after a prompt each: float32 [b], nats a code.
+
+    params: of `scoring`, so that all codes compete, and nothing else.
+    """
+    ids, num_padding = prompts[:2]
+    weights, mask = {"params": params}, _mask(ids, num_padding)
+    # The last code is only a target.
+    logits = model.apply(weights, ids, mask, codes[:, :-1], method="score")
+    return jnp.mean(losses.token_losses(logits, codes), axis=1)
+
+
 compiled_prefill = jax.jit(
     prefill, static_argnums=0, static_argnames=("guided", "window")
 )
+compiled_image_losses = jax.jit(image_losses, static_argnums=0)
+
+
+def _mask(ids: Array, num_padding: Array) -> Array:
+    """bool [q, t], False for padding."""
+    length = ids.shape[1]
+    return jnp.arange(length) < (length - num_padding)[:, None]
 
 
 def _of_groups(cache: LayerCache, groups: np.ndarray) -> LayerCache:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 
+from cogjax.models.encoder_decoder import LayerCache
 from cogjax.ops.cache import Cache
 from cogjax.parallel.axes import partition
 from cogjax.parallel.rules import tree_shardings
@@ -19,12 +20,14 @@ PACKED_AXES = (
     ("qkv/kernel/rows", ("heads", None)),
     ("qkv/kernel/scale", ("heads",)),
     ("qkv/bias", (None, "heads", None)),
-    ("attn_out/kernel/rows", (None, "heads")),
+    ("cross_(query|key_value)/kernel/rows", ("heads", None)),
+    ("cross_(query|key_value)/kernel/scale", ("heads",)),
+    ("(attn|cross)_out/kernel/rows", (None, "heads")),
     ("mlp_(in|gate)/kernel/rows", ("mlp", None)),
     ("mlp_(in|gate)/(kernel/scale|bias)", ("mlp",)),
     ("mlp_out/kernel/rows", (None, "mlp")),
-    ("token_embedding/rows", ("vocab", None)),
-    ("token_embedding/scale", ("vocab",)),
+    ("(token_embedding|head)/rows", ("vocab", None)),
+    ("(token_embedding|head)/scale", ("vocab",)),
     (".*", ()),
 )
 
@@ -50,8 +53,14 @@ def state_shardings(state: DecodeState, mesh: Mesh) -> DecodeState:
         prefix, image = (place(*x, "heads", None, None) for x in (("batch",), lead))
         return Cache(prefix, prefix, image, image, cache.plan)
 
+    def of_layer(layer: Cache | LayerCache) -> Cache | LayerCache:
+        if isinstance(layer, Cache):
+            return of_cache(layer)
+        text = place("batch", "heads", None, None)
+        return LayerCache(of_cache(layer.own), text, text)
+
     rest = state._replace(cache=[])
     shardings = jax.tree.map(
         lambda leaf: place(*("batch", *(None,) * leaf.ndim)[: leaf.ndim]), rest
     )
-    return shardings._replace(cache=[of_cache(layer) for layer in state.cache])
+    return shardings._replace(cache=[of_layer(layer) for layer in state.cache])

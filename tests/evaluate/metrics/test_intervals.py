@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cogjax.evaluate.metrics.intervals import ratio_interval, wilson
+from cogjax.evaluate.metrics.intervals import ratio_interval, seeds_interval, wilson
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,15 @@ def test_the_ratio_of_equal_and_of_no_hits():
     assert ratio_interval(hits, hits) == (1.0, (1.0, 1.0))
     value, _ = ratio_interval(hits, np.zeros(4))
     assert np.isnan(value)
+
+
+def test_an_interval_over_seeds_covers_both_spreads():
+    """Seeds that differ widen it though their prompts agree, and the reverse."""
+    rng = np.random.default_rng(0)
+    seeds = np.repeat(np.array([[0.2], [0.5], [0.8]]), 200, axis=1)
+    prompts = np.repeat((rng.random((1, 200)) < 0.5).astype(float), 3, axis=0)
+    mean, low, high = seeds_interval(seeds)
+    assert mean == pytest.approx(0.5) and (low, high) == pytest.approx((0.2, 0.8))
+    mean, low, high = seeds_interval(prompts)
+    assert high - low == pytest.approx(2 * 1.96 * 0.5 / 200**0.5, rel=0.15)
+    assert low < mean == prompts.mean() < high

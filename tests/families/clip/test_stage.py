@@ -8,6 +8,7 @@ import pytest
 
 import cogjax
 from cogjax import config
+from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example, open_split
 from cogjax.data.text import TextTokenizer
 from cogjax.data.wordpiece import WordPieceTokenizer
@@ -70,6 +71,7 @@ def test_a_run_trains_and_exports(nano_data, nano_folder, tmp_path):
         ({"model__patch": 7}, "image_size is 16, expected a multiple of patch, 7"),
         ({"model__text_len": 2}, "text_len is 2, expected 3 or more"),
         ({"task__margin": 1}, "unknown config key 'task.margin'"),
+        ({"task__crop": 0.0}, "crop is 0.0, expected above 0 to 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -115,6 +117,34 @@ def test_images_without_captions_are_refused(nano_data, nano_folder, tmp_path):
     run = nano(tmp_path / "set", nano_folder)
     with pytest.raises(UserError, match="split 'train' of .* has no captions"):
         launch.train(run, tmp_path / "run")
+
+
+def test_training_sees_squares_of_an_image_and_evaluation_all_of_it(
+    nano_folder, tmp_path
+):
+    """Of ramps along both axes: red tells the columns that are seen, green the rows."""
+    ramp = np.linspace(0, 255, 128).round().astype(np.uint8)
+    rows, columns = np.meshgrid(ramp, ramp, indexing="ij")
+    image = encode_png(np.stack([columns, rows, 0 * rows], axis=-1))
+    with DatasetBuilder(tmp_path / "set", "folder", 128, {"train": 1, "val": 1}) as to:
+        for split in ("train", "val"):
+            for i in range(64):
+                to.write(split, Example(f"{i}", image, (("en", "a cat"),)))
+        to.finish({})
+    settings = {"task__crop": 0.5, "train__batch_size": 64, "model__image_size": 32}
+    run = nano(tmp_path / "set", nano_folder, **settings)
+    job = find_stage(run).job(RunConfig.of(run), tmp_path)
+    seen = next(job.batches(0))["image"].astype(int)
+    for channel, axis in ((0, 2), (1, 1)):
+        found = seen[..., channel]
+        share = (found.max((1, 2)) - found.min((1, 2))) / 255
+        assert 0.4 < share.min() < 0.6 < 0.9 < share.max() <= 1
+        first = found.min((1, 2)) / 255
+        assert first.min() < 0.05 and first.max() > 0.3
+        assert (np.diff(found, axis=axis) >= 0).all()
+    [batch] = job.eval_batches
+    whole = np.asarray(batch["image"]).astype(int)
+    assert (whole.max((1, 2))[:, :2] - whole.min((1, 2))[:, :2] > 240).all()
 
 
 def test_unknown_argument():

@@ -133,6 +133,9 @@ def test_a_stage_sees_the_small_image_and_how_noisy_it_is():
     spread = left.std(axis=(1, 2, 3)) / sigma[:, 0, 0, 0]
     np.testing.assert_allclose(spread, 1, atol=0.25)
     assert np.ptp(log_snr) > 3
+    clean = DenoisingTask(TINY_SR, DenoisingConfig(most_augmentation=0), 5)
+    small, log_snr = jax.jit(clean._small)(BATCH["small"], jax.random.key(0))
+    assert len(set(np.asarray(log_snr))) == 1 and np.abs(small - x).max() < 0.06
 
 
 def test_a_crop_is_of_image_and_small_image_at_the_same_place():
@@ -162,6 +165,8 @@ def test_a_network_is_trained_on_the_crops():
 def test_settings_that_fit_nothing_are_refused():
     with pytest.raises(ValueError, match="prediction is 'noise'"):
         DenoisingConfig(prediction="noise")
+    with pytest.raises(ValueError, match="most_augmentation is 2"):
+        DenoisingConfig(most_augmentation=2)
     with pytest.raises(ValueError, match="schedule is 'sigmoid'"):
         DenoisingConfig(schedule="sigmoid")
     with pytest.raises(ValueError, match="crop is for super-resolution"):

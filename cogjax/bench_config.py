@@ -1,0 +1,130 @@
+"""How fast a model of a training config is on this machine: `cogjax bench --config`.
+
+Of any family and size that `cogjax plan` takes, with random weights. Work is counted as
+there; how it is measured is in `bench.py`.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cogjax import config as configs
+from cogjax.bench import Work
+from cogjax.errors import UserError
+from cogjax.ops.packed import WeightFormat
+from cogjax.plan.drawing import Drawing, drawing_of
+from cogjax.plan.sampling import read_bytes, token_flops
+from cogjax.plan.training import model_flops
+from cogjax.plan.workload import Workload
+from cogjax.sampling.tokens.autoregressive import compiler_options
+from cogjax.train.optim import make_optimizer, make_schedule
+from cogjax.train.step import init_state, make_train_step
+
+PARTS = ("train", "prefill", "decode")
+
+
+@dataclass(frozen=True)
+class ConfigSetup:
+    """What is measured, as `bench.Setup`. config: file and its argument, overrides:
+    words such as --config.model.dtype=float32. dtype: of the probe of the machine.
+    """
+
+    part: str
+    config: str
+    overrides: tuple[str, ...] = ()
+    batch: int = 2
+    weights: WeightFormat = "float32"
+    dtype: str = "float32"
+    attention: str = "own"
+
+    def work(self, attention: str) -> Work:
+        """The part, compiled; `attention` is that of the config."""
+        del attention
+        if self.part not in PARTS:
+            raise UserError(
+                f"--config is for {', '.join(PARTS)}: {self.part} takes a --size"
+            )
+        work = Workload.of(configs.load(self.config, list(self.overrides)))
+        if self.part == "train":
+            return _train(work, self.batch)
+        drawing = drawing_of(work, self.batch, self.weights)
+        return (_prefill if self.part == "prefill" else _decode)(drawing)
+
+
+def _train(work: Workload, batch: int) -> Work:
+    """One update by AdamW of zeros in place of data, which cost the same."""
+    task, optim = work.task, work.run.optim
+    schedule = make_schedule(optim, 1000)
+    tx = make_optimizer(optim, schedule, task.matrix_axes)
+    step = make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.99)
+    data = _filled(task.batch_spec(batch))
+    state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    compiled = jax.jit(step, donate_argnums=0).lower(state, data).compile()
+    states = [state]
+
+    def run():
+        # The state is given away, as in training.
+        new, metrics = compiled(states.pop(), data)
+        states.append(new)
+        return metrics
+
+    tokens = batch * sum(one.length for one in work.cost.passes)
+    # Weights, gradients, both moments and the average are read and written once.
+    read = 10 * 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    flops = model_flops(work) / work.run.train.batch_size * batch
+    return Work(compiled, run, tokens, flops, read)
+
+
+def _prefill(drawing: Drawing) -> Work:
+    """Prompts read once; tokens are those of them."""
+    args = _random(drawing.scored), _filled(drawing.prompts), drawing.keys()
+    compiled = jax.jit(drawing.read_prompts).lower(*args).compile()
+    tokens = drawing.rows * drawing.work.planned.prompt_len
+    flops = compiled.cost_analysis()["flops"]
+    read = sum(leaf.nbytes for leaf in jax.tree.leaves(args[0]))
+    return Work(compiled, partial(compiled, *args), tokens, flops, read)
+
+
+def _decode(drawing: Drawing) -> Work:
+    """All codes of the images, after caches of zeros."""
+    length = drawing.work.planned.image_len
+    state = _filled(drawing.state)
+    state = state._replace(
+        tokens=jnp.full_like(state.tokens, -1),
+        uniforms=jnp.full_like(state.uniforms, 0.5),
+        done=jnp.zeros_like(state.done),
+    )
+    args = _random(drawing.params), state, jnp.int32(length)
+    run = jax.jit(drawing.draw, compiler_options=compiler_options())
+    compiled = run.lower(*args).compile()
+    flops, read = token_flops(drawing) * length, read_bytes(drawing) * length
+    tokens = drawing.images * length
+    return Work(compiled, partial(compiled, *args), tokens, flops, read)
+
+
+def _filled(shapes: Any) -> Any:
+    """Zeros, True and 1 where a shape is of these."""
+    return jax.tree.map(
+        lambda x: (
+            jnp.zeros(x.shape, x.dtype)
+            if jnp.issubdtype(x.dtype, jnp.integer)
+            else jnp.ones(x.shape, x.dtype)
+        ),
+        shapes,
+    )
+
+
+def _random(shapes: Any) -> Any:
+    """Small numbers; `init` would compile every layer on its own."""
+    rng = np.random.default_rng(0)
+
+    def leaf(x: Any) -> jax.Array:
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            return jnp.asarray(rng.integers(-99, 99, x.shape), x.dtype)
+        return jnp.asarray(rng.normal(0, 0.02, x.shape), x.dtype)
+
+    return jax.tree.map(leaf, shapes)

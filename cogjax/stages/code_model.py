@@ -1,0 +1,222 @@
+"""What all stages share that train a model of codes and text: -> model folder."""
+
+import abc
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cogjax import model_folder
+from cogjax.data import records
+from cogjax.data.text import TextTokenizer
+from cogjax.data.text_files import load_text
+from cogjax.errors import UserError
+from cogjax.interop.tree import check_leaves, flatten
+from cogjax.model import Component, Model
+from cogjax.models.registry import shapes_of
+from cogjax.pipelines.contracts import Generator
+from cogjax.pipelines.request import Request
+from cogjax.pipelines.tokens import TokensPipeline
+from cogjax.sampling.tokens.autoregressive import Sampler
+from cogjax.stages.coded import CodedSplits
+from cogjax.stages.samples import of_prompts, sample_hook
+from cogjax.stages.sections import DataConfig, RunConfig, batches, eval_batches
+from cogjax.stages.stage import Planned, Stage
+from cogjax.train.session import Job
+from cogjax.train.task import Task
+
+# Of the section 'model': what changes neither FLOPs nor what products give.
+PLAIN = {"remat": "none", "implementation": "xla", "dropout": 0.0}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A network and its objective before there is data.
+
+    settings: section 'task'. transformer: section 'model'. tokenizer: of images,
+    without weights in a plan of the paper's sizes; text is None there. network: config
+    of the component "transformer".
+    """
+
+    settings: Any
+    transformer: Any
+    tokenizer: Component
+    text: TextTokenizer | None
+    layout: Any
+    network: Any
+
+
+class CodeModelStage(Stage):
+    """Data, samples and export of a network that predicts the codes of an image.
+
+    family: name in the catalogue. pipeline: makes the sample grids of a model.
+    """
+
+    family: str
+    pipeline: Callable[[Model], Generator] = TokensPipeline
+
+    @abc.abstractmethod
+    def setup(self, run: RunConfig) -> Setup:
+        """Reads both tokenizers; UserError for what does not fit."""
+
+    @abc.abstractmethod
+    def planned_setup(self, run: RunConfig) -> Setup:
+        """As `setup`, of the paper's sizes where the config names no tokenizer."""
+
+    @abc.abstractmethod
+    def make_task(self, setup: Setup, lpips: Any = None) -> Task:
+        """The objective; ValueError for settings that do not fit each other.
+
+        lpips: of `lpips`, None not to train but look.
+        """
+
+    def lpips(self, setup: Setup) -> Any:
+        """Weights of the perceptual distance, None if the objective has none."""
+        del setup
+
+    def examples(self, setup: Setup, splits: CodedSplits, split: str, training: bool):
+        """(source of a split, function of its item and a generator -> example).
+
+        training: whether to learn from them, not to evaluate on them.
+        """
+        del training
+        example = functools.partial(_example, setup.settings, setup.layout)
+        return splits.captions(split), example
+
+    def num_images(self, setup: Setup) -> int:
+        """How many images an example of the data has."""
+        del setup
+        return 1
+
+    def samples(self, setup: Setup, run: RunConfig) -> Request:
+        """What is drawn to be shown in training, of the section 'sample'."""
+        del setup
+        return of_prompts(run.sample)
+
+    def start_from(self, params: Any, layout: Any, network: Any) -> Any:
+        """What parameters of a trained transformer over `layout` are in `network`."""
+        del layout, network
+        return params
+
+    def start(self, setup: Setup, task: Any, run: RunConfig) -> Any:
+        """Parameters to start from, those of data.weights; None is at random."""
+        del task
+        weights = run.data.weights
+        if not weights:
+            return None
+        return self.given_weights(setup, model_folder.load(weights), weights)
+
+    def given_weights(self, setup: Setup, there: Model, source: str) -> Any:
+        """Parameters of the transformer of a model that is read from `source`."""
+        trained = there["transformer"].params
+        params = self.start_from(trained, there.layout, setup.network)
+        wanted = flatten(shapes_of(setup.network)[0])
+        path = model_folder.find_file(source, "transformer.safetensors")
+        check_leaves(flatten(params), wanted, str(path))
+        return params
+
+    def stored_network(self, setup: Setup) -> Any:
+        """The config of the network as it is written into the model."""
+        return setup.network
+
+    def model(self, setup: Setup, params: Any, sampler: Sampler) -> Model:
+        """The model of trained parameters."""
+        parts = {"tokenizer": setup.tokenizer}
+        parts["transformer"] = Component(self.stored_network(setup), params)
+        return Model(self.family, parts, setup.layout, setup.text, sampler)
+
+    def checked_task(self, setup: Setup, lpips: Any = None) -> Task:
+        """`make_task`; UserError for settings that do not fit each other."""
+        try:
+            return self.make_task(setup, lpips)
+        except ValueError as error:
+            raise UserError(f"config section 'task': {error}") from error
+
+    def plan(self, run: RunConfig) -> Planned:
+        """Of the tokenizers in the section 'data', or of the paper's."""
+        setup = self.planned_setup(run)
+        layout = setup.layout
+        num_codes = layout.vocab.num_codes
+        prompt_len = self.prompt_len(layout)
+        return Planned(
+            self.checked_task(setup), num_codes, prompt_len, layout.image_len
+        )
+
+    def prompt_len(self, layout: Any) -> int:
+        """Positions before an image."""
+        return layout.prompts([()]).ids.shape[1]
+
+    def job(self, run: RunConfig, workdir: Path) -> Job:
+        """The objective over the codes of the splits, which are kept in `workdir`."""
+        setup = self.setup(run)
+        task = self.checked_task(setup, self.lpips(setup))
+        digest = self.sources_digest(run)
+        splits = CodedSplits(
+            setup.tokenizer,
+            setup.text,
+            run.data,
+            workdir / "codes",
+            digest,
+            setup.layout.text_len,
+            self.num_images(setup),
+        )
+        examples = functools.partial(self.examples, setup, splits)
+
+        def made(params):
+            return self.pipeline(self.model(setup, params, self.sampler_of(run)))
+
+        request = functools.partial(self.samples, setup, run)
+        return Job(
+            task,
+            batches(*examples(run.data.split, training=True), run.train),
+            eval_batches(*examples(run.data.eval_split, training=False), run),
+            ((run.train.sample_every, sample_hook(run.sample, made, request)),),
+            self._fingerprint(run, digest),
+            start_params=self.start(setup, task, run),
+        )
+
+    def _fingerprint(self, run: RunConfig, digest: str) -> str:
+        data = run.data
+        parts = [records.read_manifest(data.path).fingerprint, data.split, digest]
+        if data.questions:
+            parts.append(records.read_manifest(data.questions).fingerprint)
+        return "/".join(parts)
+
+    def export(self, run: RunConfig, params: Any, state: Any) -> Model:
+        """The whole model, with both tokenizers."""
+        del state
+        return self.model(self.setup(run), params, self.sampler_of(run))
+
+    def sources_digest(self, run: RunConfig) -> str:
+        """Of both tokenizers."""
+        digest, folders = hashlib.sha256(), folders_of(run.data)
+        tokenizer = model_folder.find_file(folders["tokenizer"], _TOKENIZER)
+        for path in (tokenizer, model_folder.find_text(folders["text"])):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
+
+
+_TOKENIZER = "tokenizer.safetensors"
+
+
+def folders_of(data: DataConfig) -> dict[str, str]:
+    """Where the tokenizers are: in the model to start from, if nothing else is said."""
+    return {
+        "tokenizer": data.tokenizer or data.weights,
+        "text": data.text or data.weights,
+    }
+
+
+def read_tokenizers(data: DataConfig) -> tuple[Component, TextTokenizer]:
+    """The image tokenizer and the text tokenizer of a run."""
+    folders = folders_of(data)
+    tokenizer = model_folder.load_component(folders["tokenizer"], "tokenizer")
+    return tokenizer, load_text(model_folder.find_text(folders["text"]))
+
+
+def _example(mixture: Any, layout: Any, item: Sequence, rng: np.random.Generator):
+    return mixture.example(layout, *item, rng)

@@ -1,0 +1,222 @@
+"""Training on from imported models: gradients of the public code, runs, refusals."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import config as configs
+from cogjax import model_folder
+from cogjax.catalogue import importers, resolve
+from cogjax.data import records
+from cogjax.data.images import encode_png
+from cogjax.errors import UserError
+from cogjax.importing import import_model
+from cogjax.interop.tree import flatten
+from cogjax.stages import run as launch
+from cogjax.stages.sections import RunConfig
+from tests.importing import dalle_mini, public, training
+
+TASKS = {
+    "mindalle": "mindalle",
+    "rudalle-v2": "rudalle",
+    "rudalle-v3": "rudalle",
+    "llamagen-c2i": "llamagen",
+    "llamagen-t2i": "llamagen_captions",
+    "dalle-mini": "dalle_mini",
+}
+IMPORTERS = {"dalle_mini": "dalle-mini"}
+KIND = {"dalle-mini": "encoder_decoder"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """name -> model folder."""
+    done = {}
+
+    def make(name):
+        if name not in done:
+            folder = public.WRITE[name](tmp_path_factory.mktemp("source"))
+            done[name] = tmp_path_factory.mktemp("model") / name
+            import_model([folder], done[name])
+        return done[name]
+
+    return make
+
+
+def config_of(task, model, **settings):
+    """A config without data."""
+    data = {"path": "", "weights": str(model)}
+    return {"task": {"name": task, **settings}, "data": data}
+
+
+def batch_of(name, settings, layout):
+    """The two examples of `tests/importing/training.py`, their texts as they are."""
+    if name == "llamagen-t2i":
+        vectors, count = training.captions()
+        left_out, codes = np.array([False, True]), training.codes("llamagen-c2i")
+        batch = {"vectors": vectors, "count": count}
+        return batch | {"left_out": left_out, "codes": codes}
+    rng = np.random.default_rng(0)
+    pairs = zip(training.PIECES[name], training.codes(name), strict=True)
+    rows = [settings.example(layout, [text], row, rng) for text, row in pairs]
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def public_names(name, model, gradients):
+    """Gradients by the names of the public code, by the rules of the export."""
+    importer = resolve(importers()[IMPORTERS.get(model.family, model.family)])
+    transformer = model["transformer"]
+    export = importer.exports[KIND.get(name, "image_lm")]
+    rules = export(transformer.config, model, False).rules
+    flat, found = flatten(gradients), {}
+    for rule in rules:
+        for part in range(len(rule.parts)):
+            leaf = np.asarray(flat[rule.leaf], np.float32)
+            found |= rule.tensors(part, leaf)
+    if name == "dalle-mini":
+        tree = dalle_mini.flax_tree(scanned=False, named=found)
+        found = {".".join(path): x for path, x in tree.items()}
+    return found
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_gradients_of_the_public_code(models, name):
+    """Loss and the gradient of every tensor, as recorded: lengths and projections."""
+    task, path = TASKS[name], models(name)
+    config = config_of(task, path, caption_dropout=0.0)
+    stage = launch.find_stage(config)
+    setup = stage.setup(RunConfig.of(config))
+    objective = stage.make_task(setup)
+    batch = batch_of(name, setup.settings, setup.layout)
+    model = model_folder.load(path)
+    params, key = model["transformer"].params, jax.random.key(0)
+
+    def loss(params):
+        return objective.loss(params, {}, batch, key)[0]
+
+    value, found = jax.jit(jax.value_and_grad(loss))(params)
+    expected, gradients = training.read(name)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    found = training.summary(public_names(name, model, found))
+    no_caption = found.pop("cls_embedding.uncond_embedding", [0.0, 0.0])
+    assert no_caption == [0.0, 0.0]  # Kept, as a buffer of the public code.
+    assert found.keys() == gradients.keys()
+    largest = max(length for length, _ in gradients.values())
+    for key, (length, product) in gradients.items():
+        near = {"rtol": 1e-3, "atol": 1e-5 * largest, "err_msg": key}
+        np.testing.assert_allclose(found[key][0], length, **near)
+        np.testing.assert_allclose(found[key][1], product, **near)
+
+
+# A caption that each model can read; classes are numbers.
+CAPTIONS = {
+    "mindalle": ("a red cat", "two dogs"),
+    "rudalle-v2": ("кот", "рекот"),
+    "llamagen-c2i": ("3", "tench"),
+    "llamagen-t2i": ("a red cat", "two blue dogs"),
+    "dalle-mini": ("a red cat", "a car"),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Captions -> a data set of four images."""
+
+    def make(name):
+        out = tmp_path_factory.mktemp("data") / "set"
+        rng = np.random.default_rng(0)
+        with records.DatasetBuilder(out, "few", 32, {"train": 1, "val": 1}) as builder:
+            for i in range(4):
+                image = encode_png(rng.integers(0, 256, (32, 32, 3), np.uint8))
+                captions = (("en", CAPTIONS[name][i % 2]),)
+                builder.write("train", records.Example(str(i), image, captions, {}))
+            builder.finish({})
+        return out
+
+    return make
+
+
+def trained(name, workdir, model, data, steps):
+    """The rows of a run's metrics."""
+    words = {"data.weights": model, "data.path": data, "train.steps": steps}
+    words |= {"model.dtype": "float32", "model.remat": "none", "mesh.fsdp": 1}
+    words |= {"train.batch_size": 8, "train.log_every": 1, "train.save_every": 4}
+    words |= {"optim.lr": 3e-3, "optim.warmup": 1, "task.caption_dropout": 0.0}
+    words = [f"--config.{key}={value}" for key, value in words.items()]
+    path = f"experiments/{TASKS[name]}/released.py"
+    path = path.replace("_captions/released.py", "/released.py:captions")
+    found = configs.load(path, words)
+    launch.train(found, workdir)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if "loss" in row]
+
+
+_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in list(CAPTIONS)[1:]]
+
+
+@pytest.mark.parametrize("name", ["mindalle", *_SLOW])
+def test_a_few_images_are_learnt(models, data, tmp_path, name):
+    """By the family's config; a run that was ended goes on, and its model draws."""
+    model, path, workdir = models(name), data(name), tmp_path / "run"
+    trained(name, workdir, model, path, 4)
+    rows = trained(name, workdir, model, path, 8)
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.5
+    start = model_folder.load(model)["transformer"]
+    export = cogjax.load(workdir / "export")
+    assert export.model["transformer"].config == start.config
+    assert export.model.layout == model_folder.load(model).layout
+    found = export.generate(CAPTIONS[name][0], 1, temperature=0)
+    assert found.pixels.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "words"),
+    [
+        ("mindalle", {"data.weights": ""}, "'data.weights' is required for task min"),
+        ("rudalle", {}, "is no model that task rudalle trains"),
+        ("mindalle", {"model.size": "1.3b"}, "model.size is '1.3b' and data.weights"),
+        ("mindalle", {"model.width": 3}, "width"),
+        ("mindalle", {"task.text_share": 2}, "text_share is 2"),
+        ("mindalle", {"data.tokenizer": "llamagen-c2i"}, "25 and 16 codes a sequence"),
+        (
+            "mindalle",
+            {"data.text": "dalle-mini"},
+            "270 and 34 pieces of text; leave out",
+        ),
+    ],
+)
+def test_what_does_not_fit(models, task, change, words):
+    """One line, before any data is read."""
+    there = {"data.tokenizer", "data.text"}
+    change = {k: models(v) if k in there else v for k, v in change.items()}
+    change = {"data.weights": models("mindalle")} | change
+    path = f"experiments/{task}/released.py"
+    with pytest.raises(UserError, match=words):
+        found = configs.load(path, [f"--config.{k}={v}" for k, v in change.items()])
+        launch.find_stage(found).setup(RunConfig.of(found))
+
+
+@pytest.mark.slow
+def test_an_imported_cogview_is_trained_on(models, data, tmp_path):
+    """By the paper's config, whose sizes are set to those of the weights."""
+    model, path = models("cogview"), data("mindalle")
+    config = public.COGVIEW
+    words = {"data.weights": model, "data.path": path, "train.steps": 3}
+    words |= {"train.batch_size": 8, "train.log_every": 1, "mesh.fsdp": 1}
+    words |= {"model.width": config.width, "model.depth": config.depth}
+    words |= {"model.heads": config.heads, "model.dtype": "float32"}
+    words |= {"model.text_len": config.max_positions - 1024 - 4, "model.dropout": 0.0}
+    words |= {"model.remat": "none", "optim.lr": 1e-3, "optim.warmup": 1}
+    words = [f"--config.{key}={value}" for key, value in words.items()]
+    workdir = tmp_path / "run"
+    launch.train(configs.load("experiments/cogview/paper.py:release", words), workdir)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if "loss" in row]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    found = model_folder.load(workdir / "export")
+    assert found.layout == model_folder.load(model).layout
+    assert found["transformer"].config.norm_scope == "tensor"
