@@ -40,7 +40,7 @@ from cogjax.worlds.icons.splits import SPLITS
 from cogjax.worlds.pairs import caption
 from cogjax.worlds.words import LANGUAGES
 
-FIGURES = ("style", "color", "concept_top5_both")
+FIGURES = ("style", "color", "concept_top5_both", "style_and_concept")
 FIGURES += ("concept_top5_efflite0", "concept_top5_icon_net")
 _SHOWN = 24
 _CHUNK = 64
@@ -102,6 +102,8 @@ def judge(
         targets = [pairs[i].target for i in rows]
         for name, images in columns.items():
             found = some.hits(images[rows], targets)
+            # Unchanged strokes keep the concept, and noise may have the style.
+            found["style_and_concept"] = found["style"] * found["concept_top5_both"]
             for figure in FIGURES:
                 hits[name][figure][rows] = found[figure]
     return hits
