@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 LEAST_CEILING = 0.95
 # A U-Net and an Efficient U-Net of --nano, of 32 and 64 px.
 _EMBED = {"model.embed": 16, "model.groups": 4}
-NANO_BASE = _EMBED | {"model.width": 8, "model.multipliers": "1,2"}
+NANO_BASE = _EMBED | {"model.width": 8, "model.multipliers": "1,1,2"}
 NANO_BASE |= {"model.head_dim": 8, "model.res_blocks": 1, "model.attention": "16,"}
 NANO_SUPER = _EMBED | {"model.widths": "8,16", "model.blocks": "1,1", "model.heads": 2}
 _JUDGED = 32  # prompts whose images are in memory at once

@@ -32,6 +32,8 @@ from arms import (
     train,
 )
 
+from cogjax.pipelines.text_encoder import read_text_encoder
+
 REFERENCE = "Efficient, noise 0.1"
 BATCH = 16
 PLAIN = {
@@ -64,7 +66,8 @@ def trained(name: str, seed: int, args) -> dict:
         own = {"data.path": args.data, "data.text": args.text, "train.seed": seed}
         own |= {"data.vectors": args.vectors, "data.below": args.below}
         own |= {"train.steps": steps_of(args, BATCH), "train.sample_every": 0}
-        own |= values
+        width = read_text_encoder(args.text)[0].config.width
+        own |= {"model.text_dim": width, **values}
         if args.nano:
             own |= NANO_SUPER if stage == "super" else NANO_BASE
         began = time.process_time()
