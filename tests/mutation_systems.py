@@ -42,7 +42,7 @@ DIFFUSION = (
         "the linear schedule without its square",
     ),
     Mutation(
-        "sampling/diffusion/samplers.py",
+        "ops/diffusion.py",
         "return next_alpha * x0 + next_sigma / sigma * (z - alpha * x0)",
         "return next_alpha * x0 + next_sigma * (z - alpha * x0)",
         ("sampling/diffusion/test_samplers.py",),
@@ -92,10 +92,10 @@ DIFFUSION = (
     ),
     Mutation(
         "nn/unet.py",
-        "mask = jnp.concatenate([own, mask], axis=1)",
-        "mask = jnp.concatenate([mask, own], axis=1)",
+        "masks.append(jnp.ones((batch, rows * columns), bool))",
+        "masks.append(jnp.zeros((batch, rows * columns), bool))",
         ("models/test_unet.py",),
-        "the mask of the text hides places of the image",
+        "an image does not see itself",
     ),
 )
 
@@ -315,8 +315,8 @@ TRAINING = (
     ),
     Mutation(
         "train/optim.py",
-        'if name in ("bias", "scale") or leaf.ndim == 0:',
-        'if name == "bias" or leaf.ndim == 0:',
+        'if name in ("bias", "scale", "null_caption") or leaf.ndim == 0:',
+        'if name in ("bias", "null_caption") or leaf.ndim == 0:',
         ("train/test_optim.py",),
         "scales of norms decay",
     ),
