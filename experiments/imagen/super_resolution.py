@@ -6,9 +6,9 @@
 
 Imagen's section 4.4: noise-conditioning augmentation helps, and the Efficient U-Net
 learns faster than the U-Net. Arms: the stage of shapes.py, one trained without noise on
-its small images, and a U-Net of nearly as many parameters. All enlarge the images of
-the same base. The first is sampled with noise of 0, 0.1, 0.2 and 0.3. The page also has
-the core-milliseconds of an image in training, and the parameters.
+its small images, and a plain U-Net of 690,627 parameters for 725,027. All enlarge the
+images of the same base. The first is sampled with noise of 0, 0.1, 0.2 and 0.3. The
+page also has the core-milliseconds of an image in training, its compilation included.
 """
 
 import time
@@ -38,7 +38,7 @@ REFERENCE = "Efficient, noise 0.1"
 BATCH = 16
 PLAIN = {
     "model.width": 32,
-    "model.multipliers": "1,2,2",
+    "model.multipliers": "1,1,1",
     "model.res_blocks": 1,
     "model.attention": "16,",
     "model.image_size": 64,
