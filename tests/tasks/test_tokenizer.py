@@ -66,6 +66,17 @@ def test_codebook_moves_by_gradient_only_where_it_should(trained):
     assert ("codebook" in params) == (method in ("straight_through", "gumbel"))
 
 
+@pytest.mark.parametrize("method", ["straight_through", "gumbel"])
+def test_a_dead_code_restarts_at_a_vector_of_the_batch(method):
+    """Wherever the optimiser has brought it: here all codes are far away, and unused."""
+    task = TokenizerTask(TOKENIZERS["nano"], CodebookConfig(method=method))
+    params, state = jax.jit(task.init)(jax.random.key(0))
+    params["codebook"] = params["codebook"] + 100.0
+    _, (state, _) = jax.jit(task.loss)(params, state, BATCH, jax.random.key(1))
+    codes = np.asarray(task.codebook(params, state))
+    assert np.abs(codes).max() < 50
+
+
 def test_unknown_method_is_refused():
     with pytest.raises(ValueError, match="expected one of"):
         TokenizerTask(TOKENIZERS["nano"], CodebookConfig(method="magic"))
