@@ -166,7 +166,7 @@ TEXTS = (
     Mutation(
         "models/clip.py",
         "jnp.argmax(ids, axis=-1)",
-        "ids.shape[1] - 1",
+        "jnp.full(len(ids), length - 1)",
         ("models/test_clip.py",),
         "a caption's vector is that of its last place",
     ),
