@@ -23,7 +23,6 @@ from cogjax.stages.code_model import PLAIN, CodeModelStage, Setup, read_tokenize
 from cogjax.stages.sections import RunConfig
 from cogjax.train.task import Task
 
-
 # Of a card what is still true of a model that was trained on.
 _KEPT = "what", "imported_as", "source", "licence", "notes"
 
