@@ -87,8 +87,9 @@ class CodedSplits:
     def _check_tokenizer(self, path: str, manifest: records.Manifest) -> None:
         if manifest.info["tokenizer"] != digest(self.tokenizer):
             raise UserError(
-                f"{path} was encoded with another tokenizer than {self.data.tokenizer}:"
-                " set data.tokenizer to that one, or encode again with `cogjax encode`"
+                f"{path} was encoded with another tokenizer than "
+                f"{self.data.tokenizer or self.data.weights}: set data.tokenizer to "
+                "that one, or encode again with `cogjax encode`"
             )
 
     @functools.cached_property

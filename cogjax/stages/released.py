@@ -16,12 +16,15 @@ from cogjax.config import check_ranges, section
 from cogjax.errors import UserError
 from cogjax.model import Component, Model
 from cogjax.nn.stack import Remat
-from cogjax.ops.fused_attention import Implementation
+from cogjax.ops.fused_attention import Implementation, choose
 from cogjax.pipelines.tokens_model import check_parts
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.code_model import PLAIN, CodeModelStage, Setup, read_tokenizers
 from cogjax.stages.sections import RunConfig
 from cogjax.train.task import Task
+
+# Of a card what is still true of a model that was trained on.
+_KEPT = "what", "imported_as", "source", "licence", "notes"
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,12 @@ class TextsAndCodes(CodesOfTexts):
 @dataclass(frozen=True)
 class _Setup(Setup):
     """imported: config of the network as it was, and is written again. others: further
-    components of the model.
+    components of the model. card: where its weights are from, and their licence.
     """
 
     imported: Any = None
     others: Mapping[str, Component] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ReleasedStage(CodeModelStage):
@@ -130,11 +134,12 @@ class ReleasedStage(CodeModelStage):
         whole = dataclasses.replace(there, components=parts, text=text)
         check_parts(whole, "leave out data.tokenizer and data.text")
         network = there["transformer"].config
-        tuned = self.tuned(network, tuning)
+        tuned = self._tuned(network, tuning, run=True)
         found = settings, tuning, tokenizer, text, there.layout, tuned, network
         own = there.components.keys() - {"tokenizer", "transformer"}
         others = {name: model_folder.load_component(weights, name) for name in own}
-        return _Setup(*found, others)
+        card = {key: there.card[key] for key in _KEPT if key in there.card}
+        return _Setup(*found, others, card | {"trained": "on, from these weights"})
 
     def planned_setup(self, run: RunConfig) -> Setup:
         """Of data.weights, or of a size of the release."""
@@ -153,7 +158,7 @@ class ReleasedStage(CodeModelStage):
             Component(tokenizer, {}),
             None,
             layout,
-            self.tuned(network, tuning),
+            self._tuned(network, tuning, run=False),
         )
 
     def _tuning(self, run: RunConfig) -> Tuning:
@@ -169,6 +174,17 @@ class ReleasedStage(CodeModelStage):
         """Whether the stage trains a model of the family with that layout."""
         return layout is not None
 
+    def _tuned(self, network: Any, tuning: Tuning, run: bool) -> Any:
+        """`tuned`; UserError for a value out of range, or that does not run here."""
+        try:
+            found = self.tuned(network, tuning)
+            if run:
+                own = getattr(tuning, "implementation", "xla")
+                choose(own, tuning.dtype, sparse=False)
+        except ValueError as error:
+            raise UserError(f"config section 'model': {error}") from error
+        return found
+
     def tuned(self, network: Any, tuning: Tuning) -> Any:
         """The network as it is trained."""
         own = dataclasses.asdict(tuning)
@@ -179,7 +195,7 @@ class ReleasedStage(CodeModelStage):
         """The model of trained parameters, with what it had beside them."""
         found = super().model(setup, params, sampler)
         components = {**found.components, **setup.others}
-        return dataclasses.replace(found, components=components)
+        return dataclasses.replace(found, components=components, card=setup.card)
 
     def stored_network(self, setup: _Setup) -> Any:
         """As imported: what a run decides is no property of the model."""

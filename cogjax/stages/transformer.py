@@ -73,7 +73,7 @@ class TransformerStage(CodeModelStage):
 
     def planned_setup(self, run: RunConfig) -> Setup:
         """Of the tokenizers in the section 'data', or of the paper's."""
-        if run.data.tokenizer:
+        if folders_of(run.data)["tokenizer"]:
             return self.setup(run)
         config, num_text = self.paper
         return self._setup(run, Component(config, {}), None, num_text)

@@ -116,10 +116,13 @@ def _pairs(examples: Sequence[CodedExample], alone: Counter) -> np.ndarray:
     """(source, target) places of all pairs, int [n, 2]; counts the images in none."""
     groups = defaultdict(list)
     for place, example in enumerate(examples):
-        named = example.meta.get("concept") and example.meta.get("style") in NOUNS
-        named = named and example.meta.get("color", "") in ("", *CHINESE)
+        names = [example.meta.get(key, "") for key in ("concept", "style", "color")]
+        concept, style, color = names
+        # Records of others may hold anything.
+        named = concept != "" and all(isinstance(name, str) for name in names)
+        named = named and style in NOUNS and color in ("", *CHINESE)
         if named:
-            groups[example.meta["concept"]].append(place)
+            groups[concept].append(place)
         alone[UNNAMED] += not named
     if sum(len(group) ** 2 for group in groups.values()) > _MOST:
         raise UserError(

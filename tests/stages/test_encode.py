@@ -330,6 +330,10 @@ def test_training_refuses_codes_of_another_tokenizer(coded, nano_folder, tmp_pat
     settings = lm_config(coded, other, nano_folder / "text.model")
     with pytest.raises(UserError, match="was encoded with another tokenizer than"):
         launch.train(settings, tmp_path / "run")
+    # That of the weights to start from, where none is named.
+    settings["data"] = {**settings["data"], "tokenizer": "", "weights": str(other)}
+    with pytest.raises(UserError, match=f"another tokenizer than {other}: set"):
+        launch.train(settings, tmp_path / "run")
     # A copy of the tokenizer is the tokenizer.
     copy = model_folder.save(model_folder.load(nano_folder), tmp_path / "copy")
     wanted = read_manifest(coded).info["tokenizer"]

@@ -183,6 +183,8 @@ def test_a_few_images_are_learnt(models, data, tmp_path, name):
     export = cogjax.load(workdir / "export")
     assert export.model["transformer"].config == start.config
     assert export.model.layout == model_folder.load(model).layout
+    card = model_folder.load(model).card
+    assert export.card["licence"] == card["licence"] and export.card["trained"]
     found = export.generate(CAPTIONS[name][0], 1, temperature=0)
     assert found.pixels.std() > 0
 
@@ -194,7 +196,10 @@ def test_a_few_images_are_learnt(models, data, tmp_path, name):
         ("rudalle", {}, "is no model that task rudalle trains"),
         ("mindalle", {"model.size": "1.3b"}, "model.size is '1.3b' and data.weights"),
         ("mindalle", {"model.width": 3}, "width"),
+        ("mindalle", {"model.dropout": 2}, "section 'model': dropout is 2"),
+        ("mindalle", {"model.implementation": "cudnn"}, "'cudnn' runs on a gpu"),
         ("mindalle", {"task.text_share": 2}, "text_share is 2"),
+        ("llamagen:captions", {"data.text": "mindalle"}, "has a text encoder"),
         ("mindalle", {"data.tokenizer": "llamagen-c2i"}, "25 and 16 codes a sequence"),
         (
             "mindalle",
@@ -208,7 +213,8 @@ def test_what_does_not_fit(models, task, change, words):
     there = {"data.tokenizer", "data.text"}
     change = {k: models(v) if k in there else v for k, v in change.items()}
     change = {"data.weights": models("mindalle")} | change
-    path = f"experiments/{task}/released.py"
+    family, _, arg = task.partition(":")
+    path = f"experiments/{family}/released.py:{arg}"
     with pytest.raises(UserError, match=words):
         found = configs.load(path, [f"--config.{k}={v}" for k, v in change.items()])
         launch.find_stage(found).setup(RunConfig.of(found))

@@ -61,6 +61,15 @@ def test_a_masked_model_starts_from_a_causal_one(nano_data, nano_folder, tmp_pat
     jax.tree.map(np.testing.assert_array_equal, job.start_params, trained)
 
 
+def test_a_plan_is_of_the_tokenizers_of_the_weights(nano_folder):
+    """As training is, where the config names no other."""
+    values = {"weights": nano_folder, "path": "x", "tokenizer": "", "text": ""}
+    words = [f"--config.data.{key}={value}" for key, value in values.items()]
+    found = config.load(CONFIGS["masked"], words)
+    planned = find_stage(found).plan(RunConfig.of(found))
+    assert planned.num_codes == model_folder.load(nano_folder).layout.vocab.num_codes
+
+
 def test_two_families_have_no_task_of_one_name(monkeypatch):
     both = {name: Family(name, "", stages={"same": "x:y"}) for name in ("one", "two")}
     monkeypatch.setattr(catalogue, "families", lambda: both)

@@ -155,6 +155,9 @@ def test_what_is_refused(coded, pairs, nano_data, tmp_path):
     plain = tmp_path / "plain"
     with DatasetBuilder(plain, CODES, 16, {"train": 1}) as builder:
         builder.write("train", CodedExample("a", np.zeros(4, int), (("en", "a cat"),)))
+        for style in ("noto", "fluent-3d"):
+            meta = {"concept": ["cat"], "style": style}
+            builder.write("train", CodedExample(style, np.zeros(4, int), (), meta))
         builder.finish({"tokenizer": "abc"})
     for source, words in (
         (nano_data, "holds no codes of single images"),

@@ -9,13 +9,15 @@ import numpy as np
 
 from cogjax.data import records
 from cogjax.data.embeddings import EmbeddedExample
+from cogjax.errors import UserError
 from cogjax.families.llamagen.captions import CaptionTask
 from cogjax.families.llamagen.presets import CAPTIONS, CLASSES
 from cogjax.pipelines.decoder import CaptionDecoder, DecoderPipeline
 from cogjax.stages.caption_vectors import TextSource, caption_vectors
-from cogjax.stages.code_model import Setup, folders_of
+from cogjax.stages.code_model import Setup
 from cogjax.stages.coded import CodedSplits
 from cogjax.stages.released import CodesOfTexts, ReleasedStage
+from cogjax.stages.sections import RunConfig
 from cogjax.tasks.lm import LMTask
 
 
@@ -71,6 +73,15 @@ class CaptionsStage(ReleasedStage):
     pipeline = CaptionDecoder
     sizes = CAPTIONS
 
+    def setup(self, run: RunConfig) -> Setup:
+        """UserError for other texts: the model's own encoder reads captions."""
+        if run.data.text:
+            raise UserError(
+                f"data.text is not for task {run.name}, whose model has a text encoder "
+                "of its own: leave it out"
+            )
+        return super().setup(run)
+
     def make_task(self, setup: Setup, lpips: Any = None) -> CaptionTask:
         """The loss compares no images."""
         del lpips
@@ -87,8 +98,8 @@ class CaptionsStage(ReleasedStage):
     def examples(self, setup: Setup, splits: CodedSplits, split: str, training: bool):
         """As of `CodeModelStage`, beside the vectors of the captions."""
         del training
-        folder = folders_of(splits.data)["text"]
-        source = TextSource(folder, setup.others["text_encoder"], setup.text, True)
+        weights = splits.data.weights
+        source = TextSource(weights, setup.others["text_encoder"], setup.text, True)
         vectors = caption_vectors(splits.data, source, splits.folder.parent)
         found = records.open_split(vectors, split, EmbeddedExample)
         shape = setup.layout.prompt_len, setup.network.caption_dim
