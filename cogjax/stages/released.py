@@ -136,7 +136,7 @@ class ReleasedStage(CodeModelStage):
         network = there["transformer"].config
         tuned = self._tuned(network, tuning, run=True)
         found = settings, tuning, tokenizer, text, there.layout, tuned, network
-        own = there.components.keys() - {"tokenizer", "transformer"}
+        own = sorted(there.components.keys() - {"tokenizer", "transformer"})
         others = {name: model_folder.load_component(weights, name) for name in own}
         card = {key: there.card[key] for key in _KEPT if key in there.card}
         return _Setup(*found, others, card | {"trained": "on, from these weights"})

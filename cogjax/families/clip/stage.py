@@ -35,8 +35,8 @@ class ContrastiveConfig:
     crop: float = 1.0
 
     def __post_init__(self):
-        if not 0 < self.crop <= 1:
-            raise ValueError(f"crop is {self.crop}, expected above 0 to 1")
+        if not 0.1 <= self.crop <= 1:
+            raise ValueError(f"crop is {self.crop}, expected 0.1 to 1")
 
 
 class ContrastiveStage(Stage):

@@ -71,7 +71,7 @@ def test_a_run_trains_and_exports(nano_data, nano_folder, tmp_path):
         ({"model__patch": 7}, "image_size is 16, expected a multiple of patch, 7"),
         ({"model__text_len": 2}, "text_len is 2, expected 3 or more"),
         ({"task__margin": 1}, "unknown config key 'task.margin'"),
-        ({"task__crop": 0.0}, "crop is 0.0, expected above 0 to 1"),
+        ({"task__crop": 0.0}, "crop is 0.0, expected 0.1 to 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(
