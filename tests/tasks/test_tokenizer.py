@@ -68,7 +68,7 @@ def test_codebook_moves_by_gradient_only_where_it_should(trained):
 
 @pytest.mark.parametrize("method", ["straight_through", "gumbel"])
 def test_a_dead_code_restarts_at_a_vector_of_the_batch(method):
-    """Wherever the optimiser has brought it: here all codes are far away, and unused."""
+    """Wherever the optimiser has brought it: here all codes are far off, and unused."""
     task = TokenizerTask(TOKENIZERS["nano"], CodebookConfig(method=method))
     params, state = jax.jit(task.init)(jax.random.key(0))
     params["codebook"] = params["codebook"] + 100.0
