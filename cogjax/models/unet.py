@@ -8,7 +8,8 @@
 Levels count from the highest resolution. The network says its prediction in float32.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -27,6 +28,9 @@ from cogjax.nn.unet import (
     TextPool,
     inputs,
 )
+
+# Not in the digests of models that are older.
+_new = partial(field, metadata={"new": True})
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,13 @@ class UNetConfig:
     multipliers: tuple[int, ...] = (1, 2, 3, 4)
     res_blocks: int = 3
     attention: tuple[int, ...] = (32, 16, 8)
-    conditioning: Literal["sequence", "pooled"] = "sequence"
+    conditioning: Literal["sequence", "pooled"] = _new(default="sequence")
     head_dim: int = 64
     embed: int = 512
     text_dim: int = 4096
     groups: int = 32
     dtype: Literal["float32", "bfloat16"] = "float32"
-    small_size: int = 0
+    small_size: int = _new(default=0)
 
     def __post_init__(self):
         sizes = ("image_size", "width", "multipliers", "res_blocks", "head_dim")

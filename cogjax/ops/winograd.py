@@ -62,7 +62,7 @@ def convolve(x_byxc: Array, kernel: Array, plain: Plain) -> Array:
     form = _form(taps)
     kernels = _kernels(axes, form, kernel)
     bands = max(1, rows * row_bytes // _BAND_BYTES)
-    if batch * bands == 1:
+    if batch == 0 or batch * bands == 1:
         return _along(axes, form, plain, x_byxc, kernels)
     each = len(form.outputs)
     height = -(-rows // (bands * each)) * each

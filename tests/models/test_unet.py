@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from cogjax.model import Component, digest
 from cogjax.models import efficient_unet, unet
 from cogjax.nn import unet as blocks
 from cogjax.nn.unet import Text
@@ -90,6 +91,12 @@ def test_efficient_unet_is_the_papers(attention, skip_scale):
     found = run(net, params, *SR)
     assert wanted.std() > 0.1
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_digests_of_older_models_stay():
+    """As they were before a text could be pooled and a base could enlarge."""
+    found = digest(Component(unet.UNetConfig(), {}))
+    assert found == "fbaa329661668fce328cb9ee51ebd2ba5ec731864eaf2216e32ee36d18786601"
 
 
 def test_padding_of_the_text_is_not_read():

@@ -58,6 +58,13 @@ def test_fewer_products_give_the_same(monkeypatch, side, band_bytes):
     np.testing.assert_allclose(run(x, kernel), wanted, atol=2e-6 * wanted.max())
 
 
+@pytest.mark.parametrize("side", [2, 3])
+def test_no_images(side):
+    x, kernel = arrays(side)
+    run = functools.partial(winograd.convolve, plain=convolution._plain)
+    assert jax.eval_shape(run, x[:0], kernel).shape == (0, *SIDES[side], 5)
+
+
 def test_any_number_of_images_in_one_program(monkeypatch):
     """As programs are exported."""
     monkeypatch.setattr(winograd, "_BAND_BYTES", 4 * 6 * 8 * 4)
