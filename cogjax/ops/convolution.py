@@ -1,7 +1,7 @@
 """Convolutions in the form that is fastest on the platform.
 
-On CPUs large ones are sums of fewer products (`winograd.py`), and 1x1 convolutions are
-products of matrices; on others all are XLA's.
+On CPUs large ones are sums of fewer products (`winograd.py`) unless several devices
+share them, and 1x1 convolutions are products of matrices; on others all are XLA's.
 """
 
 import math
@@ -60,6 +60,9 @@ def _is_large(x: Array, kernel: Array) -> bool:
     products = places * math.prod(channels)
     if len(kernel) == 1:
         return products >= _LEAST_POINT_PRODUCTS
+    # Bands of images that lie on several devices would be gathered on all of them.
+    if jax.sharding.get_abstract_mesh().size > 1:
+        return False
     return (
         x.dtype == kernel.dtype == jnp.float32
         and places >= _LEAST_PLACES

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cogjax.ops import convolution, winograd
 from cogjax.plan.flops import count_flops
@@ -93,6 +94,20 @@ def test_convolution_of_flax_and_its_gradients(all_are_large, side):
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), got, want
     )
+
+
+def test_images_on_several_devices_stay_there(all_are_large):
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
+    whole, split = (NamedSharding(mesh, PartitionSpec(*x)) for x in ((), ("data",)))
+    x, kernel = arrays(3)
+    run = functools.partial(
+        convolution.general, strides=(1, 1), padding="SAME", **SETTINGS
+    )
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(x, split), jax.device_put(kernel, whole)
+        compiled = jax.jit(run).lower(*placed).compile()
+    assert "all-gather" not in compiled.as_text()
+    assert compiled.output_shardings.is_equivalent_to(split, x.ndim)
 
 
 def test_other_convolutions_are_left_to_xla(all_are_large):
