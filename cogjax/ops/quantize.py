@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cogjax.ops.platform import platform
+
 
 class CodebookStats(NamedTuple):
     """Running statistics of a codebook, float32.
@@ -46,7 +48,11 @@ def best_codes(logits: Array) -> Array:
 
     `jnp.argmax` but for NaN; XLA's CPU backend takes 4 times as long for that.
     """
+    if platform() != "cpu":
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     k = logits.shape[-1]
+    # Computed once: twice, with other rounding, none might equal the largest.
+    logits = jax.lax.optimization_barrier(jax.lax.stop_gradient(logits))
     largest = logits == jnp.max(logits, axis=-1, keepdims=True)
     return jnp.min(jnp.where(largest, jnp.arange(k, dtype=jnp.int32), k - 1), axis=-1)
 
