@@ -85,8 +85,9 @@ class DistillingTask(DenoisingTask):
         )
         made = self.noisy(batch, here, key, cfg.text_dropout)
         denoise = self._teacher(jax.lax.stop_gradient(teacher), made)
-        x0 = several_as_one(denoise, made.z, (here, there), cfg.substeps)
-        x0 = jnp.where(is_last[:, None, None, None], denoise(made.z, here), x0)
+        first = denoise(made.z, here)
+        x0 = several_as_one(denoise, first, made.z, (here, there), cfg.substeps)
+        x0 = jnp.where(is_last[:, None, None, None], first, x0)
         wanted = diffusion.of_x0(cfg.prediction, x0, made.z, here)
         predicted = self.predict(params, made.z, here, made.condition)
         return jnp.mean(jnp.square(predicted - wanted))
@@ -108,17 +109,25 @@ class DistillingTask(DenoisingTask):
 
 
 def several_as_one(
-    denoise: denoisers.Denoiser, z: Array, places: tuple[Array, Array], count: int
+    denoise: denoisers.Denoiser,
+    first: Array,
+    z: Array,
+    places: tuple[Array, Array],
+    count: int,
 ) -> Array:
     """The x0 of one step of DDIM that ends where `count` even steps of it end.
 
-    places: log-SNRs [b] from and to.
+    first: the estimate of `denoise` for z. places: log-SNRs [b] from and to.
     """
     here, there = places
 
+    def place(index):
+        return here + (there - here) * index / count
+
     def step(now, index):
-        start, end = (here + (there - here) * (index + i) / count for i in (0, 1))
+        start, end = place(index), place(index + 1)
         return diffusion.move(now, denoise(now, start), start, end), None
 
-    reached, _ = jax.lax.scan(step, z, jnp.arange(count))
+    second = diffusion.move(z, first, here, place(1))
+    reached, _ = jax.lax.scan(step, second, jnp.arange(1, count))
     return diffusion.moved_by(z, reached, here, there)

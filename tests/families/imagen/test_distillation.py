@@ -36,7 +36,7 @@ def best(z, log_snr):
 @functools.partial(jax.jit, static_argnums=3)
 def student(z, here, there, count):
     full = [jnp.full(len(z), at) for at in (here, there)]
-    return several_as_one(best, z, full, count)
+    return several_as_one(best, best(z, full[0]), z, full, count)
 
 
 def known(z, here, there, count):
@@ -146,8 +146,9 @@ def test_a_student_samples_as_its_teacher_with_more_steps():
     def one(z, log_snr):
         place = jnp.searchsorted(grid, log_snr - 0.01)
         there = grid[jnp.minimum(place + 1, 3)] + (place == 3)
-        x0 = several_as_one(best, z, (log_snr, there), 3)
-        return jnp.where((place == 3)[:, None, None, None], best(z, log_snr), x0)
+        first = best(z, log_snr)
+        x0 = several_as_one(best, first, z, (log_snr, there), 3)
+        return jnp.where((place == 3)[:, None, None, None], first, x0)
 
     @jax.jit
     def draw(z):
