@@ -46,6 +46,7 @@ from cogjax.sampling.tokens.autoregressive import (
 from cogjax.tasks.lm import LMTask
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import init_state, make_train_step
+from cogjax.train.task import Task
 
 PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
 PARTS += ("denoise", "denoise-super")
@@ -266,12 +267,19 @@ def _work(
     return _sample(size, network, batch, num_tokens, weights, one_prompt)
 
 
-def _random(shapes: Any) -> Any:
-    """Normal weights of std 0.02; `init` would compile every layer on its own."""
+def random_weights(shapes: Any) -> Any:
+    """Normal weights of std 0.02; `init` would compile every layer on its own.
+
+    Those of whole numbers, which are packed, are from -99 to 98.
+    """
     rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(0, 0.02, leaf.shape), leaf.dtype), shapes
-    )
+
+    def leaf(x: Any) -> Array:
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            return jnp.asarray(rng.integers(-99, 99, x.shape), x.dtype)
+        return jnp.asarray(rng.normal(0, 0.02, x.shape), x.dtype)
+
+    return jax.tree.map(leaf, shapes)
 
 
 @dataclass(frozen=True)
@@ -299,10 +307,6 @@ def _train(size: Size, network: ImageLMConfig, batch: int, dense: bool) -> Work:
     task = LMTask(network, size.num_codes, num_text=size.num_text)
     if dense:
         task.model = _Masked(task.model)
-    optim = OptimConfig()
-    schedule = make_schedule(optim, 1000)
-    tx = make_optimizer(optim, schedule)
-    step = make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.99)
     length = size.num_text + size.grid**2
     rng = np.random.default_rng(0)
     text = rng.integers(size.num_codes, network.vocab_size, (batch, size.num_text))
@@ -312,6 +316,24 @@ def _train(size: Size, network: ImageLMConfig, batch: int, dense: bool) -> Work:
         "ids": jnp.asarray(ids, jnp.int32),
         "weights": jnp.ones((batch, length), jnp.float32),
     }
+    compiled, run, read = compiled_update(task, OptimConfig(), data)
+    tokens = batch * (length - 1)
+    flops = _forward_flops(network, batch, length - 1)
+    scored = (size.num_text - 1) * size.num_pieces + size.grid**2 * size.num_codes
+    flops += 2.0 * batch * scored * size.width
+    return Work(compiled, run, tokens, 3 * flops, read)
+
+
+def compiled_update(
+    task: Task, optim: OptimConfig, data: Any
+) -> tuple[Any, Callable, float]:
+    """(compiled, a function that does one update more, bytes that it moves).
+
+    data: a batch of the task, the same for all updates.
+    """
+    schedule = make_schedule(optim, 1000)
+    tx = make_optimizer(optim, schedule, task.matrix_axes)
+    step = make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.99)
     state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
     compiled = jax.jit(step, donate_argnums=0).lower(state, data).compile()
     states = [state]
@@ -322,13 +344,9 @@ def _train(size: Size, network: ImageLMConfig, batch: int, dense: bool) -> Work:
         states.append(new)
         return metrics
 
-    tokens = batch * (length - 1)
-    flops = _forward_flops(network, batch, length - 1)
-    scored = (size.num_text - 1) * size.num_pieces + size.grid**2 * size.num_codes
-    flops += 2.0 * batch * scored * size.width
     # Weights, gradients, both moments and the average are read and written once.
-    read = 10 * 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    return Work(compiled, run, tokens, 3 * flops, read)
+    moved = 10 * 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return compiled, run, moved
 
 
 def _sample(
@@ -340,7 +358,7 @@ def _sample(
     one_prompt: bool,
 ) -> Work:
     """The text in one call and `num_tokens` of the image, the first from its logits."""
-    params = for_inference(_random(param_shapes(network)), weights)
+    params = for_inference(random_weights(param_shapes(network)), weights)
     rng = np.random.default_rng(0)
     prompts = 1 if one_prompt else batch
     prompt = rng.integers(size.num_codes, network.vocab_size, (prompts, size.num_text))
@@ -399,7 +417,7 @@ def _tokenizer_inputs(
     shape = config.grid, config.grid, config.code_dim
     if direction == "encode":
         shape = config.image_size, config.image_size, 3
-    args = _random(tokenizer_shapes(config)), jnp.zeros((batch, *shape))
+    args = random_weights(tokenizer_shapes(config)), jnp.zeros((batch, *shape))
     return jax.tree.map(lambda x: x.astype(dtype), args)
 
 
@@ -419,7 +437,7 @@ def _denoise(size: Size, enlarges: bool, batch: int, dtype: str) -> Work:
         small = jnp.zeros((batch, config.small_size, config.small_size, 3))
     inputs = Inputs(text, Numbers.of(CascadeSampler(), batch), small)
     shapes = (efficient_unet if enlarges else unet).param_shapes(config)
-    args = _random(shapes), image_keys(0, 0, batch), inputs
+    args = random_weights(shapes), image_keys(0, 0, batch), inputs
     compiled = draw.lower(stage, *args).compile()
     flops = compiled.cost_analysis()["flops"]
     read = sum(leaf.nbytes for leaf in jax.tree.leaves((args[0], inputs)))

@@ -10,10 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cogjax import config as configs
-from cogjax.bench import Work
+from cogjax.bench import Work, compiled_update, random_weights
 from cogjax.errors import UserError
 from cogjax.ops.packed import WeightFormat
 from cogjax.plan.drawing import Drawing, drawing_of
@@ -21,8 +20,6 @@ from cogjax.plan.sampling import read_bytes, token_flops
 from cogjax.plan.training import model_flops
 from cogjax.plan.workload import Workload
 from cogjax.sampling.tokens.autoregressive import compiler_options
-from cogjax.train.optim import make_optimizer, make_schedule
-from cogjax.train.step import init_state, make_train_step
 
 PARTS = ("train", "prefill", "decode")
 
@@ -56,32 +53,17 @@ class ConfigSetup:
 
 
 def _train(work: Workload, batch: int) -> Work:
-    """One update by AdamW of zeros in place of data, which cost the same."""
-    task, optim = work.task, work.run.optim
-    schedule = make_schedule(optim, 1000)
-    tx = make_optimizer(optim, schedule, task.matrix_axes)
-    step = make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.99)
-    data = _filled(task.batch_spec(batch))
-    state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
-    compiled = jax.jit(step, donate_argnums=0).lower(state, data).compile()
-    states = [state]
-
-    def run():
-        # The state is given away, as in training.
-        new, metrics = compiled(states.pop(), data)
-        states.append(new)
-        return metrics
-
+    """One update; zeros and ones in place of data cost the same."""
+    data = _filled(work.task.batch_spec(batch))
+    compiled, run, read = compiled_update(work.task, work.run.optim, data)
     tokens = batch * sum(one.length for one in work.cost.passes)
-    # Weights, gradients, both moments and the average are read and written once.
-    read = 10 * 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
     flops = model_flops(work) / work.run.train.batch_size * batch
     return Work(compiled, run, tokens, flops, read)
 
 
 def _prefill(drawing: Drawing) -> Work:
     """Prompts read once; tokens are those of them."""
-    args = _random(drawing.scored), _filled(drawing.prompts), drawing.keys()
+    args = random_weights(drawing.scored), _filled(drawing.prompts), drawing.keys()
     compiled = jax.jit(drawing.read_prompts).lower(*args).compile()
     tokens = drawing.rows * drawing.work.planned.prompt_len
     flops = compiled.cost_analysis()["flops"]
@@ -98,7 +80,7 @@ def _decode(drawing: Drawing) -> Work:
         uniforms=jnp.full_like(state.uniforms, 0.5),
         done=jnp.zeros_like(state.done),
     )
-    args = _random(drawing.params), state, jnp.int32(length)
+    args = random_weights(drawing.params), state, jnp.int32(length)
     run = jax.jit(drawing.draw, compiler_options=compiler_options())
     compiled = run.lower(*args).compile()
     flops, read = token_flops(drawing) * length, read_bytes(drawing) * length
@@ -116,15 +98,3 @@ def _filled(shapes: Any) -> Any:
         ),
         shapes,
     )
-
-
-def _random(shapes: Any) -> Any:
-    """Small numbers; `init` would compile every layer on its own."""
-    rng = np.random.default_rng(0)
-
-    def leaf(x: Any) -> jax.Array:
-        if jnp.issubdtype(x.dtype, jnp.integer):
-            return jnp.asarray(rng.integers(-99, 99, x.shape), x.dtype)
-        return jnp.asarray(rng.normal(0, 0.02, x.shape), x.dtype)
-
-    return jax.tree.map(leaf, shapes)

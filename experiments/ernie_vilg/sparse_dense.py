@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax import config as configs
+from cogjax.bench import compiled_update
 from cogjax.data.sequences import Prompts
 from cogjax.data.vocab import Vocab
 from cogjax.families.ernie_vilg import presets as ernie_vilg
@@ -53,8 +54,7 @@ from cogjax.sampling.tokens.autoregressive import (
 from cogjax.stages import run as launch
 from cogjax.stages.sections import RunConfig
 from cogjax.train.checkpoint import restore_params
-from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
-from cogjax.train.step import init_state, make_train_step
+from cogjax.train.optim import OptimConfig
 
 FORMS = ("sparse", "full")
 HERE = Path(__file__).parent
@@ -95,20 +95,7 @@ def batch(size: int) -> dict[str, jax.Array]:
 def update(form: str, **sizes: Any) -> tuple[Callable, int]:
     """(function that does an update of one pair by AdamW, bytes of scratch memory)."""
     task = TwoWayTask(network(form, **sizes), LAYOUT.vocab)
-    optim = OptimConfig()
-    schedule = make_schedule(optim, 1000)
-    tx = make_optimizer(optim, schedule)
-    step = make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.99)
-    state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
-    data = batch(1)
-    compiled = jax.jit(step, donate_argnums=0).lower(state, data).compile()
-    states = [state]
-
-    def run():
-        new, metrics = compiled(states.pop(), data)
-        states.append(new)
-        return metrics
-
+    compiled, run, _ = compiled_update(task, OptimConfig(), batch(1))
     return run, compiled.memory_analysis().temp_size_in_bytes
 
 
