@@ -39,6 +39,13 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> Path:
     return path
 
 
+def once(path: Path, make: Callable[[], Any]) -> Any:
+    """The JSON value in a file: that of `make`, if the file is not there."""
+    if not path.exists():
+        write_atomic(path, json.dumps(make()) + "\n")
+    return json.loads(path.read_text())
+
+
 def write_new(path: str | os.PathLike, data: bytes | str) -> bool:
     """As `write_atomic`, but False, with nothing written, if `path` is taken.
 

@@ -57,7 +57,7 @@ def test_a_run_that_was_judged_is_not_trained_again(module, monkeypatch, tmp_pat
     monkeypatch.setattr(encoders, "train", train)
     monkeypatch.setattr(encoders, "vectors", lambda *_: "vectors")
     monkeypatch.setattr(encoders, "read_text_encoder", lambda source: (config, None))
-    monkeypatch.setattr(encoders, "load", lambda folder: folder)
+    monkeypatch.setattr(encoders.cogjax, "load", lambda folder: folder)
     monkeypatch.setattr(encoders, "prompts_of", lambda *_: [])
     monkeypatch.setattr(encoders, "right", lambda *_, **__: [0.5, 1.0])
     for _ in range(2):

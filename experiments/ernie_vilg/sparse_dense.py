@@ -39,7 +39,7 @@ from cogjax.data.vocab import Vocab
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
-from cogjax.files import write_atomic
+from cogjax.files import once, write_atomic
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.inference import for_inference, scoring
 from cogjax.plan import training as planning
@@ -198,14 +198,6 @@ def held_out(config: dict[str, Any], folder: Path) -> list[float]:
 
     found = [losses(params, batch) for batch in job.eval_batches]
     return np.concatenate(found).tolist()
-
-
-def once(path: Path, make: Callable[[], Any]) -> Any:
-    """The result of `make`, from its file if it was made before."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(make(), indent=1) + "\n")
-    return json.loads(path.read_text())
 
 
 def ratios(found: dict[str, Any]) -> list[float]:

@@ -8,19 +8,18 @@ again: the same command goes on after a stop, also with more seeds.
 import argparse
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-import cogjax
 from cogjax import config as configs
 from cogjax.data.images import decode_image, encode_png
 from cogjax.evaluate.judges.compositional import Prompt, judge, make_prompts
 from cogjax.evaluate.metrics.intervals import seeds_interval
-from cogjax.files import write_atomic
+from cogjax.files import once, write_atomic
 from cogjax.stages import run as launch
 from cogjax.worlds.shapes.dataset import sample_scene_for
 from cogjax.worlds.shapes.scenes import render
@@ -55,15 +54,6 @@ def begin(args: argparse.Namespace) -> None:
     if (had := once(args.out / "settings.json", lambda: asked)) != asked:
         raise SystemExit(f"{args.out} is of {had}: choose another --out")
     jax.config.update("jax_compilation_cache_dir", str(args.out / "compiled"))
-
-
-def once(path: Path, make: Callable[[], Any]) -> Any:
-    """The result of `make`, from its file if it was made before."""
-    if not path.exists():
-        found = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(found) + "\n")
-    return json.loads(path.read_text())
 
 
 def train(spec: str, values: Mapping[str, Any], workdir: Path) -> Path:
@@ -206,8 +196,3 @@ def bars(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def steps_of(args: argparse.Namespace, batch: int = 16) -> int:
     """Steps in which a run sees the images."""
     return 4 if args.nano else math.ceil(args.images / batch)
-
-
-def load(folder: Path):
-    """The model in a folder."""
-    return cogjax.load(folder)

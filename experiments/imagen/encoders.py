@@ -24,9 +24,7 @@ from arms import (
     bars,
     begin,
     check_ceiling,
-    load,
     make_parser,
-    once,
     page,
     prompts_of,
     right,
@@ -35,7 +33,9 @@ from arms import (
     train,
 )
 
+import cogjax
 from cogjax import model_folder
+from cogjax.files import once
 from cogjax.model import Component
 from cogjax.pipelines.text_encoder import read_text_encoder
 from cogjax.stages.encode_text import encode_texts
@@ -108,7 +108,7 @@ def run(name: str, seed: int, args) -> list[float]:
             "train.sample_every": 0,
         }
         own |= (NANO_BASE if args.nano else {}) | values
-        model = load(train("shapes.py:base", own, folder / "run"))
+        model = cogjax.load(train("shapes.py:base", own, folder / "run"))
         prompts = prompts_of(args, "en" if args.minilm else "")
         return right(model, prompts, args.num_images, steps=2 if args.nano else 16)
 

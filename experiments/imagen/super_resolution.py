@@ -21,9 +21,7 @@ from arms import (
     bars,
     begin,
     check_ceiling,
-    load,
     make_parser,
-    once,
     page,
     prompts_of,
     right,
@@ -32,6 +30,8 @@ from arms import (
     train,
 )
 
+import cogjax
+from cogjax.files import once
 from cogjax.pipelines.text_encoder import read_text_encoder
 
 REFERENCE = "Efficient, noise 0.1"
@@ -73,7 +73,7 @@ def trained(name: str, seed: int, args) -> dict:
         began = time.process_time()
         model = train(f"shapes.py:{stage}", own, folder / "run")
         spent = 1000 * (time.process_time() - began)
-        stored = load(model).model
+        stored = cogjax.load(model).model
         params = stored[stored.layout.components[-1]].params
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         images = steps_of(args, BATCH) * BATCH
@@ -87,7 +87,7 @@ def run(name: str, seed: int, args) -> list[float]:
     """The shares of right images of an arm's run."""
 
     def judged():
-        model = load(trained(name, seed, args)["model"])
+        model = cogjax.load(trained(name, seed, args)["model"])
         settings = {"augmentation": ARMS[name][2], "steps": 2 if args.nano else 16}
         return right(model, prompts_of(args), args.num_images, seed=seed, **settings)
 

@@ -16,16 +16,16 @@ import numpy as np
 from arms import (
     begin,
     curves,
-    load,
     make_parser,
-    once,
     page,
     parts_of,
     prompts_of,
     rows_of,
 )
 
+import cogjax
 from cogjax.evaluate.judges.compositional import judge
+from cogjax.files import once
 from cogjax.worlds.shapes.scenes import GROUNDS
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0)
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder of the cascade")
     args = parser.parse_args()
     begin(args)
-    model, found = load(args.model), {}
+    model, found = cogjax.load(args.model), {}
     for seed in range(args.seeds):
         for name, guidance in itertools.product(PERCENTILES, GUIDANCE):
             one = run(model, name, guidance, seed, args)

@@ -39,7 +39,7 @@ from cogjax import config as configs
 from cogjax.evaluate.metrics.intervals import seeds_interval
 from cogjax.evaluate.suites.run import run
 from cogjax.evaluate.suites.shapes import ShapesSuite
-from cogjax.files import write_atomic
+from cogjax.files import once, write_atomic
 from cogjax.stages import run as launch
 
 HERE = Path(__file__).parents[1]
@@ -124,15 +124,6 @@ def clock(path: Path) -> Iterator[None]:
         yield
     finally:
         write_atomic(path, json.dumps(before + time.process_time() - began))
-
-
-def once(path: Path, make) -> Any:
-    """The result of `make`, from its file if it was made before."""
-    if not path.exists():
-        found = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(found) + "\n")
-    return json.loads(path.read_text())
 
 
 def core_hours(points: Sequence[Mapping]) -> np.ndarray:

@@ -17,6 +17,7 @@ from cogjax.data.text import TextTokenizer
 from cogjax.data.vocab import Vocab
 from cogjax.families.cogview import imports as cogview
 from cogjax.families.dalle import imports as dvae
+from cogjax.importing import import_model
 from cogjax.interop import clip, vqgan
 from cogjax.interop.importer import leaves_of
 from cogjax.interop.safetensors import save_tree
@@ -204,3 +205,17 @@ WRITE = {
     "rudalle-v2": functools.partial(decoders.write_rudalle, version="v2"),
     "rudalle-v3": functools.partial(decoders.write_rudalle, version="v3"),
 }
+
+
+def imported(tmp_path_factory):
+    """Function of the name of a public case -> its model folder, imported once."""
+    done = {}
+
+    def make(name):
+        if name not in done:
+            folder = WRITE[name](tmp_path_factory.mktemp("source"))
+            done[name] = tmp_path_factory.mktemp("model") / name
+            import_model([folder], done[name])
+        return done[name]
+
+    return make

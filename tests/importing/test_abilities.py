@@ -12,7 +12,6 @@ import cogjax
 from cogjax.catalogue import families
 from cogjax.cli import main
 from cogjax.errors import Notice, UserError
-from cogjax.importing import import_model
 from cogjax.pipelines.contracts import Codec, Generator, Reader, Scorer
 from tests.importing import public
 
@@ -42,16 +41,7 @@ NAMES = [
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """name -> model folder."""
-    done = {}
-
-    def make(name):
-        if name not in done:
-            folder = public.WRITE[name](tmp_path_factory.mktemp("source"))
-            done[name] = tmp_path_factory.mktemp("model") / name
-            import_model([folder], done[name])
-        return done[name]
-
-    return make
+    return public.imported(tmp_path_factory)
 
 
 def page():

@@ -37,16 +37,7 @@ from tests.importing import decoders, public
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """name -> model folder."""
-    done = {}
-
-    def make(name):
-        if name not in done:
-            folder = public.WRITE[name](tmp_path_factory.mktemp("source"))
-            done[name] = tmp_path_factory.mktemp("model") / name
-            import_model([folder], done[name])
-        return done[name]
-
-    return make
+    return public.imported(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

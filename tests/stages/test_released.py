@@ -15,7 +15,6 @@ from cogjax.data.embeddings import EmbeddedExample
 from cogjax.data.images import encode_png
 from cogjax.errors import UserError
 from cogjax.families.llamagen.stage import CaptionMixture
-from cogjax.importing import import_model
 from cogjax.interop.tree import flatten
 from cogjax.stages import run as launch
 from cogjax.stages.released import CodesOfTexts
@@ -37,16 +36,7 @@ KIND = {"dalle-mini": "encoder_decoder"}
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """name -> model folder."""
-    done = {}
-
-    def make(name):
-        if name not in done:
-            folder = public.WRITE[name](tmp_path_factory.mktemp("source"))
-            done[name] = tmp_path_factory.mktemp("model") / name
-            import_model([folder], done[name])
-        return done[name]
-
-    return make
+    return public.imported(tmp_path_factory)
 
 
 def config_of(task, model, **settings):
