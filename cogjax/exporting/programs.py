@@ -12,31 +12,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cogjax.catalogue import families, resolve
 from cogjax.data.class_names import ClassNames
-from cogjax.data.sequences import Prompts
 from cogjax.model import Component, Model
-from cogjax.models.image_lm import ImageLM
-from cogjax.models.inference import scoring
 from cogjax.pipelines.clip import (
     ClipPipeline,
     compiled_embed_images,
     compiled_embed_texts,
 )
-from cogjax.pipelines.decoder import CaptionDecoder, ShiftedDecoder
+from cogjax.pipelines.contracts import Exportable, RowProgram
 from cogjax.pipelines.pairs import PairsPipeline
+from cogjax.pipelines.request import Request
 from cogjax.pipelines.text_encoder import compiled_encode as encode_text
 from cogjax.pipelines.tokenize import compiled_decode, compiled_encode
-from cogjax.pipelines.tokens import CodeByCode, TokensPipeline
-from cogjax.sampling.tokens.autoregressive import (
-    OutputIds,
-    SamplerNumbers,
-    sample_tokens,
-)
-from cogjax.sampling.tokens.rerank import caption_losses
 
 # Every text tokenizer has pieces for it, but that of classes.
 _EXAMPLE = "a red circle"
@@ -83,15 +73,9 @@ def programs(model: Model) -> dict[str, Program]:
     if not named:
         return found
     whole = resolve(named)(model)
-    others = CaptionDecoder | ShiftedDecoder | PairsPipeline
-    reads_ids = not isinstance(whole, others)
-    by_code = isinstance(whole, CodeByCode) and isinstance(
-        whole.transformer[0], ImageLM
-    )
-    if by_code and reads_ids:
-        found["generate"] = _generate(whole)
-        if isinstance(whole, TokensPipeline):
-            found["score"] = _score(whole, found["generate"].outputs["codes"])
+    if isinstance(whole, Exportable):
+        made = whole.row_programs(_request(whole))
+        found |= {name: _of_rows(each) for name, each in made.items()}
     return found
 
 
@@ -168,75 +152,26 @@ def _clip(whole: ClipPipeline) -> Iterator[tuple[str, Program]]:
         yield run.__name__, Program(run, "clip", part.params, own, outputs)
 
 
-def _generate(whole: CodeByCode) -> Program:
-    """Codes of images: row i is image number `image` of a seed, whatever the batch."""
-    network, params = whole.transformer
-    numbers = whole.model.sampler.numbers()._asdict()
-    numbers = {name: x for name, x in numbers.items() if x is not None}
-    text = "0" if isinstance(whole.model.text, ClassNames) else _EXAMPLE
-    pieces, length = whole.pieces(text), whole.layout.image_len
-    empty = whole.layout.prompts([()])
-
-    def one(w: Any, x: Arrays) -> Arrays:
-        rows = Prompts(*(_row(x, name, empty, numbers) for name in Prompts._fields))
-        key = jax.random.fold_in(jax.random.key(x["seed"]), x["image"])
-        tokens = sample_tokens(
-            network,
-            scoring(w, (0, whole.num_codes)),
-            rows,
-            key[None],
-            x["forced"][None],
-            ids=OutputIds(jnp.ones(whole.num_codes, bool)),
-            sampler=SamplerNumbers(**{name: x[name] for name in numbers}),
-        )
-        return {"codes": tokens[0].reshape(whole.grid, whole.grid)}
-
-    prompts = whole.layout.prompts([pieces] * _ROWS)._asdict()
-    inputs = {k: np.asarray(x, np.int32) for k, x in prompts.items() if x is not None}
-    inputs["forced"] = np.full((_ROWS, length), -1, np.int32)
-    inputs["image"] = np.arange(_ROWS, dtype=np.int32)
-    inputs |= {"seed": np.uint32(0), **numbers}
-    settings = {"num_images": _ROWS, "decode": "codes"}
-    made = whole.generate(text, **settings)
-    shared = ("seed", *numbers)
-    run = _mapped(one, inputs, shared)
-    return Program(run, "transformer", params, inputs, {"codes": made.codes[0]}, shared)
+def _request(whole: Exportable) -> Request:
+    """An example of what it makes."""
+    if isinstance(whole, PairsPipeline):
+        image = np.zeros((whole.image_size, whole.image_size, 3), np.uint8)
+        return Request((), _ROWS, image=image, style=whole.styles[0])
+    is_class = isinstance(whole.model.text, ClassNames)
+    return Request("0" if is_class else _EXAMPLE, _ROWS)
 
 
-def _row(x: Arrays, name: str, empty: Prompts, numbers: Arrays) -> Any:
-    """A field of one prompt, and with guidance that of the empty one behind it."""
-    if name not in x:
-        return None
-    if "guidance" not in numbers:
-        return x[name][None]
-    last = jnp.asarray(getattr(empty, name), jnp.int32)
-    return jnp.concatenate([x[name][None], last])
+def _of_rows(made: RowProgram) -> Program:
+    """The program of any number of rows."""
 
+    def run(w: Any, x: Arrays) -> Arrays:
+        rows, shared = ({name: x[name] for name in y} for y in (made.rows, made.shared))
+        one = lambda row: made.run(w, row, shared)  # noqa: E731
+        return jax.lax.map(one, rows) if made.in_turn else jax.vmap(one)(rows)
 
-def _score(whole: TokensPipeline, codes: np.ndarray) -> Program:
-    """Caption loss of each sequence of codes and a text, in nats a token."""
-    pieces, vocab = whole.pieces(_EXAMPLE), whole.layout.vocab
-    flat = codes.reshape(len(codes), -1)
-    ids, weights = whole.caption_rows(flat, [pieces] * len(flat))
-    positions, ids_from = whole.layout.reading_positions, vocab.text_start
-
-    def one(w: Any, x: Arrays) -> Arrays:
-        rows = x["ids"][None], x["weights"][None]
-        own = scoring(w, (ids_from, vocab.size))
-        found = caption_losses(
-            whole.captioner, own, *rows, positions, first_id=ids_from
-        )
-        return {"losses": found[0]}
-
-    inputs = {"ids": np.asarray(ids, np.int32), "weights": weights}
-    outputs = {"losses": whole.score_codes(codes, _EXAMPLE)}
-    run = _mapped(one, inputs, ())
-    return Program(run, "transformer", whole.transformer[1], inputs, outputs)
-
-
-def _mapped(one: Callable, inputs: Arrays, shared: tuple[str, ...]) -> Callable:
-    axes = {name: None if name in shared else 0 for name in inputs}
-    return jax.vmap(one, in_axes=(None, axes))
+    inputs = {**made.rows, **made.shared}
+    part = made.source, made.weights, inputs, made.outputs
+    return Program(run, *part, tuple(made.shared))
 
 
 def _done(arrays: Arrays) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ someone looks at estimates, it is a program of a few steps that is called again.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -26,11 +26,17 @@ from cogjax.ops.image import signed
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines import cascade_stage
 from cogjax.pipelines.checks import NUM_IMAGES, say_unread
-from cogjax.pipelines.contracts import Generation, Preview, Progress, Reranker
+from cogjax.pipelines.contracts import (
+    Generation,
+    Preview,
+    Progress,
+    Reranker,
+    RowProgram,
+)
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
-from cogjax.pipelines.text_encoder import NetworkTextEncoder
+from cogjax.pipelines.text_encoder import NetworkTextEncoder, vectors_of
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.sampling.diffusion.settings import PER_STAGE, CascadeSampler
 from cogjax.sampling.tokens.autoregressive import image_keys
@@ -109,7 +115,8 @@ class CascadePipeline(HeldModel):
             self._unread(prompt, f"prompt {i}")
             for i, prompt in enumerate(request.prompts, 1)
         )
-        pixels = self._draw_all(request, progress, preview)
+        text = self._texts(request.prompts)
+        pixels = self._draw_all(text, request, progress, preview)
         scores = None
         if request.rerank:
             scores = score_images(rerank_by, request.prompts, pixels)
@@ -173,10 +180,11 @@ class CascadePipeline(HeldModel):
             say_unread(what, self._encoder.num_ids(prompt), most, unread)
         return unread
 
-    def _draw_all(self, request: Request, progress: Progress, preview) -> np.ndarray:
-        """All candidates, uint8 [p, count, y, x, 3]."""
+    def _draw_all(
+        self, text: Text, request: Request, progress: Progress, preview
+    ) -> np.ndarray:
+        """All candidates of p texts, uint8 [p, count, y, x, 3]."""
         count, size = max(request.num_images, request.rerank), self.image_size
-        text = self._texts(request.prompts)
         keys = image_keys(request.seed, 0, count)
         pixels = np.zeros((len(request.prompts), count, size, size, 3), np.uint8)
         done, total = 0, len(request.prompts) * count
@@ -188,7 +196,12 @@ class CascadePipeline(HeldModel):
             if preview is not None:
                 named = [(int(p), int(i)) for p, i in pairs]
                 look = functools.partial(preview, named)
-            drawn = self._cascade(_picked(keys, images), own, request, look)
+            numbers = [
+                cascade_stage.Numbers.of(each, len(pairs))
+                for each in self._samplers(request)
+            ]
+            own = _picked(keys, images), own, numbers
+            drawn = self._cascade(self._params, *own, request, look)
             pixels[which, images] = np.asarray(drawn)
             done = min(total, done + len(pairs))
             progress(done, total, "generating")
@@ -205,18 +218,69 @@ class CascadePipeline(HeldModel):
         return Text(np.asarray(found.tokens, np.float32), np.asarray(found.mask))
 
     def _cascade(
-        self, keys: Array, text: Text, request: Request, look: Look | None
+        self,
+        params: Sequence[Any],
+        keys: Array,
+        text: Text,
+        numbers: Sequence[cascade_stage.Numbers],
+        request: Request,
+        look: Look | None,
     ) -> Array:
-        """uint8 [b, y, x, 3] of keys [b] and their texts."""
+        """uint8 [b, y, x, 3] of keys [b], their texts, and the stages' numbers."""
         small = None
         for i, sampler in enumerate(self._samplers(request)):
             stage = self._stage(i, sampler)
-            numbers = cascade_stage.Numbers.of(sampler, len(keys))
             given = self._given(request, stage.config.image_size, len(keys))
-            inputs = cascade_stage.Inputs(text, numbers, small, **given)
+            inputs = cascade_stage.Inputs(text, numbers[i], small, **given)
             own_keys = _stage_keys(keys, i)
-            small = _run(stage, self._params[i], own_keys, inputs, look)
+            small = _run(stage, params[i], own_keys, inputs, look)
         return _as_pixels(small)
+
+    def row_programs(self, request: Request) -> dict[str, RowProgram]:
+        """As of `Exportable`: `generate`, of vectors of the text encoder's length.
+
+        Numbers of the samplers that are used are shared, float32 [stages].
+        """
+        count, samplers = request.num_images, self._samplers(request)
+        found = self._texts(request.prompts[:1])
+        vectors = vectors_of(*found, self._encoder.config.text_len)
+        pixels = self._draw_all(Text(**vectors), request, lambda *args: None, None)
+        rows = {name: np.repeat(x, count, axis=0) for name, x in vectors.items()}
+        rows["image"] = np.arange(count, dtype=np.int32)
+        used = {
+            "guidance": any(each.guidance != 1 for each in samplers),
+            "percentile": any(each.percentile for each in samplers),
+            "augmentation": len(samplers) > 1,
+            "gamma": any(each.method == "ddpm" for each in samplers),
+        }
+        shared = {
+            name: np.array([getattr(each, name) for each in samplers], np.float32)
+            for name in used
+            if used[name]
+        }
+        shared["seed"] = np.uint32(request.seed)
+        run = functools.partial(self._generate_row, request)
+        weights = dict(zip(self.layout.components, self._params, strict=True))
+        part = "cascade", weights, rows, shared, {"images": pixels[0]}
+        return {"generate": RowProgram(run, *part)}
+
+    def _generate_row(
+        self, request: Request, weights: Any, row: Mapping, shared: Mapping
+    ) -> dict[str, Array]:
+        key = jax.random.fold_in(jax.random.key(shared["seed"]), row["image"])
+        text = Text(row["tokens"][None], row["mask"][None])
+        numbers = []
+        for i, sampler in enumerate(self._samplers(request)):
+            own = cascade_stage.Numbers.of(sampler, 1)._asdict()
+            given = {
+                name: jnp.full_like(x, shared[name][i])
+                for name, x in own.items()
+                if name in shared
+            }
+            numbers.append(cascade_stage.Numbers(**own | given))
+        params = [weights[name] for name in self.layout.components]
+        [pixels] = self._cascade(params, key[None], text, numbers, request, None)
+        return {"images": pixels}
 
     def _stage(self, i: int, sampler: CascadeSampler) -> cascade_stage.StageProgram:
         layout = self.layout

@@ -3,9 +3,9 @@
 `isinstance(model, Reader)` asks; `expect` asks on behalf of a user.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -114,6 +114,37 @@ class Embedder(Protocol):
 
     def score(self, images: Any, texts: Any) -> np.ndarray:
         """How badly text i fits image i: float32 [n], 1 - cosine, lower is better."""
+
+
+class RowProgram(NamedTuple):
+    """What a model does as a function of arrays alone, with an example.
+
+    run: (weights, row, shared) -> outputs of one row, arrays by name. source: the
+    component that `weights`, nested arrays, are of. rows: inputs [n, ...] of n rows.
+    shared: inputs that all rows have in common. outputs: [n, ...], by cogjax itself.
+    in_turn: whether rows are computed one after the other, each as if it were alone to
+    the last bit, and not together.
+    """
+
+    run: Callable[[Any, Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
+    source: str
+    weights: Any
+    rows: Mapping[str, np.ndarray]
+    shared: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+    in_turn: bool = False
+
+
+@runtime_checkable
+class Exportable(Protocol):
+    """A model whose work is written as programs (`exporting/programs.py`)."""
+
+    def row_programs(self, request: Request) -> dict[str, RowProgram]:
+        """Those of its methods, by name.
+
+        request: the images of its first prompt are the example; what it says of steps
+        and methods is part of the program.
+        """
 
 
 _WORK = {Generator: "generate images", Reader: "read images", Codec: "work with codes"}

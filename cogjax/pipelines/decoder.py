@@ -7,7 +7,7 @@ What fits a prompt best is the image whose codes are likeliest.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,9 +19,10 @@ from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.contracts import RowProgram
 from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.text_encoder import NetworkTextEncoder
+from cogjax.pipelines.text_encoder import NetworkTextEncoder, vectors_of
 from cogjax.pipelines.tokens import CodeByCode, losses_of_candidates
 from cogjax.sampling.tokens.autoregressive import compiled_advance, compiled_prefill
 
@@ -37,6 +38,24 @@ class DecoderPipeline(CodeByCode, ImageScores):
         return self.image_losses(
             self.encode(stack_squares(images, self.image_size)), texts
         )
+
+    def row_programs(self, request: Request) -> dict[str, RowProgram]:
+        """As of `TokensGenerator`, and `score` of prompts and their codes."""
+        found = super().row_programs(request)
+        codes, rows = found["generate"].outputs["codes"], found["generate"].rows
+        rows = {k: x for k, x in rows.items() if k not in ("forced", "image")}
+        losses = [self.image_losses(x[None], request.prompts[0]) for x in codes]
+        part = rows | {"codes": codes}, {}, {"losses": np.concatenate(losses)}
+        part = "transformer", self._params, *part
+        return found | {"score": RowProgram(self._score_row, *part, in_turn=True)}
+
+    def _score_row(self, weights: Any, row: Mapping, shared: Mapping) -> dict:
+        del shared
+        params = self._scoring_codes(weights)
+        prompt = self._prompt_of(params, row, guided=False)
+        codes = row["codes"].reshape(1, -1)
+        [loss] = self._losses_of_images(self._generator, params, prompt, codes)
+        return {"losses": loss}
 
     def _scores(
         self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
@@ -68,16 +87,39 @@ class CaptionDecoder(DecoderPipeline):
         self, pieces: Sequence[Sequence[int]], guided: bool = False
     ) -> tuple[Prompts, int]:
         """As of `TokensModel`; there is an empty prompt for each."""
-        # Candidates of one caption share it: each is encoded once.
-        places = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, pieces)))}
-        tokens, mask, _ = self._encoder.encode_pieces(list(places))
-        rows = np.array([places[tuple(text)] for text in pieces])
-        counts = np.asarray(mask).sum(axis=1, dtype=np.int32)[rows]  # [q]
+        tokens, mask, rows = self._encoded(pieces)
+        counts = mask.sum(axis=1, dtype=np.int32)[rows]  # [q]
         vectors = _at_the_end(tokens, rows, counts, self.layout.prompt_len)
         if not guided:
             return self.layout.captions(vectors, counts), 0
         vectors = _with_none(vectors, self._params["null_caption"])
         return self.layout.captions(vectors, np.tile(counts, 2)), len(pieces)
+
+    def prompt_rows(self, pieces: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+        """Outputs of the text encoder: tokens [n, t, d] and mask bool [n, t]."""
+        tokens, mask, rows = self._encoded(pieces)
+        length = self._encoder.config.text_len
+        return vectors_of(np.asarray(tokens)[rows], mask[rows], length)
+
+    def _prompt_of(self, params: Any, row: Mapping[str, Any], guided: bool) -> Prompts:
+        counts = jnp.sum(row["mask"], dtype=jnp.int32)[None]
+        first = jnp.zeros(1, jnp.int32)
+        tokens = row["tokens"][None]
+        vectors = _at_the_end(tokens, first, counts, self.layout.prompt_len)
+        if guided:
+            vectors = _with_none(vectors, params["null_caption"])
+            counts = jnp.tile(counts, 2)
+        return self.layout.captions(vectors, counts)
+
+    def _encoded(
+        self, pieces: Sequence[Sequence[int]]
+    ) -> tuple[jax.Array, np.ndarray, np.ndarray]:
+        """(tokens [p, n, d], mask bool [p, n], row of each text among them)."""
+        # Candidates of one caption share it: each is encoded once.
+        places = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, pieces)))}
+        tokens, mask, _ = self._encoder.encode_pieces(list(places))
+        rows = np.array([places[tuple(text)] for text in pieces])
+        return tokens, np.asarray(mask), rows
 
 
 @jax.jit
@@ -132,12 +174,7 @@ class ShiftedDecoder(DecoderPipeline):
         last = prompts.ids[: len(pieces), -1:]
         forced = np.concatenate([last, forced], axis=1)
         forced = np.repeat(forced, len(keys) // len(pieces), axis=0)
-        prompts = Prompts(
-            prompts.ids[:, :-1],
-            prompts.num_padding,
-            prompts.positions[:, :-1],
-            prompts.next_position - 1,
-        )
+        prompts = _before_last(prompts)
         network = self._generator, self._code_params
         state = compiled_prefill(*network, prompts, keys, forced, guided=num_empty)
         settings = {"ids": self._code_ids, "sampler": sampler.numbers()}
@@ -145,6 +182,23 @@ class ShiftedDecoder(DecoderPipeline):
         for stop_at in range(step, length + 1, step):
             state, tokens = compiled_advance(*network, state, stop_at + 1, **settings)
             yield np.asarray(tokens)[:, 1:], stop_at
+
+    def _draw(
+        self, request: Request, params: Any, prompt, key, forced, shared: Mapping
+    ) -> jax.Array:
+        forced = jnp.concatenate([prompt.ids[:1, -1:], forced], axis=1)
+        own = _before_last(prompt), key, forced, shared
+        return super()._draw(request, params, *own)[:, 1:]
+
+
+def _before_last(prompts: Prompts) -> Prompts:
+    """The prompts without their last tokens."""
+    return Prompts(
+        prompts.ids[:, :-1],
+        prompts.num_padding,
+        prompts.positions[:, :-1],
+        prompts.next_position - 1,
+    )
 
 
 def of_shift(

@@ -1,5 +1,7 @@
 """A model that encodes a text, and generates images code by code from that."""
 
+from typing import Any
+
 from cogjax.model import Component
 from cogjax.models.encoder_decoder import EncoderDecoder
 from cogjax.models.encoder_decoder_inference import for_inference, scoring
@@ -19,6 +21,8 @@ class EncoderDecoderPipeline(DecoderPipeline):
 
     def _make_network(self, transformer: Component, weights: WeightFormat) -> tuple:
         """As of `TokensModel`, with an encoder."""
-        params = for_inference(transformer.params, weights)
         network = EncoderDecoder(transformer.config)
-        return network, params, scoring(params, self.num_codes)
+        return network, for_inference(transformer.params, weights)
+
+    def _scoring_codes(self, params: Any) -> Any:
+        return scoring(params, self.num_codes)

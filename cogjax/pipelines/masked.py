@@ -6,10 +6,12 @@
 It reads nothing: captions, answers and scores need a model that predicts text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from cogjax.errors import UserError
 from cogjax.model import Model
@@ -17,12 +19,13 @@ from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.enlarge import Enlarger
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokens import TokensPipeline
-from cogjax.pipelines.tokens_generator import TokensGenerator
+from cogjax.pipelines.tokens_generator import TokensGenerator, numbers_of
 from cogjax.sampling.tokens.masked import (
     CHOICE_TEMPERATURE,
     STEPS,
     Unmasking,
     compiled_sample_masked,
+    sample_masked,
 )
 
 
@@ -81,6 +84,33 @@ class MaskedPipeline(TokensGenerator):
             sampler=sampler.numbers(),
         )
         yield np.asarray(tokens), forced.shape[1]
+
+    def _shared_numbers(self, request: Request) -> dict[str, np.ndarray]:
+        choice = np.float32(self._unmasking(request)["choice_temperature"])
+        return super()._shared_numbers(request) | {"choice_temperature": choice}
+
+    def _draw(
+        self, request: Request, params: Any, prompt, key, forced, shared: Mapping
+    ) -> Array:
+        """As of `TokensGenerator`, in as many steps as the request says."""
+        # For each number of masked codes; the noise is in proportion.
+        every = Unmasking.of(
+            self.layout.vocab.command("[MASK]"),
+            masked=np.arange(forced.shape[1] + 1),
+            steps=self._unmasking(request)["steps"],
+            choice_temperature=1,
+        )
+        left = jnp.asarray(every.left)[:, jnp.sum(forced < 0, axis=1)]
+        noise = every.noise * shared["choice_temperature"]
+        return sample_masked(
+            self._generator,
+            params,
+            prompt,
+            key,
+            forced,
+            unmasking=every._replace(left=left, noise=noise),
+            sampler=numbers_of(shared),
+        )
 
 
 def of_layout(

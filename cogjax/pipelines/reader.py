@@ -1,6 +1,6 @@
 """A model reads: captions, answers and scores of images, which are codes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from cogjax.pipelines.checks import (
     check_text,
     check_whole,
 )
+from cogjax.pipelines.contracts import RowProgram
 from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.sampling.tokens.autoregressive import (
@@ -34,9 +35,7 @@ from cogjax.sampling.tokens.autoregressive import (
     image_keys,
 )
 from cogjax.sampling.tokens.beam import compiled_beam_search
-from cogjax.sampling.tokens.rerank import (
-    compiled_caption_losses,
-)
+from cogjax.sampling.tokens.rerank import caption_losses, compiled_caption_losses
 
 Images = Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray
 
@@ -85,7 +84,8 @@ class TokensReader(ImageScores):
             self._answerer = ImageLM(
                 image_to_text(network, question=self.layout.num_text)
             )
-        self._text_params = scoring(self._params, (vocab.text_start, vocab.size))
+        self._text_range = vocab.text_start, vocab.size
+        self._text_params = scoring(self._params, self._text_range)
 
     @property
     def answers_questions(self) -> bool:
@@ -232,6 +232,31 @@ class TokensReader(ImageScores):
             for rows in zip(*self._in_batches(ids, weights), strict=True)
         ]
         return np.concatenate(losses)[: len(codes)]
+
+    def score_program(self, codes: np.ndarray, text: str) -> RowProgram:
+        """`score_codes`: ids int32 and weights float32 [n, t] of codes and their texts.
+
+        codes, text: the example, int [n, grid, grid] and one for all.
+        """
+        pieces = [self.pieces(text)] * len(codes)
+        ids, weights = self.caption_rows(self._flat(codes), pieces)
+        rows = {"ids": np.asarray(ids, np.int32), "weights": weights}
+        losses = np.concatenate([self.score_codes(x[None], text) for x in codes])
+        part = "transformer", self._params, rows, {}, {"losses": losses}
+        return RowProgram(self._score_row, *part, in_turn=True)
+
+    def _score_row(self, params: Any, row: Mapping, shared: Mapping) -> dict:
+        del shared
+        rows, positions = (row["ids"], row["weights"]), self.layout.reading_positions
+        own = scoring(params, self._text_range)
+        found = caption_losses(
+            self.captioner,
+            own,
+            *(x[None] for x in rows),
+            positions,
+            first_id=self._text_range[0],
+        )
+        return {"losses": found[0]}
 
     def _write(
         self,

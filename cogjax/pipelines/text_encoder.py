@@ -188,6 +188,15 @@ def digest_of(component: Component, text: TextTokenizer, cleaned: bool = False) 
     return hashlib.sha256(found).hexdigest()
 
 
+def vectors_of(
+    tokens: np.ndarray, mask: np.ndarray, length: int
+) -> dict[str, np.ndarray]:
+    """Outputs [b, n, d] and [b, n] as of `compiled_encode` for `length` ids."""
+    missing = (0, 0), (0, length - mask.shape[1])
+    tokens = np.pad(tokens, (*missing, (0, 0)))
+    return {"tokens": tokens, "mask": np.pad(mask, missing)}
+
+
 def _rounded(length: int, most: int) -> int:
     """Few lengths for all texts: each is a program."""
     rounded = _SHORTEST

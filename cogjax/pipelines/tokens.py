@@ -9,18 +9,21 @@ Codes are sampled one after the other: prefill, then advance. The rest of genera
 in `tokens_generator.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jax import Array
 
 from cogjax.errors import UserError
+from cogjax.pipelines.contracts import RowProgram
 from cogjax.pipelines.reader import TokensReader
 from cogjax.pipelines.request import MASKED_SETTINGS, Request
 from cogjax.pipelines.tokenize import reconstruct
-from cogjax.pipelines.tokens_generator import TokensGenerator
+from cogjax.pipelines.tokens_generator import TokensGenerator, numbers_of
 from cogjax.sampling.tokens.autoregressive import (
     DecodeState,
+    advance,
     compiled_advance,
     compiled_prefill,
 )
@@ -103,6 +106,16 @@ class CodeByCode(TokensGenerator):
             tokens = ahead
         yield np.asarray(tokens), length
 
+    def _draw(
+        self, request: Request, params: Any, prompt, key, forced, shared: Mapping
+    ) -> Array:
+        del request
+        network, sampler = (self._generator, params), numbers_of(shared)
+        guided = int(sampler.guidance is not None)
+        state = self._read_prompts(*network, prompt, key, forced, guided=guided)
+        settings = {"ids": self._code_ids, "sampler": sampler}
+        return advance(*network, state, forced.shape[1], **settings).tokens
+
     def _prefill(self, pieces, keys, forced, request: Request) -> DecodeState:
         """Reads the prompts of b images, b / q for each of q prompts."""
         guided = self._sampler(request).guidance != 1
@@ -133,6 +146,12 @@ class CodeByCode(TokensGenerator):
 
 class TokensPipeline(CodeByCode, TokensReader):
     """A model that generates, reads and scores images with the same weights."""
+
+    def row_programs(self, request: Request) -> dict[str, RowProgram]:
+        """As of `TokensGenerator`, and `score`."""
+        found = super().row_programs(request)
+        codes = found["generate"].outputs["codes"]
+        return found | {"score": self.score_program(codes, request.prompts[0])}
 
     def _scores(
         self, request: Request, pieces, codes: np.ndarray, rerank_by, progress

@@ -7,7 +7,7 @@ the codes, choose by score, decode.
 import abc
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.data.images import as_square
+from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.pipelines.checks import NUM_IMAGES
 from cogjax.pipelines.contracts import (
@@ -22,6 +23,7 @@ from cogjax.pipelines.contracts import (
     Preview,
     Progress,
     Reranker,
+    RowProgram,
     Scorer,
 )
 from cogjax.pipelines.request import (
@@ -33,7 +35,7 @@ from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_im
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.pipelines.tokens_model import TokensModel
 from cogjax.sampling.diffusion.settings import PER_STAGE
-from cogjax.sampling.tokens.autoregressive import Sampler, image_keys
+from cogjax.sampling.tokens.autoregressive import Sampler, SamplerNumbers, image_keys
 
 
 class TokensGenerator(TokensModel, abc.ABC):
@@ -86,6 +88,54 @@ class TokensGenerator(TokensModel, abc.ABC):
         settings = dataclasses.asdict(self._sampler(request))
         names = ("num_images", "rerank")
         return settings | {name: getattr(request, name) for name in names}
+
+    def row_programs(self, request: Request) -> dict[str, RowProgram]:
+        """As of `Exportable`: `generate`, each row an image of a prompt of its own.
+
+        forced: int32 [n, m], as of `_sample`. image: int32 [n], the image's number of
+        the seed. Those numbers of the sampler that are used are shared.
+        """
+        count = request.num_images
+        rows = self.prompt_rows([self.pieces(request.prompts[0])] * count)
+        rows["forced"] = np.repeat(self._forced(request)[:1], count, axis=0)
+        rows["image"] = np.arange(count, dtype=np.int32)
+        shared = {"seed": np.uint32(request.seed), **self._shared_numbers(request)}
+        made = {"codes": self.generate(request).codes[0]}
+        run = functools.partial(self._generate_row, request)
+        made = RowProgram(run, "transformer", self._params, rows, shared, made)
+        return {"generate": made}
+
+    def _shared_numbers(self, request: Request) -> dict[str, np.ndarray]:
+        """Numbers that `_draw` reads."""
+        numbers = self._sampler(request).numbers()._asdict()
+        return {name: x for name, x in numbers.items() if x is not None}
+
+    def _generate_row(
+        self, request: Request, weights: Any, row: Mapping, shared: Mapping
+    ) -> dict[str, jax.Array]:
+        params = self._scoring_codes(weights)
+        prompt = self._prompt_of(params, row, "guidance" in shared)
+        key = jax.random.fold_in(jax.random.key(shared["seed"]), row["image"])
+        own = prompt, key[None], row["forced"][None]
+        [tokens] = self._draw(request, params, *own, shared)
+        # Those of a given image come first.
+        return {"codes": tokens[-(self.grid**2) :].reshape(self.grid, self.grid)}
+
+    @abc.abstractmethod
+    def _draw(
+        self,
+        request: Request,
+        params: Any,
+        prompt: Prompts,
+        key: jax.Array,
+        forced: jax.Array,
+        shared: Mapping,
+    ) -> jax.Array:
+        """`_sample` of one image, in a program: int32 [1, m].
+
+        params: with which codes are scored. prompt: one, with guidance two. key: [1].
+        forced: [1, m]. shared: what `_shared_numbers` names.
+        """
 
     def _check(self, request: Request, preview, rerank_by) -> None:
         """UserError for what this model cannot do."""
@@ -200,6 +250,11 @@ class TokensGenerator(TokensModel, abc.ABC):
         del pieces, request
         pixels = self.decode(codes.reshape(-1, self.grid, self.grid))
         return pixels.reshape(*codes.shape[:2], *pixels.shape[1:])
+
+
+def numbers_of(shared: Mapping) -> SamplerNumbers:
+    """Those of a program's inputs."""
+    return SamplerNumbers(*(shared.get(name) for name in SamplerNumbers._fields))
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -1,10 +1,11 @@
 """A model whose images are codes: its networks, its text pieces, images to codes."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cogjax.data.sequences import Prompts
@@ -37,20 +38,20 @@ class TokensModel(HeldModel):
         self.batch_size = batch_size
         self.layout = model.layout
         transformer, tokenizer = model["transformer"], model["tokenizer"]
-        parts = self._make_network(transformer, weights)
-        self._generator, self._params, self._code_params = parts
+        self._generator, self._params = self._make_network(transformer, weights)
+        self._code_params = self._scoring_codes(self._params)
         self._code_ids = OutputIds(np.ones(self.num_codes, bool))
         arrays = tokenizer.params, tokenizer.state
         self._tokenizer = Component(tokenizer.config, *jax.device_put(arrays))
 
     def _make_network(self, transformer: Component, weights: WeightFormat) -> tuple:
-        """(network, its parameters packed, those with which an image is generated).
-
-        With the last ones codes are scored and nothing else.
-        """
+        """(network, its parameters packed)."""
         config = dataclasses.replace(transformer.config, remat="none", dropout=0.0)
-        params = for_inference(transformer.params, weights)
-        return ImageLM(config), params, scoring(params, (0, self.num_codes))
+        return ImageLM(config), for_inference(transformer.params, weights)
+
+    def _scoring_codes(self, params: Any) -> Any:
+        """Parameters with which codes are scored and nothing else."""
+        return scoring(params, (0, self.num_codes))
 
     @property
     def transformer(self) -> tuple[ImageLM, Any]:
@@ -123,6 +124,24 @@ class TokensModel(HeldModel):
         guided: whether there must be one.
         """
         return self.layout.prompts([*pieces, ()] if guided else pieces), int(guided)
+
+    def prompt_rows(self, pieces: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+        """Prompts of pieces of texts as arrays by name, a row each."""
+        fields = self.layout.prompts(pieces)._asdict().items()
+        return {name: np.asarray(x, np.int32) for name, x in fields if x is not None}
+
+    def _prompt_of(self, params: Any, row: Mapping[str, Any], guided: bool) -> Prompts:
+        """`prompts` of one of `prompt_rows`, in a program.
+
+        params: of the network, of which prompts may have some.
+        """
+        del params
+        fields = (row[x][None] if x in row else None for x in Prompts._fields)
+        prompt = Prompts(*fields)
+        if not guided:
+            return prompt
+        join = lambda *x: jnp.concatenate(x, dtype=jnp.int32)  # noqa: E731
+        return jax.tree.map(join, prompt, self.layout.prompts([()]))
 
     def unread(self, ids: Sequence[int]) -> str:
         """The end of a text that the model does not read, "" where it reads all."""

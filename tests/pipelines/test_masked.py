@@ -18,17 +18,18 @@ PROMPTS = ("a red apple", "一只猫的线稿", "line drawing of a whale")
 IMAGE = np.zeros((16, 16, 3), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def model(nano_model):
-    """The weights of `nano_model`, as those of a masked network."""
-    plain = nano_model.model
+def make(plain):
+    """The weights of the nano model, as those of a masked network."""
     layout = dataclasses.replace(plain.layout, masked=True)
     network = cogview.make_transformer(cogview.TRANSFORMERS["nano"], layout)
     part = Component(network, plain["transformer"].params)
     components = {**plain.components, "transformer": part}
-    return MaskedPipeline(
-        dataclasses.replace(plain, layout=layout, components=components)
-    )
+    return dataclasses.replace(plain, layout=layout, components=components)
+
+
+@pytest.fixture(scope="module")
+def model(nano_model):
+    return MaskedPipeline(make(nano_model.model))
 
 
 @pytest.fixture(scope="module")
