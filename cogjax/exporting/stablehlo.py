@@ -7,7 +7,7 @@ export.json          "programs": file, weights, shapes and dtypes of each
 """
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cogjax import model_folder
 from cogjax.errors import UserError
 from cogjax.exporting.folder import Exported, check, write_export
 from cogjax.exporting.programs import BATCH, Program, programs
+from cogjax.model import Model
 
 
 def export_programs(source: str, out: Path, overwrite: bool = False) -> Exported:
@@ -55,7 +56,16 @@ def export_programs(source: str, out: Path, overwrite: bool = False) -> Exported
         }
 
     write_export(out, "stablehlo", write, overwrite)
-    return Exported({name: each.about for name, each in found.items()})
+    about = {name: each.about for name, each in found.items()}
+    return Exported(about, list(_notes(model, found)))
+
+
+def _notes(model: Model, found: Mapping[str, Program]) -> Iterator[str]:
+    """What a model does and no program does."""
+    if "transformer" in model.components and "generate" not in found:
+        yield "its transformer enlarges images in windows, of which there is no program"
+    if "reconstructor" in model.components:
+        yield "images of hidden states have no program: decode makes them of codes"
 
 
 def _named(weights: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Programs of a model, run in a process without cogjax."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,10 +8,21 @@ import sys
 import numpy as np
 import pytest
 
+import cogjax
+from cogjax import model_folder
 from cogjax.cli import main
+from cogjax.data.t5_text import T5Text, pad_right
 from cogjax.exporting import stablehlo
+from cogjax.families.imagen.layout import Cascade
+from cogjax.families.imagen.presets import STAGES
+from cogjax.importing import import_model
+from cogjax.model import Model
+from cogjax.pipelines.masked import MaskedPipeline
+from cogjax.sampling.diffusion.settings import CascadeSampler
 from tests.exporting import page
 from tests.importing import public
+from tests.pipelines import test_masked, test_pairs
+from tests.test_distillation import TEXT, component
 
 ALL = {"encode", "decode", "generate", "score"}
 
@@ -48,17 +60,15 @@ def test_a_shipped_model_runs_without_cogjax(tmp_path, name):
         ("clip", {"embed_images", "embed_texts"}),
         ("t5", {"encode_text"}),
         ("vqgan-detoker", {"decode"}),
-        ("dalle-mini", {"encode", "decode"}),
-        ("llamagen-c2i", {"encode", "decode", "generate"}),
-        ("llamagen-t2i", {"encode", "decode", "encode_text"}),
-        ("mindalle", {"encode", "decode", "generate"}),
-        ("rudalle-v2", {"encode", "decode"}),
-        ("rudalle-v3", {"encode", "decode", "generate"}),
+        ("dalle-mini", ALL),
+        ("llamagen-c2i", ALL),
+        ("llamagen-t2i", ALL | {"encode_text"}),
+        ("mindalle", ALL),
+        ("rudalle-v2", ALL),
+        ("rudalle-v3", ALL),
     ],
 )
 def test_an_imported_network_runs_without_cogjax(tmp_path, name, programs):
-    from cogjax.importing import import_model
-
     pytest.importorskip("flatbuffers")
     (tmp_path / "source").mkdir()
     public.WRITE[name](tmp_path / "source")
@@ -69,33 +79,127 @@ def test_an_imported_network_runs_without_cogjax(tmp_path, name, programs):
     assert all(line.endswith("equal") for line in lines), lines
 
 
-@pytest.mark.slow
-def test_any_number_of_rows_and_settings(tmp_path):
-    """The batch is symbolic; seed, images, codes that stay and numbers are inputs."""
-    import cogjax
+def cascade(plain):
+    """Two stages that draw at random, with the text of another model."""
+    sizes = {
+        "text_encoder": TEXT,
+        "base": STAGES["nano"][0],
+        "super_1": STAGES["nano"][1],
+    }
+    parts = {name: component(config) for name, config in sizes.items()}
+    layout = Cascade(("v", "eps"), ("cosine", "linear"), ("linear",))
+    sampler = CascadeSampler(steps=(4, 3), percentile=(0.0, 99.5), method="ddpm")
+    return Model("imagen", parts, layout, plain.text, sampler)
 
+
+MAKE = {
+    "masked": (test_masked.make, ALL - {"score"}),
+    "pairs": (lambda plain: test_pairs.make(plain, 2), ALL - {"score"}),
+    "cascade": (cascade, {"encode_text", "generate"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAKE)
+def test_a_small_model_runs_without_cogjax(tmp_path, nano_model, name):
+    pytest.importorskip("flatbuffers")
+    make, programs = MAKE[name]
+    model_folder.save(make(nano_model.model), tmp_path / "model")
+    stablehlo.export_programs(str(tmp_path / "model"), tmp_path / "out")
+    lines = run(tmp_path / "out", tmp_path)
+    assert {line.split()[0] for line in lines} == programs
+    assert all(line.endswith("equal") for line in lines), lines
+
+
+def exported(model, out):
+    """(example inputs of a program, its outputs for inputs), by functions of names."""
     pytest.importorskip("flatbuffers")
     from jax import export
 
-    stablehlo.export_programs("shapes", tmp_path / "out")
-    example = np.load(tmp_path / "out" / "example.npz")
-    start = "generate.input."
-    inputs = {x.removeprefix(start): example[x] for x in example if start in x}
-    for key in inputs:
-        if inputs[key].ndim:
-            inputs[key] = np.repeat(inputs[key][:1], 3, axis=0)
+    stablehlo.export_programs(str(model), out)
+    programs = json.loads((out / "export.json").read_text())["programs"]
+    example = np.load(out / "example.npz")
+
+    def inputs(name, rows):
+        """The first row of the example, so many times, and what is shared."""
+        sides = programs[name]["inputs"].items()
+        found = {key: example[f"{name}.input.{key}"] for key, _ in sides}
+        return found | {
+            key: np.repeat(found[key][:1], rows, axis=0)
+            for key, each in sides
+            if "b" in each["shape"]
+        }
+
+    def call(name, inputs):
+        weights = dict(np.load(out / programs[name]["weights"]))
+        data = bytearray((out / programs[name]["file"]).read_bytes())
+        found = export.deserialize(data).call(weights, inputs)
+        return {key: np.asarray(x) for key, x in found.items()}
+
+    return inputs, call
+
+
+@pytest.mark.slow
+def test_any_number_of_rows_and_settings(tmp_path):
+    """The batch is symbolic; seed, images, codes that stay and numbers are inputs."""
+    inputs_of, call = exported("shapes", tmp_path / "out")
+    inputs = inputs_of("generate", 3)
     inputs["image"] = np.array([4, 0, 1], np.int32)
     inputs["seed"], inputs["temperature"] = np.uint32(7), np.float32(0.3)
     model = cogjax.load("shapes")
     settings = {"num_images": 5, "seed": 7, "temperature": 0.3}
     wanted = model.generate("a red circle", **settings).codes[0][[4, 0, 1]]
-    weights = dict(np.load(tmp_path / "out" / "transformer.npz"))
-    data = (tmp_path / "out" / "generate.bin").read_bytes()
-    call = export.deserialize(bytearray(data)).call
-    np.testing.assert_array_equal(call(weights, inputs)["codes"], wanted)
+    np.testing.assert_array_equal(call("generate", inputs)["codes"], wanted)
     inputs["forced"][:, :8] = 3
-    codes = np.asarray(call(weights, inputs)["codes"])
+    codes = call("generate", inputs)["codes"]
     assert (codes[:, 0] == 3).all() and (codes[:, 1:] != wanted[:, 1:]).any()
+
+
+@pytest.mark.slow
+def test_codes_of_a_masked_model_stay(tmp_path, nano_model):
+    """Fewer codes are left to each step then; the choice among them is an input."""
+    model = MaskedPipeline(test_masked.make(nano_model.model))
+    inputs_of, call = exported(model.save(tmp_path / "model"), tmp_path / "out")
+    keep = np.zeros((4, 4), bool)
+    keep[1, 2] = keep[3] = True
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    settings = {"seed": 7, "num_images": 3, "choice_temperature": 0.5}
+    given = {"image": image, "keep": keep}
+    wanted = model.generate("a red circle", **settings, **given).codes[0]
+    inputs = inputs_of("generate", 3)
+    forced = np.where(keep, model.encode(image), -1).reshape(1, -1)
+    inputs["forced"] = np.repeat(forced, 3, axis=0).astype(np.int32)
+    inputs["image"] = np.arange(3, dtype=np.int32)
+    inputs |= {"seed": np.uint32(7), "choice_temperature": np.float32(0.5)}
+    np.testing.assert_array_equal(call("generate", inputs)["codes"], wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llamagen-t2i", "cascade"])
+def test_a_text_is_encoded_by_one_program_and_drawn_by_another(
+    tmp_path, nano_model, request, name
+):
+    """What the first gives the second takes; guidance, of each stage, is an input."""
+    if name == "cascade":
+        guidance, key = (2.0, 5.0), "images"
+        model = model_folder.save(cascade(nano_model.model), tmp_path / "model")
+    else:
+        guidance, key = 3.0, "codes"
+        model = public.imported(request.getfixturevalue("tmp_path_factory"))(name)
+    inputs_of, call = exported(model, tmp_path / "out")
+    whole = cogjax.load(model)
+    length = inputs_of("encode_text", 1)["ids"].shape[1]
+    ids = T5Text(whole.model.text).encode("a cat", length)
+    found = call("encode_text", {"ids": pad_right([ids] * 3, length)})
+    inputs = inputs_of("generate", 3)
+    inputs |= {key: found[key] for key in ("tokens", "mask")}
+    inputs |= {"seed": np.uint32(7), "image": np.arange(3, dtype=np.int32)}
+    inputs["guidance"] = np.array(guidance, np.float32)
+    made = whole.generate("a cat", num_images=3, seed=7, guidance=guidance)
+    wanted = made.pixels if name == "cascade" else made.codes
+    gap = call("generate", inputs)[key].astype(int) - wanted[0]
+    # Pixels may be rounded otherwise, as three texts are encoded and not one.
+    assert np.abs(gap).max() <= (name == "cascade")
 
 
 def test_what_cannot_be_exported(tmp_path, monkeypatch, capsys):
