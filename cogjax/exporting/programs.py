@@ -124,7 +124,9 @@ def _text_encoder(part: Component) -> Iterator[tuple[str, Program]]:
     ids[0, part.config.text_len // 2 :] = 0
 
     def encode(w: Any, x: Arrays) -> Arrays:
-        return encode_text(network, w, x["ids"])._asdict()
+        found = encode_text(network, w, x["ids"])._asdict()
+        # NumPy's files know no bfloat16.
+        return found | {"tokens": found["tokens"].astype(np.float32)}
 
     inputs = {"ids": ids.astype(np.int32)}
     outputs = _done(encode(part.params, inputs))

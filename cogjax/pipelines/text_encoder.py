@@ -191,9 +191,9 @@ def digest_of(component: Component, text: TextTokenizer, cleaned: bool = False) 
 def vectors_of(
     tokens: np.ndarray, mask: np.ndarray, length: int
 ) -> dict[str, np.ndarray]:
-    """Outputs [b, n, d] and [b, n] as of `compiled_encode` for `length` ids."""
+    """Tokens float32 [b, n, d] and mask [b, n] as they are for `length` ids a text."""
     missing = (0, 0), (0, length - mask.shape[1])
-    tokens = np.pad(tokens, (*missing, (0, 0)))
+    tokens = np.pad(tokens.astype(np.float32), (*missing, (0, 0)))
     return {"tokens": tokens, "mask": np.pad(mask, missing)}
 
 

@@ -1,5 +1,6 @@
 """Programs of a model, run in a process without cogjax."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -79,23 +80,24 @@ def test_an_imported_network_runs_without_cogjax(tmp_path, name, programs):
     assert all(line.endswith("equal") for line in lines), lines
 
 
-def cascade(plain):
-    """Two stages that draw at random, with the text of another model."""
-    sizes = {
-        "text_encoder": TEXT,
-        "base": STAGES["nano"][0],
-        "super_1": STAGES["nano"][1],
-    }
+def cascade(nano_model, dtype="float32"):
+    """Two stages that draw at random, with the text of another model.
+
+    dtype: of the vectors.
+    """
+    base, larger = STAGES["nano"]
+    text = dataclasses.replace(TEXT, dtype=dtype)
+    sizes = {"text_encoder": text, "base": base, "super_1": larger}
     parts = {name: component(config) for name, config in sizes.items()}
     layout = Cascade(("v", "eps"), ("cosine", "linear"), ("linear",))
     sampler = CascadeSampler(steps=(4, 3), percentile=(0.0, 99.5), method="ddpm")
-    return Model("imagen", parts, layout, plain.text, sampler)
+    return Model("imagen", parts, layout, nano_model.model.text, sampler)
 
 
 MAKE = {
     "masked": (test_masked.make, ALL - {"score"}),
-    "pairs": (lambda plain: test_pairs.make(plain, 2), ALL - {"score"}),
-    "cascade": (cascade, {"encode_text", "generate"}),
+    "pairs": (lambda nano: test_pairs.make(nano, 2), ALL - {"score"}),
+    "cascade": (lambda nano: cascade(nano, "bfloat16"), {"encode_text", "generate"}),
 }
 
 
@@ -104,7 +106,7 @@ MAKE = {
 def test_a_small_model_runs_without_cogjax(tmp_path, nano_model, name):
     pytest.importorskip("flatbuffers")
     make, programs = MAKE[name]
-    model_folder.save(make(nano_model.model), tmp_path / "model")
+    model_folder.save(make(nano_model), tmp_path / "model")
     stablehlo.export_programs(str(tmp_path / "model"), tmp_path / "out")
     lines = run(tmp_path / "out", tmp_path)
     assert {line.split()[0] for line in lines} == programs
@@ -158,7 +160,7 @@ def test_any_number_of_rows_and_settings(tmp_path):
 @pytest.mark.slow
 def test_codes_of_a_masked_model_stay(tmp_path, nano_model):
     """Fewer codes are left to each step then; the choice among them is an input."""
-    model = MaskedPipeline(test_masked.make(nano_model.model))
+    model = MaskedPipeline(test_masked.make(nano_model))
     inputs_of, call = exported(model.save(tmp_path / "model"), tmp_path / "out")
     keep = np.zeros((4, 4), bool)
     keep[1, 2] = keep[3] = True
@@ -182,7 +184,7 @@ def test_a_text_is_encoded_by_one_program_and_drawn_by_another(
     """What the first gives the second takes; guidance, of each stage, is an input."""
     if name == "cascade":
         guidance, key = (2.0, 5.0), "images"
-        model = model_folder.save(cascade(nano_model.model), tmp_path / "model")
+        model = model_folder.save(cascade(nano_model), tmp_path / "model")
     else:
         guidance, key = 3.0, "codes"
         model = public.imported(request.getfixturevalue("tmp_path_factory"))(name)

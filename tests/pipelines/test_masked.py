@@ -18,8 +18,9 @@ PROMPTS = ("a red apple", "一只猫的线稿", "line drawing of a whale")
 IMAGE = np.zeros((16, 16, 3), np.uint8)
 
 
-def make(plain):
+def make(nano_model):
     """The weights of the nano model, as those of a masked network."""
+    plain = nano_model.model
     layout = dataclasses.replace(plain.layout, masked=True)
     network = cogview.make_transformer(cogview.TRANSFORMERS["nano"], layout)
     part = Component(network, plain["transformer"].params)
@@ -29,7 +30,7 @@ def make(plain):
 
 @pytest.fixture(scope="module")
 def model(nano_model):
-    return MaskedPipeline(make(nano_model.model))
+    return MaskedPipeline(make(nano_model))
 
 
 @pytest.fixture(scope="module")
