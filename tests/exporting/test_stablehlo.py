@@ -14,6 +14,7 @@ from cogjax import model_folder
 from cogjax.cli import main
 from cogjax.data.t5_text import T5Text, pad_right
 from cogjax.exporting import stablehlo
+from cogjax.exporting.programs import Program
 from cogjax.families.imagen.layout import Cascade
 from cogjax.families.imagen.presets import STAGES
 from cogjax.importing import import_model
@@ -218,3 +219,16 @@ def test_what_cannot_be_exported(tmp_path, monkeypatch, capsys):
         assert main(words) == 2
         assert "no program of these is exported" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_what_has_no_program_is_said(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("flatbuffers")
+    codes = {"codes": np.zeros((2, 3), np.int32)}
+    only = Program(lambda weights, inputs: inputs, "tokenizer", {}, codes, codes)
+    monkeypatch.setattr(stablehlo, "programs", lambda model: {"decode": only})
+    words = ["export", "shapes-ernie", "--format", "stablehlo"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert "enlarges images in windows" in capsys.readouterr().out
+    monkeypatch.setattr(stablehlo, "programs", lambda model: {"generate": only})
+    assert main([*words, "--out", str(tmp_path / "other")]) == 0
+    assert "windows" not in capsys.readouterr().out
