@@ -11,6 +11,7 @@ from cogjax import config as configs
 from cogjax import model_folder
 from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import Notice, UserError
+from cogjax.families.llamagen.layout import Layout, Vocab
 from cogjax.pipelines import cascade_stage
 from cogjax.pipelines.cascade import CascadePipeline
 from cogjax.pipelines.contracts import Codec, Generator
@@ -210,14 +211,52 @@ def test_captions_that_are_cut_are_counted(folders, nano_data, tmp_path, capsys)
     encoder = model["text_encoder"]
     short = dataclasses.replace(encoder.config, text_len=4)
     short = dataclasses.replace(encoder, config=short)
-    model_folder.save(model.with_component("text_encoder", short), tmp_path / "short")
-    source = TextSource(str(tmp_path / "short"), short, model.text)
+    short = model.with_component("text_encoder", short)
+    source = TextSource(str(model_folder.save(short, tmp_path / "short")), short)
     data = DataConfig(str(nano_data), eval_split="train")
     caption_vectors(data, source, tmp_path)
     words = [model.text.encode(f"a red apple {i}") for i in range(10)]
     words += [model.text.encode(f"猫 {i}") for i in range(10)]
     cut = sum(len(pieces) > 3 for pieces in words)
     assert cut and f"{cut} captions are longer than" in capsys.readouterr().out
+
+
+def test_captions_are_cleaned_as_those_of_the_text_encoder(
+    folders, cascade, nano_data, tmp_path, monkeypatch
+):
+    """In vectors, in training and of prompts: by the layout of the encoder's model."""
+    plain = model_folder.load(folders["text"])
+    layout = Layout(Vocab(8, plain.text.size, captions=True), 16, 4)
+    cleaned = dataclasses.replace(plain, family="llamagen", layout=layout)
+    source = model_folder.save(cleaned, tmp_path / "cleaned")
+    vectors, settings = tmp_path / "vectors", EncodeSettings(splits=("train", "val"))
+    encode_texts(nano_data, source, vectors, settings)
+    values = {"data.path": nano_data, "data.text": source, "data.vectors": vectors}
+    run = RunConfig.of(configured("icons.py:base,nano", **values))
+    stage = launch.find_stage(configured("icons.py:base,nano", **values))
+    stage.job(run, tmp_path)  # The vectors are of the same encoder.
+    with pytest.raises(UserError, match="was made by another text encoder"):
+        other = dataclasses.replace(run.data, text=folders["text"])
+        stage.job(dataclasses.replace(run, data=other), tmp_path)
+
+    made = stage.export(run, cascade.model["base"].params, None)
+    assert made.layout.cleaned and not cascade.layout.cleaned
+    asked = []
+
+    def draw(stage, params, keys, inputs):
+        asked.append(inputs.text.tokens)
+        return np.zeros((len(keys), *stage.shape))
+
+    monkeypatch.setattr(cascade_stage, "draw", draw)
+    pipeline = CascadePipeline(made)
+    found = pipeline.generate(["a cat", "A <b>Cat</b> #1" + 20 * "<i>"], num_images=1)
+    assert found.unread == ("", "")  # Of 16 pieces.
+    np.testing.assert_array_equal(*np.concatenate(asked)[:2])
+    above = {"data.below": model_folder.save(made, tmp_path / "base")}
+    above |= {"data.text": folders["text"]}
+    run = RunConfig.of(configured("icons.py:super,nano", **values | above))
+    with pytest.raises(UserError, match="was trained with another text encoder"):
+        launch.find_stage(configured("icons.py:super,nano")).job(run, tmp_path)
 
 
 def test_guidance_leads_away_from_no_text(cascade):

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import jax
 
 from cogjax.data import records
-from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
-from cogjax.model import Component
+from cogjax.model import Model
 from cogjax.pipelines.text_encoder import computing_in, digest_of
 from cogjax.stages.encode_text import encode_texts
 from cogjax.stages.sections import DataConfig
@@ -18,14 +17,12 @@ from cogjax.train.processes import barrier, say
 
 
 class TextSource(NamedTuple):
-    """A text encoder that is read already. folder: where it is. cleaned: whether it
-    reads texts as `clean` of its model's layout leaves them.
+    """A text encoder that is read already. folder: where it is. model: with it, its
+    text tokenizer and the layout that says how texts are cleaned.
     """
 
     folder: str
-    component: Component
-    text: TextTokenizer
-    cleaned: bool = False
+    model: Model
 
 
 def caption_vectors(data: DataConfig, source: TextSource, workdir: Path) -> str | Path:
@@ -69,9 +66,8 @@ def _check(data: DataConfig, source: TextSource) -> str:
     if found.info["source"]["fingerprint"] != manifest.fingerprint:
         raise UserError(f"{folder} has the vectors of another data set: {again}")
     # Vectors are stored in bfloat16, whatever they were computed in.
-    _, component, *rest = source
-    own = (computing_in(component, dtype) for dtype in ("float32", "bfloat16"))
-    if not any(digest_of(each, *rest) == found.info["text_encoder"] for each in own):
+    own = (computing_in(source.model, dtype) for dtype in ("float32", "bfloat16"))
+    if not any(digest_of(each) == found.info["text_encoder"] for each in own):
         raise UserError(f"{folder} was made by another text encoder: {again}")
     for split in (data.split, data.eval_split):
         counts = found.counts.get(split, 0), manifest.counts.get(split, 0)
