@@ -227,7 +227,9 @@ def test_captions_are_cleaned_as_those_of_the_text_encoder(
     """In vectors, in training and of prompts: by the layout of the encoder's model."""
     plain = model_folder.load(folders["text"])
     layout = Layout(Vocab(8, plain.text.size, captions=True), 16, 4)
-    cleaned = dataclasses.replace(plain, family="llamagen", layout=layout)
+    cleaned = dataclasses.replace(
+        plain, family="llamagen", layout=layout, card={"licence": "MIT"}
+    )
     source = model_folder.save(cleaned, tmp_path / "cleaned")
     vectors, settings = tmp_path / "vectors", EncodeSettings(splits=("train", "val"))
     encode_texts(nano_data, source, vectors, settings)
@@ -241,6 +243,7 @@ def test_captions_are_cleaned_as_those_of_the_text_encoder(
 
     made = stage.export(run, cascade.model["base"].params, None)
     assert made.layout.cleaned and not cascade.layout.cleaned
+    assert made.card == {"text_encoder": {"licence": "MIT"}}
     asked = []
 
     def draw(stage, params, keys, inputs):

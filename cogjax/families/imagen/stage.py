@@ -1,5 +1,6 @@
 """Imagen's stages: the base and super-resolution, each trained alone (section 2.3)."""
 
+import dataclasses
 import functools
 import hashlib
 from pathlib import Path
@@ -33,6 +34,7 @@ from cogjax.pipelines.text_encoder import (
 )
 from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages.caption_vectors import TextSource, caption_vectors
+from cogjax.stages.card import card_of
 from cogjax.stages.samples import of_prompts, sample_hook
 from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
 from cogjax.stages.stage import Planned, Stage
@@ -128,8 +130,11 @@ class DenoisingStage(Stage):
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The text encoder, the stages below, and this one."""
         del state
-        encoder = _encoder(run)
-        return self._joined(run, encoder, self._below(run, encoder), params)
+        encoder, text = _encoder(run), run.data.text
+        model = self._joined(run, encoder, self._below(run, encoder), params)
+        own = "" if is_released(text) else text
+        card = card_of(run.data.weights, text_encoder=own)
+        return dataclasses.replace(model, card=card)
 
     def _joined(
         self, run: RunConfig, encoder: Model, below: Model | None, params: Any
