@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import jax
 import numpy as np
@@ -9,7 +10,12 @@ import pytest
 
 from cogjax import config as configs
 from cogjax import model_folder
-from cogjax.data.records import DatasetBuilder, Example
+from cogjax.data.records import (
+    DatasetBuilder,
+    Example,
+    read_manifest,
+    write_manifest,
+)
 from cogjax.errors import Notice, UserError
 from cogjax.families.llamagen.layout import Layout, Vocab
 from cogjax.pipelines import cascade_stage
@@ -413,8 +419,12 @@ def test_vectors_of_something_else_are_refused(folders, nano_data, vectors, tmp_
     again = tmp_path / "again"
     settings = EncodeSettings(budget=0.0)
     encode_texts(tmp_path / "data", folders["text"], again, settings)
+    unknown = shutil.copytree(again, tmp_path / "unknown")
+    manifest = read_manifest(unknown)
+    write_manifest(unknown, dataclasses.replace(manifest, info={"source": "data"}))
     for change, message in (
         ({"data.vectors": nano_data}, "holds nano: give a folder of"),
+        ({"data.vectors": unknown}, "has the vectors of another data set"),
         ({"data.text": tmp_path / "other"}, "was made by another text encoder: encode"),
         ({"data.vectors": one}, "has vectors of 0 of 2 examples of split 'val'"),
         ({"data.vectors": again}, "has the vectors of another data set"),

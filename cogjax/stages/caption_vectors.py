@@ -63,11 +63,13 @@ def _check(data: DataConfig, source: TextSource) -> str:
     again = (
         f"encode again: cogjax encode-text --data {data.path} --model {source.folder}"
     )
-    if found.info["source"]["fingerprint"] != manifest.fingerprint:
+    made_from = found.info.get("source")
+    known = isinstance(made_from, dict) and made_from.get("fingerprint")
+    if known != manifest.fingerprint:
         raise UserError(f"{folder} has the vectors of another data set: {again}")
     # Vectors are stored in bfloat16, whatever they were computed in.
     own = (computing_in(source.model, dtype) for dtype in ("float32", "bfloat16"))
-    if not any(digest_of(each) == found.info["text_encoder"] for each in own):
+    if not any(digest_of(each) == found.info.get("text_encoder") for each in own):
         raise UserError(f"{folder} was made by another text encoder: {again}")
     for split in (data.split, data.eval_split):
         counts = found.counts.get(split, 0), manifest.counts.get(split, 0)
