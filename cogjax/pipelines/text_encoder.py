@@ -127,16 +127,18 @@ class NetworkTextEncoder:
 
 
 def load_text_encoder(
-    source: str | os.PathLike,
+    source: str | os.PathLike | Model,
     dtype: str | None = None,
     devices: Sequence[jax.Device] = (),
 ) -> TextEncoder:
     """The text encoder of a model folder, of a folder of Hugging Face's, or "minilm".
 
-    dtype: of the activations, None for the model's own. UserError if there is none, or
-    one of another kind.
+    source: also a model of `read_text_encoder`, not to read it again. dtype: of the
+    activations, None for the model's own. UserError if there is none, or one of another
+    kind.
     """
-    return text_encoder_of(computing_in(read_text_encoder(source), dtype), devices)
+    model = source if isinstance(source, Model) else read_text_encoder(source)
+    return text_encoder_of(computing_in(model, dtype), devices)
 
 
 def text_encoder_of(

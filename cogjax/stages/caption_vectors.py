@@ -32,17 +32,17 @@ def caption_vectors(data: DataConfig, source: TextSource, workdir: Path) -> str 
     """
     if data.vectors:
         return _check(data, source)
-    return _encode(data, source.folder, workdir)
+    return _encode(data, source, workdir)
 
 
-def _encode(data: DataConfig, text: str, workdir: Path) -> Path:
+def _encode(data: DataConfig, source: TextSource, workdir: Path) -> Path:
     """The folder of the captions' vectors, made by all processes together."""
-    out, splits = workdir / "texts", (data.split, data.eval_split)
+    text, out, splits = source.folder, workdir / "texts", (data.split, data.eval_split)
     settings = EncodeSettings(splits=tuple(dict.fromkeys(splits)), budget=0.0)
     place = jax.process_index(), jax.process_count()
     workdir.mkdir(parents=True, exist_ok=True)
     with lock_workdir(workdir):
-        report = encode_texts(data.path, text, out, settings, process=place)
+        report = encode_texts(data.path, source.model, out, settings, process=place)
         if report.cut:
             say(f"{report.cut} captions are longer than {text} reads, and were cut")
         if report.unknown:

@@ -111,16 +111,17 @@ class CodeModelStage(Stage):
         weights = run.data.weights
         if not weights:
             return None
-        return self.given_weights(setup, model_folder.load(weights), weights)
+        return self.given_weights(setup, weights)
 
-    def given_weights(self, setup: Setup, there: Model, source: str) -> Any:
-        """Parameters of the transformer of a model that is read from `source`."""
+    def given_weights(self, setup: Setup, source: str) -> Any:
+        """Parameters of the transformer of the model in a folder, read alone."""
+        there = model_folder.load_outline(source)
         if getattr(there.layout, "enlarges", False):
             raise UserError(
                 f"data.weights, {source}, enlarges images, which no task trains: give "
                 "a model that draws them from a text"
             )
-        trained = there["transformer"].params
+        trained = model_folder.load_component(source, "transformer").params
         params = self.start_from(trained, there.layout, setup.network)
         wanted = flatten(shapes_of(setup.network)[0])
         path = model_folder.find_file(source, "transformer.safetensors")

@@ -24,6 +24,7 @@ from cogjax.stages.stage import Stage
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.compression import compressed_matrices
 from cogjax.train.loop import fit
+from cogjax.train.session import Job
 
 
 def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
@@ -36,8 +37,12 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     model_folder.MODEL.check(workdir / "export", overwrite=True)
     stage, run = _found(config)
     mesh = make_mesh(run.mesh)
-    job = dataclasses.replace(stage.job(run, workdir), config=dict(config))
-    fit(job, run.train, run.optim, mesh, workdir)
+
+    def job() -> Job:
+        return dataclasses.replace(stage.job(run, workdir), config=dict(config))
+
+    # Without a name here: `fit` lets go of the weights that a run starts from.
+    fit(job(), run.train, run.optim, mesh, workdir)
     return export(workdir, workdir / "export", overwrite=True)
 
 

@@ -264,6 +264,22 @@ def test_an_image_tokenizer_keeps_its_licence(models):
     assert found.card["licence"] == start.card["licence"] and found.card["trained"]
 
 
+def test_no_network_is_read_twice(models, monkeypatch):
+    """The captions' encoder and the image tokenizer are there when a run starts."""
+    read, load = [], model_folder.load_component
+
+    def noted(source, name):
+        read.append(name)
+        return load(source, name)
+
+    values = {"data.weights": models("llamagen-t2i")}
+    stage, run = stage_of("experiments/llamagen/released.py:captions", values)
+    monkeypatch.setattr(model_folder, "load", None)
+    monkeypatch.setattr(model_folder, "load_component", noted)
+    stage.start(stage.setup(run), None, run)
+    assert sorted(read) == ["text_encoder", "tokenizer", "transformer"]
+
+
 def test_weights_that_enlarge_images_are_refused(models, tmp_path):
     model = model_folder.load(models("cogview"))
     layout = dataclasses.replace(model.layout, enlarges=True)
