@@ -10,12 +10,8 @@ import pytest
 
 from cogjax import config as configs
 from cogjax import model_folder
-from cogjax.data.records import (
-    DatasetBuilder,
-    Example,
-    read_manifest,
-    write_manifest,
-)
+from cogjax.data.manifest import read_manifest, write_manifest
+from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import Notice, UserError
 from cogjax.families.llamagen.layout import Layout, Vocab
 from cogjax.pipelines import cascade_stage
@@ -233,22 +229,20 @@ def test_captions_are_cleaned_as_those_of_the_text_encoder(
     """In vectors, in training and of prompts: by the layout of the encoder's model."""
     plain = model_folder.load(folders["text"])
     layout = Layout(Vocab(8, plain.text.size, captions=True), 16, 4)
-    cleaned = dataclasses.replace(
-        plain, family="llamagen", layout=layout, card={"licence": "MIT"}
-    )
-    source = model_folder.save(cleaned, tmp_path / "cleaned")
-    vectors, settings = tmp_path / "vectors", EncodeSettings(splits=("train", "val"))
-    encode_texts(nano_data, source, vectors, settings)
+    own = {"family": "llamagen", "layout": layout, "card": {"licence": "MIT"}}
+    source = model_folder.save(dataclasses.replace(plain, **own), tmp_path / "own")
+    vectors = tmp_path / "vectors"
+    encode_texts(nano_data, source, vectors, EncodeSettings())
     values = {"data.path": nano_data, "data.text": source, "data.vectors": vectors}
-    run = RunConfig.of(configured("icons.py:base,nano", **values))
-    stage = launch.find_stage(configured("icons.py:base,nano", **values))
+    config = configured("icons.py:base,nano", **values)
+    run, stage = RunConfig.of(config), launch.find_stage(config)
     stage.job(run, tmp_path)  # The vectors are of the same encoder.
     with pytest.raises(UserError, match="was made by another text encoder"):
         other = dataclasses.replace(run.data, text=folders["text"])
         stage.job(dataclasses.replace(run, data=other), tmp_path)
 
     made = stage.export(run, cascade.model["base"].params, None)
-    assert made.layout.cleaned and not cascade.layout.cleaned
+    assert made.layout.cleaned > cascade.layout.cleaned
     assert made.card == {"text_encoder": {"licence": "MIT"}}
     asked = []
 
@@ -257,15 +251,15 @@ def test_captions_are_cleaned_as_those_of_the_text_encoder(
         return np.zeros((len(keys), *stage.shape))
 
     monkeypatch.setattr(cascade_stage, "draw", draw)
-    pipeline = CascadePipeline(made)
-    found = pipeline.generate(["a cat", "A <b>Cat</b> #1" + 20 * "<i>"], num_images=1)
+    texts = "a cat", "A <b>Cat</b> #1" + 20 * "<i>"
+    found = CascadePipeline(made).generate(texts, num_images=1)
     assert found.unread == ("", "")  # Of 16 pieces.
     np.testing.assert_array_equal(*np.concatenate(asked)[:2])
     above = {"data.below": model_folder.save(made, tmp_path / "base")}
     above |= {"data.text": folders["text"]}
-    run = RunConfig.of(configured("icons.py:super,nano", **values | above))
+    config = configured("icons.py:super,nano", **values | above)
     with pytest.raises(UserError, match="was trained with another text encoder"):
-        launch.find_stage(configured("icons.py:super,nano")).job(run, tmp_path)
+        launch.find_stage(config).job(RunConfig.of(config), tmp_path)
 
 
 def test_guidance_leads_away_from_no_text(cascade):
