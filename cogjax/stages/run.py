@@ -14,7 +14,7 @@ import jax
 
 from cogjax import model_folder
 from cogjax.catalogue import resolve, stages
-from cogjax.config import did_you_mean, load_json
+from cogjax.config import did_you_mean, load_json, section
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import make_mesh
 from cogjax.parallel.powersgd import count_bytes
@@ -91,7 +91,7 @@ def describe(config: Mapping[str, Any]) -> dict[str, Any]:
 def _found(config: Mapping[str, Any]) -> tuple[Stage, RunConfig]:
     """The stage and its typed config; UserError for a wrong key."""
     stage, run = find_stage(config), RunConfig.of(config)
-    stage.sampler_of(run)
+    section(stage.sampler, run.sample.sampler, "sample.sampler")
     return stage, run
 
 
