@@ -21,7 +21,7 @@ from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.text_encoder import NetworkTextEncoder
+from cogjax.pipelines.text_encoder import text_encoder_of
 from cogjax.pipelines.tokens import CodeByCode, losses_of_candidates
 from cogjax.sampling.tokens.autoregressive import compiled_advance, compiled_prefill
 
@@ -58,7 +58,7 @@ class CaptionDecoder(DecoderPipeline):
     ):
         """As of `TokensModel`; `weights` is of the transformer, not the encoder."""
         super().__init__(model, batch_size, weights)
-        self._encoder = NetworkTextEncoder(model["text_encoder"], model.text)
+        self._encoder = text_encoder_of(model)
 
     def pieces(self, text: str, what: str = "a text") -> list[int]:
         """As of `TokensModel`, of a caption as those of training were cleaned."""

@@ -68,8 +68,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         self._check(request, preview, rerank_by)
         progress = progress or (lambda done, total, label: None)
         pieces = [
-            self.pieces(prompt, f"prompt {i}")
-            for i, prompt in enumerate(request.prompts, 1)
+            self.pieces(text, f"prompt {i}") for i, text in enumerate(request.texts, 1)
         ]
         codes = self._generate_codes(request, pieces, progress, preview)
         scores = None
@@ -78,7 +77,7 @@ class TokensGenerator(TokensModel, abc.ABC):
             scores, codes = choose(scores, request.num_images, codes)
         pixels = self._pixels(codes, pieces, request)
         unread = tuple(map(self.unread, pieces))
-        unseen = self.unseen(request.prompts)
+        unseen = self.unseen(request.texts)
         return Generation(request.prompts, pixels, codes, scores, unread, unseen)
 
     def settings(self, request: Request) -> dict[str, Any]:
@@ -190,8 +189,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         total = codes.shape[0] * codes.shape[1]
         progress(0, total, "reranking")
         pixels = self._pixels(codes, pieces, request)
-        texts = request.style or request.prompts
-        scores = score_images(rerank_by, texts, pixels)
+        scores = score_images(rerank_by, request.prompts, pixels)
         progress(total, total, "reranking")
         return scores
 
