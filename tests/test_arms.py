@@ -56,7 +56,8 @@ def test_a_run_that_was_judged_is_not_trained_again(module, monkeypatch, tmp_pat
     config = argparse.Namespace(config=argparse.Namespace(width=64))
     monkeypatch.setattr(encoders, "train", train)
     monkeypatch.setattr(encoders, "vectors", lambda *_: "vectors")
-    monkeypatch.setattr(encoders, "read_text_encoder", lambda source: (config, None))
+    encoder = {"text_encoder": config}
+    monkeypatch.setattr(encoders, "read_text_encoder", lambda source: encoder)
     monkeypatch.setattr(encoders.cogjax, "load", lambda folder: folder)
     monkeypatch.setattr(encoders, "prompts_of", lambda *_: [])
     monkeypatch.setattr(encoders, "right", lambda *_, **__: [0.5, 1.0])

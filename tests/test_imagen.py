@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import jax
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 
 from cogjax import config as configs
 from cogjax import model_folder
+from cogjax.data.manifest import read_manifest, write_manifest
 from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import Notice, UserError
+from cogjax.families.llamagen.layout import Layout, Vocab
 from cogjax.pipelines import cascade_stage
 from cogjax.pipelines.cascade import CascadePipeline
 from cogjax.pipelines.contracts import Codec, Generator
@@ -210,14 +213,53 @@ def test_captions_that_are_cut_are_counted(folders, nano_data, tmp_path, capsys)
     encoder = model["text_encoder"]
     short = dataclasses.replace(encoder.config, text_len=4)
     short = dataclasses.replace(encoder, config=short)
-    model_folder.save(model.with_component("text_encoder", short), tmp_path / "short")
-    source = TextSource(str(tmp_path / "short"), short, model.text)
+    short = model.with_component("text_encoder", short)
+    source = TextSource("the encoder", short)  # It is not read again.
     data = DataConfig(str(nano_data), eval_split="train")
     caption_vectors(data, source, tmp_path)
     words = [model.text.encode(f"a red apple {i}") for i in range(10)]
     words += [model.text.encode(f"猫 {i}") for i in range(10)]
     cut = sum(len(pieces) > 3 for pieces in words)
     assert cut and f"{cut} captions are longer than" in capsys.readouterr().out
+
+
+def test_captions_are_cleaned_as_those_of_the_text_encoder(
+    folders, cascade, nano_data, tmp_path, monkeypatch
+):
+    """In vectors, in training and of prompts: by the layout of the encoder's model."""
+    plain = model_folder.load(folders["text"])
+    layout = Layout(Vocab(8, plain.text.size, captions=True), 16, 4)
+    own = {"family": "llamagen", "layout": layout, "card": {"licence": "MIT"}}
+    source = model_folder.save(dataclasses.replace(plain, **own), tmp_path / "own")
+    vectors = tmp_path / "vectors"
+    encode_texts(nano_data, source, vectors, EncodeSettings())
+    values = {"data.path": nano_data, "data.text": source, "data.vectors": vectors}
+    config = configured("icons.py:base,nano", **values)
+    run, stage = RunConfig.of(config), launch.find_stage(config)
+    stage.job(run, tmp_path)  # The vectors are of the same encoder.
+    with pytest.raises(UserError, match="was made by another text encoder"):
+        other = dataclasses.replace(run.data, text=folders["text"])
+        stage.job(dataclasses.replace(run, data=other), tmp_path)
+
+    made = stage.export(run, cascade.model["base"].params, None)
+    assert made.layout.cleaned > cascade.layout.cleaned
+    assert made.card == {"text_encoder": {"licence": "MIT"}}
+    asked = []
+
+    def draw(stage, params, keys, inputs):
+        asked.append(inputs.text.tokens)
+        return np.zeros((len(keys), *stage.shape))
+
+    monkeypatch.setattr(cascade_stage, "draw", draw)
+    texts = "a cat", "A <b>Cat</b> #1" + 20 * "<i>"
+    found = CascadePipeline(made).generate(texts, num_images=1)
+    assert found.unread == ("", "")  # Of 16 pieces.
+    np.testing.assert_array_equal(*np.concatenate(asked)[:2])
+    above = {"data.below": model_folder.save(made, tmp_path / "base")}
+    above |= {"data.text": folders["text"]}
+    config = configured("icons.py:super,nano", **values | above)
+    with pytest.raises(UserError, match="was trained with another text encoder"):
+        launch.find_stage(config).job(RunConfig.of(config), tmp_path)
 
 
 def test_guidance_leads_away_from_no_text(cascade):
@@ -371,8 +413,12 @@ def test_vectors_of_something_else_are_refused(folders, nano_data, vectors, tmp_
     again = tmp_path / "again"
     settings = EncodeSettings(budget=0.0)
     encode_texts(tmp_path / "data", folders["text"], again, settings)
+    unknown = shutil.copytree(again, tmp_path / "unknown")
+    manifest = read_manifest(unknown)
+    write_manifest(unknown, dataclasses.replace(manifest, info={"source": "data"}))
     for change, message in (
         ({"data.vectors": nano_data}, "holds nano: give a folder of"),
+        ({"data.vectors": unknown}, "has the vectors of another data set"),
         ({"data.text": tmp_path / "other"}, "was made by another text encoder: encode"),
         ({"data.vectors": one}, "has vectors of 0 of 2 examples of split 'val'"),
         ({"data.vectors": again}, "has the vectors of another data set"),

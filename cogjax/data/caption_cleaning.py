@@ -52,8 +52,8 @@ _WORDS = [
 
 
 def clean_caption(text: str) -> str:
-    """The caption as it is read, "" if nothing of it is left."""
-    return _clean(_clean(text))
+    """The caption as it is read; all of it if nothing would be left."""
+    return _clean(_clean(text)) or text
 
 
 def _clean(text: str) -> str:

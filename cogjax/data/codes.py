@@ -21,9 +21,9 @@ from cogjax.data.records import (
     Example,
     Split,
     decode_image,
+    described,
     pack,
     read_manifest,
-    texts_of,
 )
 from cogjax.data.text import TextTokenizer
 from cogjax.files import write_atomic
@@ -51,7 +51,7 @@ class CodedExample:
         try:
             fields = msgpack.unpackb(record, strict_map_key=True)
             codes = np.frombuffer(fields["codes"], "<u2").astype(np.int32)
-            return cls(fields["id"], codes, meta=fields["meta"], **texts_of(fields))
+            return cls(codes=codes, **described(fields))
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise ValueError("the record is no coded example") from error
 

@@ -10,7 +10,7 @@ import ml_dtypes
 import msgpack
 import numpy as np
 
-from cogjax.data.records import pack, texts_of
+from cogjax.data.records import described, pack
 
 # Numbers of a record may be of any size.
 _MISFITS = KeyError, TypeError, ValueError, OverflowError, msgpack.UnpackException
@@ -41,9 +41,9 @@ class EmbeddedExample:
         """Reads a serialised example; ValueError if it is none."""
         try:
             fields = msgpack.unpackb(record, strict_map_key=True)
-            texts, lengths = texts_of(fields), fields["lengths"]
+            known, lengths = described(fields), fields["lengths"]
             tokens, pooled = (_array(fields[name]) for name in ("tokens", "pooled"))
-            count = len(texts["captions"])
+            count = len(known["captions"])
             if len(lengths) != count or min(lengths, default=0) < 0:
                 raise ValueError("lengths that are not those of the captions")
             if count and not len(pooled):
@@ -52,11 +52,9 @@ class EmbeddedExample:
             rows = tokens.reshape(sum(lengths), width)
             ends = np.cumsum(lengths, dtype=int)[:-1]
             return cls(
-                fields["id"],
                 tokens=tuple(np.split(rows, ends)) if lengths else (),
                 pooled=tuple(pooled.reshape(len(lengths), width)),
-                meta=fields["meta"],
-                **texts,
+                **known,
             )
         except _MISFITS as error:
             raise ValueError("the record holds no embeddings") from error

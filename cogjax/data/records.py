@@ -42,12 +42,12 @@ __all__ = [
     "checksum",
     "damaged_shards",
     "decode_image",
+    "described",
     "fingerprint",
     "mark",
     "open_split",
     "pack",
     "read_manifest",
-    "texts_of",
     "verify",
     "write_manifest",
 ]
@@ -80,8 +80,9 @@ class Example:
         """Reads a serialised example; ValueError if it is none."""
         try:
             fields = msgpack.unpackb(record, strict_map_key=True)
-            texts = texts_of(fields)
-            return cls(fields["id"], fields["image"], meta=fields["meta"], **texts)
+            if not isinstance(fields["image"], bytes):
+                raise TypeError("an image that is no bytes")
+            return cls(image=fields["image"], **described(fields))
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise ValueError("the record is not a cogjax example") from error
 
@@ -93,15 +94,37 @@ def pack(fields: dict[str, Any]) -> bytes:
     return msgpack.packb(fields)
 
 
-def texts_of(fields: Mapping[str, Any]) -> dict[str, tuple]:
-    """The captions and questions of a record's fields."""
+def described(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What all kinds of records have: id, captions, meta and questions.
+
+    TypeError, ValueError or KeyError for fields of other types, or lost ones.
+    """
+    meta = _checked(fields["meta"], dict)
+    _texts([*meta, *meta.values()])
     return {
-        "captions": tuple((lang, text) for lang, text in fields["captions"]),
-        "questions": tuple(
-            (kind, question, answer)
-            for kind, question, answer in fields.get("questions", ())
-        ),
+        "id": _checked(fields["id"], str),
+        "captions": _tuples(fields["captions"], 2),
+        "meta": meta,
+        "questions": _tuples(fields.get("questions", []), 3),
     }
+
+
+def _tuples(found: Any, size: int) -> tuple:
+    """A list of lists of `size` texts; a text is no list of its letters."""
+    rows = [_texts(row) for row in _checked(found, list)]
+    if any(len(row) != size for row in rows):
+        raise ValueError(f"other than {size} texts")
+    return tuple(map(tuple, rows))
+
+
+def _texts(found: Any) -> list[str]:
+    return [_checked(text, str) for text in _checked(found, list)]
+
+
+def _checked(found: Any, kind: type) -> Any:
+    if not isinstance(found, kind):
+        raise TypeError(f"a {type(found).__name__}, expected a {kind.__name__}")
+    return found
 
 
 class Contents:

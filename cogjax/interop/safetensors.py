@@ -49,22 +49,12 @@ def save_tree(path: str | os.PathLike, tree: Mapping[str, Any], dtype: str | Non
 def load_tree(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a nested dict of arrays, half-precision leaves widened to float32.
 
-    Raises UserError for a missing or damaged file, with a guess at what it is.
+    Tensor by tensor: memory holds no weight twice. Raises UserError for a missing or
+    damaged file, with a guess at what it is.
     """
-    path = Path(path)
+    flat = {name: stored.read() for name, stored in open_safetensors(path).items()}
     try:
-        data = path.read_bytes()
-        size = int.from_bytes(data[:8], "little")
-        _entries(data[8 : 8 + min(size, _MAX_HEADER + 1)], size, path)
-        flat = {n: _array(t) for n, t in safetensors.deserialize(data)}
-    except OSError as error:
-        raise UserError(f"cannot read weights {path}: {error.strerror}") from error
-    except (safetensors.SafetensorError, ValueError, KeyError, RecursionError) as error:
-        raise UserError(
-            f"weights {path} are not a safetensors file{guess(path)}"
-        ) from error
-    try:
-        return unflatten({name: _widen(leaf) for name, leaf in flat.items()})
+        return unflatten(flat)
     except ValueError as error:
         raise UserError(f"weights {path} refused: {error}") from error
 
@@ -87,16 +77,6 @@ def _entries(header: bytes, size: int, path: Path) -> dict[str, Any]:
     return json.loads(header, object_pairs_hook=entries)
 
 
-def _array(tensor: Mapping[str, Any]) -> np.ndarray:
-    """One stored tensor; the library's own numpy reader has no bfloat16."""
-    array = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
-    return array.reshape(tensor["shape"])
-
-
-def _widen(leaf: np.ndarray) -> np.ndarray:
-    return leaf.astype(np.float32) if leaf.dtype.itemsize == 2 else leaf
-
-
 def open_safetensors(path: str | os.PathLike) -> dict[str, StoredTensor]:
     """Tensors of a file by their names, to be read one by one.
 
@@ -104,11 +84,11 @@ def open_safetensors(path: str | os.PathLike) -> dict[str, StoredTensor]:
     """
     path = Path(path)
     try:
-        with safetensors.safe_open(path, "numpy"):
-            pass  # It compares the header with the size of the file.
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             entries = _entries(file.read(min(size, _MAX_HEADER + 1)), size, path)
+        with safetensors.safe_open(path, "numpy"):
+            pass  # It compares the header with the size of the file.
         entries.pop("__metadata__", None)
         found = {}
         for name, entry in entries.items():

@@ -159,7 +159,8 @@ def _check_shards(files: Sequence[Path]) -> None:
         missing = names - {each.name for each in files}
         # An index of copies, as for another framework, names none of the files.
         if missing and missing != names:
-            raise UserError(f"{path} names {min(missing)}, which is missing: fetch it")
+            name = shown(min(missing))
+            raise UserError(f"{path} names {name}, which is missing: fetch it")
 
 
 def _read_config(path: Path) -> dict[str, Any] | None:

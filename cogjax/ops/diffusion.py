@@ -95,14 +95,6 @@ def move(z: Array, x0: Array, here: Array, there: Array) -> Array:
     return next_alpha * x0 + next_sigma / sigma * (z - alpha * x0)
 
 
-def moved_by(z: Array, reached: Array, here: Array, there: Array) -> Array:
-    """The x0 by which `move` brings z to `reached`; `here` and `there` differ."""
-    alpha, sigma = alpha_sigma(here)
-    next_alpha, next_sigma = alpha_sigma(there)
-    ratio = next_sigma / sigma
-    return (reached - ratio * z) / (next_alpha - ratio * alpha)
-
-
 def guide(conditional: Array, unconditional: Array, guidance: Array) -> Array:
     """Classifier-free guidance, w c + (1 - w) u; w [b], 1 is off (section 2.2)."""
     weight = guidance[:, None, None, None]

@@ -53,6 +53,8 @@ def convolve(x_byxc: Array, kernel: Array, plain: Plain) -> Array:
     Returns:
       [b, y, x, d]. With 2 taps 4 / 9 of the products, along both axes; with 3 taps half
       of them, along y: rows lie apart in memory and are mixed without moving any.
+      Inputs are finite, as images of bytes are: one that is infinite makes the outputs
+      of its form NaN, also those that it is no input of.
     """
     taps, rows = len(kernel), x_byxc.shape[1] - len(kernel) + 1
     batch = x_byxc.shape[0]

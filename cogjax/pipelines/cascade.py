@@ -36,7 +36,7 @@ from cogjax.pipelines.contracts import (
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
-from cogjax.pipelines.text_encoder import NetworkTextEncoder, vectors_of
+from cogjax.pipelines.text_encoder import text_encoder_of, vectors_of
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.sampling.diffusion.settings import PER_STAGE, CascadeSampler
 from cogjax.sampling.tokens.autoregressive import image_keys
@@ -65,7 +65,7 @@ class CascadePipeline(HeldModel):
         _check_parts(model)
         self.model, self.layout = model, model.layout
         self.batch_size = batch_size
-        self._encoder = NetworkTextEncoder(model["text_encoder"], model.text)
+        self._encoder = text_encoder_of(model)
         names = self.layout.components
         self._params = [jax.device_put(model[name].params) for name in names]
         self._configs = [model[name].config for name in names]

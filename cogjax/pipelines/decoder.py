@@ -22,7 +22,7 @@ from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.contracts import RowProgram
 from cogjax.pipelines.image_scores import ImageScores
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.text_encoder import NetworkTextEncoder, vectors_of
+from cogjax.pipelines.text_encoder import text_encoder_of, vectors_of
 from cogjax.pipelines.tokens import CodeByCode, losses_of_candidates
 from cogjax.sampling.tokens.autoregressive import compiled_advance, compiled_prefill
 
@@ -44,7 +44,7 @@ class DecoderPipeline(CodeByCode, ImageScores):
         found = super().row_programs(request)
         codes, rows = found["generate"].outputs["codes"], found["generate"].rows
         rows = {k: x for k, x in rows.items() if k not in ("forced", "image")}
-        losses = [self.image_losses(x[None], request.prompts[0]) for x in codes]
+        losses = [self.image_losses(x[None], request.texts[0]) for x in codes]
         part = rows | {"codes": codes}, {}, {"losses": np.concatenate(losses)}
         part = "transformer", self._params, *part
         return found | {"score": RowProgram(self._score_row, *part, in_turn=True)}
@@ -77,7 +77,7 @@ class CaptionDecoder(DecoderPipeline):
     ):
         """As of `TokensModel`; `weights` is of the transformer, not the encoder."""
         super().__init__(model, batch_size, weights)
-        self._encoder = NetworkTextEncoder(model["text_encoder"], model.text)
+        self._encoder = text_encoder_of(model)
 
     def pieces(self, text: str, what: str = "a text") -> list[int]:
         """As of `TokensModel`, of a caption as those of training were cleaned."""

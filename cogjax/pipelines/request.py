@@ -59,7 +59,9 @@ class Request:
     others are generated: in-painting, and with the top rows CogView's image prompting.
     style: of a model of pairs (`pipelines/pairs.py`), which makes `image` the same in
     that style, words such as "line drawing": one or more, with one image or as many.
-    The prompts are then the captions that ask for the styles: leave them out.
+    The model reads the captions that ask for the styles, `texts`. A reranker reads the
+    prompts, one or one for each style: what the new images show, "a cat, line drawing".
+    Without rerank leave them out.
     strength: of a cascade, which then starts from `image` with noise: the noise's time,
     0.05, nearly the image, to 1, nearly noise alone. It goes with `keep` or without.
     speculate: so many codes are drafted a step (`sampling/tokens/speculative.py`):
@@ -167,15 +169,16 @@ class Request:
                 f"speculate is {size!r}, expected 0 or 2 to an image's codes"
             )
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the model reads for each prompt."""
+        return tuple(map(caption, self.style)) if self.style else self.prompts
+
     def _check_style(self) -> None:
         """Makes the prompts; the pipeline knows the styles."""
         styles = _texts("style", self.style)
         captions = tuple(map(caption, styles))
-        if self.prompts not in ((), captions):
-            raise UserError(
-                "style says what an image is made into, and words beside it are not "
-                "read: leave the prompts out"
-            )
+        words = self._words_beside(captions)
         if self.image is None:
             raise UserError("style makes an image into another: give image too")
         if self.keep is not None or self.strength is not None:
@@ -189,7 +192,29 @@ class Request:
             )
         _set(self, "image", tuple(map(as_image, images)))
         _set(self, "style", styles)
-        _set(self, "prompts", captions)
+        _set(self, "prompts", words or captions)
+
+    def _words_beside(self, captions: tuple[str, ...]) -> tuple[str, ...]:
+        """The prompt of each style, which a reranker reads; () for none."""
+        if self.prompts in ((), captions):
+            if self.rerank:
+                raise UserError(
+                    "style does not say what an image shows, which rerank chooses by: "
+                    'give a prompt too, such as "a cat, line drawing"'
+                )
+            return ()
+        if not self.rerank:
+            raise UserError(
+                "style says what an image is made into, and words beside it are read "
+                "by a reranker alone: leave the prompts out"
+            )
+        words = _texts("prompt", self.prompts)
+        if len(words) not in (1, len(captions)):
+            raise UserError(
+                f"{len(words)} prompts and {len(captions)} styles: give one prompt, or "
+                "one for each style"
+            )
+        return words * (len(captions) // len(words))
 
     def _check_image(self) -> None:
         if (self.image is None) != (self.keep is None and self.strength is None):

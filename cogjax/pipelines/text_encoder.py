@@ -24,7 +24,7 @@ from cogjax.errors import UserError
 from cogjax.interop import minilm
 from cogjax.interop.networks import load_weights, packaged
 from cogjax.interop.t5 import is_t5, read_t5
-from cogjax.model import Component, digest
+from cogjax.model import Component, Model, digest
 from cogjax.models.bert import BertEncoder
 
 _WORDS = {"t5": T5Text, "bert": BertText}
@@ -89,7 +89,7 @@ class NetworkTextEncoder:
             )
         self.width = self.config.width
         self._clean = clean or (lambda text: text)
-        self.digest = digest_of(component, text, clean is not None)
+        self.digest = _digest(component, text, clean is not None)
         devices = list(devices) or jax.local_devices()[:1]
         mesh = Mesh(np.array(devices), ("data",))
         self._split = NamedSharding(mesh, PartitionSpec("data"))
@@ -123,43 +123,57 @@ class NetworkTextEncoder:
 
     def unknown(self, text: str) -> str:
         """Why a text cannot be read, "" if it can."""
-        return self._text.unknown(text)
+        return self._text.unknown(self._clean(text))
 
 
 def load_text_encoder(
-    source: str | os.PathLike,
+    source: str | os.PathLike | Model,
     dtype: str | None = None,
     devices: Sequence[jax.Device] = (),
 ) -> TextEncoder:
     """The text encoder of a model folder, of a folder of Hugging Face's, or "minilm".
 
-    dtype: of the activations, None for the model's own. UserError if there is none, or
-    one of another kind.
+    source: also a model of `read_text_encoder`, not to read it again. dtype: of the
+    activations, None for the model's own. UserError if there is none, or one of another
+    kind.
     """
-    component, text = read_text_encoder(source)
-    layout = None if is_released(source) else model_folder.load_outline(source).layout
-    clean = getattr(layout, "clean", None)
-    return NetworkTextEncoder(computing_in(component, dtype), text, devices, clean)
+    model = source if isinstance(source, Model) else read_text_encoder(source)
+    return text_encoder_of(computing_in(model, dtype), devices)
 
 
-def read_text_encoder(source: str | os.PathLike) -> tuple[Component, TextTokenizer]:
-    """The network and the tokenizer of `load_text_encoder`, on the host."""
+def text_encoder_of(
+    model: Model, devices: Sequence[jax.Device] = ()
+) -> NetworkTextEncoder:
+    """That of a model, which reads texts as `clean` of the model's layout leaves them.
+
+    Who makes vectors for a model, and who draws from them, both have it from here.
+    """
+    own = model["text_encoder"], model.text
+    return NetworkTextEncoder(*own, devices, cleaning_of(model))
+
+
+def read_text_encoder(source: str | os.PathLike) -> Model:
+    """The text encoder of `load_text_encoder`, on the host: a model of it alone.
+
+    Its layout is that of the model that it is from, None for published weights.
+    """
     if named := minilm.NAME.fullmatch(str(source)):
         folder = packaged(minilm.PACKAGE, f"{minilm.FOLDER}/config.json").parent
         return _read_bert(folder, named[1] and int(named[1]))
     if is_t5(source):
         config, params, text = read_t5(source)
-        return Component(config, params), text
+        return Model("", {"text_encoder": Component(config, params)}, text=text)
     if minilm.is_bert(source):
         return _read_bert(Path(source))
-    model = model_folder.load(source)
-    found, text = model["text_encoder"], model.text
+    whole = model_folder.load_outline(source)
+    found, text = whole["text_encoder"], whole.text
     if found.kind not in _WORDS or text is None:
         raise UserError(
             f"{source} has no T5 with a text tokenizer, but a {found.kind}: give "
             "another folder"
         )
-    return found, text
+    part = model_folder.load_component(source, "text_encoder")
+    return Model("", {"text_encoder": part}, whole.layout, text)
 
 
 def is_released(source: str | os.PathLike) -> bool:
@@ -168,21 +182,33 @@ def is_released(source: str | os.PathLike) -> bool:
     return bool(named) or is_t5(source) or minilm.is_bert(source)
 
 
-def _read_bert(folder: Path, depth: int | None = None):
+def _read_bert(folder: Path, depth: int | None = None) -> Model:
     config = minilm.config_of(folder, depth)
     params = load_weights(BertEncoder(config), folder / "model.safetensors")
-    return Component(config, params), load_text(folder / "vocab.txt")
+    part, text = Component(config, params), load_text(folder / "vocab.txt")
+    return Model("", {"text_encoder": part}, text=text)
 
 
-def computing_in(component: Component, dtype: str | None) -> Component:
-    """The same with activations of another dtype, None for its own."""
-    config = component.config
-    config = dataclasses.replace(config, dtype=dtype or config.dtype)
-    return dataclasses.replace(component, config=config)
+def computing_in(model: Model, dtype: str | None) -> Model:
+    """The same with activations of its text encoder in a dtype, None for its own."""
+    part = model["text_encoder"]
+    config = dataclasses.replace(part.config, dtype=dtype or part.config.dtype)
+    return model.with_component(
+        "text_encoder", dataclasses.replace(part, config=config)
+    )
 
 
-def digest_of(component: Component, text: TextTokenizer, cleaned: bool = False) -> str:
-    """sha256 of all that the vectors of a text encoder depend on."""
+def digest_of(model: Model) -> str:
+    """sha256 of all that the vectors of a model's text encoder depend on."""
+    return _digest(model["text_encoder"], model.text, cleaning_of(model) is not None)
+
+
+def cleaning_of(model: Model) -> Callable[[str], str] | None:
+    """What is left of a text for a model's text encoder to read; None for all of it."""
+    return getattr(model.layout, "clean", None)
+
+
+def _digest(component: Component, text: TextTokenizer, cleaned: bool) -> str:
     end = b"cleaned" if cleaned else b""
     found = digest(component).encode() + text.serialized + end
     return hashlib.sha256(found).hexdigest()

@@ -151,7 +151,7 @@ class TokensPipeline(CodeByCode, TokensReader):
         """As of `TokensGenerator`, and `score`."""
         found = super().row_programs(request)
         codes = found["generate"].outputs["codes"]
-        return found | {"score": self.score_program(codes, request.prompts[0])}
+        return found | {"score": self.score_program(codes, request.texts[0])}
 
     def _scores(
         self, request: Request, pieces, codes: np.ndarray, rerank_by, progress

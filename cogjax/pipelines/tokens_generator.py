@@ -70,8 +70,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         self._check(request, preview, rerank_by)
         progress = progress or (lambda done, total, label: None)
         pieces = [
-            self.pieces(prompt, f"prompt {i}")
-            for i, prompt in enumerate(request.prompts, 1)
+            self.pieces(text, f"prompt {i}") for i, text in enumerate(request.texts, 1)
         ]
         codes = self._generate_codes(request, pieces, progress, preview)
         scores = None
@@ -80,7 +79,7 @@ class TokensGenerator(TokensModel, abc.ABC):
             scores, codes = choose(scores, request.num_images, codes)
         pixels = self._pixels(codes, pieces, request)
         unread = tuple(map(self.unread, pieces))
-        unseen = self.unseen(request.prompts)
+        unseen = self.unseen(request.texts)
         return Generation(request.prompts, pixels, codes, scores, unread, unseen)
 
     def settings(self, request: Request) -> dict[str, Any]:
@@ -96,7 +95,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         the seed. Those numbers of the sampler that are used are shared.
         """
         count = request.num_images
-        rows = self.prompt_rows([self.pieces(request.prompts[0])] * count)
+        rows = self.prompt_rows([self.pieces(request.texts[0])] * count)
         rows["forced"] = np.repeat(self._forced(request)[:1], count, axis=0)
         rows["image"] = np.arange(count, dtype=np.int32)
         shared = {"seed": np.uint32(request.seed), **self._shared_numbers(request)}
@@ -240,8 +239,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         total = codes.shape[0] * codes.shape[1]
         progress(0, total, "reranking")
         pixels = self._pixels(codes, pieces, request)
-        texts = request.style or request.prompts
-        scores = score_images(rerank_by, texts, pixels)
+        scores = score_images(rerank_by, request.prompts, pixels)
         progress(total, total, "reranking")
         return scores
 

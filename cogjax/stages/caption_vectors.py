@@ -6,9 +6,8 @@ from typing import NamedTuple
 import jax
 
 from cogjax.data import records
-from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
-from cogjax.model import Component
+from cogjax.model import Model
 from cogjax.pipelines.text_encoder import computing_in, digest_of
 from cogjax.stages.encode_text import encode_texts
 from cogjax.stages.sections import DataConfig
@@ -18,14 +17,12 @@ from cogjax.train.processes import barrier, say
 
 
 class TextSource(NamedTuple):
-    """A text encoder that is read already. folder: where it is. cleaned: whether it
-    reads texts as `clean` of its model's layout leaves them.
+    """A text encoder that is read already. folder: where it is. model: with it, its
+    text tokenizer and the layout that says how texts are cleaned.
     """
 
     folder: str
-    component: Component
-    text: TextTokenizer
-    cleaned: bool = False
+    model: Model
 
 
 def caption_vectors(data: DataConfig, source: TextSource, workdir: Path) -> str | Path:
@@ -35,17 +32,17 @@ def caption_vectors(data: DataConfig, source: TextSource, workdir: Path) -> str 
     """
     if data.vectors:
         return _check(data, source)
-    return _encode(data, source.folder, workdir)
+    return _encode(data, source, workdir)
 
 
-def _encode(data: DataConfig, text: str, workdir: Path) -> Path:
+def _encode(data: DataConfig, source: TextSource, workdir: Path) -> Path:
     """The folder of the captions' vectors, made by all processes together."""
-    out, splits = workdir / "texts", (data.split, data.eval_split)
+    text, out, splits = source.folder, workdir / "texts", (data.split, data.eval_split)
     settings = EncodeSettings(splits=tuple(dict.fromkeys(splits)), budget=0.0)
     place = jax.process_index(), jax.process_count()
     workdir.mkdir(parents=True, exist_ok=True)
     with lock_workdir(workdir):
-        report = encode_texts(data.path, text, out, settings, process=place)
+        report = encode_texts(data.path, source.model, out, settings, process=place)
         if report.cut:
             say(f"{report.cut} captions are longer than {text} reads, and were cut")
         if report.unknown:
@@ -66,12 +63,13 @@ def _check(data: DataConfig, source: TextSource) -> str:
     again = (
         f"encode again: cogjax encode-text --data {data.path} --model {source.folder}"
     )
-    if found.info["source"]["fingerprint"] != manifest.fingerprint:
+    made_from = found.info.get("source")
+    known = isinstance(made_from, dict) and made_from.get("fingerprint")
+    if known != manifest.fingerprint:
         raise UserError(f"{folder} has the vectors of another data set: {again}")
     # Vectors are stored in bfloat16, whatever they were computed in.
-    _, component, *rest = source
-    own = (computing_in(component, dtype) for dtype in ("float32", "bfloat16"))
-    if not any(digest_of(each, *rest) == found.info["text_encoder"] for each in own):
+    own = (computing_in(source.model, dtype) for dtype in ("float32", "bfloat16"))
+    if not any(digest_of(each) == found.info.get("text_encoder") for each in own):
         raise UserError(f"{folder} was made by another text encoder: {again}")
     for split in (data.split, data.eval_split):
         counts = found.counts.get(split, 0), manifest.counts.get(split, 0)

@@ -1,6 +1,7 @@
 """What all stages share that train a model of codes and text: -> model folder."""
 
 import abc
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cogjax import model_folder
+from cogjax.config import section
 from cogjax.data import records
 from cogjax.data.text import TextTokenizer
 from cogjax.data.text_files import load_text
@@ -22,6 +24,7 @@ from cogjax.pipelines.contracts import Generator
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
+from cogjax.stages.card import card_of
 from cogjax.stages.coded import CodedSplits
 from cogjax.stages.samples import of_prompts, sample_hook
 from cogjax.stages.sections import DataConfig, RunConfig, batches, eval_batches
@@ -108,11 +111,17 @@ class CodeModelStage(Stage):
         weights = run.data.weights
         if not weights:
             return None
-        return self.given_weights(setup, model_folder.load(weights), weights)
+        return self.given_weights(setup, weights)
 
-    def given_weights(self, setup: Setup, there: Model, source: str) -> Any:
-        """Parameters of the transformer of a model that is read from `source`."""
-        trained = there["transformer"].params
+    def given_weights(self, setup: Setup, source: str) -> Any:
+        """Parameters of the transformer of the model in a folder, read alone."""
+        there = model_folder.load_outline(source)
+        if getattr(there.layout, "enlarges", False):
+            raise UserError(
+                f"data.weights, {source}, enlarges images, which no task trains: give "
+                "a model that draws them from a text"
+            )
+        trained = model_folder.load_component(source, "transformer").params
         params = self.start_from(trained, there.layout, setup.network)
         wanted = flatten(shapes_of(setup.network)[0])
         path = model_folder.find_file(source, "transformer.safetensors")
@@ -189,7 +198,17 @@ class CodeModelStage(Stage):
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The whole model, with both tokenizers."""
         del state
-        return self.model(self.setup(run), params, self.sampler_of(run))
+        model = self.model(self.setup(run), params, self.sampler_of(run))
+        card = card_of(run.data.weights, tokenizer=run.data.tokenizer)
+        return dataclasses.replace(model, card=card)
+
+    def sampler_of(self, run: RunConfig) -> Sampler:
+        """The section 'sample.sampler'; what it leaves out is an imported model's."""
+        given, weights = run.sample.sampler, run.data.weights
+        there = model_folder.load_outline(weights) if weights else None
+        if there and "imported_as" in there.card:
+            given = dataclasses.asdict(there.sampler) | dict(given)
+        return section(self.sampler, given, "sample.sampler")
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of both tokenizers."""

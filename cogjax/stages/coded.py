@@ -85,7 +85,7 @@ class CodedSplits:
         return CodedSource.make(source, self._encode, size, texts, cache)
 
     def _check_tokenizer(self, path: str, manifest: records.Manifest) -> None:
-        if manifest.info["tokenizer"] != digest(self.tokenizer):
+        if manifest.info.get("tokenizer") != digest(self.tokenizer):
             raise UserError(
                 f"{path} was encoded with another tokenizer than "
                 f"{self.data.tokenizer or self.data.weights}: set data.tokenizer to "

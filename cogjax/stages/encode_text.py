@@ -16,6 +16,7 @@ import numpy as np
 from cogjax.data import records
 from cogjax.data.codes import record_of
 from cogjax.data.embeddings import EmbeddedExample
+from cogjax.model import Model
 from cogjax.pipelines.text_encoder import TextEncoder, load_text_encoder
 from cogjax.stages.sharded import (
     EncodeReport,
@@ -30,7 +31,7 @@ from cogjax.stages.sharded import (
 
 def encode_texts(
     data: str | os.PathLike,
-    model: str | os.PathLike,
+    model: str | os.PathLike | Model,
     out: str | os.PathLike,
     settings: EncodeSettings,
     *,

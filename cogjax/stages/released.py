@@ -23,9 +23,6 @@ from cogjax.stages.code_model import PLAIN, CodeModelStage, Setup, read_tokenize
 from cogjax.stages.sections import RunConfig
 from cogjax.train.task import Task
 
-# Of a card what is still true of a model that was trained on.
-_KEPT = "what", "imported_as", "source", "licence", "notes"
-
 
 @dataclass(frozen=True)
 class Tuning:
@@ -93,12 +90,11 @@ class TextsAndCodes(CodesOfTexts):
 @dataclass(frozen=True)
 class _Setup(Setup):
     """imported: config of the network as it was, and is written again. others: further
-    components of the model. card: where its weights are from, and their licence.
+    components of the model.
     """
 
     imported: Any = None
     others: Mapping[str, Component] = field(default_factory=dict)
-    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ReleasedStage(CodeModelStage):
@@ -138,8 +134,7 @@ class ReleasedStage(CodeModelStage):
         found = settings, tuning, tokenizer, text, there.layout, tuned, network
         own = sorted(there.components.keys() - {"tokenizer", "transformer"})
         others = {name: model_folder.load_component(weights, name) for name in own}
-        card = {key: there.card[key] for key in _KEPT if key in there.card}
-        return _Setup(*found, others, card | {"trained": "on, from these weights"})
+        return _Setup(*found, others)
 
     def planned_setup(self, run: RunConfig) -> Setup:
         """Of data.weights, or of a size of the release."""
@@ -195,7 +190,7 @@ class ReleasedStage(CodeModelStage):
         """The model of trained parameters, with what it had beside them."""
         found = super().model(setup, params, sampler)
         components = {**found.components, **setup.others}
-        return dataclasses.replace(found, components=components, card=setup.card)
+        return dataclasses.replace(found, components=components)
 
     def stored_network(self, setup: _Setup) -> Any:
         """As imported: what a run decides is no property of the model."""

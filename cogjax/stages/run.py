@@ -14,7 +14,7 @@ import jax
 
 from cogjax import model_folder
 from cogjax.catalogue import resolve, stages
-from cogjax.config import did_you_mean, load_json
+from cogjax.config import did_you_mean, load_json, section
 from cogjax.errors import UserError
 from cogjax.parallel.mesh import make_mesh
 from cogjax.parallel.powersgd import count_bytes
@@ -24,6 +24,7 @@ from cogjax.stages.stage import Stage
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.compression import compressed_matrices
 from cogjax.train.loop import fit
+from cogjax.train.session import Job
 
 
 def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
@@ -36,8 +37,12 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     model_folder.MODEL.check(workdir / "export", overwrite=True)
     stage, run = _found(config)
     mesh = make_mesh(run.mesh)
-    job = dataclasses.replace(stage.job(run, workdir), config=dict(config))
-    fit(job, run.train, run.optim, mesh, workdir)
+
+    def job() -> Job:
+        return dataclasses.replace(stage.job(run, workdir), config=dict(config))
+
+    # Without a name here: `fit` lets go of the weights that a run starts from.
+    fit(job(), run.train, run.optim, mesh, workdir)
     return export(workdir, workdir / "export", overwrite=True)
 
 
@@ -86,7 +91,7 @@ def describe(config: Mapping[str, Any]) -> dict[str, Any]:
 def _found(config: Mapping[str, Any]) -> tuple[Stage, RunConfig]:
     """The stage and its typed config; UserError for a wrong key."""
     stage, run = find_stage(config), RunConfig.of(config)
-    stage.sampler_of(run)
+    section(stage.sampler, run.sample.sampler, "sample.sampler")
     return stage, run
 
 

@@ -16,6 +16,7 @@ from cogjax.errors import UserError
 from cogjax.interop.lpips import lpips_params
 from cogjax.model import Component, Model, digest
 from cogjax.pipelines.tokenize import decode, encode
+from cogjax.stages.card import card_of
 from cogjax.stages.sections import RunConfig, batches, eval_batches
 from cogjax.stages.stage import Stage
 from cogjax.tasks.decoder import DecoderConfig, DecoderTask
@@ -83,7 +84,8 @@ class ImagesStage(Stage):
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The tokenizer alone."""
         tokenizer = image_tokenizer(self.task(run), params, state)
-        return Model("", {"tokenizer": tokenizer})
+        card = card_of(run.data.weights)
+        return Model("", {"tokenizer": tokenizer}, card=card)
 
 
 class TokenizerStage(ImagesStage):

@@ -127,6 +127,8 @@ def fit(
             train_state, shardings, example_index = _start(
                 job, init, config, mesh, checkpoints
             )
+        # They are in the state now: a run does not need them twice.
+        job = dataclasses.replace(job, start_params=None, start_state=None)
         # After the restore, so that a refused resume keeps the earlier config.json.
         if job.config is not None and jax.process_index() == 0:
             save_json(job.config, workdir / "config.json")
@@ -193,6 +195,9 @@ def _with_start(job: Job, fresh: TrainState, shardings: TrainState) -> TrainStat
         if not entries:
             return field
         places = {name: places[name] for name in entries}
+        old = {name: field[name] for name in entries}
+        # Two states may not fit into the memory of a device.
+        jax.tree.map(lambda leaf: leaf.delete(), old)
         # Copies: the step donates its arguments, each buffer once.
         return field | _copy(jax.device_put(dict(entries), places))
 

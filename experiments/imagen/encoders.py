@@ -97,7 +97,7 @@ def run(name: str, seed: int, args) -> list[float]:
 
     def judged() -> list[float]:
         source = encoder(key, args)
-        part, _ = read_text_encoder(source)
+        part = read_text_encoder(source)["text_encoder"]
         own = {
             "data.path": args.data,
             "data.text": source,

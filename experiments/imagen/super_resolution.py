@@ -66,7 +66,7 @@ def trained(name: str, seed: int, args) -> dict:
         own = {"data.path": args.data, "data.text": args.text, "train.seed": seed}
         own |= {"data.vectors": args.vectors, "data.below": args.below}
         own |= {"train.steps": steps_of(args, BATCH), "train.sample_every": 0}
-        width = read_text_encoder(args.text)[0].config.width
+        width = read_text_encoder(args.text)["text_encoder"].config.width
         own |= {"model.text_dim": width, **values}
         if args.nano:
             own |= NANO_SUPER if stage == "super" else NANO_BASE

@@ -25,9 +25,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
     For captions it is "captions", or "captions,xl-256" or "captions,xl-512".
     """
-    name, size = "llamagen", arg
+    name, size, sampler = "llamagen", arg, {"top_k": 2000, "guidance": 4.0}
     if arg.startswith("captions"):
         name, size = "llamagen_captions", arg.partition(",")[2]
+        sampler = {"top_k": 1000, "guidance": 7.5}
     config = ml_collections.ConfigDict()
     config.task = {"name": name, "caption_dropout": 0.1}
     config.model = {"size": size, "dtype": "bfloat16", "remat": "nothing_saveable"}
@@ -40,5 +41,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     }
     config.mesh = {"data": -1, "fsdp": 8, "tensor": 1}
     config.train = {"steps": 10_000, "batch_size": 256, "ema_decay": 0.99}
-    config.sample = {"prompts": (), "sampler": {"top_k": 2000, "guidance": 4.0}}
+    # Of a plan; what is trained on samples as it was imported.
+    config.sample = {"prompts": (), "sampler": sampler if size else {}}
     return config

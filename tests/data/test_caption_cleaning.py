@@ -16,7 +16,7 @@ from cogjax.data.caption_cleaning import clean_caption
         ("dogs &amp; cats 800x600 photo.jpg", "dogs cats"),
         ("a cat.png.jpg here, .png and b.jpgs", "a here, and s"),
         ("red_blue-green_and-more", "red blue green and more"),
-        ("一只猫", ""),
+        ("一只猫", "一只猫"),
     ],
 )
 def test_captions_as_training_read_them(text, cleaned):

@@ -2,11 +2,14 @@ import json
 import os
 import pickle
 
+import msgpack
 import numpy as np
 import pytest
 
 from cogjax import cli
 from cogjax.data import records
+from cogjax.data.codes import CodedExample
+from cogjax.data.embeddings import EmbeddedExample
 from cogjax.data.records import DatasetBuilder, Example, damaged_shards, open_split
 from cogjax.errors import UserError
 
@@ -375,3 +378,38 @@ def test_of_two_builds_into_one_folder_one_is_refused(tmp_path):
         with pytest.raises(UserError, match="holds a data set"):
             first.finish({})
     assert len(open_split(tmp_path / "set", "a")) == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"captions": ["ab"]},  # Language "a", text "b"?
+        {"captions": {"en": "a cat"}},
+        {"captions": [("en", 3)]},
+        {"captions": [(None, "a cat")]},
+        {"captions": [("en", "a", "cat")]},
+        {"captions": [("en", b"a cat")]},
+        {"questions": [("kind", "what?", ["a cat"])]},
+        {"questions": ["abc"]},
+        {"meta": [("style", "flat")]},
+        {"meta": {"style": 1}},
+        {"meta": {b"style": "flat"}},
+        {"meta": None},
+        {"id": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [Example, CodedExample, EmbeddedExample])
+def test_fields_of_other_types(kind, fields):
+    whole = {"id": "a", "captions": [("en", "a cat")], "meta": {"style": "flat"}}
+    whole |= {"image": b"png", "codes": b"\0\0", "lengths": [1]}
+    whole |= {"tokens": b"\0\0", "pooled": b"\0\0"}
+    assert kind.unpack(msgpack.packb(whole)).captions == (("en", "a cat"),)
+    with pytest.raises(ValueError, match="the record "):
+        kind.unpack(msgpack.packb(whole | fields))
+
+
+def test_an_image_is_bytes():
+    record = msgpack.packb({"id": "", "captions": [], "meta": {}, "image": "png"})
+    with pytest.raises(ValueError, match="the record is not a cogjax example"):
+        Example.unpack(record)

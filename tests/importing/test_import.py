@@ -179,7 +179,10 @@ def test_an_index_names_a_file_that_is_missing(tmp_path):
     safetensors.save_tree(tmp_path / "model-1.safetensors", tensors, None)
     index = {"weight_map": {"a.w": "model-1.safetensors", "b": "model-2.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    refused([tmp_path], tmp_path, "names model-2.safetensors, which is missing")
+    refused([tmp_path], tmp_path, "names .model-2.safetensors., which is missing")
+    index["weight_map"]["b"] = "x" * 5000
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    refused([tmp_path], tmp_path, "names 'x{59}[.]{3} .5002 characters., which")
 
 
 def test_an_index_of_copies_is_left_alone(tmp_path):
@@ -346,7 +349,7 @@ def test_a_t5_encodes_texts(tmp_path):
     config = model_folder.load_component(tmp_path / "t5", "text_encoder").config
     assert config == T5
     (folder / "pytorch_model-1.bin").unlink()
-    refused([folder], tmp_path, "names pytorch_model-1.bin, which is missing")
+    refused([folder], tmp_path, "names .pytorch_model-1.bin., which is missing")
     (folder / "pytorch_model.bin.index.json").unlink()
     refused([folder], tmp_path, "is missing")
 

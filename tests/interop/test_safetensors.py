@@ -1,3 +1,5 @@
+import tracemalloc
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -122,3 +124,14 @@ def test_leaves_are_compared_strictly():
     with pytest.raises(UserError) as error:
         check_leaves({"a" * 5000: np.ones(1)}, wanted, "weights w")
     assert len(str(error.value)) < 300
+
+
+def test_no_weight_is_twice_in_memory(tmp_path):
+    leaves = {f"w{i}": np.ones((2**8, 2**10), np.float32) for i in range(8)}
+    save_tree(tmp_path / "w.safetensors", leaves, None)
+    tracemalloc.start()
+    found = load_tree(tmp_path / "w.safetensors")
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 8 and 2**23 <= held
+    assert most < held + 2**21

@@ -1,5 +1,7 @@
 """CLIP against float64 numpy, and its published layout in PyTorch; random weights."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tests.reference import clip as statement
 from tests.reference.numeric import double
 
 SMALL = ClipConfig(32, 8, 128, 3, 24, 64, text_depth=2, vocab_size=50)
+STEM = dataclasses.replace(SMALL, stem=(8, 24, 16), depth=1, text_depth=1)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +77,13 @@ def reference(torch, tensors, images, ids):
     return image, x @ tensors["text_projection"]
 
 
-def test_towers_and_logits_equal_the_statement_in_float64():
+@pytest.mark.parametrize("config", [SMALL, STEM], ids=["patches", "stem"])
+def test_towers_and_logits_equal_the_statement_in_float64(config):
     images = np.random.default_rng(3).normal(size=(3, 32, 32, 3)).astype(np.float32)
     ids = captions(np.random.default_rng(4))
-    params = random_params(Clip(SMALL), images[:1], ids[:1], std=0.1)
+    params = random_params(Clip(config), images[:1], ids[:1], std=0.1)
     params["logit_scale"] += np.float32(np.log(20))
-    found = jax.jit(lambda *args: Clip(SMALL).apply({"params": params}, *args))
+    found = jax.jit(lambda *args: Clip(config).apply({"params": params}, *args))
     wanted = statement.logits(double(params), images.astype(np.float64), ids)
     assert wanted.std() > 1
     np.testing.assert_allclose(

@@ -133,10 +133,7 @@ def test_captions_that_cannot_be_read_are_left_out_and_counted(small, tmp_path):
 
 def test_a_model_keeps_its_bert(small, tmp_path):
     folder, encoder = small
-    part, text = read_text_encoder(folder)
-    saved = model_folder.save(
-        Model("", {"text_encoder": part}, text=text), tmp_path / "model"
-    )
+    saved = model_folder.save(read_text_encoder(folder), tmp_path / "model")
     again = load_text_encoder(saved)
     assert again.digest == encoder.digest and isinstance(again, NetworkTextEncoder)
 

@@ -127,7 +127,8 @@ def test_a_preview_is_of_the_new_image(model, sources, drawn):
             assert (each[row:] == -1).all()
 
 
-def test_a_reranker_compares_with_the_style(model, sources, drawn):
+def test_a_reranker_reads_the_prompts(model, sources, drawn):
+    """And the model those that ask for the styles."""
     asked = []
 
     def dark(images, texts):
@@ -135,10 +136,14 @@ def test_a_reranker_compares_with_the_style(model, sources, drawn):
         return images.mean((1, 2, 3))
 
     settings = {"image": sources, "style": STYLES, "rerank": 2, "seed": 3}
-    found = model.generate(num_images=1, rerank_by=dark, **settings)
-    assert asked == [style for style in STYLES for _ in range(2)]
+    settings |= {"rerank_by": dark, "num_images": 1}
+    words = ["a cat, line drawing", "a cat, flat", "猫"]
+    found = model.generate(words, **settings)
+    assert asked == [text for text in words for _ in range(2)]
     want = drawn.pixels.mean((2, 3, 4)).min(1)
     np.testing.assert_array_equal(found.pixels.mean((1, 2, 3, 4)), want)
+    request = Request("a cat", image=sources[0], style=STYLES[:2], rerank=8)
+    assert dataclasses.replace(request, seed=1).prompts == ("a cat", "a cat")
 
 
 def test_what_it_cannot_do_is_one_line(model, sources):
@@ -147,7 +152,10 @@ def test_what_it_cannot_do_is_one_line(model, sources):
         ({"prompts": "a red apple"}, "in another style, .*: give image and style"),
         ({"image": image, "style": "line drawin"}, "did you mean 'line drawing'"),
         ({"image": image, "style": "oil"}, "no style 'oil': known are line drawing, f"),
-        ({"image": image, "style": STYLES[0], "rerank": 8}, "rerank by a CLIP"),
+        (
+            {"prompts": "a cat", "image": image, "style": STYLES[0], "rerank": 8},
+            "rerank by a CLIP",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             model.generate(**settings)
@@ -175,6 +183,12 @@ def test_requests_that_do_not_go_together(sources):
         ((), {"style": "flat", "image": image, "keep": keep}, "leave keep and stren"),
         ((), {"style": ("a", "b"), "image": sources}, "3 images and 2 styles"),
         ((), {"style": (), "image": image}, "there is no style"),
+        ((), {"style": "flat", "image": image, "rerank": 8}, "give a prompt too"),
+        (
+            ("a", "b", "c"),
+            {"style": ("a", "b"), "image": image, "rerank": 8},
+            "3 prompts and 2 styles",
+        ),
         ((), {"style": "flat", "image": [3]}, "an image is int"),
         ((), {"image": image}, "there is no prompt"),
     ):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tests.reference.numeric import Array, layer_norm
+from tests.reference.unet import conv, group_norm
 
 HEAD_DIM = 64
 
@@ -41,6 +42,11 @@ def layers(x: Array, p: dict, sees: Array) -> Array:
 
 def encode_image(p: dict, image: Array) -> Array:
     """Normalised pixels [y, x, 3] -> [e]."""
+    levels = sum(name.startswith("stem_norm_") for name in p)
+    for level in range(levels):
+        image = conv(image[None], p[f"stem_{level}"], 2)
+        norms = p[f"stem_norm_{level}"]
+        image = np.maximum(group_norm(image, norms, image.shape[-1] // 8), 0)[0]
     kernel = p["conv1"]["kernel"]
     side, rows = len(kernel), len(image) // len(kernel)
     patches = [

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,13 @@ import pytest
 from cogjax import config, model_folder
 from cogjax.data.codes import CodedExample, CodedRecords, CodedSource, captions_of
 from cogjax.data.images import encode_png
-from cogjax.data.records import DatasetBuilder, Example, open_split, read_manifest
+from cogjax.data.records import (
+    DatasetBuilder,
+    Example,
+    open_split,
+    read_manifest,
+    write_manifest,
+)
 from cogjax.errors import UserError
 from cogjax.model import Model, digest
 from cogjax.pipelines import tokenize
@@ -333,6 +340,11 @@ def test_training_refuses_codes_of_another_tokenizer(coded, nano_folder, tmp_pat
     # That of the weights to start from, where none is named.
     settings["data"] = {**settings["data"], "tokenizer": "", "weights": str(other)}
     with pytest.raises(UserError, match=f"another tokenizer than {other}: set"):
+        launch.train(settings, tmp_path / "run")
+    unknown = shutil.copytree(coded, tmp_path / "unknown")
+    write_manifest(unknown, dataclasses.replace(read_manifest(unknown), info={}))
+    settings = lm_config(unknown, nano_folder, nano_folder / "text.model")
+    with pytest.raises(UserError, match="was encoded with another tokenizer than"):
         launch.train(settings, tmp_path / "run")
     # A copy of the tokenizer is the tokenizer.
     copy = model_folder.save(model_folder.load(nano_folder), tmp_path / "copy")

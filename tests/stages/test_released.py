@@ -1,5 +1,6 @@
 """Training on from imported models: gradients of the public code, runs, refusals."""
 
+import dataclasses
 import json
 
 import jax
@@ -14,11 +15,13 @@ from cogjax.data import records
 from cogjax.data.embeddings import EmbeddedExample
 from cogjax.data.images import encode_png
 from cogjax.errors import UserError
+from cogjax.families.cogview.stage import VQ
 from cogjax.families.llamagen.stage import CaptionMixture
 from cogjax.interop.tree import flatten
+from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages import run as launch
 from cogjax.stages.released import CodesOfTexts
-from cogjax.stages.sections import RunConfig
+from cogjax.stages.sections import DataConfig, RunConfig
 from tests.importing import dalle_mini, public, training
 
 TASKS = {
@@ -173,8 +176,6 @@ def test_a_few_images_are_learnt(models, data, tmp_path, name):
     export = cogjax.load(workdir / "export")
     assert export.model["transformer"].config == start.config
     assert export.model.layout == model_folder.load(model).layout
-    card = model_folder.load(model).card
-    assert export.card["licence"] == card["licence"] and export.card["trained"]
     found = export.generate(CAPTIONS[name][0], 1, temperature=0)
     assert found.pixels.std() > 0
 
@@ -210,16 +211,92 @@ def test_what_does_not_fit(models, task, change, words):
         launch.find_stage(found).setup(RunConfig.of(found))
 
 
+def cogview(model):
+    """Values of the paper's config for these weights."""
+    config = public.COGVIEW
+    words = {"data.weights": model, "model.width": config.width}
+    words |= {"model.depth": config.depth, "model.heads": config.heads}
+    return words | {"model.text_len": config.max_positions - 1024 - 4}
+
+
+def stage_of(path, values):
+    """(stage, its run) of a config."""
+    config = configs.load(path, [f"--config.{k}={v}" for k, v in values.items()])
+    return launch.find_stage(config), RunConfig.of(config)
+
+
+@pytest.mark.parametrize("name", [*TASKS, "cogview"])
+def test_what_is_known_of_the_weights_stays(models, name):
+    """Where they are from, their licence, and how the model samples."""
+    start, path = model_folder.load(models(name)), "cogview/paper.py:release"
+    values = cogview(models(name))
+    if name != "cogview":
+        path = f"{TASKS[name]}/released.py"
+        path = path.replace("_captions/released.py", "/released.py:captions")
+        values = {"data.weights": models(name)}
+    path = f"experiments/{path}"
+    stage, run = stage_of(path, values)
+    found = stage.export(run, {}, {})
+    assert start.card["source"] and start.sampler != Sampler()
+    for key in ("what", "imported_as", "source", "licence"):
+        assert found.card[key] == start.card[key]
+    assert found.card["trained"] and "dropped" not in found.card
+    assert found.sampler == start.sampler
+    stage, run = stage_of(path, values | {"sample.sampler.top_k": 3})
+    sampler = stage.export(run, {}, {}).sampler
+    assert sampler == dataclasses.replace(start.sampler, top_k=3)
+    if name == "cogview":
+        values |= {"data.tokenizer": models("mindalle"), "data.weights": ""}
+        stage, run = stage_of(path, values | {"data.text": models(name)})
+        found = stage.export(run, {}, {})
+        card = model_folder.load_outline(models("mindalle")).card
+        assert found.card["tokenizer"]["licence"] == card["licence"]
+        assert set(found.card) == {"tokenizer"}
+
+
+def test_an_image_tokenizer_keeps_its_licence(models):
+    start = model_folder.load(models("cogview"))
+    config = dataclasses.asdict(start["tokenizer"].config)
+    data = DataConfig("", weights=str(models("cogview")))
+    run = RunConfig("vq", {}, config, data)
+    params, state = VQ.start(VQ.task(run), run)
+    found = VQ.export(run, params, state)
+    assert found.card["licence"] == start.card["licence"] and found.card["trained"]
+
+
+def test_no_network_is_read_twice(models, monkeypatch):
+    """The captions' encoder and the image tokenizer are there when a run starts."""
+    read, load = [], model_folder.load_component
+
+    def noted(source, name):
+        read.append(name)
+        return load(source, name)
+
+    values = {"data.weights": models("llamagen-t2i")}
+    stage, run = stage_of("experiments/llamagen/released.py:captions", values)
+    monkeypatch.setattr(model_folder, "load", None)
+    monkeypatch.setattr(model_folder, "load_component", noted)
+    stage.start(stage.setup(run), None, run)
+    assert sorted(read) == ["text_encoder", "tokenizer", "transformer"]
+
+
+def test_weights_that_enlarge_images_are_refused(models, tmp_path):
+    model = model_folder.load(models("cogview"))
+    layout = dataclasses.replace(model.layout, enlarges=True)
+    model = dataclasses.replace(model, layout=layout)
+    path = model_folder.save(model, tmp_path / "model")
+    stage, run = stage_of("experiments/cogview/paper.py:release", cogview(path))
+    with pytest.raises(UserError, match="enlarges images, which no task trains"):
+        stage.start(stage.setup(run), None, run)
+
+
 @pytest.mark.slow
 def test_an_imported_cogview_is_trained_on(models, data, tmp_path):
     """By the paper's config, whose sizes are set to those of the weights."""
     model, path = models("cogview"), data("mindalle")
-    config = public.COGVIEW
-    words = {"data.weights": model, "data.path": path, "train.steps": 3}
+    words = cogview(model) | {"data.path": path, "train.steps": 3}
     words |= {"train.batch_size": 8, "train.log_every": 1, "mesh.fsdp": 1}
-    words |= {"model.width": config.width, "model.depth": config.depth}
-    words |= {"model.heads": config.heads, "model.dtype": "float32"}
-    words |= {"model.text_len": config.max_positions - 1024 - 4, "model.dropout": 0.0}
+    words |= {"model.dtype": "float32", "model.dropout": 0.0}
     words |= {"model.remat": "none", "optim.lr": 1e-3, "optim.warmup": 1}
     words = [f"--config.{key}={value}" for key, value in words.items()]
     workdir = tmp_path / "run"

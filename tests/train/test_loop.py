@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import jax
@@ -157,6 +158,27 @@ def test_restored_params_need_no_model(uninterrupted):
     params, state, _ = restore_params(uninterrupted[0], "params")
     assert params["w"].shape == (8, 2)
     assert int(state["seen"]) == 96
+
+
+def test_weights_to_start_from_are_not_held_by_the_run(tmp_path):
+    seen = []
+
+    def job():
+        start = np.full((8, 2), 5, np.float32)
+        found = weakref.ref(start)
+
+        def look(step, train_state, logger):
+            seen.append(
+                (found(), np.abs(np.asarray(train_state.params["w"]) - 5).max())
+            )
+
+        start = {"w": start}
+        return Job(Line(), make_batches, None, ((1, look),), start_params=start)
+
+    config = TrainConfig(steps=1, batch_size=8)
+    fit(job(), config, OPTIM, make_mesh(MeshConfig(), jax.devices()[:1]), tmp_path)
+    [(held, distance)] = seen
+    assert held is None and distance < 0.2
 
 
 def test_persistent_nan_stops_with_the_last_good_weights(tmp_path):

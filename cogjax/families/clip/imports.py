@@ -167,8 +167,10 @@ def _check_text(text: ClipText, config: ClipConfig, source: Source) -> None:
         )
 
 
-def _export(config: ClipConfig, model: Any, torch: bool) -> Export:
-    """OpenAI's names for PyTorch, else a folder of Hugging Face."""
+def _export(config: ClipConfig, model: Any, torch: bool) -> Export | None:
+    """OpenAI's names for PyTorch, else a folder of Hugging Face; neither has a stem."""
+    if config.stem:
+        return None
     names = {} if torch else {_HUGGING_FACE[0]: None}
     rules = rules_of(config, leaves_of(config), names)
     text = model.text

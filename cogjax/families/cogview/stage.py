@@ -17,7 +17,10 @@ from cogjax.families.cogview.presets import (
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.pipelines.masked import MaskedPipeline
+from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.code_model import Setup
+from cogjax.stages.sections import RunConfig
+from cogjax.stages.stage import Stage
 from cogjax.stages.tokenizer import AdversarialTokenizerStage
 from cogjax.stages.transformer import TransformerStage
 from cogjax.tasks.codebook import CodebookConfig
@@ -63,6 +66,10 @@ class MaskedStage(TransformerStage):
         """Says that the model is masked: by it `cogjax.load` knows."""
         layout = make_layout(tokenizer, num_text, transformer)
         return dataclasses.replace(layout, masked=True)
+
+    def sampler_of(self, run: RunConfig) -> Sampler:
+        """The config's alone: weights of `lm` sample one code after the other."""
+        return Stage.sampler_of(self, run)
 
     def make_task(self, setup: Setup, lpips: Any = None) -> MaskedTask:
         """The loss compares no images."""

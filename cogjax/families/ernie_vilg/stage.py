@@ -99,10 +99,9 @@ class EndToEndStage(BidirectionalStage):
         """Parameters to start from: data.weights, and a decoder; None is at random."""
         weights, found = run.data.weights, {}
         if weights:
-            there = model_folder.load(weights)
-            found["transformer"] = self.given_weights(setup, there, weights)
-            if "reconstructor" in there.components:
-                found["reconstructor"] = _given_reconstructor(setup, there, weights)
+            found["transformer"] = self.given_weights(setup, weights)
+            if "reconstructor" in model_folder.load_outline(weights).components:
+                found["reconstructor"] = _given_reconstructor(setup, weights)
         decoder = setup.settings.start == "tokenizer"
         if not found and not decoder:
             return None
@@ -125,9 +124,9 @@ def _reconstructor(setup: Setup) -> ReconstructorNetworkConfig:
     return ReconstructorNetworkConfig(settings, setup.tokenizer.config, width)
 
 
-def _given_reconstructor(setup: Setup, there: Model, source: str) -> Any:
+def _given_reconstructor(setup: Setup, source: str) -> Any:
     """Parameters of a model's reconstructor; UserError for other settings."""
-    own = there["reconstructor"]
+    own = model_folder.load_component(source, "reconstructor")
     if own.config != _reconstructor(setup):
         raise UserError(
             f"data.weights, {source}, has another reconstructor than the config "

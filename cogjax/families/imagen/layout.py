@@ -1,6 +1,9 @@
 """What a cascade's weights do not say: how each of its stages was trained."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from cogjax.data.caption_cleaning import clean_caption
 
 
 @dataclass(frozen=True)
@@ -10,13 +13,14 @@ class Cascade:
     predictions, schedules: of each stage. augmentations: schedule of the noise on the
     small image of each stage of super-resolution, one fewer. distilled: steps of DDIM
     that each stage was distilled to, with its guidance inside; 0 is not, and so are all
-    of ().
+    of (). cleaned: whether captions were cleaned, as the text encoder's own were.
     """
 
     predictions: tuple[str, ...]
     schedules: tuple[str, ...]
     augmentations: tuple[str, ...] = ()
     distilled: tuple[int, ...] = ()
+    cleaned: bool = False
 
     def __post_init__(self):
         count = len(self.predictions)
@@ -41,3 +45,8 @@ class Cascade:
     def distilled_steps(self) -> tuple[int, ...]:
         """Of each stage, 0 for one that is not distilled."""
         return self.distilled or (0,) * len(self.predictions)
+
+    @property
+    def clean(self) -> Callable[[str], str] | None:
+        """A caption as those of training were cleaned; None if they were not."""
+        return clean_caption if self.cleaned else None

@@ -1,5 +1,6 @@
 """Imagen's stages: the base and super-resolution, each trained alone (section 2.3)."""
 
+import dataclasses
 import functools
 import hashlib
 from pathlib import Path
@@ -25,9 +26,15 @@ from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.t5 import T5Config
 from cogjax.models.unet import UNetConfig
 from cogjax.pipelines.cascade import CascadePipeline
-from cogjax.pipelines.text_encoder import digest_of, is_released, read_text_encoder
+from cogjax.pipelines.text_encoder import (
+    cleaning_of,
+    digest_of,
+    is_released,
+    read_text_encoder,
+)
 from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages.caption_vectors import TextSource, caption_vectors
+from cogjax.stages.card import card_of
 from cogjax.stages.samples import of_prompts, sample_hook
 from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
 from cogjax.stages.stage import Planned, Stage
@@ -92,12 +99,12 @@ class DenoisingStage(Stage):
         encoder, data = _encoder(run), run.data
         task = self._task(run, encoder)
         below = self._below(run, encoder)
-        self.sampler_of(run).stages(len(self._layout(run, below).components))
+        layout = self._layout(run, encoder, below)
+        self.sampler_of(run).stages(len(layout.components))
         manifest = records.read_manifest(data.path)
         check_contents(manifest, data.path, data.split)
         splits = data.split, data.eval_split
-        source = TextSource(data.text, encoder["text_encoder"], encoder.text)
-        texts = caption_vectors(data, source, workdir)
+        texts = caption_vectors(data, TextSource(data.text, encoder), workdir)
         example = functools.partial(_example, task.model.config, task.text_len)
         training, evals = (_Paired(data.path, texts, split) for split in splits)
 
@@ -123,20 +130,23 @@ class DenoisingStage(Stage):
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The text encoder, the stages below, and this one."""
         del state
-        encoder = _encoder(run)
-        return self._joined(run, encoder, self._below(run, encoder), params)
+        encoder, text = _encoder(run), run.data.text
+        model = self._joined(run, encoder, self._below(run, encoder), params)
+        own = "" if is_released(text) else text
+        card = card_of(run.data.weights, text_encoder=own)
+        return dataclasses.replace(model, card=card)
 
     def _joined(
         self, run: RunConfig, encoder: Model, below: Model | None, params: Any
     ) -> Model:
         """One more stage on those below."""
-        layout = self._layout(run, below)
+        layout = self._layout(run, encoder, below)
         parts = {"text_encoder": encoder["text_encoder"]}
         parts |= below.components if below else {}
         parts[layout.components[-1]] = Component(self._config(run), params)
         return Model("imagen", parts, layout, encoder.text, self.sampler_of(run))
 
-    def _layout(self, run: RunConfig, below: Model | None) -> Cascade:
+    def _layout(self, run: RunConfig, encoder: Model, below: Model | None) -> Cascade:
         """That of the model below with this stage."""
         settings = self.settings_of(run)
         had = below.layout if below else None
@@ -145,6 +155,7 @@ class DenoisingStage(Stage):
             (*(had.schedules if had else ()), settings.schedule),
             (*had.augmentations, settings.augmentation) if had else (),
             (*(had.distilled_steps if had else ()), self.distilled_to(run)),
+            cleaning_of(encoder) is not None,
         )
 
     def distilled_to(self, run: RunConfig) -> int:
@@ -156,10 +167,12 @@ class DenoisingStage(Stage):
         """Of the text encoder and its tokenizer."""
         source, found = run.data.text, hashlib.sha256()
         if is_released(source):
-            return digest_of(*read_text_encoder(source))[:12]
+            return digest_of(read_text_encoder(source))[:12]
         weights = model_folder.find_file(source, "text_encoder.safetensors")
         for path in (weights, model_folder.find_text(source)):
             found.update(path.read_bytes())
+        if cleaning_of(model_folder.load_outline(source)):
+            found.update(b"cleaned")
         return found.hexdigest()[:12]
 
     def _below(self, run: RunConfig, encoder: Model) -> Model | None:
@@ -264,8 +277,7 @@ def _cascade(source: str, key: str, run: RunConfig) -> Model:
 
 def _check_encoder(model: Model, encoder: Model, key: str, run: RunConfig) -> None:
     """UserError for a model that was trained with another text encoder."""
-    mine, same = (digest(each["text_encoder"]) for each in (encoder, model))
-    if mine != same or encoder.text.serialized != model.text.serialized:
+    if digest_of(encoder) != digest_of(model):
         raise UserError(
             f"{key}, {getattr(run.data, key[5:])}, was trained with another text "
             f"encoder than data.text, {run.data.text}"
@@ -315,8 +327,7 @@ def _encoder(run: RunConfig) -> Model:
             f"config key 'data.text' is required for task {run.name}: the folder of a "
             "text encoder, ours or a released T5, or the name minilm"
         )
-    component, text = read_text_encoder(run.data.text)
-    return Model("", {"text_encoder": component}, text=text)
+    return read_text_encoder(run.data.text)
 
 
 BASE = DenoisingStage(UNetConfig)

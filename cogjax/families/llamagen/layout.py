@@ -52,7 +52,7 @@ class Layout:
 
     def clean(self, text: str) -> str:
         """A caption as those of training were cleaned."""
-        return clean_caption(text) or text
+        return clean_caption(text)
 
     def prompts(self, texts: Sequence[Sequence[int]]) -> Prompts:
         """A class each, () for none."""

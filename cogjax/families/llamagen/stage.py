@@ -12,6 +12,7 @@ from cogjax.data.embeddings import EmbeddedExample
 from cogjax.errors import UserError
 from cogjax.families.llamagen.captions import CaptionTask
 from cogjax.families.llamagen.presets import CAPTIONS, CLASSES
+from cogjax.model import Model
 from cogjax.pipelines.decoder import CaptionDecoder, DecoderPipeline
 from cogjax.stages.caption_vectors import TextSource, caption_vectors
 from cogjax.stages.code_model import Setup
@@ -98,8 +99,8 @@ class CaptionsStage(ReleasedStage):
     def examples(self, setup: Setup, splits: CodedSplits, split: str, training: bool):
         """As of `CodeModelStage`, beside the vectors of the captions."""
         del training
-        weights = splits.data.weights
-        source = TextSource(weights, setup.others["text_encoder"], setup.text, True)
+        encoder = Model("", setup.others, setup.layout, setup.text)
+        source = TextSource(splits.data.weights, encoder)
         vectors = caption_vectors(splits.data, source, splits.folder.parent)
         found = records.open_split(vectors, split, EmbeddedExample)
         shape = setup.layout.prompt_len, setup.network.caption_dim

@@ -1,6 +1,7 @@
 """Runs of CLIP: the experiments' configs, a run to its export, and refusals."""
 
 import json
+from collections import Counter
 
 import jax
 import numpy as np
@@ -72,6 +73,9 @@ def test_a_run_trains_and_exports(nano_data, nano_folder, tmp_path):
         ({"model__text_len": 2}, "text_len is 2, expected 3 or more"),
         ({"task__margin": 1}, "unknown config key 'task.margin'"),
         ({"task__crop": 0.0}, "crop is 0.0, expected 0.1 to 1"),
+        ({"task__labels": 1.5}, "labels is 1.5, expected 0 to 1"),
+        ({"model__stem": (8, 12, 8)}, "stem is .8, 12, 8., expected multiples of 8"),
+        ({"model__stem": (8, 8)}, "2 convolutions, .* patches of 4: .* got 8"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -145,6 +149,29 @@ def test_training_sees_squares_of_an_image_and_evaluation_all_of_it(
     [batch] = job.eval_batches
     whole = np.asarray(batch["image"]).astype(int)
     assert (whole.max((1, 2))[:, :2] - whole.min((1, 2))[:, :2] > 240).all()
+
+
+def test_labels_are_the_first_captions_of_their_languages(nano_folder, tmp_path):
+    captions = (("en", "cat"), ("en", "a red cat, 3D"), ("zh", "猫"), ("zh", "红猫"))
+    with DatasetBuilder(tmp_path / "set", "folder", 16, {"train": 1, "val": 1}) as to:
+        image = encode_png(np.zeros((16, 16, 3), np.uint8))
+        for split in ("train", "val"):
+            for i in range(64):
+                to.write(split, Example(f"{i}", image, captions))
+        to.finish({})
+    seen = {}
+    for labels in (0.0, 0.5, 1.0):
+        settings = {"task__labels": labels, "train__batch_size": 64}
+        run = nano(tmp_path / "set", nano_folder, **settings)
+        job = find_stage(run).job(RunConfig.of(run), tmp_path)
+        ids = np.asarray(next(job.batches(0))["ids"])
+        seen[labels] = Counter(map(bytes, ids))
+        [batch] = job.eval_batches
+        assert len({bytes(row) for row in np.asarray(batch["ids"])}) > 2
+    names = set(seen[1.0])
+    assert len(seen[0.0]) == 4 and len(names) == 2 and min(seen[1.0].values()) > 15
+    shares = [sum(seen[x][name] for name in names) / 64 for x in (0.0, 0.5)]
+    assert shares[0] < 0.62 < 0.65 < shares[1] < 0.9
 
 
 def test_unknown_argument():

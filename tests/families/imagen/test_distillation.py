@@ -63,6 +63,15 @@ def test_one_step_ends_where_the_teachers_end(count):
         np.testing.assert_allclose(found, own, rtol=1e-4, atol=1e-5)
 
 
+def test_steps_that_are_close_lose_no_digits():
+    """A student of 1,000 steps."""
+    grid = np.linspace(-10, 7.1, 1000, dtype=np.float32)
+    for i in (0, 300, 600, 998):
+        found = student(Z, grid[i], grid[i + 1], 5)
+        wanted = known(np.float64(Z), *np.float64(grid[i : i + 2]), 5)
+        np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-6)
+
+
 def test_many_steps_of_the_teacher_are_the_exact_flow():
     here, there = np.float32(-1.5), np.float32(2.5)
 
