@@ -168,8 +168,7 @@ def _of_rows(made: RowProgram) -> Program:
 
     def run(w: Any, x: Arrays) -> Arrays:
         rows, shared = ({name: x[name] for name in y} for y in (made.rows, made.shared))
-        one = lambda row: made.run(w, row, shared)  # noqa: E731
-        return jax.lax.map(one, rows) if made.in_turn else jax.vmap(one)(rows)
+        return jax.vmap(lambda row: made.run(w, row, shared))(rows)
 
     inputs = {**made.rows, **made.shared}
     part = made.source, made.weights, inputs, made.outputs

@@ -122,8 +122,6 @@ class RowProgram(NamedTuple):
     run: (weights, row, shared) -> outputs of one row, arrays by name. source: the
     component that `weights`, nested arrays, are of. rows: inputs [n, ...] of n rows.
     shared: inputs that all rows have in common. outputs: [n, ...], by cogjax itself.
-    in_turn: whether rows are computed one after the other, each as if it were alone to
-    the last bit, and not together.
     """
 
     run: Callable[[Any, Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
@@ -132,7 +130,6 @@ class RowProgram(NamedTuple):
     rows: Mapping[str, np.ndarray]
     shared: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
-    in_turn: bool = False
 
 
 @runtime_checkable

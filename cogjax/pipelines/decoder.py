@@ -47,7 +47,7 @@ class DecoderPipeline(CodeByCode, ImageScores):
         losses = [self.image_losses(x[None], request.texts[0]) for x in codes]
         part = rows | {"codes": codes}, {}, {"losses": np.concatenate(losses)}
         part = "transformer", self._params, *part
-        return found | {"score": RowProgram(self._score_row, *part, in_turn=True)}
+        return found | {"score": RowProgram(self._score_row, *part)}
 
     def _score_row(self, weights: Any, row: Mapping, shared: Mapping) -> dict:
         del shared

@@ -243,7 +243,7 @@ class TokensReader(ImageScores):
         rows = {"ids": np.asarray(ids, np.int32), "weights": weights}
         losses = np.concatenate([self.score_codes(x[None], text) for x in codes])
         part = "transformer", self._params, rows, {}, {"losses": losses}
-        return RowProgram(self._score_row, *part, in_turn=True)
+        return RowProgram(self._score_row, *part)
 
     def _score_row(self, params: Any, row: Mapping, shared: Mapping) -> dict:
         del shared
