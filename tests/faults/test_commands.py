@@ -61,6 +61,14 @@ def sources(images, nano_data, nano_folder):
     return root
 
 
+def prepare_tfds(folder):
+    """120 images of tensorflow-datasets."""
+    pytest.importorskip("tensorflow_datasets")
+    from tests.data import test_tfds_import as made
+
+    made.prepare(folder, "squares", made.FEATURES, {"train": map(made.row, range(120))})
+
+
 def words_of(name, root, out):
     """The command line that fills the folder `out`."""
     return {
@@ -86,6 +94,13 @@ def words_of(name, root, out):
             *("data", "icons", "--npm-dir", root / "npm", "--size", "16"),
             *("--out", out),
         ],
+        "data tfds": [
+            *("data", "tfds", "squares", "--data-dir", root / "tfds"),
+            *("--size", "8", "--out", out),
+        ],
+        "data filter": [
+            *("data", "filter", root / "set", "--min-words", "1", "--out", out)
+        ],
         "import": ["import", root / "public", "--out", out],
         "export": ["export", root / "run", "--out", out],
         "export for others": [
@@ -98,8 +113,9 @@ def words_of(name, root, out):
     }[name]
 
 
-NAMES = ("data folder", "data shapes", "data emoji", "data icons", "tokenizer train")
-NAMES += ("encode", "encode-text", "import", "export", "export for others")
+NAMES = ("data folder", "data shapes", "data emoji", "data icons", "data tfds")
+NAMES += ("data filter", "tokenizer train", "encode", "encode-text", "import")
+NAMES += ("export", "export for others")
 # The head of each kind of folder, which is written first as a mark, or as what is to be
 # done, and only at the end as it is.
 HEADS = ("manifest.json", "config.json", "encoding.json", "generation.json")
@@ -125,6 +141,8 @@ def run(words, log, number=0, after=240.0):
 @pytest.fixture(scope="module", params=[*NAMES, "generate"])
 def whole(request, sources, tmp_path_factory):
     """(name, sources, files of an undisturbed run, seconds that it takes)."""
+    if request.param == "data tfds":
+        prepare_tfds(sources / "tfds")
     folder = tmp_path_factory.mktemp("whole")
     words = words_of(request.param, sources, folder / "out")
     # Once to compile, once to look at the clock.
