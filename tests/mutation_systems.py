@@ -216,9 +216,9 @@ CODES = (
         "the source of a pair is learnt too",
     ),
     Mutation(
-        "pipelines/tokens.py",
-        "np.repeat(forced, len(keys) // len(pieces), axis=0)",
-        "np.tile(forced, (len(keys) // len(pieces), 1))",
+        "pipelines/tokens_generator.py",
+        "forced[np.ix_(which, images)].reshape(len(pairs), -1)",
+        "forced[np.ix_(which, images)].swapaxes(0, 1).reshape(len(pairs), -1)",
         ("pipelines/test_pairs.py",),
         "candidates of two sources are mixed up",
     ),

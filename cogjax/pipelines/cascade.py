@@ -29,7 +29,13 @@ from cogjax.pipelines.checks import NUM_IMAGES, say_unread
 from cogjax.pipelines.contracts import Generation, Preview, Progress, Reranker
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
+from cogjax.pipelines.rerank import (
+    check_keep,
+    check_negative,
+    check_reranker,
+    choose,
+    score_images,
+)
 from cogjax.pipelines.text_encoder import NetworkTextEncoder
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.sampling.diffusion.settings import PER_STAGE, CascadeSampler
@@ -40,7 +46,7 @@ LOOK_EVERY = 4  # steps
 Look = Callable[[np.ndarray], None]
 # Settings of models of codes.
 _OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
-_OTHERS += ("style",)
+_OTHERS += ("style", "vary", "fillings")
 
 
 class CascadePipeline(HeldModel):
@@ -121,6 +127,7 @@ class CascadePipeline(HeldModel):
         """What a request amounts to with the model's own defaults, JSON-able."""
         stages, found = self._samplers(request), asdict(self._sampler(request))
         found |= {name: [getattr(x, name) for x in stages] for name in PER_STAGE}
+        found |= request.editing()
         return {"num_images": request.num_images, "rerank": request.rerank, **found}
 
     def _sampler(self, request: Request) -> CascadeSampler:
@@ -159,6 +166,9 @@ class CascadePipeline(HeldModel):
                 "neither"
             )
         check_keep(request, self.grid, "places")
+        check_negative(request, *(x.guidance for x in self._samplers(request)))
+        if request.negative:
+            self._unread(request.negative, "negative")
 
     def _unread(self, prompt: str, what: str) -> str:
         """The end of a prompt that the text encoder does not read, with a Notice.
@@ -176,20 +186,22 @@ class CascadePipeline(HeldModel):
     def _draw_all(self, request: Request, progress: Progress, preview) -> np.ndarray:
         """All candidates, uint8 [p, count, y, x, 3]."""
         count, size = max(request.num_images, request.rerank), self.image_size
-        text = self._texts(request.prompts)
+        negative = (request.negative,) if request.negative else ()
+        text = self._texts([*request.prompts, *negative])
         keys = image_keys(request.seed, 0, count)
         pixels = np.zeros((len(request.prompts), count, size, size, 3), np.uint8)
         done, total = 0, len(request.prompts) * count
         progress(done, total, "generating")
         for pairs in self._batches(len(request.prompts), count):
             which, images = pairs.T
-            own = Text(text.tokens[which], text.mask[which])
+            own = _rows(text, which)
+            unlike = _rows(text, np.full_like(which, -1)) if negative else None
             look = None
             if preview is not None:
                 named = [(int(p), int(i)) for p, i in pairs]
                 look = functools.partial(preview, named)
-            drawn = self._cascade(_picked(keys, images), own, request, look)
-            pixels[which, images] = np.asarray(drawn)
+            drawn = self._cascade(_picked(keys, images), (own, unlike), request, look)
+            pixels[which, images] = request.laid_over(np.asarray(drawn))
             done = min(total, done + len(pairs))
             progress(done, total, "generating")
         return pixels
@@ -205,15 +217,16 @@ class CascadePipeline(HeldModel):
         return Text(np.asarray(found.tokens, np.float32), np.asarray(found.mask))
 
     def _cascade(
-        self, keys: Array, text: Text, request: Request, look: Look | None
+        self, keys: Array, texts: tuple, request: Request, look: Look | None
     ) -> Array:
-        """uint8 [b, y, x, 3] of keys [b] and their texts."""
+        """uint8 [b, y, x, 3] of keys [b] and their (text, negative or None)."""
+        text, negative = texts
         small = None
         for i, sampler in enumerate(self._samplers(request)):
             stage = self._stage(i, sampler)
             numbers = cascade_stage.Numbers.of(sampler, len(keys))
             given = self._given(request, stage.config.image_size, len(keys))
-            inputs = cascade_stage.Inputs(text, numbers, small, **given)
+            inputs = cascade_stage.Inputs(text, numbers, small, negative, **given)
             own_keys = _stage_keys(keys, i)
             small = _run(stage, self._params[i], own_keys, inputs, look)
         return _as_pixels(small)
@@ -236,10 +249,11 @@ class CascadePipeline(HeldModel):
         if request.image is None:
             return {}
         repeat = lambda x: np.broadcast_to(x, (count, *x.shape))  # noqa: E731
-        given = {"image": repeat(signed(as_square(request.image, size)))}
-        if request.keep is not None:
+        image, keep = request.given(self.grid)
+        given = {"image": repeat(signed(as_square(image, size)))}
+        if keep is not None:
             sides = np.arange(size) * self.grid // size
-            given["keep"] = repeat(request.keep[np.ix_(sides, sides)][..., None])
+            given["keep"] = repeat(keep[np.ix_(sides, sides)][..., None])
         if request.strength is not None:
             given["strength"] = jnp.float32(request.strength)
         return given
@@ -270,6 +284,10 @@ def _run(stage, params, keys: Array, inputs, look: Look | None) -> Array:
         state = cascade_stage.go_on(stage, params, inputs, state, count)
         look(np.asarray(_as_pixels(state.estimate)))
     return cascade_stage.end(stage, params, inputs, state)
+
+
+def _rows(text: Text, which: np.ndarray) -> Text:
+    return Text(text.tokens[which], text.mask[which])
 
 
 @jax.jit

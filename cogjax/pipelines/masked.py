@@ -37,6 +37,11 @@ class MaskedPipeline(TokensGenerator):
         """UserError for what this model cannot do."""
         super()._check(request, preview, rerank_by)
         most = self.layout.image_len
+        if request.fillings is not None:
+            raise UserError(
+                "fillings are compared by the codes behind them, and a masked model "
+                "fills a hole from all sides: leave it out"
+            )
         if request.speculate:
             raise UserError(
                 "speculate drafts codes in turn, which a masked model does not sample: "
@@ -64,8 +69,6 @@ class MaskedPipeline(TokensGenerator):
         """All codes at once."""
         del preview
         sampler = self._sampler(request)
-        guided = sampler.guidance != 1
-        forced = np.repeat(forced, len(keys) // len(pieces), axis=0)
         unmasking = Unmasking.of(
             self.layout.vocab.command("[MASK]"),
             masked=np.sum(forced < 0, axis=1),
@@ -74,7 +77,7 @@ class MaskedPipeline(TokensGenerator):
         tokens = compiled_sample_masked(
             self._generator,
             self._code_params,
-            self.layout.prompts([*pieces, ()] if guided else pieces),
+            self.prompts(pieces, self._beside(request))[0],
             keys,
             forced,
             unmasking=unmasking,
