@@ -216,6 +216,20 @@ CODES = (
         "the source of a pair is learnt too",
     ),
     Mutation(
+        "pipelines/tokens.py",
+        "np.sum(losses * behind[:, :, None], axis=3).argmin(axis=2)",
+        "np.sum(losses * behind[:, :, None], axis=3).argmax(axis=2)",
+        ("pipelines/test_editing.py",),
+        "the filling stays after which the rest is least likely",
+    ),
+    Mutation(
+        "pipelines/editing.py",
+        "return ~_touched(self.hole, grid)",
+        "return _touched(self.hole, grid)",
+        ("pipelines/test_editing.py",),
+        "what a mask leaves black is drawn anew",
+    ),
+    Mutation(
         "pipelines/tokens_generator.py",
         "forced[np.ix_(which, images)].reshape(len(pairs), -1)",
         "forced[np.ix_(which, images)].swapaxes(0, 1).reshape(len(pairs), -1)",
