@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -166,8 +167,11 @@ def read_lines(path: str, what: str) -> list[str]:
     return lines
 
 
-def read_image(path: str):
-    """Returns the image as uint8 [y, x, 3]; UserError naming the file."""
+def read_image(path: str, notes: Counter | None = None):
+    """Returns the image as uint8 [y, x, 3]; UserError naming the file.
+
+    notes: as of `decode_image`.
+    """
     from cogjax.data.images import decode_image
 
     try:
@@ -175,6 +179,6 @@ def read_image(path: str):
     except OSError as error:
         raise UserError(f"cannot read image {path}: {error.strerror}") from error
     try:
-        return decode_image(data)
+        return decode_image(data, notes=notes)
     except UserError as error:
         raise UserError(f"image {path}: {error}") from error

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import json
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 from cogjax.commands import arguments
@@ -33,7 +34,10 @@ _SETTINGS = (
     "percentile",
     "augmentation",
     "decode",
+    "negative",
 )
+# How an image is drawn anew, but for --rows and --keep, which need the model.
+_EDITING = ("extend", "vary", "strength", "fillings")
 _MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
 _STEPS = "of a masked model, whose surer codes stay (8), or of a cascade; A,B: a stage"
@@ -48,6 +52,12 @@ _DECODE = "images from codes, or from hidden states if the model was trained to"
 _RERANK = "generate N, keep the --num-images that fit the prompt best"
 _RERANK_BY = "judge of --rerank: the model's own loss (default) or a CLIP"
 _KEEP = "instead of --rows: an image whose white parts are kept"
+_MASK = "draw the white parts of MASK anew, an image of the same size"
+_EXTEND = "draw so many pixels more at sides of the image: left=16,top=8"
+_VARY = "of models of codes: sample this share of the image's codes anew"
+_PASTE = "of --mask and --extend: show the model's own pixels outside too"
+_FILLINGS = "code by code: choose among N fillings of a hole (8, --rows and --keep 1)"
+_NEGATIVE = "what guidance leads away from, instead of from no prompt"
 _STYLE = "of a model of pairs: make the image the same in this style; may be repeated"
 _STRENGTH = "of a cascade: start from the image with noise, 1 is nearly noise alone"
 
@@ -75,6 +85,12 @@ def add_parser(commands) -> None:
         "--rows", type=whole(1), metavar="N", help="rows of codes to keep, from the top"
     )
     add("--keep", metavar="MASK", help=_KEEP)
+    add("--mask", metavar="MASK", help=_MASK)
+    add("--extend", type=_sides, metavar="SIDES", help=_EXTEND)
+    add("--vary", type=number(0, 1, open_low=True), metavar="SHARE", help=_VARY)
+    add("--no-paste", action="store_true", help=_PASTE)
+    fillings = whole(1, checks.MAX_FILLINGS)
+    add("--fillings", type=fillings, metavar="N", help=_FILLINGS)
     strength = number(checks.MIN_STRENGTH, 1)
     add("--strength", type=strength, metavar="T", help=_STRENGTH)
 
@@ -89,6 +105,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--top-p", type=top_p, metavar="P", help="1 keeps all")
     own = arguments.per_stage(number(0, guidance))
     add("--guidance", type=own, metavar="W", help=_GUIDANCE)
+    add("--negative", metavar="TEXT", help=_NEGATIVE)
     add("--speculate", type=whole(0), default=0, metavar="N", help=_SPECULATE)
     steps = arguments.per_stage(whole(1, checks.MAX_STEPS))
     add("--steps", type=steps, metavar="N", help=_STEPS)
@@ -109,7 +126,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 def _generate(args: argparse.Namespace) -> None:
     _check(args)
     # Read before JAX is imported, so that a bad file is named at once.
-    image, mask = (
+    image, kept = (
         path and arguments.read_image(path) for path in (args.image_prompt, args.keep)
     )
     request = _request(args, image)
@@ -118,9 +135,10 @@ def _generate(args: argparse.Namespace) -> None:
     judge = {}
     if args.clip:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
-    if image is not None and not args.style:
-        keep = _keep(args.rows, mask, model)
+    if args.rows or args.keep:
+        keep = _keep(args.rows, kept, model)
         given = {"image": image, "keep": keep, "strength": args.strength}
+        given["fillings"] = args.fillings
         request = dataclasses.replace(request, **given)
     with Progress() as progress:
         result = model.generate(request, progress=progress, **judge)
@@ -130,13 +148,19 @@ def _generate(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """UserError for flags that do not go together."""
-    keeps = bool(args.rows) + bool(args.keep)
-    ways = bool(keeps) + (args.strength is not None), bool(args.style)
-    if bool(args.image_prompt) != any(ways) or keeps > 1:
+    holes = (args.rows, args.keep, args.mask, args.extend, args.vary)
+    holes = sum(given is not None for given in holes)
+    ways = bool(holes) + (args.strength is not None), bool(args.style)
+    if bool(args.image_prompt) != any(ways) or holes > 1:
         raise UserError(
             "--image-prompt IMAGE and --rows N go together, or --keep MASK, or "
-            "--as STYLE, or --strength T: give both"
+            "--mask MASK, --extend SIDES, --vary SHARE, --as STYLE, or --strength T: "
+            "give both"
         )
+    if args.no_paste and not (args.mask or args.extend):
+        raise UserError("--no-paste goes with --mask MASK or --extend SIDES: give both")
+    if args.fillings and not holes:
+        raise UserError("--fillings N is of a hole: add --image IMAGE --mask MASK")
     if all(ways):
         raise UserError("--as makes the whole image anew: leave out what is kept of it")
     arguments.check_judge("--rerank-by", args.rerank_by, args.clip)
@@ -156,7 +180,37 @@ def _request(args: argparse.Namespace, image):
         return Request(prompts, image=image, style=tuple(args.style), **settings)
     if not prompts:
         raise UserError('there is no prompt: cogjax generate "a red apple" --out DIR')
+    if not (args.rows or args.keep):
+        settings |= {"image": image, "paste": not args.no_paste}
+        settings |= {name: getattr(args, name) for name in _EDITING}
+        settings["mask"] = args.mask and _read_mask(args.mask)
     return Request(prompts, **settings)
+
+
+def _read_mask(path: str):
+    """As `arguments.read_image`; UserError too for one with transparency."""
+    from cogjax.data.images import ALPHA
+    from cogjax.pipelines.editing import TRANSPARENT
+
+    notes = Counter()
+    mask = arguments.read_image(path, notes)
+    if notes[ALPHA]:
+        raise UserError(f"image {path}: {TRANSPARENT}")
+    return mask
+
+
+def _sides(text: str) -> dict[str, int]:
+    """Type of pixels by side, such as left=16,top=8; a `Request` knows the sides."""
+    found = {}
+    for part in text.split(","):
+        side, _, pixels = part.strip().partition("=")
+        try:
+            found[side] = int(pixels)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"expects pixels by side such as left=16,top=8, got '{text}'"
+            ) from None
+    return found
 
 
 def _keep(rows: int | None, mask, model):
@@ -183,9 +237,8 @@ def _record(args: argparse.Namespace, request, model) -> dict:
     from cogjax import __version__
 
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
-    settings |= {"keep": args.keep} if args.keep else {}
-    settings |= {"strength": args.strength} if args.strength else {}
-    settings |= {"style": args.style} if args.style else {}
+    for name in ("keep", "mask", "strength", "style"):
+        settings |= {name: getattr(args, name)} if getattr(args, name) else {}
     if request.rerank:
         settings |= {"rerank_by": _judge(args, model), "clip": args.clip}
     return {

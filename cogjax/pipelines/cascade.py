@@ -35,7 +35,13 @@ from cogjax.pipelines.contracts import (
 )
 from cogjax.pipelines.held import HeldModel
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
+from cogjax.pipelines.rerank import (
+    check_keep,
+    check_negative,
+    check_reranker,
+    choose,
+    score_images,
+)
 from cogjax.pipelines.text_encoder import text_encoder_of, vectors_of
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.sampling.diffusion.settings import PER_STAGE, CascadeSampler
@@ -46,7 +52,7 @@ LOOK_EVERY = 4  # steps
 Look = Callable[[np.ndarray], None]
 # Settings of models of codes.
 _OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
-_OTHERS += ("style",)
+_OTHERS += ("style", "vary", "fillings")
 
 
 class CascadePipeline(HeldModel):
@@ -115,7 +121,8 @@ class CascadePipeline(HeldModel):
             self._unread(prompt, f"prompt {i}")
             for i, prompt in enumerate(request.prompts, 1)
         )
-        text = self._texts(request.prompts)
+        negative = (request.negative,) if request.negative else ()
+        text = self._texts([*request.prompts, *negative])
         pixels = self._draw_all(text, request, progress, preview)
         scores = None
         if request.rerank:
@@ -128,6 +135,7 @@ class CascadePipeline(HeldModel):
         """What a request amounts to with the model's own defaults, JSON-able."""
         stages, found = self._samplers(request), asdict(self._sampler(request))
         found |= {name: [getattr(x, name) for x in stages] for name in PER_STAGE}
+        found |= request.editing()
         return {"num_images": request.num_images, "rerank": request.rerank, **found}
 
     def _sampler(self, request: Request) -> CascadeSampler:
@@ -166,6 +174,9 @@ class CascadePipeline(HeldModel):
                 "neither"
             )
         check_keep(request, self.grid, "places")
+        check_negative(request, *(x.guidance for x in self._samplers(request)))
+        if request.negative:
+            self._unread(request.negative, "negative")
 
     def _unread(self, prompt: str, what: str) -> str:
         """The end of a prompt that the text encoder does not read, with a Notice.
@@ -183,7 +194,10 @@ class CascadePipeline(HeldModel):
     def _draw_all(
         self, text: Text, request: Request, progress: Progress, preview
     ) -> np.ndarray:
-        """All candidates of p texts, uint8 [p, count, y, x, 3]."""
+        """All candidates of p prompts, uint8 [p, count, y, x, 3].
+
+        text: of the prompts, and behind them of `negative` if there is one.
+        """
         count, size = max(request.num_images, request.rerank), self.image_size
         keys = image_keys(request.seed, 0, count)
         pixels = np.zeros((len(request.prompts), count, size, size, 3), np.uint8)
@@ -191,7 +205,8 @@ class CascadePipeline(HeldModel):
         progress(done, total, "generating")
         for pairs in self._batches(len(request.prompts), count):
             which, images = pairs.T
-            own = Text(text.tokens[which], text.mask[which])
+            own = _rows(text, which)
+            unlike = _rows(text, np.full_like(which, -1)) if request.negative else None
             look = None
             if preview is not None:
                 named = [(int(p), int(i)) for p, i in pairs]
@@ -200,9 +215,9 @@ class CascadePipeline(HeldModel):
                 cascade_stage.Numbers.of(each, len(pairs))
                 for each in self._samplers(request)
             ]
-            own = _picked(keys, images), own, numbers
+            own = _picked(keys, images), (own, unlike), numbers
             drawn = self._cascade(self._params, *own, request, look)
-            pixels[which, images] = np.asarray(drawn)
+            pixels[which, images] = request.laid_over(np.asarray(drawn))
             done = min(total, done + len(pairs))
             progress(done, total, "generating")
         return pixels
@@ -221,17 +236,21 @@ class CascadePipeline(HeldModel):
         self,
         params: Sequence[Any],
         keys: Array,
-        text: Text,
+        texts: tuple[Text, Text | None],
         numbers: Sequence[cascade_stage.Numbers],
         request: Request,
         look: Look | None,
     ) -> Array:
-        """uint8 [b, y, x, 3] of keys [b], their texts, and the stages' numbers."""
+        """uint8 [b, y, x, 3] of keys [b], their (text, negative or None), and numbers.
+
+        numbers: of each stage.
+        """
+        text, negative = texts
         small = None
         for i, sampler in enumerate(self._samplers(request)):
             stage = self._stage(i, sampler)
             given = self._given(request, stage.config.image_size, len(keys))
-            inputs = cascade_stage.Inputs(text, numbers[i], small, **given)
+            inputs = cascade_stage.Inputs(text, numbers[i], small, negative, **given)
             own_keys = _stage_keys(keys, i)
             small = _run(stage, params[i], own_keys, inputs, look)
         return _as_pixels(small)
@@ -279,7 +298,9 @@ class CascadePipeline(HeldModel):
             }
             numbers.append(cascade_stage.Numbers(**own | given))
         params = [weights[name] for name in self.layout.components]
-        [pixels] = self._cascade(params, key[None], text, numbers, request, None)
+        [pixels] = self._cascade(
+            params, key[None], (text, None), numbers, request, None
+        )
         return {"images": pixels}
 
     def _stage(self, i: int, sampler: CascadeSampler) -> cascade_stage.StageProgram:
@@ -300,10 +321,11 @@ class CascadePipeline(HeldModel):
         if request.image is None:
             return {}
         repeat = lambda x: np.broadcast_to(x, (count, *x.shape))  # noqa: E731
-        given = {"image": repeat(signed(as_square(request.image, size)))}
-        if request.keep is not None:
+        image, keep = request.given(self.grid)
+        given = {"image": repeat(signed(as_square(image, size)))}
+        if keep is not None:
             sides = np.arange(size) * self.grid // size
-            given["keep"] = repeat(request.keep[np.ix_(sides, sides)][..., None])
+            given["keep"] = repeat(keep[np.ix_(sides, sides)][..., None])
         if request.strength is not None:
             given["strength"] = jnp.float32(request.strength)
         return given
@@ -334,6 +356,10 @@ def _run(stage, params, keys: Array, inputs, look: Look | None) -> Array:
         state = cascade_stage.go_on(stage, params, inputs, state, count)
         look(np.asarray(_as_pixels(state.estimate)))
     return cascade_stage.end(stage, params, inputs, state)
+
+
+def _rows(text: Text, which: np.ndarray) -> Text:
+    return Text(text.tokens[which], text.mask[which])
 
 
 @jax.jit

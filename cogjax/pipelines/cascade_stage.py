@@ -61,7 +61,8 @@ class Numbers(NamedTuple):
 class Inputs(NamedTuple):
     """What a stage makes its images of.
 
-    small: [b, y', x', 3] in [-1, 1], of the stage before, None for the base. image:
+    small: [b, y', x', 3] in [-1, 1], of the stage before, None for the base. negative:
+    what guidance leads away from, None: no text. image:
     [b, y, x, 3] in [-1, 1], None without one. keep: bool [b, y, x, 1], where the image
     stays. strength: time at which the noisy image is the start; None is noise alone.
     """
@@ -69,6 +70,7 @@ class Inputs(NamedTuple):
     text: Text
     numbers: Numbers
     small: Array | None = None
+    negative: Text | None = None
     image: Array | None = None
     keep: Array | None = None
     strength: Array | None = None
@@ -143,7 +145,9 @@ def _denoiser(stage: StageProgram, params, keys: Array, inputs: Inputs) -> Denoi
         return network.apply({"params": params}, z, log_snr, text, *rest)
 
     if stage.guided:
-        null = without(text, jnp.ones(len(keys), bool))
+        null = inputs.negative
+        if null is None:
+            null = without(text, jnp.ones(len(keys), bool))
         both = (text, *small), (null, *small)
         denoise = denoisers.guided(predict, stage.prediction, *both, numbers.guidance)
     else:

@@ -23,6 +23,7 @@ MAX_STEPS = 10_000
 MAX_GUIDANCE = 100
 METHODS = get_args(Method)  # of a cascade
 MAX_BEAMS = 64
+MAX_FILLINGS = 64  # of a hole
 MAX_LENGTH_PENALTY = 10
 MAX_STAGES = 8  # of a cascade
 MIN_STRENGTH = 0.05

@@ -54,8 +54,8 @@ class DecoderPipeline(CodeByCode, ImageScores):
         params = self._scoring_codes(weights)
         prompt = self._prompt_of(params, row, guided=False)
         codes = row["codes"].reshape(1, -1)
-        [loss] = self._losses_of_images(self._generator, params, prompt, codes)
-        return {"losses": loss}
+        [losses] = self._losses_of_codes(self._generator, params, prompt, codes)
+        return {"losses": jnp.mean(losses)}
 
     def _scores(
         self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
@@ -84,13 +84,17 @@ class CaptionDecoder(DecoderPipeline):
         return super().pieces(self.layout.clean(text), what)
 
     def prompts(
-        self, pieces: Sequence[Sequence[int]], guided: bool = False
+        self,
+        pieces: Sequence[Sequence[int]],
+        beside: Sequence[int] | None = None,
     ) -> tuple[Prompts, int]:
         """As of `TokensModel`; there is an empty prompt for each."""
+        if beside:
+            return self.prompts([*pieces, beside])[0], 1
         tokens, mask, rows = self._encoded(pieces)
         counts = mask.sum(axis=1, dtype=np.int32)[rows]  # [q]
         vectors = _at_the_end(tokens, rows, counts, self.layout.prompt_len)
-        if not guided:
+        if beside is None:
             return self.layout.captions(vectors, counts), 0
         vectors = _with_none(vectors, self._params["null_caption"])
         return self.layout.captions(vectors, np.tile(counts, 2)), len(pieces)
@@ -160,8 +164,8 @@ class ShiftedDecoder(DecoderPipeline):
         self, request: Request, pieces: list[list[int]], progress, preview
     ) -> np.ndarray:
         """UserError, before any image, for a guided prompt that ends as none does."""
-        guided = self._sampler(request).guidance != 1
-        if guided and np.ptp(self.prompts(pieces, guided)[0].ids[:, -1]):
+        beside = self._beside(request)
+        if beside is not None and np.ptp(self.prompts(pieces, beside)[0].ids[:, -1]):
             raise UserError("guidance needs prompts that do not fill all of the text")
         return super()._generate_codes(request, pieces, progress, preview)
 
@@ -170,25 +174,25 @@ class ShiftedDecoder(DecoderPipeline):
     ) -> Iterator[tuple[np.ndarray, int]]:
         """The last token of each prompt is the first that is forced."""
         length, sampler = self.layout.image_len, self._sampler(request)
-        prompts, num_empty = self.prompts(pieces, sampler.guidance != 1)
+        prompts, num_beside = self.prompts(pieces, self._beside(request))
         last = prompts.ids[: len(pieces), -1:]
+        last = np.repeat(last, len(keys) // len(pieces), axis=0)
         forced = np.concatenate([last, forced], axis=1)
-        forced = np.repeat(forced, len(keys) // len(pieces), axis=0)
         prompts = _before_last(prompts)
         network = self._generator, self._code_params
-        state = compiled_prefill(*network, prompts, keys, forced, guided=num_empty)
+        state = compiled_prefill(*network, prompts, keys, forced, guided=num_beside)
         settings = {"ids": self._code_ids, "sampler": sampler.numbers()}
         step = self.grid if preview else length
         for stop_at in range(step, length + 1, step):
             state, tokens = compiled_advance(*network, state, stop_at + 1, **settings)
             yield np.asarray(tokens)[:, 1:], stop_at
 
-    def _draw(
+    def _sample_row(
         self, request: Request, params: Any, prompt, key, forced, shared: Mapping
     ) -> jax.Array:
         forced = jnp.concatenate([prompt.ids[:1, -1:], forced], axis=1)
         own = _before_last(prompt), key, forced, shared
-        return super()._draw(request, params, *own)[:, 1:]
+        return super()._sample_row(request, params, *own)[:, 1:]
 
 
 def _before_last(prompts: Prompts) -> Prompts:

@@ -8,7 +8,7 @@ from cogjax.models.encoder_decoder_inference import for_inference, scoring
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.decoder import DecoderPipeline
 from cogjax.sampling.tokens.encoder_decoder import (
-    compiled_image_losses,
+    compiled_code_losses,
     compiled_prefill,
 )
 
@@ -17,7 +17,7 @@ class EncoderDecoderPipeline(DecoderPipeline):
     """Generates and scores as `DecoderPipeline` does; it writes no text."""
 
     _read_prompts = staticmethod(compiled_prefill)
-    _losses_of_images = staticmethod(compiled_image_losses)
+    _losses_of_codes = staticmethod(compiled_code_losses)
 
     def _make_network(self, transformer: Component, weights: WeightFormat) -> tuple:
         """As of `TokensModel`, with an encoder."""

@@ -7,13 +7,35 @@ import numpy as np
 from cogjax.data.sequences import Prompts
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.pipelines.tokens_model import TokensModel
-from cogjax.sampling.tokens.rerank import compiled_image_losses
+from cogjax.sampling.tokens.rerank import compiled_code_losses
 
 
-class ImageScores(TokensModel):
+class CodeLosses(TokensModel):
+    """A model whose codes each have a loss after those before them."""
+
+    _losses_of_codes = staticmethod(compiled_code_losses)
+
+    def _code_losses(
+        self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
+    ) -> np.ndarray:
+        """Losses of codes [n, image_len] given text i: float32 [n, image_len], nats."""
+        prompts, _ = self.prompts(pieces)
+        given = [rows for rows in prompts if rows is not None]
+        rows = self._in_batches(*given, codes)
+        losses = [
+            self._losses_of_codes(
+                self._generator, self._code_params, Prompts(*prompts), batch
+            )
+            for *prompts, batch in zip(*rows, strict=True)
+        ]
+        return np.concatenate(losses)[: len(codes)]
+
+    def _in_batches(self, *arrays: np.ndarray) -> list:
+        return [padded_batches(np.asarray(rows), self.batch_size) for rows in arrays]
+
+
+class ImageScores(CodeLosses):
     """A model of codes whose loss of an image may be asked for."""
-
-    _losses_of_images = staticmethod(compiled_image_losses)
 
     def image_losses(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
         """Loss of code grids [n, grid, grid] as images of text i: float32 [n].
@@ -33,16 +55,4 @@ class ImageScores(TokensModel):
         self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
     ) -> np.ndarray:
         """Loss of codes [n, image_len] given text i: float32 [n], nats a code."""
-        prompts, _ = self.prompts(pieces)
-        given = [rows for rows in prompts if rows is not None]
-        rows = self._in_batches(*given, codes)
-        losses = [
-            self._losses_of_images(
-                self._generator, self._code_params, Prompts(*prompts), batch
-            )
-            for *prompts, batch in zip(*rows, strict=True)
-        ]
-        return np.concatenate(losses)[: len(codes)]
-
-    def _in_batches(self, *arrays: np.ndarray) -> list:
-        return [padded_batches(np.asarray(rows), self.batch_size) for rows in arrays]
+        return self._code_losses(codes, pieces).mean(axis=1)

@@ -40,6 +40,11 @@ class MaskedPipeline(TokensGenerator):
         """UserError for what this model cannot do."""
         super()._check(request, preview, rerank_by)
         most = self.layout.image_len
+        if request.fillings is not None:
+            raise UserError(
+                "fillings are compared by the codes behind them, and a masked model "
+                "fills a hole from all sides: leave it out"
+            )
         if request.speculate:
             raise UserError(
                 "speculate drafts codes in turn, which a masked model does not sample: "
@@ -67,8 +72,6 @@ class MaskedPipeline(TokensGenerator):
         """All codes at once."""
         del preview
         sampler = self._sampler(request)
-        guided = sampler.guidance != 1
-        forced = np.repeat(forced, len(keys) // len(pieces), axis=0)
         unmasking = Unmasking.of(
             self.layout.vocab.command("[MASK]"),
             masked=np.sum(forced < 0, axis=1),
@@ -77,7 +80,7 @@ class MaskedPipeline(TokensGenerator):
         tokens = compiled_sample_masked(
             self._generator,
             self._code_params,
-            self.layout.prompts([*pieces, ()] if guided else pieces),
+            self.prompts(pieces, self._beside(request))[0],
             keys,
             forced,
             unmasking=unmasking,
@@ -89,7 +92,7 @@ class MaskedPipeline(TokensGenerator):
         choice = np.float32(self._unmasking(request)["choice_temperature"])
         return super()._shared_numbers(request) | {"choice_temperature": choice}
 
-    def _draw(
+    def _sample_row(
         self, request: Request, params: Any, prompt, key, forced, shared: Mapping
     ) -> Array:
         """As of `TokensGenerator`, in as many steps as the request says."""

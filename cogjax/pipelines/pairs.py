@@ -41,12 +41,13 @@ class PairsPipeline(CodeByCode):
         for style in request.style:
             check_style(style, self.styles)
 
-    def _forced(self, request: Request) -> np.ndarray:
-        """The codes of each given image, and -1 for those to come: int32 [p, m]."""
+    def _forced(self, request: Request, keys) -> np.ndarray:
+        """The codes of each given image, and -1 for those to come: int32 [p, 1, m]."""
+        del keys
         pixels = stack_squares(request.image, self.image_size)
         codes = self.encode(pixels).reshape(len(pixels), -1)
         codes = np.broadcast_to(codes, (len(request.prompts), codes.shape[1]))
-        return np.concatenate([codes, np.full_like(codes, -1)], axis=1)
+        return np.concatenate([codes, np.full_like(codes, -1)], axis=1)[:, None]
 
     def _sample(
         self, pieces, keys, forced, request: Request, preview: bool

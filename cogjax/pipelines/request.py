@@ -2,16 +2,18 @@
 
 import dataclasses
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from cogjax.config import did_you_mean
 from cogjax.data.images import as_image
 from cogjax.errors import UserError
 from cogjax.pipelines.checks import (
+    MAX_FILLINGS,
     MAX_GUIDANCE,
     MAX_IMAGES,
     MAX_PROMPTS,
@@ -28,12 +30,15 @@ from cogjax.pipelines.checks import (
     check_text,
     check_whole,
 )
+from cogjax.pipelines.editing import Canvas, check_extend, check_mask, extended
 from cogjax.sampling.diffusion.settings import PER_STAGE
 from cogjax.worlds.pairs import caption
 
 SAMPLER_SETTINGS = ("temperature", "top_k", "top_p", "guidance")
 # Settings of other models than those that sample code by code.
 MASKED_SETTINGS = ("steps", "choice_temperature")
+# What stays of an image, in four ways.
+HOLES = ("keep", "mask", "extend", "vary")
 CASCADE_SETTINGS = ("method", "gamma", "percentile", "augmentation", "strength")
 
 _STAGE_CHECKS = {
@@ -62,8 +67,19 @@ class Request:
     The model reads the captions that ask for the styles, `texts`. A reranker reads the
     prompts, one or one for each style: what the new images show, "a cat, line drawing".
     Without rerank leave them out.
+    mask: an image of the size of `image`, white (in an array bool [y, x]: True) where
+    it is drawn anew. All codes that it touches are; outside of it the image itself is
+    shown again, faded into what was drawn, unless `paste` is False: then the pixels are
+    the model's own of all codes.
+    extend: pixels of `image` by side, {"left": 16, "top": 8}, that are drawn anew;
+    below 0 they are taken away. It is then shrunk into the square (`editing.extended`).
+    vary: share of the codes of `image` that are sampled anew, others for each image.
+    fillings: of a model code by code, 1 to 64: so many fillings of each image's hole
+    are sampled after what is before it, and the one stays after which the kept codes
+    are likeliest; None is 8 for `mask`, `extend` and `vary`, and 1 for `keep`.
+    negative: what the images are guided away from, instead of from no prompt.
     strength: of a cascade, which then starts from `image` with noise: the noise's time,
-    0.05, nearly the image, to 1, nearly noise alone. It goes with `keep` or without.
+    0.05, nearly the image, to 1, nearly noise alone. It goes with a hole or without.
     speculate: so many codes are drafted a step (`sampling/tokens/speculative.py`):
     fewer steps, other images of the same distribution; 0 is off, otherwise 2 or more.
     steps: of a masked model (`sampling/tokens/masked.py`), 1 to an image's codes; None
@@ -88,6 +104,12 @@ class Request:
     rerank: int = 0
     image: Any = None
     keep: np.ndarray | None = None
+    mask: Any = None
+    extend: Mapping[str, int] | None = None
+    vary: float | None = None
+    paste: bool = True
+    fillings: int | None = None
+    negative: str | None = None
     strength: float | None = None
     speculate: int = 0
     steps: int | tuple[int, ...] | None = None
@@ -123,12 +145,45 @@ class Request:
             self._check_style()
         _set(self, "prompts", _texts("prompt", self.prompts))
         self._check_numbers()
+        self._check_hole()
         if self.style is None:
             self._check_image()
         if self.decode not in (None, "codes", "hidden"):
             raise UserError(f"decode is {self.decode!r}, expected 'codes' or 'hidden'")
         if self.method not in (None, *METHODS):
             raise UserError(f"method is {self.method!r}, not {', '.join(METHODS)}")
+
+    @property
+    def has_hole(self) -> bool:
+        """Whether a part of an image stays and the rest is drawn anew."""
+        return any(getattr(self, name) is not None for name in HOLES)
+
+    def given(self, grid: int) -> tuple[Image.Image, np.ndarray | None]:
+        """The image, and which of its parts stay, bool [grid, grid], if that is set."""
+        canvas = self._canvas()
+        if canvas is None:
+            return self.image, self.keep
+        return canvas.image, canvas.keep(grid)
+
+    def laid_over(self, pixels: np.ndarray) -> np.ndarray:
+        """What is shown of pixels uint8 [..., s, s, 3] that were drawn."""
+        canvas = self._canvas()
+        return canvas.laid_over(pixels) if canvas and self.paste else pixels
+
+    def _canvas(self) -> Canvas | None:
+        """The image and its hole in pixels, None without `mask` and `extend`."""
+        if self.mask is not None:
+            return Canvas(self.image, self.mask)
+        if self.extend is not None:
+            return extended(self.image, self.extend)
+        return None
+
+    def editing(self) -> dict[str, Any]:
+        """What was set of `extend`, `vary` and `negative`, JSON-able."""
+        found = {name: getattr(self, name) for name in ("extend", "vary", "negative")}
+        found = {name: value for name, value in found.items() if value is not None}
+        pasted = self.mask is not None or self.extend is not None
+        return found | ({"paste": self.paste} if pasted else {})
 
     def _check_numbers(self) -> None:
         for name, low, high in (
@@ -181,8 +236,10 @@ class Request:
         words = self._words_beside(captions)
         if self.image is None:
             raise UserError("style makes an image into another: give image too")
-        if self.keep is not None or self.strength is not None:
-            raise UserError("style is for a whole image: leave keep and strength out")
+        if self.has_hole or self.strength is not None:
+            raise UserError(
+                f"style is for a whole image: leave {', '.join(HOLES)} and strength out"
+            )
         images = self.image
         images = images if isinstance(images, tuple | list) else (images,)
         if len(images) not in (1, len(styles)):
@@ -217,18 +274,44 @@ class Request:
         return words * (len(captions) // len(words))
 
     def _check_image(self) -> None:
-        if (self.image is None) != (self.keep is None and self.strength is None):
+        if (self.image is None) == (self.has_hole or self.strength is not None):
             raise UserError(
-                "image goes with keep, strength or style, and none goes alone: give "
-                "both or neither"
+                f"image goes with {', '.join(HOLES)}, strength or style, and none goes "
+                "alone: give both or neither"
             )
         if self.image is None:
             return
         _set(self, "image", as_image(self.image))
         if self.strength is not None:
             check_number("strength", self.strength, MIN_STRENGTH, 1)
-        if self.keep is None:
-            return
+        if self.vary is not None:
+            check_number("vary", self.vary, 0, 1, open_low=True)
+        if self.mask is not None:
+            _set(self, "mask", check_mask(self.mask, self.image))
+        if self.extend is not None:
+            _set(self, "extend", check_extend(self.extend, self.image))
+        if self.keep is not None:
+            self._check_keep()
+
+    def _check_hole(self) -> None:
+        """What goes with a hole, and only one kind of it."""
+        given = [name for name in HOLES if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} do not go together: give one")
+        if self.fillings is not None:
+            if not given:
+                raise UserError(
+                    f"fillings are of a hole in an image: give {', '.join(HOLES)}, or "
+                    "leave it out"
+                )
+            whole = check_whole("fillings", self.fillings, 1, MAX_FILLINGS)
+            _set(self, "fillings", whole)
+        if not isinstance(self.paste, bool):
+            raise UserError(f"paste is {self.paste!r}, expected True or False")
+        if self.negative is not None:
+            _set(self, "negative", check_text(self.negative, "negative"))
+
+    def _check_keep(self) -> None:
         keep = np.asarray(self.keep)
         if keep.dtype != bool or keep.ndim != 2 or keep.shape[0] != keep.shape[1]:
             raise UserError(

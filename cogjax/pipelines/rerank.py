@@ -27,6 +27,15 @@ def check_keep(request: Request, grid: int, parts: str) -> None:
         )
 
 
+def check_negative(request: Request, *guidance: float) -> None:
+    """UserError for a negative prompt without guidance, which is what heeds it."""
+    if request.negative is not None and set(guidance) == {1}:
+        raise UserError(
+            "negative is heeded by guidance, and that is off: set guidance above 1, "
+            "say 3"
+        )
+
+
 def score_images(
     rerank_by: Reranker, prompts: Sequence[str], pixels: np.ndarray
 ) -> np.ndarray:

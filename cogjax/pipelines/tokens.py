@@ -9,14 +9,18 @@ Codes are sampled one after the other: prefill, then advance. The rest of genera
 in `tokens_generator.py`.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from cogjax.errors import UserError
 from cogjax.pipelines.contracts import RowProgram
+from cogjax.pipelines.image_scores import CodeLosses
 from cogjax.pipelines.reader import TokensReader
 from cogjax.pipelines.request import MASKED_SETTINGS, Request
 from cogjax.pipelines.tokenize import reconstruct
@@ -29,8 +33,12 @@ from cogjax.sampling.tokens.autoregressive import (
 )
 from cogjax.sampling.tokens.speculative import compiled_speculate
 
+# Of a hole, unless told otherwise; and where the numbers of their keys begin, behind
+# those of an image's codes.
+FILLINGS, _FIRST = 8, 2**30
 
-class CodeByCode(TokensGenerator):
+
+class CodeByCode(TokensGenerator, CodeLosses):
     """A model that generates images, one code after the other."""
 
     _read_prompts = staticmethod(compiled_prefill)
@@ -38,6 +46,7 @@ class CodeByCode(TokensGenerator):
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
         own = {"speculate": request.speculate, "decode": self.decoding(request.decode)}
+        own |= {"fillings": _tries(request)} if request.has_hole else {}
         return super().settings(request) | own
 
     def reconstruct(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
@@ -106,7 +115,7 @@ class CodeByCode(TokensGenerator):
             tokens = ahead
         yield np.asarray(tokens), length
 
-    def _draw(
+    def _sample_row(
         self, request: Request, params: Any, prompt, key, forced, shared: Mapping
     ) -> Array:
         del request
@@ -116,17 +125,46 @@ class CodeByCode(TokensGenerator):
         settings = {"ids": self._code_ids, "sampler": sampler}
         return advance(*network, state, forced.shape[1], **settings).tokens
 
+    def _draw(
+        self, pieces, keys, forced, request: Request, progress, preview
+    ) -> np.ndarray:
+        """Of some fillings of each image, that after which kept codes are likeliest.
+
+        What a code is sampled by is before it: only the choice knows what is behind.
+        """
+        tries, kept = _tries(request), forced >= 0
+        behind = kept & (np.cumsum(~kept, axis=2) > 0)
+        if tries == 1 or not behind.any():
+            return super()._draw(pieces, keys, forced, request, progress, preview)
+        many = _keys_of_fillings(keys, tries)
+
+        def look(pairs, codes):
+            preview([(prompt, i // tries) for prompt, i in pairs], codes)
+
+        codes = super()._draw(
+            pieces,
+            many,
+            np.repeat(forced, tries, axis=1),
+            request,
+            progress,
+            look if preview else None,
+        )
+        losses = losses_of_candidates(self._code_losses, pieces, codes, progress)
+        losses = losses.reshape(*behind.shape[:2], tries, -1)
+        best = np.sum(losses * behind[:, :, None], axis=3).argmin(axis=2)  # [p, n]
+        codes = codes.reshape(*best.shape, tries, *codes.shape[2:])
+        return np.take_along_axis(codes, best[..., None, None, None], axis=2)[:, :, 0]
+
     def _prefill(self, pieces, keys, forced, request: Request) -> DecodeState:
         """Reads the prompts of b images, b / q for each of q prompts."""
-        guided = self._sampler(request).guidance != 1
-        prompts, num_empty = self.prompts(pieces, guided)
+        prompts, num_beside = self.prompts(pieces, self._beside(request))
         return self._read_prompts(
             self._generator,
             self._code_params,
             prompts,
             keys,
-            np.repeat(forced, len(keys) // len(pieces), axis=0),
-            guided=num_empty,
+            forced,
+            guided=num_beside,
             window=max(request.speculate, 1),
         )
 
@@ -163,7 +201,7 @@ class TokensPipeline(CodeByCode, TokensReader):
 
 
 def losses_of_candidates(losses, pieces, codes: np.ndarray, progress) -> np.ndarray:
-    """Losses [p, count] of candidates [p, count, grid, grid] of p texts.
+    """Losses [p, count, ...] of candidates [p, count, grid, grid] of p texts.
 
     losses: gives those of codes [n, image_len] and as many texts.
     """
@@ -172,4 +210,24 @@ def losses_of_candidates(losses, pieces, codes: np.ndarray, progress) -> np.ndar
     texts = [text for text in pieces for _ in range(shape[1])]
     scores = losses(codes.reshape(total, -1), texts)
     progress(total, total, "reranking")
-    return scores.reshape(shape)
+    return scores.reshape(*shape, *scores.shape[1:])
+
+
+def _tries(request: Request) -> int:
+    """Fillings of each image's hole, 1 for one that is a grid of codes."""
+    if request.fillings is not None:
+        return request.fillings
+    return FILLINGS if request.has_hole and request.keep is None else 1
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _keys_of_fillings(keys: jax.Array, tries: int) -> jax.Array:
+    """Keys [n] of images -> [n tries], the first filling of each by the image's own."""
+
+    def of_image(key):
+        others = jax.vmap(jax.random.fold_in, (None, 0))(
+            key, _FIRST + jnp.arange(tries)
+        )
+        return others.at[0].set(key)
+
+    return jax.vmap(of_image)(keys).reshape(-1)

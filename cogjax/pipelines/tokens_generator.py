@@ -31,7 +31,13 @@ from cogjax.pipelines.request import (
     SAMPLER_SETTINGS,
     Request,
 )
-from cogjax.pipelines.rerank import check_keep, check_reranker, choose, score_images
+from cogjax.pipelines.rerank import (
+    check_keep,
+    check_negative,
+    check_reranker,
+    choose,
+    score_images,
+)
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.pipelines.tokens_model import TokensModel
 from cogjax.sampling.diffusion.settings import PER_STAGE
@@ -77,14 +83,14 @@ class TokensGenerator(TokensModel, abc.ABC):
         if request.rerank:
             scores = self._scores(request, pieces, codes, rerank_by, progress)
             scores, codes = choose(scores, request.num_images, codes)
-        pixels = self._pixels(codes, pieces, request)
+        pixels = self._shown(codes, pieces, request)
         unread = tuple(map(self.unread, pieces))
         unseen = self.unseen(request.texts)
         return Generation(request.prompts, pixels, codes, scores, unread, unseen)
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
-        settings = dataclasses.asdict(self._sampler(request))
+        settings = dataclasses.asdict(self._sampler(request)) | request.editing()
         names = ("num_images", "rerank")
         return settings | {name: getattr(request, name) for name in names}
 
@@ -96,7 +102,8 @@ class TokensGenerator(TokensModel, abc.ABC):
         """
         count = request.num_images
         rows = self.prompt_rows([self.pieces(request.texts[0])] * count)
-        rows["forced"] = np.repeat(self._forced(request)[:1], count, axis=0)
+        forced = self._forced(request, image_keys(request.seed, 0, count))[0]
+        rows["forced"] = np.repeat(forced, count // len(forced), axis=0)
         rows["image"] = np.arange(count, dtype=np.int32)
         shared = {"seed": np.uint32(request.seed), **self._shared_numbers(request)}
         made = {"codes": self.generate(request).codes[0]}
@@ -105,7 +112,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         return {"generate": made}
 
     def _shared_numbers(self, request: Request) -> dict[str, np.ndarray]:
-        """Numbers that `_draw` reads."""
+        """Numbers that `_sample_row` reads."""
         numbers = self._sampler(request).numbers()._asdict()
         return {name: x for name, x in numbers.items() if x is not None}
 
@@ -116,12 +123,12 @@ class TokensGenerator(TokensModel, abc.ABC):
         prompt = self._prompt_of(params, row, "guidance" in shared)
         key = jax.random.fold_in(jax.random.key(shared["seed"]), row["image"])
         own = prompt, key[None], row["forced"][None]
-        [tokens] = self._draw(request, params, *own, shared)
+        [tokens] = self._sample_row(request, params, *own, shared)
         # Those of a given image come first.
         return {"codes": tokens[-(self.grid**2) :].reshape(self.grid, self.grid)}
 
     @abc.abstractmethod
-    def _draw(
+    def _sample_row(
         self,
         request: Request,
         params: Any,
@@ -165,6 +172,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         if rerank_by is not None and not request.rerank:
             raise UserError("rerank_by chooses among candidates: set rerank, say 8")
         check_keep(request, self.grid, "codes")
+        check_negative(request, self._sampler(request).guidance)
 
     @abc.abstractmethod
     def _sample(
@@ -172,7 +180,7 @@ class TokensGenerator(TokensModel, abc.ABC):
     ) -> Iterator[tuple[np.ndarray, int]]:
         """(tokens int32 [b, m], how many are final) of b images, b / q of q prompts.
 
-        pieces: of each prompt. keys: [b]. forced: int32 [q, m], -1 where a code is to
+        pieces: of each prompt. keys: [b]. forced: int32 [b, m], -1 where a code is to
         be sampled. preview: whether someone looks before all are final.
         """
 
@@ -181,15 +189,24 @@ class TokensGenerator(TokensModel, abc.ABC):
     ) -> np.ndarray:
         """Codes int32 [p, count, grid, grid] of all candidates."""
         count = max(request.num_images, request.rerank)
-        codes = np.zeros((len(pieces), count, self.grid, self.grid), np.int32)
         keys = image_keys(request.seed, 0, count)
-        forced = self._forced(request)  # [p, m]
+        forced = self._forced(request, keys)
+        forced = np.broadcast_to(forced, (len(pieces), count, self.layout.image_len))
+        return self._draw(pieces, keys, forced, request, progress, preview)
+
+    def _draw(
+        self, pieces, keys, forced, request: Request, progress, preview
+    ) -> np.ndarray:
+        """Codes int32 [p, n, grid, grid] of keys [n], where forced [p, n, m] has -1."""
+        count = len(keys)
+        codes = np.zeros((len(pieces), count, self.grid, self.grid), np.int32)
         done, total = 0, len(pieces) * count
         for which, images in self._batches(len(pieces), count):
             progress(done, total, "generating")
             pairs = [(int(p), int(i)) for p in which for i in images]  # b of them
             own_keys = _picked(keys, images, len(which))  # [b]
-            own = [pieces[p] for p in which], own_keys, forced[which], request
+            own_forced = forced[np.ix_(which, images)].reshape(len(pairs), -1)
+            own = [pieces[p] for p in which], own_keys, own_forced, request
             for tokens, count_done in self._sample(*own, preview is not None):
                 if preview is not None:
                     preview(pairs, self._so_far(tokens, count_done))
@@ -214,13 +231,25 @@ class TokensGenerator(TokensModel, abc.ABC):
             for images in padded_batches(np.arange(count), num_images):
                 yield prompts, images
 
-    def _forced(self, request: Request) -> np.ndarray:
-        """Codes that are kept, -1 where one is to be sampled: int32 [p, image_len]."""
-        forced = np.full(self.layout.image_len, -1, np.int32)
-        if request.image is not None:
-            [codes] = self.encode(as_square(request.image, self.image_size))
-            forced = np.where(request.keep, codes, -1).reshape(-1).astype(np.int32)
-        return np.tile(forced, (len(request.prompts), 1))
+    def _forced(self, request: Request, keys) -> np.ndarray:
+        """Codes that are kept, -1 where one is to be sampled: int32 [1, 1 or n, m].
+
+        keys: of n images.
+        """
+        if not request.has_hole:
+            return np.full((1, 1, self.layout.image_len), -1, np.int32)
+        image, keep = request.given(self.grid)
+        [codes] = self.encode(as_square(image, self.image_size))
+        if request.vary is not None:
+            keep = _some(keys, request.vary, self.grid)
+        forced = np.where(keep, codes, -1).astype(np.int32)
+        return forced.reshape(1, -1, self.layout.image_len)
+
+    def _beside(self, request: Request) -> Sequence[int] | None:
+        """As of `prompts`: what images are guided away from, None without guidance."""
+        if self._sampler(request).guidance == 1:
+            return None
+        return self.pieces(request.negative, "negative") if request.negative else ()
 
     def _sampler(self, request: Request) -> Sampler:
         given = {name: getattr(request, name) for name in SAMPLER_SETTINGS}
@@ -238,10 +267,14 @@ class TokensGenerator(TokensModel, abc.ABC):
         """What candidates [p, count, grid, grid] are chosen by: [p, count]."""
         total = codes.shape[0] * codes.shape[1]
         progress(0, total, "reranking")
-        pixels = self._pixels(codes, pieces, request)
+        pixels = self._shown(codes, pieces, request)
         scores = score_images(rerank_by, request.prompts, pixels)
         progress(total, total, "reranking")
         return scores
+
+    def _shown(self, codes: np.ndarray, pieces, request: Request) -> np.ndarray:
+        """As `_pixels`, under what is shown again of a given image."""
+        return request.laid_over(self._pixels(codes, pieces, request))
 
     def _pixels(self, codes: np.ndarray, pieces, request: Request) -> np.ndarray:
         """Codes [p, n, grid, grid] -> pixels uint8 [p, n, y, x, 3]."""
@@ -259,3 +292,20 @@ def numbers_of(shared: Mapping) -> SamplerNumbers:
 def _picked(keys: jax.Array, images: jax.Array, times: int) -> jax.Array:
     """The keys of some images, so many times in a row."""
     return jnp.tile(keys[images], times)
+
+
+def _some(keys: jax.Array, share: float, grid: int) -> np.ndarray:
+    """Which codes stay of images [n], bool [n, grid, grid], if a share is sampled.
+
+    An image owns them. Those of a smaller share are among those of a larger one.
+    """
+    order = np.argsort(_numbers(keys, grid**2), axis=1, kind="stable")
+    count = max(1, round(share * grid**2))
+    return (np.argsort(order, axis=1) >= count).reshape(-1, grid, grid)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _numbers(keys: jax.Array, count: int) -> jax.Array:
+    """Numbers [n, count] of keys [n], apart from those that codes are sampled by."""
+    own = jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31)
+    return jax.vmap(lambda key: jax.random.uniform(key, (count,)))(own)

@@ -117,13 +117,18 @@ class TokensModel(HeldModel):
         return ids
 
     def prompts(
-        self, pieces: Sequence[Sequence[int]], guided: bool = False
+        self,
+        pieces: Sequence[Sequence[int]],
+        beside: Sequence[int] | None = None,
     ) -> tuple[Prompts, int]:
-        """(prompts of pieces of texts, how many empty ones are behind them).
+        """(prompts of pieces of texts, how many more are behind them).
 
-        guided: whether there must be one.
+        beside: of guidance, pieces of the text that images are to be unlike, () for an
+        empty one; None without guidance.
         """
-        return self.layout.prompts([*pieces, ()] if guided else pieces), int(guided)
+        if beside is None:
+            return self.layout.prompts(pieces), 0
+        return self.layout.prompts([*pieces, beside]), 1
 
     def prompt_rows(self, pieces: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
         """Prompts of pieces of texts as arrays by name, a row each."""

@@ -93,6 +93,37 @@ def test_all_at_once(folders, name):
     np.testing.assert_array_equal(again.codes[0, 0], found.codes[0, 1])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hole_and_a_negative_prompt(folders, name):
+    """Codes outside of the hole stay, and of two fillings the better one.
+
+    Guided away from the prompt itself nothing is left of guidance.
+    """
+    model = cogjax.load(folders(name))
+    size, grid = model.image_size, model.grid
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    mask = np.zeros((size, size), bool)
+    mask[size // 2 : -size // grid] = True
+    settings = {"image": image, "mask": mask, "temperature": 50.0, "top_k": 8}
+    one, two = (
+        generate(model, name, 2, guidance=1.0, fillings=k, **settings).codes[0]
+        for k in (1, 2)
+    )
+    keep = np.ones((grid, grid), bool)
+    keep[grid // 2 : -1] = False
+    [own] = model.encode(image)
+    np.testing.assert_array_equal(two[:, keep], [own[keep]] * 2)
+    losses = model._code_losses(
+        np.concatenate([one, two]).reshape(4, -1), [model.pieces(PROMPTS[name])] * 4
+    )
+    behind = losses[:, -grid:].sum(1)
+    assert (behind[2:] <= behind[:2]).all()
+    same = generate(
+        model, name, 2, guidance=3.0, fillings=2, negative=PROMPTS[name], **settings
+    )
+    np.testing.assert_array_equal(same.codes[0], two)
+
+
 def _likes(found):
     """A judge that likes the second image best."""
 

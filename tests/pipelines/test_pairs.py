@@ -180,7 +180,7 @@ def test_requests_that_do_not_go_together(sources):
     for prompts, settings, words in (
         ((), {"style": "flat"}, "give image too"),
         ("a cat", {"style": "flat", "image": image}, "leave the prompts out"),
-        ((), {"style": "flat", "image": image, "keep": keep}, "leave keep and stren"),
+        ((), {"style": "flat", "image": image, "keep": keep}, "leave keep, mask, ext"),
         ((), {"style": ("a", "b"), "image": sources}, "3 images and 2 styles"),
         ((), {"style": (), "image": image}, "there is no style"),
         ((), {"style": "flat", "image": image, "rerank": 8}, "give a prompt too"),

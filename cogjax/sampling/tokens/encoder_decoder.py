@@ -51,10 +51,10 @@ def prefill(
     )
 
 
-def image_losses(
+def code_losses(
     model: EncoderDecoder, params: Any, prompts: Prompts, codes: Array
 ) -> Array:
-    """Mean loss of codes int [b, n] after a prompt each: float32 [b], nats a code.
+    """Loss of each of codes int [b, n] after a prompt each: float32 [b, n], nats.
 
     params: of `scoring`, so that all codes compete, and nothing else.
     """
@@ -62,13 +62,13 @@ def image_losses(
     weights, mask = {"params": params}, _mask(ids, num_padding)
     # The last code is only a target.
     logits = model.apply(weights, ids, mask, codes[:, :-1], method="score")
-    return jnp.mean(losses.token_losses(logits, codes), axis=1)
+    return losses.token_losses(logits, codes)
 
 
 compiled_prefill = jax.jit(
     prefill, static_argnums=0, static_argnames=("guided", "window")
 )
-compiled_image_losses = jax.jit(image_losses, static_argnums=0)
+compiled_code_losses = jax.jit(code_losses, static_argnums=0)
 
 
 def _mask(ids: Array, num_padding: Array) -> Array:

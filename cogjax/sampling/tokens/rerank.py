@@ -44,8 +44,8 @@ def caption_losses(
     return jnp.sum(values * weights, 1) / jnp.maximum(jnp.sum(weights, 1), 1)
 
 
-def image_losses(model: ImageLM, params, prompts: Prompts, codes: Array) -> Array:
-    """Mean loss of the codes that follow each prompt: float32 [b], nats a code.
+def code_losses(model: ImageLM, params, prompts: Prompts, codes: Array) -> Array:
+    """Loss of each code that follows a prompt: float32 [b, n], nats.
 
     Args:
       model: the network that generates.
@@ -62,10 +62,10 @@ def image_losses(model: ImageLM, params, prompts: Prompts, codes: Array) -> Arra
         jnp.concatenate([positions, of_codes], axis=1),
         jnp.arange(length) >= num_padding[:, None],
     )
-    return jnp.mean(losses.token_losses(logits[:, length - 1 :], codes), axis=1)
+    return losses.token_losses(logits[:, length - 1 :], codes)
 
 
 compiled_caption_losses = jax.jit(
     caption_losses, static_argnums=0, static_argnames="first_id"
 )
-compiled_image_losses = jax.jit(image_losses, static_argnums=0)
+compiled_code_losses = jax.jit(code_losses, static_argnums=0)
