@@ -118,7 +118,8 @@ def fit(
         lock_workdir(workdir),
         Watchdog(workdir, config.step_timeout) as watchdog,
     ):
-        checkpoints, goodput = Checkpoints(workdir, config.keep), Goodput()
+        goodput = Goodput()
+        checkpoints = Checkpoints(workdir, config.keep, job.task.frozen)
         if checkpoints.steps:
             newest = checkpoints.steps[-1]
             check_resume(workdir, job.config, config, optim, newest)
@@ -175,6 +176,10 @@ def _start(job: Job, init, config: TrainConfig, mesh: Mesh, checkpoints: Checkpo
         return _with_start(job, fresh, shardings), shardings, 0
     train_state, example_index = restored
     say(f"resuming at step {int(train_state.step)}")
+    frozen = {name: (job.start_state or {})[name] for name in job.task.frozen}
+    placed = jax.device_put(frozen, {n: shardings.state[n] for n in frozen})
+    state = train_state.state | _copy(placed)
+    train_state = dataclasses.replace(train_state, state=state)
     return train_state, shardings, example_index
 
 

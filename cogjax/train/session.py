@@ -1,5 +1,6 @@
 """The loop over steps, and the work between them."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from cogjax.train.metrics import Logger
 from cogjax.train.processes import StopSignal, say
 from cogjax.train.report import Report
 from cogjax.train.state import TrainState
+from cogjax.train.step import parted
 from cogjax.train.task import Task
 from cogjax.train.watchdog import Watchdog
 
@@ -161,6 +163,8 @@ class Session:
             ),
             train_state,
         )
+        own, frozen = parted(train_state.state, self.job.task)
+        train_state = dataclasses.replace(train_state, state=own)
         # Two states may not fit into the memory of a device.
         jax.tree.map(lambda leaf: leaf.delete(), train_state)
         with self.goodput.time("restore"):
@@ -170,6 +174,7 @@ class Session:
                 self.job.fingerprint,
                 before=spike,
             )
+        restored = dataclasses.replace(restored, state=restored.state | frozen)
         self.number = int(restored.step)
         self.goodput.add("lost", self.logger.rewind(self.number))
         self.logger.scalars(self.number, {"rolled_back_from": jumped})

@@ -36,6 +36,10 @@ class LMStage(TransformerStage):
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
 
+    def continues(self, layout: Layout) -> bool:
+        """Not of masked codes, nor of super-resolution's two images."""
+        return not layout.masked and not layout.enlarges
+
     def make_task(self, setup: Setup, lpips: Any = None) -> LMTask:
         """The loss compares no images."""
         del lpips
@@ -56,6 +60,10 @@ class MaskedStage(TransformerStage):
     paper = LMStage.paper
     make_network = staticmethod(make_transformer)
     pipeline = MaskedPipeline
+
+    def continues(self, layout: Layout) -> bool:
+        """Of masked codes alone: `lm` weights see text otherwise."""
+        return layout.masked
 
     def make_layout(
         self, tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig

@@ -149,7 +149,7 @@ def _start_decoder(setup: Setup, params: dict[str, Any]) -> None:
 
 def _check_answers(setup: Setup) -> None:
     """UserError for answers that have no positions."""
-    answer_len, text_len = setup.settings.answer_len, setup.transformer.text_len
+    answer_len, text_len = setup.settings.answer_len, setup.layout.text_len
     if answer_len > text_len:
         raise UserError(
             f"task.answer_len is {answer_len}, more than model.text_len, {text_len}: "
