@@ -33,7 +33,7 @@ def _files(config: dict[str, Any]) -> list[str] | None:
     return [WEIGHTS, WORDS] if config.get("peft_type") == "LORA" else None
 
 
-ADAPTER = FolderKind("adapter folder", CONFIG, _files)
+ADAPTER = FolderKind("LoRA folder", CONFIG, _files)
 
 
 @dataclass(frozen=True)

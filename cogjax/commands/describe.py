@@ -129,7 +129,7 @@ def _score(args: argparse.Namespace) -> None:
     image = read_image(args.image)
     if args.clip and args.adapters:
         raise UserError(
-            "--adapter changes --model, and --by clip asks another: not both"
+            "--adapter changes --model, which --by clip does not ask: leave one out"
         )
     judge = ("Embedder", args.clip) if args.clip else ("Scorer", args.model)
     model = load_as(*judge, adapters=dict(args.adapters))

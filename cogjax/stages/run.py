@@ -35,8 +35,8 @@ from cogjax.train.loop import fit
 def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     """Runs or resumes the training that a resolved config describes.
 
-    Returns the export folder, beside which LoRA's adapter is, in `adapter`. UserError for anything in the config or data that does
-    not fit, before any compilation.
+    Returns the export folder, beside which LoRA's adapter is, in `adapter`. UserError
+    for anything in the config or data that does not fit, before any compilation.
     """
     workdir = Path(workdir)
     model_folder.MODEL.check(workdir / "export", overwrite=True)
