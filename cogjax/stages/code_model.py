@@ -75,6 +75,10 @@ class CodeModelStage(Stage):
         lpips: of `lpips`, None not to train but look.
         """
 
+    def reads(self, layout: Any) -> bool:
+        """Whether the stage trains a model of the family with that layout."""
+        return layout is not None
+
     def lpips(self, setup: Setup) -> Any:
         """Weights of the perceptual distance, None if the objective has none."""
         del setup

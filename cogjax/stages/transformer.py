@@ -98,16 +98,12 @@ class TransformerStage(CodeModelStage):
             raise UserError(f"config section 'model': {error}") from error
         return Setup(settings, transformer, tokenizer, text, layout, network)
 
-    def continues(self, layout: Any) -> bool:
-        """Whether a model of the family with that layout has this objective."""
-        return layout is not None
-
     def _given(self, run: RunConfig) -> Model | None:
         """The model of data.weights, where the section 'model' leaves sizes to it."""
         if not run.data.weights or not run.model.keys() <= _TUNING:
             return None
         there = model_folder.load_outline(run.data.weights)
-        same = there.family == self.family and self.continues(there.layout)
+        same = there.family == self.family and self.reads(there.layout)
         return there if same else None
 
     def _setup_of(self, run: RunConfig, there: Model, tokenizer, text) -> Setup:

@@ -36,7 +36,7 @@ class LMStage(TransformerStage):
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
 
-    def continues(self, layout: Layout) -> bool:
+    def reads(self, layout: Layout) -> bool:
         """Not of masked codes, nor of super-resolution's two images."""
         return not layout.masked and not layout.enlarges
 
@@ -61,7 +61,7 @@ class MaskedStage(TransformerStage):
     make_network = staticmethod(make_transformer)
     pipeline = MaskedPipeline
 
-    def continues(self, layout: Layout) -> bool:
+    def reads(self, layout: Layout) -> bool:
         """Of masked codes alone: `lm` weights see text otherwise."""
         return layout.masked
 
