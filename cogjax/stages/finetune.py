@@ -202,9 +202,6 @@ def _config(asked: FineTuning, base: Model, task: str, folder: Path) -> dict[str
     known = {each.name for each in dataclasses.fields(settings)}
     # Of texts that are cut anew, or left out for guidance.
     usual = {"bpe_dropout": 0.0, "caption_dropout": 0.1}
-    source = (
-        str(Path(asked.base).resolve()) if Path(asked.base).is_dir() else asked.base
-    )
     return {
         "task": {"name": task} | {k: v for k, v in usual.items() if k in known},
         "data": {"path": str(data.resolve()), "weights": _place(asked.base)},
