@@ -42,6 +42,7 @@ COMMANDS = (
     "train",
     "verify",
     "export",
+    "finetune",
     "evaluate",
     "attention-map",
     "bench",
@@ -96,7 +97,7 @@ class FakeModel:
 @pytest.fixture
 def model(monkeypatch):
     fake = FakeModel()
-    monkeypatch.setitem(vars(cogjax), "load", lambda name, weights="float32": fake)
+    monkeypatch.setitem(vars(cogjax), "load", lambda name, **settings: fake)
     return fake
 
 

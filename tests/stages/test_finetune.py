@@ -12,6 +12,7 @@ from cogjax import model_folder
 from cogjax.data import records
 from cogjax.data.images import encode_png
 from cogjax.errors import UserError
+from cogjax.families.cogview.stage import LM
 from cogjax.model import Component
 from cogjax.stages import finetune
 from cogjax.stages.finetune import FineTuning

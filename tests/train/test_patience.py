@@ -17,9 +17,8 @@ from cogjax.train.session import Job
 from cogjax.train.task import Task
 
 RHYTHM = {"save_every": 1, "eval_every": 1, "log_every": 1, "sample_every": 0}
-CONFIG = TrainConfig(
-    steps=30, batch_size=8, ema_decay=0.0, keep=3, patience=2, **RHYTHM
-)
+RHYTHM |= {"keep": 3, "patience": 2}
+CONFIG = TrainConfig(steps=30, batch_size=8, ema_decay=0.0, **RHYTHM)
 # AdamW moves by the rate, whatever the gradient.
 OPTIM = OptimConfig(lr=1.0, schedule="constant", warmup=1, weight_decay=0.0, clip=0.0)
 
