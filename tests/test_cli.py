@@ -444,7 +444,7 @@ def test_streams_and_devices_of_a_process(kind, status, message):
 
 
 def test_an_error_is_printed_as_one_line_of_letters(monkeypatch, capsys):
-    def failing(name, weights):
+    def failing(name, **settings):
         raise UserError("first\n  sec\x1b[2Jond")
 
     monkeypatch.setitem(vars(cogjax), "load", failing)
