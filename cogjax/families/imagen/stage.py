@@ -138,7 +138,7 @@ class DenoisingStage(Stage):
         source = run.data.weights
         if not source:
             raise UserError(
-                f"config key 'data.weights' is required here for task {run.name}: the "
+                f"config key 'data.weights' is required for task {run.name} here: the "
                 "cascade with the stage to start from"
             )
         model, config = _cascade(source, "data.weights", run), self._config(run)
