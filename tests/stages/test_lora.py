@@ -124,6 +124,7 @@ def test_sizes_are_described(nano_data, nano_folder):
         ({"data": {}, "model": NANO}, "section 'lora' needs 'data.weights'"),
         ({"model": {"width": 64, "heads": 2}}, "other sizes or sequences than data.w"),
         ({"task": {"name": "vq"}}, "task vq has no LoRA: what it learns is not one"),
+        ({"task": {"name": "end_to_end"}}, "task end_to_end has no LoRA: what it le"),
         ({"lora": {"rank": 2, "match": ["key"]}}, "'lora.match': no matrix ends"),
         ({"optim": {"name": "muon"}}, "'muon' does not fit this task"),
     ],

@@ -44,6 +44,21 @@ def test_an_update_moves_the_adapter_by_its_gradient_and_nothing_else():
             np.testing.assert_allclose(one, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
+def test_an_evaluation_sees_the_merged_network():
+    task, batch, state = start(low_rank)
+    found, plain = (
+        jax.jit(judge)(params, held, batch, None)["loss"]
+        for judge, params, held in (
+            (task.eval_metrics, state.params, state.state),
+            (task.inner.eval_metrics, state.state["base"], {}),
+        )
+    )
+    merged = task.merged(state.params, state.state["base"])
+    wanted = jax.jit(task.inner.eval_metrics)(merged, {}, batch, None)["loss"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    assert abs(found - plain) > 1e-4
+
+
 @pytest.mark.parametrize("bad", [0.0, np.inf])
 def test_scales_of_branches_fall_where_the_adapter_has_no_gradient(bad):
     """DALL-E's scales, of an adapter of the attention alone."""

@@ -30,6 +30,7 @@ from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.code_model import Setup
 from cogjax.stages.coded import CodedSplits, say_cut
 from cogjax.stages.sections import RunConfig
+from cogjax.stages.stage import Stage
 from cogjax.stages.transformer import TransformerStage
 
 
@@ -74,6 +75,7 @@ class EndToEndStage(BidirectionalStage):
 
     settings = EndToEndConfig
     images = True
+    base = Stage.base  # Two networks are learnt.
 
     def make_task(self, setup: Setup, lpips: Any = None) -> EndToEndTask:
         """lpips: None not to train but look."""
