@@ -54,15 +54,9 @@ def run(workdir, config=CONFIG, **fields):
     return fit(job, config, OPTIM, mesh, workdir)
 
 
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("climb")
-    return workdir, jax.device_get(run(workdir))
-
-
-def test_the_run_ends_at_its_lowest_held_out_loss(ended):
+def test_the_run_ends_at_its_lowest_held_out_loss(tmp_path):
     """The first update is at a rate of 0; two evaluations after the fifth are worse."""
-    workdir, state = ended
+    workdir, state = tmp_path, jax.device_get(run(tmp_path))
     np.testing.assert_allclose(state.params["w"], 4.0, atol=1e-4)
     assert (state.step, state.state["target"]) == (5, 4.0)
     params, kept, _ = restore_params(workdir)
