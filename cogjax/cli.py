@@ -24,6 +24,7 @@ from cogjax.commands import (
     encode,
     evaluate,
     export,
+    finetune,
     generate,
     imports,
     parity,
@@ -214,7 +215,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     modules = (generate, describe, data, tokenizer, encode, train, export, verify)
-    modules += evaluate, imports, parity, plan, bench, attention_map
+    modules += finetune, evaluate, imports, parity, plan, bench, attention_map
     for module in modules:
         module.add_parser(commands)
     return parser

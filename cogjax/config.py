@@ -24,7 +24,17 @@ from typing import Any, Literal, TypeVar
 from cogjax.errors import UserError, shown
 from cogjax.files import write_atomic
 
-SECTIONS = ("task", "model", "data", "optim", "mesh", "train", "eval", "sample")
+SECTIONS = (
+    "task",
+    "model",
+    "data",
+    "lora",
+    "optim",
+    "mesh",
+    "train",
+    "eval",
+    "sample",
+)
 _FLAG = "--config."
 _MISSING = object()
 _MAX_DEPTH = 16  # of sections in sections

@@ -293,6 +293,34 @@ CODES = (
 
 TRAINING = (
     Mutation(
+        "nn/lora.py",
+        "params + ((scale * a) @ b)",
+        "params + (a @ b)",
+        ("nn/test_lora.py",),
+        "LoRA's alpha and an adapter's weight do nothing",
+    ),
+    Mutation(
+        "tasks/lora.py",
+        "return self.inner.eval_metrics(self.merged(params, base), state, batch, key)",
+        "return self.inner.eval_metrics(base, state, batch, key)",
+        ("tasks/test_lora.py",),
+        "held-out images are seen without the adapter",
+    ),
+    Mutation(
+        "train/patience.py",
+        "0 < self._patience <= self._waited",
+        "0 < self._patience < self._waited",
+        ("train/test_patience.py",),
+        "a run waits one evaluation longer than its patience",
+    ),
+    Mutation(
+        "train/session.py",
+        "self._go_back(train_state, self.held_out.best + 1)",
+        "self._go_back(train_state, self.held_out.best)",
+        ("train/test_patience.py",),
+        "a run ends before its lowest held-out loss",
+    ),
+    Mutation(
         "train/step.py",
         "weights = jax.vmap(task.weights)(parts)",
         "weights = {}",

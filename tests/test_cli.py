@@ -42,6 +42,7 @@ COMMANDS = (
     "train",
     "verify",
     "export",
+    "finetune",
     "evaluate",
     "attention-map",
     "bench",
@@ -96,7 +97,7 @@ class FakeModel:
 @pytest.fixture
 def model(monkeypatch):
     fake = FakeModel()
-    monkeypatch.setitem(vars(cogjax), "load", lambda name, weights="float32": fake)
+    monkeypatch.setitem(vars(cogjax), "load", lambda name, **settings: fake)
     return fake
 
 
@@ -443,7 +444,7 @@ def test_streams_and_devices_of_a_process(kind, status, message):
 
 
 def test_an_error_is_printed_as_one_line_of_letters(monkeypatch, capsys):
-    def failing(name, weights):
+    def failing(name, **settings):
         raise UserError("first\n  sec\x1b[2Jond")
 
     monkeypatch.setitem(vars(cogjax), "load", failing)

@@ -32,6 +32,7 @@ ORDER = (
     ("tasks",),
     ("families",),
     ("model",),
+    ("adapter",),
     ("model_format_1",),
     ("model_folder",),
     ("importing", "parity"),

@@ -68,6 +68,20 @@ def test_papers_fit_and_their_flops_agree(family):
     assert 0.5 < report.mfu < 1
 
 
+def test_lora_is_planned_with_its_frozen_base():
+    """Moments and average are of A and B; the weights are held once."""
+    report = planning.plan(
+        load("cogview", "--config.lora.rank=8"), "v5p:4x4x8", estimate=True
+    )
+    whole = estimate("cogview")
+    # 48 layers of 2560: qkv 4, attention's output 2, MLP 5 and 5 widths an A and B.
+    assert report.parameters == 48 * 8 * 16 * 2560
+    assert 0.25 < report.state_bytes / whole.state_bytes < 0.27
+    assert report.optimizer_bytes < 0.01 * whole.optimizer_bytes
+    assert report.flops == whole.flops and report.fits
+    assert report.counted_flops == pytest.approx(report.flops, rel=0.05)
+
+
 def test_a_masked_model_is_planned_but_for_its_sampling(capsys):
     """All codes are inputs and scored among codes: fewer products than code by code."""
     config = load("cogview") | {"task": {"name": "masked"}}

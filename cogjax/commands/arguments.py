@@ -20,6 +20,24 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", choices=formats, default="float32", help=text)
 
 
+def add_adapters(parser: argparse.ArgumentParser) -> None:
+    """Adds --adapter, which may be repeated: pairs of a folder and a weight."""
+    text = "add what LoRA has learnt, so much of it (1); may be repeated"
+    settings = {"type": _adapter, "action": "append", "default": [], "help": text}
+    parser.add_argument(
+        "--adapter", dest="adapters", metavar="DIR[:WEIGHT]", **settings
+    )
+
+
+def _adapter(text: str) -> tuple[str, float]:
+    """A folder and its weight, which is behind the last colon if that is a number."""
+    folder, _, weight = text.rpartition(":")
+    try:
+        return (folder, float(weight)) if folder else (text, 1.0)
+    except ValueError:
+        return text, 1.0
+
+
 def add_distributed(parser: argparse.ArgumentParser) -> None:
     """Adds --distributed; `join` obeys it."""
     text = "join the other processes of the TPU pod, SLURM job or environment"

@@ -6,6 +6,7 @@ import sys
 
 from cogjax.commands.arguments import (
     SEED,
+    add_adapters,
     add_command,
     add_file,
     add_judge,
@@ -81,6 +82,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="emoji", help="shipped name or folder (default: %(default)s)"
     )
+    add_adapters(parser)
 
 
 def _caption(args: argparse.Namespace) -> None:
@@ -89,7 +91,7 @@ def _caption(args: argparse.Namespace) -> None:
     if args.rerank and args.beams == 1:
         raise UserError("--rerank chooses among beams: give --beams 2 or more, say 8")
     images = [read_image(path) for path in args.images]
-    model = load_as("Reader", args.model)
+    model = load_as("Reader", args.model, adapters=dict(args.adapters))
     captions = model.caption(
         images, language=args.language, rerank=args.rerank, **_search(args)
     )
@@ -106,7 +108,7 @@ def _ask(args: argparse.Namespace) -> None:
         check_file(args.json, args.overwrite)
     question = check_text(args.question, "the question")
     image = read_image(args.image)
-    model = load_as("Reader", args.model)
+    model = load_as("Reader", args.model, adapters=dict(args.adapters))
     [answer] = model.ask([image], question, **_search(args))
     say_unseen(model.unseen([question]))
     print(answer)
@@ -125,8 +127,12 @@ def _score(args: argparse.Namespace) -> None:
     check_judge("--by", args.by, args.clip)
     text = check_text(args.text, "the text")
     image = read_image(args.image)
+    if args.clip and args.adapters:
+        raise UserError(
+            "--adapter changes --model, which --by clip does not ask: leave one out"
+        )
     judge = ("Embedder", args.clip) if args.clip else ("Scorer", args.model)
-    model = load_as(*judge)
+    model = load_as(*judge, adapters=dict(args.adapters))
     [score] = model.score([image], [text])
     if not args.clip:
         say_unseen(model.unseen([text]))

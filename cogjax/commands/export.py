@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cogjax.commands.arguments import add_command, model_of_run
+from cogjax.commands.arguments import add_adapters, add_command, model_of_run
 from cogjax.errors import UserError
 
 _WEIGHTS = ("safetensors", "torch")
@@ -20,22 +20,42 @@ def add_parser(commands) -> None:
     add("--out", required=True, metavar="DIR", help="folder to write")
     kinds = (
         "safetensors: names of the public code; torch: for its modules; stablehlo: "
-        "programs that need JAX alone; onnx: for ONNX Runtime (default: a model folder)"
+        "programs that need JAX alone; onnx: for ONNX Runtime; adapter: of a run with "
+        "LoRA what it has learnt (default: a model folder)"
     )
-    add("--format", choices=(*_WEIGHTS, "stablehlo", "onnx"), help=kinds)
+    formats = (*_WEIGHTS, "stablehlo", "onnx", "adapter")
+    add("--format", choices=formats, help=kinds)
+    add_adapters(parser)
     text = "replace the model in --out; files that are not its own stay"
     add("--overwrite", action="store_true", help=text)
     add("--dtype", choices=("float16", "float32"), help="of the weights on disk")
 
 
-def _export(args: argparse.Namespace) -> None:
-    out = Path(args.out)
-    if args.format is None:
-        from cogjax.stages import run as launch
+def _folder(args: argparse.Namespace) -> Path:
+    """Writes a model folder or an adapter; returns where it is."""
+    if args.adapters:
+        import cogjax
 
-        settings = args.dtype, args.overwrite
-        print(f"exported to {launch.export(args.source, args.out, *settings)}")
+        model = cogjax.load(model_of_run(args.source), adapters=dict(args.adapters))
+        return model.save(args.out, args.dtype, args.overwrite)
+    from cogjax.stages import run as launch
+
+    if args.format is None:
+        return launch.export(args.source, args.out, args.dtype, args.overwrite)
+    if args.dtype:
+        raise UserError("--dtype is of models: leave it out of --format adapter")
+    return launch.export_adapter(args.source, args.out, args.overwrite)
+
+
+def _export(args: argparse.Namespace) -> None:
+    if args.adapters and args.format:
+        raise UserError(
+            "--adapter makes a model folder: leave --format out, and export that folder"
+        )
+    if args.format in (None, "adapter"):
+        print(f"exported to {_folder(args)}")
         return
+    out = Path(args.out)
     source = model_of_run(args.source)
     if args.format in _WEIGHTS:
         from cogjax.exporting.public import export_weights

@@ -73,6 +73,7 @@ def add_parser(commands) -> None:
     add("--out", required=True, metavar="DIR", help="folder for the images")
     add("--model", default="emoji", help="shipped name or folder (%(default)s)")
     arguments.add_weights(parser)
+    arguments.add_adapters(parser)
     images, text = whole(1, checks.MAX_IMAGES), "of each prompt (%(default)s)"
     add("--num-images", type=images, default=checks.NUM_IMAGES, metavar="N", help=text)
     add("--seed", type=SEED, default=0, metavar="N", help="same seed, same images")
@@ -131,7 +132,8 @@ def _generate(args: argparse.Namespace) -> None:
     )
     request = _request(args, image)
     out = check_folder(args.out)
-    model = arguments.load_as("Generator", args.model, weights=args.weights)
+    settings = {"weights": args.weights, "adapters": dict(args.adapters)}
+    model = arguments.load_as("Generator", args.model, **settings)
     judge = {}
     if args.clip:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
@@ -241,9 +243,12 @@ def _record(args: argparse.Namespace, request, model) -> dict:
         settings |= {name: getattr(args, name)} if getattr(args, name) else {}
     if request.rerank:
         settings |= {"rerank_by": _judge(args, model), "clip": args.clip}
+    loaded = {"name": args.model, "weights": args.weights, "card": model.card}
+    if args.adapters:
+        loaded["adapters"] = dict(args.adapters)
     return {
         "cogjax": __version__,
-        "model": {"name": args.model, "weights": args.weights, "card": model.card},
+        "model": loaded,
         "seed": request.seed,
         "settings": model.settings(request) | settings,
     }

@@ -113,14 +113,15 @@ def open_safetensors(path: str | os.PathLike) -> dict[str, StoredTensor]:
 
 
 def _read(path: Path, start: int, shape: tuple[int, ...], dtype: np.dtype):
-    count = math.prod(shape)
+    # Unlike bytes it makes an array that its owner may change.
+    data = bytearray(math.prod(shape) * dtype.itemsize)
     try:
         with path.open("rb") as file:
             file.seek(start)
-            data = file.read(count * dtype.itemsize)
+            count = file.readinto(data)
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror}") from error
-    if len(data) < count * dtype.itemsize:
+    if count < len(data):
         raise UserError(f"weights {path} are cut short")
     return np.asarray(np.frombuffer(data, dtype).reshape(shape), widened(dtype))
 

@@ -222,11 +222,19 @@ def _estimate(work: Workload, pod: Pod) -> Report:
     sizes = dict(pod.mesh.shape)
     state, shardings = _state(work, pod.mesh)
     tensor, fsdp = sizes["tensor"], sizes["fsdp"]
-    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    learnt, held = state.params, [state.state[name] for name in work.task.frozen]
+    count, merged = (
+        sum(x.size for x in jax.tree.leaves(tree)) for tree in (learnt, held)
+    )
+    count += merged
     flow = _activity(work, sizes)
     parts, again = work.run.train.accumulate, work.remat != "none"
     each = fsdp * tensor
-    gradients, summed = 4 * count / each, _summed(work, pod.mesh).compressed / each
+    # What LoRA makes of a frozen base is there once more, and so are its gradients.
+    gradients, summed = (
+        4 * (count + merged) / each,
+        _summed(work, pod.mesh).compressed / each,
+    )
     kept_state = local_bytes(state, shardings)
     weights = 2 * count / tensor
     times = parts * max(1, len(work.cost.passes))

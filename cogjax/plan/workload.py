@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -45,6 +45,7 @@ class Workload:
         counted = {
             "task": config["task"],
             "model": {**run.model, **stage.plain},
+            "lora": asdict(run.lora),
             "data": data,
         }
         task = _plain_task(json.dumps(counted, sort_keys=True))

@@ -77,6 +77,10 @@ class CodeModelStage(Stage):
         lpips: of `lpips`, None not to train but look.
         """
 
+    def reads(self, layout: Any) -> bool:
+        """Whether the stage trains a model of the family with that layout."""
+        return layout is not None
+
     def lpips(self, setup: Setup) -> Any:
         """Weights of the perceptual distance, None if the objective has none."""
         del setup
@@ -127,6 +131,23 @@ class CodeModelStage(Stage):
         path = model_folder.find_file(source, "transformer.safetensors")
         check_leaves(flatten(params), wanted, str(path))
         return params
+
+    def base(self, run: RunConfig) -> tuple[str, Component]:
+        """The transformer of data.weights."""
+        if not run.data.weights:
+            raise UserError(
+                "config section 'lora' needs 'data.weights': the model to adapt"
+            )
+        setup, there = self.setup(run), model_folder.load(run.data.weights)
+        found = there["transformer"]
+        if there.layout != setup.layout or not same_network(
+            found.config, setup.network
+        ):
+            raise UserError(
+                f"the section 'model' has other sizes or sequences than data.weights, "
+                f"{run.data.weights}: leave it empty for LoRA"
+            )
+        return "transformer", found
 
     def stored_network(self, setup: Setup) -> Any:
         """The config of the network as it is written into the model."""
@@ -219,6 +240,18 @@ class CodeModelStage(Stage):
         return digest.hexdigest()[:12]
 
 
+def same_network(one: Any, other: Any) -> bool:
+    """Whether two configs compute the same but for what a run decides."""
+    each = (
+        {k: v for k, v in dataclasses.asdict(config).items() if k not in _OF_RUN}
+        for config in (one, other)
+    )
+    return type(one) is type(other) and next(each) == next(each)
+
+
+# Fields of a network that change its training, or how fast it runs, and no weights.
+_OF_RUN = {"remat", "unroll", "implementation", "dtype", "dropout"}
+_OF_RUN |= {"gradient_scale", "embedding_gradient"}
 _TOKENIZER = "tokenizer.safetensors"
 
 

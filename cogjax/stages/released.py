@@ -165,10 +165,6 @@ class ReleasedStage(CodeModelStage):
             )
         return tuning
 
-    def reads(self, layout: Any) -> bool:
-        """Whether the stage trains a model of the family with that layout."""
-        return layout is not None
-
     def _tuned(self, network: Any, tuning: Tuning, run: bool) -> Any:
         """`tuned`; UserError for a value out of range, or that does not run here."""
         try:

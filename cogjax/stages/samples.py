@@ -28,7 +28,10 @@ def sample_hook(
             return
         pixels = made(train_state.ema).generate(request()).pixels
         flat = pixels.reshape(-1, *pixels.shape[2:])  # [prompts * images, y, x, 3]
-        sheet = grid(flat, sample.num_images * 2)
+        # Smaller images have no room for words.
+        large = pixels.shape[2] >= 64
+        labels = [text for text in sample.prompts for _ in range(sample.num_images)]
+        sheet = grid(flat, sample.num_images * 2, labels if large else None)
         logger.images(step, {"generated": np.asarray(sheet)})
 
     return hook

@@ -10,6 +10,7 @@ from cogjax.config import check_ranges, section
 from cogjax.data import batches as data_pipeline
 from cogjax.data.manifest import Manifest
 from cogjax.errors import UserError
+from cogjax.nn.lora import LoRAConfig
 from cogjax.parallel.mesh import MeshConfig
 from cogjax.train.loop import TrainConfig
 from cogjax.train.optim import OptimConfig
@@ -82,6 +83,7 @@ class RunConfig:
     task: Mapping[str, Any]
     model: Mapping[str, Any]
     data: DataConfig
+    lora: LoRAConfig = LoRAConfig()
     optim: OptimConfig = field(default_factory=OptimConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -93,6 +95,7 @@ class RunConfig:
         """Reads the sections; a wrong key is a UserError here, before any work."""
         classes = {
             "data": DataConfig,
+            "lora": LoRAConfig,
             "optim": OptimConfig,
             "mesh": MeshConfig,
             "train": TrainConfig,

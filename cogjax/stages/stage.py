@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from cogjax.config import section
 from cogjax.errors import UserError
-from cogjax.model import Model
+from cogjax.model import Component, Model
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.sections import RunConfig
 from cogjax.train.session import Job
@@ -69,6 +69,16 @@ class Stage(abc.ABC):
         """Part of the fingerprint: of the models that the run reads, or ""."""
         del run
         return ""
+
+    def base(self, run: RunConfig) -> tuple[str, Component]:
+        """The network of data.weights that the run learns on, and its name there.
+
+        UserError where there is none with the same sizes, or what is learnt is not one
+        network: then there is no LoRA.
+        """
+        raise UserError(
+            f"task {run.name} has no LoRA: what it learns is not one network of a model"
+        )
 
     def plan(self, run: RunConfig) -> Planned:
         """What to plan, of the paper's sizes where data.tokenizer names none."""

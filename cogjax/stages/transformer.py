@@ -4,12 +4,14 @@ import abc
 import dataclasses
 from typing import Any
 
+from cogjax import model_folder
 from cogjax.config import section
 from cogjax.errors import UserError
-from cogjax.model import Component
+from cogjax.model import Component, Model
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.ops.fused_attention import choose
+from cogjax.pipelines.tokens_model import check_parts
 from cogjax.stages.code_model import (
     PLAIN,
     CodeModelStage,
@@ -17,12 +19,18 @@ from cogjax.stages.code_model import (
     folders_of,
     read_tokenizers,
 )
+from cogjax.stages.released import Tuning
 from cogjax.stages.sections import RunConfig
 from cogjax.tasks.transformer import TransformerTask
+
+# Keys of the section 'model' that say no size.
+_TUNING = {each.name for each in dataclasses.fields(Tuning)} - {"size"}
 
 
 class TransformerStage(CodeModelStage):
     """A transformer over the sequences of any image tokenizer and any text tokenizer.
+
+    Its sizes are those of data.weights where the section 'model' has none.
 
     transformer: class of the config section 'model'. paper: (config of the image
     tokenizer, number of text pieces) of the paper.
@@ -79,6 +87,8 @@ class TransformerStage(CodeModelStage):
         return self._setup(run, Component(config, {}), None, num_text)
 
     def _setup(self, run: RunConfig, tokenizer, text, num_text: int) -> Setup:
+        if there := self._given(run):
+            return self._setup_of(run, there, tokenizer, text)
         settings = self.settings_of(run)
         transformer = section(self.transformer, run.model, "model")
         try:
@@ -87,6 +97,26 @@ class TransformerStage(CodeModelStage):
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error
         return Setup(settings, transformer, tokenizer, text, layout, network)
+
+    def _given(self, run: RunConfig) -> Model | None:
+        """The model of data.weights, where the section 'model' leaves sizes to it."""
+        if not run.data.weights or not run.model.keys() <= _TUNING:
+            return None
+        there = model_folder.load_outline(run.data.weights)
+        same = there.family == self.family and self.reads(there.layout)
+        return there if same else None
+
+    def _setup_of(self, run: RunConfig, there: Model, tokenizer, text) -> Setup:
+        """Sizes and sequences of a model, with the tokenizers of the section 'data'."""
+        parts = {**there.components, "tokenizer": tokenizer}
+        whole = dataclasses.replace(there, components=parts, text=text)
+        images = getattr(there.layout, "images", 1)
+        check_parts(whole, "leave out data.tokenizer and data.text", images)
+        tuning = section(Tuning, run.model, "model")
+        own = {name: getattr(tuning, name) for name in run.model}
+        network = dataclasses.replace(there["transformer"].config, **own)
+        settings = self.settings_of(run)
+        return Setup(settings, tuning, tokenizer, text, there.layout, network)
 
     def stored_network(self, setup: Setup) -> ImageLMConfig:
         """The kernel chosen for the training machine is no property of the model."""

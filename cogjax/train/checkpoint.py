@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,13 @@ logging.getLogger("absl").addFilter(
 
 
 class Checkpoints:
-    """The checkpoints of one run, newest last, at most `keep`."""
+    """The checkpoints of one run, newest last, at most `keep`.
 
-    def __init__(self, workdir: Path, keep: int = 2):
-        self._folder = workdir / "checkpoints"
+    frozen: entries of the task's state that are neither saved nor restored.
+    """
+
+    def __init__(self, workdir: Path, keep: int = 2, frozen: Sequence[str] = ()):
+        self._folder, self._frozen = workdir / "checkpoints", frozen
         self._manager = _open(workdir, keep)
         self._background = ThreadPoolExecutor(1, "cogjax-checkpoint")
         self._pending: Future | None = None
@@ -64,7 +67,7 @@ class Checkpoints:
         step = int(train_state.step)
         if step in self.steps:
             return
-        tree = _as_dict(train_state)
+        tree = self._as_dict(train_state)
         meta = {
             "format": FORMAT,
             "example_index": example_index,
@@ -112,8 +115,8 @@ class Checkpoints:
             lambda leaf, sharding: jax.ShapeDtypeStruct(
                 leaf.shape, leaf.dtype, sharding=sharding
             ),
-            _as_dict(abstract),
-            _as_dict(shardings),
+            self._as_dict(abstract),
+            self._as_dict(shardings),
         )
         bad: list[Verdict] = []
         for step in reversed(self.steps):
@@ -195,6 +198,15 @@ class Checkpoints:
             folder.mkdir(exist_ok=True)
             os.rename(self._folder / str(verdict.step), place)
         barrier("quarantined")
+
+    def _as_dict(self, train_state: TrainState) -> dict[str, Any]:
+        names = TrainState.__annotations__
+        found = {name: getattr(train_state, name) for name in names}
+        # Nothing is written for runs without it, as before there was such a field.
+        if not found["powersgd"]:
+            del found["powersgd"]
+        own = found["state"].keys() - set(self._frozen)
+        return found | {"state": {name: found["state"][name] for name in sorted(own)}}
 
     def _finish(self, step: int) -> None:
         self._manager.wait_until_finished()
@@ -303,14 +315,6 @@ def _restore_args(target: Any) -> ocp.args.PyTreeRestore:
     """For arrays of the shapes, types and places of `target`."""
     args = ocp.checkpoint_utils.construct_restore_args(target)
     return ocp.args.PyTreeRestore(target, restore_args=args)
-
-
-def _as_dict(train_state: TrainState) -> dict[str, Any]:
-    found = {name: getattr(train_state, name) for name in TrainState.__annotations__}
-    # Nothing is written for runs without it, as before there was such a field.
-    if not found["powersgd"]:
-        del found["powersgd"]
-    return found
 
 
 def _as_saved(target: dict, tree: Mapping[str, str]) -> dict:

@@ -27,6 +27,7 @@ from cogjax.train.goodput import Goodput
 from cogjax.train.lock import lock_workdir
 from cogjax.train.metrics import Logger
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
+from cogjax.train.patience import HeldOut
 from cogjax.train.processes import StopSignal, check_agreement, say
 from cogjax.train.resume import check_resume
 from cogjax.train.session import Batch, Job, Session
@@ -45,7 +46,9 @@ class TrainConfig:
     loss above this times the running median is reported, 0 is off. max_rollbacks: how
     often it also takes the run back to the checkpoint before it, past the batches
     since. step_timeout: seconds after which a step counts as stuck, 0 is off; never
-    less than 10 median steps, and 30 times as long for anything but a step.
+    less than 10 median steps, and 30 times as long for anything but a step. patience:
+    evaluations without a lower held-out loss after which the run ends, at its lowest,
+    0 is off; a checkpoint goes with each evaluation.
     """
 
     steps: int = 1000
@@ -62,6 +65,7 @@ class TrainConfig:
     max_loss_spike: float = 0.0
     max_rollbacks: int = 0
     step_timeout: float = 60.0
+    patience: int = 0
 
     def __post_init__(self):
         for name in ("log_every", "save_every", "eval_every", "sample_every"):
@@ -89,6 +93,16 @@ class TrainConfig:
                 "config section 'train': steps, batch_size, accumulate and keep must "
                 "be at least 1"
             )
+        if self.patience and (
+            self.patience < 0
+            or self.save_every != self.eval_every
+            or self.eval_every == 0
+            or self.keep <= self.patience
+        ):
+            raise UserError(
+                "config key 'train.patience' needs save_every as often as eval_every, "
+                "and keep above itself: the checkpoint at the lowest loss stays"
+            )
         if self.batch_size % self.accumulate:
             raise UserError(
                 f"train.batch_size {self.batch_size} does not divide into "
@@ -108,6 +122,11 @@ def fit(
     """
     check_batch(mesh, config.batch_size // config.accumulate)
     check_agreement(job.config, job.fingerprint, config)
+    if config.patience and not job.eval_batches:
+        raise UserError(
+            "config key 'train.patience' needs examples that are held out, and there "
+            "are none: set eval.batches, and data.eval_split to a split that has some"
+        )
     compression = make_compression(optim.powersgd, job.task, mesh)
     workdir.mkdir(parents=True, exist_ok=True)
     schedule = make_schedule(optim, config.steps)
@@ -118,7 +137,8 @@ def fit(
         lock_workdir(workdir),
         Watchdog(workdir, config.step_timeout) as watchdog,
     ):
-        checkpoints, goodput = Checkpoints(workdir, config.keep), Goodput()
+        goodput = Goodput()
+        checkpoints = Checkpoints(workdir, config.keep, job.task.frozen)
         if checkpoints.steps:
             newest = checkpoints.steps[-1]
             check_resume(workdir, job.config, config, optim, newest)
@@ -138,7 +158,8 @@ def fit(
         job = dataclasses.replace(job, hooks=(evaluate, *job.hooks))
         # Rounded up: with another batch size no example is seen twice.
         position = -(-example_index // config.batch_size)
-        tools = checkpoints, logger, goodput, watchdog, stop
+        held_out = HeldOut(config.patience, workdir / "metrics.jsonl")
+        tools = checkpoints, logger, goodput, watchdog, stop, held_out
         session = Session(job, config, mesh, *tools, position)
         step = make_step(job.task, tx, schedule, config, (shardings, mesh), compression)
         try:
@@ -177,6 +198,10 @@ def _start(job: Job, init, config: TrainConfig, mesh: Mesh, checkpoints: Checkpo
         return _with_start(job, fresh, shardings), shardings, 0
     train_state, example_index = restored
     say(f"resuming at step {int(train_state.step)}")
+    frozen = {name: (job.start_state or {})[name] for name in job.task.frozen}
+    placed = jax.device_put(frozen, {n: shardings.state[n] for n in frozen})
+    state = train_state.state | _copy(placed)
+    train_state = dataclasses.replace(train_state, state=state)
     return train_state, shardings, example_index
 
 
@@ -239,7 +264,10 @@ def make_step(
 
 
 def _make_eval(task: Task, batches: Iterable[Batch] | None, mesh: Mesh):
-    """A periodic action: the task's metrics of all batches, with the EMA weights."""
+    """A periodic action: the task's metrics of all batches, with the EMA weights.
+
+    It returns their loss, if they have one.
+    """
     if batches is None:
         return lambda step, train_state, logger: None
     key = jax.random.key(0)
@@ -256,5 +284,6 @@ def _make_eval(task: Task, batches: Iterable[Batch] | None, mesh: Mesh):
         found = jax.tree.map(lambda *each: np.stack(each), *jax.device_get(found))
         means = _means(*found)
         logger.scalars(step, {f"eval/{name}": v for name, v in means.items()})
+        return float(means["loss"]) if "loss" in means else None
 
     return action

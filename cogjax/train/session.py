@@ -1,5 +1,6 @@
 """The loop over steps, and the work between them."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +14,17 @@ from cogjax.parallel.mesh import place_batch
 from cogjax.train.checkpoint import Checkpoints
 from cogjax.train.goodput import Goodput
 from cogjax.train.metrics import Logger
+from cogjax.train.patience import HeldOut
 from cogjax.train.processes import StopSignal, say
 from cogjax.train.report import Report
 from cogjax.train.state import TrainState
+from cogjax.train.step import parted
 from cogjax.train.task import Task
 from cogjax.train.watchdog import Watchdog
 
 EXIT_INTERRUPTED = 17
-Hook = tuple[int, Callable[[int, TrainState, Logger], None]]
+# An evaluation returns the held-out loss.
+Hook = tuple[int, Callable[[int, TrainState, Logger], float | None]]
 Batch = Mapping[str, np.ndarray]
 
 
@@ -63,16 +67,20 @@ class Session:
     goodput: Goodput
     watchdog: Watchdog
     stop: StopSignal
+    held_out: HeldOut
     position: int = 0
     number: int = field(default=0, init=False)
     rollbacks: int = field(default=0, init=False)
 
     def steps(self, step, train_state: TrainState) -> TrainState:
-        """Steps to the end of the run; returns the last state."""
+        """Steps to the end of the run; returns the last state.
+
+        With `train.patience` the end is at the lowest held-out loss.
+        """
         batches = self.job.batches(self.position)
         self.number, kind = int(train_state.step), "compile"
         with Report(self.config, self.number, self.logger) as report:
-            while self.number < self.config.steps:
+            while self.number < self.config.steps and not self.held_out.over:
                 with self.goodput.time("data"):
                     batch = place_batch(next(batches), self.mesh)
                 with self.goodput.time(kind), jax.set_mesh(self.mesh):
@@ -87,6 +95,9 @@ class Session:
                     continue
                 self._periodic(train_state)
                 self._stop(report.bad_steps, train_state)
+            if self.config.patience and 0 < self.held_out.best < self.number:
+                say(f"the held-out loss was lowest at step {self.held_out.best}")
+                train_state = self._go_back(train_state, self.held_out.best + 1)
         return train_state
 
     def close(self) -> None:
@@ -109,7 +120,9 @@ class Session:
             if self._due(every):
                 self.watchdog.expect_long()
                 with self.goodput.time("eval"):
-                    action(self.number, train_state, self.logger)
+                    loss = action(self.number, train_state, self.logger)
+                if loss is not None:
+                    self.held_out.seen(self.number, loss)
 
     def _due(self, every: int) -> bool:
         last = self.number == self.config.steps
@@ -151,9 +164,21 @@ class Session:
 
     def _roll_back(self, report: Report, train_state: TrainState) -> TrainState:
         """The last good state before the spike; its batches are not used again."""
-        self.watchdog.expect_long()
         self.rollbacks += 1
-        spike, jumped = report.spike, self.number
+        jumped = self.number
+        restored = self._go_back(train_state, report.spike)
+        self.logger.scalars(self.number, {"rolled_back_from": jumped})
+        report.restart(self.number)
+        say(
+            f"rolled back from step {jumped} to {self.number}; the data goes on at "
+            f"example {self.position * self.config.batch_size}"
+        )
+        return restored
+
+    def _go_back(self, train_state: TrainState, before: int) -> TrainState:
+        """The last good state before a step; later ones are no checkpoints any more."""
+        self.watchdog.expect_long()
+        self.checkpoints.wait()
         jax.block_until_ready(train_state)
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
@@ -161,6 +186,8 @@ class Session:
             ),
             train_state,
         )
+        own, frozen = parted(train_state.state, self.job.task)
+        train_state = dataclasses.replace(train_state, state=own)
         # Two states may not fit into the memory of a device.
         jax.tree.map(lambda leaf: leaf.delete(), train_state)
         with self.goodput.time("restore"):
@@ -168,14 +195,9 @@ class Session:
                 shapes,
                 jax.tree.map(lambda leaf: leaf.sharding, shapes),
                 self.job.fingerprint,
-                before=spike,
+                before=before,
             )
+        restored = dataclasses.replace(restored, state=restored.state | frozen)
         self.number = int(restored.step)
         self.goodput.add("lost", self.logger.rewind(self.number))
-        self.logger.scalars(self.number, {"rolled_back_from": jumped})
-        report.restart(self.number)
-        say(
-            f"rolled back from step {jumped} to {self.number}; the data goes on at "
-            f"example {self.position * self.config.batch_size}"
-        )
         return restored

@@ -53,8 +53,7 @@ def make_train_step(
     A batch is cut into `accumulate` parts. Loss, gradients and metrics are means over
     them, weighed by `task.weights`, so that a mean over the batch is the same in parts.
     The usage of codes and a discriminator's adaptive weight are no such means: each
-    part has its own. A codebook's running statistics move with each part, as if that
-    were a batch.
+    part has its own, and moves a codebook's running statistics as a batch does.
 
     If the loss or a gradient is not finite the whole update is dropped, task state and
     EMA included, and only the counters and scales advance. Finiteness is decided on
@@ -67,16 +66,17 @@ def make_train_step(
         run_key = jax.random.wrap_key_data(train_state.key)
         key = jax.random.fold_in(run_key, train_state.step)
         state, grads, metrics, memory = summed(train_state, batch, key)
+        state, frozen = parted(state, task)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        made, kept = (state, memory), (train_state.state, train_state.powersgd)
+        made, kept = (state, memory), parted(train_state.state, task)[0]
         params, opt_state, ema, state, memory = jax.lax.cond(
             finite,
             lambda old: (*_update(tx, grads, old, train_state.step, ema_decay), *made),
-            lambda old: (*old, *kept),
+            lambda old: (*old, kept, train_state.powersgd),
             (train_state.params, train_state.opt_state, train_state.ema),
         )
-        state, searching = task.after_gradients(state, grads)
+        state, searching = task.after_gradients(state | frozen, grads)
         loss_scale = train_state.loss_scale
         if loss_scale:
             searching |= loss_scale["scale"] > SMALLEST
@@ -99,6 +99,12 @@ def make_train_step(
         return new, metrics | {"bad_steps": bad_steps}
 
     return step
+
+
+def parted(state: dict[str, Any], task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what of a task's state is its own, what is frozen)."""
+    frozen = {name: state[name] for name in task.frozen}
+    return {name: x for name, x in state.items() if name not in frozen}, frozen
 
 
 def _update(tx, grads, old, step: Array, ema_decay: float):

@@ -58,12 +58,15 @@ class Task(abc.ABC):
     loss_scale: whether the loss is scaled against the underflow of float16 gradients.
     counters: entries of the state that count updates. Those of an update in several
       parts all see the count before it.
+    frozen: entries of the state that no update changes. They are not saved: the job
+      gives them (`Job.start_state`).
     """
 
     param_axes: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     matrix_axes: Callable[[Any], Any] | None = None
     loss_scale: bool = False
     counters: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def init(self, key: Array) -> tuple[Any, dict[str, Any]]:

@@ -135,3 +135,10 @@ def test_no_weight_is_twice_in_memory(tmp_path):
     tracemalloc.stop()
     assert len(found) == 8 and 2**23 <= held
     assert most < held + 2**21
+
+
+def test_weights_may_be_changed_in_place(tmp_path):
+    save_tree(tmp_path / "w.safetensors", {"a": np.zeros((2, 3), np.float32)}, None)
+    found = load_tree(tmp_path / "w.safetensors")["a"]
+    found[0, 0] = 1
+    assert found.sum() == 1

@@ -29,10 +29,12 @@ from cogjax.models.registry import network_of
 from cogjax.models.t5 import T5Config
 from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
+from cogjax.nn.lora import LoRAConfig
 from cogjax.tasks.codebook import CodebookConfig
 from cogjax.tasks.decoder import DecoderConfig, DecoderTask
 from cogjax.tasks.encoder_decoder import EncoderDecoderTask
 from cogjax.tasks.lm import LMTask
+from cogjax.tasks.lora import LoRATask
 from cogjax.tasks.span_corruption import PretrainingConfig, SpanCorruptionTask
 from cogjax.tasks.tokenizer import TokenizerTask
 from tests.models.test_unet import TINY
@@ -187,5 +189,12 @@ def denoising():
     return DenoisingTask(TINY, DenoisingConfig(), 5), batch
 
 
+def low_rank():
+    """LoRA of the first, whose frozen weights are in the state."""
+    task, batch = reading()
+    return LoRATask(task, LoRAConfig(rank=2, alpha=4.0)), batch
+
+
 SUMS = (reading, masked, drawing, two_way, end_to_end, spans, pair, codes, decoder)
+SUMS += (low_rank,)
 OWN = (moving_codes, relaxed, adversarial, denoising)

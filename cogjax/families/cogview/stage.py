@@ -39,6 +39,10 @@ class LMStage(TransformerStage):
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
 
+    def reads(self, layout: Layout) -> bool:
+        """Not of masked codes, nor of super-resolution's two images."""
+        return not layout.masked and not layout.enlarges
+
     def make_task(self, setup: Setup, lpips: Any = None) -> LMTask:
         """The loss compares no images."""
         del lpips
@@ -59,6 +63,10 @@ class MaskedStage(TransformerStage):
     paper = LMStage.paper
     make_network = staticmethod(make_transformer)
     pipeline = MaskedPipeline
+
+    def reads(self, layout: Layout) -> bool:
+        """Of masked codes alone: `lm` weights see text otherwise."""
+        return layout.masked
 
     def make_layout(
         self, tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig

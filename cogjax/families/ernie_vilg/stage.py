@@ -30,6 +30,7 @@ from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.code_model import Setup
 from cogjax.stages.coded import CodedSplits, say_cut
 from cogjax.stages.sections import RunConfig
+from cogjax.stages.stage import Stage
 from cogjax.stages.transformer import TransformerStage
 
 
@@ -74,6 +75,7 @@ class EndToEndStage(BidirectionalStage):
 
     settings = EndToEndConfig
     images = True
+    base = Stage.base  # Two networks are learnt.
 
     def make_task(self, setup: Setup, lpips: Any = None) -> EndToEndTask:
         """lpips: None not to train but look."""
@@ -148,7 +150,7 @@ def _start_decoder(setup: Setup, params: dict[str, Any]) -> None:
 
 def _check_answers(setup: Setup) -> None:
     """UserError for answers that have no positions."""
-    answer_len, text_len = setup.settings.answer_len, setup.transformer.text_len
+    answer_len, text_len = setup.settings.answer_len, setup.layout.text_len
     if answer_len > text_len:
         raise UserError(
             f"task.answer_len is {answer_len}, more than model.text_len, {text_len}: "

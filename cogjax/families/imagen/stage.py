@@ -35,6 +35,7 @@ from cogjax.pipelines.text_encoder import (
 from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages.caption_vectors import TextSource, caption_vectors
 from cogjax.stages.card import card_of
+from cogjax.stages.code_model import same_network
 from cogjax.stages.samples import of_prompts, sample_hook
 from cogjax.stages.sections import RunConfig, batches, check_contents, eval_batches
 from cogjax.stages.stage import Planned, Stage
@@ -46,12 +47,13 @@ class DenoisingStage(Stage):
 
     data.text is the folder of the frozen text encoder. The vectors of the captions are
     those of data.vectors, or made once a run, in WORKDIR/texts. data.below: for
-    super-resolution, the model whose images it enlarges.
+    super-resolution, the model whose images it enlarges. data.weights: a cascade with
+    a stage of the same network, to start from.
     """
 
     settings, sampler = DenoisingConfig, CascadeSampler
     objective: type[DenoisingTask] = DenoisingTask
-    unread: tuple[str, ...] = ("tokenizer", "weights", "questions")
+    unread: tuple[str, ...] = ("tokenizer", "questions")
 
     def __init__(self, model: type[NetworkConfig]):
         self.model = model
@@ -123,9 +125,55 @@ class DenoisingStage(Stage):
         )
 
     def start(self, run: RunConfig, encoder: Model, below: Model | None) -> dict:
-        """`start_params` and `start_state` of a job: at random here."""
-        del run, encoder, below
-        return {}
+        """`start_params` and `start_state` of a job: of data.weights, or at random."""
+        del below
+        if not run.data.weights:
+            return {}
+        return {"start_params": self._given(run, encoder)[1].params}
+
+    def base(self, run: RunConfig) -> tuple[str, Component]:
+        """The stage of data.weights that has the same network."""
+        return self._given(run, _encoder(run))
+
+    def _given(self, run: RunConfig, encoder: Model) -> tuple[str, Component]:
+        model, place = self._found(run, encoder)
+        name = model.layout.components[place]
+        return name, model[name]
+
+    def _found(self, run: RunConfig, encoder: Model) -> tuple[Model, int]:
+        """(data.weights, the place of its stage with this network and objective)."""
+        source = run.data.weights
+        if not source:
+            raise UserError(
+                f"config key 'data.weights' is required for task {run.name} here: the "
+                "cascade with the stage to start from"
+            )
+        model, config = _cascade(source, "data.weights", run), self._config(run)
+        _check_encoder(model, encoder, "data.weights", run)
+        names = model.layout.components
+        same = [same_network(model[name].config, config) for name in names]
+        if not any(same):
+            raise UserError(
+                f"no stage of {source} has the network of the section 'model': set "
+                "that to the network of the stage to start from"
+            )
+        self._check_objective(run, model.layout, same.index(True))
+        return model, same.index(True)
+
+    def _check_objective(self, run: RunConfig, layout: Cascade, place: int) -> None:
+        """UserError for a stage of data.weights that was trained otherwise."""
+        settings = self.settings_of(run)
+        had = layout.predictions[place], layout.schedules[place]
+        own = settings.prediction, settings.schedule
+        if place:
+            had += (layout.augmentations[place - 1],)
+            own += (settings.augmentation,)
+        if had != own:
+            raise UserError(
+                f"{layout.components[place]} of {run.data.weights} was trained with "
+                f"{', '.join(had)}, and the section 'task' says {', '.join(own)}: set "
+                "it to that"
+            )
 
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The text encoder, the stages below, and this one."""
@@ -202,7 +250,8 @@ class DistillingStage(DenoisingStage):
     """
 
     settings, objective = DistillationConfig, DistillingTask
-    unread = ("tokenizer", "questions")
+    # An adapter alone would leave its base's steps as many as they were.
+    base = Stage.base
 
     def distilled_to(self, run: RunConfig) -> int:
         """The student's steps."""
@@ -217,44 +266,17 @@ class DistillingStage(DenoisingStage):
     def sources_digest(self, run: RunConfig) -> str:
         """Of the text encoder, its tokenizer and the teacher."""
         found = hashlib.sha256(super().sources_digest(run).encode())
-        model = self._weights(run)
+        model = self._found(run, _encoder(run))[0]
         for name in model.layout.components:
             found.update(digest(model[name]).encode())
         return found.hexdigest()[:12]
 
-    def _weights(self, run: RunConfig) -> Model:
-        if not run.data.weights:
-            raise UserError(
-                f"config key 'data.weights' is required for task {run.name}: the "
-                "cascade whose stage is the teacher"
-            )
-        return _cascade(run.data.weights, "data.weights", run)
-
     def _teacher(self, run: RunConfig, encoder: Model) -> Component:
         """The stage of data.weights that has the same network and objective."""
-        model, source = self._weights(run), run.data.weights
-        config, settings = self._config(run), self.settings_of(run)
-        _check_encoder(model, encoder, "data.weights", run)
-        names = model.layout.components
-        found = [i for i, name in enumerate(names) if model[name].config == config]
-        if not found:
-            raise UserError(
-                f"no stage of {source} has the network of the section 'model': give "
-                "the student its teacher's"
-            )
-        place, layout = found[0], model.layout
-        had = layout.predictions[place], layout.schedules[place]
-        own = settings.prediction, settings.schedule
-        if place:
-            had += (layout.augmentations[place - 1],)
-            own += (settings.augmentation,)
-        if had != own:
-            raise UserError(
-                f"{names[place]} of {source} was trained with {', '.join(had)}, and "
-                f"the section 'task' says {', '.join(own)}: set it to that"
-            )
+        model, place = self._found(run, encoder)
+        settings, source, layout = self.settings_of(run), run.data.weights, model.layout
         _check_steps(layout.distilled_steps[place], settings, source)
-        return model[names[place]]
+        return model[layout.components[place]]
 
 
 def _check_steps(steps: int, settings: DistillationConfig, source: str) -> None:

@@ -1,0 +1,264 @@
+"""A folder of captioned images to a tuned model: the recipe of `cogjax finetune`.
+
+The base brings sizes, tokenizers and sampler, `recipe` chooses the rest of a config,
+and `stages/run.py` trains it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cogjax import model_folder
+from cogjax.catalogue import families, resolve
+from cogjax.config import save_json
+from cogjax.data import records
+from cogjax.data.folder import import_folder
+from cogjax.data.output import Output
+from cogjax.errors import UserError
+from cogjax.files import check_outside
+from cogjax.model import Model
+from cogjax.parallel.mesh import check_batch, make_mesh
+from cogjax.stages import run as launch
+from cogjax.stages.code_model import CodeModelStage
+from cogjax.stages.released import ReleasedStage
+from cogjax.stages.sections import RunConfig
+from cogjax.train.processes import say
+
+BATCH = 16
+# Share of the images that are held out, and of the base's own among those learnt.
+HELD_OUT, MIXED = 0.1, 0.25
+_PROMPTS = 8
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What is asked for.
+
+    source: folder, CSV or .tar of captioned images, or a data set. out: the model
+    folder to write. base: model to start from. workdir: of the run, which the same call
+    resumes. rank: of LoRA; 0 tunes all weights. base_data: data set of the base, whose
+    images are mixed in against forgetting. steps: at most, 0 leaves them to the recipe.
+    prompts: of the sample grids; () takes captions that are held out.
+    """
+
+    source: str
+    out: str
+    base: str = "emoji"
+    workdir: str = ""
+    rank: int = 0
+    base_data: str = ""
+    steps: int = 0
+    prompts: tuple[str, ...] = ()
+    overwrite: bool = False
+    progress: Callable[[int, int, str], None] = lambda done, total, label: None
+
+    @property
+    def folder(self) -> Path:
+        """Of the run: beside the model if nothing is said."""
+        return Path(self.workdir or f"{self.out}-run")
+
+
+def finetune(asked: FineTuning) -> Path:
+    """Trains and writes the tuned model; returns its folder.
+
+    UserError for what does not fit, before any training.
+    """
+    base, task = _checked(asked)
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    _check_source(asked)
+    config = _config(asked, base, task, asked.folder)
+    tuned = model_folder.load(launch.train(config, asked.folder))
+    about = {"base": dict(base.card), "images": config["data"]["path"]}
+    card = {"name": Path(asked.out).name, "what": f"{asked.base}, fine-tuned", **about}
+    tuned = dataclasses.replace(tuned, card=card)
+    return model_folder.save(tuned, asked.out, None, asked.overwrite)
+
+
+def check(asked: FineTuning) -> dict[str, Any]:
+    """All checks of `finetune`, and what it would do: {what: value}.
+
+    Images are read into a folder that goes again.
+    """
+    base, task = _checked(asked)
+    if asked.folder.is_dir():
+        _check_source(asked, keep=False)
+    with tempfile.TemporaryDirectory() as folder:
+        config = _config(asked, base, task, Path(folder))
+        stage, run = launch.find_stage(config), RunConfig.of(config)
+        check_batch(make_mesh(run.mesh), run.train.batch_size)
+        if run.lora.rank:
+            stage.base(run)
+        counts = records.read_manifest(run.data.path).counts
+        found = {"base": asked.base, "task": task}
+        found |= {f"images of {split}": count for split, count in counts.items()}
+        found |= {"steps at most": run.train.steps, "images a step": BATCH}
+        found |= {"learning rate": run.optim.lr, **launch.describe(config)}
+        return found | {"prompts": ", ".join(run.sample.prompts)}
+
+
+def recipe(images: int, rank: int, held_out: int, steps: int = 0) -> dict[str, Any]:
+    """Sections train, optim and eval for so many images; not measured yet.
+
+    Each image is seen 40 times, within 200 to 4,000 steps; the run ends earlier where
+    the loss of the images held out has not fallen in three evaluations, at its lowest.
+    """
+    devices = jax.device_count()
+    batch = -(-BATCH // devices) * devices
+    steps = steps or int(np.clip(40 * images // batch, 200, 4000))
+    every = max(steps // 10, 1)
+    rhythm = {name: every for name in ("save_every", "eval_every", "sample_every")}
+    return {
+        "train": {
+            **rhythm,
+            "steps": steps,
+            "batch_size": batch,
+            "log_every": max(every // 5, 1),
+            "ema_decay": 0.99,
+            "keep": 4,
+            "patience": 3 if held_out else 0,
+        },
+        "optim": {
+            # Low-rank changes start from nothing and take larger steps.
+            "lr": 1e-3 if rank else 2e-4,
+            "warmup": 0.05,
+            "b2": 0.99,
+            "weight_decay": 0.0,
+        },
+        "eval": {"batches": min(-(-held_out // batch), 16)},
+    }
+
+
+def _checked(asked: FineTuning) -> tuple[Model, str]:
+    """(the base without its weights, the task that trains it)."""
+    model_folder.MODEL.check(asked.out, asked.overwrite)
+    if not Path(asked.source).exists():
+        raise UserError(f"there is no {asked.source}: give a folder of images")
+    check_outside(asked.folder, asked.source)
+    base = model_folder.load_outline(asked.base)
+    stages = families()[base.family].stages if base.family else {}
+    for task, named in stages.items():
+        stage = resolve(named)
+        if isinstance(stage, CodeModelStage) and stage.reads(base.layout):
+            _check_components(asked, base, stage)
+            return base, task
+    raise UserError(
+        f"{asked.base} is not tuned in one command, only transformers over image codes "
+        "are: write a config with data.weights (docs/finetuning.md)"
+    )
+
+
+def _check_components(asked: FineTuning, base: Model, stage: CodeModelStage) -> None:
+    """UserError for networks of the base that the stage would leave out."""
+    others = base.components.keys() - {"tokenizer", "transformer"}
+    if others and not isinstance(stage, ReleasedStage):
+        raise UserError(
+            f"{asked.base} has a {min(others)}, which tuning would lose: write a "
+            "config of its own stage with data.weights"
+        )
+
+
+def _check_source(asked: FineTuning, keep: bool = True) -> None:
+    """UserError for other images than the run began with; `keep` remembers them."""
+    path = asked.folder / "source.json"
+    found = {"images": _digest(Path(asked.source)), "base_data": ""}
+    if asked.base_data:
+        found["base_data"] = records.read_manifest(asked.base_data).fingerprint
+    if not path.is_file():
+        if keep:
+            save_json(found, path)
+    elif json.loads(path.read_text(encoding="utf-8")) != found:
+        raise UserError(
+            f"the images are others than the run in {asked.folder} began with: put "
+            "them back, or give another --workdir"
+        )
+
+
+def _digest(source: Path) -> str:
+    """Of the names, sizes and times of all files."""
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    found = hashlib.sha256()
+    for path in files or [source]:
+        stat = path.stat()
+        found.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return found.hexdigest()
+
+
+def _config(asked: FineTuning, base: Model, task: str, folder: Path) -> dict[str, Any]:
+    """The resolved config; makes its data set in `folder`."""
+    data = _data(asked, base["tokenizer"].config.image_size, folder)
+    counts = records.read_manifest(data).counts
+    held_out = counts.get("val", 0)
+    if not held_out:
+        say("no image is held out: the run ends after all of its steps")
+    settings = resolve(families()[base.family].stages[task]).settings
+    known = {each.name for each in dataclasses.fields(settings)}
+    # Of texts that are cut anew, or left out for guidance.
+    usual = {"bpe_dropout": 0.0, "caption_dropout": 0.1}
+    return {
+        "task": {"name": task} | {k: v for k, v in usual.items() if k in known},
+        "data": {"path": str(data.resolve()), "weights": _place(asked.base)},
+        "lora": {"rank": asked.rank, "alpha": 2.0 * asked.rank} if asked.rank else {},
+        "sample": {
+            "prompts": asked.prompts or _captions(data, "val" if held_out else "train"),
+            "num_images": 2,
+            "sampler": dataclasses.asdict(base.sampler),
+        },
+        **recipe(counts["train"], asked.rank, held_out, asked.steps),
+    }
+
+
+def _place(base: str) -> str:
+    """A folder from the root, so that the run is resumed from anywhere; or a name."""
+    return str(Path(base).resolve()) if Path(base).is_dir() else base
+
+
+def _captions(data: Path, split: str) -> tuple[str, ...]:
+    """One caption of each of the first images, none twice."""
+    source = records.open_split(data, split)
+    texts = (source[i].captions[:1] for i in range(min(len(source), 10 * _PROMPTS)))
+    found = dict.fromkeys(text for captions in texts for _, text in captions)
+    return tuple(found)[:_PROMPTS]
+
+
+def _data(asked: FineTuning, size: int, folder: Path) -> Path:
+    """The data set of the run: as given, imported, or mixed with the base's images."""
+    own, mixed = Path(asked.source), folder / "mixed"
+    if records.DATA_SET.owned(own) is None:
+        own = folder / "images"
+        if records.DATA_SET.owned(own) is None:
+            output = Output(own, size, progress=asked.progress)
+            for name, reason in import_folder(
+                asked.source, output, val_fraction=HELD_OUT
+            ).skipped:
+                say(f"skipped {name}: {reason}")
+    if not asked.base_data:
+        return own
+    if records.DATA_SET.owned(mixed) is None:
+        _mix(own, Path(asked.base_data), size, mixed)
+    return mixed
+
+
+def _mix(own: Path, base: Path, size: int, out: Path) -> None:
+    """All images of one set, and some of another to learn from, drawn at random."""
+    counts = records.read_manifest(own).counts
+    train, others = records.open_split(own, "train"), records.open_split(base, "train")
+    count = min(round(len(train) * MIXED / (1 - MIXED)), len(others))
+    picks = np.random.default_rng(0).choice(len(others), count, replace=False)
+    with records.DatasetBuilder(out, "mixed", size, {s: 1 for s in counts}) as builder:
+        for split in counts:
+            source = records.open_split(own, split)
+            for i in range(len(source)):
+                builder.write(split, source[i])
+        for i in sorted(picks.tolist()):
+            found = others[i]
+            named = dataclasses.replace(found, id=f"base: {found.id}")
+            builder.write("train", named)
+        builder.finish({"own": str(own), "base": str(base)})
