@@ -185,7 +185,7 @@ def _request(args: argparse.Namespace, image):
     if not (args.rows or args.keep):
         settings |= {"image": image, "paste": not args.no_paste}
         settings |= {name: getattr(args, name) for name in _EDITING}
-        settings["mask"] = args.mask and _read_mask(args.mask)
+        settings["mask"] = None if args.mask is None else _read_mask(args.mask)
     return Request(prompts, **settings)
 
 
@@ -206,6 +206,8 @@ def _sides(text: str) -> dict[str, int]:
     found = {}
     for part in text.split(","):
         side, _, pixels = part.strip().partition("=")
+        if side in found:
+            raise argparse.ArgumentTypeError(f"has {side} twice, in '{text}'")
         try:
             found[side] = int(pixels)
         except ValueError:

@@ -77,7 +77,7 @@ def check_text(text: Any, what: str) -> str:
         raise UserError(f"{what} is {shown(text)}, expected a text")
     stripped = text.strip()
     if is_blank(stripped):
-        raise UserError(f"{what} is empty: write what the picture shows")
+        raise UserError(f"{what} is empty: write at least a word")
     if len(stripped) > MAX_TEXT:
         raise UserError(f"{what} has {len(stripped)} characters, at most {MAX_TEXT}")
     try:

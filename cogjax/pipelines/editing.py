@@ -24,8 +24,6 @@ TRANSPARENT = (
     "the mask is transparent in places: save it without, white where the image is "
     "drawn anew and black elsewhere"
 )
-# A part is in the hole if this share of it is: resampling leaves less by rounding.
-_TOUCHED = 1e-4
 
 
 class Canvas(NamedTuple):
@@ -100,15 +98,17 @@ def extended(image: Image.Image, extend: Mapping[str, int]) -> Canvas:
     """
     pixels = np.asarray(on_white(image))
     left, top, right, bottom = (extend.get(side, 0) for side in SIDES)
+    # Taken away first: what is drawn for a square must not bring it back.
+    pixels = pixels[_part(pixels.shape[0], top, bottom)]
+    pixels = pixels[:, _part(pixels.shape[1], left, right)]
+    left, top, right, bottom = (max(0, x) for x in (left, top, right, bottom))
     height, width = pixels.shape[0] + top + bottom, pixels.shape[1] + left + right
     left, right = _filled(left, right, max(0, height - width))
     top, bottom = _filled(top, bottom, max(0, width - height))
-    pixels = pixels[_part(pixels.shape[0], top, bottom)]
-    pixels = pixels[:, _part(pixels.shape[1], left, right)]
-    border = [tuple(max(0, x) for x in pair) for pair in ((top, bottom), (left, right))]
+    border = (top, bottom), (left, right)
     hole = np.pad(np.zeros(pixels.shape[:2], bool), border, constant_values=True)
     # Its edge goes on: a tokenizer sees a little of what is beside the codes it keeps.
-    pixels = np.pad(pixels, [*border, (0, 0)], mode="edge")
+    pixels = np.pad(pixels, (*border, (0, 0)), mode="edge")
     return Canvas(Image.fromarray(pixels), hole)
 
 
@@ -129,7 +129,7 @@ def _touched(hole: np.ndarray, count: int) -> np.ndarray:
     """Which of count x count parts of the middle square have some of the hole."""
     share = Image.fromarray(hole.astype(np.float32))
     share = ImageOps.fit(share, (count, count), method=Image.Resampling.BOX)
-    return np.asarray(share) > _TOUCHED
+    return np.asarray(share) > 0
 
 
 def _faded(hole: np.ndarray, reach: int) -> np.ndarray:
@@ -151,8 +151,8 @@ def _part(length: int, before: int, after: int) -> slice:
 
 def _filled(before: int, after: int, missing: int) -> tuple[int, int]:
     """Two sides of which `missing` pixels more are drawn."""
-    if before > 0 >= after:
+    if before and not after:
         return before + missing, after
-    if after > 0 >= before:
+    if after and not before:
         return before, after + missing
     return before + missing // 2, after + missing - missing // 2

@@ -19,11 +19,19 @@ def check_reranker(rerank_by: Reranker | None) -> None:
 
 
 def check_keep(request: Request, grid: int, parts: str) -> None:
-    """UserError unless what is kept of an image has `grid` parts a side."""
+    """UserError unless what is kept of an image has `grid` parts a side, and a hole.
+
+    A mask may be white beside the middle square, of which alone images are made.
+    """
     if request.keep is not None and len(request.keep) != grid:
         raise UserError(
             f"keep is bool {list(request.keep.shape)}, this model's images have "
             f"[{grid}, {grid}] {parts}"
+        )
+    if request.mask is not None and request.given(grid)[1].all():
+        raise UserError(
+            "the mask is white only outside of the middle square of the image, which "
+            "is all that the model sees: crop the two to a square first"
         )
 
 

@@ -66,6 +66,21 @@ def test_a_code_is_kept_if_the_mask_does_not_touch_it(width, height):
         np.testing.assert_array_equal(~keep, want)
 
 
+def test_a_single_pixel_of_a_large_mask_counts():
+    mask = np.zeros((900, 900), bool)
+    mask[450, 450] = True
+    _, keep = Request.of("a", image=Image.new("RGB", (900, 900)), mask=mask).given(4)
+    assert np.argwhere(~keep).tolist() == [[2, 2]]
+
+
+def test_a_mask_beside_the_square_in_the_middle(model):
+    """Nothing would be drawn, and the image shown as it is."""
+    mask = np.zeros((16, 32), bool)
+    mask[:, :8] = True
+    with pytest.raises(UserError, match="white only outside of the middle square"):
+        model.generate(PROMPT, image=np.tile(IMAGE, (1, 2, 1)), mask=mask)
+
+
 def test_the_image_lies_over_what_is_outside_of_the_hole():
     """Bitwise beyond a sixteenth of a side; between the two it fades."""
     hole = np.zeros((64, 64), bool)
@@ -87,6 +102,8 @@ def test_the_image_lies_over_what_is_outside_of_the_hole():
         ({"top": 8, "left": 16}, 64, (16, 16, 48, 48)),
         ({"right": 8, "bottom": 8}, 56, (0, 0, 48, 48)),
         ({"top": 4, "bottom": 9}, 61, (6, 4, 48, 48)),
+        ({"left": 16, "bottom": -16}, 64, (16, 16, 48, 32)),
+        ({"top": 16, "right": -8}, 64, (12, 16, 40, 48)),
     ],
 )
 def test_an_image_is_extended(extend, size, place):
@@ -100,10 +117,10 @@ def test_an_image_is_extended(extend, size, place):
     want[there] = True
     assert canvas.size == (size, size)
     np.testing.assert_array_equal(keep, want)
-    pixels, cut = np.asarray(canvas), max(0, -extend.get("right", 0))
-    np.testing.assert_array_equal(pixels[there], image[:, : 48 - cut])
+    pixels = np.asarray(canvas)
+    np.testing.assert_array_equal(pixels[there], image[:height, :width])
     # What the tokenizer sees beside the image is its edge.
-    assert (pixels[there[0], :left] == image[:, :1]).all()
+    assert (pixels[there[0], :left] == image[:height, :1]).all()
 
 
 def test_an_oblong_image_becomes_a_square():
@@ -256,7 +273,7 @@ def test_what_a_masked_model_cannot_do(masked_model):
         ({"vary": 0.5, "paste": 1}, "paste is 1, expected True or False"),
         ({"vary": 0.5, "style": "flat"}, "style is for a whole image: leave keep, m"),
         ({"strength": 0.5, "fillings": 2}, "fillings are of a hole in an image"),
-        ({"vary": 0.5, "negative": " "}, "negative is empty"),
+        ({"vary": 0.5, "negative": " "}, "negative is empty: write at least a word"),
     ],
 )
 def test_bad_values(settings, message):
@@ -309,6 +326,8 @@ def test_flags_that_do_not_go_together(tmp_path, capsys):
         (["--mask", image], "the mask has colours"),
         (["--mask", clear], f"{clear}: the mask is transparent in places"),
         (["--extend", "left=x"], "expects pixels by side such as left=16,top=8, got"),
+        (["--extend", "left=4,left=8"], "has left twice, in 'left=4,left=8'"),
+        (["--mask", ""], "cannot read image"),
         (["--extend", "up=4"], "extend has no side 'up': known are left, top"),
     ):
         code, said = run(capsys, *words, *more)
