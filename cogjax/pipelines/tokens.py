@@ -46,7 +46,7 @@ class CodeByCode(TokensGenerator, CodeLosses):
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
         own = {"speculate": request.speculate, "decode": self.decoding(request.decode)}
-        own |= {"fillings": _tries(request)} if request.has_hole else {}
+        own |= {"fillings": self._tries(request)} if request.has_hole else {}
         return super().settings(request) | own
 
     def reconstruct(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
@@ -132,7 +132,7 @@ class CodeByCode(TokensGenerator, CodeLosses):
 
         What a code is sampled by is before it: only the choice knows what is behind.
         """
-        tries, kept = _tries(request), forced >= 0
+        tries, kept = self._tries(request), forced >= 0
         behind = kept & (np.cumsum(~kept, axis=2) > 0)
         if tries == 1 or not behind.any():
             return super()._draw(pieces, keys, forced, request, progress, preview)
@@ -154,6 +154,14 @@ class CodeByCode(TokensGenerator, CodeLosses):
         best = np.sum(losses * behind[:, :, None], axis=3).argmin(axis=2)  # [p, n]
         codes = codes.reshape(*best.shape, tries, *codes.shape[2:])
         return np.take_along_axis(codes, best[..., None, None, None], axis=2)[:, :, 0]
+
+    def _tries(self, request: Request) -> int:
+        """Fillings of each image's hole: 1 for a grid of codes, or if all are alike."""
+        if self._sampler(request).temperature == 0:
+            return 1
+        if request.fillings is not None:
+            return request.fillings
+        return FILLINGS if request.has_hole and request.keep is None else 1
 
     def _prefill(self, pieces, keys, forced, request: Request) -> DecodeState:
         """Reads the prompts of b images, b / q for each of q prompts."""
@@ -211,13 +219,6 @@ def losses_of_candidates(losses, pieces, codes: np.ndarray, progress) -> np.ndar
     scores = losses(codes.reshape(total, -1), texts)
     progress(total, total, "reranking")
     return scores.reshape(*shape, *scores.shape[1:])
-
-
-def _tries(request: Request) -> int:
-    """Fillings of each image's hole, 1 for one that is a grid of codes."""
-    if request.fillings is not None:
-        return request.fillings
-    return FILLINGS if request.has_hole and request.keep is None else 1
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -333,3 +333,9 @@ def test_flags_that_do_not_go_together(tmp_path, capsys):
         code, said = run(capsys, *words, *more)
         assert code == 2 and message in said and len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_one_filling_is_enough_where_all_are_alike(nano_model):
+    asked = {"image": IMAGE, "mask": MASK, "temperature": 0.0}
+    request = Request.of(PROMPT, num_images=1, **asked)
+    assert nano_model.settings(request)["fillings"] == 1
