@@ -11,8 +11,8 @@
 The decoder is sharpened under codes that stay: the transformer may come before it.
 `,nano` behind each stage ends in a minute and shows that all parts work.
 The folder icons_start is what these commands gave in 81 minutes of the transformer.
-icons.sh goes on from there, on the codes of icons_tokenizer: the same tokenizer and decoder
-with 160,000 and 24,000 images more. Figures: docs/icons.md.
+icons.sh goes on from there, on the codes of icons_tokenizer: the same tokenizer and
+decoder with 160,000 and 24,000 images more. Figures: docs/icons.md.
 """
 
 import dataclasses
