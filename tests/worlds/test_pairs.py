@@ -156,7 +156,7 @@ def test_what_is_refused(coded, pairs, nano_data, tmp_path):
     with DatasetBuilder(plain, CODES, 16, {"train": 1}) as builder:
         builder.write("train", CodedExample("a", np.zeros(4, int), (("en", "a cat"),)))
         for style in ("noto", "fluent-3d"):
-            meta = {"concept": ["cat"], "style": style}
+            meta = {"concept": f"cat of {style}", "style": style}
             builder.write("train", CodedExample(style, np.zeros(4, int), (), meta))
         builder.finish({"tokenizer": "abc"})
     for source, words in (
