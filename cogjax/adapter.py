@@ -6,7 +6,6 @@ our own, and `adapter_model.safetensors` with `base_model.model.NAME.lora_A.weig
 model is loaded, before these are packed: whatever the model does, it does with them.
 """
 
-import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ import numpy as np
 from cogjax.config import load_json, save_json, section
 from cogjax.data.word_list import WordList
 from cogjax.errors import UserError, shown
-from cogjax.files import FolderKind, partial_folder
+from cogjax.files import FolderKind, file_sha256, partial_folder
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_values, flatten, unflatten
 from cogjax.model import Component, Model, digest
@@ -102,7 +101,7 @@ def save_adapter(
             "fan_in_fan_out": False,
             "inference_mode": True,
             "cogjax": asdict(base),
-            "weights": _sha256(partial / WEIGHTS),
+            "weights": file_sha256(partial / WEIGHTS),
         }
         save_json(stored, partial / CONFIG)
         if adapter.words:
@@ -141,7 +140,7 @@ def load_adapter(folder: str | os.PathLike, model: Model) -> Adapter:
             f"it with {base.source or 'the model it was trained on'}"
         )
     tensors = load_tree(weights)
-    if _sha256(weights) != stored.weights:
+    if file_sha256(weights) != stored.weights:
         raise UserError(f"{weights} has changed since it was written: copy it again")
     check_values(tensors, {n: np.zeros(0, np.float32) for n in tensors}, str(weights))
     changes = _changes(tensors, model[base.component], base.component, weights)
@@ -181,11 +180,6 @@ def _check_weight(folder: Any, weight: Any) -> None:
 def _both(one: WordList | None, other: WordList | None) -> WordList | None:
     """The words of two lists; None where one is not known, so that no word is new."""
     return WordList(one.words | other.words) if one and other else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _matrices(params: Any) -> Iterator[tuple[str, Matrix]]:

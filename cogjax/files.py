@@ -6,6 +6,7 @@ in, the head says so instead: `{"cogjax": "data set", "unfinished": [names]}`.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -276,6 +277,12 @@ def check_outside(out: str | os.PathLike, source: str | os.PathLike) -> None:
     check_apart(out, source)
     if Path(out).resolve().is_relative_to(Path(source).resolve()):
         raise UserError(f"{out} is in {source}, the source: choose another folder")
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _path(name: str | os.PathLike) -> Path:

@@ -11,12 +11,11 @@ from cogjax import model_folder
 from cogjax.catalogue import importers, resolve
 from cogjax.config import did_you_mean
 from cogjax.errors import UserError, shown
-from cogjax.files import check_apart
+from cogjax.files import check_apart, file_sha256
 from cogjax.interop.importer import Conversion, Import, Importer
 from cogjax.interop.safetensors import write_leaves
 from cogjax.interop.source import Source, open_source
 from cogjax.model import Component, Model
-from cogjax.model_folder import file_sha256
 from cogjax.sampling.tokens.autoregressive import Sampler
 
 

@@ -26,7 +26,7 @@ from cogjax.config import load_json, save_json, section
 from cogjax.data.text_files import load_text
 from cogjax.data.word_list import WordList
 from cogjax.errors import UserError, shown
-from cogjax.files import FolderKind, partial_folder
+from cogjax.files import FolderKind, file_sha256, partial_folder
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import check_leaves, check_values, flatten
 from cogjax.model import Component, Model
@@ -318,12 +318,6 @@ def _check_file(path: Path, sha256: str) -> None:
             f"{path} is not the file that its config.json names: copy or export the "
             "whole folder again"
         )
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save(

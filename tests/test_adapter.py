@@ -125,13 +125,13 @@ def retensor(change):
     """Changes the tensors and keeps their digest true."""
 
     def changed(folder):
-        from cogjax.adapter import _sha256
+        from cogjax.files import file_sha256
 
         path = folder / "adapter_model.safetensors"
         tensors = load_tree(path)
         change(tensors)
         save_tree(path, tensors, None)
-        edit(weights=_sha256(path))(folder)
+        edit(weights=file_sha256(path))(folder)
 
     return changed
 

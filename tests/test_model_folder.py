@@ -15,6 +15,7 @@ from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.ernie_vilg import presets as ernie_vilg
+from cogjax.files import file_sha256
 from cogjax.interop.safetensors import save_tree
 from cogjax.interop.tree import flatten, unflatten
 from cogjax.model import Component, Model, digest
@@ -211,7 +212,7 @@ def test_weights_that_are_no_numbers(copy, nano_model, kind):
         changed = {**flatten(tree), name: WEIGHTS[kind](flatten(tree)[name])}
     path = copy / "transformer.safetensors"
     save_tree(path, unflatten(changed), None)
-    sha256 = model_folder.file_sha256(path)
+    sha256 = file_sha256(path)
     rewrite(copy, lambda c: c["components"]["transformer"].update(sha256=sha256))
     found = kind if kind.endswith("64") else r"that are no numbers \(NaN, inf\)"
     with pytest.raises(UserError, match=rf"safetensors: {name} .*{found}"):
@@ -401,7 +402,7 @@ def test_shipped_models_share_files_and_are_saved_whole(tmp_path):
     assert {name for _, name in found} == names and len(found) == 2
     for path, _ in found:
         assert path.parent.name == "shared"
-        assert path.stem == model_folder.file_sha256(path)
+        assert path.stem == file_sha256(path)
     model = model_folder.load("shapes-ernie")
     model_folder.save(model, tmp_path)
     assert names <= {path.name for path in tmp_path.iterdir()}

@@ -15,7 +15,7 @@ from typing import Any
 
 from cogjax.config import section
 from cogjax.errors import UserError
-from cogjax.files import FolderKind, write_atomic
+from cogjax.files import FolderKind, file_sha256, write_atomic
 
 FORMAT = 2  # Format 1 had no marks.
 _END = 1024  # bytes at both ends of a shard that are in its mark
@@ -87,12 +87,6 @@ def fingerprint(checksums: Mapping[str, str]) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
-def checksum(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def mark(path: Path) -> str:
     """What tells a shard from others at the cost of a look: size and sha256 of ends."""
     with path.open("rb") as file:
@@ -127,7 +121,7 @@ def verify(folder: str | os.PathLike) -> dict[str, str]:
 def fault_of(path: Path, sha256: str) -> str:
     """What is wrong with a file that had this sha256, in words; "" for nothing."""
     try:
-        return "" if checksum(path) == sha256 else "has changed, or is another file"
+        return "" if file_sha256(path) == sha256 else "has changed, or is another file"
     except FileNotFoundError:
         return "is missing"
     except OSError as error:

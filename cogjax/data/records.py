@@ -20,7 +20,6 @@ from cogjax.data.images import decode_image
 from cogjax.data.manifest import (
     DATA_SET,
     Manifest,
-    checksum,
     damaged_shards,
     fingerprint,
     mark,
@@ -29,7 +28,7 @@ from cogjax.data.manifest import (
     write_manifest,
 )
 from cogjax.errors import UserError
-from cogjax.files import partial_folder, write_atomic
+from cogjax.files import file_sha256, partial_folder, write_atomic
 
 __all__ = [
     "CODES",
@@ -39,7 +38,6 @@ __all__ = [
     "DatasetBuilder",
     "Example",
     "Manifest",
-    "checksum",
     "damaged_shards",
     "decode_image",
     "described",
@@ -240,7 +238,7 @@ class DatasetBuilder:
 
     def _manifest(self, info: Mapping[str, Any]) -> Manifest:
         checksums = {
-            name: checksum(self._partial / name)
+            name: file_sha256(self._partial / name)
             for writer in self._writers.values()
             for name in writer.names
         }

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from cogjax.config import load_json
 from cogjax.data.manifest import fault_of
 from cogjax.errors import UserError
-from cogjax.files import FolderKind, check_outside, partial_folder
-from cogjax.model_folder import file_sha256, is_model
+from cogjax.files import FolderKind, check_outside, file_sha256, partial_folder
+from cogjax.model_folder import is_model
 
 HEAD, WHAT = "export.json", "model export"
 

@@ -1,6 +1,7 @@
 """What to generate: one checked request behind the command line and Python."""
 
 import dataclasses
+import functools
 import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -160,16 +161,17 @@ class Request:
 
     def given(self, grid: int) -> tuple[Image.Image, np.ndarray | None]:
         """The image, and which of its parts stay, bool [grid, grid], if that is set."""
-        canvas = self._canvas()
+        canvas = self._canvas
         if canvas is None:
             return self.image, self.keep
         return canvas.image, canvas.keep(grid)
 
     def laid_over(self, pixels: np.ndarray) -> np.ndarray:
         """What is shown of pixels uint8 [..., s, s, 3] that were drawn."""
-        canvas = self._canvas()
+        canvas = self._canvas
         return canvas.laid_over(pixels) if canvas and self.paste else pixels
 
+    @functools.cached_property
     def _canvas(self) -> Canvas | None:
         """The image and its hole in pixels, None without `mask` and `extend`."""
         if self.mask is not None:

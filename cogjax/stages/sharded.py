@@ -29,7 +29,7 @@ from cogjax.config import load_json, section
 from cogjax.data import records
 from cogjax.data.folder import MAX_LISTED, check_budget, printable
 from cogjax.errors import UserError
-from cogjax.files import write_atomic, write_new
+from cogjax.files import file_sha256, write_atomic, write_new
 
 _LABEL = "encoding"
 Progress = Callable[[int, int, str], None]
@@ -177,7 +177,7 @@ class ShardedJob:
             return None
         if part.mark != records.mark(path):
             return None
-        return None if whole and part.checksum != records.checksum(path) else part
+        return None if whole and part.checksum != file_sha256(path) else part
 
     def check(self, skipped: Sequence[tuple[str, str]]) -> None:
         """UserError if so many bad examples are over the budget."""
@@ -281,7 +281,7 @@ def _write_shard(
                 contents.add(example)
             count += len(examples)
             progress(count)
-    identity = records.checksum(partial), records.mark(partial)
+    identity = file_sha256(partial), records.mark(partial)
     part = _Part(count, *identity, tuple(skipped), **contents.counts())
     os.replace(partial, path)
     # Last: without it the shard is encoded again.

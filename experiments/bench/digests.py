@@ -19,6 +19,7 @@ from cogjax import model_folder
 from cogjax.data import manifest
 from cogjax.data.images import encode_png
 from cogjax.data.records import DatasetBuilder, Example, open_split
+from cogjax.files import file_sha256
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -40,7 +41,7 @@ def of_a_model(folder: Path) -> None:
     cogjax.load("emoji").save(folder)
     files = [path for path in folder.iterdir() if path.name != "config.json"]
     opened = seconds(lambda: model_folder.load(folder))
-    digests = seconds(lambda: [model_folder.file_sha256(path) for path in files])
+    digests = seconds(lambda: [file_sha256(path) for path in files])
     print(
         f"model of {megabytes(folder):.1f} MB: opened in {opened:.3f}, of which "
         f"digests {digests:.3f}"
@@ -58,7 +59,7 @@ def of_a_data_set(folder: Path) -> None:
     shards = [folder / name for name in manifest.read_manifest(folder).checksums]
     opened = seconds(lambda: open_split(folder, "train"))
     marks = seconds(lambda: [manifest.mark(path) for path in shards])
-    checksums = seconds(lambda: [manifest.checksum(path) for path in shards])
+    checksums = seconds(lambda: [file_sha256(path) for path in shards])
     print(
         f"data set of {megabytes(folder):.1f} MB: opened in {opened:.4f}, of which "
         f"marks {marks:.5f}; checksums {checksums:.3f}"

@@ -29,6 +29,7 @@ from cogjax.data.word_list import WordList
 from cogjax.data.wordpiece import WordPieceTokenizer
 from cogjax.data.yttm import YttmBPE
 from cogjax.errors import UserError
+from cogjax.files import file_sha256
 from cogjax.interop.pickles import read_array_pickle
 from cogjax.interop.safetensors import load_tree, save_tree
 from cogjax.interop.tree import flatten
@@ -250,7 +251,7 @@ def sign_data_set(files: Files) -> Files:
         for name in fields["checksums"]:
             path = Path(folder) / "shard"
             path.write_bytes(files[name])
-            fields["checksums"][name] = manifests.checksum(path)
+            fields["checksums"][name] = file_sha256(path)
             fields["marks"][name] = manifests.mark(path)
     fields["fingerprint"] = manifests.fingerprint(fields["checksums"])
     return files | {"manifest.json": json.dumps(fields).encode()}

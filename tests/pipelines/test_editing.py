@@ -9,11 +9,10 @@ from PIL import Image
 
 from cogjax import cli
 from cogjax.errors import UserError
-from cogjax.families.cogview import presets as cogview
-from cogjax.model import Component
 from cogjax.pipelines.masked import MaskedPipeline
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokens import FILLINGS, TokensPipeline
+from tests.pipelines import test_masked
 from tests.reference import transformer as reference
 from tests.reference.numeric import double, log_softmax
 
@@ -28,15 +27,7 @@ HOLE[1, 1] = True
 
 @pytest.fixture(scope="module")
 def masked_model(nano_model):
-    """The weights of `nano_model`, as those of a masked network."""
-    plain = nano_model.model
-    layout = dataclasses.replace(plain.layout, masked=True)
-    network = cogview.make_transformer(cogview.TRANSFORMERS["nano"], layout)
-    part = Component(network, plain["transformer"].params)
-    components = {**plain.components, "transformer": part}
-    return MaskedPipeline(
-        dataclasses.replace(plain, layout=layout, components=components)
-    )
+    return MaskedPipeline(test_masked.make(nano_model))
 
 
 @pytest.fixture(params=["nano_model", "masked_model"])

@@ -15,8 +15,8 @@ from PIL import Image
 
 from cogjax.evaluate.judges.features import run_padded
 from cogjax.evaluate.judges.style import StyleNet
+from cogjax.files import file_sha256
 from cogjax.interop.safetensors import load_tree
-from cogjax.model_folder import file_sha256
 from cogjax.models.icon_net import SIDE, IconNet
 from cogjax.ops.image import signed
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from cogjax.config import load_json
 from cogjax.errors import UserError
-from cogjax.files import check_folder, write_atomic
+from cogjax.files import check_folder, file_sha256, write_atomic
 from cogjax.interop.safetensors import load_tree, save_tree
-from cogjax.model_folder import file_sha256, find_file, read_config
+from cogjax.model_folder import find_file, read_config
 from cogjax.pipelines.contracts import Generation
 from cogjax.pipelines.reader import Search
 

@@ -15,6 +15,7 @@ from cogjax.data.text import TextTokenizer
 from cogjax.data.text_files import load_text
 from cogjax.errors import UserError
 from cogjax.families.clip.objective import ContrastiveTask
+from cogjax.files import file_sha256
 from cogjax.model import Component, Model
 from cogjax.models.clip import ClipConfig
 from cogjax.stages.coded import looked_at, say_cut
@@ -96,7 +97,7 @@ class ContrastiveStage(Stage):
 
     def sources_digest(self, run: RunConfig) -> str:
         """Of the text tokenizer."""
-        return model_folder.file_sha256(model_folder.find_text(run.data.text))[:12]
+        return file_sha256(model_folder.find_text(run.data.text))[:12]
 
     def _network(self, run: RunConfig, text: TextTokenizer) -> ClipConfig:
         """The section 'model', with an id for each piece, the start and the end."""
