@@ -4,6 +4,7 @@ captions as vectors whose cosine says how they fit.
 Parameters start as in OpenAI's code, for both towers as there for the text's.
 """
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from jax import Array
 
 from cogjax.config import check_ranges
 from cogjax.nn.conv import Conv
-from cogjax.nn.layers import weight
+from cogjax.nn.layers import kernel_axes, weight
 from cogjax.nn.stack import Stack
 from cogjax.ops.attention import attention
 from cogjax.ops.losses import bounded_exp
@@ -31,6 +32,14 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 # Section 2.5: logits are cosines times at most 100, so that training stays stable.
 MAX_SCALE = 100.0
 _START_SCALE = 1 / 0.07
+
+# Which axes of the blocks' stacked [l, ...] kernels, and of a stem's, are inputs and
+# which are outputs.
+MATRIX_AXES = {
+    **dict.fromkeys(("in_proj", "out_proj", "c_fc", "c_proj"), ((1,), (2,))),
+    **{f"stem_{level}": ((0, 1, 2), (3,)) for level in range(8)},
+}
+matrix_axes = functools.partial(kernel_axes, MATRIX_AXES)
 
 
 @dataclass(frozen=True)

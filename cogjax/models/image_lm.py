@@ -13,6 +13,7 @@ By config it is other decoders too: LlamaGen's turns queries and keys instead of
 positions, and it and minDALL-E have a head of their own.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,7 +23,7 @@ from jax import Array
 
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.nn.block import Block, LayerInput, branch_of, norm_of
-from cogjax.nn.layers import Dense, weight
+from cogjax.nn.layers import Dense, kernel_axes, weight
 from cogjax.nn.stack import Stack
 from cogjax.ops import packed as matmul
 from cogjax.ops.cache import Cache
@@ -39,6 +40,7 @@ MATRIX_AXES = {
     "mlp_in": ((1,), (2,)),
     "mlp_out": ((1,), (2,)),
 }
+matrix_axes = functools.partial(kernel_axes, MATRIX_AXES)
 
 # Names of the last axes of each parameter, by its path (see `parallel/axes.py`).
 PARAM_AXES = (
@@ -264,13 +266,3 @@ def param_shapes(config: ImageLMConfig) -> Any:
     """Nested shapes and dtypes of the parameters, without computing any."""
     ids = jnp.zeros((1, 2), jnp.int32)
     return jax.eval_shape(ImageLM(config).init, jax.random.key(0), ids, ids)["params"]
-
-
-def matrix_axes(params):
-    """(input axes, output axes) of each kernel of the blocks, None for other leaves."""
-
-    def axes(path, _):
-        names = [part.key for part in path]
-        return MATRIX_AXES.get(names[-2]) if names[-1] == "kernel" else None
-
-    return jax.tree_util.tree_map_with_path(axes, params)

@@ -10,6 +10,7 @@ MLP is gated by a tanh-GELU there, a ReLU before. There are no biases, and no sc
 the scores. The start values are the release's.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.config import check_ranges
-from cogjax.nn.layers import Dense, RMSNorm, weight
+from cogjax.nn.layers import Dense, RMSNorm, kernel_axes, weight
 from cogjax.nn.stack import Remat, Stack
 from cogjax.ops.relative_attention import biased_attention, relative_buckets
 from cogjax.parallel.axes import constrain
@@ -34,6 +35,7 @@ MATRIX_AXES = {
     "mlp_in": ((1,), (2,)),
     "mlp_out": ((1,), (2,)),
 }
+matrix_axes = functools.partial(kernel_axes, MATRIX_AXES)
 
 # Names of the last axes of each parameter, by its path (see `parallel/axes.py`).
 PARAM_AXES = (
@@ -236,13 +238,3 @@ def param_shapes(config: T5Config) -> Any:
     return jax.eval_shape(T5Encoder(config).init, jax.random.key(0), ids, mask)[
         "params"
     ]
-
-
-def matrix_axes(params):
-    """(input axes, output axes) of each kernel of the layers, None for other leaves."""
-
-    def axes(path, _):
-        names = [part.key for part in path]
-        return MATRIX_AXES.get(names[-2]) if names[-1] == "kernel" else None
-
-    return jax.tree_util.tree_map_with_path(axes, params)

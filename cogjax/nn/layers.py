@@ -142,3 +142,16 @@ class RMSNorm(nn.Module):
         wide = x.astype(jnp.float32)
         square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
         return (wide * jax.lax.rsqrt(square + self.epsilon) * scale).astype(x.dtype)
+
+
+def kernel_axes(table, params):
+    """(input axes, output axes) of each kernel, by the name of its layer in `table`.
+
+    None for other leaves. It is what `train/task.py` calls `matrix_axes`.
+    """
+
+    def axes(path, _):
+        names = [part.key for part in path]
+        return table.get(names[-2]) if names[-1] == "kernel" else None
+
+    return jax.tree_util.tree_map_with_path(axes, params)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.models.clip import MAX_SCALE, Clip, ClipConfig, normalized
+from cogjax.models.clip import MAX_SCALE, Clip, ClipConfig, matrix_axes, normalized
 from cogjax.ops import losses
 from cogjax.tasks.tokenizer import image_spec
 from cogjax.train.task import Task
@@ -21,6 +21,8 @@ class ContrastiveTask(Task):
     ids: captions as of `data/sequences.py::bracketed`. On a mesh the captions of all
     devices compete, as if the batch were on one.
     """
+
+    matrix_axes = staticmethod(matrix_axes)
 
     def __init__(self, config: ClipConfig):
         self.config, self.model = config, Clip(config)
