@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cogjax.data.sequences import Prompts
 from cogjax.pipelines.tokenize import padded_batches
 from cogjax.pipelines.tokens_model import TokensModel
 from cogjax.sampling.tokens.rerank import compiled_code_losses
@@ -19,19 +18,15 @@ class CodeLosses(TokensModel):
         self, codes: np.ndarray, pieces: Sequence[Sequence[int]]
     ) -> np.ndarray:
         """Losses of codes [n, image_len] given text i: float32 [n, image_len], nats."""
-        prompts, _ = self.prompts(pieces)
-        given = [rows for rows in prompts if rows is not None]
-        rows = self._in_batches(*given, codes)
-        losses = [
-            self._losses_of_codes(
-                self._generator, self._code_params, Prompts(*prompts), batch
+        losses = []
+        # A batch at a time: the prompts of some models are vectors, large for many.
+        for rows in padded_batches(np.arange(len(codes)), self.batch_size):
+            prompts, _ = self.prompts([pieces[i] for i in rows])
+            found = self._losses_of_codes(
+                self._generator, self._code_params, prompts, codes[rows]
             )
-            for *prompts, batch in zip(*rows, strict=True)
-        ]
+            losses.append(np.asarray(found))
         return np.concatenate(losses)[: len(codes)]
-
-    def _in_batches(self, *arrays: np.ndarray) -> list:
-        return [padded_batches(np.asarray(rows), self.batch_size) for rows in arrays]
 
 
 class ImageScores(CodeLosses):

@@ -225,11 +225,12 @@ class TokensReader(ImageScores):
         ids, weights = self.caption_rows(codes, pieces)
         network, positions = self.captioner, self.layout.reading_positions
         first_id = self.layout.vocab.text_start
+        batches = (padded_batches(rows, self.batch_size) for rows in (ids, weights))
         losses = [
             compiled_caption_losses(
                 network, self._text_params, *rows, positions, first_id=first_id
             )
-            for rows in zip(*self._in_batches(ids, weights), strict=True)
+            for rows in zip(*batches, strict=True)
         ]
         return np.concatenate(losses)[: len(codes)]
 

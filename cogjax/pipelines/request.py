@@ -310,6 +310,10 @@ class Request:
             _set(self, "fillings", whole)
         if not isinstance(self.paste, bool):
             raise UserError(f"paste is {self.paste!r}, expected True or False")
+        if not self.paste and self.mask is None and self.extend is None:
+            raise UserError(
+                "paste is False without a mask or extend: give one, or leave it out"
+            )
         if self.negative is not None:
             _set(self, "negative", check_text(self.negative, "negative"))
 

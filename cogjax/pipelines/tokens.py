@@ -149,7 +149,9 @@ class CodeByCode(TokensGenerator, CodeLosses):
             progress,
             look if preview else None,
         )
-        losses = losses_of_candidates(self._code_losses, pieces, codes, progress)
+        losses = losses_of_candidates(
+            self._code_losses, pieces, codes, progress, "comparing fillings"
+        )
         losses = losses.reshape(*behind.shape[:2], tries, -1)
         best = np.sum(losses * behind[:, :, None], axis=3).argmin(axis=2)  # [p, n]
         codes = codes.reshape(*best.shape, tries, *codes.shape[2:])
@@ -208,16 +210,18 @@ class TokensPipeline(CodeByCode, TokensReader):
         return losses_of_candidates(self._caption_losses, pieces, codes, progress)
 
 
-def losses_of_candidates(losses, pieces, codes: np.ndarray, progress) -> np.ndarray:
+def losses_of_candidates(
+    losses, pieces, codes: np.ndarray, progress, what: str = "reranking"
+) -> np.ndarray:
     """Losses [p, count, ...] of candidates [p, count, grid, grid] of p texts.
 
-    losses: gives those of codes [n, image_len] and as many texts.
+    losses: gives those of codes [n, image_len] and as many texts. what: for `progress`.
     """
     shape, total = codes.shape[:2], codes.shape[0] * codes.shape[1]
-    progress(0, total, "reranking")
+    progress(0, total, what)
     texts = [text for text in pieces for _ in range(shape[1])]
     scores = losses(codes.reshape(total, -1), texts)
-    progress(total, total, "reranking")
+    progress(total, total, what)
     return scores.reshape(*shape, *scores.shape[1:])
 
 

@@ -262,6 +262,7 @@ def test_what_a_masked_model_cannot_do(masked_model):
         ({"vary": 0.5, "mask": MASK}, "mask and vary do not go together"),
         ({"vary": 0.5, "fillings": 65}, "fillings is 65, .* from 1 to 64"),
         ({"vary": 0.5, "paste": 1}, "paste is 1, expected True or False"),
+        ({"vary": 0.5, "paste": False}, "paste is False without a mask or extend"),
         ({"vary": 0.5, "style": "flat"}, "style is for a whole image: leave keep, m"),
         ({"strength": 0.5, "fillings": 2}, "fillings are of a hole in an image"),
         ({"vary": 0.5, "negative": " "}, "negative is empty: write at least a word"),
