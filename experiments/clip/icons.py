@@ -20,8 +20,17 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = make_config(arg, "data/icons", text_depth=3)
     # 22,230 images are few: without these they are learnt by heart, and their styles
     # in place of what they show (docs/clip.md).
-    config.task.update({"crop": 0.75, "labels": 0.6})
+    config.task.update({"crop": 0.75, "labels": 0.6, "recolor": 0.5})
     if not arg:
-        # 1.8 M parameters with 4,000 pieces: below 4 MB in float16.
-        config.model.update({"stem": (32, 64, 128), "depth": 3})
+        # 1.9 M parameters with 4,000 pieces: below 4 MB in float16. 16 positions an
+        # image are twice as fast as 64, and as good.
+        config.model.update({"stem": (24, 48, 96, 160), "patch": 16, "depth": 3})
+        config.optim = {
+            "name": "muon",
+            "lr": 0.02,
+            "adam_lr": 3e-3,
+            "warmup": 100,
+            "final_ratio": 0.05,
+        }
+        config.train.update({"steps": 3500, "batch_size": 256})
     return config

@@ -33,16 +33,23 @@ class ContrastiveConfig:
     2.4). labels: share of examples with the first caption of a language, which is the
     bare name of the thing in sets of `data icons` and `data emoji`. Captions with style
     and colour are told apart by these in most batches, and things are hardly learnt.
+    recolor: share of those examples whose colours are mixed at random, as a name seldom
+    says a colour.
     """
 
     crop: float = 1.0
     labels: float = 0.0
+    recolor: float = 0.0
 
     def __post_init__(self):
         if not 0.1 <= self.crop <= 1:
             raise ValueError(f"crop is {self.crop}, expected 0.1 to 1")
-        if not 0 <= self.labels <= 1:
-            raise ValueError(f"labels is {self.labels}, expected 0 to 1")
+        for name in ("labels", "recolor"):
+            if not 0 <= getattr(self, name) <= 1:
+                value = getattr(self, name)
+                raise ValueError(f"{name} is {value}, expected 0 to 1")
+        if self.recolor and not self.labels:
+            raise ValueError("recolor is a share of labels, which is 0: give labels")
 
 
 class ContrastiveStage(Stage):
@@ -147,12 +154,15 @@ def _example(
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     captions = item.captions
-    if settings.labels and rng.random() < settings.labels:
+    bare = settings.labels and rng.random() < settings.labels
+    if bare:
         # The first of each language: later ones of it take its place from behind.
         captions = list(dict(reversed(captions)).items())
     _, caption = captions[rng.integers(len(captions))]
     [ids] = bracketed([text.encode(caption)], config.text_len, text.size)
     image = _seen(item.image, config.image_size, settings.crop, rng)
+    if bare and settings.recolor and rng.random() < settings.recolor:
+        image = _recolored(image, rng)
     return {"image": image, "ids": ids}
 
 
@@ -162,3 +172,9 @@ def _seen(image: bytes, size: int, crop: float, rng: np.random.Generator) -> np.
     top, left = rng.integers(whole - size + 1, size=2) if whole > size else (0, 0)
     pixels = records.decode_image(image, whole)
     return pixels[top : top + size, left : left + size]
+
+
+def _recolored(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pixels uint8 [y, x, 3] whose channels are means of the three; white stays."""
+    shares = rng.dirichlet(np.ones(3), 3)  # [to, from]
+    return np.round(pixels @ shares.T).astype(np.uint8)

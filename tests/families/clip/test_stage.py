@@ -74,6 +74,10 @@ def test_a_run_trains_and_exports(nano_data, nano_folder, tmp_path):
         ({"task__margin": 1}, "unknown config key 'task.margin'"),
         ({"task__crop": 0.0}, "crop is 0.0, expected 0.1 to 1"),
         ({"task__labels": 1.5}, "labels is 1.5, expected 0 to 1"),
+        (
+            {"task__labels": 0.0},
+            "recolor is a share of labels, which is 0: give labels",
+        ),
         ({"model__stem": (8, 12, 8)}, "stem is .8, 12, 8., expected multiples of 8"),
         ({"model__stem": (8, 8)}, "2 convolutions, .* patches of 4: .* got 8"),
     ],
@@ -136,6 +140,7 @@ def test_training_sees_squares_of_an_image_and_evaluation_all_of_it(
                 to.write(split, Example(f"{i}", image, (("en", "a cat"),)))
         to.finish({})
     settings = {"task__crop": 0.5, "train__batch_size": 64, "model__image_size": 32}
+    settings["task__recolor"] = 0.0
     run = nano(tmp_path / "set", nano_folder, **settings)
     job = find_stage(run).job(RunConfig.of(run), tmp_path)
     seen = next(job.batches(0))["image"].astype(int)
@@ -161,7 +166,8 @@ def test_labels_are_the_first_captions_of_their_languages(nano_folder, tmp_path)
         to.finish({})
     seen = {}
     for labels in (0.0, 0.5, 1.0):
-        settings = {"task__labels": labels, "train__batch_size": 64}
+        settings = {"task__labels": labels, "task__recolor": 0.0}
+        settings["train__batch_size"] = 64
         run = nano(tmp_path / "set", nano_folder, **settings)
         job = find_stage(run).job(RunConfig.of(run), tmp_path)
         ids = np.asarray(next(job.batches(0))["ids"])
@@ -172,6 +178,32 @@ def test_labels_are_the_first_captions_of_their_languages(nano_folder, tmp_path)
     assert len(seen[0.0]) == 4 and len(names) == 2 and min(seen[1.0].values()) > 15
     shares = [sum(seen[x][name] for name in names) / 64 for x in (0.0, 0.5)]
     assert shares[0] < 0.62 < 0.65 < shares[1] < 0.9
+
+
+def test_colours_are_mixed_where_a_bare_label_is_read(nano_folder, tmp_path):
+    """Left half red, right half white; captions without a colour or with it."""
+    pixels = np.full((16, 16, 3), 255, np.uint8)
+    pixels[:, :8, 1:] = 0
+    captions = ("en", "cat"), ("en", "a red cat")
+    with DatasetBuilder(tmp_path / "set", "folder", 16, {"train": 1, "val": 1}) as to:
+        for split in ("train", "val"):
+            for i in range(64):
+                to.write(split, Example(f"{i}", encode_png(pixels), captions))
+        to.finish({})
+    settings = {"task__labels": 0.5, "task__recolor": 0.5, "task__crop": 1}
+    run = nano(tmp_path / "set", nano_folder, **settings, train__batch_size=64)
+    job = find_stage(run).job(RunConfig.of(run), tmp_path)
+    batch = {name: np.asarray(rows) for name, rows in next(job.batches(0)).items()}
+    left, right = batch["image"][:, :, :8], batch["image"][:, :, 8:]
+    assert (right == 255).all() and (left == left[:, :1, :1]).all()
+    mixed = (left[:, 0, 0] != (255, 0, 0)).any(-1)
+    # A quarter of 64 is expected.
+    assert 8 <= mixed.sum() <= 26
+    assert len(np.unique(left[mixed][:, 0, 0], axis=0)) == mixed.sum()
+    assert len(np.unique(batch["ids"][mixed], axis=0)) == 1
+    assert len(np.unique(batch["ids"][~mixed], axis=0)) == 2
+    [batch] = job.eval_batches
+    assert (np.asarray(batch["image"])[:, :, :8] == (255, 0, 0)).all()
 
 
 def test_unknown_argument():
