@@ -89,7 +89,8 @@ class Layout:
     ) -> Prompts:
         """`prompt` of a text, codes int [b, n], `[EOI1] [ROI2] [POS0] [BASE] [BOI2]`.
 
-        Positions begin anew behind [ROI2], which has the last of the first image.
+        Positions begin anew behind [ROI2], which has the last of the first image. Those
+        that are `fixed` go on, from that of the first code of the first image.
         """
         names = ("[EOI1]", "[ROI2]", "[POS0]", "[BASE]", "[BOI2]")
         end = [self.vocab.command(name) for name in names]
@@ -98,8 +99,11 @@ class Layout:
         length, pad = self.enlarging_len(codes.shape[1]), self.vocab.command("[PAD]")
         ids, num_padding = left_pad(rows, length, pad)
         positions = np.maximum(np.arange(length) - num_padding[:, None], 0)
-        positions[:, -3:] = 1, 2, 3
-        return Prompts(ids, num_padding, positions, np.full(len(ids), 4))
+        positions[:, -3:], start = (1, 2, 3), 4
+        if self.fixed:
+            start = self.image_start + length - self.prompt_len
+            positions[:, self.prompt_len :] = np.arange(self.image_start, start)
+        return Prompts(ids, num_padding, positions, np.full(len(ids), start))
 
     def enlarging_len(self, count: int) -> int:
         """Tokens before an image that follows so many codes of a smaller one."""
