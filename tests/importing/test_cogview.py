@@ -81,7 +81,7 @@ def small():
     layout = presets.make_layout(tokenizer, words.size, config)
     layout = type(layout)(**vars(layout) | {"enlarges": True})
     network = presets.make_transformer(config, layout)
-    length = layout.enlarging_len(4) + 16
+    length = layout.enlarging_len + 16
     sequence = type(network.sequence).causal(length)
     network = type(network)(**vars(network) | {"sequence": sequence})
     ids = np.zeros((1, 2), np.int32)

@@ -125,7 +125,7 @@ def _enlarging(parts: dict[str, Conversion], layout: Layout) -> Layout:
     tests/importing/test_cogview.py
     """
     layout = replace(layout, enlarges=True, text_len=max(layout.text_len - 4, 1))
-    length = layout.enlarging_len(layout.image_len // 4) + layout.image_len
+    length = layout.enlarging_len + layout.image_len
     part = parts["transformer"]
     config = replace(part.config, sequence=Sequence.causal(length))
     parts["transformer"] = replace(part, config=config)
