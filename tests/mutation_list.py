@@ -74,8 +74,8 @@ SAMPLING = (
         "a code that was unmasked is masked again",
     ),
     Mutation(
-        "families/cogview/masked.py",
-        "return losses.weighted_mean(values, self._masked(batch))",
+        "families/cogview/prompted.py",
+        "return losses.weighted_mean(values, self.code_weights(batch))",
         "return jnp.mean(values)",
         ("families/cogview/test_masked.py",),
         "the loss has the codes that are not masked too",

@@ -62,8 +62,8 @@ class Enlarger(TokensModel):
         size = size or 2 * self.image_size
         if size not in (self.image_size, 2 * self.image_size):
             raise UserError(
-                f"the size is {size}, and this model draws images of "
-                f"{self.image_size} or {2 * self.image_size} pixels a side"
+                f"size is {size}, and this model draws images of {self.image_size} or "
+                f"{2 * self.image_size} pixels a side"
             )
         small = stack_squares(images, size // 2)
         codes = encode(self._tokenizer, small, self.batch_size)
@@ -98,15 +98,15 @@ class Enlarger(TokensModel):
 
         Its codes are enlarged where both models have one codebook, otherwise those of
         its pixels. seed: draws belong to the number of an image among those of its
-        prompt. UserError for images of a size that is not enlarged.
+        prompt. UserError as of `check_size`.
         """
-        prompts, count = result.pixels.shape[:2]
+        prompts, count, size = result.pixels.shape[:3]
+        self.check_size(size)
         if self._has_codes_of(model):
             codes = result.codes.reshape(-1, *result.codes.shape[2:])
         else:
             pixels = result.pixels.reshape(-1, *result.pixels.shape[2:])
             codes = encode(self._tokenizer, pixels, self.batch_size)
-        codes = self._checked(codes)
         pieces = [self.pieces(text) for text in result.prompts for _ in range(count)]
         keys = image_keys(seed, 0, count)[np.tile(np.arange(count), prompts)]
         large = self._draw(codes, pieces, keys, progress)
@@ -114,6 +114,14 @@ class Enlarger(TokensModel):
             x.reshape(prompts, count, *x.shape[1:]) for x in (self.show(large), large)
         )
         return dataclasses.replace(result, pixels=pixels, codes=large)
+
+    def check_size(self, size: int) -> None:
+        """UserError unless the model enlarges images of so many pixels a side."""
+        if size not in (self.image_size // 2, self.image_size):
+            raise UserError(
+                f"images are {size} pixels a side, and the model enlarges those of "
+                f"{self.image_size // 2} and {self.image_size}"
+            )
 
     def show(self, codes: np.ndarray) -> np.ndarray:
         """As `decode`, of grids of any side."""

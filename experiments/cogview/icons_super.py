@@ -1,11 +1,11 @@
-"""CogView's super-resolution on `icons`: 64 px, 8 x 8 codes, to 128 px, 16 x 16 codes.
+r"""CogView's super-resolution on `icons`: 64 px, 8 x 8 codes, to 128 px, 16 x 16 codes.
 
     cogjax data icons --out data/icons
     cogjax train --config experiments/cogview/icons_super.py --workdir runs/super
-    cogjax generate "a red apple, 3D" --model runs/lm/export --enlarge runs/super/export \\
-        --out images
-    python experiments/cogview/judge_super.py --model runs/super/export --icons data/icons \\
-        --out runs/super_judged
+    cogjax generate "a red apple, 3D" --model runs/lm/export \
+        --enlarge runs/super/export --out images
+    python experiments/cogview/judge_super.py --model runs/super/export \
+        --icons data/icons --out runs/super_judged
 
 Both images are coded by the tokenizer of `icons.py`, whose convolutions take any
 multiple of 8 px. The transformer has the sizes of `icons.py` and starts from its
