@@ -66,7 +66,7 @@ class Enlarger(TokensModel):
                 f"{2 * self.image_size} pixels a side"
             )
         small = stack_squares(images, size // 2)
-        codes = encode(self._tokenizer, small, self.batch_size)
+        codes = self.codes_of(small)
         return self.show(self.enlarge_codes(codes, texts, seed=seed, progress=progress))
 
     def enlarge_codes(
@@ -106,7 +106,7 @@ class Enlarger(TokensModel):
             codes = result.codes.reshape(-1, *result.codes.shape[2:])
         else:
             pixels = result.pixels.reshape(-1, *result.pixels.shape[2:])
-            codes = encode(self._tokenizer, pixels, self.batch_size)
+            codes = self.codes_of(pixels)
         pieces = [self.pieces(text) for text in result.prompts for _ in range(count)]
         keys = image_keys(seed, 0, count)[np.tile(np.arange(count), prompts)]
         large = self._draw(codes, pieces, keys, progress)
@@ -122,6 +122,10 @@ class Enlarger(TokensModel):
                 f"images are {size} pixels a side, and the model enlarges those of "
                 f"{self.image_size // 2} and {self.image_size}"
             )
+
+    def codes_of(self, images: np.ndarray) -> np.ndarray:
+        """As `encode`, of images of any size that codes divide."""
+        return encode(self._tokenizer, images, self.batch_size)
 
     def show(self, codes: np.ndarray) -> np.ndarray:
         """As `decode`, of grids of any side."""
