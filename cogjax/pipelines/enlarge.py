@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cogjax.data.images import stack_squares
@@ -83,8 +82,8 @@ class Enlarger(TokensModel):
         """
         codes = self._checked(codes)
         pieces = [self.pieces(text) for text in self.one_for_each(codes, texts)]
-        keys = image_keys(seed, 0, len(codes))
-        return self._draw(codes, pieces, keys, progress)
+        numbers = np.arange(len(codes))
+        return self._draw(codes, pieces, numbers, seed, progress)
 
     def enlarge_generated(
         self,
@@ -108,8 +107,8 @@ class Enlarger(TokensModel):
             pixels = result.pixels.reshape(-1, *result.pixels.shape[2:])
             codes = self.codes_of(pixels)
         pieces = [self.pieces(text) for text in result.prompts for _ in range(count)]
-        keys = image_keys(seed, 0, count)[np.tile(np.arange(count), prompts)]
-        large = self._draw(codes, pieces, keys, progress)
+        numbers = np.tile(np.arange(count), prompts)
+        large = self._draw(codes, pieces, numbers, seed, progress)
         pixels, large = (
             x.reshape(prompts, count, *x.shape[1:]) for x in (self.show(large), large)
         )
@@ -152,25 +151,31 @@ class Enlarger(TokensModel):
         return self.check_codes(codes)
 
     def _draw(
-        self, codes: np.ndarray, pieces: Sequence, keys: Any, progress: Progress | None
+        self,
+        codes: np.ndarray,
+        pieces: Sequence,
+        numbers: np.ndarray,
+        seed: int,
+        progress: Progress | None,
     ) -> np.ndarray:
-        """Codes [n, 2k, 2k] of images [n], each with pieces of a text and a key.
+        """Codes [n, 2k, 2k] of images [n], which have pieces of a text and a number.
 
         The windows of a wave are drawn together; each has draws of its own.
         """
         count, side = len(codes), codes.shape[1]
         large = np.full((count, 2 * side, 2 * side), -1, np.int32)
         progress = progress or (lambda done, total, label: None)
+        keys = image_keys(seed, 0, int(numbers.max()) + 1)
         found, done = windows(side, self.grid), 0
         total = count * len(found)
         for wave in waves(found, 2 * side):
             progress(done, total, "enlarging")
             given = [codes[:, *found[i].part].reshape(count, -1) for i in wave]
             there = [large[:, *found[i].drawn].reshape(count, -1) for i in wave]
-            own = [jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in wave]
             texts = [*pieces] * len(wave)
             prompts = self.layout.enlarging_prompts(texts, np.concatenate(given))
-            tokens = self._fill(prompts, there, jnp.concatenate(own))
+            own = np.tile(numbers, len(wave)), np.repeat(wave, count)
+            tokens = self._fill(prompts, there, keys, own)
             for i, each in zip(wave, tokens, strict=True):
                 window = large[:, *found[i].drawn]
                 large[:, *found[i].drawn] = each.reshape(window.shape)
@@ -179,9 +184,16 @@ class Enlarger(TokensModel):
         return large
 
     def _fill(
-        self, prompts: Prompts, there: Sequence[np.ndarray], keys: Any
+        self,
+        prompts: Prompts,
+        there: Sequence[np.ndarray],
+        keys: Any,
+        own: tuple[np.ndarray, np.ndarray],
     ) -> list[np.ndarray]:
-        """Codes int [n, m] of windows [n, m], where these have -1, after prompts."""
+        """Codes int [n, m] of windows [n, m], where these have -1, after prompts.
+
+        keys: of images. own: (number of the image, of the window) of each prompt.
+        """
         counts = [each.shape[1] for each in there]
         # All have one length: another would be another program.
         length = self.layout.image_len
@@ -197,10 +209,17 @@ class Enlarger(TokensModel):
         calls = -(-len(forced) // self.batch_size)
         for rows in padded_batches(np.arange(len(forced)), -(-len(forced) // calls)):
             batch = Prompts(*(each[rows] for each in prompts))
-            state = compiled_prefill(*network, batch, keys[rows], forced[rows])
+            drawn = _window_keys(keys, *(each[rows] for each in own))
+            state = compiled_prefill(*network, batch, drawn, forced[rows])
             done.append(compiled_advance(*network, state, max(counts), **settings)[1])
         tokens = np.split(np.concatenate(done)[: len(forced)], len(there))
         return [each[:, :count] for each, count in zip(tokens, counts, strict=True)]
+
+
+@jax.jit
+def _window_keys(keys: jax.Array, images: jax.Array, windows: jax.Array) -> jax.Array:
+    """A key for each window [b] of images, which have keys."""
+    return jax.vmap(jax.random.fold_in)(keys[images], windows)
 
 
 def windows(side: int, grid: int) -> list[Window]:

@@ -40,7 +40,7 @@ def models(tmp_path_factory):
 class Sums(Enlarger):
     """Draws what the model of `record_cogview.py` does, and keeps what it reads."""
 
-    def _fill(self, prompts, there, keys):
+    def _fill(self, prompts, there, *_):
         drawn = []
         rows = zip(prompts.ids, prompts.positions, prompts.num_padding, strict=True)
         for (ids, positions, padding), [codes] in zip(rows, there, strict=True):

@@ -255,6 +255,11 @@ def _export_transformer(
             f"the transformer has norm_scope {config.norm_scope!r}, the public code "
             "computes 'tensor': its logits differ"
         )
+    if getattr(layout, "fixed", False):
+        notes.append(
+            "codes have positions of their own, and the public code counts all tokens "
+            "as they come: its logits differ"
+        )
     tasks = {_CAPTIONS: "caption_len", _ENLARGES: "enlarges"}
     said = [task for task, name in tasks.items() if getattr(layout, name, 0)]
     return Export(
