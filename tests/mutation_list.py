@@ -81,6 +81,20 @@ SAMPLING = (
         "the loss has the codes that are not masked too",
     ),
     Mutation(
+        "pipelines/enlarge.py",
+        "owner[window.drawn] = np.where(there < 0, i, there)",
+        "owner[window.drawn] = i",
+        ("pipelines/test_enlarge.py",),
+        "a window counts as its own what earlier ones have drawn",
+    ),
+    Mutation(
+        "families/cogview/enlarging.py",
+        "ids = np.concatenate([prompt, large[:-1]])",
+        "ids = np.concatenate([prompt, large[1:]])",
+        ("families/cogview/test_enlarging.py",),
+        "a code of the large image sees itself",
+    ),
+    Mutation(
         "sampling/tokens/beam.py",
         "ended = jnp.where(ends, scores / (i + 1.0) ** length_penalty, -jnp.inf)",
         "ended = jnp.where(ends, scores / (i + 2.0) ** length_penalty, -jnp.inf)",
