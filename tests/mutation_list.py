@@ -74,11 +74,25 @@ SAMPLING = (
         "a code that was unmasked is masked again",
     ),
     Mutation(
-        "families/cogview/masked.py",
-        "return losses.weighted_mean(values, self._masked(batch))",
+        "families/cogview/prompted.py",
+        "return losses.weighted_mean(values, self.code_weights(batch))",
         "return jnp.mean(values)",
         ("families/cogview/test_masked.py",),
         "the loss has the codes that are not masked too",
+    ),
+    Mutation(
+        "pipelines/enlarge.py",
+        "owner[window.drawn] = np.where(there < 0, i, there)",
+        "owner[window.drawn] = i",
+        ("pipelines/test_enlarge.py",),
+        "a window counts as its own what earlier ones have drawn",
+    ),
+    Mutation(
+        "families/cogview/enlarging.py",
+        "ids = np.concatenate([prompt, large[:-1]])",
+        "ids = np.concatenate([prompt, large[1:]])",
+        ("families/cogview/test_enlarging.py",),
+        "a code of the large image sees itself",
     ),
     Mutation(
         "sampling/tokens/beam.py",

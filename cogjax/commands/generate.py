@@ -59,6 +59,7 @@ _PASTE = "of --mask and --extend: show the model's own pixels outside too"
 _FILLINGS = "code by code: choose among N fillings of a hole (8, --rows and --keep 1)"
 _NEGATIVE = "what guidance leads away from, instead of from no prompt"
 _STYLE = "of a model of pairs: make the image the same in this style; may be repeated"
+_ENLARGE = "draw images anew at twice their size by this model; may be repeated"
 _STRENGTH = "of a cascade: start from the image with noise, 1 is nearly noise alone"
 
 
@@ -77,6 +78,7 @@ def add_parser(commands) -> None:
     images, text = whole(1, checks.MAX_IMAGES), "of each prompt (%(default)s)"
     add("--num-images", type=images, default=checks.NUM_IMAGES, metavar="N", help=text)
     add("--seed", type=SEED, default=0, metavar="N", help="same seed, same images")
+    add("--enlarge", action="append", default=[], metavar="MODEL", help=_ENLARGE)
     _add_sampling(parser)
     group = parser.add_argument_group("starting from an image")
     add = group.add_argument
@@ -134,6 +136,7 @@ def _generate(args: argparse.Namespace) -> None:
     out = check_folder(args.out)
     settings = {"weights": args.weights, "adapters": dict(args.adapters)}
     model = arguments.load_as("Generator", args.model, **settings)
+    enlargers = _enlargers(args, model)
     judge = {}
     if args.clip:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
@@ -144,8 +147,21 @@ def _generate(args: argparse.Namespace) -> None:
         request = dataclasses.replace(request, **given)
     with Progress() as progress:
         result = model.generate(request, progress=progress, **judge)
+        for enlarger in enlargers:
+            own = {"seed": args.seed, "progress": progress}
+            result = enlarger.enlarge_generated(result, model, **own)
     arguments.say_unseen(result.unseen)
     _write(out, request.prompts, result, _record(args, request, model))
+
+
+def _enlargers(args: argparse.Namespace, model) -> list:
+    """The models of --enlarge; UserError for one that does not go on from the last."""
+    found, size = [], getattr(model, "image_size", 0)
+    for name in args.enlarge:
+        found.append(arguments.load_as("Enlarging", name))
+        found[-1].check_size(size)
+        size *= 2
+    return found
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -158,6 +174,11 @@ def _check(args: argparse.Namespace) -> None:
             "--image-prompt IMAGE and --rows N go together, or --keep MASK, or "
             "--mask MASK, --extend SIDES, --vary SHARE, --as STYLE, or --strength T: "
             "give both"
+        )
+    if args.enlarge and (args.mask or args.extend):
+        raise UserError(
+            "--enlarge draws the whole image anew from its codes, and --mask and "
+            "--extend keep pixels: leave one out"
         )
     if args.no_paste and not (args.mask or args.extend):
         raise UserError("--no-paste goes with --mask MASK or --extend SIDES: give both")
@@ -243,6 +264,7 @@ def _record(args: argparse.Namespace, request, model) -> dict:
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
     for name in ("keep", "mask", "strength", "style"):
         settings |= {name: getattr(args, name)} if getattr(args, name) else {}
+    settings |= {"enlarge": args.enlarge} if args.enlarge else {}
     if request.rerank:
         settings |= {"rerank_by": _judge(args, model), "clip": args.clip}
     loaded = {"name": args.model, "weights": args.weights, "card": model.card}

@@ -116,6 +116,19 @@ class Embedder(Protocol):
         """How badly text i fits image i: float32 [n], 1 - cosine, lower is better."""
 
 
+@runtime_checkable
+class Enlarging(Protocol):
+    """A model that draws images anew at twice their size."""
+
+    def check_size(self, size: int) -> None:
+        """UserError unless the model enlarges images of so many pixels a side."""
+
+    def enlarge_generated(
+        self, result: Generation, model: Generator, **settings: Any
+    ) -> Generation:
+        """What a model has generated, each image at twice its size."""
+
+
 class RowProgram(NamedTuple):
     """What a model does as a function of arrays alone, with an example.
 
@@ -146,6 +159,7 @@ class Exportable(Protocol):
 
 _WORK = {Generator: "generate images", Reader: "read images", Codec: "work with codes"}
 _WORK[Scorer] = "score images"
+_WORK[Enlarging] = "enlarge images"
 _WORK[Embedder] = "compare images and texts by vectors, as a CLIP does"
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from cogjax.data import records
 from cogjax.data.codes import (
@@ -17,6 +18,7 @@ from cogjax.data.codes import (
     captions_of,
     questions_of,
 )
+from cogjax.data.images import stack_squares
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.model import Component, digest
@@ -33,7 +35,8 @@ class CodedSplits:
 
     folder: where codes are kept. sources: digest of both tokenizers, which is in the
     names of its files. text_len: pieces of a caption that are learnt, model.text_len.
-    images: of each example, 2 of pairs.
+    images: of each example, 2 of pairs. halves: whether the codes of each image at half
+    the size come before its own.
     """
 
     tokenizer: Component
@@ -43,6 +46,7 @@ class CodedSplits:
     sources: str
     text_len: int
     images: int = 1
+    halves: bool = False
 
     def captions(self, split: str, images: bool = False) -> Sequence[Any]:
         """(piece ids of the captions, codes int32 [t]) of each image of data.path.
@@ -77,6 +81,11 @@ class CodedSplits:
         if split == self.data.split or manifest.counts.get(split):
             check_contents(manifest, path, split, what)
         if manifest.kind == records.CODES:
+            if self.halves:
+                raise UserError(
+                    f"{path} holds codes of one size, and the model learns images at "
+                    "two: set data.path to the images that were encoded"
+                )
             self._check_tokenizer(path, manifest)
             return CodedRecords(records.open_split(path, split, CodedExample), texts)
         name = f"{split}-{manifest.fingerprint[:12]}-{self.sources}.safetensors"
@@ -96,7 +105,16 @@ class CodedSplits:
     def _encode(self):
         config = self.tokenizer.config
         arrays = jax.device_put((self.tokenizer.params, self.tokenizer.state))
-        return functools.partial(encode, Component(config, *arrays))
+        whole = functools.partial(encode, Component(config, *arrays))
+        if not self.halves:
+            return whole
+
+        def both(images: np.ndarray) -> np.ndarray:
+            small = stack_squares(images, config.image_size // 2)
+            codes = whole(small), whole(images)
+            return np.concatenate([x.reshape(len(x), -1) for x in codes], axis=1)
+
+        return both
 
 
 def check_images(manifest: records.Manifest, path: str, images: int) -> None:

@@ -275,7 +275,7 @@ def test_unknown_task(nano_data, nano_folder):
     with pytest.raises(UserError, match="unknown task 'gan': did you mean 'vqgan'"):
         launch.describe(run)
     run["task"]["name"] = "magic"
-    with pytest.raises(UserError, match="known are vq, lm, masked, dvae, dalle, "):
+    with pytest.raises(UserError, match="known are vq, lm, masked, super, dvae, "):
         launch.describe(run)
 
 

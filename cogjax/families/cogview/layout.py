@@ -89,21 +89,39 @@ class Layout:
     ) -> Prompts:
         """`prompt` of a text, codes int [b, n], `[EOI1] [ROI2] [POS0] [BASE] [BOI2]`.
 
-        Positions begin anew behind [ROI2], which has the last of the first image.
+        n is `small_len`.
+        Positions begin anew behind [ROI2], which has the last of the first image. Those
+        that are `fixed` go on, from that of the first code of the first image.
         """
         names = ("[EOI1]", "[ROI2]", "[POS0]", "[BASE]", "[BOI2]")
         end = [self.vocab.command(name) for name in names]
         pairs = zip(texts, codes.tolist(), strict=True)
         rows = [[*self.prompt(text), *row, *end] for text, row in pairs]
-        length, pad = self.enlarging_len(codes.shape[1]), self.vocab.command("[PAD]")
+        length, pad = self.enlarging_len, self.vocab.command("[PAD]")
         ids, num_padding = left_pad(rows, length, pad)
         positions = np.maximum(np.arange(length) - num_padding[:, None], 0)
-        positions[:, -3:] = 1, 2, 3
-        return Prompts(ids, num_padding, positions, np.full(len(ids), 4))
+        if self.fixed:
+            places = np.arange(self.image_start, self.large_start)
+            positions[:, self.prompt_len :] = places
+        else:
+            positions[:, -3:] = 1, 2, 3
+        next_position = np.full(len(ids), self.large_start)
+        return Prompts(ids, num_padding, positions, next_position)
 
-    def enlarging_len(self, count: int) -> int:
-        """Tokens before an image that follows so many codes of a smaller one."""
-        return self.prompt_len + count + 5
+    @property
+    def small_len(self) -> int:
+        """Codes of the image that is enlarged: it has half the side."""
+        return self.image_len // 4
+
+    @property
+    def enlarging_len(self) -> int:
+        """Tokens before an image that enlarges another, those of its text filled up."""
+        return self.prompt_len + self.small_len + 5
+
+    @property
+    def large_start(self) -> int:
+        """Position of the first code of an image that enlarges another."""
+        return self.image_start + self.small_len + 5 if self.fixed else 4
 
     def prompt(self, text_ids: Sequence[int]) -> list[int]:
         """`[ROI1] text [BASE] [BOI1]`: what comes before the image."""

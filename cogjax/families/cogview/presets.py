@@ -121,13 +121,23 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
     return ImageLMConfig(
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
-        max_positions=layout.length - 1,
+        max_positions=_num_positions(layout),
         sequence=_sequence(layout),
         **shared,
     )
 
 
+def _num_positions(layout: Layout) -> int:
+    if not layout.enlarges:
+        return layout.length - 1
+    # The last of the small image's is that of [ROI2].
+    small = layout.prompt_len + layout.small_len + 2
+    return max(small, layout.large_start + layout.image_len)
+
+
 def _sequence(layout: Layout) -> Sequence:
+    if layout.enlarges:
+        return Sequence.causal(layout.enlarging_len + layout.image_len)
     if not layout.masked:
         return Sequence.causal(layout.length - 1)
     side = math.isqrt(layout.image_len)

@@ -44,8 +44,11 @@ class BidirectionalStage(TransformerStage):
     paper = VQVAEConfig(), NUM_PIECES
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
-    start_from = staticmethod(start_from)
     images = False  # Whether examples have the pixels too.
+
+    def start_from(self, params: Any, layout: Any, setup: Setup) -> Any:
+        """Those of a model with a fixed place for each code, or UserError."""
+        return start_from(params, layout, setup.network)
 
     def make_task(self, setup: Setup, lpips: Any = None) -> Any:
         """The loss compares no images."""
