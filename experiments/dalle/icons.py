@@ -11,7 +11,7 @@
 """
 
 import ml_collections
-from small_dalle import make_config
+from small_dalle import MUON, make_config
 
 PROMPTS = (
     "a red apple, 3D",
@@ -29,6 +29,7 @@ TRANSFORMER = {
     # Not the paper's: as `experiments/cogview/icons.py`, for few images.
     "task": {"caption_dropout": 0.05, "code_noise": 0.4},
     "data": {"path": "data/icons"},
+    "optim": MUON,
     "train": {"steps": 12000, "batch_size": 32},
     "sample": {"prompts": PROMPTS},
 }

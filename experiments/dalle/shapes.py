@@ -16,7 +16,7 @@ a dVAE of its own, as the paper:
 """
 
 import ml_collections
-from small_dalle import make_config
+from small_dalle import MUON, make_config
 
 PROMPTS = (
     "a red circle",
@@ -38,6 +38,7 @@ TRANSFORMER = {
     # Not the paper's: as `experiments/cogview/shapes.py`, for few images.
     "task": {"caption_dropout": 0.1},
     "data": {"path": "data/easy"},
+    "optim": MUON,
     "train": {"steps": 11900, "batch_size": 16},
     "sample": {
         "prompts": PROMPTS,
