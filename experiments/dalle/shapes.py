@@ -24,11 +24,10 @@ PROMPTS = (
     "five stars",
     "a green heart to the left of a black ring",
 )
-# Both schedules take the paper's shares of the run, or more.
 TOKENIZER = {
     # 0.93 M parameters: with the transformer below 8 MB in float16.
     "model": {"width": 24},
-    "task": {"temperature_steps": 2025, "kl_steps": 340},
+    "task": {"temperature_steps": 2700},
     "data": {"path": "data/easy"},
     "train": {"steps": 2700},
 }

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.models.dvae import DVAE, DVAEConfig
+from cogjax.nn.conv import conv_axes
 from cogjax.ops import losses, quantize
 from cogjax.tasks.tokenizer import image_spec
 from cogjax.train.task import Task
@@ -61,6 +62,7 @@ class RelaxedTask(Task):
     """
 
     counters = ("step",)
+    matrix_axes = staticmethod(conv_axes)
 
     def __init__(self, model: DVAEConfig, config: RelaxedConfig):
         self.model, self.config = DVAE(model), config
@@ -71,8 +73,9 @@ class RelaxedTask(Task):
         net_key, code_key = jax.random.split(key)
         images = jnp.zeros((1, cfg.image_size, cfg.image_size, 3))
         shape = cfg.codebook_size, cfg.code_dim
-        # As of any other kernel: its inputs are one-hot codes.
-        codebook = jax.random.normal(code_key, shape) / cfg.codebook_size**0.5
+        # The release starts it as a kernel of k inputs, with 1 / sqrt(k). But one is 1
+        # and the others are 0: so little hardly tells the decoder which.
+        codebook = jax.random.normal(code_key, shape)
         params = {"net": self.model.init(net_key, images)["params"]}
         params["codebook"] = codebook
         counts = jnp.zeros(cfg.codebook_size)

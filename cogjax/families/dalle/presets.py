@@ -22,7 +22,8 @@ BATCH_SIZE, STEPS = 1024, 430_000
 TOKENIZERS = {
     # Appendix A.1: 256 px -> 32 x 32 of 8192 codes, 97,616,006 weights.
     "paper": DVAEConfig(),
-    "px64": DVAEConfig(image_size=64, grid=8, width=32, codebook_size=1024),
+    # One block a level: the gain of a branch, 1 / 16, lets it learn sooner than 1 / 64.
+    "px64": DVAEConfig(image_size=64, grid=8, width=32, blocks=1, codebook_size=1024),
     "nano": DVAEConfig(
         image_size=16, grid=4, width=8, blocks=1, code_dim=8, codebook_size=32
     ),
