@@ -71,11 +71,11 @@ def test_columns_are_made_of_the_small_image(script):
     assert found == wanted | {"super-resolution": [43]} and asked == [(["a", "b"], 3)]
     assert {x.shape for x in columns.values()} == {(2, 8, 8, 3)}
     report = script.judged(
-        {name: columns[name] for name in ("bicubic", "super-resolution")},
+        {name: x for name, x in columns.items() if name not in ("Imagen", "own codes")},
         images,
         lambda one, other: abs(one - 36.0).mean((1, 2, 3)),
         lambda pixels: np.array([pixels[0, 0, 0, 0] == 40, np.nan], float),
     )
     assert report["super-resolution"]["lpips_of_bicubic"][0] == pytest.approx(7 / 4)
     assert report["bicubic"]["psnr"]["mean"] == 100
-    assert [x["recognised"][0] for x in report.values()] == [1, 0]
+    assert [x["recognised"][0] for x in report.values()] == [1, 1, 0]

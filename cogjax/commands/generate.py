@@ -147,9 +147,11 @@ def _generate(args: argparse.Namespace) -> None:
         request = dataclasses.replace(request, **given)
     with Progress() as progress:
         result = model.generate(request, progress=progress, **judge)
+        drawn_by = model
         for enlarger in enlargers:
             own = {"seed": args.seed, "progress": progress}
-            result = enlarger.enlarge_generated(result, model, **own)
+            result = enlarger.enlarge_generated(result, drawn_by, **own)
+            drawn_by = enlarger
     arguments.say_unseen(result.unseen)
     _write(out, request.prompts, result, _record(args, request, model))
 

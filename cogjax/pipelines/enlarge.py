@@ -11,7 +11,7 @@ the rows at its lower end are left to those that see what is around them.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -164,23 +164,19 @@ class Enlarger(TokensModel):
         """
         count, side = len(codes), codes.shape[1]
         large = np.full((count, 2 * side, 2 * side), -1, np.int32)
-        progress = progress or (lambda done, total, label: None)
         keys = image_keys(seed, 0, int(numbers.max()) + 1)
-        found, done = windows(side, self.grid), 0
-        total = count * len(found)
+        found = windows(side, self.grid)
+        say = _counting(progress, count * len(found))
         for wave in waves(found, 2 * side):
-            progress(done, total, "enlarging")
             given = [codes[:, *found[i].part].reshape(count, -1) for i in wave]
             there = [large[:, *found[i].drawn].reshape(count, -1) for i in wave]
             texts = [*pieces] * len(wave)
             prompts = self.layout.enlarging_prompts(texts, np.concatenate(given))
             own = np.tile(numbers, len(wave)), np.repeat(wave, count)
-            tokens = self._fill(prompts, there, keys, own)
+            tokens = self._fill(prompts, there, keys, own, say)
             for i, each in zip(wave, tokens, strict=True):
                 window = large[:, *found[i].drawn]
                 large[:, *found[i].drawn] = each.reshape(window.shape)
-            done += count * len(wave)
-        progress(total, total, "enlarging")
         return large
 
     def _fill(
@@ -189,10 +185,12 @@ class Enlarger(TokensModel):
         there: Sequence[np.ndarray],
         keys: Any,
         own: tuple[np.ndarray, np.ndarray],
+        say: Callable[[int], None],
     ) -> list[np.ndarray]:
         """Codes int [n, m] of windows [n, m], where these have -1, after prompts.
 
-        keys: of images. own: (number of the image, of the window) of each prompt.
+        keys: of images. own: (number of the image, of the window) of each prompt. say:
+        called with how many windows are drawn.
         """
         counts = [each.shape[1] for each in there]
         # All have one length: another would be another program.
@@ -211,9 +209,25 @@ class Enlarger(TokensModel):
             batch = Prompts(*(each[rows] for each in prompts))
             drawn = _window_keys(keys, *(each[rows] for each in own))
             state = compiled_prefill(*network, batch, drawn, forced[rows])
-            done.append(compiled_advance(*network, state, max(counts), **settings)[1])
+            _, tokens = compiled_advance(*network, state, max(counts), **settings)
+            done.append(np.asarray(tokens))
+            say(len(set(rows.tolist())))
         tokens = np.split(np.concatenate(done)[: len(forced)], len(there))
         return [each[:, :count] for each, count in zip(tokens, counts, strict=True)]
+
+
+def _counting(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """A function that adds to what is done, and shows it."""
+    done = 0
+
+    def say(count: int) -> None:
+        nonlocal done
+        done = min(done + count, total)
+        if progress is not None:
+            progress(done, total, "enlarging")
+
+    say(0)
+    return say
 
 
 @jax.jit

