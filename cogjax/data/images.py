@@ -1,12 +1,14 @@
 """Image files to pixels, on guard against damaged and malicious files."""
 
 import io
+import json
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from cogjax.errors import UserError
 
@@ -180,8 +182,14 @@ def stack_squares(
     return np.stack([as_square(image, size) for image in images])
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """uint8 [y, x, 3] -> PNG bytes."""
+def encode_png(pixels: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:
+    """uint8 [y, x, 3] -> PNG bytes.
+
+    recipe: JSON-able, how the image came about; it is the file's text "cogjax".
+    """
+    chunks = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        chunks.add_itxt("cogjax", json.dumps(recipe, ensure_ascii=False))
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=False)
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=False, pnginfo=chunks)
     return buffer.getvalue()
