@@ -31,14 +31,17 @@ ENLARGED = "images smaller than the data set's size, enlarged"
 
 
 def decode_image(
-    data: bytes, size: int | None = None, notes: Counter | None = None
+    data: bytes,
+    size: int | None = None,
+    notes: Counter | None = None,
+    most: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Encoded image -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
 
     The first frame, turned as its EXIF says, transparency on white. The pixel count is
     read from the header before anything is decoded. notes: counts what is lost, by its
-    reason. UserError with the reason if the image is broken, empty, too large, or of
-    samples whose range is unknown.
+    reason. most: pixels that an image may have. UserError with the reason if the image
+    is broken, empty, too large, or of samples whose range is unknown.
     """
     notes = Counter() if notes is None else notes
     if not data:
@@ -48,9 +51,9 @@ def decode_image(
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > most:
                 raise UserError(
-                    f"{image.width} x {image.height} pixels, at most {MAX_PIXELS}"
+                    f"{image.width} x {image.height} pixels, at most {most}"
                 )
             if max(image.size) > MAX_SIDE:
                 raise UserError(
