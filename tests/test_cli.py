@@ -45,6 +45,7 @@ COMMANDS = (
     "finetune",
     "evaluate",
     "attention-map",
+    "serve",
     "bench",
 )
 

@@ -4,7 +4,7 @@ GET    /api/models                     what is served, and what each model can d
 POST   /api/requests                   a request, as of `body.py`: 202 and its id
 GET    /api/requests/ID                how far it is
 GET    /api/requests/ID/events         the same after every change, until it is over
-GET    /api/requests/ID/images/N.png   an image, on the way a preview
+GET    /api/requests/ID/images/N.png   an image, on the way a preview; 204 for none
 DELETE /api/requests/ID                cancels it
 """
 
@@ -118,7 +118,7 @@ class _Api:
         files, name = self._job(request).images, request.path_params["name"]
         found = {f"{i}.png": file for i, file in enumerate(files)}.get(name)
         if found is None:
-            raise HTTPException(404, "there is no such image, or not yet")
+            return Response(status_code=204)  # Not yet, or it was a preview alone.
         return Response(found, media_type="image/png")
 
     def _job(self, request: Request) -> Job:

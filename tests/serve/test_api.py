@@ -1,16 +1,20 @@
 """The JSON API over HTTP: what each task gives, and what is refused."""
 
 import base64
+import contextlib
 import io
 import json
 import socket
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cogjax.data.images import encode_png
+from cogjax.errors import UserError
+from cogjax.serve.abilities import Shelf
+from cogjax.serve.body import work_of
+from cogjax.serve.job import Limits
 
 PROMPT = "a red apple"
 
@@ -36,15 +40,15 @@ def images_of(client, found):
 
 
 def test_images_are_those_of_python_and_hold_their_recipe(client, nano_model):
-    settings = {"num_images": 2, "seed": 7, "temperature": 0.5}
+    settings = {"num_images": 4, "seed": 7, "temperature": 0.5}
     found = client.done(model="nano", prompts=PROMPT, **settings)
     assert found["state"] == "done" and found["error"] == ""
     wanted = nano_model.generate(PROMPT, **settings)
     pixels, recipe = images_of(client, found)
     np.testing.assert_array_equal(pixels, wanted.pixels[0])
-    assert recipe["codes"] == wanted.codes[0, 1].tolist()
-    own = {"prompt": PROMPT, "index": 1, "score": None}
-    assert recipe | own == recipe and found["made"][1] == own
+    assert recipe["codes"] == wanted.codes[0, 3].tolist()
+    own = {"prompt": PROMPT, "index": 3, "score": None}
+    assert recipe | own == recipe and found["made"][3] == own
     assert recipe["cogjax"] == "1.2.3" and recipe["seed"] == found["seed"] == 7
     loaded = {"name": "nano", "weights": "float32", "card": nano_model.card}
     assert recipe["model"] == loaded
@@ -53,7 +57,7 @@ def test_images_are_those_of_python_and_hold_their_recipe(client, nano_model):
 
 
 def test_the_best_of_some_candidates(client, nano_model):
-    settings = {"num_images": 1, "rerank": 3, "seed": 1}
+    settings = {"num_images": 4, "rerank": 4, "seed": 1}
     found = client.done(prompts=[PROMPT], **settings)
     wanted = nano_model.generate(PROMPT, **settings)
     assert found["made"][0]["score"] == pytest.approx(float(wanted.scores[0, 0]))
@@ -66,8 +70,8 @@ def test_what_is_outside_of_a_hole_stays(client, picture):
     mask = np.zeros_like(picture)
     mask[8:, 8:] = 255
     given = {"image": in_base64(picture), "mask": in_base64(mask)}
-    found = client.done(prompts=PROMPT, num_images=1, fillings=1, **given)
-    [pixels], _ = images_of(client, found)
+    found = client.done(prompts=PROMPT, num_images=4, fillings=1, **given)
+    pixels = images_of(client, found)[0][0]
     np.testing.assert_array_equal(pixels[:4, :4], picture[:4, :4])
     assert (pixels[8:, 8:] != picture[8:, 8:]).any()
 
@@ -84,15 +88,20 @@ def test_the_model_reads_and_scores(client, nano_model, toy_clip, picture):
         assert found[0]["score"] < found[1]["score"]
 
 
+def events_of(answer):
+    """What Server-Sent Events say, as they come."""
+    for line in answer:
+        if line.startswith(b"data: "):
+            yield json.loads(line.removeprefix(b"data: "))
+
+
 def test_events_tell_all_that_happens_and_end(client):
     name = client.post(prompts=PROMPT, num_images=2)
-    status, found, headers = client.ask("GET", f"/api/requests/{name}/events")
-    assert status == 200 and headers["Content-Type"].startswith("text/event-stream")
-    told = [
-        json.loads(line.removeprefix("data: "))
-        for line in found.decode().splitlines()
-        if line.startswith("data: ")
-    ]
+    with contextlib.closing(client.connect()) as connection:
+        connection.request("GET", f"/api/requests/{name}/events")
+        answer = connection.getresponse()
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        told = list(events_of(answer))
     assert told[-1]["state"] == "done" and told[-1]["images"] == 2
     versions = [each["version"] for each in told]
     assert versions == sorted(versions) and all(each["id"] == name for each in told)
@@ -182,22 +191,21 @@ def test_a_mistake_is_refused_in_one_line(client, picture, words):
     assert words in client.refused(**fields)
 
 
-def test_no_value_of_any_setting_breaks_the_server(client, picture):
-    names = ("prompts num_images seed temperature top_k top_p guidance rerank image "
-             "keep mask extend vary paste fillings negative strength speculate steps "
-             "choice_temperature method gamma percentile augmentation decode style "
-             "rerank_by model task language beams texts question").split()  # fmt: skip
-    values = [[], {}, "", "x", -1, 1e999, 10**400, [[]], {"a": {}}, [None], False]
-    values = [x for x in values if x != float("inf")] + [1e308, None]
+def test_no_value_of_any_setting_breaks_the_server(nano_model, toy_clip, picture):
+    names = (
+        "prompts num_images seed temperature top_k top_p guidance rerank image keep "
+        "mask extend vary paste fillings negative strength speculate steps method "
+        "choice_temperature gamma percentile augmentation decode style rerank_by "
+        "model task language beams length_penalty texts question"
+    )
+    values = [[], {}, "", "x", -1, 10**400, 1e308, [[]], {"a": {}}, [None], False, None]
     given = {"image": in_base64(picture), "prompts": "a"}
-    for name in names:
-        for value in values:
-            status, found, _ = client.ask(
-                "POST", "/api/requests", given | {name: value}
-            )
-            assert status in (202, 400, 503), (name, value, found)
-            if status == 202:
-                client.ask("DELETE", f"/api/requests/{found['id']}")
+    shelf = Shelf({"nano": nano_model, "clip": toy_clip}, "1", {})
+    for task in ("generate", "caption", "score"):
+        for name in names.split():
+            for value in values:
+                with contextlib.suppress(UserError):
+                    work_of({"task": task} | given | {name: value}, shelf, Limits())
 
 
 @pytest.mark.parametrize(
@@ -257,30 +265,62 @@ def test_pages_come_with_headers_that_keep_others_out(client):
     assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_a_request_is_cancelled(client):
-    first = client.post(prompts=PROMPT, num_images=16)
-    second = client.post(prompts=PROMPT)
-    found = client.ask("DELETE", f"/api/requests/{second}")[1]
+SLOW = {"prompts": "slowly", "num_images": 2}
+
+
+def test_a_request_is_cancelled(painter):
+    first, second = painter.post(**SLOW), painter.post(**SLOW)
+    found = painter.ask("DELETE", f"/api/requests/{second}")[1]
     assert (found["state"], found["error"]) == ("cancelled", "cancelled")
-    client.ask("DELETE", f"/api/requests/{first}")
-    status, found, _ = client.ask("GET", f"/api/requests/{first}/images/99.png")
-    assert status == 404 and "no such image" in found["error"]
+    painter.ask("DELETE", f"/api/requests/{first}")
+    status, _, headers = painter.ask("GET", f"/api/requests/{first}/events")
+    assert status == 200  # They end, though the images were not finished.
+    assert painter.ask("GET", f"/api/requests/{first}")[1]["state"] == "cancelled"
+    for name in ("99.png", "0.jpg"):
+        found = painter.ask("GET", f"/api/requests/{first}/images/{name}")
+        assert found[:2] == (204, b"")
 
 
-def test_a_client_that_vanishes_takes_its_work_along(client, monkeypatch):
+def test_a_preview_is_shown_on_the_way(painter):
+    name = painter.post(**SLOW)
+    with contextlib.closing(painter.connect()) as connection:
+        connection.request("GET", f"/api/requests/{name}/events")
+        told = events_of(connection.getresponse())
+        found = next(each for each in told if each["images"])
+        assert (found["state"], found["images"]) == ("running", 2)
+        path = f"/api/requests/{name}/images/1.png"
+        image = Image.open(io.BytesIO(painter.ask("GET", path)[1]))
+        assert image.size == (16, 16) and image.getpixel((0, 15)) == (224,) * 3
+        painter.ask("DELETE", f"/api/requests/{name}")
+        assert list(told)[-1]["state"] == "cancelled"
+
+
+def test_a_full_queue_says_when_to_come_again(painter):
+    names = [painter.post(**SLOW)]
+    while painter.ask("GET", f"/api/requests/{names[0]}")[1]["state"] == "waiting":
+        pass
+    names += [painter.post(**SLOW) for _ in range(3)]
+    status, found, headers = painter.ask("POST", "/api/requests", SLOW)
+    assert status == 503 and "3 requests wait already" in found["error"]
+    assert headers["Retry-After"] == "2"
+    places = [painter.ask("GET", f"/api/requests/{x}")[1]["place"] for x in names]
+    assert places == [0, 1, 2, 3]
+    for name in names:
+        painter.ask("DELETE", f"/api/requests/{name}")
+
+
+def test_a_client_that_vanishes_takes_its_work_along(painter, monkeypatch):
     monkeypatch.setattr("cogjax.serve.job.LEAVING", 0.0)
-    blocking = client.post(prompts=PROMPT, num_images=16)
-    name = client.post(prompts=PROMPT)
+    name = painter.post(**SLOW)
     line = f"GET /api/requests/{name}/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", client.port), timeout=10) as gone:
+    with socket.create_connection(("127.0.0.1", painter.port), timeout=10) as gone:
         gone.sendall(line.encode())
-        assert b'"waiting"' in gone.recv(4096) + gone.recv(4096)
-    deadline = time.monotonic() + 10
-    while client.ask("GET", f"/api/requests/{name}")[1]["state"] != "cancelled":
-        assert time.monotonic() < deadline
-        # What is refused room asks who is still there.
-        client.ask("DELETE", f"/api/requests/{client.post(prompts=PROMPT)}")
-    client.ask("DELETE", f"/api/requests/{blocking}")
+        found = b""
+        while b"data: " not in found:
+            found += gone.recv(4096)
+    painter.done(prompts="next")  # The worker has come to it.
+    found = painter.ask("GET", f"/api/requests/{name}")[1]
+    assert found["error"] == "nobody asked for it any more"
 
 
 def test_half_a_request_harms_nobody(client):
