@@ -12,7 +12,7 @@ from PIL import Image
 
 from cogjax.config import did_you_mean
 from cogjax.errors import UserError, shown
-from cogjax.pipelines.contracts import Embedder, Generator, Reader, Scorer
+from cogjax.pipelines.contracts import Embedder, Generator, Reader
 from cogjax.pipelines.request import Request
 
 _BLANK = Image.new("RGB", (64, 64), "white")
@@ -58,8 +58,10 @@ class Abilities:
         tasks = {
             "generate": isinstance(model, Generator),
             "caption": isinstance(model, Reader),
-            "ask": isinstance(model, Reader) and model.answers_questions,
-            "score": isinstance(model, Scorer),
+            "ask": isinstance(model, Reader)
+            and getattr(model, "answers_questions", False),
+            # What other scorers say of one image's texts is not to be compared.
+            "score": isinstance(model, Reader | Embedder),
             "judge": isinstance(model, Embedder),
         }
         tasks = tuple(name for name, can in tasks.items() if can)
@@ -105,6 +107,9 @@ class Shelf:
 
     def __post_init__(self):
         abilities = {name: Abilities.of(model) for name, model in self.models.items()}
+        for name, each in abilities.items():
+            if not each.tasks:
+                raise UserError(f"model {name} neither draws nor reads: leave it out")
         object.__setattr__(self, "abilities", abilities)
 
     def described(self) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ class Guard:
         app: ASGIApp = self._app
         if not self._is_known(host):
             app = refusal(403, f"this server is not called {host[:100]!r}: see --name")
-        elif origin not in (None, f"{scope['scheme']}://{host}"):
+        elif origin is not None and origin.partition("://")[2] != host:
             app = refusal(403, "a page of another server may not ask this one")
         await app(scope, receive, sent)
 

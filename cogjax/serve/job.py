@@ -36,7 +36,7 @@ class Limits:
     queue: int = 16
     images: int = 16
     seconds: float = 600
-    patience: float = 60
+    patience: float = 180  # A browser wakes a page behind others once a minute.
     kept: int = 64 << 20
 
 
@@ -155,5 +155,5 @@ class Job:
             raise Stopped(why)
 
     def _want(self, seconds: float) -> None:
-        """Keeps it for so long; those who said longer are heeded."""
+        """Keeps it for so long from now."""
         self._wanted_until = time.monotonic() + seconds
