@@ -5,6 +5,7 @@ A request names no file: an image is its data, a model one of those that are ser
 
 import base64
 import binascii
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def work_of(body: Any, shelf: Shelf, limits: Limits) -> Draw | Read:
 def _read(model: Any, task: str, fields: dict[str, Any]) -> Read:
     if "image" not in fields:
         raise UserError("there is no image: give its data in base64")
-    image = _image("image", fields.pop("image"))
+    image = _image("image", _decoded("image", fields.pop("image")))
     texts = _texts(task, fields)
     for key in fields:
         if key not in _READING[task]:
@@ -102,32 +103,41 @@ def _texts(task: str, fields: dict[str, Any]) -> tuple[str, ...]:
     return tuple(check_text(each, f"text {i}") for i, each in enumerate(texts, 1))
 
 
-def _request(fields: dict[str, Any], shelf: Shelf) -> tuple[Request, str | None]:
-    """(the request of its fields, which model is to choose among candidates)."""
+def _request(
+    fields: dict[str, Any], shelf: Shelf
+) -> tuple[Request, dict[str, str], str | None]:
+    """The request of its fields, and `given` and `judge` as of `Draw`."""
     judge = fields.pop("rerank_by", None)
     if judge is not None:
         shelf.model(judge, "judge")
+    given = {}
     for key in ("image", "mask"):
         if fields.get(key) is not None:
-            fields[key] = _image(key, fields[key])
+            data = _decoded(key, fields[key])
+            given[key] = hashlib.sha256(data).hexdigest()
+            fields[key] = _image(key, data)
     if fields.get("keep") is not None:
         fields["keep"] = _keep(fields["keep"])
-    return Request.of(fields.pop("prompts", ()), **fields), judge
+    return Request.of(fields.pop("prompts", ()), **fields), given, judge
 
 
-def _image(name: str, data: Any) -> Image.Image:
-    """The image in base64, or in a URL that holds it; a mask is opaque."""
+def _decoded(name: str, data: Any) -> bytes:
+    """A file's bytes from base64, or from a URL that holds it."""
     if not isinstance(data, str):
         raise UserError(f"{name} is {shown(data)}, expected its data in base64")
     head, comma, rest = data.partition(",")
     text = rest if comma and head.startswith("data:") else data
     try:
-        decoded = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise UserError(f"{name} is not base64, and no file is read by name") from None
+
+
+def _image(name: str, data: bytes) -> Image.Image:
+    """The image of a file; a mask is opaque."""
     notes: Counter = Counter()
     try:
-        pixels = decode_image(decoded, notes=notes, most=MAX_PIXELS)
+        pixels = decode_image(data, notes=notes, most=MAX_PIXELS)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
     if name == "mask" and notes[ALPHA]:

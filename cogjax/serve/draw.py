@@ -20,12 +20,17 @@ _GREY = 224  # what is still to come
 
 @dataclass(frozen=True)
 class Draw:
-    """Images of a request; previews are shown on the way."""
+    """Images of a request; previews are shown on the way.
+
+    given: sha256 of each image file that came with it. judge: name of the model that
+    chooses among candidates, None for the one that draws.
+    """
 
     shelf: Shelf
     name: str
     request: Request
-    judge: str | None = None
+    given: Mapping[str, str]
+    judge: str | None
 
     def __call__(self, job: Job) -> Outcome:
         start, model, request = time.monotonic(), self._model, self.request
@@ -36,11 +41,7 @@ class Draw:
         if self.judge:
             looks["rerank_by"] = self._reranker
         found = model.generate(request, **looks)
-        common = recipe(
-            self.shelf.version, {"name": self.name, **self.shelf.loaded}, model, request
-        )
-        if self.judge:
-            common["settings"]["rerank_by"] = self.judge
+        common = self._recipe()
         made = [
             of_image(found, *where) for where in np.ndindex(*found.pixels.shape[:2])
         ]
@@ -58,6 +59,16 @@ class Draw:
     @property
     def _reranker(self) -> Reranker | None:
         return self.shelf.models[self.judge].score if self.judge else None
+
+    def _recipe(self) -> dict[str, Any]:
+        """What the images have in common."""
+        request, shelf = self.request, self.shelf
+        named = {"name": self.name, **shelf.loaded}
+        found = recipe(shelf.version, named, self._model, request)
+        own = {"strength": request.strength, "style": request.style}
+        own |= {"rerank_by": self.judge, **self.given}
+        found["settings"] |= {name: x for name, x in own.items() if x is not None}
+        return found
 
     def check(self, limits: Limits) -> None:
         """UserError for what the model cannot do, and for too many images."""

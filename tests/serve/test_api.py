@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import io
 import json
 import socket
@@ -71,7 +72,9 @@ def test_what_is_outside_of_a_hole_stays(client, picture):
     mask[8:, 8:] = 255
     given = {"image": in_base64(picture), "mask": in_base64(mask)}
     found = client.done(prompts=PROMPT, num_images=4, fillings=1, **given)
-    pixels = images_of(client, found)[0][0]
+    [pixels, *_], recipe = images_of(client, found)
+    file = base64.b64decode(given["image"])
+    assert recipe["settings"]["image"] == hashlib.sha256(file).hexdigest()
     np.testing.assert_array_equal(pixels[:4, :4], picture[:4, :4])
     assert (pixels[8:, 8:] != picture[8:, 8:]).any()
 
