@@ -51,16 +51,18 @@ def _serve(args: argparse.Namespace) -> None:
     from cogjax.serve.server import listen, make_server
 
     # Before the models: they take longer to load than a mistake to be seen.
-    socket = listen(args.host, args.port)
-    address, port = socket.getsockname()[:2]
-    models = _load(args.models or ["emoji"], args.weights)
-    shelf = Shelf(models, __version__, {"weights": args.weights})
-    limits = Limits(args.queue, args.max_images, args.max_seconds)
-    server = make_server(shelf, limits, [args.host, *args.names])
-    shown = f"[{address}]" if ":" in address else address
-    print(f"{', '.join(models)}: http://{shown}:{port} (Ctrl-C ends it)", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[socket])
+    with listen(args.host, args.port) as socket:
+        models = _load(args.models or ["emoji"], args.weights)
+        shelf = Shelf(models, __version__, {"weights": args.weights})
+        limits = Limits(args.queue, args.max_images, args.max_seconds)
+        server = make_server(shelf, limits, [args.host, *args.names])
+        address, port = socket.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        print(
+            f"{', '.join(models)}: http://{shown}:{port} (Ctrl-C ends it)", flush=True
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[socket])
 
 
 def _load(names: list[str], weights: str) -> dict:

@@ -1,5 +1,6 @@
 """`cogjax serve` as a command: one line for a mistake, and an end within seconds."""
 
+import contextlib
 import http.client
 import importlib.util
 import json
@@ -67,7 +68,8 @@ def test_a_signal_ends_it_in_time(nano_folder, when):
 
 def asked(port, method, path, body=None):
     """The JSON value of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Content-Type": "application/json"}
-    connection.request(method, path, body and json.dumps(body), headers)
-    return json.loads(connection.getresponse().read())
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request(method, path, body and json.dumps(body), headers)
+        return json.loads(connection.getresponse().read())
