@@ -385,4 +385,35 @@ TRAINING = (
     ),
 )
 
-SYSTEMS = (*DIFFUSION, *TEXTS, *CODES, *TRAINING)
+SERVING = (
+    Mutation(
+        "serve/guard.py",
+        "return name in self._names",
+        "return True",
+        ("serve/test_api.py",),
+        "a name that was made to lead here is answered",
+    ),
+    Mutation(
+        "serve/engine.py",
+        "if self._closed or len(self._queue) >= self.limits.queue:",
+        "if self._closed:",
+        ("serve/test_engine.py",),
+        "the queue has no end",
+    ),
+    Mutation(
+        "serve/job.py",
+        "if not self._wakers and now > self._wanted_until:",
+        "if now > self._wanted_until:",
+        ("serve/test_engine.py",),
+        "who watches does not keep the work going",
+    ),
+    Mutation(
+        "serve/draw.py",
+        "encode_png(each, common | own)",
+        "encode_png(each, common)",
+        ("serve/test_api.py",),
+        "an image's recipe lacks its prompt and codes",
+    ),
+)
+
+SYSTEMS = (*DIFFUSION, *TEXTS, *CODES, *TRAINING, *SERVING)

@@ -45,6 +45,7 @@ COMMANDS = (
     "finetune",
     "evaluate",
     "attention-map",
+    "serve",
     "bench",
 )
 
@@ -77,7 +78,7 @@ class FakeModel:
     def encode(self, images):
         raise NotImplementedError
 
-    decode = encode
+    check = decode = encode
 
     def caption(self, images, language, **search):
         self.calls.append(search)
@@ -162,6 +163,10 @@ def test_generate_writes_pictures_grid_and_record(model, tmp_path, capsys):
     assert record["images"][3]["prompt"] == "a red apple, 3D"
     assert record["images"][3]["codes"] == [[12, 13], [14, 15]]
     assert record["images"][3]["score"] is None
+    own = json.loads(Image.open(out / names[0]).text["cogjax"])
+    assert own["model"] == expected and own["seed"] == 7
+    assert {"file": names[0]} | own == record["images"][0] | own
+    assert own["prompt"] == "一只猫的线稿" and own["codes"] == [[0, 1], [2, 3]]
     shown = capsys.readouterr()
     assert "4 images, grid.png and generation.json" in shown.out
     assert "generating: 1 of 1" in shown.err

@@ -44,6 +44,7 @@ ORDER = (
     ("plan",),
     ("bench",),
     ("bench_config",),
+    ("serve",),
     ("commands",),
     ("cli",),
     ("experiments",),
@@ -54,6 +55,7 @@ ONLY = {
     "data": {"errors", "files", "config"},
     "worlds": {"errors", "files", "data"},
     "train": {"errors", "files", "config", "parallel", "ops"},
+    "serve": {"errors", "config", "data", "pipelines"},
 }
 NETWORKS = {"jax", "jaxlib", "flax", "optax", "orbax"}
 THIRD_PARTY_BANS = {

@@ -262,6 +262,7 @@ def _keep(rows: int | None, mask, model):
 def _record(args: argparse.Namespace, request, model) -> dict:
     """The fields of the JSON file besides the images; settings as they took effect."""
     from cogjax import __version__
+    from cogjax.pipelines.recipe import recipe
 
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
     for name in ("keep", "mask", "strength", "style"):
@@ -269,15 +270,12 @@ def _record(args: argparse.Namespace, request, model) -> dict:
     settings |= {"enlarge": args.enlarge} if args.enlarge else {}
     if request.rerank:
         settings |= {"rerank_by": _judge(args, model), "clip": args.clip}
-    loaded = {"name": args.model, "weights": args.weights, "card": model.card}
+    loaded = {"name": args.model, "weights": args.weights}
     if args.adapters:
         loaded["adapters"] = dict(args.adapters)
-    return {
-        "cogjax": __version__,
-        "model": loaded,
-        "seed": request.seed,
-        "settings": model.settings(request) | settings,
-    }
+    record = recipe(__version__, loaded, model, request)
+    record["settings"] |= settings
+    return record
 
 
 def _judge(args: argparse.Namespace, model) -> str:
@@ -290,28 +288,23 @@ def _judge(args: argparse.Namespace, model) -> str:
 
 
 def _write(out: Path, prompts: tuple[str, ...], result, record: dict) -> None:
-    """Writes the images, the grid, and last the record that names them."""
+    """Writes the images, the grid, and last the record that names them.
+
+    Each image holds its own part of the record, too.
+    """
     import numpy as np
 
     from cogjax.data.contact_sheet import grid
     from cogjax.data.images import encode_png
+    from cogjax.pipelines.recipe import of_image
 
     num_images = record["settings"]["num_images"]
     images = []
     for prompt, index in np.ndindex(*result.pixels.shape[:2]):
-        image = encode_png(result.pixels[prompt, index])
+        own = of_image(result, prompt, index)
+        image = encode_png(result.pixels[prompt, index], record | own)
         path = write_numbered(out, slug(prompts[prompt]), ".png", image, first=1)
-        codes = None if result.codes is None else result.codes[prompt, index].tolist()
-        score = None if result.scores is None else float(result.scores[prompt, index])
-        images.append(
-            {
-                "file": path.name,
-                "prompt": prompts[prompt],
-                "index": index,
-                "score": score,
-                "codes": codes,
-            }
-        )
+        images.append({"file": path.name} | own)
     flat = result.pixels.reshape(-1, *result.pixels.shape[2:])
     image = encode_png(np.asarray(grid(flat, num_images)))
     grid_path = write_numbered(out, "grid", ".png", image)

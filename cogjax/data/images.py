@@ -1,12 +1,14 @@
 """Image files to pixels, on guard against damaged and malicious files."""
 
 import io
+import json
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from cogjax.errors import UserError
 
@@ -29,14 +31,17 @@ ENLARGED = "images smaller than the data set's size, enlarged"
 
 
 def decode_image(
-    data: bytes, size: int | None = None, notes: Counter | None = None
+    data: bytes,
+    size: int | None = None,
+    notes: Counter | None = None,
+    most: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Encoded image -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
 
     The first frame, turned as its EXIF says, transparency on white. The pixel count is
     read from the header before anything is decoded. notes: counts what is lost, by its
-    reason. UserError with the reason if the image is broken, empty, too large, or of
-    samples whose range is unknown.
+    reason. most: pixels that an image may have. UserError with the reason if the image
+    is broken, empty, too large, or of samples whose range is unknown.
     """
     notes = Counter() if notes is None else notes
     if not data:
@@ -46,9 +51,9 @@ def decode_image(
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > most:
                 raise UserError(
-                    f"{image.width} x {image.height} pixels, at most {MAX_PIXELS}"
+                    f"{image.width} x {image.height} pixels, at most {most}"
                 )
             if max(image.size) > MAX_SIDE:
                 raise UserError(
@@ -180,8 +185,14 @@ def stack_squares(
     return np.stack([as_square(image, size) for image in images])
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """uint8 [y, x, 3] -> PNG bytes."""
+def encode_png(pixels: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:
+    """uint8 [y, x, 3] -> PNG bytes.
+
+    recipe: JSON-able, how the image came about; it is the file's text "cogjax".
+    """
+    chunks = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        chunks.add_itxt("cogjax", json.dumps(recipe, ensure_ascii=False))
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=False)
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=False, pnginfo=chunks)
     return buffer.getvalue()

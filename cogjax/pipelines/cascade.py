@@ -115,7 +115,7 @@ class CascadePipeline(HeldModel):
           UserError: an empty prompt, a value out of range or an unknown setting.
         """
         request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
-        self._check(request, rerank_by)
+        self.check(request, rerank_by=rerank_by)
         progress = progress or (lambda done, total, label: None)
         unread = tuple(
             self._unread(prompt, f"prompt {i}")
@@ -182,8 +182,15 @@ class CascadePipeline(HeldModel):
             for each, count in zip(asked, steps, strict=True)
         ]
 
-    def _check(self, request: Request, rerank_by) -> None:
+    def check(
+        self,
+        request: Request,
+        *,
+        preview: Preview | None = None,
+        rerank_by: Reranker | None = None,
+    ) -> None:
         """UserError for what this model cannot do."""
+        del preview
         for name in _OTHERS:
             if getattr(request, name) != getattr(Request, name):
                 raise UserError(

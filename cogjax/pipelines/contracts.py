@@ -55,10 +55,25 @@ class Generation:
 class Generator(Protocol):
     """A model that makes images of texts."""
 
+    card: Mapping[str, Any]
+
     def generate(
         self, prompts: str | Sequence[str] | Request, **settings: Any
     ) -> Generation:
-        """Images; settings are the fields of `Request`, and `progress`."""
+        """Images; settings are the fields of `Request`, and what looks on or chooses.
+
+        These are `progress`, `preview` and `rerank_by`; what `progress` or `preview`
+        raises ends the work.
+        """
+
+    def check(
+        self,
+        request: Request,
+        *,
+        preview: Preview | None = None,
+        rerank_by: Reranker | None = None,
+    ) -> None:
+        """UserError for what this model cannot do; it takes no time."""
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""

@@ -73,7 +73,7 @@ class TokensGenerator(TokensModel, abc.ABC):
           UserError: an empty prompt, a value out of range or an unknown setting.
         """
         request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
-        self._check(request, preview, rerank_by)
+        self.check(request, preview=preview, rerank_by=rerank_by)
         progress = progress or (lambda done, total, label: None)
         pieces = [
             self.pieces(text, f"prompt {i}") for i, text in enumerate(request.texts, 1)
@@ -87,6 +87,16 @@ class TokensGenerator(TokensModel, abc.ABC):
         unread = tuple(map(self.unread, pieces))
         unseen = self.unseen(request.texts)
         return Generation(request.prompts, pixels, codes, scores, unread, unseen)
+
+    def check(
+        self,
+        request: Request,
+        *,
+        preview: Preview | None = None,
+        rerank_by: Reranker | None = None,
+    ) -> None:
+        """UserError for what this model cannot do."""
+        self._check(request, preview, rerank_by)
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
