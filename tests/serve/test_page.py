@@ -134,7 +134,7 @@ def test_the_best_of_some_by_a_judge(open_page):
     entry = draw(page)
     expect(entry.locator("img")).to_have_count(1)
     expect(entry).to_contain_text("The model has not seen these words: zyzzyva")
-    expect(entry.locator("figcaption")).to_contain_text("lower is better")
+    expect(entry.locator("figcaption")).to_have_text("Score 0.000")
 
 
 def test_places_in_the_queue_and_cancel(open_page):
