@@ -109,7 +109,7 @@ function stateOf(found) {
   }
   if (found.state === "running") {
     const doing = t(found.doing) || t("running");
-    return found.total > 1 ? `${doing} ${found.done} ${t("of")} ${found.total}` : doing;
+    return found.done ? `${doing} ${found.done} ${t("of")} ${found.total}` : doing;
   }
   if (found.state === "done" && found.seconds !== undefined) {
     return `${t("done")}, ${found.seconds} ${t("seconds")}`;
@@ -119,7 +119,7 @@ function stateOf(found) {
 
 function titleOf({ body, mode }) {
   const words = body.prompts || body.question || body.texts?.join(" / ") || body.style || "";
-  return words ? `${t(mode)}: ${words}` : t(mode);
+  return words ? `${t(mode)}${t("colon")}${words}` : t(mode);
 }
 
 function show(entry) {
@@ -188,9 +188,12 @@ function toldOf(found) {
     );
     parts.push(make("table", {}, make("caption", { className: "hint", words: t("lower") }), ...rows));
   }
+  if (found.made?.some(({ score }) => typeof score === "number")) {
+    parts.push(make("p", { className: "hint", words: t("lower") }));
+  }
   for (const name of ["unseen", "unread"]) {
     const words = (found[name] || []).filter(Boolean).join(", ");
-    if (words) parts.push(make("p", { className: "hint", words: `${t(name)}: ${words}` }));
+    if (words) parts.push(make("p", { className: "hint", words: `${t(name)}${t("colon")}${words}` }));
   }
   return parts;
 }
@@ -209,7 +212,7 @@ function showImages(entry) {
     if (image.dataset.source !== source) load(image, source);
     const score = found.made?.[index]?.score;
     const known = typeof score === "number";
-    each.querySelector("figcaption").textContent = known ? `${score.toFixed(3)} (${t("lower")})` : "";
+    each.querySelector("figcaption").textContent = known ? `${t("fits")} ${score.toFixed(3)}` : "";
     const row = each.querySelector(".row");
     row.hidden = !final;
     const [save, use] = row.children;

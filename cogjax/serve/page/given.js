@@ -153,9 +153,9 @@ function listen() {
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!last) return;
-    const next = place(event);
-    paint(last, next);
-    last = cursor = next;
+    cursor = place(event);
+    paint(last, cursor);
+    last = cursor;
   });
   for (const name of ["pointerup", "pointercancel"]) {
     canvas.addEventListener(name, () => (last = null));
