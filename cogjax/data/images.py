@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from cogjax.data.aspects import Shape
 from cogjax.errors import UserError
 
 MAX_PIXELS = 89_478_485
@@ -25,18 +26,22 @@ ANIMATED = "images of several frames, the first taken"
 TURNED = "images turned as their EXIF says"
 CMYK = "images in CMYK, converted to RGB"
 CROPPED = "images of which the crop leaves less than half"
+PADDED = "images padded with white to the data set's shape"
 ENLARGED = "images smaller than the data set's size, enlarged"
 
 
 def decode_image(
-    data: bytes, size: int | None = None, notes: Counter | None = None
+    data: bytes,
+    size: int | Shape | None = None,
+    notes: Counter | None = None,
+    pad: bool = False,
 ) -> np.ndarray:
-    """Encoded image -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
+    """Encoded image -> uint8 [y, x, 3], of `size`, (y, x) or of a square, if given.
 
     The first frame, turned as its EXIF says, transparency on white. The pixel count is
     read from the header before anything is decoded. notes: counts what is lost, by its
-    reason. UserError with the reason if the image is broken, empty, too large, or of
-    samples whose range is unknown.
+    reason. pad: as of `fitted`. UserError with the reason if the image is broken,
+    empty, too large, or of samples whose range is unknown.
     """
     notes = Counter() if notes is None else notes
     if not data:
@@ -59,25 +64,34 @@ def decode_image(
             notes[ANIMATED] += getattr(image, "is_animated", False)
             image.load()
             if size:
-                _note_fit(image, size, notes)
-                return to_square(_shrunk(image, size), size, notes)
+                shape = (size, size) if isinstance(size, int) else size
+                return fitted(_shrunk(image, min(shape)), shape, notes, pad)
             return np.asarray(on_white(image, notes))
         except Image.DecompressionBombError as error:
             raise UserError(f"too many pixels, at most {MAX_PIXELS}") from error
         except UserError:
             raise
         except Exception as error:  # Pillow's plugins raise nearly every type.
-            reason = _reason(data, error)
-            raise UserError(f"not a readable image: {reason}"[:200]) from error
+            raise UserError(_unreadable(data, error)) from error
 
 
 def dimensions(data: bytes) -> tuple[int, int]:
-    """(width, height) of what `decode_image` reads, turned as its EXIF says."""
+    """(width, height) of what `decode_image` reads, turned as its EXIF says.
+
+    UserError with the reason if the header is broken.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        try:
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            sideways = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        except Exception as error:  # Pillow's plugins raise nearly every type.
+            raise UserError(_unreadable(data, error)) from error
     return image.size[::-1] if sideways else image.size
+
+
+def _unreadable(data: bytes, error: Exception) -> str:
+    return f"not a readable image: {_reason(data, error)}"[:200]
 
 
 def _reason(data: bytes, error: Exception) -> str:
@@ -89,11 +103,6 @@ def _reason(data: bytes, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"of no known format, which are {', '.join(_FORMATS)}"
     return str(error) or "cannot be decoded"
-
-
-def _note_fit(image: Image.Image, size: int, notes: Counter) -> None:
-    notes[CROPPED] += 2 * min(image.size) < max(image.size)
-    notes[ENLARGED] += min(image.size) < size
 
 
 def _shrunk(image: Image.Image, size: int) -> Image.Image:
@@ -132,14 +141,34 @@ def on_white(image: Image.Image, notes: Counter | None = None) -> Image.Image:
     return white.convert("RGB")
 
 
-def to_square(
-    image: Image.Image, size: int, notes: Counter | None = None
+def fitted(
+    image: Image.Image,
+    shape: Shape,
+    notes: Counter | None = None,
+    pad: bool = False,
 ) -> np.ndarray:
-    """Shorter side to `size`, centre crop: uint8 [size, size, 3]."""
+    """An image scaled to a shape (y, x), its ends cropped: uint8 [y, x, 3].
+
+    pad: nothing is cropped, and the rest of the shape is white. notes: counts both.
+    """
     image = on_white(image, notes)
-    return np.asarray(
-        ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
-    )
+    target, method = shape[::-1], Image.Resampling.LANCZOS
+    if notes is not None:
+        scale = [
+            after / before for before, after in zip(image.size, target, strict=True)
+        ]
+        notes[CROPPED] += not pad and 2 * min(scale) < max(scale)
+        # Half a pixel is a matter of rounding.
+        notes[PADDED] += pad and 1 + 0.5 / min(shape) < max(scale) / min(scale)
+        notes[ENLARGED] += (min if pad else max)(scale) > 1
+    if pad:
+        return np.asarray(ImageOps.pad(image, target, method=method, color="white"))
+    return np.asarray(ImageOps.fit(image, target, method=method))
+
+
+def to_square(image: Image.Image, size: int) -> np.ndarray:
+    """Shorter side to `size`, centre crop: uint8 [size, size, 3]."""
+    return fitted(image, (size, size))
 
 
 def as_square(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
@@ -178,6 +207,14 @@ def stack_squares(
     if not images:
         raise UserError("there is no image: give at least one")
     return np.stack([as_square(image, size) for image in images])
+
+
+def png_shape(data: bytes) -> Shape | None:
+    """(height, width) that a PNG's header says, None for anything else."""
+    if len(data) < 24 or data[12:16] != b"IHDR":
+        return None
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    return height, width
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

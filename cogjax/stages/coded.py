@@ -14,6 +14,7 @@ from cogjax.data.codes import (
     CodedRecords,
     CodedSource,
     ImagedSource,
+    Side,
     captions_of,
     questions_of,
 )
@@ -62,8 +63,8 @@ class CodedSplits:
         )
         if not images:
             return coded
-        size = self.tokenizer.config.image_size
-        return ImagedSource(coded, records.open_split(path, split), size)
+        side = Side.of(records.read_manifest(path), self.tokenizer.config)
+        return ImagedSource(coded, records.open_split(path, split), side)
 
     def questions(self, split: str) -> Sequence[Any]:
         """((question, answer) pairs of piece ids, codes) of each of data.questions."""
@@ -80,9 +81,12 @@ class CodedSplits:
             self._check_tokenizer(path, manifest)
             return CodedRecords(records.open_split(path, split, CodedExample), texts)
         name = f"{split}-{manifest.fingerprint[:12]}-{self.sources}.safetensors"
-        source, size = records.open_split(path, split), self.tokenizer.config.image_size
+        source, side = (
+            records.open_split(path, split),
+            Side.of(manifest, self.tokenizer.config),
+        )
         cache = self.folder / name
-        return CodedSource.make(source, self._encode, size, texts, cache)
+        return CodedSource.make(source, self._encode, side, texts, cache)
 
     def _check_tokenizer(self, path: str, manifest: records.Manifest) -> None:
         if manifest.info.get("tokenizer") != digest(self.tokenizer):
