@@ -4,6 +4,7 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -193,10 +194,15 @@ def as_image(image: Image.Image | np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def stack_squares(
-    images: Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray, size: int
-) -> np.ndarray:
-    """One or more images -> uint8 [n, size, size, 3]; UserError for none."""
+def stack_squares(images: Any, size: int) -> np.ndarray:
+    """Images as of `as_images` -> uint8 [n, size, size, 3]."""
+    return np.stack([to_square(image, size) for image in as_images(images)])
+
+
+def as_images(
+    images: Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray,
+) -> list[Image.Image]:
+    """One or more images, or pixels uint8 [n, y, x, 3]; UserError for none."""
     if isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4:
         images = [images]
     if isinstance(images, str) or not isinstance(images, Iterable):
@@ -206,7 +212,7 @@ def stack_squares(
     images = list(images)
     if not images:
         raise UserError("there is no image: give at least one")
-    return np.stack([as_square(image, size) for image in images])
+    return [as_image(image) for image in images]
 
 
 def png_shape(data: bytes) -> Shape | None:

@@ -191,7 +191,7 @@ class CodeModelStage(Stage):
             run.data,
             workdir / "codes",
             digest,
-            setup.layout.text_len,
+            setup.layout,
             self.num_images(setup),
         )
         examples = functools.partial(self.examples, setup, splits)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from cogjax.data import records
+from cogjax.data.aspects import Shape, listed, name, of_names
 from cogjax.data.codes import (
     CodedExample,
     CodedRecords,
@@ -18,9 +19,11 @@ from cogjax.data.codes import (
     captions_of,
     questions_of,
 )
+from cogjax.data.manifest import DATA_SET
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.model import Component, digest
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.pipelines.tokenize import encode
 from cogjax.stages.sections import DataConfig, check_contents
 from cogjax.train.processes import say
@@ -33,8 +36,8 @@ class CodedSplits:
     """What a run reads: images that it encodes once, or codes as they are.
 
     folder: where codes are kept. sources: digest of both tokenizers, which is in the
-    names of its files. text_len: pieces of a caption that are learnt, model.text_len.
-    images: of each example, 2 of pairs.
+    names of its files. layout: what sequences are made by, whose `text_len` pieces of a
+    caption are learnt. images: of each example, 2 of pairs.
     """
 
     tokenizer: Component
@@ -42,7 +45,7 @@ class CodedSplits:
     data: DataConfig
     folder: Path
     sources: str
-    text_len: int
+    layout: Any
     images: int = 1
 
     def captions(self, split: str, images: bool = False) -> Sequence[Any]:
@@ -58,9 +61,8 @@ class CodedSplits:
             )
         coded = self._open(path, split, "captions", texts)
         lengths = [len(text) for texts, _ in looked_at(coded) for text in texts]
-        say_cut(
-            lengths, self.text_len, f"captions of split '{split}'", "model.text_len"
-        )
+        most, what = self.layout.text_len, f"captions of split '{split}'"
+        say_cut(lengths, most, what, "model.text_len")
         if not images:
             return coded
         side = Side.of(records.read_manifest(path), self.tokenizer.config)
@@ -74,6 +76,7 @@ class CodedSplits:
     def _open(self, path: str, split: str, what: str, texts) -> Sequence[Any]:
         manifest = records.read_manifest(path)
         check_images(manifest, path, self.images)
+        _check_shapes(path, self.tokenizer.config, self.layout)
         # A split to evaluate on may be empty.
         if split == self.data.split or manifest.counts.get(split):
             check_contents(manifest, path, split, what)
@@ -114,6 +117,32 @@ def check_images(manifest: records.Manifest, path: str, images: int) -> None:
         raise UserError(
             f"{path} holds {found}, and the model learns {wanted}: set model.images of "
             "a DALL-E to 2 for a set of `cogjax data pairs`, and to 1 for others"
+        )
+
+
+def shapes_of(path: str, tokenizer: TokenizerConfig) -> tuple[Shape, ...]:
+    """(rows, columns) of the codes of a data set, () of squares and of one to come."""
+    if not (Path(path) / DATA_SET.head).is_file():
+        return ()
+    manifest = records.read_manifest(path)
+    if manifest.kind == records.CODES:
+        images = manifest.info.get("images", 1)  # Pairs are one above the other.
+        return tuple((rows // images, columns) for rows, columns in manifest.shapes)
+    if not manifest.shapes:
+        return ()
+    side = Side.of(manifest, tokenizer)
+    return of_names(name(side.codes(shape)) for shape in manifest.shapes)
+
+
+def _check_shapes(path: str, tokenizer: TokenizerConfig, layout: Any) -> None:
+    """UserError for images of a shape that the model has no sequences of."""
+    square = (2 * (tokenizer.grid,),)
+    known = getattr(layout, "shapes", ()) or square
+    missing = set(shapes_of(path, tokenizer) or square) - set(known)
+    if missing:
+        raise UserError(
+            f"{path} has images of {listed(sorted(missing))}, and the model learns "
+            f"{listed(known)}"
         )
 
 
