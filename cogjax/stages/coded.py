@@ -122,7 +122,7 @@ def check_images(manifest: records.Manifest, path: str, images: int) -> None:
 
 def shapes_of(path: str, tokenizer: TokenizerConfig) -> tuple[Shape, ...]:
     """(rows, columns) of the codes of a data set, () of squares and of one to come."""
-    if not (Path(path) / DATA_SET.head).is_file():
+    if not path or not (Path(path) / DATA_SET.head).is_file():
         return ()
     manifest = records.read_manifest(path)
     if manifest.kind == records.CODES:
