@@ -145,8 +145,8 @@ SAMPLING = (
     ),
     Mutation(
         "sampling/tokens/rerank.py",
-        "of_codes = next_position[:, None] + jnp.arange(count - 1)",
-        "of_codes = next_position[:, None] + jnp.arange(1, count)",
+        "of_codes = positions_of(next_position, jnp.arange(count - 1))",
+        "of_codes = positions_of(next_position, jnp.arange(1, count))",
         ("sampling/tokens/test_rerank.py",),
         "scored codes stand one position too far",
     ),
@@ -291,8 +291,8 @@ TASKS = (
     ),
     Mutation(
         "tasks/lm.py",
-        "codes = self.image_start + jnp.cumsum(is_code, axis=1) - 1",
-        "codes = self.image_start + jnp.cumsum(is_code, axis=1)",
+        "index = jnp.cumsum(is_code, axis=1) - 1",
+        "index = jnp.cumsum(is_code, axis=1)",
         ("families/cogview/test_layout.py",),
         "codes stand one position too far",
     ),

@@ -35,6 +35,7 @@ _SETTINGS = (
     "augmentation",
     "decode",
     "negative",
+    "aspect",
 )
 # How an image is drawn anew, but for --rows and --keep, which need the model.
 _EDITING = ("extend", "vary", "strength", "fillings")
@@ -60,6 +61,7 @@ _FILLINGS = "code by code: choose among N fillings of a hole (8, --rows and --ke
 _NEGATIVE = "what guidance leads away from, instead of from no prompt"
 _STYLE = "of a model of pairs: make the image the same in this style; may be repeated"
 _ENLARGE = "draw images anew at twice their size by this model; may be repeated"
+_ASPECT = "width:height, such as 3:2, of a model trained on several shapes"
 _STRENGTH = "of a cascade: start from the image with noise, 1 is nearly noise alone"
 
 
@@ -79,6 +81,7 @@ def add_parser(commands) -> None:
     add("--num-images", type=images, default=checks.NUM_IMAGES, metavar="N", help=text)
     add("--seed", type=SEED, default=0, metavar="N", help="same seed, same images")
     add("--enlarge", action="append", default=[], metavar="MODEL", help=_ENLARGE)
+    add("--aspect", metavar="W:H", help=_ASPECT)
     _add_sampling(parser)
     group = parser.add_argument_group("starting from an image")
     add = group.add_argument
@@ -141,7 +144,9 @@ def _generate(args: argparse.Namespace) -> None:
     if args.clip:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
     if args.rows or args.keep:
-        keep = _keep(args.rows, kept, model)
+        from cogjax.data.images import as_image
+
+        keep = _keep(args.rows, kept, model.shape_for(args.aspect, as_image(image)))
         given = {"image": image, "keep": keep, "strength": args.strength}
         given["fillings"] = args.fillings
         request = dataclasses.replace(request, **given)
@@ -240,23 +245,17 @@ def _sides(text: str) -> dict[str, int]:
     return found
 
 
-def _keep(rows: int | None, mask, model):
-    """Codes to keep, bool [grid, grid]: of some rows, or where a mask is white.
-
-    None for neither.
-    """
+def _keep(rows: int | None, mask, shape: tuple[int, int]):
+    """Codes to keep, bool of a shape: of some rows, or else where a mask is white."""
     import numpy as np
 
-    from cogjax.data.images import as_square
+    from cogjax.data.images import as_image, fitted
 
-    if rows is None and mask is None:
-        return None
-    grid = model.grid
     if mask is not None:
-        return as_square(mask, grid).mean(-1) > 127
-    if rows > grid:
-        raise UserError(f"rows is {rows}, expected 1 to {grid}")
-    return np.repeat(np.arange(grid)[:, None] < rows, grid, axis=1)
+        return fitted(as_image(mask), shape).mean(-1) > 127
+    if rows > shape[0]:
+        raise UserError(f"rows is {rows}, expected 1 to {shape[0]}")
+    return np.broadcast_to(np.arange(shape[0])[:, None] < rows, shape)
 
 
 def _record(args: argparse.Namespace, request, model) -> dict:

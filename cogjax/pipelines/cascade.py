@@ -52,7 +52,7 @@ LOOK_EVERY = 4  # steps
 Look = Callable[[np.ndarray], None]
 # Settings of models of codes.
 _OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
-_OTHERS += ("style", "vary", "fillings")
+_OTHERS += ("style", "vary", "fillings", "aspect")
 
 
 class CascadePipeline(HeldModel):
@@ -79,6 +79,11 @@ class CascadePipeline(HeldModel):
         own = model.sampler
         self._own = own if isinstance(own, CascadeSampler) else CascadeSampler()
         self._own.stages(len(names))
+
+    def shape_for(self, aspect: str | None, image: Any = None) -> tuple[int, int]:
+        """(rows, columns) of the places that may be kept, of whatever image."""
+        del aspect, image
+        return self.grid, self.grid
 
     @property
     def image_size(self) -> int:
@@ -207,7 +212,7 @@ class CascadePipeline(HeldModel):
                 "a cascade reads no images: rerank goes with a CLIP, give both or "
                 "neither"
             )
-        check_keep(request, self.grid, "places")
+        check_keep(request, (self.grid, self.grid), "places")
         check_negative(request, *(x.guidance for x in self._samplers(request)))
         if request.negative:
             self._unread(request.negative, "negative")
@@ -355,7 +360,7 @@ class CascadePipeline(HeldModel):
         if request.image is None:
             return {}
         repeat = lambda x: np.broadcast_to(x, (count, *x.shape))  # noqa: E731
-        image, keep = request.given(self.grid)
+        image, keep = request.given((self.grid, self.grid))
         given = {"image": repeat(signed(as_square(image, size)))}
         if keep is not None:
             sides = np.arange(size) * self.grid // size

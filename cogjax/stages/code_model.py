@@ -200,7 +200,7 @@ class CodeModelStage(Stage):
             run.data,
             workdir / "codes",
             digest,
-            setup.layout.text_len,
+            setup.layout,
             self.num_images(setup),
             self.halves,
         )

@@ -30,7 +30,7 @@ def test_a_hole_of_an_image_is_drawn(cascade):
     assert np.abs(pixels[10:].astype(int) - image[10:]).max() > 10
     request = Request.of("a cat", extend={"top": 16}, **settings)
     [[pixels]] = cascade.generate(request).pixels
-    shrunk = as_square(request.given(8)[0], 16)
+    shrunk = as_square(request.given((8, 8))[0], 16)
     np.testing.assert_array_equal(pixels[10:, 6:10], shrunk[10:, 6:10])
     assert np.abs(pixels[:8].astype(int) - shrunk[:8]).max() > 10
 

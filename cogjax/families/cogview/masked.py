@@ -48,7 +48,7 @@ class MaskedMixture:
         text = texts[rng.integers(len(texts))]
         if rng.random() < self.caption_dropout:
             text = ()
-        codes = np.asarray(codes, np.int32)
+        codes = np.ravel(codes).astype(np.int32)
         masked = draw_mask(len(codes), rng)
         image = np.where(masked, layout.vocab.command("[MASK]"), codes)
         [prompt], _, [positions], [start] = layout.prompts([text])

@@ -32,6 +32,7 @@ from cogjax.families.cogview.presets import (
 from cogjax.model import Component
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqvae import VQVAEConfig
+from cogjax.ops.masks import Grid
 from cogjax.pipelines.enlarge import Enlarger
 from cogjax.pipelines.masked import MaskedPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
@@ -63,11 +64,17 @@ class LMStage(TransformerStage):
     def make_task(self, setup: Setup, lpips: Any = None) -> LMTask:
         """The loss compares no images."""
         del lpips
+        layout = setup.layout
+        several = [
+            layout.of(shape) for shape in layout.shapes if len(layout.shapes) > 1
+        ]
         return LMTask(
             setup.network,
-            setup.layout.vocab.num_codes,
+            layout.vocab.num_codes,
             setup.settings.code_noise,
-            image_start=setup.layout.image_start,
+            image_start=layout.image_start,
+            length=layout.length,
+            places={x.shape_id: x.places for x in several},
         )
 
 
@@ -86,10 +93,19 @@ class MaskedStage(TransformerStage):
         return layout.masked
 
     def make_layout(
-        self, tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
+        self,
+        tokenizer: TokenizerConfig,
+        num_text: int,
+        transformer: TransformerConfig,
+        shapes: tuple[Grid, ...] = (),
     ) -> Layout:
         """Says that the model is masked: by it `cogjax.load` knows."""
-        layout = make_layout(tokenizer, num_text, transformer)
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the data has {len(shapes)} shapes of images, and masked codes are "
+                "learnt of one: choose task 'lm', or build the data with one --aspect"
+            )
+        layout = make_layout(tokenizer, num_text, transformer, shapes)
         return dataclasses.replace(layout, masked=True)
 
     def sampler_of(self, run: RunConfig) -> Sampler:

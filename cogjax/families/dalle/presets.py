@@ -7,12 +7,13 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from cogjax.data.sequences import one_shape
 from cogjax.families.dalle.layout import Layout, PaddedVocab
 from cogjax.models.dvae import DVAEConfig
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.nn.decoder_config import DecoderConfig
-from cogjax.ops.masks import sparse_kinds
+from cogjax.ops.masks import Grid, sparse_kinds
 from cogjax.ops.sequence import Sequence
 
 TEXT_LEN, NUM_PIECES = 256, 16384
@@ -81,12 +82,20 @@ TRANSFORMERS = {
 
 
 def make_layout(
-    tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
+    tokenizer: TokenizerConfig,
+    num_text: int,
+    transformer: TransformerConfig,
+    shapes: tuple[Grid, ...] = (),
 ) -> Layout:
-    """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
+    """Sequence layout of a tokenizer's codes and `num_text` text pieces.
+
+    shapes: (rows, columns) of images, () of the tokenizer's squares; ValueError for
+    several.
+    """
+    rows, columns = one_shape(shapes) or 2 * (tokenizer.grid,)
     vocab = PaddedVocab(tokenizer.codebook_size, num_text, transformer.text_len)
     images = transformer.images
-    return Layout(vocab, images * tokenizer.grid**2, images)
+    return Layout(vocab, images * rows * columns, images, shapes=shapes)
 
 
 def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig:

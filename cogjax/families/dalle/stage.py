@@ -85,7 +85,7 @@ class LMStage(TransformerStage):
         places = np.arange(len(sample.prompts)) % len(source)
         codes = [source[int(i)].codes for i in places]  # of source and target
         codes = np.stack(codes).reshape(len(codes), *setup.layout.grid)
-        pixels = decode(setup.tokenizer, codes[:, : codes.shape[2]])
+        pixels = decode(setup.tokenizer, codes[:, : setup.layout.shape[0]])
         return Request(
             (), sample.num_images, sample.seed, image=[*pixels], style=sample.prompts
         )
