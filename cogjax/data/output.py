@@ -43,4 +43,4 @@ class Output:
         if self.shapes:
             width, height = dimensions(data)
             shape = nearest(self.shapes, (height, width))
-        return decode_image(data, shape, notes, self.pad)
+        return decode_image(data, shape, notes, pad=self.pad)

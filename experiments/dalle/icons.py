@@ -21,7 +21,7 @@ PROMPTS = (
 )
 # The draw cools over the whole run: little is learnt once it is cold.
 TOKENIZER = {
-    "task": {"temperature_steps": 6000},
+    "task": {"temperature_steps": 6000, "kl_steps": 6000},
     "data": {"path": "data/icons"},
     "train": {"steps": 6000},
 }

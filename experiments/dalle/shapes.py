@@ -27,7 +27,7 @@ PROMPTS = (
 TOKENIZER = {
     # 0.93 M parameters: with the transformer below 8 MB in float16.
     "model": {"width": 24},
-    "task": {"temperature_steps": 2700},
+    "task": {"temperature_steps": 2700, "kl_steps": 2700},
     "data": {"path": "data/easy"},
     "train": {"steps": 2700},
 }

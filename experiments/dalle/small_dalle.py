@@ -69,9 +69,9 @@ def make_config(
 
 def _tokenizer() -> ml_collections.ConfigDict:
     config = _common()
-    # The paper's beta, from the start and four times as heavy: flat grounds weigh the
-    # likelihood up, and with less, or later, nearly all images are of one code.
-    config.task = {"name": "dvae", "kl_weight": 26.0, "kl_steps": 1}
+    # The paper's beta at the end, four times that at first: flat grounds weigh the
+    # likelihood up, and where beta rises from 0 nearly all images become one code.
+    config.task = {"name": "dvae", "kl_start": 26.0}
     config.model = dataclasses.asdict(dalle.TOKENIZERS["px64"])
     config.optim = {**MUON, "warmup": 50, "weight_decay": 1e-4}
     config.train.update({"batch_size": 16, "ema_decay": 0.99})

@@ -137,9 +137,18 @@ class SuperStage(TransformerStage):
         return layout.enlarges
 
     def make_layout(
-        self, tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
+        self,
+        tokenizer: TokenizerConfig,
+        num_text: int,
+        transformer: TransformerConfig,
+        shapes: tuple[Grid, ...] = (),
     ) -> Layout:
         """ValueError for a grid that is no multiple of 4, as windows need."""
+        if shapes:
+            raise ValueError(
+                "super-resolution learns squares, and the data has other images: build "
+                "it without --aspect, and with --fit crop"
+            )
         if tokenizer.grid % 4:
             raise ValueError(
                 f"images are {tokenizer.grid} codes a side, expected a multiple of 4"

@@ -32,8 +32,8 @@ _DECAY, _USED = 0.99, 0.05
 class RelaxedConfig:
     """Settings of the objective; defaults are the paper's, for f = 8.
 
-    temperature_start / _end: of the draw, over so many `temperature_steps`. kl_weight:
-    beta, reached after `kl_steps`; 1.65 weighs a code alike at f = 4.
+    temperature_start / _end: of the draw, over so many `temperature_steps`. kl_start,
+    kl_weight: beta at first, and after `kl_steps`; 1.65 weighs a code alike at f = 4.
     least_log_scale: no ln b is below it. Flat grounds, which photographs do not have,
     would drive ln b and the loss to -infinity. Ours.
     """
@@ -41,6 +41,7 @@ class RelaxedConfig:
     temperature_start: float = 1.0
     temperature_end: float = 1 / 16
     temperature_steps: int = 150_000
+    kl_start: float = 0.0
     kl_weight: float = 6.6
     kl_steps: int = 5_000
     least_log_scale: float = -7.0
@@ -50,8 +51,10 @@ class RelaxedConfig:
         for name in above:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected above 0")
-        if self.kl_weight < 0:
-            raise ValueError(f"kl_weight is {self.kl_weight}, expected 0 or more")
+        for name in ("kl_start", "kl_weight"):
+            if getattr(self, name) < 0:
+                value = getattr(self, name)
+                raise ValueError(f"{name} is {value}, expected 0 or more")
 
 
 class RelaxedTask(Task):
@@ -150,7 +153,8 @@ class RelaxedTask(Task):
         cfg = self.config
         fallen = _half_cosine(step / cfg.temperature_steps)
         start, end = cfg.temperature_start, cfg.temperature_end
-        beta = cfg.kl_weight * _half_cosine(step / cfg.kl_steps)
+        change = cfg.kl_weight - cfg.kl_start
+        beta = cfg.kl_start + change * _half_cosine(step / cfg.kl_steps)
         return start + (end - start) * fallen, beta
 
     def _usage(self, counts: Array, ids: Array) -> dict[str, Array]:
