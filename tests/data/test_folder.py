@@ -488,24 +488,3 @@ def test_what_filters_ask_for_is_noted(src):
     assert found["good0.png"] == {"width": "12", "height": "9"}
     assert found["turned.jpg"] == {"width": "9", "height": "12"}
     assert found["listed.png"] == {"width": "12", "height": "9", "source": "the web"}
-
-
-def test_images_are_sorted_into_shapes(src):
-    for name, size in {"wide": (50, 20), "tall": (20, 50), "even": (30, 32)}.items():
-        add(src, f"{name}.png", data=png(size=size))
-    add(src, "cut.png", data=b"\x89PNG\r\n\x1a\n")
-    shapes = (16, 16), (8, 24), (24, 8)
-    output = Output(src.parent / "out", 16, shapes=shapes)
-    manifest = import_folder(src, output, budget=0.2, val_fraction=0).manifest
-    assert manifest.contents["train"]["shape"] == {"16x16": 4, "24x8": 1, "8x24": 1}
-    assert manifest.shapes == ((16, 16), (8, 24), (24, 8))
-    split = open_split(output.folder, "train")
-    found = {example.id: example.shape for example in split}
-    assert (found["wide.png"], found["tall.png"]) == ((8, 24), (24, 8))
-    assert found["even.png"] == (16, 16)
-
-
-def test_squares_are_not_counted_as_shapes(src):
-    manifest = import_folder(src, Output(src.parent / "out", 8)).manifest
-    assert manifest.shapes == ()
-    assert "shape" not in manifest.contents["train"]
