@@ -290,6 +290,20 @@ TASKS = (
         "loss weights shifted by one",
     ),
     Mutation(
+        "families/cogview/layout.py",
+        "next_position = next_position[:, None] + self.places",
+        "next_position = next_position[:, None] + np.arange(self.image_len)",
+        ("test_oblong.py",),
+        "codes of a narrow image are sampled as if rows had no gap",
+    ),
+    Mutation(
+        "tasks/lm.py",
+        "found = jnp.where(has_it, own, found)",
+        "found = jnp.where(has_it, index, found)",
+        ("test_oblong.py",),
+        "codes of a narrow image are learnt as if rows had no gap",
+    ),
+    Mutation(
         "tasks/lm.py",
         "index = jnp.cumsum(is_code, axis=1) - 1",
         "index = jnp.cumsum(is_code, axis=1)",

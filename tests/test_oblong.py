@@ -13,8 +13,11 @@ from cogjax.cli import main
 from cogjax.data.images import encode_png, png_shape
 from cogjax.data.records import DatasetBuilder, Example
 from cogjax.errors import UserError
+from cogjax.families.cogview import presets as cogview
 from cogjax.families.cogview.layout import Mixture
-from cogjax.families.cogview.stage import LM
+from cogjax.families.cogview.stage import LM, MASKED
+from cogjax.families.dalle import presets as dalle
+from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.stages.code_model import Setup
 from tests.conftest import make_nano_model
 
@@ -87,6 +90,9 @@ def test_what_is_drawn_is_likeliest_by_the_positions_of_training(
     [start] = np.flatnonzero(ids[0] == layout.vocab.command("[BOI1]"))
     best = logits[0, start : start + len(codes), : model.num_codes]
     np.testing.assert_array_equal(np.asarray(best).argmax(-1), codes)
+    losses = -np.asarray(jax.nn.log_softmax(best))[np.arange(len(codes)), codes]
+    [found] = model.image_losses(codes.reshape(1, *shape), "a cat")
+    np.testing.assert_allclose(found, losses.mean(), rtol=1e-5)
     # Rows and columns of one table, and the id tells the shape.
     here = np.asarray(positions)[0, start + 1 :][: len(codes)] - layout.image_start
     wanted = np.divmod(np.arange(len(codes)), shape[1])
@@ -228,3 +234,22 @@ def test_what_is_learnt_of_a_data_set_of_shapes(folder, tmp_path, capsys):
     assert model.shapes == SHAPES
     found = model.generate("apple", **LIKELIEST, aspect="3:1")
     assert found.codes.shape == (1, 1, 2, 6)
+
+
+@pytest.mark.parametrize("family", [dalle, ernie_vilg])
+def test_other_families_learn_one_shape(family):
+    tokenizer, nano = dalle.TOKENIZERS["nano"], family.TRANSFORMERS["nano"]
+    layout = family.make_layout(tokenizer, 300, nano, ((2, 6),))
+    network = family.make_transformer(nano, layout)
+    assert (layout.shape, layout.image_len) == ((2, 6), 12)
+    assert network.image_grid == network.sequence.image.grid == (2, 6)
+    with pytest.raises(ValueError, match="has 3 shapes of images, and this family"):
+        family.make_layout(tokenizer, 300, nano, SHAPES)
+
+
+def test_masked_codes_are_learnt_of_one_shape():
+    sizes = cogview.TOKENIZERS["nano"], 300, cogview.TRANSFORMERS["nano"]
+    layout = MASKED.make_layout(*sizes, ((2, 6),))
+    assert cogview.make_transformer(sizes[2], layout).sequence.image.grid == (2, 6)
+    with pytest.raises(ValueError, match="masked codes are learnt of one"):
+        MASKED.make_layout(*sizes, SHAPES)
