@@ -55,6 +55,7 @@ class FakeModel:
 
     card = {"name": "fake", "version": "1"}
     grid = 2
+    shapes = ((2, 2),)
     knows = False  # Whether it has a list of words.
 
     def __init__(self):
@@ -74,6 +75,9 @@ class FakeModel:
 
     def settings(self, request):
         return {"temperature": 0.5, "num_images": request.num_images}
+
+    def shape_for(self, aspect, image=None):
+        return self.shapes[0]
 
     def encode(self, images):
         raise NotImplementedError
