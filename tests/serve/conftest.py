@@ -137,6 +137,7 @@ def serving(models, **limits):
 @pytest.fixture(scope="session")
 def client(nano_model, toy_clip):
     with serving({"nano": nano_model, "clip": toy_clip}) as found:
+        found.done(prompts="a cat")  # It has compiled what it draws with.
         yield found
 
 
