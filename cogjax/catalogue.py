@@ -65,6 +65,7 @@ FAMILIES = {
             "vq": "cogjax.families.cogview.stage:VQ",
             "lm": "cogjax.families.cogview.stage:LM",
             "masked": "cogjax.families.cogview.stage:MASKED",
+            "super": "cogjax.families.cogview.stage:SUPER",
         },
         importers={"cogview": "cogjax.families.cogview.imports:COGVIEW"},
         tokenizer="cogjax.families.cogview.presets:RELEASED",

@@ -112,8 +112,11 @@ def compilations():
     monitoring.unregister_event_duration_listener(listen)
 
 
-def make_nano_model(image_size=16):
-    """A TokensPipeline of the nano presets with random weights and 285 text pieces."""
+def make_nano_model(image_size=16, shapes=()):
+    """A TokensPipeline of the nano presets with random weights and 285 text pieces.
+
+    shapes: (rows, columns) of images, whose codes then have rows and columns.
+    """
     import dataclasses
 
     import jax
@@ -144,8 +147,10 @@ def make_nano_model(image_size=16):
     tokenizer = dataclasses.replace(
         cogview.TOKENIZERS["nano"], image_size=image_size, strides=(2, image_size // 8)
     )
-    transformer = cogview.TRANSFORMERS["nano"]
-    layout = cogview.make_layout(tokenizer, text.size, transformer)
+    transformer = dataclasses.replace(
+        cogview.TRANSFORMERS["nano"], positions="grid" if shapes else "running"
+    )
+    layout = cogview.make_layout(tokenizer, text.size, transformer, shapes)
     network = cogview.make_transformer(transformer, layout)
     ids = jnp.zeros((1, 2), jnp.int32)
     images = jnp.zeros((1, tokenizer.image_size, tokenizer.image_size, 3))

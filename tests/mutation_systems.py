@@ -224,8 +224,8 @@ CODES = (
     ),
     Mutation(
         "pipelines/editing.py",
-        "return ~_touched(self.hole, grid)",
-        "return _touched(self.hole, grid)",
+        "return ~_touched(self.hole, shape)",
+        "return _touched(self.hole, shape)",
         ("pipelines/test_editing.py",),
         "what a mask leaves black is drawn anew",
     ),

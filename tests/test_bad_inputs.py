@@ -315,7 +315,7 @@ def get_config(arg=""):
         (["--config.sample.promts=('a',)"], "did you mean 'sample.prompts'?"),
         (["--config.sample.prompts=3"], "'sample.prompts' expects a list, got 3"),
         (["--config.data.text="], "config key 'data.text' is required for task lm"),
-        ([], "no model 'tok': give a model folder or one of: clip-shapes, emoji"),
+        ([], "no model 'tok': give a model folder or one of: clip-icons, clip-"),
     ],
 )
 def test_transformer_configs(capsys, here, words, message):

@@ -1,6 +1,7 @@
 """A CLIP at work: it reranks what another model generates, and scores files."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,3 +90,23 @@ def test_the_shipped_one_finds_captions_that_are_true(language):
         for i, scene in zip(best, scenes, strict=True)
     ]
     assert np.mean(true) > 0.9
+
+
+def test_the_shipped_one_of_icons_knows_what_a_picture_shows():
+    """The names below the pictures of docs/icons.png, of 128 pixels each."""
+    sheet = Image.open(Path(__file__).parents[1] / "docs/icons.png").convert("RGB")
+    rows = (
+        {1: "gem stone", 2: "calendar", 5: "magnet", 7: "chef hat one"},
+        {1: "sleep", 2: "latin cross", 6: "kiss", 7: "open file folder", 11: "lock"},
+        {0: "chicken leg", 6: "star of David", 9: "love letter"},
+        {2: "test tube", 4: "cheese", 8: "delivery", 10: "check mark"},
+        {1: "wavy dash", 4: "newspaper", 6: "luggage", 8: "chili"},
+        {1: "devices", 4: "snowflake"},
+    )
+    places = [(x, y) for y, row in enumerate(rows) for x in row]
+    corners = [(130 * x, 158 * y) for x, y in places]
+    names = [name for row in rows for name in row.values()]
+    pictures = [sheet.crop((x, y, x + 128, y + 128)) for x, y in corners]
+    clip = cogjax.load("clip-icons")
+    best = (clip.embed_images(pictures) @ clip.embed_texts(names).T).argmax(1)
+    assert np.mean(best == np.arange(len(names))) > 0.8

@@ -48,6 +48,7 @@ def tokenizer(nano_data, tmp_path_factory):
             train__eval_every=3,
             task__temperature_steps=2,
             task__kl_steps=2,
+            task__kl_start=0.0,
         ),
         workdir,
     )

@@ -28,7 +28,14 @@ from cogjax.models.registry import shapes_of
 from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.sampling.tokens.autoregressive import Sampler
 
-SHIPPED = ("clip-shapes", "emoji", "shapes", "shapes-dalle", "shapes-ernie")
+SHIPPED = (
+    "clip-icons",
+    "clip-shapes",
+    "emoji",
+    "shapes",
+    "shapes-dalle",
+    "shapes-ernie",
+)
 
 
 def numbers(shapes):

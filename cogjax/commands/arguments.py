@@ -125,13 +125,19 @@ SEED = whole(0, MAX_SEED)
 def add_judge(add, flag: str, help_text: str) -> None:
     """Adds a flag that chooses caption loss or CLIP, and --clip."""
     add(flag, choices=("captions", "clip"), help=help_text)
-    add("--clip", metavar="MODEL", help="CLIP to compare by: clip-shapes or a folder")
+    add(
+        "--clip",
+        metavar="MODEL",
+        help="CLIP to compare by: clip-icons, clip-shapes or a folder",
+    )
 
 
 def check_judge(flag: str, by: str | None, clip: str | None) -> None:
     """UserError unless --clip is given with the choice of it, and only then."""
     if by == "clip" and not clip:
-        raise UserError(f"{flag} clip needs --clip MODEL: clip-shapes or a folder")
+        raise UserError(
+            f"{flag} clip needs --clip MODEL: clip-icons, clip-shapes or a folder"
+        )
     if clip and by != "clip":
         raise UserError(f"--clip MODEL is for {flag} clip: give both or neither")
 

@@ -4,7 +4,14 @@ import argparse
 
 from cogjax.commands import data_filter, data_import, overlap
 from cogjax.commands.arguments import SEED, add_command, add_file, whole
-from cogjax.commands.data_output import SIZES, add_out, names, output, report
+from cogjax.commands.data_output import (
+    SIZES,
+    add_aspect,
+    add_out,
+    names,
+    output,
+    report,
+)
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 
@@ -45,6 +52,7 @@ def add_parser(commands) -> None:
     add_out(add)
     add("--n", type=whole(20, 10_000_000), default=20_000, help=_NUM)
     add("--size", type=whole(32, 256), default=64, help="pixels a side (%(default)s)")
+    add_aspect(add)
     add("--seed", type=SEED, default=0, help="of the scenes (%(default)s)")
     add("--easy", action="store_true", help=_EASY)
     add("--questions", action="store_true", help=_QUESTIONS)

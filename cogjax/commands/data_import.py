@@ -3,7 +3,7 @@
 import argparse
 
 from cogjax.commands.arguments import add_command, number
-from cogjax.commands.data_output import SIZES, add_out, names, output, report
+from cogjax.commands.data_output import SIZES, add_fit, add_out, names, output, report
 from cogjax.commands.progress import Progress
 
 _FROM = 'one {"image": "a.jpg", "question": "...", "answer": "..."} a line'
@@ -21,6 +21,7 @@ def add_parsers(actions) -> None:
     add("source", metavar="SRC", help="folder, CSV, metadata.jsonl or .tar")
     add_out(add)
     add("--size", type=SIZES, default=256, help="pixels a side (%(default)s)")
+    add_fit(add)
     share = number(0, 1)
     add("--budget", type=share, default=0.05, metavar="SHARE", help=_BUDGET)
     add("--val", type=share, default=0.02, metavar="SHARE", help=_VAL)
@@ -33,6 +34,7 @@ def add_parsers(actions) -> None:
     add_out(add)
     add("--data-dir", metavar="DIR", help="of tensorflow-datasets; default: its own")
     add("--size", type=SIZES, default=256, help="pixels a side (%(default)s)")
+    add_fit(add)
     add("--budget", type=share, default=0.05, metavar="SHARE", help=_BUDGET)
     add("--caption-field", metavar="A,B", help=_FEATURES)
 
@@ -42,6 +44,7 @@ def add_parsers(actions) -> None:
     add("--from", dest="source", required=True, metavar="FILE.jsonl", help=_FROM)
     add_out(add)
     add("--size", type=SIZES, default=256, help="pixels a side (%(default)s)")
+    add_fit(add)
     add("--val", type=share, default=0.02, metavar="SHARE", help=_VAL)
 
 

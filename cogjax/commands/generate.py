@@ -35,6 +35,7 @@ _SETTINGS = (
     "augmentation",
     "decode",
     "negative",
+    "aspect",
 )
 # How an image is drawn anew, but for --rows and --keep, which need the model.
 _EDITING = ("extend", "vary", "strength", "fillings")
@@ -59,6 +60,8 @@ _PASTE = "of --mask and --extend: show the model's own pixels outside too"
 _FILLINGS = "code by code: choose among N fillings of a hole (8, --rows and --keep 1)"
 _NEGATIVE = "what guidance leads away from, instead of from no prompt"
 _STYLE = "of a model of pairs: make the image the same in this style; may be repeated"
+_ENLARGE = "draw images anew at twice their size by this model; may be repeated"
+_ASPECT = "width:height, such as 3:2, of a model trained on several shapes"
 _STRENGTH = "of a cascade: start from the image with noise, 1 is nearly noise alone"
 
 
@@ -77,6 +80,8 @@ def add_parser(commands) -> None:
     images, text = whole(1, checks.MAX_IMAGES), "of each prompt (%(default)s)"
     add("--num-images", type=images, default=checks.NUM_IMAGES, metavar="N", help=text)
     add("--seed", type=SEED, default=0, metavar="N", help="same seed, same images")
+    add("--enlarge", action="append", default=[], metavar="MODEL", help=_ENLARGE)
+    add("--aspect", metavar="W:H", help=_ASPECT)
     _add_sampling(parser)
     group = parser.add_argument_group("starting from an image")
     add = group.add_argument
@@ -134,18 +139,36 @@ def _generate(args: argparse.Namespace) -> None:
     out = check_folder(args.out)
     settings = {"weights": args.weights, "adapters": dict(args.adapters)}
     model = arguments.load_as("Generator", args.model, **settings)
+    enlargers = _enlargers(args, model)
     judge = {}
     if args.clip:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
     if args.rows or args.keep:
-        keep = _keep(args.rows, kept, model)
+        from cogjax.data.images import as_image
+
+        keep = _keep(args.rows, kept, model.shape_for(args.aspect, as_image(image)))
         given = {"image": image, "keep": keep, "strength": args.strength}
         given["fillings"] = args.fillings
         request = dataclasses.replace(request, **given)
     with Progress() as progress:
         result = model.generate(request, progress=progress, **judge)
+        drawn_by = model
+        for enlarger in enlargers:
+            own = {"seed": args.seed, "progress": progress}
+            result = enlarger.enlarge_generated(result, drawn_by, **own)
+            drawn_by = enlarger
     arguments.say_unseen(result.unseen)
     _write(out, request.prompts, result, _record(args, request, model))
+
+
+def _enlargers(args: argparse.Namespace, model) -> list:
+    """The models of --enlarge; UserError for one that does not go on from the last."""
+    found, size = [], getattr(model, "image_size", 0)
+    for name in args.enlarge:
+        found.append(arguments.load_as("Enlarging", name))
+        found[-1].check_size(size)
+        size *= 2
+    return found
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -158,6 +181,11 @@ def _check(args: argparse.Namespace) -> None:
             "--image-prompt IMAGE and --rows N go together, or --keep MASK, or "
             "--mask MASK, --extend SIDES, --vary SHARE, --as STYLE, or --strength T: "
             "give both"
+        )
+    if args.enlarge and (args.mask or args.extend):
+        raise UserError(
+            "--enlarge draws the whole image anew from its codes, and --mask and "
+            "--extend keep pixels: leave one out"
         )
     if args.no_paste and not (args.mask or args.extend):
         raise UserError("--no-paste goes with --mask MASK or --extend SIDES: give both")
@@ -217,23 +245,17 @@ def _sides(text: str) -> dict[str, int]:
     return found
 
 
-def _keep(rows: int | None, mask, model):
-    """Codes to keep, bool [grid, grid]: of some rows, or where a mask is white.
-
-    None for neither.
-    """
+def _keep(rows: int | None, mask, shape: tuple[int, int]):
+    """Codes to keep, bool of a shape: of some rows, or else where a mask is white."""
     import numpy as np
 
-    from cogjax.data.images import as_square
+    from cogjax.data.images import as_image, fitted
 
-    if rows is None and mask is None:
-        return None
-    grid = model.grid
     if mask is not None:
-        return as_square(mask, grid).mean(-1) > 127
-    if rows > grid:
-        raise UserError(f"rows is {rows}, expected 1 to {grid}")
-    return np.repeat(np.arange(grid)[:, None] < rows, grid, axis=1)
+        return fitted(as_image(mask), shape).mean(-1) > 127
+    if rows > shape[0]:
+        raise UserError(f"rows is {rows}, expected 1 to {shape[0]}")
+    return np.broadcast_to(np.arange(shape[0])[:, None] < rows, shape)
 
 
 def _record(args: argparse.Namespace, request, model) -> dict:
@@ -244,6 +266,7 @@ def _record(args: argparse.Namespace, request, model) -> dict:
     settings = {"image_prompt": args.image_prompt, "rows": args.rows}
     for name in ("keep", "mask", "strength", "style"):
         settings |= {name: getattr(args, name)} if getattr(args, name) else {}
+    settings |= {"enlarge": args.enlarge} if args.enlarge else {}
     if request.rerank:
         settings |= {"rerank_by": _judge(args, model), "clip": args.clip}
     loaded = {"name": args.model, "weights": args.weights}

@@ -67,11 +67,12 @@ def show(
         raise UserError(f"split '{split}' of {folder} is empty: choose another --split")
     count = min(n, len(source))
     picks = [source[i * len(source) // count] for i in range(count)]
-    images = np.stack([decode_image(e.image, manifest.image_size) for e in picks])
+    size = np.max(manifest.shapes or [2 * (manifest.image_size,)], axis=0).tolist()
+    images = [decode_image(e.image, tuple(size), pad=True) for e in picks]
     captions = [_caption(example) for example in picks]
     columns = math.ceil(math.sqrt(2 * count))
     shown = captions if manifest.image_size >= 64 else None
-    _save(grid(images, columns, shown), path, overwrite)
+    _save(grid(np.stack(images), columns, shown), path, overwrite)
     print(f"{folder}: {manifest.kind}, {manifest.image_size} px")
     for name, size in manifest.counts.items():
         print(f"  {name:8} {size}")

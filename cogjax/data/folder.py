@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cogjax.data.captions import clean_caption
 from cogjax.data.folder_entries import TEXT_KEYS, Entry, list_entries
-from cogjax.data.images import decode_image, dimensions, encode_png
+from cogjax.data.images import dimensions, encode_png
 from cogjax.data.output import Output
 from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
@@ -46,7 +46,7 @@ def import_folder(
     val_fraction: float = 0.02,
     caption_field: str | None = None,
 ) -> ImportReport:
-    """Writes splits train and val of all usable images, resized and centre-cropped.
+    """Writes splits train and val of all usable images, as `output` fits them.
 
     A broken entry is skipped with its reason while the skipped stay within `budget`, a
     share of all entries. The split follows a hash of the name.
@@ -77,7 +77,7 @@ def import_folder(
                 output.progress(index, len(entries), "importing")
             name = printable(entry.name)
             try:
-                example = _read(entry, name, output.size, notes)
+                example = _read(entry, name, output, notes)
             except UserError as error:
                 skipped.append((name, printable(str(error))))
                 check_budget(skipped, budget, len(entries))
@@ -91,12 +91,12 @@ def import_folder(
     return ImportReport(manifest, skipped)
 
 
-def _read(entry: Entry, name: str, size: int, notes: Counter) -> Example:
+def _read(entry: Entry, name: str, output: Output, notes: Counter) -> Example:
     """The example; what was changed is counted only if the whole can be read."""
     found: Counter[str] = Counter()
     captions = kept_captions(entry.read_captions(), found)
     data = entry.read_image()
-    example = imported(name, data, captions, size, found, source=entry.source)
+    example = imported(name, data, captions, output, found, source=entry.source)
     notes.update(found)
     return example
 
@@ -116,17 +116,17 @@ def imported(
     name: str,
     data: bytes,
     captions: tuple[tuple[str, str], ...],
-    size: int,
+    output: Output,
     notes: Counter,
     *,
     source: str = "",
 ) -> Example:
-    """An example of an encoded image, cropped to `size`; UserError for a broken one.
+    """An example of an encoded image, as `output` is to hold it.
 
     Its meta is the width and height before, and the source if there is one. What is not
-    taken as it is, `notes` counts.
+    taken as it is, `notes` counts. UserError for a broken image.
     """
-    pixels = decode_image(data, size, notes)
+    pixels = output.pixels(data, notes)
     width, height = dimensions(data)
     meta = {"width": str(width), "height": str(height)}
     if source := clean_caption(source, notes):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from cogjax.data.aspects import Shape
 from cogjax.errors import UserError
 
 MAX_PIXELS = 89_478_485
@@ -27,21 +28,24 @@ ANIMATED = "images of several frames, the first taken"
 TURNED = "images turned as their EXIF says"
 CMYK = "images in CMYK, converted to RGB"
 CROPPED = "images of which the crop leaves less than half"
+PADDED = "images padded with white to the data set's shape"
 ENLARGED = "images smaller than the data set's size, enlarged"
 
 
 def decode_image(
     data: bytes,
-    size: int | None = None,
+    size: int | Shape | None = None,
     notes: Counter | None = None,
     most: int = MAX_PIXELS,
+    pad: bool = False,
 ) -> np.ndarray:
-    """Encoded image -> uint8 [y, x, 3]; [size, size, 3] if a size is given.
+    """Encoded image -> uint8 [y, x, 3], of `size`, (y, x) or of a square, if given.
 
     The first frame, turned as its EXIF says, transparency on white. The pixel count is
     read from the header before anything is decoded. notes: counts what is lost, by its
-    reason. most: pixels that an image may have. UserError with the reason if the image
-    is broken, empty, too large, or of samples whose range is unknown.
+    reason. most: pixels that an image may have. pad: as of `fitted`. UserError with the
+    reason if the image is broken, empty, too large, or of samples whose range is
+    unknown.
     """
     notes = Counter() if notes is None else notes
     if not data:
@@ -64,25 +68,34 @@ def decode_image(
             notes[ANIMATED] += getattr(image, "is_animated", False)
             image.load()
             if size:
-                _note_fit(image, size, notes)
-                return to_square(_shrunk(image, size), size, notes)
+                shape = (size, size) if isinstance(size, int) else size
+                return fitted(_shrunk(image, min(shape)), shape, notes, pad)
             return np.asarray(on_white(image, notes))
         except Image.DecompressionBombError as error:
             raise UserError(f"too many pixels, at most {MAX_PIXELS}") from error
         except UserError:
             raise
         except Exception as error:  # Pillow's plugins raise nearly every type.
-            reason = _reason(data, error)
-            raise UserError(f"not a readable image: {reason}"[:200]) from error
+            raise UserError(_unreadable(data, error)) from error
 
 
 def dimensions(data: bytes) -> tuple[int, int]:
-    """(width, height) of what `decode_image` reads, turned as its EXIF says."""
+    """(width, height) of what `decode_image` reads, turned as its EXIF says.
+
+    UserError with the reason if the header is broken.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        try:
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            sideways = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        except Exception as error:  # Pillow's plugins raise nearly every type.
+            raise UserError(_unreadable(data, error)) from error
     return image.size[::-1] if sideways else image.size
+
+
+def _unreadable(data: bytes, error: Exception) -> str:
+    return f"not a readable image: {_reason(data, error)}"[:200]
 
 
 def _reason(data: bytes, error: Exception) -> str:
@@ -94,11 +107,6 @@ def _reason(data: bytes, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"of no known format, which are {', '.join(_FORMATS)}"
     return str(error) or "cannot be decoded"
-
-
-def _note_fit(image: Image.Image, size: int, notes: Counter) -> None:
-    notes[CROPPED] += 2 * min(image.size) < max(image.size)
-    notes[ENLARGED] += min(image.size) < size
 
 
 def _shrunk(image: Image.Image, size: int) -> Image.Image:
@@ -137,14 +145,34 @@ def on_white(image: Image.Image, notes: Counter | None = None) -> Image.Image:
     return white.convert("RGB")
 
 
-def to_square(
-    image: Image.Image, size: int, notes: Counter | None = None
+def fitted(
+    image: Image.Image,
+    shape: Shape,
+    notes: Counter | None = None,
+    pad: bool = False,
 ) -> np.ndarray:
-    """Shorter side to `size`, centre crop: uint8 [size, size, 3]."""
+    """An image scaled to a shape (y, x), its ends cropped: uint8 [y, x, 3].
+
+    pad: nothing is cropped, and the rest of the shape is white. notes: counts both.
+    """
     image = on_white(image, notes)
-    return np.asarray(
-        ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
-    )
+    target, method = shape[::-1], Image.Resampling.LANCZOS
+    if notes is not None:
+        scale = [
+            after / before for before, after in zip(image.size, target, strict=True)
+        ]
+        notes[CROPPED] += not pad and 2 * min(scale) < max(scale)
+        # Half a pixel is a matter of rounding.
+        notes[PADDED] += pad and 1 + 0.5 / min(shape) < max(scale) / min(scale)
+        notes[ENLARGED] += (min if pad else max)(scale) > 1
+    if pad:
+        return np.asarray(ImageOps.pad(image, target, method=method, color="white"))
+    return np.asarray(ImageOps.fit(image, target, method=method))
+
+
+def to_square(image: Image.Image, size: int) -> np.ndarray:
+    """Shorter side to `size`, centre crop: uint8 [size, size, 3]."""
+    return fitted(image, (size, size))
 
 
 def as_square(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
@@ -169,10 +197,15 @@ def as_image(image: Image.Image | np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def stack_squares(
-    images: Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray, size: int
-) -> np.ndarray:
-    """One or more images -> uint8 [n, size, size, 3]; UserError for none."""
+def stack_squares(images: Any, size: int) -> np.ndarray:
+    """Images as of `as_images` -> uint8 [n, size, size, 3]."""
+    return np.stack([to_square(image, size) for image in as_images(images)])
+
+
+def as_images(
+    images: Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray,
+) -> list[Image.Image]:
+    """One or more images, or pixels uint8 [n, y, x, 3]; UserError for none."""
     if isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4:
         images = [images]
     if isinstance(images, str) or not isinstance(images, Iterable):
@@ -182,7 +215,15 @@ def stack_squares(
     images = list(images)
     if not images:
         raise UserError("there is no image: give at least one")
-    return np.stack([as_square(image, size) for image in images])
+    return [as_image(image) for image in images]
+
+
+def png_shape(data: bytes) -> Shape | None:
+    """(height, width) that a PNG's header says, None for anything else."""
+    if len(data) < 24 or data[12:16] != b"IHDR":
+        return None
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    return height, width
 
 
 def encode_png(pixels: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cogjax.config import section
+from cogjax.data.aspects import Shape, of_names
 from cogjax.errors import UserError
 from cogjax.files import FolderKind, file_sha256, write_atomic
 
@@ -29,9 +30,11 @@ class Manifest:
     sha256 over the checksums, the identity of the data. info: licences, skipped files.
     contents: how many examples of each style, captions of each language and questions
     of each kind a split has: {"train": {"style": {"noto": 9}, "captions": {"en": 5},
-    "questions": {"count": 3}}}. files: names of all other files in the folder. marks:
-    what of each shard is compared whenever it is opened, as `mark` gives it; {} in sets
-    of format 1, where only `cogjax verify` sees that shards have changed places.
+    "questions": {"count": 3}}}; of a set that is not all squares also of each shape,
+    {"shape": {"48x96": 9}}, in pixels, or in codes of a set of codes. files: names of
+    all other files in the folder. marks: what of each shard is compared whenever it is
+    opened, as `mark` gives it; {} in sets of format 1, where only `cogjax verify` sees
+    that shards have changed places.
     """
 
     kind: str
@@ -53,8 +56,15 @@ class Manifest:
         shards = [name for split in self.counts for name in self.shards(split)]
         if sorted(shards) != sorted(self.checksums):
             raise ValueError("it has shards of splits that it does not count")
+        _ = self.shapes  # ValueError for those that are none.
         if self.marks and self.marks.keys() != self.checksums.keys():
             raise ValueError("its marks are not of its shards")
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """(rows, columns) of its images, nearest to a square first; () of squares."""
+        found = (counts.get("shape", ()) for counts in self.contents.values())
+        return of_names(text for names in found for text in names)
 
     def shards(self, split: str) -> list[str]:
         """Names of the shards of a split, in order."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from cogjax.data.captions import clean_caption
 from cogjax.data.folder import printable
 from cogjax.data.folder_entries import MAX_TABLE_BYTES, file_reader, inside
-from cogjax.data.images import decode_image, encode_png
+from cogjax.data.images import encode_png
 from cogjax.data.output import Output
 from cogjax.data.records import Example, Manifest
 from cogjax.errors import UserError
@@ -34,7 +34,7 @@ def import_questions(
     """Writes splits train and val of the images of a .jsonl file, with its questions.
 
     An image is one example, with all questions about it; the split follows a hash of
-    its name. Images are resized and centre-cropped.
+    its name. Images are fitted as `output` says.
 
     Raises:
       UserError: a line that is no question, with its number, or an image that is
@@ -52,7 +52,7 @@ def import_questions(
             if index % 32 == 0:
                 output.progress(index, len(asked), "importing")
             try:
-                pixels = decode_image(file_reader(path)(), output.size, notes)
+                pixels = output.pixels(file_reader(path)(), notes)
             except UserError as error:
                 raise UserError(f"{place}: image {name}: {error}") from error
             example = Example(name, encode_png(pixels), (), questions=tuple(questions))

@@ -16,7 +16,8 @@ from typing import Any
 
 import msgpack
 
-from cogjax.data.images import decode_image
+from cogjax.data.aspects import Shape, name, of_names
+from cogjax.data.images import decode_image, png_shape
 from cogjax.data.manifest import (
     DATA_SET,
     Manifest,
@@ -35,6 +36,7 @@ __all__ = [
     "DATA_SET",
     "EMBEDDINGS",
     "Contents",
+    "contents_of",
     "DatasetBuilder",
     "Example",
     "Manifest",
@@ -68,6 +70,11 @@ class Example:
     captions: tuple[tuple[str, str], ...]
     meta: dict[str, str] = field(default_factory=dict)
     questions: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def shape(self) -> Shape | None:
+        """(height, width) in pixels, None for what is no PNG."""
+        return png_shape(self.image)
 
     def pack(self) -> bytes:
         """Serialises the example."""
@@ -129,7 +136,8 @@ class Contents:
     """Counts the contents of examples, for a manifest."""
 
     def __init__(self):
-        self._found = {name: Counter() for name in ("style", "captions", "questions")}
+        kinds = ("style", "captions", "questions", "shape")
+        self._found = {kind: Counter() for kind in kinds}
 
     def add(self, example: Any) -> None:
         """Counts an `Example`, or one with codes in place of the image."""
@@ -137,19 +145,33 @@ class Contents:
         self._found["style"].update([] if style is None else [style])
         self._found["captions"].update(language for language, _ in example.captions)
         self._found["questions"].update(kind for kind, _, _ in example.questions)
+        shape = getattr(example, "shape", None)
+        self._found["shape"].update([] if shape is None else [name(shape)])
 
     def add_counts(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Adds the counts of another one."""
-        for name, found in counts.items():
-            self._found[name].update(found)
+        for what, found in counts.items():
+            self._found[what].update(found)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """As in `Manifest.contents`, for one split."""
         return {
-            name: dict(sorted(found.items()))
-            for name, found in self._found.items()
-            if found or name != "questions"
+            what: dict(sorted(found.items()))
+            for what, found in self._found.items()
+            if found or what not in ("questions", "shape")
         }
+
+
+def contents_of(splits: Mapping[str, Contents]) -> dict[str, dict[str, dict[str, int]]]:
+    """`Manifest.contents`: shapes are counted where some image is no square."""
+    found = {split: contents.counts() for split, contents in splits.items()}
+    shapes = of_names(
+        text for counts in found.values() for text in counts.get("shape", ())
+    )
+    if all(rows == columns for rows, columns in shapes):
+        for counts in found.values():
+            counts.pop("shape", None)
+    return found
 
 
 class RecordWriter:
@@ -249,7 +271,7 @@ class DatasetBuilder:
             checksums,
             fingerprint(checksums),
             dict(info),
-            {split: found.counts() for split, found in self._contents.items()},
+            contents_of(self._contents),
             tuple(self._others),
             {name: mark(self._partial / name) for name in checksums},
         )

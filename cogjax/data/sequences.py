@@ -1,5 +1,6 @@
 """Token sequences that share a batch: prompts of different lengths, padded."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,13 +12,30 @@ class Prompts(NamedTuple):
 
     It is behind a text that an encoder reads (`sampling/tokens/encoder_decoder.py`).
     ids, positions: [b, t]. num_padding: [b]. next_position: [b], that of the token that
-    comes next. Positions that are None are counted from each prompt's first token.
+    comes next, or [b, m] of all that come where those are no run. Positions that are
+    None are counted from each prompt's first token.
     """
 
     ids: np.ndarray
     num_padding: np.ndarray
     positions: np.ndarray | None = None
     next_position: np.ndarray | None = None
+
+
+def shape_of(shapes: Sequence[tuple[int, int]], image_len: int) -> tuple[int, int]:
+    """(rows, columns) of so many codes: the first of the shapes, or else a square."""
+    side = math.isqrt(image_len)
+    return shapes[0] if shapes else (side, side)
+
+
+def one_shape(shapes: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """The only shape, None of none; ValueError for several."""
+    if len(shapes) > 1:
+        raise ValueError(
+            f"the data has {len(shapes)} shapes of images, and this family learns one: "
+            "train a CogView, or build the data with one --aspect"
+        )
+    return shapes[0] if shapes else None
 
 
 def left_pad(

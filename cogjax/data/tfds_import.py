@@ -54,7 +54,7 @@ def import_tfds(
     captions: Sequence[str] = (),
     budget: float = 0.05,
 ) -> ImportReport:
-    """Writes all splits of a prepared data set, its images resized and centre-cropped.
+    """Writes all splits of a prepared data set, its images as `output` fits them.
 
     A label is a caption by the name of its class, with spaces for underscores. Broken
     entries are skipped within `budget`, a share of all.
@@ -91,7 +91,7 @@ def import_tfds(
                 found: Counter[str] = Counter()
                 words = kept_captions(_texts(texts, row), found)
                 [data] = image.values(row)
-                example = imported(entry, data, words, output.size, found)
+                example = imported(entry, data, words, output, found)
             except UserError as error:
                 skipped.append((entry, printable(str(error))))
                 check_budget(skipped, budget, total)

@@ -16,11 +16,13 @@ class Vocab:
 
     num_codes, num_text: sizes of the image and the text tokenizer. The embedding table
     is padded with unused rows to a multiple of `pad_to` (CogView release: 128).
+    num_shapes: ids behind the commands, one for each shape of a model of several.
     """
 
     num_codes: int
     num_text: int
     pad_to: int = 128
+    num_shapes: int = 0
 
     @property
     def text_start(self) -> int:
@@ -35,7 +37,7 @@ class Vocab:
     @property
     def size(self) -> int:
         """Number of ids in use."""
-        return self.command_start + len(COMMANDS)
+        return self.command_start + len(COMMANDS) + self.num_shapes
 
     @property
     def padded_size(self) -> int:
@@ -45,3 +47,9 @@ class Vocab:
     def command(self, name: str) -> int:
         """Id of a command such as "[BOI1]"; ValueError if there is none."""
         return self.command_start + COMMANDS.index(name)
+
+    def shape(self, index: int) -> int:
+        """Id of a shape, [BASE] where there is one alone."""
+        if not self.num_shapes:
+            return self.command("[BASE]")
+        return self.command_start + len(COMMANDS) + index

@@ -83,7 +83,8 @@ def network_programs(model: Model) -> dict[str, Program]:
     """Those that run a network once, and sample nothing."""
     found = {}
     if "tokenizer" in model.components:
-        found |= _tokenizer(model["tokenizer"])
+        shape = getattr(model.layout, "shape", None)
+        found |= _tokenizer(model["tokenizer"], shape)
     if "text_encoder" in model.components:
         found |= _text_encoder(model["text_encoder"])
     if "clip" in model.components:
@@ -91,11 +92,15 @@ def network_programs(model: Model) -> dict[str, Program]:
     return found
 
 
-def _tokenizer(part: Component) -> Iterator[tuple[str, Program]]:
+def _tokenizer(
+    part: Component, shape: tuple[int, int] | None
+) -> Iterator[tuple[str, Program]]:
+    """shape: rows and columns of codes, None of the tokenizer's squares."""
     network, config = part.network, part.config
     weights = {"params": part.params, **part.state}
-    rng, size = np.random.default_rng(0), config.image_size
-    images = rng.integers(256, size=(_ROWS, size, size, 3)).astype(np.uint8)
+    rng, shape = np.random.default_rng(0), shape or (config.grid, config.grid)
+    size = [side * config.image_size // config.grid for side in shape]
+    images = rng.integers(256, size=(_ROWS, *size, 3)).astype(np.uint8)
 
     def encode(w: Any, x: Arrays) -> Arrays:
         own = w["params"], w["codebook"]
@@ -105,7 +110,7 @@ def _tokenizer(part: Component) -> Iterator[tuple[str, Program]]:
         own = w["params"], w["codebook"]
         return {"images": compiled_decode(network, *own, x["codes"])}
 
-    grid = rng.integers(config.codebook_size, size=(_ROWS, config.grid, config.grid))
+    grid = rng.integers(config.codebook_size, size=(_ROWS, *shape))
     codes = {"codes": grid.astype(np.int32)}
     # min-dalle's is a decoder alone.
     if getattr(config, "encodes", True):
@@ -157,7 +162,7 @@ def _clip(whole: ClipPipeline) -> Iterator[tuple[str, Program]]:
 def _request(whole: Exportable) -> Request:
     """An example of what it makes."""
     if isinstance(whole, PairsPipeline):
-        image = np.zeros((whole.image_size, whole.image_size, 3), np.uint8)
+        image = np.zeros((*whole.size, 3), np.uint8)
         return Request((), _ROWS, image=image, style=whole.styles[0])
     is_class = isinstance(whole.model.text, ClassNames)
     return Request("0" if is_class else _EXAMPLE, _ROWS)

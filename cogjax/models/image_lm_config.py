@@ -18,8 +18,9 @@ class ImageLMConfig(DecoderConfig):
 
     vocab_size: padded size of the unified vocabulary. max_positions: of text and codes;
     rows of the position table. grid: above 0 the codes have instead an embedding of
-    their row and one of their column, of so many columns and as many rows as the image
-    of `sequence`, and the table is the text's alone.
+    their row and one of their column, of so many columns and `rows`, 0 as many as the
+    image of `sequence`, and the table is the text's alone. A code's position is then
+    that of the text's end + row * grid + column, of an image of fewer columns too.
     sequence: which segment sees which, for as many positions as there may be; it
     changes no parameter: `image_to_text` turns one direction into the other. kinds: one
     a layer, () is full attention in all of them. rotary: above 0 the codes have no
@@ -40,6 +41,7 @@ class ImageLMConfig(DecoderConfig):
     outputs: int = field(default=0, metadata={"new": True})
     normed_head: bool = field(default=False, metadata={"new": True})
     caption_dim: int = field(default=0, metadata={"new": True})
+    rows: int = field(default=0, metadata={"new": True})
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,6 +54,7 @@ class ImageLMConfig(DecoderConfig):
             rotary=(0, 1e9),
             outputs=(0, 2**24),
             caption_dim=(0, 2**16),
+            rows=(0, 1024),
         )
         rows, columns = self.image_grid
         if columns != self.grid:
@@ -92,6 +95,8 @@ class ImageLMConfig(DecoderConfig):
     @property
     def image_grid(self) -> Grid:
         """(rows, columns) that have embeddings, (0, 0) where codes have positions."""
+        if self.rows:
+            return self.rows, self.grid
         image = self.sequence.image if self.grid else None
         return (0, 0) if image is None else image.grid
 

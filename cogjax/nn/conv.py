@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 from jax import Array
 
 from cogjax.nn.layers import stored, weight
@@ -96,3 +97,11 @@ class Up(nn.Module):
         bias = weight(self, "bias", nn.initializers.zeros, (self.width,))
         up = resize_conv if self.resize else strided_conv_transpose
         return up(x_byxc, kernel, self.stride) + bias
+
+
+def conv_axes(params):
+    """(input axes, output axes) of each kernel [y, x, in, out], None for other leaves.
+
+    It is what `train/task.py` calls `matrix_axes`.
+    """
+    return jax.tree.map(lambda x: ((0, 1, 2), (3,)) if x.ndim == 4 else None, params)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.data.images import as_square
+from cogjax.data.images import as_square, stack_squares
 from cogjax.errors import UserError
 from cogjax.families.imagen.layout import Cascade
 from cogjax.model import Model
@@ -52,7 +52,7 @@ LOOK_EVERY = 4  # steps
 Look = Callable[[np.ndarray], None]
 # Settings of models of codes.
 _OTHERS = ("temperature", "top_k", "top_p", "choice_temperature", "speculate", "decode")
-_OTHERS += ("style", "vary", "fillings")
+_OTHERS += ("style", "vary", "fillings", "aspect")
 
 
 class CascadePipeline(HeldModel):
@@ -79,6 +79,11 @@ class CascadePipeline(HeldModel):
         own = model.sampler
         self._own = own if isinstance(own, CascadeSampler) else CascadeSampler()
         self._own.stages(len(names))
+
+    def shape_for(self, aspect: str | None, image: Any = None) -> tuple[int, int]:
+        """(rows, columns) of the places that may be kept, of whatever image."""
+        del aspect, image
+        return self.grid, self.grid
 
     @property
     def image_size(self) -> int:
@@ -131,6 +136,33 @@ class CascadePipeline(HeldModel):
         unseen = self.unseen(request.prompts)
         return Generation(request.prompts, pixels, None, scores, unread, unseen)
 
+    def enlarge(
+        self, images: Any, texts: str | Sequence[str], *, seed: int = 0
+    ) -> np.ndarray:
+        """Images by the last stage alone, which enlarges them: uint8 [n, y, x, 3].
+
+        images: as of `Reader.score`, n of any size, made squares of what the stage
+        reads. texts: what each shows, or all. seed: image i of a seed has noise of its
+        own. UserError for an empty text, another number, and a cascade of a base alone.
+        """
+        last = len(self._configs) - 1
+        if not last:
+            raise UserError("this model is a base alone, and enlarges no images")
+        small = stack_squares(images, self._configs[last].small_size)
+        texts = (texts,) * len(small) if isinstance(texts, str) else tuple(texts)
+        if len(texts) != len(small):
+            raise UserError(f"{len(small)} images but {len(texts)} texts")
+        request = Request(texts)
+        sampler, text = self._samplers(request)[last], self._texts(request.prompts)
+        keys, done = _stage_keys(image_keys(seed, 0, len(small)), last), []
+        for rows in padded_batches(np.arange(len(small)), self.batch_size):
+            numbers = cascade_stage.Numbers.of(sampler, len(rows))
+            inputs = _rows(text, rows), numbers, signed(small[rows])
+            inputs = keys[rows], cascade_stage.Inputs(*inputs)
+            stage = self._stage(last, sampler), self._params[last]
+            done.append(np.asarray(_as_pixels(cascade_stage.draw(*stage, *inputs))))
+        return np.concatenate(done)[: len(small)]
+
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
         stages, found = self._samplers(request), asdict(self._sampler(request))
@@ -180,7 +212,7 @@ class CascadePipeline(HeldModel):
                 "a cascade reads no images: rerank goes with a CLIP, give both or "
                 "neither"
             )
-        check_keep(request, self.grid, "places")
+        check_keep(request, (self.grid, self.grid), "places")
         check_negative(request, *(x.guidance for x in self._samplers(request)))
         if request.negative:
             self._unread(request.negative, "negative")
@@ -328,7 +360,7 @@ class CascadePipeline(HeldModel):
         if request.image is None:
             return {}
         repeat = lambda x: np.broadcast_to(x, (count, *x.shape))  # noqa: E731
-        image, keep = request.given(self.grid)
+        image, keep = request.given((self.grid, self.grid))
         given = {"image": repeat(signed(as_square(image, size)))}
         if keep is not None:
             sides = np.arange(size) * self.grid // size

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from PIL import Image
 
+from cogjax.data.aspects import Shape
 from cogjax.errors import UserError
 from cogjax.pipelines.request import Request
 
 # Called with (done, total, what is done).
 Progress = Callable[[int, int, str], None]
 # Called with the (prompt, image) indices of k images that are being generated and their
-# codes int32 [k, grid, grid], -1 where they are to come: after every row, or once where
+# codes int32 [k, y, x], -1 where they are to come: after every row, or once where
 # all codes are finished together. Without codes, with estimates of their pixels, uint8
 # [k, y, x, 3] of a stage's size, after every four steps of it and before its last. An
 # image may be there twice: a last short batch is filled with its first one.
@@ -29,7 +30,7 @@ Reranker = Callable[[np.ndarray, Sequence[str]], np.ndarray]
 class Generation:
     """Images of P prompts, N each, best first if they were reranked.
 
-    pixels: uint8 [p, n, y, x, 3]. codes: int32 [p, n, grid, grid], None of a model
+    pixels: uint8 [p, n, y, x, 3]. codes: int32 [p, n, rows, columns], None of a model
     without codes. scores: float [p, n], what the images were reranked by, lower is
     better, by default caption loss in nats a text token; None without rerank. unread:
     the end of each prompt that is behind what the model reads, "" where there is none.
@@ -106,15 +107,18 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Codec(Protocol):
-    """A model whose images are codes, `grid` a side."""
+    """A model whose images are codes.
 
-    grid: int
+    shapes: (rows, columns) that they may have, the usual ones first.
+    """
+
+    shapes: tuple[Shape, ...]
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """Pixels uint8 [n, y, x, 3] -> codes int32 [n, grid, grid]."""
+        """Pixels uint8 [n, y, x, 3] -> codes int32 [n, rows, columns]."""
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Codes int [n, grid, grid] -> pixels uint8 [n, y, x, 3]."""
+        """Codes int [n, rows, columns] -> pixels uint8 [n, y, x, 3]."""
 
 
 @runtime_checkable
@@ -129,6 +133,19 @@ class Embedder(Protocol):
 
     def score(self, images: Any, texts: Any) -> np.ndarray:
         """How badly text i fits image i: float32 [n], 1 - cosine, lower is better."""
+
+
+@runtime_checkable
+class Enlarging(Protocol):
+    """A model that draws images anew at twice their size."""
+
+    def check_size(self, size: int) -> None:
+        """UserError unless the model enlarges images of so many pixels a side."""
+
+    def enlarge_generated(
+        self, result: Generation, model: Generator, **settings: Any
+    ) -> Generation:
+        """What a model has generated, each image at twice its size."""
 
 
 class RowProgram(NamedTuple):
@@ -161,6 +178,7 @@ class Exportable(Protocol):
 
 _WORK = {Generator: "generate images", Reader: "read images", Codec: "work with codes"}
 _WORK[Scorer] = "score images"
+_WORK[Enlarging] = "enlarge images"
 _WORK[Embedder] = "compare images and texts by vectors, as a CLIP does"
 T = TypeVar("T")
 

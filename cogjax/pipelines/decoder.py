@@ -182,7 +182,7 @@ class ShiftedDecoder(DecoderPipeline):
         network = self._generator, self._code_params
         state = compiled_prefill(*network, prompts, keys, forced, guided=num_beside)
         settings = {"ids": self._code_ids, "sampler": sampler.numbers()}
-        step = self.grid if preview else length
+        step = self.shape[1] if preview else length
         for stop_at in range(step, length + 1, step):
             state, tokens = compiled_advance(*network, state, stop_at + 1, **settings)
             yield np.asarray(tokens)[:, 1:], stop_at

@@ -8,6 +8,7 @@ are drawn; then the image itself is laid over what is outside of the hole. Nothi
 is imported: the command line checks masks before JAX is there.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from cogjax.config import did_you_mean
-from cogjax.data.images import as_image, as_square, on_white
+from cogjax.data.aspects import Shape
+from cogjax.data.images import as_image, fitted, on_white
 from cogjax.errors import UserError, shown
 from cogjax.pipelines.checks import check_whole
 
@@ -32,19 +34,20 @@ class Canvas(NamedTuple):
     image: Image.Image
     hole: np.ndarray
 
-    def keep(self, grid: int) -> np.ndarray:
-        """Parts that the hole does not touch: bool [grid, grid], of the square."""
-        return ~_touched(self.hole, grid)
+    def keep(self, shape: Shape) -> np.ndarray:
+        """Parts of the image's middle that the hole does not touch: bool [y, x]."""
+        return ~_touched(self.hole, shape)
 
     def laid_over(self, pixels: np.ndarray) -> np.ndarray:
-        """The image over what was drawn, uint8 [..., s, s, 3], outside of the hole.
+        """The image over what was drawn, uint8 [..., y, x, 3], outside of the hole.
 
         The hole is as drawn. From there to a sixteenth of a side outside of it what was
         drawn fades, so that no edge shows; beyond, the pixels are the image's own.
         """
-        size = pixels.shape[-2]
-        own = as_square(self.image, size)
-        weight = _faded(_touched(self.hole, size), max(1, size // 32))[..., None]
+        shape = pixels.shape[-3:-1]
+        own = fitted(self.image, shape)
+        reach = max(1, math.isqrt(math.prod(shape)) // 32)
+        weight = _faded(_touched(self.hole, shape), reach)[..., None]
         mixed = np.round(weight * pixels + (1 - weight) * own.astype(np.float32))
         return mixed.astype(np.uint8)
 
@@ -90,11 +93,14 @@ def check_extend(extend: Any, image: Image.Image) -> dict[str, int]:
     return found
 
 
-def extended(image: Image.Image, extend: Mapping[str, int]) -> Canvas:
+def extended(
+    image: Image.Image, extend: Mapping[str, int], shape: Shape = (1, 1)
+) -> Canvas:
     """An image with more pixels at some sides, or fewer where they are below 0.
 
-    The canvas is a square: of its shorter direction more is drawn, on the side that is
-    extended, or on both alike. Nothing is cropped but what was asked.
+    The canvas has the aspect of a shape, a square's by default: of the direction that
+    is too short for it more is drawn, on the side that is extended, or on both alike.
+    Nothing is cropped but what was asked.
     """
     pixels = np.asarray(on_white(image))
     left, top, right, bottom = (extend.get(side, 0) for side in SIDES)
@@ -103,8 +109,9 @@ def extended(image: Image.Image, extend: Mapping[str, int]) -> Canvas:
     pixels = pixels[:, _part(pixels.shape[1], left, right)]
     left, top, right, bottom = (max(0, x) for x in (left, top, right, bottom))
     height, width = pixels.shape[0] + top + bottom, pixels.shape[1] + left + right
-    left, right = _filled(left, right, max(0, height - width))
-    top, bottom = _filled(top, bottom, max(0, width - height))
+    rows, columns = shape
+    left, right = _filled(left, right, max(0, -(-height * columns // rows) - width))
+    top, bottom = _filled(top, bottom, max(0, -(-width * rows // columns) - height))
     border = (top, bottom), (left, right)
     hole = np.pad(np.zeros(pixels.shape[:2], bool), border, constant_values=True)
     # Its edge goes on: a tokenizer sees a little of what is beside the codes it keeps.
@@ -125,10 +132,10 @@ def _white(mask: Image.Image) -> np.ndarray:
     return values[..., 0] > 127
 
 
-def _touched(hole: np.ndarray, count: int) -> np.ndarray:
-    """Which of count x count parts of the middle square have some of the hole."""
+def _touched(hole: np.ndarray, shape: Shape) -> np.ndarray:
+    """Which of the parts of the middle, of a shape, have some of the hole."""
     share = Image.fromarray(hole.astype(np.float32))
-    share = ImageOps.fit(share, (count, count), method=Image.Resampling.BOX)
+    share = ImageOps.fit(share, shape[::-1], method=Image.Resampling.BOX)
     return np.asarray(share) > 0
 
 

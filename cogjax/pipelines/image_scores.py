@@ -1,6 +1,7 @@
 """How likely the codes of an image are after a prompt."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -33,18 +34,18 @@ class ImageScores(CodeLosses):
     """A model of codes whose loss of an image may be asked for."""
 
     def image_losses(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
-        """Loss of code grids [n, grid, grid] as images of text i: float32 [n].
+        """Loss of code grids [n, rows, columns] as images of text i: float32 [n].
 
         In nats a code, lower is better: the other direction of `score_codes`.
         """
-        flat = self._flat(codes)
+        own, flat = self._flat(codes)
         texts = self.one_for_each(flat, texts)
-        return self._image_losses(flat, [self.pieces(text) for text in texts])
+        return own._image_losses(flat, [self.pieces(text) for text in texts])
 
-    def _flat(self, codes: np.ndarray) -> np.ndarray:
-        """Checked grids int [n, grid, grid] -> [n, image_len]."""
+    def _flat(self, codes: np.ndarray) -> tuple[Self, np.ndarray]:
+        """Checked grids int [n, rows, columns] -> (model of that shape, [n, m])."""
         codes = self.check_codes(codes)
-        return codes.reshape(len(codes), -1)
+        return self.of(codes.shape[1:]), codes.reshape(len(codes), -1)
 
     def _image_losses(
         self, codes: np.ndarray, pieces: Sequence[Sequence[int]]

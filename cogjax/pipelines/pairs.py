@@ -7,12 +7,13 @@ Its sequences hold a text, the codes of the given image, and then those of the n
 as if both were one image of twice the rows. It draws nothing from words alone.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from cogjax.config import did_you_mean
-from cogjax.data.images import stack_squares
+from cogjax.data.images import as_images, fitted
 from cogjax.errors import UserError, shown
 from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
@@ -44,7 +45,9 @@ class PairsPipeline(CodeByCode):
     def _forced(self, request: Request, keys) -> np.ndarray:
         """The codes of each given image, and -1 for those to come: int32 [p, 1, m]."""
         del keys
-        pixels = stack_squares(request.image, self.image_size)
+        pixels = np.stack(
+            [fitted(image, self.size) for image in as_images(request.image)]
+        )
         codes = self.encode(pixels).reshape(len(pixels), -1)
         codes = np.broadcast_to(codes, (len(request.prompts), codes.shape[1]))
         return np.concatenate([codes, np.full_like(codes, -1)], axis=1)[:, None]
@@ -53,7 +56,7 @@ class PairsPipeline(CodeByCode):
         self, pieces, keys, forced, request: Request, preview: bool
     ) -> Iterator[tuple[np.ndarray, int]]:
         """As of `CodeByCode`, of the new image alone."""
-        given = self.grid**2
+        given = math.prod(self.shape)
         found = super()._sample(pieces, keys, forced, request, preview)
         for tokens, count in found:
             if count > given:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cogjax.data.images import stack_squares
+from cogjax.data.images import as_images
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.model import Model
@@ -111,22 +111,25 @@ class TokensReader(ImageScores):
         image.
         """
         search = Search(temperature, seed, beams, length_penalty, rerank)
-        codes = self.encode(stack_squares(images, self.image_size))
-        return self.caption_codes(codes, language, search)
+        found = {}
+        for own, which, codes in self.by_shape(images):
+            texts = own.caption_codes(codes, language, search)
+            found |= zip(which, texts, strict=True)
+        return [found[i] for i in sorted(found)]
 
     def caption_codes(
         self, codes: np.ndarray, language: str | None, search: Search
     ) -> list[str]:
-        """As `caption`, for code grids int [n, grid, grid]."""
-        flat = self._flat(codes)
+        """As `caption`, for code grids int [n, rows, columns]."""
+        own, flat = self._flat(codes)
 
         def prompts(which: np.ndarray) -> Prompts:
-            return self.layout.caption_prompts(flat[which])
+            return own.layout.caption_prompts(flat[which])
 
         ids = self.text_ids(language)
         found = self._write(self.captioner, prompts, len(flat), ids, search)
         if search.rerank:
-            found = self._likeliest_image(flat, found)
+            found = own._likeliest_image(flat, found)
         return [self.model.text.decode(texts[0]) for texts in found]
 
     def ask(
@@ -146,14 +149,18 @@ class TokensReader(ImageScores):
         model without them.
         """
         search = Search(temperature, seed, beams, length_penalty)
-        codes = self.encode(stack_squares(images, self.image_size))
-        return self.ask_codes(codes, questions, search)
+        images, found = as_images(images), {}
+        questions = self.one_for_each(images, questions, "questions")
+        for own, which, codes in self.by_shape(images):
+            texts = own.ask_codes(codes, [questions[i] for i in which], search)
+            found |= zip(which, texts, strict=True)
+        return [found[i] for i in sorted(found)]
 
     def ask_codes(
         self, codes: np.ndarray, questions: str | Sequence[str], search: Search
     ) -> list[str]:
-        """As `ask`, for code grids int [n, grid, grid]; a search does not rerank."""
-        flat = self._flat(codes)
+        """As `ask`, for code grids int [n, rows, columns]; a search does not rerank."""
+        own, flat = self._flat(codes)
         if search.rerank:
             raise UserError("rerank is for captions: an answer generates no image")
         if self._answerer is None:
@@ -165,7 +172,7 @@ class TokensReader(ImageScores):
         pieces = [self._question(question) for question in questions]
 
         def prompts(which: np.ndarray) -> Prompts:
-            return self.layout.question_prompts([pieces[i] for i in which], flat[which])
+            return own.layout.question_prompts([pieces[i] for i in which], flat[which])
 
         ids = self.text_ids(None)
         found = self._write(self._answerer, prompts, len(flat), ids, search)
@@ -177,14 +184,20 @@ class TokensReader(ImageScores):
         One text is scored for each image. Lower is better (CogView section 3.4).
         UserError for an empty text.
         """
-        codes = self.encode(stack_squares(images, self.image_size))
-        return self.score_codes(codes, texts)
+        images = as_images(images)
+        texts, found = (
+            self.one_for_each(images, texts),
+            np.zeros(len(images), np.float32),
+        )
+        for own, which, codes in self.by_shape(images):
+            found[which] = own.score_codes(codes, [texts[i] for i in which])
+        return found
 
     def score_codes(self, codes: np.ndarray, texts: str | Sequence[str]) -> np.ndarray:
-        """As `score`, for code grids int [n, grid, grid]."""
-        flat = self._flat(codes)
+        """As `score`, for code grids int [n, rows, columns]."""
+        own, flat = self._flat(codes)
         texts = self.one_for_each(flat, texts)
-        return self._caption_losses(flat, [self.pieces(text) for text in texts])
+        return own._caption_losses(flat, [self.pieces(text) for text in texts])
 
     def text_ids(self, language: str | None) -> OutputIds:
         """Ids of a text: pieces in the language, and [SEP], its end, if it has one."""
@@ -237,10 +250,10 @@ class TokensReader(ImageScores):
     def score_program(self, codes: np.ndarray, text: str) -> RowProgram:
         """`score_codes`: ids int32 and weights float32 [n, t] of codes and their texts.
 
-        codes, text: the example, int [n, grid, grid] and one for all.
+        codes, text: the example, int [n, rows, columns] and one for all.
         """
         pieces = [self.pieces(text)] * len(codes)
-        ids, weights = self.caption_rows(self._flat(codes), pieces)
+        ids, weights = self.caption_rows(self._flat(codes)[1], pieces)
         rows = {"ids": np.asarray(ids, np.int32), "weights": weights}
         losses = np.concatenate([self.score_codes(x[None], text) for x in codes])
         part = "transformer", self._params, rows, {}, {"losses": losses}

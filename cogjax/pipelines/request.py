@@ -5,12 +5,14 @@ import functools
 import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from cogjax.config import did_you_mean
+from cogjax.data.aspects import Shape, aspect
 from cogjax.data.images import as_image
 from cogjax.errors import UserError
 from cogjax.pipelines.checks import (
@@ -61,8 +63,11 @@ class Request:
     None is the model's own.
     rerank: so many candidates are generated, and the `num_images` with the lowest
     score kept, best first; 0 is off.
-    image, keep: where `keep`, bool [grid, grid], is True the codes of `image` stay, the
-    others are generated: in-painting, and with the top rows CogView's image prompting.
+    aspect: width and height such as "3:2", of a model of images of several shapes; None
+    is the first of them, or the nearest to `image`.
+    image, keep: where `keep`, bool [rows, columns], is True the codes of `image` stay,
+    the others are generated: in-painting, and with the top rows CogView's image
+    prompting.
     style: of a model of pairs (`pipelines/pairs.py`), which makes `image` the same in
     that style, words such as "line drawing": one or more, with one image or as many.
     The model reads the captions that ask for the styles, `texts`. A reranker reads the
@@ -73,7 +78,8 @@ class Request:
     shown again, faded into what was drawn, unless `paste` is False: then the pixels are
     the model's own of all codes.
     extend: pixels of `image` by side, {"left": 16, "top": 8}, that are drawn anew;
-    below 0 they are taken away. It is then shrunk into the square (`editing.extended`).
+    below 0 they are taken away. It is then shrunk into the model's shape
+    (`editing.extended`).
     vary: share of the codes of `image` that are sampled anew, others for each image.
     fillings: of a model code by code, 1 to 64: so many fillings of each image's hole
     are sampled after what is before it, and the one stays after which the kept codes
@@ -121,6 +127,7 @@ class Request:
     augmentation: float | None = None
     decode: Literal["codes", "hidden"] | None = None
     style: str | tuple[str, ...] | None = None
+    aspect: str | None = None
 
     @classmethod
     def of(cls, prompts: Any, **settings) -> "Request":
@@ -146,6 +153,8 @@ class Request:
             self._check_style()
         _set(self, "prompts", _texts("prompt", self.prompts))
         self._check_numbers()
+        if self.aspect is not None:
+            aspect(self.aspect)
         self._check_hole()
         if self.style is None:
             self._check_image()
@@ -159,30 +168,39 @@ class Request:
         """Whether a part of an image stays and the rest is drawn anew."""
         return any(getattr(self, name) is not None for name in HOLES)
 
-    def given(self, grid: int) -> tuple[Image.Image, np.ndarray | None]:
-        """The image, and which of its parts stay, bool [grid, grid], if that is set."""
-        canvas = self._canvas
+    def given(self, shape: Shape) -> tuple[Image.Image, np.ndarray | None]:
+        """The image, and which of its parts stay, bool of a shape, if that is set."""
+        canvas = self._canvas(shape)
         if canvas is None:
             return self.image, self.keep
-        return canvas.image, canvas.keep(grid)
+        return canvas.image, canvas.keep(shape)
 
     def laid_over(self, pixels: np.ndarray) -> np.ndarray:
-        """What is shown of pixels uint8 [..., s, s, 3] that were drawn."""
-        canvas = self._canvas
-        return canvas.laid_over(pixels) if canvas and self.paste else pixels
+        """What is shown of pixels uint8 [..., y, x, 3] that were drawn."""
+        canvas = self._canvas(pixels.shape[-3:-1]) if self.paste else None
+        return canvas.laid_over(pixels) if canvas else pixels
 
-    @functools.cached_property
-    def _canvas(self) -> Canvas | None:
+    def _canvas(self, shape: Shape) -> Canvas | None:
         """The image and its hole in pixels, None without `mask` and `extend`."""
         if self.mask is not None:
             return Canvas(self.image, self.mask)
-        if self.extend is not None:
-            return extended(self.image, self.extend)
-        return None
+        if self.extend is None:
+            return None
+        found = self._extended.get(Fraction(*shape))
+        if found is None:
+            found = extended(self.image, self.extend, shape)
+            self._extended[Fraction(*shape)] = found
+        return found
+
+    @functools.cached_property
+    def _extended(self) -> dict[Fraction, Canvas]:
+        """By the aspect of a shape, what was made once."""
+        return {}
 
     def editing(self) -> dict[str, Any]:
-        """What was set of `extend`, `vary` and `negative`, JSON-able."""
-        found = {name: getattr(self, name) for name in ("extend", "vary", "negative")}
+        """What was set of `extend`, `vary`, `negative` and `aspect`, JSON-able."""
+        names = ("extend", "vary", "negative", "aspect")
+        found = {name: getattr(self, name) for name in names}
         found = {name: value for name, value in found.items() if value is not None}
         pasted = self.mask is not None or self.extend is not None
         return found | ({"paste": self.paste} if pasted else {})
@@ -319,9 +337,10 @@ class Request:
 
     def _check_keep(self) -> None:
         keep = np.asarray(self.keep)
-        if keep.dtype != bool or keep.ndim != 2 or keep.shape[0] != keep.shape[1]:
+        if keep.dtype != bool or keep.ndim != 2:
             raise UserError(
-                f"keep is {keep.dtype} {list(keep.shape)}, expected bool [grid, grid]"
+                f"keep is {keep.dtype} {list(keep.shape)}, expected bool [rows, "
+                "columns]"
             )
         _set(self, "keep", keep)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cogjax.data.aspects import Shape, spelled
 from cogjax.errors import UserError
 from cogjax.pipelines.contracts import Reranker
 from cogjax.pipelines.request import Request
@@ -18,20 +19,20 @@ def check_reranker(rerank_by: Reranker | None) -> None:
         )
 
 
-def check_keep(request: Request, grid: int, parts: str) -> None:
-    """UserError unless what is kept of an image has `grid` parts a side, and a hole.
+def check_keep(request: Request, shape: Shape, parts: str) -> None:
+    """UserError unless what is kept of an image has a shape of parts, and a hole.
 
-    A mask may be white beside the middle square, of which alone images are made.
+    A mask may be white beside the middle of the image, which alone the model sees.
     """
-    if request.keep is not None and len(request.keep) != grid:
+    if request.keep is not None and request.keep.shape != shape:
         raise UserError(
             f"keep is bool {list(request.keep.shape)}, this model's images have "
-            f"[{grid}, {grid}] {parts}"
+            f"{list(shape)} {parts}"
         )
-    if request.mask is not None and request.given(grid)[1].all():
+    if request.mask is not None and request.given(shape)[1].all():
         raise UserError(
-            "the mask is white only outside of the middle square of the image, which "
-            "is all that the model sees: crop the two to a square first"
+            "the mask is white only outside of the middle of the image, of "
+            f"{spelled(*shape)}, which is all that the model sees: crop the two first"
         )
 
 

@@ -20,7 +20,7 @@ from cogjax.sampling.tokens.reconstruct import compiled_reconstruct
 def encode(
     tokenizer: Component, images: np.ndarray, batch_size: int = 64
 ) -> np.ndarray:
-    """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, grid, grid].
+    """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, rows, columns].
 
     UserError for a tokenizer that only decodes.
     """
@@ -51,7 +51,7 @@ def make_encoder(
 
 
 def decode(tokenizer: Component, codes: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
+    """Codes int [b, rows, columns] -> pixels uint8 [b, y, x, 3]."""
     return _batched(compiled_decode, tokenizer, codes, batch_size)
 
 
@@ -63,7 +63,7 @@ def reconstruct(
     codes: np.ndarray,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Codes int [b, grid, grid] of a prompt each -> pixels uint8 [b, y, x, 3].
+    """Codes int [b, rows, columns] of a prompt each -> pixels uint8 [b, y, x, 3].
 
     By a reconstructor, from the states of the network (its parameters `params`) that
     predict the codes (`tokens/reconstruct.py`).
@@ -101,7 +101,7 @@ def _batched(function, tokenizer: Component, rows, batch_size) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def compiled_encode(model, params, codebook, images):
-    """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, grid, grid]."""
+    """Pixels uint8 [b, y, x, 3] -> best codes int32 [b, rows, columns]."""
     pixels = images.astype(jnp.float32) / 255
     z = model.apply({"params": params}, pixels, method="encode")
     logits = model.apply({"params": params}, z, codebook, method="code_logits")
@@ -110,7 +110,7 @@ def compiled_encode(model, params, codebook, images):
 
 @functools.partial(jax.jit, static_argnums=0)
 def compiled_decode(model, params, codebook, codes):
-    """Codes int [b, grid, grid] -> pixels uint8 [b, y, x, 3]."""
+    """Codes int [b, rows, columns] -> pixels uint8 [b, y, x, 3]."""
     pixels = model.apply({"params": params}, codebook[codes], method="decode")
     return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
 

@@ -107,7 +107,7 @@ class CodeByCode(TokensGenerator, CodeLosses):
             )
             yield np.asarray(tokens), length
             return
-        step = self.grid if preview else length
+        step = self.shape[1] if preview else length
         state, tokens = compiled_advance(*network, state, step, **settings)
         for stop_at in range(2 * step, length + 1, step):
             state, ahead = compiled_advance(*network, state, stop_at, **settings)
@@ -181,7 +181,7 @@ class CodeByCode(TokensGenerator, CodeLosses):
     def _pixels(self, codes: np.ndarray, pieces, request: Request) -> np.ndarray:
         if self.decoding(request.decode) == "codes":
             return super()._pixels(codes, pieces, request)
-        lead, flat = codes.shape[:2], codes.reshape(-1, self.grid, self.grid)
+        lead, flat = codes.shape[:2], codes.reshape(-1, *self.shape)
         texts = [text for text in pieces for _ in range(lead[1])]
         pixels = self._reconstruct(flat, texts)
         return pixels.reshape(*lead, *pixels.shape[1:])
@@ -195,9 +195,9 @@ class CodeByCode(TokensGenerator, CodeLosses):
 class TokensPipeline(CodeByCode, TokensReader):
     """A model that generates, reads and scores images with the same weights."""
 
-    def row_programs(self, request: Request) -> dict[str, RowProgram]:
+    def _row_programs(self, request: Request) -> dict[str, RowProgram]:
         """As of `TokensGenerator`, and `score`."""
-        found = super().row_programs(request)
+        found = super()._row_programs(request)
         codes = found["generate"].outputs["codes"]
         return found | {"score": self.score_program(codes, request.texts[0])}
 
@@ -213,7 +213,7 @@ class TokensPipeline(CodeByCode, TokensReader):
 def losses_of_candidates(
     losses, pieces, codes: np.ndarray, progress, what: str = "reranking"
 ) -> np.ndarray:
-    """Losses [p, count, ...] of candidates [p, count, grid, grid] of p texts.
+    """Losses [p, count, ...] of candidates [p, count, rows, columns] of p texts.
 
     losses: gives those of codes [n, image_len] and as many texts. what: for `progress`.
     """

@@ -7,14 +7,16 @@ the codes, choose by score, decode.
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cogjax.data.images import as_square
+from cogjax.data.aspects import Shape
+from cogjax.data.images import fitted
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.pipelines.checks import NUM_IMAGES
@@ -73,7 +75,17 @@ class TokensGenerator(TokensModel, abc.ABC):
           UserError: an empty prompt, a value out of range or an unknown setting.
         """
         request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
-        self.check(request, preview=preview, rerank_by=rerank_by)
+        own = self._of_request(request)
+        return own._generated(request, progress, preview, rerank_by)
+
+    def _of_request(self, request: Request) -> Self:
+        """The model of the shape that a request asks for; UserError for another."""
+        image = request.image if request.has_hole else None
+        return self.of(self.shape_for(request.aspect, image))
+
+    def _generated(self, request: Request, progress, preview, rerank_by) -> Generation:
+        """`generate` of images of this model's shape."""
+        self._check(request, preview, rerank_by)
         progress = progress or (lambda done, total, label: None)
         pieces = [
             self.pieces(text, f"prompt {i}") for i, text in enumerate(request.texts, 1)
@@ -96,7 +108,7 @@ class TokensGenerator(TokensModel, abc.ABC):
         rerank_by: Reranker | None = None,
     ) -> None:
         """UserError for what this model cannot do."""
-        self._check(request, preview, rerank_by)
+        self._of_request(request)._check(request, preview, rerank_by)
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
@@ -110,6 +122,10 @@ class TokensGenerator(TokensModel, abc.ABC):
         forced: int32 [n, m], as of `_sample`. image: int32 [n], the image's number of
         the seed. Those numbers of the sampler that are used are shared.
         """
+        return self._of_request(request)._row_programs(request)
+
+    def _row_programs(self, request: Request) -> dict[str, RowProgram]:
+        """`row_programs` of images of this model's shape."""
         count = request.num_images
         rows = self.prompt_rows([self.pieces(request.texts[0])] * count)
         forced = self._forced(request, image_keys(request.seed, 0, count))[0]
@@ -135,7 +151,8 @@ class TokensGenerator(TokensModel, abc.ABC):
         own = prompt, key[None], row["forced"][None]
         [tokens] = self._sample_row(request, params, *own, shared)
         # Those of a given image come first.
-        return {"codes": tokens[-(self.grid**2) :].reshape(self.grid, self.grid)}
+        rows, columns = self.shape
+        return {"codes": tokens[-rows * columns :].reshape(rows, columns)}
 
     @abc.abstractmethod
     def _sample_row(
@@ -181,7 +198,7 @@ class TokensGenerator(TokensModel, abc.ABC):
             )
         if rerank_by is not None and not request.rerank:
             raise UserError("rerank_by chooses among candidates: set rerank, say 8")
-        check_keep(request, self.grid, "codes")
+        check_keep(request, self.shape, "codes")
         check_negative(request, self._sampler(request).guidance)
 
     @abc.abstractmethod
@@ -197,7 +214,7 @@ class TokensGenerator(TokensModel, abc.ABC):
     def _generate_codes(
         self, request: Request, pieces: list[list[int]], progress, preview
     ) -> np.ndarray:
-        """Codes int32 [p, count, grid, grid] of all candidates."""
+        """Codes int32 [p, count, rows, columns] of all candidates."""
         count = max(request.num_images, request.rerank)
         keys = image_keys(request.seed, 0, count)
         forced = self._forced(request, keys)
@@ -207,9 +224,9 @@ class TokensGenerator(TokensModel, abc.ABC):
     def _draw(
         self, pieces, keys, forced, request: Request, progress, preview
     ) -> np.ndarray:
-        """Codes int32 [p, n, grid, grid] of keys [n], where forced [p, n, m] has -1."""
+        """Codes int32 [p, n, rows, columns] of keys [n], -1 in forced [p, n, m]."""
         count = len(keys)
-        codes = np.zeros((len(pieces), count, self.grid, self.grid), np.int32)
+        codes = np.zeros((len(pieces), count, *self.shape), np.int32)
         done, total = 0, len(pieces) * count
         for which, images in self._batches(len(pieces), count):
             progress(done, total, "generating")
@@ -221,7 +238,7 @@ class TokensGenerator(TokensModel, abc.ABC):
                 if preview is not None:
                     preview(pairs, self._so_far(tokens, count_done))
             codes[np.ix_(which, images)] = tokens.reshape(
-                len(which), len(images), self.grid, self.grid
+                len(which), len(images), *self.shape
             )
             done = min(total, done + len(pairs))
         progress(total, total, "generating")
@@ -248,10 +265,10 @@ class TokensGenerator(TokensModel, abc.ABC):
         """
         if not request.has_hole:
             return np.full((1, 1, self.layout.image_len), -1, np.int32)
-        image, keep = request.given(self.grid)
-        [codes] = self.encode(as_square(image, self.image_size))
+        image, keep = request.given(self.shape)
+        [codes] = self.encode(fitted(image, self.size))
         if request.vary is not None:
-            keep = _some(keys, request.vary, self.grid)
+            keep = _some(keys, request.vary, self.shape)
         forced = np.where(keep, codes, -1).astype(np.int32)
         return forced.reshape(1, -1, self.layout.image_len)
 
@@ -267,14 +284,14 @@ class TokensGenerator(TokensModel, abc.ABC):
         return dataclasses.replace(self.model.sampler, **given)
 
     def _so_far(self, tokens: np.ndarray, count: int) -> np.ndarray:
-        """Codes [b, grid, grid] of which the first `count` are there, then -1."""
+        """Codes [b, rows, columns] of which the first `count` are there, then -1."""
         codes = np.where(np.arange(tokens.shape[1]) < count, tokens, -1)
-        return codes.reshape(-1, self.grid, self.grid)
+        return codes.reshape(-1, *self.shape)
 
     def _scores(
         self, request: Request, pieces, codes: np.ndarray, rerank_by, progress
     ) -> np.ndarray:
-        """What candidates [p, count, grid, grid] are chosen by: [p, count]."""
+        """What candidates [p, count, rows, columns] are chosen by: [p, count]."""
         total = codes.shape[0] * codes.shape[1]
         progress(0, total, "reranking")
         pixels = self._shown(codes, pieces, request)
@@ -287,9 +304,9 @@ class TokensGenerator(TokensModel, abc.ABC):
         return request.laid_over(self._pixels(codes, pieces, request))
 
     def _pixels(self, codes: np.ndarray, pieces, request: Request) -> np.ndarray:
-        """Codes [p, n, grid, grid] -> pixels uint8 [p, n, y, x, 3]."""
+        """Codes [p, n, rows, columns] -> pixels uint8 [p, n, y, x, 3]."""
         del pieces, request
-        pixels = self.decode(codes.reshape(-1, self.grid, self.grid))
+        pixels = self.decode(codes.reshape(-1, *self.shape))
         return pixels.reshape(*codes.shape[:2], *pixels.shape[1:])
 
 
@@ -304,14 +321,15 @@ def _picked(keys: jax.Array, images: jax.Array, times: int) -> jax.Array:
     return jnp.tile(keys[images], times)
 
 
-def _some(keys: jax.Array, share: float, grid: int) -> np.ndarray:
-    """Which codes stay of images [n], bool [n, grid, grid], if a share is sampled.
+def _some(keys: jax.Array, share: float, shape: Shape) -> np.ndarray:
+    """Which codes stay of images [n], bool [n, rows, columns], if a share is sampled.
 
     An image owns them. Those of a smaller share are among those of a larger one.
     """
-    order = np.argsort(_numbers(keys, grid**2), axis=1, kind="stable")
-    count = max(1, round(share * grid**2))
-    return (np.argsort(order, axis=1) >= count).reshape(-1, grid, grid)
+    total = math.prod(shape)
+    order = np.argsort(_numbers(keys, total), axis=1, kind="stable")
+    count = max(1, round(share * total))
+    return (np.argsort(order, axis=1) >= count).reshape(-1, *shape)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -1,13 +1,17 @@
 """A model whose images are codes: its networks, its text pieces, images to codes."""
 
+import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
+from cogjax.data.aspects import Shape, nearest, of_model
+from cogjax.data.images import as_images, fitted
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.model import Component, Model
@@ -60,13 +64,59 @@ class TokensModel(HeldModel):
 
     @property
     def image_size(self) -> int:
-        """Pixels a side."""
+        """Pixels a side of the tokenizer's squares."""
         return self._tokenizer.config.image_size
 
     @property
     def grid(self) -> int:
-        """Codes a side."""
+        """Codes a side of these."""
         return self._tokenizer.config.grid
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """(rows, columns) of codes that an image may have, the usual ones first."""
+        return getattr(self.layout, "shapes", ()) or (self.shape,)
+
+    @property
+    def shape(self) -> Shape:
+        """(rows, columns) of the codes of an image, if nothing else is asked for."""
+        return getattr(self.layout, "shape", (self.grid, self.grid))
+
+    @property
+    def size(self) -> Shape:
+        """(height, width) in pixels of an image of `shape`."""
+        unit = self.image_size // self.grid
+        return self.shape[0] * unit, self.shape[1] * unit
+
+    def of(self, shape: Shape) -> Self:
+        """The same model, whose images have another of its shapes."""
+        if shape == self.shape:
+            return self
+        found = copy.copy(self)
+        found.layout = self.layout.of(shape)
+        return found
+
+    def shape_for(self, aspect: str | None, image: Image.Image | None = None) -> Shape:
+        """The shape that an aspect asks for, or else the nearest to an image.
+
+        UserError for an aspect that the model was not trained on.
+        """
+        if aspect is not None:
+            return of_model(self.shapes, aspect)
+        return self.shape if image is None else nearest(self.shapes, image.size[::-1])
+
+    def by_shape(self, images: Any) -> Iterator[tuple[Self, list[int], np.ndarray]]:
+        """(the model of a shape, which images are nearest to it, their codes).
+
+        images: as of `Reader.score`, one or more. codes: int32 [n, rows, columns].
+        """
+        images = as_images(images)
+        shapes = [self.shape_for(None, image) for image in images]
+        for shape in dict.fromkeys(shapes):
+            own = self.of(shape)
+            which = [i for i, each in enumerate(shapes) if each == shape]
+            pixels = np.stack([fitted(images[i], own.size) for i in which])
+            yield own, which, own.encode(pixels)
 
     @property
     def num_codes(self) -> int:
@@ -74,29 +124,34 @@ class TokensModel(HeldModel):
         return self.layout.vocab.num_codes
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """Pixels uint8 [n, y, x, 3] of the model's size -> codes int32 [n, g, g]."""
+        """Pixels uint8 [n, y, x, 3] of the model's size -> codes int32 [n, r, c].
+
+        Of a model of several shapes they may have any of these.
+        """
         images = np.asarray(images)
         images = images[None] if images.ndim == 3 else images
-        size = (self.image_size, self.image_size, 3)
-        if not images.size or images.shape[1:] != size or images.dtype != np.uint8:
+        sizes = [(*self.of(shape).size, 3) for shape in self.shapes]
+        if not images.size or images.shape[1:] not in sizes or images.dtype != np.uint8:
+            expected = " or ".join(f"[n, {y}, {x}, 3]" for y, x, _ in sizes)
             raise UserError(
-                f"encode expects uint8 pixels [n, {size[0]}, {size[1]}, 3], n > 0, "
+                f"encode expects uint8 pixels {expected}, n > 0, "
                 f"got {images.dtype} {list(images.shape)}"
             )
         return encode(self._tokenizer, images, self.batch_size)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Codes int [n, grid, grid] -> pixels uint8 [n, y, x, 3]."""
+        """Codes int [n, rows, columns] -> pixels uint8 [n, y, x, 3]."""
         return decode(self._tokenizer, self.check_codes(codes), self.batch_size)
 
     def check_codes(self, codes: np.ndarray) -> np.ndarray:
-        """The codes; UserError unless they are int [n, grid, grid] and in range."""
-        codes, grid, last = np.asarray(codes), self.grid, self.num_codes - 1
-        is_grid = codes.size and codes.shape[1:] == (grid, grid)
+        """The codes; UserError unless they are int [n, rows, columns] and in range."""
+        codes, last = np.asarray(codes), self.num_codes - 1
+        is_grid = codes.size and codes.shape[1:] in self.shapes
         if not is_grid or not np.issubdtype(codes.dtype, np.integer):
+            expected = " or ".join(f"[n, {y}, {x}]" for y, x in self.shapes)
             raise UserError(
                 f"codes are {codes.dtype} {list(codes.shape)}, expected integers "
-                f"[n, {grid}, {grid}], n > 0"
+                f"{expected}, n > 0"
             )
         if codes.min() < 0 or codes.max() > last:
             raise UserError(
@@ -179,9 +234,10 @@ def check_parts(model: Model, advice: str = "export it again", images: int = 1) 
             "export it again"
         )
     transformer = model["transformer"].config
+    rows, columns = (getattr(layout, "shapes", ()) or (2 * (codes.grid,),))[0]
     sizes = {
         "codes": (codes.codebook_size, layout.vocab.num_codes),
-        "codes a sequence": (images * codes.grid**2, layout.image_len),
+        "codes a sequence": (images * rows * columns, layout.image_len),
         "pieces of text": (model.text.size, layout.vocab.num_text),
         "ids": (transformer.vocab_size, layout.vocab.padded_size),
     }

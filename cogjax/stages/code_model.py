@@ -56,10 +56,12 @@ class Setup:
 class CodeModelStage(Stage):
     """Data, samples and export of a network that predicts the codes of an image.
 
-    family: name in the catalogue. pipeline: makes the sample grids of a model.
+    family: name in the catalogue. pipeline: makes the sample grids of a model. halves:
+    as of `CodedSplits`.
     """
 
     family: str
+    halves = False
     pipeline: Callable[[Model], Generator] = TokensPipeline
 
     @abc.abstractmethod
@@ -104,9 +106,16 @@ class CodeModelStage(Stage):
         del setup
         return of_prompts(run.sample)
 
-    def start_from(self, params: Any, layout: Any, network: Any) -> Any:
-        """What parameters of a trained transformer over `layout` are in `network`."""
-        del layout, network
+    def sample_hook(
+        self, setup: Setup, run: RunConfig, made: Callable[[Any], Any]
+    ) -> Callable:
+        """Shows in training what is drawn; made: the model of a task's parameters."""
+        request = functools.partial(self.samples, setup, run)
+        return sample_hook(run.sample, made, request)
+
+    def start_from(self, params: Any, layout: Any, setup: Setup) -> Any:
+        """What parameters of a trained transformer over `layout` are in the new one."""
+        del layout, setup
         return params
 
     def start(self, setup: Setup, task: Any, run: RunConfig) -> Any:
@@ -120,13 +129,13 @@ class CodeModelStage(Stage):
     def given_weights(self, setup: Setup, source: str) -> Any:
         """Parameters of the transformer of the model in a folder, read alone."""
         there = model_folder.load_outline(source)
-        if getattr(there.layout, "enlarges", False):
+        if getattr(there.layout, "enlarges", False) and not self.reads(there.layout):
             raise UserError(
-                f"data.weights, {source}, enlarges images, which no task trains: give "
-                "a model that draws them from a text"
+                f"data.weights, {source}, enlarges images, which task 'super' alone "
+                "trains: give a model that draws them from a text"
             )
         trained = model_folder.load_component(source, "transformer").params
-        params = self.start_from(trained, there.layout, setup.network)
+        params = self.start_from(trained, there.layout, setup)
         wanted = flatten(shapes_of(setup.network)[0])
         path = model_folder.find_file(source, "transformer.safetensors")
         check_leaves(flatten(params), wanted, str(path))
@@ -191,20 +200,20 @@ class CodeModelStage(Stage):
             run.data,
             workdir / "codes",
             digest,
-            setup.layout.text_len,
+            setup.layout,
             self.num_images(setup),
+            self.halves,
         )
         examples = functools.partial(self.examples, setup, splits)
 
         def made(params):
             return self.pipeline(self.model(setup, params, self.sampler_of(run)))
 
-        request = functools.partial(self.samples, setup, run)
         return Job(
             task,
             batches(*examples(run.data.split, training=True), run.train),
             eval_batches(*examples(run.data.eval_split, training=False), run),
-            ((run.train.sample_every, sample_hook(run.sample, made, request)),),
+            ((run.train.sample_every, self.sample_hook(setup, run, made)),),
             self._fingerprint(run, digest),
             start_params=self.start(setup, task, run),
         )

@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from cogjax.data import records
+from cogjax.data.aspects import Shape, listed, name, of_names
 from cogjax.data.codes import (
     CodedExample,
     CodedRecords,
     CodedSource,
     ImagedSource,
+    Side,
     captions_of,
     questions_of,
 )
+from cogjax.data.images import stack_squares
+from cogjax.data.manifest import DATA_SET
 from cogjax.data.text import TextTokenizer
 from cogjax.errors import UserError
 from cogjax.model import Component, digest
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.pipelines.tokenize import encode
 from cogjax.stages.sections import DataConfig, check_contents
 from cogjax.train.processes import say
@@ -32,8 +38,9 @@ class CodedSplits:
     """What a run reads: images that it encodes once, or codes as they are.
 
     folder: where codes are kept. sources: digest of both tokenizers, which is in the
-    names of its files. text_len: pieces of a caption that are learnt, model.text_len.
-    images: of each example, 2 of pairs.
+    names of its files. layout: what sequences are made by, whose `text_len` pieces of a
+    caption are learnt. images: of each example, 2 of pairs. halves: whether the codes
+    of each image at half the size come before its own.
     """
 
     tokenizer: Component
@@ -41,8 +48,9 @@ class CodedSplits:
     data: DataConfig
     folder: Path
     sources: str
-    text_len: int
+    layout: Any
     images: int = 1
+    halves: bool = False
 
     def captions(self, split: str, images: bool = False) -> Sequence[Any]:
         """(piece ids of the captions, codes int32 [t]) of each image of data.path.
@@ -57,13 +65,12 @@ class CodedSplits:
             )
         coded = self._open(path, split, "captions", texts)
         lengths = [len(text) for texts, _ in looked_at(coded) for text in texts]
-        say_cut(
-            lengths, self.text_len, f"captions of split '{split}'", "model.text_len"
-        )
+        most, what = self.layout.text_len, f"captions of split '{split}'"
+        say_cut(lengths, most, what, "model.text_len")
         if not images:
             return coded
-        size = self.tokenizer.config.image_size
-        return ImagedSource(coded, records.open_split(path, split), size)
+        side = Side.of(records.read_manifest(path), self.tokenizer.config)
+        return ImagedSource(coded, records.open_split(path, split), side)
 
     def questions(self, split: str) -> Sequence[Any]:
         """((question, answer) pairs of piece ids, codes) of each of data.questions."""
@@ -73,16 +80,25 @@ class CodedSplits:
     def _open(self, path: str, split: str, what: str, texts) -> Sequence[Any]:
         manifest = records.read_manifest(path)
         check_images(manifest, path, self.images)
+        _check_shapes(path, self.tokenizer.config, self.layout)
         # A split to evaluate on may be empty.
         if split == self.data.split or manifest.counts.get(split):
             check_contents(manifest, path, split, what)
         if manifest.kind == records.CODES:
+            if self.halves:
+                raise UserError(
+                    f"{path} holds codes of one size, and the model learns images at "
+                    "two: set data.path to the images that were encoded"
+                )
             self._check_tokenizer(path, manifest)
             return CodedRecords(records.open_split(path, split, CodedExample), texts)
         name = f"{split}-{manifest.fingerprint[:12]}-{self.sources}.safetensors"
-        source, size = records.open_split(path, split), self.tokenizer.config.image_size
+        source, side = (
+            records.open_split(path, split),
+            Side.of(manifest, self.tokenizer.config),
+        )
         cache = self.folder / name
-        return CodedSource.make(source, self._encode, size, texts, cache)
+        return CodedSource.make(source, self._encode, side, texts, cache)
 
     def _check_tokenizer(self, path: str, manifest: records.Manifest) -> None:
         if manifest.info.get("tokenizer") != digest(self.tokenizer):
@@ -96,7 +112,16 @@ class CodedSplits:
     def _encode(self):
         config = self.tokenizer.config
         arrays = jax.device_put((self.tokenizer.params, self.tokenizer.state))
-        return functools.partial(encode, Component(config, *arrays))
+        whole = functools.partial(encode, Component(config, *arrays))
+        if not self.halves:
+            return whole
+
+        def both(images: np.ndarray) -> np.ndarray:
+            small = stack_squares(images, config.image_size // 2)
+            codes = whole(small), whole(images)
+            return np.concatenate([x.reshape(len(x), -1) for x in codes], axis=1)
+
+        return both
 
 
 def check_images(manifest: records.Manifest, path: str, images: int) -> None:
@@ -110,6 +135,32 @@ def check_images(manifest: records.Manifest, path: str, images: int) -> None:
         raise UserError(
             f"{path} holds {found}, and the model learns {wanted}: set model.images of "
             "a DALL-E to 2 for a set of `cogjax data pairs`, and to 1 for others"
+        )
+
+
+def shapes_of(path: str, tokenizer: TokenizerConfig) -> tuple[Shape, ...]:
+    """(rows, columns) of the codes of a data set, () of squares and of one to come."""
+    if not path or not (Path(path) / DATA_SET.head).is_file():
+        return ()
+    manifest = records.read_manifest(path)
+    if manifest.kind == records.CODES:
+        images = manifest.info.get("images", 1)  # Pairs are one above the other.
+        return tuple((rows // images, columns) for rows, columns in manifest.shapes)
+    if not manifest.shapes:
+        return ()
+    side = Side.of(manifest, tokenizer)
+    return of_names(name(side.codes(shape)) for shape in manifest.shapes)
+
+
+def _check_shapes(path: str, tokenizer: TokenizerConfig, layout: Any) -> None:
+    """UserError for images of a shape that the model has no sequences of."""
+    square = (2 * (tokenizer.grid,),)
+    known = getattr(layout, "shapes", ()) or square
+    missing = set(shapes_of(path, tokenizer) or square) - set(known)
+    if missing:
+        raise UserError(
+            f"{path} has images of {listed(sorted(missing))}, and the model learns "
+            f"{listed(known)}"
         )
 
 

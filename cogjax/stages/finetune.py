@@ -193,7 +193,7 @@ def _digest(source: Path) -> str:
 
 def _config(asked: FineTuning, base: Model, task: str, folder: Path) -> dict[str, Any]:
     """The resolved config; makes its data set in `folder`."""
-    data = _data(asked, base["tokenizer"].config.image_size, folder)
+    data = _data(asked, base, folder)
     counts = records.read_manifest(data).counts
     held_out = counts.get("val", 0)
     if not held_out:
@@ -228,13 +228,17 @@ def _captions(data: Path, split: str) -> tuple[str, ...]:
     return tuple(found)[:_PROMPTS]
 
 
-def _data(asked: FineTuning, size: int, folder: Path) -> Path:
+def _data(asked: FineTuning, base: Model, folder: Path) -> Path:
     """The data set of the run: as given, imported, or mixed with the base's images."""
     own, mixed = Path(asked.source), folder / "mixed"
+    config = base["tokenizer"].config
+    size, unit = config.image_size, config.image_size // config.grid
+    shapes = getattr(base.layout, "shapes", ())
     if records.DATA_SET.owned(own) is None:
         own = folder / "images"
         if records.DATA_SET.owned(own) is None:
-            output = Output(own, size, progress=asked.progress)
+            shapes = tuple((unit * rows, unit * columns) for rows, columns in shapes)
+            output = Output(own, size, progress=asked.progress, shapes=shapes)
             for name, reason in import_folder(
                 asked.source, output, val_fraction=HELD_OUT
             ).skipped:

@@ -91,13 +91,13 @@ class _Part:
     style: dict[str, int]
     captions: dict[str, int]
     questions: dict[str, int] = field(default_factory=dict)
+    shape: dict[str, int] = field(default_factory=dict)
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
         """As `records.Contents.counts`."""
-        return {
-            name: getattr(self, name) for name in ("style", "captions", "questions")
-        }
+        names = ("style", "captions", "questions", "shape")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -365,7 +365,7 @@ def _finish(job: ShardedJob, parts: Mapping[Shard, _Part]) -> records.Manifest:
         checksums,
         records.fingerprint(checksums),
         info,
-        {split: found.counts() for split, found in contents.items()},
+        records.contents_of(contents),
         ("encoding.json", *(f"{shard.stem}.json" for shard in parts)),
         {job.path(shard).name: part.mark for shard, part in parts.items()},
     )

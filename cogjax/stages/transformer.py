@@ -11,6 +11,7 @@ from cogjax.model import Component, Model
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.ops.fused_attention import choose
+from cogjax.ops.masks import Grid
 from cogjax.pipelines.tokens_model import check_parts
 from cogjax.stages.code_model import (
     PLAIN,
@@ -19,6 +20,7 @@ from cogjax.stages.code_model import (
     folders_of,
     read_tokenizers,
 )
+from cogjax.stages.coded import shapes_of
 from cogjax.stages.released import Tuning
 from cogjax.stages.sections import RunConfig
 from cogjax.tasks.transformer import TransformerTask
@@ -42,9 +44,16 @@ class TransformerStage(CodeModelStage):
 
     @abc.abstractmethod
     def make_layout(
-        self, tokenizer: TokenizerConfig, num_text: int, transformer: Any
+        self,
+        tokenizer: TokenizerConfig,
+        num_text: int,
+        transformer: Any,
+        shapes: tuple[Grid, ...] = (),
     ) -> Any:
-        """Sequences of the codes of a tokenizer and so many text pieces."""
+        """Sequences of the codes of a tokenizer and so many text pieces.
+
+        shapes: (rows, columns) of images, () of squares; ValueError for what it cannot.
+        """
 
     @abc.abstractmethod
     def make_network(self, transformer: Any, layout: Any) -> ImageLMConfig:
@@ -92,7 +101,9 @@ class TransformerStage(CodeModelStage):
         settings = self.settings_of(run)
         transformer = section(self.transformer, run.model, "model")
         try:
-            layout = self.make_layout(tokenizer.config, num_text, transformer)
+            shapes = shapes_of(run.data.path, tokenizer.config)
+            sizes = tokenizer.config, num_text, transformer
+            layout = self.make_layout(*sizes, shapes)
             network = self.make_network(transformer, layout)
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error

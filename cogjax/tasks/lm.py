@@ -1,9 +1,11 @@
 """Training the transformer: next-token cross-entropy in both directions."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from cogjax.models.image_lm import Training
@@ -30,6 +32,7 @@ class LMTask(TransformerTask):
         num_text: int = 0,
         image_start: int = 0,
         length: int = 0,
+        places: Mapping[int, np.ndarray] | None = None,
     ):
         """Sets the network and the objective.
 
@@ -44,6 +47,8 @@ class LMTask(TransformerTask):
         tokens are then counted without the codes.
         length: tokens of a training sequence, the last only a target; 0 is one more
         than the network has positions.
+        places: of images of several shapes, by the id that tells the shape, what is
+        added to `image_start` for each code, int32 [n].
         """
         super().__init__(model)
         self.num_codes = num_codes
@@ -51,6 +56,7 @@ class LMTask(TransformerTask):
         self.num_text = num_text
         self.image_start = image_start
         self.length = length or model.max_positions + 1
+        self.places = places or {}
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass: (loss, (state, metrics))."""
@@ -113,10 +119,20 @@ class LMTask(TransformerTask):
         if not self.image_start:
             return jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
         is_code = inputs < self.num_codes
-        codes = self.image_start + jnp.cumsum(is_code, axis=1) - 1
+        index = jnp.cumsum(is_code, axis=1) - 1
+        codes = self.image_start + self._places(inputs, index)
         # Padding comes last and weighs nothing: it may share the last position.
         others = jnp.minimum(jnp.cumsum(~is_code, axis=1), self.image_start) - 1
         return jnp.where(is_code, codes, others)
+
+    def _places(self, inputs: Array, index: Array) -> Array:
+        """Of each code, by how many came before it: int [b, t] -> int [b, t]."""
+        found = index
+        for shape, places in self.places.items():
+            has_it = jnp.any(inputs == shape, axis=1, keepdims=True)
+            own = jnp.asarray(places)[jnp.clip(index, 0, len(places) - 1)]
+            found = jnp.where(has_it, own, found)
+        return found
 
     def _values(self, params, inputs, positions, targets, key, scales) -> Array:
         """Cross-entropy of each target: float32 [b, t]."""

@@ -97,6 +97,11 @@ def build_pairs(
             f"{source} holds no codes of single images: give a folder of `cogjax "
             "encode`"
         )
+    if len(manifest.shapes) > 1:
+        raise UserError(
+            f"{source} has images of several shapes, and a pair is of one: build the "
+            "data with one --aspect"
+        )
     rng, alone = np.random.default_rng(seed), Counter({UNNAMED: 0, ALONE: 0})
     splits = {}
     for split in manifest.counts:

@@ -11,7 +11,7 @@
 """
 
 import ml_collections
-from small_dalle import make_config
+from small_dalle import MUON, make_config
 
 PROMPTS = (
     "a red apple, 3D",
@@ -19,16 +19,17 @@ PROMPTS = (
     "flat illustration of a tiger",
     "a blue umbrella, two-tone icon",
 )
-# Both schedules take the paper's shares of the run, or more.
+# The draw cools over the whole run: little is learnt once it is cold.
 TOKENIZER = {
-    "task": {"temperature_steps": 2100, "kl_steps": 350},
+    "task": {"temperature_steps": 6000, "kl_steps": 6000},
     "data": {"path": "data/icons"},
-    "train": {"steps": 2800},
+    "train": {"steps": 6000},
 }
 TRANSFORMER = {
     # Not the paper's: as `experiments/cogview/icons.py`, for few images.
     "task": {"caption_dropout": 0.05, "code_noise": 0.4},
     "data": {"path": "data/icons"},
+    "optim": MUON,
     "train": {"steps": 12000, "batch_size": 32},
     "sample": {"prompts": PROMPTS},
 }

@@ -13,7 +13,7 @@ same sizes, codes and pieces. `:nano` ends in a minute and shows that all parts 
 """
 
 import ml_collections
-from small_dalle import make_config
+from small_dalle import MUON, make_config
 
 TRANSFORMER = {
     # Two of the layers see columns: only they see the source from all of the target.
@@ -24,6 +24,7 @@ TRANSFORMER = {
         "tokenizer": "experiments/cogview/icons_start",
         "text": "experiments/cogview/icons_start",
     },
+    "optim": MUON,
     "train": {"steps": 8000, "batch_size": 16},
     "sample": {
         "prompts": ("line drawing", "3D render", "blue outline icon", "扁平插画"),

@@ -179,3 +179,25 @@ def test_a_file_and_its_opened_image_give_the_same():
     np.testing.assert_array_equal(opened, decode_image(data, 8))
     with pytest.raises(UserError, match="floats"):
         as_square(Image.fromarray(np.ones((4, 4), "f4")), 8)
+
+
+def test_padding_shows_all_of_an_image_and_cropping_its_middle():
+    half = Image.new("RGB", (40, 10), "red")
+    half.paste("blue", (20, 0, 40, 10))
+    notes = Counter()
+    padded = decode_image(encoded(half), (16, 16), notes, pad=True)
+    assert +notes == {images.PADDED: 1}
+    assert (padded[[0, 5, 10, 15]] == 255).all()  # White above and below.
+    assert (padded[8, 0] == (255, 0, 0)).all() and (padded[8, 15] == (0, 0, 255)).all()
+    cropped = decode_image(encoded(half), (4, 8))
+    assert cropped.shape == (4, 8, 3)
+    assert (cropped[:, 0] == (255, 0, 0)).all() and (cropped[:, 7] == (0, 0, 255)).all()
+    notes = Counter()
+    decode_image(encoded(half), (4, 16), notes, pad=True)
+    assert not +notes  # It has that shape.
+
+
+def test_the_header_of_a_png_says_its_shape():
+    assert images.png_shape(encoded(Image.new("RGB", (40, 10)))) == (10, 40)
+    assert images.png_shape(encoded(Image.new("RGB", (40, 10)), "JPEG")) is None
+    assert images.png_shape(b"") is None

@@ -162,6 +162,7 @@ def test_a_network_of_ours_has_names_of_ours(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "no public code holds the tokenizer" in printed
     assert "norm_scope 'token', the public code computes 'tensor'" in printed
+    assert "codes have positions of their own, and the public code counts" in printed
     head = json.loads((out / "export.json").read_bytes())
     assert set(head["files"]) | {"export.json"} == {x.name for x in out.iterdir()}
     part = model_folder.load_component("shapes", "tokenizer")

@@ -40,16 +40,20 @@ def models(tmp_path_factory):
 class Sums(Enlarger):
     """Draws what the model of `record_cogview.py` does, and keeps what it reads."""
 
-    def _fill(self, prompts, forced, keys):
-        [ids], [positions] = prompts.ids, prompts.positions
-        there = slice(prompts.num_padding[0], None)
-        self.contexts.append(np.stack([ids[there], positions[there]]))
-        tokens, (before, position) = forced.copy(), (ids[-1], positions[-1])
-        for i, token in enumerate(tokens[0]):
-            if token < 0:
-                tokens[0, i] = (3 * position + 5 * before + 1) % self.num_codes
-            before, position = tokens[0, i], prompts.next_position[0] + i
-        return tokens
+    def _fill(self, prompts, there, *_):
+        drawn = []
+        rows = zip(prompts.ids, prompts.positions, prompts.num_padding, strict=True)
+        for (ids, positions, padding), [codes] in zip(rows, there, strict=True):
+            self.contexts.append(np.stack([ids[padding:], positions[padding:]]))
+            drawn.append(self._continued(codes.copy(), ids[-1], positions[-1]))
+        return drawn
+
+    def _continued(self, codes, before, position):
+        for i, code in enumerate(codes):
+            if code < 0:
+                codes[i] = (3 * position + 5 * before + 1) % self.num_codes
+            before, position = codes[i], 4 + i
+        return codes
 
 
 def test_windows_are_those_of_the_release(models):
@@ -77,7 +81,7 @@ def small():
     layout = presets.make_layout(tokenizer, words.size, config)
     layout = type(layout)(**vars(layout) | {"enlarges": True})
     network = presets.make_transformer(config, layout)
-    length = layout.enlarging_len(4) + 16
+    length = layout.enlarging_len + 16
     sequence = type(network.sequence).causal(length)
     network = type(network)(**vars(network) | {"sequence": sequence})
     ids = np.zeros((1, 2), np.int32)

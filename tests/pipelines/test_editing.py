@@ -49,7 +49,7 @@ def test_a_code_is_kept_if_the_mask_does_not_touch_it(width, height):
     for y in range(height):
         mask = np.zeros((height, width), bool)
         mask[y, left] = True
-        _, keep = Request.of("a", image=image, mask=mask).given(4)
+        _, keep = Request.of("a", image=image, mask=mask).given((4, 4))
         row = (y - top) * 4 // side
         want = np.zeros((4, 4), bool)
         if top <= y < top + side:
@@ -60,7 +60,8 @@ def test_a_code_is_kept_if_the_mask_does_not_touch_it(width, height):
 def test_a_single_pixel_of_a_large_mask_counts():
     mask = np.zeros((900, 900), bool)
     mask[450, 450] = True
-    _, keep = Request.of("a", image=Image.new("RGB", (900, 900)), mask=mask).given(4)
+    image = Image.new("RGB", (900, 900))
+    _, keep = Request.of("a", image=image, mask=mask).given((4, 4))
     assert np.argwhere(~keep).tolist() == [[2, 2]]
 
 
@@ -68,7 +69,7 @@ def test_a_mask_beside_the_square_in_the_middle(model):
     """Nothing would be drawn, and the image shown as it is."""
     mask = np.zeros((16, 32), bool)
     mask[:, :8] = True
-    with pytest.raises(UserError, match="white only outside of the middle square"):
+    with pytest.raises(UserError, match="white only outside of the middle"):
         model.generate(PROMPT, image=np.tile(IMAGE, (1, 2, 1)), mask=mask)
 
 
@@ -101,7 +102,7 @@ def test_an_image_is_extended(extend, size, place):
     """place: left, top, width and height of what is left of the image."""
     image = np.random.default_rng(1).integers(0, 256, (48, 48, 3), np.uint8)
     request = Request.of("a", image=image, extend=extend)
-    canvas, keep = request.given(size)
+    canvas, keep = request.given((size, size))
     left, top, width, height = place
     there = slice(top, top + height), slice(left, left + width)
     want = np.zeros((size, size), bool)
@@ -116,7 +117,7 @@ def test_an_image_is_extended(extend, size, place):
 
 def test_an_oblong_image_becomes_a_square():
     image = np.zeros((48, 64, 3), np.uint8)
-    canvas, keep = Request.of("a", image=image, extend={"top": 16}).given(64)
+    canvas, keep = Request.of("a", image=image, extend={"top": 16}).given((64, 64))
     assert canvas.size == (64, 64) and keep[16:].all() and not keep[:16].any()
 
 

@@ -77,7 +77,7 @@ def test_a_request_is_taken_as_it_is():
         ({"image": IMAGE}, "give both or neither"),
         ({"strength": 0.5}, "give both or neither"),
         ({"image": IMAGE, "strength": 0}, "strength is 0, expected a number from 0.05"),
-        ({"image": IMAGE, "keep": np.ones((4, 4))}, "expected bool .grid, grid."),
+        ({"image": IMAGE, "keep": np.ones((4, 4))}, "expected bool .rows, columns."),
         ({"image": IMAGE[0, 0], "keep": np.ones((4, 4), bool)}, "expected a PIL image"),
         ({"speculate": 1}, "speculate is 1, expected 0 or 2 to"),
         ({"speculate": 2.5}, "speculate is 2.5"),

@@ -257,7 +257,7 @@ def test_the_sampler_of_a_cascade_is_refused(nano_model):
 
 
 def test_unknown_model():
-    with pytest.raises(UserError, match="one of: clip-shapes, emoji"):
+    with pytest.raises(UserError, match="one of: clip-icons, clip-shapes, emoji"):
         cogjax.load("emojo")
     with pytest.raises(UserError, match="the model is 5, expected a model folder"):
         cogjax.load(5)

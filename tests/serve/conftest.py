@@ -82,7 +82,7 @@ class Painter:
         count = max(request.num_images, request.rerank)
         codes = np.random.default_rng(request.seed).integers(0, 200, (count, 4, 4))
         if request.has_hole and request.vary is None:
-            _, keep = request.given(self.grid)
+            _, keep = request.given((self.grid, self.grid))
             codes[:, keep] = 0
         times = 10_000 if "slowly" in request.prompts[0] else 1
         for row in np.repeat(np.arange(1, 5), times):

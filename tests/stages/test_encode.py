@@ -13,8 +13,14 @@ import numpy as np
 import pytest
 
 from cogjax import config, model_folder
-from cogjax.data.codes import CodedExample, CodedRecords, CodedSource, captions_of
-from cogjax.data.images import encode_png
+from cogjax.data.codes import (
+    CodedExample,
+    CodedRecords,
+    CodedSource,
+    Side,
+    captions_of,
+)
+from cogjax.data.images import decode_image, encode_png
 from cogjax.data.records import (
     DatasetBuilder,
     Example,
@@ -84,7 +90,7 @@ def test_the_same_as_codes_in_memory(coded, data, nano_folder, tmp_path, split):
     cache = tmp_path / "codes.safetensors"
     texts = functools.partial(captions_of, model.text)
     make = functools.partial(tokenize.encode, model["tokenizer"])
-    wanted = CodedSource.make(pictures, make, 16, texts, cache)
+    wanted = CodedSource.make(pictures, make, Side(16, 4), texts, cache)
     found = CodedRecords(open_split(coded, split, CodedExample), texts)
     assert len(found) == len(wanted) == COUNTS[split]
     for i in range(len(wanted)):
@@ -351,3 +357,33 @@ def test_training_refuses_codes_of_another_tokenizer(coded, nano_folder, tmp_pat
     copy = model_folder.save(model_folder.load(nano_folder), tmp_path / "copy")
     wanted = read_manifest(coded).info["tokenizer"]
     assert digest(model_folder.load_component(copy, "tokenizer")) == wanted
+
+
+def test_shapes_are_encoded_in_order_each_at_its_own(nano_folder, tmp_path):
+    rng, sides = np.random.default_rng(0), [(16, 16), (8, 32), (24, 8)]
+    with DatasetBuilder(tmp_path / "set", "nano", 16, {"train": 1}) as builder:
+        for i in range(30):
+            pixels = rng.integers(0, 256, (*sides[i % 3], 3), np.uint8)
+            image = Example(str(i), encode_png(pixels), (("en", "an apple"),))
+            builder.write("train", image)
+        builder.finish({})
+    run(tmp_path / "set", nano_folder, tmp_path / "coded", batch_size=2, shard_size=25)
+    manifest = read_manifest(tmp_path / "coded")
+    assert manifest.shapes == ((4, 4), (6, 2), (2, 8))  # Codes of 4 pixels.
+    assert manifest.contents["train"]["shape"] == {"2x8": 10, "4x4": 10, "6x2": 10}
+    found = records(tmp_path / "coded", "train")
+    assert [example.id for example in found] == list(map(str, range(30)))
+    tokenizer = model_folder.load(nano_folder)["tokenizer"]
+    pictures = open_split(tmp_path / "set", "train")
+    pixels = np.stack([decode_image(pictures[i].image) for i in range(1, 30, 3)])
+    wide = tokenize.encode(tokenizer, pixels)
+    np.testing.assert_array_equal([x.codes for x in found[1::3]], wide)
+    side = Side.of(read_manifest(tmp_path / "set"), tokenizer.config)
+    make = functools.partial(tokenize.encode, tokenizer)
+    cache = tmp_path / "codes.safetensors"
+    for _ in range(2):  # Made, then read.
+        texts = lambda item: (item.id,)  # noqa: E731
+        kept = CodedSource.make(pictures, make, side, texts, cache)
+        for i in range(30):
+            assert kept[i][0] == (str(i),)
+            np.testing.assert_array_equal(kept[i][1], found[i].codes)

@@ -286,7 +286,7 @@ def test_weights_that_enlarge_images_are_refused(models, tmp_path):
     model = dataclasses.replace(model, layout=layout)
     path = model_folder.save(model, tmp_path / "model")
     stage, run = stage_of("experiments/cogview/paper.py:release", cogview(path))
-    with pytest.raises(UserError, match="enlarges images, which no task trains"):
+    with pytest.raises(UserError, match="enlarges images, which task 'super' al"):
         stage.start(stage.setup(run), None, run)
 
 

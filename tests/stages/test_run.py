@@ -11,7 +11,7 @@ import pytest
 
 import cogjax
 from cogjax import config
-from cogjax.data.codes import CodedSource, captions_of
+from cogjax.data.codes import CodedSource, Side, captions_of
 from cogjax.data.records import DatasetBuilder, fingerprint, open_split
 from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
@@ -275,7 +275,7 @@ def test_unknown_task(nano_data, nano_folder):
     with pytest.raises(UserError, match="unknown task 'gan': did you mean 'vqgan'"):
         launch.describe(run)
     run["task"]["name"] = "magic"
-    with pytest.raises(UserError, match="known are vq, lm, masked, dvae, dalle, "):
+    with pytest.raises(UserError, match="known are vq, lm, masked, super, dvae, "):
         launch.describe(run)
 
 
@@ -284,15 +284,15 @@ def test_codes_are_encoded_once(nano_data, nano_folder, tmp_path):
     source, cache = open_split(nano_data, "train"), tmp_path / "codes.safetensors"
     texts = functools.partial(captions_of, parts.text)
     encode = functools.partial(tokenize.encode, parts["tokenizer"])
-    made = CodedSource.make(source, encode, 16, texts, cache)
+    made = CodedSource.make(source, encode, Side(16, 4), texts, cache)
     assert made.codes.shape == (10, 16)
-    again = CodedSource.make(source, None, 16, texts, cache)
+    again = CodedSource.make(source, None, Side(16, 4), texts, cache)
     np.testing.assert_array_equal(made.codes, again.codes)
     damaged = bytearray(cache.read_bytes())
     damaged[-1] ^= 1
     for data in (damaged, damaged[:50], b""):
         cache.write_bytes(data)
-        anew = CodedSource.make(source, encode, 16, texts, cache)
+        anew = CodedSource.make(source, encode, Side(16, 4), texts, cache)
         np.testing.assert_array_equal(made.codes, anew.codes)
     pieces, codes = again[3]
     assert pieces[0] == tuple(parts.text.encode("a red apple 3"))

@@ -5,14 +5,17 @@
 
 [SEP] after a caption is ours: CogView's captions have no end, so a model trained here
 learns one. Padding comes last, so the causal mask alone hides it.
+
+A model of images of several shapes, ours too, has an id of the shape in place of
+[BASE]. A code's position is that of its row and column in a grid that holds them all.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cogjax.data.sequences import Prompts, left_pad
+from cogjax.data.sequences import Prompts, left_pad, shape_of
 from cogjax.data.vocab import Vocab
 
 
@@ -27,7 +30,9 @@ class Layout:
     masked: the model fills in masked codes, all at once (`masked.py`), and has text to
     image alone; otherwise it predicts one token after the other. caption_len: above 0
     captions have so many pieces and no end, as the release writes them. enlarges: the
-    model draws the codes of an image after those of a smaller one.
+    model draws the codes of an image after those of a smaller one. shapes: (rows,
+    columns) that an image may have, () of squares alone. which: of these that of the
+    images at hand, whose codes are `image_len`; `of` chooses another.
     """
 
     vocab: Vocab
@@ -37,11 +42,45 @@ class Layout:
     masked: bool = False
     caption_len: int = 0
     enlarges: bool = False
+    shapes: tuple[tuple[int, int], ...] = ()
+    which: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the codes of an image."""
+        return shape_of(self.shapes[self.which :], self.image_len)
+
+    @property
+    def box(self) -> tuple[int, int]:
+        """(rows, columns) of the grid that all shapes fit in."""
+        rows, columns = zip(*(self.shapes or (self.shape,)), strict=True)
+        return max(rows), max(columns)
+
+    @property
+    def places(self) -> np.ndarray:
+        """Position of each code, less that of the first corner: int32 [image_len]."""
+        (rows, columns), (_, width) = self.shape, self.box
+        found = width * np.arange(rows)[:, None] + np.arange(columns)
+        return found.ravel().astype(np.int32)
+
+    def of(self, shape: tuple[int, int]) -> "Layout":
+        """The layout for images of another of its shapes."""
+        if shape == self.shape:
+            return self
+        rows, columns = shape
+        which = self.shapes.index(shape)
+        return replace(self, which=which, image_len=rows * columns)
+
+    @property
+    def shape_id(self) -> int:
+        """Id in the place of [BASE]."""
+        return self.vocab.shape(self.which)
 
     @property
     def length(self) -> int:
         """Tokens of a training sequence, the longer direction filled up."""
-        return self.text_len + self.image_len + 5
+        longest = max((rows * columns for rows, columns in self.shapes), default=0)
+        return self.text_len + max(longest, self.image_len) + 5
 
     @property
     def prompt_len(self) -> int:
@@ -61,8 +100,7 @@ class Layout:
             # The end of the text is only ever a target.
             positions = np.minimum(positions - self.image_len, self.image_start - 1)
             positions[:2] = 0, 1
-            codes = np.arange(self.image_len)
-            positions[2 : 2 + self.image_len] = self.image_start + codes
+            positions[2 : 2 + self.image_len] = self.image_start + self.places
         return positions
 
     def prompts(self, texts: Sequence[Sequence[int]]) -> Prompts:
@@ -74,6 +112,8 @@ class Layout:
         next_position = ids.shape[1] - num_padding
         if self.fixed:
             next_position = np.full_like(next_position, self.image_start)
+        if len(self.shapes) > 1:  # A row may end before the next one begins.
+            next_position = next_position[:, None] + self.places
         return Prompts(ids, num_padding, np.maximum(positions, 0), next_position)
 
     def caption_prompts(self, codes: np.ndarray) -> Prompts:
@@ -89,32 +129,50 @@ class Layout:
     ) -> Prompts:
         """`prompt` of a text, codes int [b, n], `[EOI1] [ROI2] [POS0] [BASE] [BOI2]`.
 
-        Positions begin anew behind [ROI2], which has the last of the first image.
+        n is `small_len`.
+        Positions begin anew behind [ROI2], which has the last of the first image. Those
+        that are `fixed` go on, from that of the first code of the first image.
         """
         names = ("[EOI1]", "[ROI2]", "[POS0]", "[BASE]", "[BOI2]")
         end = [self.vocab.command(name) for name in names]
         pairs = zip(texts, codes.tolist(), strict=True)
         rows = [[*self.prompt(text), *row, *end] for text, row in pairs]
-        length, pad = self.enlarging_len(codes.shape[1]), self.vocab.command("[PAD]")
+        length, pad = self.enlarging_len, self.vocab.command("[PAD]")
         ids, num_padding = left_pad(rows, length, pad)
         positions = np.maximum(np.arange(length) - num_padding[:, None], 0)
-        positions[:, -3:] = 1, 2, 3
-        return Prompts(ids, num_padding, positions, np.full(len(ids), 4))
+        if self.fixed:
+            places = np.arange(self.image_start, self.large_start)
+            positions[:, self.prompt_len :] = places
+        else:
+            positions[:, -3:] = 1, 2, 3
+        next_position = np.full(len(ids), self.large_start)
+        return Prompts(ids, num_padding, positions, next_position)
 
-    def enlarging_len(self, count: int) -> int:
-        """Tokens before an image that follows so many codes of a smaller one."""
-        return self.prompt_len + count + 5
+    @property
+    def small_len(self) -> int:
+        """Codes of the image that is enlarged: it has half the side."""
+        return self.image_len // 4
+
+    @property
+    def enlarging_len(self) -> int:
+        """Tokens before an image that enlarges another, those of its text filled up."""
+        return self.prompt_len + self.small_len + 5
+
+    @property
+    def large_start(self) -> int:
+        """Position of the first code of an image that enlarges another."""
+        return self.image_start + self.small_len + 5 if self.fixed else 4
 
     def prompt(self, text_ids: Sequence[int]) -> list[int]:
         """`[ROI1] text [BASE] [BOI1]`: what comes before the image."""
         command = self.vocab.command
         text = self._text(text_ids)
-        return [command("[ROI1]"), *text, command("[BASE]"), command("[BOI1]")]
+        return [command("[ROI1]"), *text, self.shape_id, command("[BOI1]")]
 
     def caption_prompt(self, codes: Sequence[int]) -> list[int]:
         """`[BASE] [BOI1] image [EOI1] [ROI1]`: what comes before a caption."""
         command = self.vocab.command
-        start = [command("[BASE]"), command("[BOI1]")]
+        start = [self.shape_id, command("[BOI1]")]
         return [*start, *map(int, codes), command("[EOI1]"), command("[ROI1]")]
 
     def text_to_image(
@@ -181,7 +239,13 @@ class Mixture:
         codes: np.ndarray,
         rng: np.random.Generator,
     ) -> dict[str, np.ndarray]:
-        """Draws a caption and a direction: {"ids": [length], "weights": [length]}."""
+        """Draws a caption and a direction: {"ids": [length], "weights": [length]}.
+
+        codes: int [t] of a square, or [rows, columns].
+        """
+        codes = np.asarray(codes)
+        shape = shape_of((), codes.size) if codes.ndim == 1 else codes.shape
+        layout, codes = layout.of(shape), codes.ravel()
         text = texts[rng.integers(len(texts))]
         if rng.random() < self.image_to_text:
             ids, weights = layout.image_to_text(text, codes, self.caption_weight)

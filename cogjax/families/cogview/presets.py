@@ -17,6 +17,7 @@ from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.nn.decoder_config import DecoderConfig
+from cogjax.ops.masks import Grid
 from cogjax.ops.sequence import Sequence
 
 _HALF = {"pixel_mean": (0.5, 0.5, 0.5), "pixel_std": (0.5, 0.5, 0.5)}
@@ -74,11 +75,13 @@ class TransformerConfig(DecoderConfig):
 
     text_len: longest text in pieces. positions: "running" counts tokens as they come,
     as CogView does; with "fixed" a code has the same position behind any text, so that
-    its row and column need not be worked out, which is learnt sooner.
+    its row and column need not be worked out, which is learnt sooner; with "grid" that
+    is an embedding of its row and one of its column, which images of several shapes
+    share.
     """
 
     text_len: int = 61
-    positions: Literal["running", "fixed"] = "running"
+    positions: Literal["running", "fixed", "grid"] = "running"
 
 
 # Section 2.3: 48 layers, 2560 wide, 40 heads; PB-Relax with the paper's constants.
@@ -100,11 +103,28 @@ TRANSFORMERS = {
 
 
 def make_layout(
-    tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
+    tokenizer: TokenizerConfig,
+    num_text: int,
+    transformer: TransformerConfig,
+    shapes: tuple[Grid, ...] = (),
 ) -> Layout:
-    """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
-    vocab, fixed = Vocab(tokenizer.codebook_size, num_text), transformer.positions
-    return Layout(vocab, transformer.text_len, tokenizer.grid**2, fixed == "fixed")
+    """Sequence layout of a tokenizer's codes and `num_text` text pieces.
+
+    shapes: (rows, columns) of images, () of the tokenizer's squares. ValueError for
+    several where the place of a code does not tell its row.
+    """
+    fixed, several = transformer.positions != "running", len(shapes) > 1
+    if several and not fixed:
+        raise ValueError(
+            f"the data has {len(shapes)} shapes of images, and with positions "
+            "'running' a code's place does not tell its row: set positions to 'grid'"
+        )
+    vocab = Vocab(
+        tokenizer.codebook_size, num_text, num_shapes=len(shapes) if several else 0
+    )
+    rows, columns = shapes[0] if shapes else 2 * (tokenizer.grid,)
+    sizes = transformer.text_len, rows * columns, fixed
+    return Layout(vocab, *sizes, shapes=shapes)
 
 
 def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig:
@@ -118,20 +138,33 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
     """
     shared = asdict(config)
     del shared["text_len"], shared["positions"]
+    rows, columns = layout.box
+    if config.positions == "grid":
+        shared |= {"rows": rows, "grid": columns}
     return ImageLMConfig(
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
-        max_positions=layout.length - 1,
+        max_positions=_num_positions(layout),
         sequence=_sequence(layout),
         **shared,
     )
 
 
+def _num_positions(layout: Layout) -> int:
+    if not layout.enlarges:
+        codes = math.prod(layout.box)
+        return layout.image_start + codes if layout.fixed else layout.length - 1
+    # The last of the small image's is that of [ROI2].
+    small = layout.prompt_len + layout.small_len + 2
+    return max(small, layout.large_start + layout.image_len)
+
+
 def _sequence(layout: Layout) -> Sequence:
+    if layout.enlarges:
+        return Sequence.causal(layout.enlarging_len + layout.image_len)
     if not layout.masked:
         return Sequence.causal(layout.length - 1)
-    side = math.isqrt(layout.image_len)
-    return Sequence.text_to_image(layout.prompt_len, (side, side), "all", "all")
+    return Sequence.text_to_image(layout.prompt_len, layout.shape, "all", "all")
 
 
 def format_1(

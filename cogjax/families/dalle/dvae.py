@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.models.dvae import DVAE, DVAEConfig
+from cogjax.nn.conv import conv_axes
 from cogjax.ops import losses, quantize
 from cogjax.tasks.tokenizer import image_spec
 from cogjax.train.task import Task
@@ -31,8 +32,8 @@ _DECAY, _USED = 0.99, 0.05
 class RelaxedConfig:
     """Settings of the objective; defaults are the paper's, for f = 8.
 
-    temperature_start / _end: of the draw, over so many `temperature_steps`. kl_weight:
-    beta, reached after `kl_steps`; 1.65 weighs a code alike at f = 4.
+    temperature_start / _end: of the draw, over so many `temperature_steps`. kl_start,
+    kl_weight: beta at first, and after `kl_steps`; 1.65 weighs a code alike at f = 4.
     least_log_scale: no ln b is below it. Flat grounds, which photographs do not have,
     would drive ln b and the loss to -infinity. Ours.
     """
@@ -40,6 +41,7 @@ class RelaxedConfig:
     temperature_start: float = 1.0
     temperature_end: float = 1 / 16
     temperature_steps: int = 150_000
+    kl_start: float = 0.0
     kl_weight: float = 6.6
     kl_steps: int = 5_000
     least_log_scale: float = -7.0
@@ -49,8 +51,10 @@ class RelaxedConfig:
         for name in above:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected above 0")
-        if self.kl_weight < 0:
-            raise ValueError(f"kl_weight is {self.kl_weight}, expected 0 or more")
+        for name in ("kl_start", "kl_weight"):
+            if getattr(self, name) < 0:
+                value = getattr(self, name)
+                raise ValueError(f"{name} is {value}, expected 0 or more")
 
 
 class RelaxedTask(Task):
@@ -61,6 +65,7 @@ class RelaxedTask(Task):
     """
 
     counters = ("step",)
+    matrix_axes = staticmethod(conv_axes)
 
     def __init__(self, model: DVAEConfig, config: RelaxedConfig):
         self.model, self.config = DVAE(model), config
@@ -71,8 +76,9 @@ class RelaxedTask(Task):
         net_key, code_key = jax.random.split(key)
         images = jnp.zeros((1, cfg.image_size, cfg.image_size, 3))
         shape = cfg.codebook_size, cfg.code_dim
-        # As of any other kernel: its inputs are one-hot codes.
-        codebook = jax.random.normal(code_key, shape) / cfg.codebook_size**0.5
+        # The release starts it as a kernel of k inputs, with 1 / sqrt(k). But one is 1
+        # and the others are 0: so little hardly tells the decoder which.
+        codebook = jax.random.normal(code_key, shape)
         params = {"net": self.model.init(net_key, images)["params"]}
         params["codebook"] = codebook
         counts = jnp.zeros(cfg.codebook_size)
@@ -147,7 +153,8 @@ class RelaxedTask(Task):
         cfg = self.config
         fallen = _half_cosine(step / cfg.temperature_steps)
         start, end = cfg.temperature_start, cfg.temperature_end
-        beta = cfg.kl_weight * _half_cosine(step / cfg.kl_steps)
+        change = cfg.kl_weight - cfg.kl_start
+        beta = cfg.kl_start + change * _half_cosine(step / cfg.kl_steps)
         return start + (end - start) * fallen, beta
 
     def _usage(self, counts: Array, ids: Array) -> dict[str, Array]:

@@ -11,7 +11,6 @@ The codes of a pair are one image of twice the rows: what is given, and below it
 same in another style, as the paper prompts (section 3.3).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from cogjax.data.bpe_dropout import BPEDropout
-from cogjax.data.sequences import Prompts
+from cogjax.data.sequences import Prompts, shape_of
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,26 @@ class Layout:
 
     image_len: codes of a sequence. images: how many images they are, one above the
     other, of which the last is learnt: 1, or 2 of pairs. styles: of a model of pairs,
-    the words for what an image can be made into.
+    the words for what an image can be made into. shapes: (rows, columns) of an image,
+    one, or () of squares.
     """
 
     vocab: PaddedVocab
     image_len: int
     images: Literal[1, 2] = 1
     styles: tuple[str, ...] = ()
+    shapes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the codes of an image."""
+        return shape_of(self.shapes, self.image_len // self.images)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, columns) of the codes."""
-        columns = math.isqrt(self.image_len // self.images)
-        return self.images * columns, columns
+        """(rows, columns) of all codes."""
+        rows, columns = self.shape
+        return self.images * rows, columns
 
     @property
     def text_len(self) -> int:
@@ -105,7 +111,7 @@ class Layout:
         the rest: the weighted mean of a batch is text_share x mean text loss +
         (1 - text_share) x mean image loss.
         """
-        ids = np.concatenate([self.prompt(text_ids), np.asarray(codes, np.int32)])
+        ids = np.concatenate([self.prompt(text_ids), np.ravel(codes).astype(np.int32)])
         weights = np.zeros(self.length, np.float32)
         weights[1 : self.text_len] = text_share / (self.text_len - 1)
         learnt = self.image_len // self.images

@@ -20,7 +20,6 @@ from cogjax.families.dalle.presets import (
     make_transformer,
 )
 from cogjax.models.dvae import DVAEConfig
-from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.pipelines.pairs import check_style, of_layout
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokenize import decode
@@ -86,16 +85,16 @@ class LMStage(TransformerStage):
         places = np.arange(len(sample.prompts)) % len(source)
         codes = [source[int(i)].codes for i in places]  # of source and target
         codes = np.stack(codes).reshape(len(codes), *setup.layout.grid)
-        pixels = decode(setup.tokenizer, codes[:, : codes.shape[2]])
+        pixels = decode(setup.tokenizer, codes[:, : setup.layout.shape[0]])
         return Request(
             (), sample.num_images, sample.seed, image=[*pixels], style=sample.prompts
         )
 
-    def start_from(self, params: Any, layout: Layout, network: ImageLMConfig) -> Any:
+    def start_from(self, params: Any, layout: Layout, setup: Setup) -> Any:
         """For pairs also those of a DALL-E of one image, whose rows both images get."""
         del layout
         rows = params.get("row_embedding", ())
-        if 2 * len(rows) != network.image_grid[0]:
+        if 2 * len(rows) != setup.network.image_grid[0]:
             return params
         return {**params, "row_embedding": np.tile(rows, (2, 1))}
 

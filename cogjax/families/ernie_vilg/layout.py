@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cogjax.data.sequences import Prompts, left_pad
+from cogjax.data.sequences import Prompts, left_pad, shape_of
 from cogjax.data.vocab import Vocab
 
 
@@ -25,11 +25,18 @@ class TwoWayLayout:
     """Fixed-length sequences over a vocabulary.
 
     text_len: longest text in pieces, longer text is cut. image_len: codes an image.
+    shapes: their (rows, columns), one, or () of squares.
     """
 
     vocab: Vocab
     text_len: int
     image_len: int
+    shapes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the codes of an image."""
+        return shape_of(self.shapes, self.image_len)
 
     @property
     def num_text(self) -> int:
@@ -170,6 +177,7 @@ class TwoWayMixture:
 
         Of fewer than `captions` each at most once more than the others.
         """
+        codes = np.ravel(codes)
         chosen = [texts[i] for i in _draw(len(texts), self.captions, rng)]
         dropped = rng.random() < self.caption_dropout
         to_image = layout.text_to_image(() if dropped else chosen[0], codes)
@@ -189,7 +197,8 @@ class TwoWayMixture:
         pairs, codes = asked[rng.integers(len(asked))]
         order = _draw(len(pairs), self.questions, rng)
         rows = [layout.answer(*pairs[i], self.answer_len) for i in order]
-        return {"asked": np.asarray(codes, np.int32), "answers": np.stack(rows)}
+        codes = np.ravel(codes).astype(np.int32)
+        return {"asked": codes, "answers": np.stack(rows)}
 
 
 def _draw(total: int, count: int, rng: np.random.Generator) -> np.ndarray:

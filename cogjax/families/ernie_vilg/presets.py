@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from cogjax.config import section
+from cogjax.data.sequences import one_shape
 from cogjax.data.vocab import Vocab
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.nn.decoder_config import DecoderConfig
-from cogjax.ops.masks import sparse_kinds
+from cogjax.ops.masks import Grid, sparse_kinds
 from cogjax.ops.sequence import Sequence
 
 # The longest text and its command, and a vocabulary: not stated in the paper.
@@ -72,11 +73,19 @@ TRANSFORMERS = {
 
 
 def make_layout(
-    tokenizer: TokenizerConfig, num_text: int, transformer: TransformerConfig
+    tokenizer: TokenizerConfig,
+    num_text: int,
+    transformer: TransformerConfig,
+    shapes: tuple[Grid, ...] = (),
 ) -> TwoWayLayout:
-    """Sequence layout of a tokenizer's codes and `num_text` text pieces."""
+    """Sequence layout of a tokenizer's codes and `num_text` text pieces.
+
+    shapes: (rows, columns) of images, () of the tokenizer's squares; ValueError for
+    several.
+    """
+    rows, columns = one_shape(shapes) or 2 * (tokenizer.grid,)
     vocab = Vocab(tokenizer.codebook_size, num_text)
-    return TwoWayLayout(vocab, transformer.text_len, tokenizer.grid**2)
+    return TwoWayLayout(vocab, transformer.text_len, rows * columns, shapes)
 
 
 def paper_layout(transformer: TransformerConfig) -> TwoWayLayout:
@@ -96,7 +105,6 @@ def make_transformer(
         field.name: getattr(config, field.name) for field in fields(DecoderConfig)
     }
     layout = layout or paper_layout(config)
-    grid = round(layout.image_len**0.5)
     kinds = ()
     if config.attention == "sparse":
         kinds = sparse_kinds(
@@ -107,8 +115,8 @@ def make_transformer(
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
         max_positions=layout.num_text + layout.image_len,
-        grid=grid,
-        sequence=Sequence.text_to_image(layout.num_text, (grid, grid), "all"),
+        grid=layout.shape[1],
+        sequence=Sequence.text_to_image(layout.num_text, layout.shape, "all"),
         kinds=kinds,
     )
 
@@ -134,12 +142,14 @@ def start_from(
     Raises UserError for a CogView without such places or with another grid.
     """
     if "row_embedding" not in params:
-        if not getattr(layout, "fixed", False) or layout.image_len != network.grid**2:
+        rows, columns = network.image_grid
+        fixed = getattr(layout, "fixed", False) and len(layout.shapes) < 2
+        if not fixed or layout.shape != (rows, columns):
             raise UserError(
                 "ERNIE-ViLG cannot start from these weights: expected a CogView with "
-                f"positions 'fixed' and codes of {network.grid} x {network.grid}"
+                f"positions 'fixed' and codes of {rows} x {columns}"
             )
-        params = from_cogview(params, layout.text_len, network.grid)
+        params = from_cogview(params, layout.text_len, layout.shape)
     held = params["position_embedding"]
     missing = max(0, network.table_positions - len(held))
     drawn = np.random.default_rng(0).normal(0, 0.02, (missing, *held.shape[1:]))
@@ -147,15 +157,16 @@ def start_from(
     return {**params, "position_embedding": np.concatenate([held, drawn])}
 
 
-def from_cogview(params: dict[str, Any], text_len: int, grid: int) -> dict[str, Any]:
+def from_cogview(params: dict[str, Any], text_len: int, shape: Grid) -> dict[str, Any]:
     """CogView's parameters as a start for a network of its sizes, in both directions.
 
-    params: of a CogView with `positions` "fixed" and texts of `text_len`, before
-    `grid` x `grid` codes. What its table of positions says of a code's row and of its
+    params: of a CogView with `positions` "fixed" and texts of `text_len`, before codes
+    of a shape. What its table of positions says of a code's row and of its
     column is kept, what it says of the two together is not.
     """
     table = np.asarray(params["position_embedding"])
-    codes = table[-(grid**2) :].reshape(grid, grid, -1)
+    rows, columns = shape
+    codes = table[-rows * columns :].reshape(rows, columns, -1)
     return {
         **params,
         "position_embedding": table[: text_len + 1],

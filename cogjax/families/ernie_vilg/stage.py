@@ -10,7 +10,7 @@ from cogjax import model_folder
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.end_to_end import EndToEndConfig, EndToEndTask
-from cogjax.families.ernie_vilg.layout import TwoWayMixture
+from cogjax.families.ernie_vilg.layout import TwoWayLayout, TwoWayMixture
 from cogjax.families.ernie_vilg.presets import (
     NUM_PIECES,
     TransformerConfig,
@@ -25,7 +25,9 @@ from cogjax.models.reconstructor import (
     decoder_of,
     expected_codes,
 )
+from cogjax.models.tokenizers import TokenizerConfig
 from cogjax.models.vqvae import VQVAEConfig
+from cogjax.ops.masks import Grid
 from cogjax.sampling.tokens.autoregressive import Sampler
 from cogjax.stages.code_model import Setup
 from cogjax.stages.coded import CodedSplits, say_cut
@@ -44,8 +46,11 @@ class BidirectionalStage(TransformerStage):
     paper = VQVAEConfig(), NUM_PIECES
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
-    start_from = staticmethod(start_from)
     images = False  # Whether examples have the pixels too.
+
+    def start_from(self, params: Any, layout: Any, setup: Setup) -> Any:
+        """Those of a model with a fixed place for each code, or UserError."""
+        return start_from(params, layout, setup.network)
 
     def make_task(self, setup: Setup, lpips: Any = None) -> Any:
         """The loss compares no images."""
@@ -76,6 +81,21 @@ class EndToEndStage(BidirectionalStage):
     settings = EndToEndConfig
     images = True
     base = Stage.base  # Two networks are learnt.
+
+    def make_layout(
+        self,
+        tokenizer: TokenizerConfig,
+        num_text: int,
+        transformer: TransformerConfig,
+        shapes: tuple[Grid, ...] = (),
+    ) -> TwoWayLayout:
+        """ValueError for other shapes than squares, which the reconstructor makes."""
+        if shapes:
+            raise ValueError(
+                "the data has oblong images, and the reconstructor makes squares: "
+                "choose task 'ernie_vilg', or build the data without --aspect"
+            )
+        return make_layout(tokenizer, num_text, transformer)
 
     def make_task(self, setup: Setup, lpips: Any = None) -> EndToEndTask:
         """lpips: None not to train but look."""

@@ -132,7 +132,7 @@ class DecodeState(NamedTuple):
     uniforms: Array  # float32 [b, m] in [0, 1), the number each token is sampled by
     done: Array  # bool [b], whether the sequence has reached its end
     logits: Array  # [r, v] of token `step`
-    first_position: Array  # int32 [r], position of the first token after the prompt
+    first_position: Array  # int32 [r] of the first token, or [r, m] of each
     visible: Array  # bool [p, t], which tokens of the prompts are no padding
     cache: list[Cache]  # keys and values of a layer each
 
@@ -224,6 +224,18 @@ def shared(num_rows: int, batch: int, guided: int) -> tuple[np.ndarray, np.ndarr
     return groups, np.repeat(groups, batch // num_prompts)
 
 
+def positions_of(first: Array, tokens: Array | int) -> Array:
+    """Positions of tokens behind the prompts: int32 [r, n].
+
+    first: as `Prompts.next_position`. tokens: which, a number or int [n] or [r, n].
+    """
+    tokens = jnp.atleast_2d(tokens)
+    if first.ndim == 1:
+        return first[:, None] + tokens
+    tokens = jnp.broadcast_to(tokens, (len(first), tokens.shape[1]))
+    return jnp.take_along_axis(first, tokens, axis=1, mode="clip")
+
+
 def start_state(keys: Array, forced: Array, **read: Any) -> DecodeState:
     """The state before the first token; read: the fields that reading a prompt gives.
 
@@ -271,7 +283,7 @@ def advance(
         logits, cache = model.apply(
             {"params": params},
             rows,
-            state.first_position[:, None] + i,
+            positions_of(state.first_position, i),
             state.visible,
             state.cache,
             place=i,

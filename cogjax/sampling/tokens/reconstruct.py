@@ -14,6 +14,7 @@ from jax import Array
 from cogjax.data.sequences import Prompts
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.reconstructor import Reconstructor
+from cogjax.sampling.tokens.autoregressive import positions_of
 
 
 def image_states(
@@ -32,7 +33,7 @@ def image_states(
     prompt, num_padding, positions, next_position = prompts
     num_text = prompt.shape[1]
     codes = codes if at_codes else codes[:, :-1]
-    after = next_position[:, None] + jnp.arange(codes.shape[1])
+    after = positions_of(next_position, jnp.arange(codes.shape[1]))
     first = num_text if at_codes else num_text - 1
     (states,), _ = model.apply(
         {"params": params},

@@ -11,6 +11,7 @@ from jax import Array
 from cogjax.data.sequences import Prompts
 from cogjax.models.image_lm import ImageLM
 from cogjax.ops import losses
+from cogjax.sampling.tokens.autoregressive import positions_of
 
 
 def caption_losses(
@@ -55,7 +56,7 @@ def code_losses(model: ImageLM, params, prompts: Prompts, codes: Array) -> Array
     ids, num_padding, positions, next_position = prompts
     length, count = ids.shape[1], codes.shape[1]
     # The last code is only a target.
-    of_codes = next_position[:, None] + jnp.arange(count - 1)  # [b, n - 1]
+    of_codes = positions_of(next_position, jnp.arange(count - 1))  # [b, n - 1]
     logits, _ = model.apply(
         {"params": params},
         (ids, codes[:, :-1]),  # A prompt may be vectors.

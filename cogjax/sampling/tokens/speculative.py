@@ -19,6 +19,7 @@ from cogjax.sampling.tokens.autoregressive import (
     DecodeState,
     OutputIds,
     SamplerNumbers,
+    positions_of,
 )
 
 
@@ -112,7 +113,9 @@ class _Run(NamedTuple):
         return self.model.apply(
             {"params": self.params},
             jnp.tile(ids, (copies, 1)),
-            self.state.first_position[:, None] + position[:, None] + jnp.arange(window),
+            positions_of(
+                self.state.first_position, position[:, None] + jnp.arange(window)
+            ),
             self.state.visible,
             drafts.cache,
             place=position,

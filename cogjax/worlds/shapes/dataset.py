@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
+from cogjax.data.aspects import Shape
 from cogjax.data.images import encode_png
 from cogjax.data.output import Output
 from cogjax.data.records import Example, Manifest
@@ -29,6 +30,7 @@ from cogjax.worlds.shapes.scenes import (
     LATTICE,
     RADII,
     SHAPES,
+    SQUARE,
     TEXTURES,
     Background,
     Item,
@@ -76,17 +78,21 @@ def satisfied(request: SceneRequest, items: Sequence[Item]) -> bool:
 
 
 def sample_scene(
-    rng: np.random.Generator, unseen: bool = False, easy: bool = False
+    rng: np.random.Generator,
+    unseen: bool = False,
+    easy: bool = False,
+    extent: tuple[float, float] = SQUARE,
 ) -> Scene:
     """One to three kinds of shapes, all of a kind alike, at most MOST in all.
 
     easy: on plain grounds, and centres on eighths, which codes of 8 px line up with.
+    extent: as of `Scene`.
     """
     while True:
         groups = _sample_groups(rng)
         if any(map(_held_group, groups)) != unseen:
             continue
-        if scene := _arrange(groups, rng, easy):
+        if scene := _arrange(groups, rng, easy, extent):
             return scene
 
 
@@ -146,17 +152,23 @@ def example(
     size: int = 64,
     easy: bool = False,
     questions: bool = False,
+    shapes: tuple[Shape, ...] = (),
 ) -> Example:
     """Example `index` of a split, with 2 x CAPTIONS captions; easy: as `sample_scene`.
 
-    questions: adds one of each kind and language; they change nothing else.
+    questions: adds one of each kind and language; they change nothing else. shapes: in
+    turn (height, width) of examples, in pixels; () are squares of `size`.
     meta: "scene", as `Scene.from_json` reads it.
     """
     # Questions of this split are about the held-out combinations.
     from cogjax.worlds.shapes.questions import ask_all
 
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    scene = sample_scene(rng, split == "unseen", easy)
+    extent = SQUARE
+    if shapes:
+        height, width = shapes[index % len(shapes)]
+        extent = width / size, height / size
+    scene = sample_scene(rng, split == "unseen", easy, extent)
     captions = tuple(
         (language, write_caption(request_of(scene, rng), language, rng))
         for language in LANGUAGES
@@ -192,6 +204,7 @@ def build_shapes(
     done, total = 0, sum(counts.values())
     with output.builder("shapes", shards) as builder:
         settings = {"size": output.size, "easy": easy, "questions": questions}
+        settings["shapes"] = output.shapes
         make = functools.partial(example, seed, **settings)
         for split, made in _examples(make, counts, workers):
             builder.write(split, made)
@@ -242,18 +255,20 @@ def _sample_groups(rng) -> list[tuple[int, str, str, str]]:
     return [(n, str(shape), str(hue), str(size)) for n, shape, hue, size in named]
 
 
-def _arrange(groups: Sequence[tuple], rng, easy: bool = False) -> Scene | None:
+def _arrange(
+    groups: Sequence[tuple], rng, easy: bool = False, extent=SQUARE
+) -> Scene | None:
     """A scene of (count, shape, colour, size) groups; None if they found no room."""
     each = [group[1:] for group in groups for _ in range(group[0])]
     radii = [RADII[size] for _, _, size in each]
-    centres = place(radii, rng, LATTICE // 2 if easy else LATTICE)
+    centres = place(radii, rng, LATTICE // 2 if easy else LATTICE, extent)
     if centres is None:
         return None
     items = [
         Item(shape, colour, x, y, RADII[size])
         for (shape, colour, size), (x, y) in zip(each, centres, strict=True)
     ]
-    return Scene(tuple(items), _sample_background(rng, easy))
+    return Scene(tuple(items), _sample_background(rng, easy), extent)
 
 
 def _sample_background(rng, easy: bool) -> Background:

@@ -9,7 +9,7 @@ right: the oracle abstains rather than guesses.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -52,17 +52,22 @@ class Found:
     agreement: float
 
 
-def find_shapes(image: np.ndarray) -> list[Found]:
-    """All shapes of an image uint8 [side, side, 3], 32 px or more a side."""
-    pixels = image.astype(float)
+def find_shapes(image: np.ndarray, side: int | None = None) -> list[Found]:
+    """All shapes of an image uint8 [y, x, 3].
+
+    side: pixels that a length of 1 has, 32 or more; None is a square's height.
+    """
+    pixels, side = image.astype(float), side or len(image)
     apart = np.sqrt(_square_distance(pixels, _LIGHT).min(-1))
     labels, count = ndimage.label(apart > _FAR, structure=np.ones((3, 3)))
-    area = image.shape[0] * image.shape[1]
     found = []
     for label, box in enumerate(ndimage.find_objects(labels, count), 1):
-        share = np.count_nonzero(labels[box] == label) / area
+        share = np.count_nonzero(labels[box] == label) / side**2
         if share > _SPECK:
-            found.append(_read(pixels, labels, label, box, share < _LEAST_AREA))
+            item, agreement = _read(pixels, labels, label, box, side)
+            if share < _LEAST_AREA:  # There, but too small to be named.
+                item = replace(item, shape=UNKNOWN)
+            found.append(Found(item, agreement))
     return found
 
 
@@ -92,9 +97,8 @@ def _square_distance(pixels: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return np.square(pixels[..., None, :] - colours).sum(-1)
 
 
-def _read(pixels, labels, label: int, box, speck: bool) -> Found:
-    """The item of a piece; a speck is UNKNOWN: there, but too small to be named."""
-    side = len(pixels)
+def _read(pixels, labels, label: int, box, side: int) -> tuple[Item, float]:
+    """The item of a piece, and how far it agrees with its template."""
     top, left = (max(0, part.start - _MARGIN) for part in box)
     window = tuple(
         slice(start, part.stop + _MARGIN)
@@ -109,10 +113,10 @@ def _read(pixels, labels, label: int, box, speck: bool) -> Found:
         grey = _fit(_cover(part @ _LUMA, mask, where, hue @ _LUMA), side)
         fit = max(fit, grey, key=lambda found: found[-1])
     shape, (x, y), radius, agreement = fit
-    if speck or agreement < _LEAST_AGREEMENT:
+    if agreement < _LEAST_AGREEMENT:
         shape = UNKNOWN
     item = Item(shape, colour, (left + x) / side, (top + y) / side, radius / side)
-    return Found(item, agreement)
+    return item, agreement
 
 
 def _colour(pixels, mask) -> tuple[np.ndarray, str]:

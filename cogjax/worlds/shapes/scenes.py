@@ -1,6 +1,7 @@
 """Scenes of flat coloured shapes: their items, and how they are rendered.
 
-Lengths are shares of the image side, y points down. An image shows its scene and
+Lengths are shares of the image side, of an oblong image of the side of a square of
+about as many pixels; y points down. An image shows its scene and
 nothing else, so that `oracle.py` can be held to it exactly. Centres lie on a lattice
 and there are two sizes, so that a scene looks the same at every resolution.
 """
@@ -38,6 +39,7 @@ LARGE_FROM = 0.135
 # from the edges.
 LATTICE = 16
 GAP, EDGE = 0.08, 0.02
+SQUARE = (1.0, 1.0)
 RELATIONS = ("left", "right", "above", "below")
 
 
@@ -68,24 +70,27 @@ class Background:
 
 @dataclass(frozen=True)
 class Scene:
-    """Items that do not touch, on a background."""
+    """Items that do not touch, on a background; extent: its width and height."""
 
     items: tuple[Item, ...]
     background: Background = Background()
+    extent: tuple[float, float] = SQUARE
 
     def to_json(self) -> str:
         """The scene as JSON, on one line."""
         items = [[i.shape, i.colour, i.x, i.y, i.radius] for i in self.items]
         ground = self.background
         where = [ground.ground, ground.texture, ground.period]
-        return json.dumps({"items": items, "background": where})
+        oblong = {} if self.extent == SQUARE else {"extent": self.extent}
+        return json.dumps({"items": items, "background": where, **oblong})
 
     @classmethod
     def from_json(cls, text: str) -> "Scene":
         """Reads the text of `to_json`."""
         fields = json.loads(text)
         items = tuple(Item(*item) for item in fields["items"])
-        return cls(items, Background(*fields["background"]))
+        extent = tuple(fields.get("extent", SQUARE))
+        return cls(items, Background(*fields["background"]), extent)
 
 
 def relations(a: Item, b: Item, least: float = 0.5) -> set[str]:
@@ -103,17 +108,23 @@ def relations(a: Item, b: Item, least: float = 0.5) -> set[str]:
 
 
 def place(
-    radii: Sequence[float], rng: np.random.Generator, lattice: int = LATTICE
+    radii: Sequence[float],
+    rng: np.random.Generator,
+    lattice: int = LATTICE,
+    extent: tuple[float, float] = SQUARE,
 ) -> list[tuple] | None:
     """Lattice centres (x, y) at which circles of these radii keep GAP, or None.
 
     None where a bad start leaves no room for the last: try again.
     """
     centres: list[tuple] = []
-    steps = np.arange(1, lattice) / lattice
     for index, radius in enumerate(radii):
-        inside = steps[(steps >= radius + EDGE) & (steps <= 1 - radius - EDGE)]
-        x, y = (axis.ravel() for axis in np.meshgrid(inside, inside))
+        inside = []
+        for length in extent:
+            steps = np.arange(1, math.ceil(length * lattice)) / lattice
+            fits = (steps >= radius + EDGE) & (steps <= length - radius - EDGE)
+            inside.append(steps[fits])
+        x, y = (axis.ravel() for axis in np.meshgrid(*inside))
         free = np.ones(x.shape, bool)
         for (u, v), other in zip(centres, radii[:index], strict=True):
             free &= np.hypot(x - u, y - v) >= radius + other + GAP
@@ -166,12 +177,13 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 def render(scene: Scene, size: int = 64) -> np.ndarray:
     """Renders a scene, four samples a pixel and axis: uint8 [size, size, 3].
 
-    size: 32 to 256.
+    size: 32 to 256; of an oblong scene what its extent is a multiple of.
     """
+    width, height = (round(length * size) * SUPERSAMPLING for length in scene.extent)
     fine = size * SUPERSAMPLING
-    canvas = _background(scene.background, fine).copy()
+    canvas = _background(scene.background, fine, (height, width)).copy()
     for item in scene.items:
-        _paint(canvas, item)
+        _paint(canvas, item, fine)
     return np.round(_averaged(canvas)).astype(np.uint8)
 
 
@@ -194,31 +206,30 @@ def _averaged(fine: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _background(background: Background, fine: int) -> np.ndarray:
-    """float32 [fine, fine, 3]."""
+def _background(background: Background, fine: int, shape: tuple) -> np.ndarray:
+    """float32 [y, x, 3] of a shape; fine: samples of a side."""
     light = np.array(GROUNDS[background.ground], np.float32)
-    places = (np.arange(fine) + 0.5) / fine / background.period
-    odd = (places % 1 < 0.5).astype(np.float32)
+    places = [(np.arange(n) + 0.5) / fine / background.period for n in shape]
+    down, right = ((x % 1 < 0.5).astype(np.float32) for x in places)
     if background.texture == "striped":
-        dark = np.broadcast_to(odd, (fine, fine))
+        dark = np.broadcast_to(right, shape)
     elif background.texture == "checked":
-        dark = np.abs(odd - odd[:, None])
+        dark = np.abs(right - down[:, None])
     elif background.texture == "dotted":
-        wave = (places % 1 - 0.5) ** 2
-        dark = (wave + wave[:, None] < 0.3**2).astype(np.float32)
+        down, right = ((x % 1 - 0.5) ** 2 for x in places)
+        dark = (right + down[:, None] < 0.3**2).astype(np.float32)
     else:
-        dark = np.zeros((fine, fine), np.float32)
+        dark = np.zeros(shape, np.float32)
     return light - CONTRAST * dark[..., None]
 
 
-def _paint(canvas: np.ndarray, item: Item) -> None:
-    fine = len(canvas)
+def _paint(canvas: np.ndarray, item: Item, fine: int) -> None:
     # The heart is a little larger than its radius.
     low = [int((c - 1.2 * item.radius) * fine) for c in (item.x, item.y)]
     high = [int((c + 1.2 * item.radius) * fine) + 1 for c in (item.x, item.y)]
     left, top = (max(0, edge) for edge in low)
-    columns = (np.arange(left, min(fine, high[0])) + 0.5) / fine
-    rows = (np.arange(top, min(fine, high[1])) + 0.5) / fine
+    columns = (np.arange(left, min(canvas.shape[1], high[0])) + 0.5) / fine
+    rows = (np.arange(top, min(canvas.shape[0], high[1])) + 0.5) / fine
     u = (columns - item.x) / item.radius
     v = (rows[:, None] - item.y) / item.radius
     window = canvas[top : top + len(rows), left : left + len(columns)]

@@ -156,11 +156,24 @@ def test_evaluation_takes_the_best_codes(start):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("kl_steps", 0), ("temperature_end", 0.0), ("kl_weight", -1.0)]
+    ("name", "value"),
+    [
+        ("kl_steps", 0),
+        ("temperature_end", 0.0),
+        ("kl_weight", -1.0),
+        ("kl_start", -1.0),
+    ],
 )
 def test_settings_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"{name} is {value}, expected"):
         RelaxedConfig(**{name: value})
+
+
+def test_beta_may_fall():
+    config = RelaxedConfig(kl_start=26.0, kl_weight=6.0, kl_steps=10)
+    task = RelaxedTask(TASK.model.config, config)
+    found = [float(task._schedules(step)[1]) for step in (0, 5, 10, 20)]
+    assert found == pytest.approx([26, 16, 6, 6])
 
 
 def test_a_trained_one_starts_with_all_codes_in_use(start):

@@ -1,6 +1,7 @@
 """DALL-E on pairs: sequences, and the network against its statement."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -23,6 +24,7 @@ SETTINGS = presets.TransformerConfig(
 )
 LAYOUT = Layout(PaddedVocab(NUM_CODES, NUM_PIECES, TEXT_LEN), CODES, 2)
 CONFIG = presets.make_transformer(SETTINGS, LAYOUT)
+SETUP = SimpleNamespace(network=CONFIG)
 RNG = np.random.default_rng(0)
 
 
@@ -89,14 +91,14 @@ def test_both_images_start_with_the_rows_of_one():
     single = dataclasses.replace(SETTINGS, images=1)
     layout = presets.make_layout(_Tokenizer(), NUM_PIECES, single)
     params = random_params(ImageLM(presets.make_transformer(single, layout)))
-    found = LM.start_from(params, layout, CONFIG)
+    found = LM.start_from(params, layout, SETUP)
     rows = found["row_embedding"]
     np.testing.assert_array_equal(rows, np.concatenate([params["row_embedding"]] * 2))
     assert jax.tree.map(np.shape, found) == jax.tree.map(
         lambda leaf: leaf.shape, param_shapes(CONFIG)
     )
     # A model of pairs starts as it is.
-    assert LM.start_from(found, LAYOUT, CONFIG) is found
+    assert LM.start_from(found, LAYOUT, SETUP) is found
 
 
 class _Tokenizer:

@@ -16,6 +16,25 @@ def test_random_scenes_are_read_whole(side):
     assert len(wrong) <= (1 if side == 32 else 0), wrong
 
 
+@pytest.mark.parametrize("extent", [(1.5, 0.75), (0.75, 1.5)])
+def test_oblong_scenes_are_read_whole(extent):
+    rng = np.random.default_rng(7)
+    seen = []
+    for i in range(40):
+        scene = shapes.sample_scene(rng, easy=i % 2 == 0, extent=extent)
+        image = render(scene, 64)
+        assert image.shape == (64 * extent[1], 64 * extent[0], 3)
+        scene = Scene.from_json(scene.to_json())
+        assert scene.extent == extent
+        assert same_scene(scene, find_shapes(image, 64)), scene
+        seen += scene.items
+    # All of the picture is used, and its edges are kept free.
+    assert max(item.x for item in seen) > extent[0] - 0.3
+    assert max(item.y for item in seen) > extent[1] - 0.3
+    assert all(item.x + item.radius < extent[0] for item in seen)
+    assert all(item.y + item.radius < extent[1] for item in seen)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("radius", [0.1, 0.17])
 def test_every_colour_of_every_shape(shape, radius):
