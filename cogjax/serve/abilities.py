@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from cogjax.config import did_you_mean
+from cogjax.data.aspects import spelled
 from cogjax.errors import UserError, shown
-from cogjax.pipelines.contracts import Embedder, Generator, Reader
+from cogjax.pipelines.contracts import Codec, Embedder, Generator, Reader
 from cogjax.pipelines.request import Request
 
 _BLANK = Image.new("RGB", (64, 64), "white")
@@ -44,12 +45,14 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 class Abilities:
     """tasks: "generate", "caption", "ask", "score", "judge", of which "judge" is to
     choose among candidates of others. settings: those of `Request` that the model
-    takes. example: a request that it takes, None for a model that generates nothing.
+    takes. styles: that it makes images into. aspects: of its images, where it has
+    several. example: a request that it takes, None for a model that generates nothing.
     """
 
     tasks: tuple[str, ...]
     settings: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
+    aspects: tuple[str, ...] = ()
     example: Request | None = None
 
     @classmethod
@@ -72,7 +75,9 @@ class Abilities:
         if styles:
             base = {"prompts": (), "style": styles[0], "image": _BLANK}
         found = [name for name, own in _SETTINGS.items() if _takes(model, base | own)]
-        return cls(tasks, tuple(found), styles, Request.of(**base))
+        shapes = model.shapes if isinstance(model, Codec) else ()
+        aspects = tuple(spelled(*shape) for shape in shapes) if shapes[1:] else ()
+        return cls(tasks, tuple(found), styles, aspects, Request.of(**base))
 
     def described(self, model: Any) -> dict[str, Any]:
         """For the page, JSON-able; `defaults` are the model's own settings."""
@@ -82,6 +87,7 @@ class Abilities:
             "tasks": self.tasks,
             "settings": self.settings,
             "styles": self.styles,
+            "aspects": self.aspects,
             "defaults": defaults,
         }
 

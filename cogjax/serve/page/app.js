@@ -112,7 +112,7 @@ function number(name, [min, max, step], value, placeholder) {
 
 function showSettings() {
   const before = settingsOf();
-  const { settings, defaults, tasks } = model();
+  const { settings, defaults, tasks, aspects } = model();
   const fields = [];
   if (tasks.includes("generate")) {
     fields.push(number("seed", [0, 4294967295, 1], before.seed ?? "", t("random")));
@@ -122,11 +122,13 @@ function showSettings() {
       fields.push(number(name, range, before[name] ?? "", defaults[name] ?? ""));
     }
   }
-  if (settings.includes("method")) {
+  const choices = { method: settings.includes("method") ? ["ddim", "ddpm"] : [], aspect: aspects };
+  for (const [name, known] of Object.entries(choices)) {
+    if (!known.length) continue;
     const select = document.createElement("select");
-    select.append(...["", "ddim", "ddpm"].map((name) => option(name, name || defaults.method)));
-    select.value = before.method ?? "";
-    fields.push(field("method", select));
+    select.append(...["", ...known].map((each) => option(each, each || defaults[name] || "–")));
+    select.value = known.includes(before[name]) ? before[name] : "";
+    fields.push(field(name, select));
   }
   if (settings.includes("negative")) {
     const input = document.createElement("textarea");
