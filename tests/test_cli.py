@@ -53,11 +53,13 @@ class FakeModel:
     """Draws one grey level an image and remembers what it was asked for."""
 
     card = {"name": "fake", "version": "1"}
-    grid = 2
     knows = False  # Whether it has a list of words.
 
     def __init__(self):
         self.calls = []
+
+    def shape_for(self, aspect, image):
+        return 2, 2
 
     def generate(self, request, progress):
         self.calls.append(request)
