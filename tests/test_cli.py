@@ -54,12 +54,13 @@ class FakeModel:
     """Draws one grey level an image and remembers what it was asked for."""
 
     card = {"name": "fake", "version": "1"}
-    grid = 2
-    shapes = ((2, 2),)
     knows = False  # Whether it has a list of words.
 
     def __init__(self):
         self.calls = []
+
+    def shape_for(self, aspect, image):
+        return 2, 2
 
     def generate(self, request, progress):
         self.calls.append(request)
@@ -75,9 +76,6 @@ class FakeModel:
 
     def settings(self, request):
         return {"temperature": 0.5, "num_images": request.num_images}
-
-    def shape_for(self, aspect, image=None):
-        return self.shapes[0]
 
     def encode(self, images):
         raise NotImplementedError
