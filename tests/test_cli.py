@@ -53,13 +53,12 @@ COMMANDS = (
 class FakeModel:
     """Draws one grey level an image and remembers what it was asked for."""
 
-    card = {"name": "fake", "version": "1"}
-    knows = False  # Whether it has a list of words.
+    card, knows = {"name": "fake", "version": "1"}, False  # No list of words.
 
     def __init__(self):
         self.calls = []
 
-    def shape_for(self, aspect, image):
+    def shape_for(self, aspect, size=None):
         return 2, 2
 
     def generate(self, request, progress):

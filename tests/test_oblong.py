@@ -2,6 +2,7 @@
 
 import functools
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,8 +12,10 @@ from PIL import Image
 import cogjax
 from cogjax.cli import main
 from cogjax.data.images import encode_png, png_shape
-from cogjax.data.records import DatasetBuilder, Example
+from cogjax.data.records import DatasetBuilder, Example, contents_of
 from cogjax.errors import UserError
+from cogjax.evaluate.suites.retrieval import RetrievalSuite
+from cogjax.evaluate.suites.run import run
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.cogview.layout import Mixture
 from cogjax.families.cogview.stage import LM, MASKED
@@ -135,6 +138,25 @@ def test_each_picture_is_read_in_its_nearest_shape(model):
     alone = model.score_codes(tall[None], texts[1])
     np.testing.assert_allclose(scores[1], alone[0], rtol=1e-5)
     assert model.caption(images[1]) == [captions[1]]
+
+
+def test_a_picture_is_read_as_its_exif_turns_it(model):
+    wide, tall, _ = pictures(1)
+    tall.getexif()[0x0112] = 6
+    [(own, which, codes)] = model.by_shape([tall, wide])
+    assert own.shape == (2, 6) and which == [0, 1] and codes.shape == (2, 2, 6)
+
+
+def test_pairs_of_wide_images_are_no_squares_one_above_the_other():
+    counted = SimpleNamespace(counts=lambda: {"shape": {"12x12": 4}})
+    assert contents_of({"train": counted}, 2) == {"train": {"shape": {"12x12": 4}}}
+    assert contents_of({"train": counted}) == {"train": {}}
+
+
+def test_evaluations_are_of_squares():
+    wide = SimpleNamespace(shapes=((2, 6), (4, 4)))
+    with pytest.raises(UserError, match="squares, and this model draws 2 x 6 codes"):
+        run(RetrievalSuite("data"), wide, out=None, identity={}, about={})
 
 
 def test_reranked_by_its_own_loss(model):

@@ -144,9 +144,10 @@ def _generate(args: argparse.Namespace) -> None:
     if args.clip:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
     if args.rows or args.keep:
-        from cogjax.data.images import as_image
+        from cogjax.data.images import as_image, on_white
 
-        keep = _keep(args.rows, kept, model.shape_for(args.aspect, as_image(image)))
+        size = on_white(as_image(image)).size[::-1]
+        keep = _keep(args.rows, kept, model.shape_for(args.aspect, size))
         given = {"image": image, "keep": keep, "strength": args.strength}
         given["fillings"] = args.fillings
         request = dataclasses.replace(request, **given)
@@ -163,6 +164,14 @@ def _generate(args: argparse.Namespace) -> None:
 
 def _enlargers(args: argparse.Namespace, model) -> list:
     """The models of --enlarge; UserError for one that does not go on from the last."""
+    if not args.enlarge:
+        return []
+    rows, columns = model.shape_for(args.aspect)
+    if rows != columns:
+        raise UserError(
+            f"--enlarge draws squares, and these images have {rows} x {columns} codes: "
+            "leave --aspect out, or choose a model of squares"
+        )
     found, size = [], getattr(model, "image_size", 0)
     for name in args.enlarge:
         found.append(arguments.load_as("Enlarging", name))

@@ -21,7 +21,11 @@ _NEAR = 0.1  # log of how far from an aspect a shape may be that is asked for by
 def aspect(text: str) -> Fraction:
     """Width over height of an aspect such as "3:2"; UserError for anything else."""
     width, colon, height = text.partition(":") if isinstance(text, str) else ("",) * 3
-    sides = [int(side) if side.strip().isdecimal() else 0 for side in (width, height)]
+    # Not all digits at once: Python refuses to read thousands of them.
+    sides = [
+        int(side) if side.strip().isdecimal() and len(side) < 8 else 0
+        for side in (width, height)
+    ]
     if not colon or min(sides) < 1 or max(sides) > 10_000:
         raise UserError(
             f"aspect is {shown(text)}, expected width:height such as 3:2 or 1:1"

@@ -162,13 +162,18 @@ class Contents:
         }
 
 
-def contents_of(splits: Mapping[str, Contents]) -> dict[str, dict[str, dict[str, int]]]:
-    """`Manifest.contents`: shapes are counted where some image is no square."""
+def contents_of(
+    splits: Mapping[str, Contents], images: int = 1
+) -> dict[str, dict[str, dict[str, int]]]:
+    """`Manifest.contents`: shapes are counted where some image is no square.
+
+    images: how many are one above the other in an example, 2 of pairs.
+    """
     found = {split: contents.counts() for split, contents in splits.items()}
     shapes = of_names(
         text for counts in found.values() for text in counts.get("shape", ())
     )
-    if all(rows == columns for rows, columns in shapes):
+    if all(rows == images * columns for rows, columns in shapes):
         for counts in found.values():
             counts.pop("shape", None)
     return found
@@ -271,7 +276,7 @@ class DatasetBuilder:
             checksums,
             fingerprint(checksums),
             dict(info),
-            contents_of(self._contents),
+            contents_of(self._contents, info.get("images", 1)),
             tuple(self._others),
             {name: mark(self._partial / name) for name in checksums},
         )

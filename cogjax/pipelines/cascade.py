@@ -80,9 +80,9 @@ class CascadePipeline(HeldModel):
         self._own = own if isinstance(own, CascadeSampler) else CascadeSampler()
         self._own.stages(len(names))
 
-    def shape_for(self, aspect: str | None, image: Any = None) -> tuple[int, int]:
+    def shape_for(self, aspect: str | None, size: Any = None) -> tuple[int, int]:
         """(rows, columns) of the places that may be kept, of whatever image."""
-        del aspect, image
+        del aspect, size
         return self.grid, self.grid
 
     @property

@@ -99,7 +99,11 @@ class Enlarger(TokensModel):
         its pixels. seed: draws belong to the number of an image among those of its
         prompt. UserError as of `check_size`.
         """
-        prompts, count, size = result.pixels.shape[:3]
+        prompts, count, size, width = result.pixels.shape[:4]
+        if width != size:
+            raise UserError(
+                f"images are {width} x {size} pixels, and squares are drawn"
+            )
         self.check_size(size)
         if self._has_codes_of(model):
             codes = result.codes.reshape(-1, *result.codes.shape[2:])

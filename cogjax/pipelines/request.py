@@ -13,7 +13,7 @@ from PIL import Image
 
 from cogjax.config import did_you_mean
 from cogjax.data.aspects import Shape, aspect
-from cogjax.data.images import as_image
+from cogjax.data.images import as_image, on_white
 from cogjax.errors import UserError
 from cogjax.pipelines.checks import (
     MAX_FILLINGS,
@@ -167,6 +167,18 @@ class Request:
     def has_hole(self) -> bool:
         """Whether a part of an image stays and the rest is drawn anew."""
         return any(getattr(self, name) is not None for name in HOLES)
+
+    @property
+    def drawn_size(self) -> Shape | None:
+        """(height, width) of an image with a hole and what extends it, or None."""
+        if not self.has_hole:
+            return None
+        width, height = on_white(self.image).size
+        sides = self.extend or {}
+        left, right, top, bottom = (
+            sides.get(side, 0) for side in ("left", "right", "top", "bottom")
+        )
+        return height + top + bottom, width + left + right
 
     def given(self, shape: Shape) -> tuple[Image.Image, np.ndarray | None]:
         """The image, and which of its parts stay, bool of a shape, if that is set."""
@@ -348,7 +360,7 @@ class Request:
 def _texts(what: str, given: Any) -> tuple[str, ...]:
     """One or more prompts or styles, checked and stripped."""
     texts = (given,) if isinstance(given, str) else given
-    if not isinstance(texts, Iterable):
+    if not isinstance(texts, Iterable) or isinstance(texts, Mapping):
         raise UserError(f"{what}s is {given!r}, expected a text or a list of texts")
     texts = tuple(texts)
     if not texts:

@@ -80,8 +80,7 @@ class TokensGenerator(TokensModel, abc.ABC):
 
     def _of_request(self, request: Request) -> Self:
         """The model of the shape that a request asks for; UserError for another."""
-        image = request.image if request.has_hole else None
-        return self.of(self.shape_for(request.aspect, image))
+        return self.of(self.shape_for(request.aspect, request.drawn_size))
 
     def _generated(self, request: Request, progress, preview, rerank_by) -> Generation:
         """`generate` of images of this model's shape."""

@@ -8,10 +8,9 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from cogjax.data.aspects import Shape, nearest, of_model
-from cogjax.data.images import as_images, fitted
+from cogjax.data.images import as_images, fitted, on_white
 from cogjax.data.sequences import Prompts
 from cogjax.errors import UserError
 from cogjax.model import Component, Model
@@ -96,22 +95,23 @@ class TokensModel(HeldModel):
         found.layout = self.layout.of(shape)
         return found
 
-    def shape_for(self, aspect: str | None, image: Image.Image | None = None) -> Shape:
-        """The shape that an aspect asks for, or else the nearest to an image.
+    def shape_for(self, aspect: str | None, size: Shape | None = None) -> Shape:
+        """The shape that an aspect asks for, or else the nearest to (height, width).
 
         UserError for an aspect that the model was not trained on.
         """
         if aspect is not None:
             return of_model(self.shapes, aspect)
-        return self.shape if image is None else nearest(self.shapes, image.size[::-1])
+        return self.shape if size is None else nearest(self.shapes, size)
 
     def by_shape(self, images: Any) -> Iterator[tuple[Self, list[int], np.ndarray]]:
         """(the model of a shape, which images are nearest to it, their codes).
 
         images: as of `Reader.score`, one or more. codes: int32 [n, rows, columns].
         """
-        images = as_images(images)
-        shapes = [self.shape_for(None, image) for image in images]
+        # On white they are turned too, as their EXIF says.
+        images = [on_white(image) for image in as_images(images)]
+        shapes = [self.shape_for(None, image.size[::-1]) for image in images]
         for shape in dict.fromkeys(shapes):
             own = self.of(shape)
             which = [i for i, each in enumerate(shapes) if each == shape]

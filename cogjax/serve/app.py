@@ -27,7 +27,7 @@ from cogjax.errors import UserError
 from cogjax.serve.abilities import Shelf
 from cogjax.serve.body import work_of
 from cogjax.serve.engine import Engine, Full
-from cogjax.serve.guard import Guard, refusal
+from cogjax.serve.guard import HEADERS, Guard, refusal
 from cogjax.serve.job import FINISHED, Job
 
 MAX_BODY = 16 << 20  # bytes
@@ -192,4 +192,6 @@ async def _refused(request: Request, error: HTTPException) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return refusal(500, "the server failed at this request: its log says why")
+    # Starlette answers so outside of `Guard`, which adds these otherwise.
+    words = "the server failed at this request: its log says why"
+    return refusal(500, words, HEADERS)

@@ -105,18 +105,19 @@ def _texts(task: str, fields: dict[str, Any]) -> tuple[str, ...]:
 
 def _request(
     fields: dict[str, Any], shelf: Shelf
-) -> tuple[Request, dict[str, str], str | None]:
+) -> tuple[Request, dict[str, Any], str | None]:
     """The request of its fields, and `given` and `judge` as of `Draw`."""
     judge = fields.pop("rerank_by", None)
     if judge is not None:
         shelf.model(judge, "judge")
-    given = {}
+    given: dict[str, Any] = {}
     for key in ("image", "mask"):
         if fields.get(key) is not None:
             data = _decoded(key, fields[key])
             given[key] = hashlib.sha256(data).hexdigest()
             fields[key] = _image(key, data)
     if fields.get("keep") is not None:
+        given["keep"] = fields["keep"]
         fields["keep"] = _keep(fields["keep"])
     return Request.of(fields.pop("prompts", ()), **fields), given, judge
 

@@ -26,7 +26,9 @@ def test_sides_have_the_aspect_and_about_the_pixels_of_the_square():
             assert width / height == pytest.approx(aspect(text), rel=0.04)
 
 
-@pytest.mark.parametrize("text", ["3", "3x2", "0:1", "-1:1", ":", "a:b", "9:1", 3, ""])
+@pytest.mark.parametrize(
+    "text", ["3", "3x2", "0:1", "-1:1", ":", "a:b", "9:1", 3, "", "1:" + "9" * 5000]
+)
 def test_what_is_no_aspect(text):
     with pytest.raises(UserError, match="aspect is"):
         aspect(text)

@@ -14,7 +14,7 @@ from cogjax.families.cogview import presets as cogview
 from cogjax.model import Component
 from cogjax.models.image_lm import ImageLM
 from cogjax.pipelines import enlarge
-from cogjax.pipelines.contracts import Enlarging
+from cogjax.pipelines.contracts import Enlarging, Generation
 from cogjax.pipelines.enlarge import Enlarger, owners, waves, windows
 from tests.programs import random_params
 
@@ -112,6 +112,9 @@ def test_what_cannot_be_enlarged(model):
         UserError, match="64 pixels a side, and the model enlarges those"
     ):
         model.check_size(64)
+    wide = Generation(("a cat",), np.zeros((1, 1, 16, 32, 3), np.uint8))
+    with pytest.raises(UserError, match="32 x 16 pixels, and squares are drawn"):
+        model.enlarge_generated(wide, object())
 
 
 def test_the_command_line(model, nano_folder, tmp_path, capsys):

@@ -34,6 +34,20 @@ def test_numbers_and_images_of_other_libraries_are_taken():
     assert request.keep.dtype == bool and request.keep.sum() == 1
 
 
+def test_what_is_drawn_has_the_size_of_what_extends_it():
+    turned = Image.fromarray(IMAGE[:, :8])
+    turned.getexif()[0x0112] = 6  # It is shown on its side.
+    given = {"image": turned, "extend": {"left": 16, "bottom": -2}}
+    assert Request.of("a cat", **given).drawn_size == (6, 32)
+    assert Request.of("a cat", image=turned, vary=0.5).drawn_size == (8, 16)
+    assert Request.of("a cat").drawn_size is None
+
+
+def test_a_mapping_is_no_list_of_prompts():
+    with pytest.raises(UserError, match="expected a text or a list of texts"):
+        Request.of({"a": 1})
+
+
 @pytest.mark.parametrize("text", ["\U0001fae8", "\U000e0fff"])
 def test_characters_that_are_newer_than_the_tables_are_a_prompt(text):
     """An emoji of Unicode 15, and a place that no version fills."""

@@ -71,6 +71,11 @@ class ReadingSuite:
 
     def check(self, model) -> None:
         """UserError for a data set without held-out images, or too small ones."""
+        if read_manifest(self.data).shapes:
+            raise UserError(
+                f"evaluations are of squares, and {self.data} has other images: build "
+                "it without --aspect, and with --fit crop"
+            )
         if not self._splits():
             raise UserError(
                 f"{self.data} has no held-out images: its splits are "

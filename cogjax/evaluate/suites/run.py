@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cogjax.data.output import Progress
+from cogjax.errors import UserError
 from cogjax.evaluate.report.html import Markup, page, section, table
 from cogjax.evaluate.suites.cache import CachedModel, open_folder
 from cogjax.files import write_atomic
@@ -38,6 +39,15 @@ class Suite(Protocol):
         """Metrics, JSON-able, and the parts of the page."""
 
 
+def _check_squares(model: Any) -> None:
+    """UserError for images that are no squares, which no suite compares."""
+    rows, columns = next(iter(getattr(model, "shapes", ())), (1, 1))
+    if rows != columns:
+        raise UserError(
+            f"evaluations are of squares, and this model draws {rows} x {columns} codes"
+        )
+
+
 def run(
     suite: Suite,
     model,
@@ -60,6 +70,7 @@ def run(
     Raises:
       UserError: the suite cannot judge the model, or `out` holds something else.
     """
+    _check_squares(model)
     suite.check(model)
     settings = {"suite": suite.name, **identity, **suite.settings()}
     folder = open_folder(out, settings) if out else None
