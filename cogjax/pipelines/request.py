@@ -33,7 +33,7 @@ from cogjax.pipelines.checks import (
     check_text,
     check_whole,
 )
-from cogjax.pipelines.editing import Canvas, check_extend, check_mask, extended
+from cogjax.pipelines.editing import SIDES, Canvas, check_extend, check_mask, extended
 from cogjax.sampling.diffusion.settings import PER_STAGE
 from cogjax.worlds.pairs import caption
 
@@ -174,10 +174,8 @@ class Request:
         if not self.has_hole:
             return None
         width, height = on_white(self.image).size
-        sides = self.extend or {}
-        left, right, top, bottom = (
-            sides.get(side, 0) for side in ("left", "right", "top", "bottom")
-        )
+        more = self.extend or {}
+        left, top, right, bottom = (more.get(side, 0) for side in SIDES)
         return height + top + bottom, width + left + right
 
     def given(self, shape: Shape) -> tuple[Image.Image, np.ndarray | None]:

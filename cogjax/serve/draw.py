@@ -22,14 +22,14 @@ _GREY = 224  # what is still to come
 class Draw:
     """Images of a request; previews are shown on the way.
 
-    given: sha256 of each image file that came with it. judge: name of the model that
-    chooses among candidates, None for the one that draws.
+    given: sha256 of each image file that came with it, and `keep` as it came. judge:
+    name of the model that chooses among candidates, None for the one that draws.
     """
 
     shelf: Shelf
     name: str
     request: Request
-    given: Mapping[str, str]
+    given: Mapping[str, Any]
     judge: str | None
 
     def __call__(self, job: Job) -> Outcome:
