@@ -194,6 +194,7 @@ def test_a_result_is_extended_and_varied(open_page):
     choose(page, "Extend")
     page.get_by_label("Right").fill("0")
     page.get_by_role("button", name="Extend", exact=True).click()
+    expect(page.locator("#feed > li")).to_have_count(2)
     image, _ = saved(page, finish(page))
     settings = json.loads(image.text["cogjax"])["settings"]
     assert settings["extend"] == {"left": 4}
