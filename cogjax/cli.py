@@ -23,6 +23,7 @@ from cogjax.commands import (
     describe,
     encode,
     evaluate,
+    evaluate_human,
     export,
     finetune,
     generate,
@@ -170,6 +171,8 @@ def _notices() -> Iterator[None]:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     words, overrides = _split_overrides(argv)
+    if words[:2] == ["evaluate", "human"]:
+        words[:2] = ["evaluate human"]  # A command of two words.
     args, unknown = _build_parser().parse_known_args(words)
     if not hasattr(args, "overrides"):
         unknown += overrides
@@ -216,7 +219,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     modules = (generate, describe, data, tokenizer, encode, train, export, verify)
-    modules += finetune, evaluate, imports, parity, plan, bench, attention_map, serve
+    modules += finetune, evaluate, evaluate_human, imports, parity, plan, bench
+    modules += attention_map, serve
     for module in modules:
         module.add_parser(commands)
     return parser
