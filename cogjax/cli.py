@@ -27,6 +27,7 @@ from cogjax.commands import (
     finetune,
     generate,
     imports,
+    models,
     parity,
     plan,
     serve,
@@ -215,8 +216,9 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, data, tokenizer, encode, train, export, verify)
-    modules += finetune, evaluate, imports, parity, plan, bench, attention_map, serve
+    modules = (generate, describe, models, data, tokenizer, encode, train, export)
+    modules += verify, finetune, evaluate, imports, parity, plan, bench, attention_map
+    modules += (serve,)
     for module in modules:
         module.add_parser(commands)
     return parser

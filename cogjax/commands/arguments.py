@@ -150,23 +150,6 @@ def load_as(kind: str, source: str, **settings):
     return contracts.expect(cogjax.load(source, **settings), getattr(contracts, kind))
 
 
-def model_of_run(name: str) -> str:
-    """The model's name or folder; of a training run, its export."""
-    from cogjax.model_folder import is_model
-
-    folder = Path(name)
-    if not folder.is_dir() or is_model(folder):
-        return name
-    if (folder / "export" / "config.json").is_file():
-        return str(folder / "export")
-    if (folder / "checkpoints").is_dir():
-        raise UserError(
-            f"{name} is a training run without an export: it has not ended; make one "
-            f"with `cogjax export {name} --out DIR` and give that"
-        )
-    return name
-
-
 def say_unseen(words: Sequence[str]) -> None:
     """One line on stderr with the words that a model was not trained on, if any."""
     if words:
