@@ -19,6 +19,7 @@ from cogjax import __version__
 from cogjax.commands import (
     attention_map,
     bench,
+    config,
     data,
     describe,
     encode,
@@ -203,7 +204,7 @@ def _split_overrides(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _hint(word: str, choices: list[str]) -> str:
-    from cogjax.config import did_you_mean
+    from cogjax.errors import did_you_mean
 
     return did_you_mean(word, choices)
 
@@ -217,8 +218,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     modules = (generate, describe, models, data, tokenizer, encode, train, export)
-    modules += verify, finetune, evaluate, imports, parity, plan, bench, attention_map
-    modules += (serve,)
+    modules += config, verify, finetune, evaluate, imports, parity, plan, bench
+    modules += attention_map, serve
     for module in modules:
         module.add_parser(commands)
     return parser

@@ -10,6 +10,7 @@ from pathlib import Path
 from cogjax.errors import UserError
 from cogjax.pipelines.checks import MAX_SEED
 
+CONFIG = "shipped (cogview/icons:transformer), .py[:ARG], .yaml, or a run's .json"
 _MAX_NAMED = 20  # words in one line
 
 
