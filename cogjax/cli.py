@@ -19,6 +19,7 @@ from cogjax import __version__
 from cogjax.commands import (
     attention_map,
     bench,
+    config,
     data,
     describe,
     encode,
@@ -28,6 +29,7 @@ from cogjax.commands import (
     finetune,
     generate,
     imports,
+    models,
     parity,
     plan,
     serve,
@@ -205,7 +207,7 @@ def _split_overrides(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _hint(word: str, choices: list[str]) -> str:
-    from cogjax.config import did_you_mean
+    from cogjax.errors import did_you_mean
 
     return did_you_mean(word, choices)
 
@@ -218,8 +220,9 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, data, tokenizer, encode, train, export, verify)
-    modules += finetune, evaluate, evaluate_human, imports, parity, plan, bench
+    modules = (generate, describe, models, data, tokenizer, encode, train, export)
+    modules += config, verify, finetune, evaluate, evaluate_human, imports, parity
+    modules += plan, bench
     modules += attention_map, serve
     for module in modules:
         module.add_parser(commands)

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from cogjax.config import did_you_mean
 from cogjax.data.aspects import Shape
 from cogjax.data.images import as_image, fitted, on_white, upright_size
-from cogjax.errors import UserError, shown
+from cogjax.errors import UserError, did_you_mean, shown
 from cogjax.pipelines.checks import check_whole
 
 SIDES = ("left", "top", "right", "bottom")

@@ -11,10 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from cogjax.config import did_you_mean
 from cogjax.data.aspects import Shape, aspect
 from cogjax.data.images import as_image, upright_size
-from cogjax.errors import UserError
+from cogjax.errors import UserError, did_you_mean
 from cogjax.pipelines.checks import (
     MAX_FILLINGS,
     MAX_GUIDANCE,
