@@ -29,6 +29,7 @@ from cogjax.commands import (
     imports,
     parity,
     plan,
+    report,
     serve,
     tokenizer,
     train,
@@ -216,7 +217,17 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     modules = (generate, describe, data, tokenizer, encode, train, export, verify)
-    modules += finetune, evaluate, imports, parity, plan, bench, attention_map, serve
+    modules += (
+        finetune,
+        report,
+        evaluate,
+        imports,
+        parity,
+        plan,
+        bench,
+        attention_map,
+        serve,
+    )
     for module in modules:
         module.add_parser(commands)
     return parser
