@@ -32,6 +32,7 @@ from cogjax.commands import (
     models,
     parity,
     plan,
+    report,
     serve,
     tokenizer,
     train,
@@ -220,10 +221,9 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, models, data, tokenizer, encode, train, export)
-    modules += config, verify, finetune, evaluate, evaluate_human, imports, parity
-    modules += plan, bench
-    modules += attention_map, serve
+    modules = (generate, describe, models, data, tokenizer, encode, train, report)
+    modules += export, config, verify, finetune, evaluate, evaluate_human, imports
+    modules += parity, plan, bench, attention_map, serve
     for module in modules:
         module.add_parser(commands)
     return parser
