@@ -28,6 +28,7 @@ from cogjax.commands import (
     finetune,
     generate,
     imports,
+    metrics,
     parity,
     plan,
     serve,
@@ -219,7 +220,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     modules = (generate, describe, data, tokenizer, encode, train, export, verify)
-    modules += finetune, evaluate, evaluate_human, imports, parity, plan, bench
+    modules += finetune, evaluate, evaluate_human, metrics, imports, parity, plan, bench
     modules += attention_map, serve
     for module in modules:
         module.add_parser(commands)
