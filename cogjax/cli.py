@@ -19,14 +19,17 @@ from cogjax import __version__
 from cogjax.commands import (
     attention_map,
     bench,
+    config,
     data,
     describe,
     encode,
     evaluate,
+    evaluate_human,
     export,
     finetune,
     generate,
     imports,
+    models,
     parity,
     plan,
     report,
@@ -171,6 +174,8 @@ def _notices() -> Iterator[None]:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     words, overrides = _split_overrides(argv)
+    if words[:2] == ["evaluate", "human"]:
+        words[:2] = ["evaluate human"]  # A command of two words.
     args, unknown = _build_parser().parse_known_args(words)
     if not hasattr(args, "overrides"):
         unknown += overrides
@@ -203,7 +208,7 @@ def _split_overrides(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _hint(word: str, choices: list[str]) -> str:
-    from cogjax.config import did_you_mean
+    from cogjax.errors import did_you_mean
 
     return did_you_mean(word, choices)
 
@@ -216,18 +221,9 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, data, tokenizer, encode, train, export, verify)
-    modules += (
-        finetune,
-        report,
-        evaluate,
-        imports,
-        parity,
-        plan,
-        bench,
-        attention_map,
-        serve,
-    )
+    modules = (generate, describe, models, data, tokenizer, encode, train, report)
+    modules += export, config, verify, finetune, evaluate, evaluate_human, imports
+    modules += parity, plan, bench, attention_map, serve
     for module in modules:
         module.add_parser(commands)
     return parser

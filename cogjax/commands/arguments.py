@@ -10,6 +10,7 @@ from pathlib import Path
 from cogjax.errors import UserError
 from cogjax.pipelines.checks import MAX_SEED
 
+CONFIG = "shipped (cogview/icons:transformer), .py[:ARG], .yaml, or a run's .json"
 _MAX_NAMED = 20  # words in one line
 
 
@@ -148,23 +149,6 @@ def load_as(kind: str, source: str, **settings):
     from cogjax.pipelines import contracts
 
     return contracts.expect(cogjax.load(source, **settings), getattr(contracts, kind))
-
-
-def model_of_run(name: str) -> str:
-    """The model's name or folder; of a training run, its export."""
-    from cogjax.model_folder import is_model
-
-    folder = Path(name)
-    if not folder.is_dir() or is_model(folder):
-        return name
-    if (folder / "export" / "config.json").is_file():
-        return str(folder / "export")
-    if (folder / "checkpoints").is_dir():
-        raise UserError(
-            f"{name} is a training run without an export: it has not ended; make one "
-            f"with `cogjax export {name} --out DIR` and give that"
-        )
-    return name
 
 
 def say_unseen(words: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 The retrieval suite is of a CLIP, the others are of models that generate.
 
-`cogjax evaluate oracle` measures the judge of the shapes suite itself.
+`cogjax evaluate oracle` measures the judge of the shapes suite itself; people are asked
+by `cogjax evaluate human` (`evaluate_human.py`).
 """
 
 import argparse
@@ -15,7 +16,6 @@ from cogjax.commands.arguments import (
     add_command,
     add_file,
     add_weights,
-    model_of_run,
     number,
     whole,
 )
@@ -174,7 +174,6 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
 
     if args.out:
         check_free(args.out)
-    source = model_of_run(args.model)
     # Everything that may be a mistake is read before the model.
     chosen = _SUITES[suite](args)
     import cogjax
@@ -182,13 +181,13 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     from cogjax.evaluate.suites.run import run
     from cogjax.pipelines.contracts import Codec, Embedder, Generator, Reader, expect
 
-    model = cogjax.load(source, weights=args.weights)
+    model = cogjax.load(args.model, weights=args.weights)
     kinds = {"retrieval": (Embedder,), "shapes": (Generator,)}
     kinds = kinds.get(suite, (Generator, Reader, Codec))
     for kind in kinds:
         expect(model, kind)
     model.batch_size = args.batch_size
-    digest = model_digest(model_folder.find(source)) if args.out else None
+    digest = model_digest(model_folder.find(args.model)) if args.out else None
     identity = {"model_digest": digest} if digest else {}
     with Progress() as progress:
         return run(

@@ -17,9 +17,9 @@ import jax
 from cogjax import model_folder
 from cogjax.adapter import ADAPTER, save_adapter
 from cogjax.catalogue import resolve, stages
-from cogjax.config import did_you_mean, load_json, section
+from cogjax.config import load_json, section
 from cogjax.data.word_list import WordList
-from cogjax.errors import UserError
+from cogjax.errors import UserError, did_you_mean
 from cogjax.nn.lora import LoRAConfig
 from cogjax.parallel.mesh import make_mesh
 from cogjax.parallel.powersgd import count_bytes

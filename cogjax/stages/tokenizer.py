@@ -122,11 +122,12 @@ class TokenizerStage(ImagesStage):
     """
 
     def __init__(self, model: type, settings: type, objective: Callable[..., Any]):
-        self.model, self.settings, self._objective = model, settings, objective
+        self.model_section, self.settings = model, settings
+        self._objective = objective
 
     def make_task(self, run: RunConfig, lpips: Any = None) -> TokenizerTask:
         """Of the sections 'model' and 'task'."""
-        model = section(self.model, run.model, "model")
+        model = section(self.model_section, run.model, "model")
         return self._objective(model, self.settings_of(run), lpips)
 
     def start(self, task: TokenizerTask, run: RunConfig) -> tuple[Any, Any]:

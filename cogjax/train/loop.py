@@ -42,14 +42,19 @@ from cogjax.train.watchdog import Watchdog
 class TrainConfig:
     """Length and rhythm of a run, in steps; a rhythm of 0 is off.
 
-    batch_size: global, of one update. accumulate: parts a batch is computed in.
+    steps: updates until the end. batch_size: global, of one update. seed: of the
+    weights, the order of the data, and all that is drawn. accumulate: parts a batch is
+    computed in. ema_decay: of the average of the weights, which is evaluated and
+    exported; 0 takes the last weights. log_every: steps between two lines of metrics.
+    save_every: between checkpoints. eval_every: between evaluations on held-out data.
+    sample_every: between sample grids. keep: newest checkpoints that stay.
     max_bad_steps: non-finite updates in a row before the run stops. max_loss_spike: a
     loss above this times the running median is reported, 0 is off. max_rollbacks: how
     often it also takes the run back to the checkpoint before it, past the batches
     since. step_timeout: seconds after which a step counts as stuck, 0 is off; never
     less than 10 median steps, and 30 times as long for anything but a step. patience:
-    evaluations without a lower held-out loss after which the run ends, at its lowest,
-    0 is off; a checkpoint goes with each evaluation.
+    evaluations without a lower held-out loss after which the run ends, at its lowest, 0
+    is off; a checkpoint goes with each evaluation.
     """
 
     steps: int = 1000

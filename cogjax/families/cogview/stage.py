@@ -52,7 +52,7 @@ class LMStage(TransformerStage):
 
     family = "cogview"
     settings = Mixture
-    transformer = TransformerConfig
+    model_section = TransformerConfig
     paper = VQVAEConfig(), 50_000
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
@@ -83,7 +83,7 @@ class MaskedStage(TransformerStage):
 
     family = "cogview"
     settings = MaskedMixture
-    transformer = TransformerConfig
+    model_section = TransformerConfig
     paper = LMStage.paper
     make_network = staticmethod(make_transformer)
     pipeline = MaskedPipeline
@@ -126,7 +126,7 @@ class SuperStage(TransformerStage):
 
     family = "cogview"
     settings = EnlargingMixture
-    transformer = TransformerConfig
+    model_section = TransformerConfig
     paper = LMStage.paper
     make_network = staticmethod(make_transformer)
     pipeline = Enlarger
