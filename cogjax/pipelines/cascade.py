@@ -25,7 +25,7 @@ from cogjax.nn.unet import Text
 from cogjax.ops.image import signed
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines import cascade_stage
-from cogjax.pipelines.attention import Attention, of_places
+from cogjax.pipelines.attention_found import Attention, of_places
 from cogjax.pipelines.checks import (
     NUM_IMAGES,
     check_number,

@@ -119,7 +119,7 @@ class NetworkTextEncoder:
         pieces = tokenizer.encode(self._clean(text))
         marks = len(self._text.ended((), most))
         kept = pieces[: len(self._text.ended(pieces, most)) - marks]
-        found = (tokenizer.decode([piece]) for piece in kept)
+        found = (tokenizer.decode([piece]) or "_" for piece in kept)
         return (*("",) * (marks - 1), *found, "")
 
     def num_ids(self, text: str) -> int:
