@@ -12,7 +12,7 @@ class Progress:
     The first call is a line of its own, which says where `out` is, if that is given.
     """
 
-    def __init__(self, out: object = ""):
+    def __init__(self, out: object = None):
         self._out = out
 
     def __enter__(self) -> "Progress":
