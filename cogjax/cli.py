@@ -24,13 +24,16 @@ from cogjax.commands import (
     describe,
     encode,
     evaluate,
+    evaluate_human,
     export,
     finetune,
     generate,
     imports,
+    metrics,
     models,
     parity,
     plan,
+    report,
     serve,
     tokenizer,
     train,
@@ -177,6 +180,8 @@ def _notices() -> Iterator[None]:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     words, overrides = _split_overrides(argv)
+    if words[:2] == ["evaluate", "human"]:
+        words[:2] = ["evaluate human"]  # A command of two words.
     args, unknown = _build_parser().parse_known_args(words)
     if not hasattr(args, "overrides"):
         unknown += overrides
@@ -220,9 +225,9 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, models, data, tokenizer, encode, train, export)
-    modules += config, verify, finetune, evaluate, imports, parity, plan, bench
-    modules += attention_map, serve
+    modules = (generate, describe, models, data, tokenizer, encode, train, report)
+    modules += export, config, verify, finetune, evaluate, evaluate_human, metrics
+    modules += imports, parity, plan, bench, attention_map, serve
     for module in modules:
         module.add_parser(commands)
     return parser

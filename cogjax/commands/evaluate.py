@@ -2,7 +2,8 @@
 
 The retrieval suite is of a CLIP, the others are of models that generate.
 
-`cogjax evaluate oracle` measures the judge of the shapes suite itself.
+`cogjax evaluate oracle` measures the judge of the shapes suite itself; people are asked
+by `cogjax evaluate human` (`evaluate_human.py`).
 """
 
 import argparse

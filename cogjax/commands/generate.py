@@ -139,9 +139,9 @@ def _generate(args: argparse.Namespace) -> None:
     if args.clip:
         judge["rerank_by"] = arguments.load_as("Embedder", args.clip).score
     if args.rows or args.keep:
-        from cogjax.data.images import as_image, on_white
+        from cogjax.data.images import as_image, upright_size
 
-        size = on_white(as_image(image)).size[::-1]
+        size = upright_size(as_image(image))[::-1]
         keep = _keep(args.rows, kept, model.shape_for(args.aspect, size))
         given = {"image": image, "keep": keep, "strength": args.strength}
         given["fillings"] = args.fillings

@@ -61,16 +61,19 @@ LAST: tuple[Part, ...] = ((slice(-1, None), slice(None)),)
 
 
 class Training(NamedTuple):
-    """Inputs of a training pass; None where unused.
+    """Further inputs of a pass over whole sequences; None where unused.
 
     key: of dropout. pivots: int [l, b, p] of `draw_pivots`: attend to them and the
     config's window. scales: float32 [l, 2], of the gradients of each layer's branches;
-    those of the parameters are then scaled too, see `unscale_blocks`.
+    those of the parameters are then scaled too, see `unscale_blocks`. watched: int [w],
+    positions whose attention weights are returned in the place of a cache, one array
+    [l, b, n, w, t], or a list of [b, n, w, t] of parameters that are a list.
     """
 
     key: Array | None = None
     pivots: Array | None = None
     scales: Array | None = None
+    watched: Array | None = None
 
 
 EVALUATION = Training()
@@ -101,7 +104,7 @@ class ImageLM(nn.Module):
             position sees; None is none. With `place` of the prefixes, bool [p, t].
           cache: of `make_cache`; the inputs are its prefixes, or with `place` what
             continues them from that position on.
-          training: further inputs of a training pass.
+          training: further inputs of a pass over whole sequences.
           parts: static (positions, ids): compute only these logits, a list of arrays.
             Without ids it returns the states that logits are made of, [b, t, d]: the
             output of the last layer for the token that follows each position.
@@ -121,6 +124,11 @@ class ImageLM(nn.Module):
             block, cfg.depth, cfg.remat, cfg.unroll, cfg.layer_kinds, name="blocks"
         )
         layers = LayerInput(None, layer_keys, training.pivots, training.scales)
+        if training.watched is not None:
+            each = jnp.broadcast_to(
+                training.watched, (cfg.depth, *training.watched.shape)
+            )
+            layers = layers._replace(watched=each)
         if cache is not None:
             # Caches differ in shape by kind: a list, and no scan.
             layers = [LayerInput(layer) for layer in cache]

@@ -25,7 +25,13 @@ from cogjax.nn.unet import Text
 from cogjax.ops.image import signed
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines import cascade_stage
-from cogjax.pipelines.checks import NUM_IMAGES, say_unread
+from cogjax.pipelines.attention_found import Attention, of_places
+from cogjax.pipelines.checks import (
+    NUM_IMAGES,
+    check_number,
+    check_whole,
+    say_unread,
+)
 from cogjax.pipelines.contracts import (
     Generation,
     Part,
@@ -184,6 +190,35 @@ class CascadePipeline(HeldModel):
             stage = self._stage(last, sampler), self._params[last]
             done.append(np.asarray(_as_pixels(cascade_stage.draw(*stage, *inputs))))
         return np.concatenate(done)[: len(small)]
+
+    def attention(
+        self, image: Any, text: str, *, stage: int = 0, time: float = 0.5, seed: int = 0
+    ) -> Attention:
+        """How much of each piece of a text the places of an image take.
+
+        image: as of `Reader.score`, one, to which noise of `seed` is added: so much as
+        at a time of sampling, which goes from 1, noise alone, to 0. stage: of the
+        cascade, 0 is the base. UserError for a stage that reads no text token by token.
+        """
+        check_whole("stage", stage, 0, len(self._configs) - 1)
+        check_number("time", time, 0, 1)
+        self._unread(text, "the text")
+        own = self._stage(stage, self._samplers(Request((text,)))[stage])
+        small = None
+        if stage:
+            size = self._configs[stage].small_size
+            small = signed(stack_squares([image], size))
+        pixels = signed(stack_squares([image], own.config.image_size))
+        [key] = _stage_keys(image_keys(seed, 0, 1), stage)
+        given = self._texts([text]), small
+        args = self._params[stage], key, pixels, np.float32(time), given
+        found = jax.device_get(cascade_stage.watch(own, *args))
+        if not found:
+            raise UserError(
+                f"stage {stage} reads no text token by token, so it has no attention "
+                "to one: choose another stage"
+            )
+        return of_places(found, self._encoder.names(text))
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""

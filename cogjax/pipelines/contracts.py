@@ -12,6 +12,7 @@ from PIL import Image
 
 from cogjax.data.aspects import Shape
 from cogjax.errors import UserError
+from cogjax.pipelines.attention_found import Attention
 from cogjax.pipelines.request import Request
 
 # Called with (done, total, what is done).
@@ -165,6 +166,14 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
+class Attending(Protocol):
+    """A model that shows what it makes an image of."""
+
+    def attention(self, image: Any, text: str, **settings: Any) -> Attention:
+        """How much each place of an image takes of a text."""
+
+
+@runtime_checkable
 class Enlarging(Protocol):
     """A model that draws images anew at twice their size."""
 
@@ -206,6 +215,7 @@ class Exportable(Protocol):
 
 
 _WORK = {Generator: "generate images", Reader: "read images", Codec: "work with codes"}
+_WORK[Attending] = "show their attention"
 _WORK[Scorer] = "score images"
 _WORK[Enlarging] = "enlarge images"
 _WORK[Embedder] = "compare images and texts by vectors, as a CLIP does"

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cogjax.data.aspects import Shape, aspect
-from cogjax.data.images import as_image, on_white
+from cogjax.data.images import as_image, upright_size
 from cogjax.errors import UserError, did_you_mean
 from cogjax.pipelines.checks import (
     MAX_FILLINGS,
@@ -175,7 +175,7 @@ class Request:
         """(height, width) of an image with a hole and what extends it, or None."""
         if not self.has_hole:
             return None
-        width, height = on_white(self.image).size
+        width, height = upright_size(self.image)
         more = self.extend or {}
         left, top, right, bottom = (more.get(side, 0) for side in SIDES)
         return height + top + bottom, width + left + right

@@ -24,8 +24,9 @@ from cogjax.train.compression import (
     state_shardings,
 )
 from cogjax.train.goodput import Goodput
+from cogjax.train.history import note_session
 from cogjax.train.lock import lock_workdir
-from cogjax.train.metrics import Logger
+from cogjax.train.metrics import METRICS, Logger
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.patience import HeldOut
 from cogjax.train.processes import StopSignal, check_agreement, say
@@ -159,13 +160,16 @@ def fit(
         # After the restore, so that a refused resume keeps the earlier config.json.
         if job.config is not None and jax.process_index() == 0:
             save_json(job.config, workdir / "config.json")
-        logger = Logger(workdir, int(train_state.step))
+        start = int(train_state.step)
+        if start < config.steps and jax.process_index() == 0:
+            note_session(workdir, start, job.config, mesh)
+        logger = Logger(workdir, start)
         goodput.add("lost", logger.lost_seconds)
         evaluate = (config.eval_every, _make_eval(job.task, job.eval_batches, mesh))
         job = dataclasses.replace(job, hooks=(evaluate, *job.hooks))
         # Rounded up: with another batch size no example is seen twice.
         position = -(-example_index // config.batch_size)
-        held_out = HeldOut(config.patience, workdir / "metrics.jsonl")
+        held_out = HeldOut(config.patience, workdir / METRICS)
         tools = checkpoints, logger, goodput, watchdog, stop, held_out
         session = Session(job, config, mesh, *tools, position)
         step = make_step(job.task, tx, schedule, config, (shardings, mesh), compression)

@@ -155,7 +155,7 @@ def test_restore_on_more_devices(uninterrupted, tmp_path):
 
 
 def test_restored_params_need_no_model(uninterrupted):
-    params, state, _ = restore_params(uninterrupted[0], "params")
+    params, state, *_ = restore_params(uninterrupted[0], "params")
     assert params["w"].shape == (8, 2)
     assert int(state["seen"]) == 96
 

@@ -208,7 +208,7 @@ def _show(size: int, run: RunConfig, made: Callable, step, train_state, logger) 
         for x in small
     ]
     sheet = grid(np.concatenate([bicubic, drawn, large]), len(items))
-    logger.images(step, {"enlarged": np.asarray(sheet)})
+    logger.images(step, {"enlarged": np.asarray(sheet)}, texts)
 
 
 @dataclass(frozen=True)
