@@ -3,7 +3,7 @@
 `isinstance(model, Reader)` asks; `expect` asks on behalf of a user.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -53,6 +53,18 @@ class Generation:
         return [Image.fromarray(pixels) for pixels in flat]
 
 
+class Part(NamedTuple):
+    """Images that are finished before others of their request.
+
+    prompts, images: their numbers in it, of the images those of each prompt. result:
+    of these alone.
+    """
+
+    prompts: range
+    images: range
+    result: Generation
+
+
 @runtime_checkable
 class Generator(Protocol):
     """A model that makes images of texts."""
@@ -79,6 +91,23 @@ class Generator(Protocol):
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
+
+
+@runtime_checkable
+class PartByPart(Protocol):
+    """A `Generator` whose first images are there before the last are begun."""
+
+    def generate_parts(
+        self,
+        request: Request,
+        *,
+        progress: Progress | None = None,
+        rerank_by: Reranker | None = None,
+    ) -> Iterator[Part]:
+        """The images of `generate`, each once, prompt by prompt.
+
+        UserError for what the model cannot do, before the first.
+        """
 
 
 @runtime_checkable

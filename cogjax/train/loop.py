@@ -163,8 +163,10 @@ def fit(
             check_resume(workdir, job.config, config, optim, newest)
         with goodput.time("restore" if checkpoints.steps else "compile"):
             init = partial(init_state, job.task, tx, compression=compression)
+            abstract = jax.eval_shape(init, jax.random.key(config.seed))
+            _announce(job, config, abstract, workdir)
             train_state, shardings, example_index = _start(
-                job, init, config, mesh, checkpoints
+                job, (init, abstract), config, mesh, checkpoints
             )
         # They are in the state now: a run does not need them twice.
         job = dataclasses.replace(job, start_params=None, start_state=None)
@@ -209,10 +211,27 @@ def late_writes_unsaid() -> Iterator[None]:
         sys.unraisablehook = usual
 
 
-def _start(job: Job, init, config: TrainConfig, mesh: Mesh, checkpoints: Checkpoints):
-    """(restored or fresh state on the mesh, its shardings, example index)."""
-    key = jax.random.key(config.seed)
-    abstract = jax.eval_shape(init, key)
+def _announce(
+    job: Job, config: TrainConfig, abstract: TrainState, workdir: Path
+) -> None:
+    """Says what is about to be compiled and trained: it may take minutes."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
+    path = (job.config or {}).get("data", {}).get("path", "")
+    data = f" of {path}" if path else ""
+    say(
+        f"training {count:,} parameters in {workdir}: {config.steps:,} steps of "
+        f"{config.batch_size} examples{data}"
+    )
+
+
+def _start(
+    job: Job, made: tuple, config: TrainConfig, mesh: Mesh, checkpoints: Checkpoints
+):
+    """(restored or fresh state on the mesh, its shardings, example index).
+
+    made: what makes a fresh state of a key, and its shapes.
+    """
+    (init, abstract), key = made, jax.random.key(config.seed)
     shardings = state_shardings(abstract, mesh, job.task.param_axes)
     restored = checkpoints.restore(abstract, shardings, job.fingerprint)
     if restored is None:
