@@ -29,6 +29,7 @@ from cogjax.commands import (
     finetune,
     generate,
     imports,
+    metrics,
     models,
     parity,
     plan,
@@ -222,8 +223,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     modules = (generate, describe, models, data, tokenizer, encode, train, report)
-    modules += export, config, verify, finetune, evaluate, evaluate_human, imports
-    modules += parity, plan, bench, attention_map, serve
+    modules += export, config, verify, finetune, evaluate, evaluate_human, metrics
+    modules += imports, parity, plan, bench, attention_map, serve
     for module in modules:
         module.add_parser(commands)
     return parser
