@@ -16,9 +16,9 @@ from PIL import Image
 import cogjax
 from cogjax import cli
 from cogjax.commands import attention_map
-from cogjax.commands.generated import slug, write_numbered
 from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
+from cogjax.files import slug, write_numbered
 from cogjax.pipelines.contracts import Generation
 
 COMMANDS = (

@@ -124,6 +124,10 @@ EXAMPLES = {
         "cogjax export emoji --format safetensors --out released",
         "cogjax export runs/tuned --format adapter --out my-adapter",
     ),
+    "report": (
+        "cogjax report runs/lm",
+        "cogjax report runs/vq --codebook",
+    ),
     "verify": (
         "cogjax verify runs/lm",
         "cogjax verify data/mine",
@@ -139,6 +143,15 @@ EXAMPLES = {
         "cogjax evaluate emoji --data data/emoji --n 200 --json emoji.json",
         "cogjax evaluate clip-icons --suite retrieval --data data/icons --n 200",
         "cogjax evaluate oracle",
+    ),
+    "evaluate human": (
+        "cogjax evaluate human --form votes --models shapes shapes-dalle --out page",
+        "cogjax evaluate human --form scores --models emoji my-model --out page --n 50",
+        "cogjax evaluate human --analyse page answers --out result",
+    ),
+    "metrics": (
+        "cogjax metrics generated photographs",
+        "cogjax metrics decoded data/mine --split val --n 1000 --json metrics.json",
     ),
     "import": (
         "cogjax import dalle-mini --out models/mini",
@@ -159,6 +172,8 @@ EXAMPLES = {
     "attention-map": (
         "cogjax attention-map --out map.png",
         "cogjax attention-map --grid 16x16 --text 8 --kinds full,row --matrix",
+        'cogjax attention-map apple.png "a red apple, 3D" --weights --out map.png',
+        'cogjax attention-map apple.png "a red apple, 3D" --weights --query 70',
     ),
     "serve": (
         "cogjax serve",
