@@ -295,7 +295,7 @@ def test_caption_and_score(model, picture, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[1] == f"{picture}: None 12"
     assert json.loads(out.read_text())[0] == {"file": picture, "caption": "None 12"}
     assert cli.main(["score", picture, "a cat"]) == 0
-    assert capsys.readouterr().out == "5.0000\n"
+    assert capsys.readouterr().out == "5.0000 nats a text token\n"
 
 
 def test_words_that_the_model_has_not_seen_are_said(model, picture, tmp_path, capsys):

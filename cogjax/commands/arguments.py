@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.pipelines.checks import MAX_SEED
 
 CONFIG = "shipped (cogview/icons:transformer), .py[:ARG], .yaml, or a run's .json"
@@ -178,14 +178,20 @@ def read_lines(path: str, what: str) -> list[str]:
 def read_image(path: str, notes: Counter | None = None):
     """Returns the image as uint8 [y, x, 3]; UserError naming the file.
 
-    notes: as of `decode_image`.
+    notes: as of `decode_image`. A grid that `cogjax generate` wrote is none.
     """
-    from cogjax.data.images import decode_image
+    from cogjax.data.images import decode_image, recipe_of
 
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read image {path}: {error.strerror}") from error
+    names = recipe_of(data).get("grid")
+    if isinstance(names, list) and names:
+        raise UserError(
+            f"image {path} is a grid of {len(names)} images, which lie beside it: give "
+            f"one of them, such as {shown(names[0])}"
+        )
     try:
         return decode_image(data, notes=notes)
     except UserError as error:

@@ -3,12 +3,10 @@
 import argparse
 import ast
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from cogjax.commands.arguments import add_command
-from cogjax.commands.table import print_table
+from cogjax.commands.table import flattened, print_table
 
 _NAME = "shipped experiment (cogview/icons:transformer), file, or task (lm); none lists"
 
@@ -57,10 +55,12 @@ def _keys(name: str, overrides: list[str]) -> list[dict[str, str]]:
     from cogjax.stages.run import find_stage
 
     config = {"task": {"name": name}} if name in stages() else load(name, overrides)
+    from cogjax.config_keys import spelled
     from cogjax.stages.keys import keys_of_stage
 
     stage = find_stage({"task": config.get("task", {})})
-    values, rows = dict(_flat(config)), []
+    values = {key: spelled(value) for key, value in flattened(config)}
+    rows = []
     for key in keys_of_stage(stage):
         row = {"key": key.name, "value": values.get(key.name, key.default)}
         row |= {"default": key.default, "expects": key.kind, "meaning": key.meaning}
@@ -73,14 +73,3 @@ def _keys(name: str, overrides: list[str]) -> list[dict[str, str]]:
 def _cut(cell: str) -> str:
     """A cell of a table; the whole is in the JSON list."""
     return cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 3]}..."
-
-
-def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, value in words) of all that a config sets."""
-    from cogjax.config_keys import spelled
-
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", spelled(value)

@@ -2,8 +2,9 @@
 
 import argparse
 import dataclasses
+import sys
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
 
 from cogjax.commands import arguments
 from cogjax.commands.arguments import SEED, add_command, number, whole
@@ -144,15 +145,40 @@ def _generate(args: argparse.Namespace) -> None:
         given = {"image": image, "keep": keep, "strength": args.strength}
         given["fillings"] = args.fillings
         request = dataclasses.replace(request, **given)
-    with Progress() as progress:
+    from cogjax.pipelines.saving import Generated
+
+    made = Generated(out, request.prompts, _record(args, request, model))
+    try:
+        with Progress(out) as progress:
+            for part in _parts(model, enlargers, request, progress, judge):
+                made.add(part)
+    except BaseException:
+        # What is done stays, with its record: an interrupt may come after hours.
+        if made.count:
+            print(made.close(), file=sys.stderr)
+        raise
+    arguments.say_unseen(made.unseen)
+    print(made.close())
+
+
+def _parts(model, enlargers: list, request, progress, judge: dict) -> Iterator:
+    """The images as they are made: `Part`s, of a model that makes all at once one."""
+    from cogjax.pipelines.contracts import Part, PartByPart
+
+    if isinstance(model, PartByPart):
+        parts = model.generate_parts(request, progress=progress, **judge)
+    else:
         result = model.generate(request, progress=progress, **judge)
-        drawn_by = model
+        every = range(len(request.prompts)), range(request.num_images)
+        parts = [Part(*every, result)]
+    for part in parts:
+        result, drawn_by = part.result, model
         for enlarger in enlargers:
-            own = {"seed": args.seed, "progress": progress}
+            own = {"seed": request.seed, "first": request.first + part.images[0]}
+            own["progress"] = progress
             result = enlarger.enlarge_generated(result, drawn_by, **own)
             drawn_by = enlarger
-    arguments.say_unseen(result.unseen)
-    _write(out, result, _record(args, request, model))
+        yield part._replace(result=result)
 
 
 def _enlargers(args: argparse.Namespace, model) -> list:
@@ -286,11 +312,3 @@ def _judge(args: argparse.Namespace, model) -> str:
     if args.clip:
         return "clip"
     return "captions" if isinstance(model, Reader) else "images"
-
-
-def _write(out: Path, result, record: dict) -> None:
-    from cogjax.pipelines.saving import save_generation
-
-    saved = save_generation(result, out, record)
-    count = len(saved.images)
-    print(f"{count} images, {saved.grid} and {saved.record} in {out}")

@@ -1,9 +1,9 @@
 """`cogjax train`."""
 
 import argparse
-import json
 
 from cogjax.commands.arguments import CONFIG, add_command, add_distributed, join
+from cogjax.commands.table import flattened, print_facts
 from cogjax.errors import UserError
 from cogjax.files import check_folder
 
@@ -51,6 +51,7 @@ def _train(args: argparse.Namespace) -> None:
     if not args.dry_run and not args.workdir:
         raise UserError("--workdir DIR is required (or --dry-run to train nothing)")
     from cogjax.config import load
+    from cogjax.config_keys import spelled
 
     config = load(args.config, args.overrides)
     if args.workdir:
@@ -59,7 +60,7 @@ def _train(args: argparse.Namespace) -> None:
     from cogjax.stages import run as launch
 
     if args.dry_run:
-        print(json.dumps(config, indent=2, ensure_ascii=False, default=str))
+        print_facts({key: spelled(value) for key, value in flattened(config)})
         for name, value in launch.describe(config).items():
             print(
                 f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"

@@ -272,6 +272,16 @@ def png_shape(data: bytes) -> Shape | None:
     return height, width
 
 
+def recipe_of(data: bytes) -> dict[str, Any]:
+    """What `encode_png` has put into a PNG file, empty for any other file."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            found = json.loads(image.info.get("cogjax", "{}"))
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def encode_png(pixels: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:
     """uint8 [y, x, 3] -> PNG bytes.
 

@@ -238,7 +238,7 @@ def _score(x: Array, table: Array | matmul.Packed) -> Array:
     """x [b, t, d] -> logits float32 [b, t, v]."""
     if isinstance(table, matmul.Packed):
         return matmul.product(x, table).astype(jnp.float32)
-    logits = jnp.einsum("btd,vd->btv", x, table.astype(x.dtype))
+    logits = matmul.scores(x, table.astype(x.dtype))
     return constrain(logits.astype(jnp.float32), "batch", None, "vocab")
 
 

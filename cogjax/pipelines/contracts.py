@@ -21,7 +21,7 @@ from cogjax.pipelines.attention_found import Attention
 from cogjax.pipelines.checks import MAX_IMAGES, check_whole
 from cogjax.pipelines.display import images_html
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.saving import save_generation
+from cogjax.pipelines.saving import Generated
 
 # Called with (done, total, what is done).
 Progress = Callable[[int, int, str], None]
@@ -89,7 +89,11 @@ class Generation:
         if it cannot be written to.
         """
         folder = check_folder(folder)
-        save_generation(self, folder, {})
+        prompts, count = map(range, self.pixels.shape[:2])
+        record = {"settings": {"num_images": len(count)}}
+        made = Generated(folder, self.prompts, record)
+        made.add(Part(prompts, count, self))
+        made.close()
         return folder
 
     def _repr_html_(self) -> str:
@@ -103,6 +107,18 @@ class Generation:
 
     def _repr_png_(self) -> bytes:
         return encode_png(np.asarray(self.grid()))
+
+
+class Part(NamedTuple):
+    """Images that are finished before others of their request.
+
+    prompts, images: their numbers in it, of the images those of each prompt. result:
+    of these alone.
+    """
+
+    prompts: range
+    images: range
+    result: Generation
 
 
 @runtime_checkable
@@ -131,6 +147,23 @@ class Generator(Protocol):
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
+
+
+@runtime_checkable
+class PartByPart(Protocol):
+    """A `Generator` whose first images are there before the last are begun."""
+
+    def generate_parts(
+        self,
+        request: Request,
+        *,
+        progress: Progress | None = None,
+        rerank_by: Reranker | None = None,
+    ) -> Iterator[Part]:
+        """The images of `generate`, each once, prompt by prompt.
+
+        UserError for what the model cannot do, before the first.
+        """
 
 
 @runtime_checkable
