@@ -129,6 +129,10 @@ EXAMPLES = {
         "cogjax verify data/mine",
         "cogjax verify my-model --json",
     ),
+    "report": (
+        "cogjax report runs/lm",
+        "cogjax report runs/vq --codebook",
+    ),
     "finetune": (
         "cogjax finetune my-images --out mine --dry-run",
         "cogjax finetune my-images --out mine",
@@ -159,6 +163,8 @@ EXAMPLES = {
     "attention-map": (
         "cogjax attention-map --out map.png",
         "cogjax attention-map --grid 16x16 --text 8 --kinds full,row --matrix",
+        'cogjax attention-map apple.png "a red apple, 3D" --weights --out map.png',
+        'cogjax attention-map apple.png "a red apple, 3D" --weights --query 70',
     ),
     "serve": (
         "cogjax serve",
