@@ -144,6 +144,15 @@ EXAMPLES = {
         "cogjax evaluate clip-icons --suite retrieval --data data/icons --n 200",
         "cogjax evaluate oracle",
     ),
+    "evaluate human": (
+        "cogjax evaluate human --form votes --models shapes shapes-dalle --out page",
+        "cogjax evaluate human --form scores --models emoji my-model --out page --n 50",
+        "cogjax evaluate human --analyse page answers --out result",
+    ),
+    "metrics": (
+        "cogjax metrics generated photographs",
+        "cogjax metrics decoded data/mine --split val --n 1000 --json metrics.json",
+    ),
     "import": (
         "cogjax import dalle-mini --out models/mini",
         "cogjax import vqgan.ckpt vqgan.yaml --out models/vqgan --family vqgan",

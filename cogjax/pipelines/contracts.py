@@ -21,7 +21,7 @@ from cogjax.pipelines.attention_found import Attention
 from cogjax.pipelines.checks import MAX_IMAGES, check_whole
 from cogjax.pipelines.display import images_html
 from cogjax.pipelines.request import Request
-from cogjax.pipelines.saving import Generated
+from cogjax.pipelines.saving import save_generation
 
 # Called with (done, total, what is done).
 Progress = Callable[[int, int, str], None]
@@ -89,11 +89,7 @@ class Generation:
         if it cannot be written to.
         """
         folder = check_folder(folder)
-        prompts, count = map(range, self.pixels.shape[:2])
-        record = {"settings": {"num_images": len(count)}}
-        made = Generated(folder, self.prompts, record)
-        made.add(Part(prompts, count, self))
-        made.close()
+        save_generation(self, folder)
         return folder
 
     def _repr_html_(self) -> str:

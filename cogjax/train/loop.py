@@ -159,8 +159,7 @@ def fit(
         goodput = Goodput()
         checkpoints = Checkpoints(workdir, config.keep, job.task.frozen)
         if checkpoints.steps:
-            newest = checkpoints.steps[-1]
-            check_resume(workdir, job.config, config, optim, newest)
+            check_resume(workdir, job.config, config, optim, checkpoints.steps[-1])
         with goodput.time("restore" if checkpoints.steps else "compile"):
             init = partial(init_state, job.task, tx, compression=compression)
             abstract = jax.eval_shape(init, jax.random.key(config.seed))
