@@ -124,14 +124,14 @@ EXAMPLES = {
         "cogjax export emoji --format safetensors --out released",
         "cogjax export runs/tuned --format adapter --out my-adapter",
     ),
+    "report": (
+        "cogjax report runs/lm",
+        "cogjax report runs/vq --codebook",
+    ),
     "verify": (
         "cogjax verify runs/lm",
         "cogjax verify data/mine",
         "cogjax verify my-model --json",
-    ),
-    "report": (
-        "cogjax report runs/lm",
-        "cogjax report runs/vq --codebook",
     ),
     "finetune": (
         "cogjax finetune my-images --out mine --dry-run",
