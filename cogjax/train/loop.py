@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -170,11 +170,9 @@ def fit(
         # They are in the state now: a run does not need them twice.
         job = dataclasses.replace(job, start_params=None, start_state=None)
         # After the restore, so that a refused resume keeps the earlier config.json.
-        if job.config is not None and jax.process_index() == 0:
-            save_json(job.config, workdir / "config.json")
         start = int(train_state.step)
-        if start < config.steps and jax.process_index() == 0:
-            note_session(workdir, start, job.config, mesh)
+        if jax.process_index() == 0:
+            _note(job.config, start, config.steps, workdir, mesh)
         logger = Logger(workdir, start)
         goodput.add("lost", logger.lost_seconds)
         evaluate = (config.eval_every, _make_eval(job.task, job.eval_batches, mesh))
@@ -189,6 +187,16 @@ def fit(
             return session.steps(step, train_state)
         finally:
             session.close()
+
+
+def _note(
+    config: Mapping[str, Any] | None, start: int, steps: int, workdir: Path, mesh: Mesh
+) -> None:
+    """The resolved config, and the session unless there is nothing left to do."""
+    if config is not None:
+        save_json(config, workdir / "config.json")
+    if start < steps:
+        note_session(workdir, start, config, mesh)
 
 
 @contextlib.contextmanager
