@@ -141,6 +141,8 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
     rows, columns = layout.box
     if config.positions == "grid":
         shared |= {"rows": rows, "grid": columns}
+    if config.window:
+        shared |= _of_window(layout)
     return ImageLMConfig(
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
@@ -148,6 +150,14 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
         sequence=_sequence(layout),
         **shared,
     )
+
+
+def _of_window(layout: Layout) -> dict[str, int]:
+    if layout.enlarges or layout.masked:
+        raise ValueError(
+            "window is for one image whose codes are predicted in turn: set it 0"
+        )
+    return {"num_codes": layout.vocab.num_codes, "image_len": layout.longest}
 
 
 def _num_positions(layout: Layout) -> int:
