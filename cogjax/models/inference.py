@@ -138,6 +138,5 @@ def _window_plans(
         return [window_plan(window, None, num_tokens, calls)] * config.depth
     found = fixed_codes(config.depth, config.image_len, config.image_pivots)
     return [
-        window_plan(window, tuple(codes), num_tokens, calls)
-        for codes in found.tolist()
+        window_plan(window, tuple(codes), num_tokens, calls) for codes in found.tolist()
     ]

@@ -136,7 +136,11 @@ def empty_cache(
         jnp.zeros((*lead, head_dim, plan.width), dtype),
         jnp.zeros((*lead, plan.width, head_dim), dtype),
         plan,
-        *(jnp.zeros((num_prefix, prefix_len), x) for x in (jnp.int32, bool) if windowed),
+        *(
+            jnp.zeros((num_prefix, prefix_len), x)
+            for x in (jnp.int32, bool)
+            if windowed
+        ),
     )
 
 

@@ -70,7 +70,9 @@ def place_pivots(codes: Array, is_code: Array, num_text: int) -> Array:
     start = jnp.argmax(is_code, axis=1)[:, None]
     there = codes < jnp.sum(is_code, axis=1)[:, None]
     of_image = jnp.where(there, start + codes, length)
-    is_text, of_text = jax.lax.top_k((~is_code).astype(jnp.int32), min(num_text, length))
+    is_text, of_text = jax.lax.top_k(
+        (~is_code).astype(jnp.int32), min(num_text, length)
+    )
     of_text = jnp.where(is_text > 0, of_text, length)
     of_text = jnp.pad(
         of_text, ((0, 0), (0, num_text - of_text.shape[1])), constant_values=length

@@ -80,9 +80,7 @@ class WindowPlan:
         before = held[:, None] < first
         return (held[:, None] >= 0) & (~before | is_pivot[:, None]), before
 
-    def scores(
-        self, scores: Array, seen: tuple[Array, Array], alpha: float
-    ) -> Array:
+    def scores(self, scores: Array, seen: tuple[Array, Array], alpha: float) -> Array:
         """Scores [b, n, u, w] of `seen`: with the bonus of pivots, the rest hidden."""
         visible, before = (x[:, None] for x in seen)
         bonus = jnp.asarray(self.window.bonus / alpha, scores.dtype)

@@ -135,7 +135,9 @@ def causal(length: int) -> Array:
     return np.tri(length, dtype=bool)
 
 
-def window_sees(length: int, size: int, times: int, pivots: Iterable[int], bonus: float):
+def window_sees(
+    length: int, size: int, times: int, pivots: Iterable[int], bonus: float
+):
     """[t, t] that is added to scores: 0 in the window, the bonus at pivots before it.
 
     CogView's release: a block of `size` queries sees the last `times` blocks up to

@@ -13,10 +13,10 @@ import pytest
 from cogjax.data.vocab import Vocab
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.cogview.layout import Layout
-from cogjax.models.image_lm import ImageLM, Training
+from cogjax.models.image_lm import ImageLM
 from cogjax.models.image_lm_config import image_to_text
 from cogjax.models.inference import make_cache, scoring
-from cogjax.ops.pivot_attention import fixed_codes, random_codes
+from cogjax.ops.pivot_attention import fixed_codes
 from cogjax.sampling.tokens.autoregressive import (
     OutputIds,
     Sampler,
@@ -31,7 +31,7 @@ from tests.programs import random_params
 from tests.reference import transformer as reference
 from tests.reference.numeric import double
 
-NUM_CODES, NUM_PIECES, COUNT, TEXT_LEN, DEPTH = 24, 20, 24, 5, 3
+NUM_CODES, NUM_PIECES, COUNT, TEXT_LEN, DEPTH = 24, 20, 24, 5, 2
 IDS = reference.Ids(NUM_CODES, NUM_PIECES)
 LAYOUT = Layout(Vocab(NUM_CODES, NUM_PIECES), TEXT_LEN, COUNT, shapes=((4, 6),))
 # 9 positions are text and commands: 16 pivots are 7 of the image, for two each.
@@ -149,27 +149,33 @@ def test_codes_are_scored_as_they_are_sampled(params):
     """The prompts' padding comes first, and the last code is no input."""
     own, prompts = scoring(params, (0, NUM_CODES)), LAYOUT.prompts(TEXTS)
     run = jax.jit(code_losses, static_argnums=0)
-    got = run(LM, own, prompts, CODES[:2])
+    got = np.asarray(run(LM, own, prompts, CODES[:2]))
     for losses, text, codes in zip(got, TEXTS, CODES, strict=False):
         found = drawing(params, text, codes)
         want = reference.next_token_losses(found, [0, *codes])
         np.testing.assert_allclose(losses, want, rtol=2e-4, atol=1e-4)
 
 
-def test_captions_are_scored_and_written_alike(params):
-    """A cache of an image holds its pivots and its end alone, and all text behind."""
+@pytest.fixture(scope="module")
+def read(params):
+    """Two images are read, for two texts each: those of TEXTS, and the end."""
     own = scoring(params, (NUM_CODES, IDS.end))
+    forced = np.full((4, TEXT_LEN), SEP)
+    forced[:2], forced[2:, :1] = IDS.text(TEXTS[0]), IDS.text(TEXTS[1])
+    prompts = LAYOUT.caption_prompts(CODES[:2])
+    return own, PREFILL(READER, own, prompts, image_keys(0, 0, 4), forced)
+
+
+def test_captions_are_scored_and_written_alike(params, read):
+    """A cache of an image holds its pivots and its end alone, and all text behind."""
+    own, state = read
     rows = [
         LAYOUT.image_to_text(text, codes)
         for text, codes in zip(TEXTS, CODES, strict=False)
     ]
     ids, weights = (np.stack(x) for x in zip(*rows, strict=True))
     run = jax.jit(caption_losses, static_argnums=0, static_argnames="first_id")
-    got = run(READER, own, ids, weights, first_id=NUM_CODES)
-    forced = np.full((2, TEXT_LEN), SEP)
-    forced[0], forced[1, :1] = IDS.text(TEXTS[0]), IDS.text(TEXTS[1])
-    prompts = LAYOUT.caption_prompts(CODES[:2])
-    state = PREFILL(READER, own, prompts, image_keys(0, 0, 2), forced)
+    got = np.asarray(run(READER, own, ids, weights, first_id=NUM_CODES))
     held = state.cache[0].prefix_key.shape[-1]
     assert held == NUM_PIVOTS + WINDOW * TIMES - 1 < COUNT + 4
     written, settings = [state.logits], {"sampler": Sampler().numbers()}
@@ -180,21 +186,18 @@ def test_captions_are_scored_and_written_alike(params):
     written = np.stack(written, axis=1)
     for i, text in enumerate(TEXTS):
         want = reading(params, text, CODES[i])
-        close(written[i, : len(text) + 1], want)
+        close(written[2 * i, : len(text) + 1], want)
         targets = [0, *np.array([*IDS.text(text), SEP]) - NUM_CODES]
         losses = reference.next_token_losses(want, targets)
         np.testing.assert_allclose(got[i], losses.mean(), rtol=1e-4)
 
 
-def test_beams_share_the_image(params):
+def test_beams_share_the_image(params, read):
     """The score of what beams find is that of the statement."""
-    own = scoring(params, (NUM_CODES, IDS.end))
-    forced = np.full((4, TEXT_LEN), -1)
-    prompts = LAYOUT.caption_prompts(CODES[:2])
-    state = PREFILL(READER, own, prompts, image_keys(0, 0, 4), forced)
+    own, state = read
     ids = OutputIds(np.ones(NUM_PIECES + 27, bool), NUM_CODES, SEP)
     run = jax.jit(beam_search, static_argnums=0, static_argnames="beams")
-    found, scores = run(READER, own, state, ids=ids, beams=2)
+    found, scores = map(np.asarray, run(READER, own, state, ids=ids, beams=2))
     for codes, [text], [score] in zip(CODES, found, scores, strict=False):
         length = int(np.argmax(text == SEP)) if (text == SEP).any() else TEXT_LEN
         ended = length < TEXT_LEN
@@ -220,6 +223,7 @@ def test_several_codes_a_call(params):
         got, cache = run(
             net, ids, positions, state.visible, cache, np.array(place, np.int32)
         )
+        got = np.asarray(got)
         for row in range(2):
             seen = at[row] < COUNT - 1  # The last code predicts no other.
             close(got[row][seen], want[row][at[row][seen] + 1])
@@ -227,18 +231,17 @@ def test_several_codes_a_call(params):
 
 def test_training_has_pivots_of_each_layer_and_row(params):
     task = LMTask(CONFIG, NUM_CODES, length=LAYOUT.length)
-    pairs = zip([*TEXTS, [], [7, 7]], CODES, strict=True)
+    texts = *TEXTS, [], [7, 7]
+    pairs = zip(texts, CODES, strict=True)
     ids = np.stack([LAYOUT.text_to_image(text, codes)[0] for text, codes in pairs])
     key = jax.random.key(5)
-    codes, _ = task._pivots(ids[:, :-1], key)
-    codes = np.asarray(codes)
+    codes = np.asarray(jax.jit(lambda ids: task._pivots(ids, key)[0])(ids[:, :-1]))
     assert codes.shape == (DEPTH, 4, IMAGE_PIVOTS)
     assert len({tuple(sorted(x)) for x in codes.reshape(-1, IMAGE_PIVOTS)}) == 4 * DEPTH
     batch = {"ids": ids, "weights": np.ones(ids.shape, np.float32)}
     loss, _ = jax.jit(task.loss)(params, {}, batch, key)
     of_rows = []
-    for row, (text, own) in enumerate(zip([*TEXTS, [], [7, 7]], CODES, strict=True)):
-        del own
+    for row, text in enumerate(texts):
         found = logits(params, ids[row, :-1], len(text) + 3, codes[:, row])
         of_rows.append(reference.next_token_losses(found, ids[row]))
     np.testing.assert_allclose(loss, np.mean(of_rows), rtol=1e-5)
@@ -252,20 +255,6 @@ def test_evaluation_sees_the_fixed_pivots(params):
     want = logits(params, ids[0, :-1], len(TEXTS[0]) + 3)
     want = reference.next_token_losses(want, ids[0]).mean()
     np.testing.assert_allclose(got, want, rtol=1e-5)
-
-
-def test_given_pivots_are_those_of_training(params):
-    """A draw of training that is the fixed one scores alike."""
-    fixed = np.repeat(fixed_codes(DEPTH, COUNT, IMAGE_PIVOTS)[:, None], 2, axis=1)
-    ids = np.stack([LAYOUT.text_to_image(t, c)[0] for t, c in zip(TEXTS, CODES)])
-    places = np.broadcast_to(np.arange(ids.shape[1] - 1), (2, ids.shape[1] - 1))
-    run = apply(LM)
-    want, _ = run({"params": params}, ids[:, :-1], places)
-    got, _ = run({"params": params}, ids[:, :-1], places, training=Training(pivots=fixed))
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    assert random_codes(jax.random.key(0), (DEPTH, 2), COUNT, IMAGE_PIVOTS).shape == (
-        fixed.shape
-    )
 
 
 def test_caches_hold_a_window_and_pivots():
