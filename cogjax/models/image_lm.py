@@ -65,8 +65,9 @@ class Training(NamedTuple):
     """Inputs of a training pass; None where unused.
 
     key: of dropout. pivots: int [l, b, k] of `random_codes`: the codes of each image
-    that are pivots of a layer, where it has a window. scales: float32 [l, 2], of the gradients of each layer's branches;
-    those of the parameters are then scaled too, see `unscale_blocks`.
+    that are pivots of a layer, where it has a window. scales: float32 [l, 2], of the
+    gradients of each layer's branches; those of the parameters are then scaled too, see
+    `unscale_blocks`.
     """
 
     key: Array | None = None

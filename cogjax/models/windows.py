@@ -2,7 +2,7 @@
 
 A block of the window is counted from the first real token of a sequence. Where padding
 comes first, as before a prompt that is to be continued, tokens are moved to the start
-and what comes out is moved back: padding is then behind, where a causal layer sees none.
+and what comes out is moved back: padding is then behind, where causal layers see none.
 """
 
 from typing import NamedTuple

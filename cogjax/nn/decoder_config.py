@@ -23,9 +23,10 @@ class DecoderConfig:
     each residual branch, and float32 between them and in the head. remat, unroll: see
     `nn/stack.py`. implementation: of attention, see `ops/fused_attention.py`. window:
     above 0 a position attends to `window_times` blocks of so many positions and to
-    `num_pivots` others (`ops/pivot_attention.py`, for long sequences). norm: LayerNorm, or "rms" (T5's and
-    Llama's), both with norm_epsilon. mlp: "gelu" by tanh, "exact_gelu" by erf, "swiglu"
-    (Shazeer 2020, arXiv 2002.05202). use_bias: of dense layers.
+    `num_pivots` others (`ops/pivot_attention.py`, for long sequences). norm: LayerNorm,
+    or "rms" (T5's and Llama's), both with norm_epsilon. mlp: "gelu" by tanh,
+    "exact_gelu" by erf, "swiglu" (Shazeer 2020, arXiv 2002.05202). use_bias: of dense
+    layers.
     """
 
     width: int = 2560

@@ -7,6 +7,7 @@ A layer of a sparse kind keeps only the image keys that a later query still need
 
 import functools
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,9 @@ class CachePlan:
     bank: np.ndarray = field(compare=False)
     slot: np.ndarray = field(compare=False)
     visible: np.ndarray | None = field(compare=False)
+
+    # Of what a cache knows of its prefixes beside their keys.
+    marks: ClassVar = ()
 
     @property
     def slots(self) -> tuple[np.ndarray, ...]:
@@ -126,8 +130,7 @@ def empty_cache(
     head_dim: int,
     dtype,
 ) -> Cache:
-    """Zeroed cache of one layer; `keep_prefix` says what that of a window is to hold."""
-    windowed = isinstance(plan, WindowPlan)
+    """Zeroed cache of one layer; `keep_prefix` says what one of a window is to hold."""
     lead = (plan.banks,) if plan.banks else ()
     lead += (batch, heads) if batch > 1 else (heads,)
     return Cache(
@@ -136,11 +139,7 @@ def empty_cache(
         jnp.zeros((*lead, head_dim, plan.width), dtype),
         jnp.zeros((*lead, plan.width, head_dim), dtype),
         plan,
-        *(
-            jnp.zeros((num_prefix, prefix_len), x)
-            for x in (jnp.int32, bool)
-            if windowed
-        ),
+        *(jnp.zeros((num_prefix, prefix_len), x) for x in plan.marks),
     )
 
 

@@ -70,13 +70,11 @@ def place_pivots(codes: Array, is_code: Array, num_text: int) -> Array:
     start = jnp.argmax(is_code, axis=1)[:, None]
     there = codes < jnp.sum(is_code, axis=1)[:, None]
     of_image = jnp.where(there, start + codes, length)
-    is_text, of_text = jax.lax.top_k(
-        (~is_code).astype(jnp.int32), min(num_text, length)
-    )
+    is_text = (~is_code).astype(jnp.int32)
+    is_text, of_text = jax.lax.top_k(is_text, min(num_text, length))
     of_text = jnp.where(is_text > 0, of_text, length)
-    of_text = jnp.pad(
-        of_text, ((0, 0), (0, num_text - of_text.shape[1])), constant_values=length
-    )
+    missing = (0, 0), (0, num_text - of_text.shape[1])
+    of_text = jnp.pad(of_text, missing, constant_values=length)
     of_text = jnp.broadcast_to(of_text, (*of_image.shape[:-1], num_text))
     return jnp.concatenate([of_text, of_image], axis=-1)
 

@@ -12,6 +12,7 @@ keys are held is the same for all, and static.
 
 import functools
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +42,9 @@ class WindowPlan:
     held: np.ndarray = field(compare=False)
     near: np.ndarray = field(compare=False)
     far: np.ndarray = field(compare=False)
-    banks: int = field(default=0, compare=False)
+    banks: ClassVar = 0
+    # dtypes of `Cache.prefix_held` and `Cache.prefix_pivot`.
+    marks: ClassVar = (jnp.int32, jnp.bool_)
 
     @property
     def width(self) -> int:

@@ -1,7 +1,8 @@
 """Layers of a window and pivots against float64 numpy, in every way they are used.
 
 24 codes and up to 5 pieces of text; blocks of 3, of which a query sees 2, and 7 pivots
-among the codes. Prompts of 8, 4 and 3 tokens begin their images at each place of a block.
+among the codes. Prompts of 8, 4 and 3 tokens begin their images at all places of a
+block.
 """
 
 import functools
@@ -111,7 +112,7 @@ def apply(net):
 
 
 def test_hides_something(params):
-    """What is checked below differs from attention to all by more than its tolerance."""
+    """What is checked below is no attention to all, by far more than rounding."""
     text, codes = TEXTS[0], CODES[0]
     windowed = drawing(params, text, codes)
     ids = IDS.cogview_drawing(text, codes.tolist())[:-1]
@@ -127,7 +128,7 @@ def test_hides_something(params):
 
 @pytest.fixture(scope="module")
 def steps(params):
-    """Logits [8, COUNT, v] as codes are sampled: 2 images of 2 texts, and of no text."""
+    """Logits [8, COUNT, v] as codes are sampled: 2 images of 2 texts, and without."""
     own = scoring(params, (0, NUM_CODES))
     prompts = LAYOUT.prompts([*TEXTS, []])
     state = PREFILL(LM, own, prompts, image_keys(0, 0, 4), CODES, guided=1)
