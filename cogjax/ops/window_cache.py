@@ -117,6 +117,4 @@ def window_plan(
     behind = (ring + np.searchsorted(used, places)).astype(np.int32)
     held = np.concatenate([np.full(ring, -1), used, [num_tokens]]).astype(np.int32)
     near = np.arange(len(held)) < ring
-    far = ~near
-    far[-1] = False
-    return make((places % ring, behind), held, near, far)
+    return make((places % ring, behind), held, near, ~near)

@@ -2,14 +2,15 @@ r"""CogView with a window and pivots on oblong scenes, beside attention to all c
 
     cogjax data shapes --out data/wide --n 80000 --easy --aspect 2:1
     cogjax data shapes --out data/several --n 80000 --easy --aspect 1:1,2:1,1:2
-    cogjax train --config experiments/cogview/shapes_windows.py:wide --workdir runs/windows
+    cogjax train --config experiments/cogview/shapes_windows.py:wide \
+        --workdir runs/windows
     cogjax train --config experiments/cogview/shapes_oblong.py:wide --workdir runs/all
     python experiments/cogview/shapes_oblong.py runs/windows runs/all
 
-The same data, sizes and updates as `shapes_oblong.py`, whose judge compares both: images
-of 6 x 12 codes, of which a query sees the last 9 to 16 and one in four of the others.
-`:several` is of three shapes. `:wide,nano` ends in a minute. A full run is about 80
-minutes of 2 CPU cores.
+The same data, sizes and updates as `shapes_oblong.py`, whose judge compares both:
+images of 6 x 12 codes, of which a query sees the last 9 to 16 and one in four of the
+others. `:several` is of three shapes. `:wide,nano` ends in a minute. A full run is
+about 80 minutes of 2 CPU cores.
 """
 
 from pathlib import Path
