@@ -19,30 +19,38 @@ from cogjax import __version__
 from cogjax.commands import (
     attention_map,
     bench,
+    config,
     data,
     describe,
     encode,
     evaluate,
+    evaluate_human,
     export,
     finetune,
     generate,
     imports,
+    metrics,
+    models,
     parity,
     plan,
+    report,
     serve,
     tokenizer,
     train,
     verify,
 )
-from cogjax.errors import Notice, UserError
+from cogjax.commands.examples import EXAMPLES
+from cogjax.errors import Notice, UserError, did_you_mean
 
+_PROGRAM = "cogjax"
 _OVERRIDE = "--config."
 
 
 class _Parser(argparse.ArgumentParser):
     """Raises UserError instead of printing usage; accepts no abbreviated flags.
 
-    epilog may be a function, called when the help is asked for.
+    epilog may be a function, called when the help is asked for. Examples of the command
+    stand at the end.
     """
 
     def __init__(self, **kwargs):
@@ -52,7 +60,9 @@ class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         if callable(self.epilog):
             self.epilog = self.epilog()
-        return super().format_help()
+        lines = EXAMPLES.get(self.prog.removeprefix(_PROGRAM).strip(), ())
+        shown = "".join(f"  {line}\n" for line in "\n".join(lines).splitlines())
+        return super().format_help() + (f"\nexamples:\n{shown}" if lines else "")
 
     def error(self, message: str) -> NoReturn:
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
@@ -170,6 +180,8 @@ def _notices() -> Iterator[None]:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     words, overrides = _split_overrides(argv)
+    if words[:2] == ["evaluate", "human"]:
+        words[:2] = ["evaluate human"]  # A command of two words.
     args, unknown = _build_parser().parse_known_args(words)
     if not hasattr(args, "overrides"):
         unknown += overrides
@@ -202,21 +214,20 @@ def _split_overrides(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _hint(word: str, choices: list[str]) -> str:
-    from cogjax.config import did_you_mean
-
     return did_you_mean(word, choices)
 
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="cogjax",
+        prog=_PROGRAM,
         description="Images from Chinese or English text, and how to train them.",
         epilog="Each command has its own --help.",
     )
     parser.add_argument("--version", action="version", version=f"cogjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    modules = (generate, describe, data, tokenizer, encode, train, export, verify)
-    modules += finetune, evaluate, imports, parity, plan, bench, attention_map, serve
+    modules = (generate, describe, models, data, tokenizer, encode, train, report)
+    modules += export, config, verify, finetune, evaluate, evaluate_human, metrics
+    modules += imports, parity, plan, bench, attention_map, serve
     for module in modules:
         module.add_parser(commands)
     return parser

@@ -3,25 +3,22 @@
 A config file is a Python program with `get_config(arg)`: run only your own. A saved run
 keeps its resolved config as JSON, and is reloaded from that, never from the program.
 
-    config = load("experiments/cogview/emoji.py:nano", ["--config.optim.lr=3e-4"])
+    config = load("cogview/emoji:transformer,nano", ["--config.optim.lr=3e-4"])
     optim = section(OptimConfig, config["optim"], "optim")     # frozen dataclass
 """
 
 import ast
 import dataclasses
-import difflib
-import inspect
 import json
 import math
-import os
-import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from cogjax.errors import UserError, shown
+from cogjax.config_files import read_config
+from cogjax.errors import UserError, did_you_mean, shown
 from cogjax.files import write_atomic
 
 SECTIONS = (
@@ -38,7 +35,6 @@ SECTIONS = (
 _FLAG = "--config."
 _MISSING = object()
 _MAX_DEPTH = 16  # of sections in sections
-_NAMED = 40  # choices in a message
 
 T = TypeVar("T")
 
@@ -55,21 +51,8 @@ def check_ranges(config: Any, **ranges: tuple[float, float]) -> None:
             raise ValueError(f"{name} is {shown(value)}, expected {low} to {high}")
 
 
-def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
-    """Returns ": did you mean 'x'?" for a near match, else ": known are a, b, c".
-
-    Of many choices it names the first 40.
-    """
-    choices = list(choices)
-    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if near:
-        return f": did you mean '{prefix}{near[0]}'?"
-    named = choices[:_NAMED] + ["..."] * (len(choices) > _NAMED)
-    return f": known are {', '.join(named)}" if choices else ""
-
-
 def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Resolves "path.py:arg" (or the JSON of a saved run) into nested plain dicts.
+    """Resolves a config of any form (`config_files.py`) into nested plain dicts.
 
     overrides: command-line words `--config.a.b=v` or `--config.a.b`, `v`. Running a .py
     file executes it. Raises UserError for a missing or failing file, an unknown section
@@ -77,9 +60,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     import ml_collections
 
-    path, colon, arg = spec.partition(".py:")
-    path = Path(path + ".py" if colon else path)
-    found = load_json(path) if path.suffix == ".json" else _run(path, arg)
+    found = load_json(spec) if spec.endswith(".json") else read_config(spec)
     config = ml_collections.ConfigDict(_plain_keys(found))
     _check_sections(config)
     # Overrides go in while references between values are alive, so that a length that
@@ -173,56 +154,6 @@ def _plain_keys(config: Mapping[str, Any]) -> Mapping[str, Any]:
             raise UserError(f"config key {_name(key)} has a dot: nest sections instead")
         if isinstance(value, Mapping):
             _plain_keys(value)
-    return config
-
-
-def _run(path: Path, arg: str) -> Any:
-    """Executes a config file and returns the result of its get_config(`arg`)."""
-    try:
-        source = path.read_text(encoding="utf-8")
-        code = compile(source, str(path), "exec")
-    except OSError as error:
-        raise UserError(f"cannot read config {path}: {error.strerror}") from error
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"config {path} is not valid Python: {error}") from error
-    module = types.ModuleType("config")
-    module.__file__ = str(path)
-    # As for `python path`, so that a config may import its neighbours.
-    folder, before = str(path.parent.resolve()), set(sys.modules)
-    sys.path.insert(0, folder)
-    try:
-        exec(code, module.__dict__)
-        return _call(getattr(module, "get_config", None), path, arg)
-    except UserError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"config {path} failed: {reason}") from error
-    finally:
-        sys.path.remove(folder)
-        # The next config may have a neighbour of the same name.
-        for name in set(sys.modules) - before:
-            if (
-                os.path.dirname(getattr(sys.modules[name], "__file__", "") or "")
-                == folder
-            ):
-                del sys.modules[name]
-
-
-def _call(get_config: Any, path: Path, arg: str) -> Any:
-    if not callable(get_config):
-        raise UserError(f"config {path} has no function get_config")
-    args = (arg,) if arg else ()
-    try:
-        inspect.signature(get_config).bind(*args)
-    except TypeError as error:
-        wanted = "takes no argument" if arg else f"needs an argument: {path}:ARGUMENT"
-        raise UserError(f"config {path} {wanted}") from error
-    config = get_config(*args)
-    if not isinstance(config, Mapping) and not hasattr(config, "to_dict"):
-        raise UserError(
-            f"config {path}: get_config returned {shown(config)}, not sections"
-        )
     return config
 
 

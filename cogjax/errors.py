@@ -1,10 +1,29 @@
 """What a user is told: the exception that they can fix, and the warning."""
 
+from collections.abc import Iterable
+
+_NAMED = 40  # choices in a message
+
 
 def shown(value: object) -> str:
     """A value for a message: in one line, at most 100 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 100 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
+    """Returns ": did you mean 'x'?" for a near match, else ": known are a, b, c".
+
+    Of many choices it names the first 40.
+    """
+    import difflib
+
+    choices = list(choices)
+    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if near:
+        return f": did you mean '{prefix}{near[0]}'?"
+    named = choices[:_NAMED] + ["..."] * (len(choices) > _NAMED)
+    return f": known are {', '.join(named)}" if choices else ""
 
 
 class UserError(Exception):

@@ -9,8 +9,7 @@ import numpy as np
 
 from cogjax import model_folder
 from cogjax.catalogue import importers, resolve
-from cogjax.config import did_you_mean
-from cogjax.errors import UserError, shown
+from cogjax.errors import UserError, did_you_mean, shown
 from cogjax.files import check_apart, file_sha256
 from cogjax.interop.importer import Conversion, Import, Importer
 from cogjax.interop.safetensors import write_leaves

@@ -88,21 +88,35 @@ class StoredModel:
 
 
 def find(source: str | os.PathLike) -> Path:
-    """Folder of a shipped model's name, or `source` itself if it is a folder."""
+    """Folder of a shipped model's name, or `source` itself if it is a folder.
+
+    A training run is the model that it has exported.
+    """
     if not isinstance(source, str | os.PathLike):
         raise UserError(
             f"the model is {shown(source)}, expected a model folder or a shipped "
             "model's name"
         )
     if Path(source).is_dir():
-        return Path(source)
-    shipped = _shipped()
-    if str(source) not in shipped:
-        known = ", ".join(shipped) or "none"
+        return _of_run(Path(source))
+    there = shipped()
+    if str(source) not in there:
+        known = ", ".join(there) or "none"
         raise UserError(
             f"no model {str(source)!r}: give a model folder or one of: {known}"
         )
-    return shipped[str(source)]
+    return there[str(source)]
+
+
+def _of_run(folder: Path) -> Path:
+    """The export of a training run; any other folder as it is."""
+    export = folder / "export"
+    if (folder / "checkpoints").is_dir() and not (export / MODEL.head).is_file():
+        raise UserError(
+            f"{folder} is a training run without an export: it has not ended; make one "
+            f"with `cogjax export {folder} --out DIR` and give that"
+        )
+    return export if (export / MODEL.head).is_file() else folder
 
 
 def find_file(source: str | os.PathLike, name: str) -> Path:
@@ -123,7 +137,7 @@ def find_file(source: str | os.PathLike, name: str) -> Path:
 
 def find_text(source: str | os.PathLike) -> Path:
     """Text model file: `source`, or that of the folder or shipped model it names."""
-    if Path(source).is_dir() or str(source) in _shipped():
+    if Path(source).is_dir() or str(source) in shipped():
         return find_file(source, "text.model")
     return Path(source)
 
@@ -138,7 +152,7 @@ def _assets() -> Path:
     return Path(str(resources.files("cogjax") / "assets"))
 
 
-def _shipped() -> dict[str, Path]:
+def shipped() -> dict[str, Path]:
     """Folders of the models in the package, by name."""
     return {p.parent.name: p.parent for p in sorted(_assets().glob("*/config.json"))}
 

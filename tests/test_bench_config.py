@@ -75,7 +75,7 @@ def test_the_command(tiny, tmp_path, capsys):
         assert cli.main([*command, *more]) == 2
         assert line in capsys.readouterr().err
     assert cli.main(["bench", "train", "--config.model.dtype=float32"]) == 2
-    assert "is of a config: give --config FILE.py" in capsys.readouterr().err
+    assert "is of a config: give --config CONFIG" in capsys.readouterr().err
     command[1] = "tokenizer-decode"
     assert cli.main(command) == 2
     assert "--config is for train, prefill, decode" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from PIL import Image
 import cogjax
 from cogjax import cli
 from cogjax.commands import attention_map
-from cogjax.commands.generate import slug, write_numbered
+from cogjax.commands.generated import slug, write_numbered
 from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
 from cogjax.pipelines.contracts import Generation
@@ -295,7 +295,7 @@ def test_caption_and_score(model, picture, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[1] == f"{picture}: None 12"
     assert json.loads(out.read_text())[0] == {"file": picture, "caption": "None 12"}
     assert cli.main(["score", picture, "a cat"]) == 0
-    assert capsys.readouterr().out == "5.0000\n"
+    assert capsys.readouterr().out == "5.0000 nats a text token\n"
 
 
 def test_words_that_the_model_has_not_seen_are_said(model, picture, tmp_path, capsys):

@@ -5,19 +5,22 @@ experiments say.
 """
 
 import ast
+import importlib
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from cogjax import cli, config
+from cogjax.config_files import shipped_configs
 from cogjax.errors import UserError
+from tests import documents
 
-ROOT = Path(__file__).parents[1]
+ROOT = documents.ROOT
 EXPERIMENTS = sorted(ROOT.glob("experiments/*/*.py"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments/README.md"]
-PAGES += sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("cogjax/assets/*/*.md"))
+PAGES = documents.PAGES + sorted(ROOT.glob("cogjax/assets/*/*.md"))
 
 
 def words_of(path: Path) -> str:
@@ -64,7 +67,8 @@ def test_a_command_is_one(words, whole, monkeypatch):
         assert not whole and "are required: " in str(error)
         return
     path = getattr(args, "config", None)
-    if path and path.startswith("experiments/"):
+    shipped = str(path).partition(":")[0] in shipped_configs()
+    if shipped or str(path).startswith("experiments/"):
         assert config.load(path, args.overrides)["task"]["name"]
 
 
@@ -108,39 +112,56 @@ def test_experiments_are_listed(path):
     assert f"`{name}" in listed or path.name.startswith("small_")
 
 
-def blocks(language: str):
-    """Code of the README's fences of a language, "" for the shell."""
-    text = (ROOT / "README.md").read_text("utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+BLOCKS = [
+    pytest.param(block, id=f"{path.relative_to(ROOT)}:{block.line}")
+    for path in documents.PAGES
+    for block in documents.blocks(path)
+]
 
 
-@pytest.mark.slow
-def test_the_readme_prints_what_it_says(tmp_path, monkeypatch, capsys):
-    """Commands of shipped models, each with what it prints behind `#`, or below."""
-    monkeypatch.chdir(tmp_path)
-    shown = [block for block in blocks("") if "cogjax caption" in block]
-    lines = [
-        line for block in shown for line in block.replace("\n#", "  #").split("\n")
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_says_what_becomes_of_it(block):
+    """Python is Python, and imports what is there; shells are bash's."""
+    assert block.tag in documents.TAGS
+    if block.tag.startswith("sh"):
+        subprocess.run(["bash", "-n"], input=block.code, text=True, check=True)
+    if not block.tag.startswith("python"):
+        return
+    for node in ast.walk(ast.parse(block.code)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("cogjax"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")
+
+
+def test_no_block_is_without_a_fence():
+    for path in documents.PAGES:
+        text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.M | re.S)
+        assert not re.findall(r"^\n {4,}\S.*", text, re.M), path
+
+
+def test_what_a_command_prints_is_compared():
+    assert list(
+        documents.commands("cogjax a \\\n  b  # 1.5\n\ncogjax c\n# d, e\n")
+    ) == [
+        ("cogjax a  b", "1.5"),
+        ("cogjax c", "d, e"),
     ]
-    said = 0
-    for line in filter(None, lines):
-        command, _, wanted = (part.strip() for part in line.partition("#"))
-        assert cli.main(shlex.split(command)[1:]) == 0
-        printed = capsys.readouterr().out
-        if re.fullmatch(r"[\d.]+", wanted):
-            found = float(re.findall(r"[\d.]+", printed)[-1])
-            assert found == pytest.approx(float(wanted), abs=0.02)
-        else:
-            assert wanted in printed
-        said += bool(wanted)
-    assert said == 5
+    assert not documents.fault("1.50", "nats: 1.51\n")
+    assert documents.fault("1.50", "nats: 1.53\n") and documents.fault("1.5", "none")
+    assert not documents.fault("two", "x.png: two") and documents.fault("two", "one")
 
 
 @pytest.mark.slow
 def test_the_python_of_the_readme(tmp_path, monkeypatch):
     """An apple is red, and two squares are two."""
     monkeypatch.chdir(tmp_path)
-    [code] = blocks("python")
+    [code] = [
+        block.code
+        for block in documents.blocks(ROOT / "README.md")
+        if block.tag == "python run"
+    ]
     names = {}
     *lines, last = code.strip().split("\n")
     exec("\n".join(lines), names)

@@ -20,8 +20,8 @@ REFERENCES = [path for path in TESTS if path.parts[1] == "reference"]
 # A layer may import from itself and from the groups above its own.
 ORDER = (
     ("errors", "compilation_cache"),
-    ("files", "catalogue"),
-    ("config",),
+    ("files", "catalogue", "config_files"),
+    ("config", "config_keys"),
     ("ops",),
     ("parallel",),
     ("nn",),

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.pipelines.checks import MAX_SEED
 
+CONFIG = "shipped (cogview/icons:transformer), .py[:ARG], .yaml, or a run's .json"
 _MAX_NAMED = 20  # words in one line
 
 
@@ -150,23 +151,6 @@ def load_as(kind: str, source: str, **settings):
     return contracts.expect(cogjax.load(source, **settings), getattr(contracts, kind))
 
 
-def model_of_run(name: str) -> str:
-    """The model's name or folder; of a training run, its export."""
-    from cogjax.model_folder import is_model
-
-    folder = Path(name)
-    if not folder.is_dir() or is_model(folder):
-        return name
-    if (folder / "export" / "config.json").is_file():
-        return str(folder / "export")
-    if (folder / "checkpoints").is_dir():
-        raise UserError(
-            f"{name} is a training run without an export: it has not ended; make one "
-            f"with `cogjax export {name} --out DIR` and give that"
-        )
-    return name
-
-
 def say_unseen(words: Sequence[str]) -> None:
     """One line on stderr with the words that a model was not trained on, if any."""
     if words:
@@ -194,14 +178,20 @@ def read_lines(path: str, what: str) -> list[str]:
 def read_image(path: str, notes: Counter | None = None):
     """Returns the image as uint8 [y, x, 3]; UserError naming the file.
 
-    notes: as of `decode_image`.
+    notes: as of `decode_image`. A grid that `cogjax generate` wrote is none.
     """
-    from cogjax.data.images import decode_image
+    from cogjax.data.images import decode_image, recipe_of
 
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read image {path}: {error.strerror}") from error
+    names = recipe_of(data).get("grid")
+    if isinstance(names, list) and names:
+        raise UserError(
+            f"image {path} is a grid of {len(names)} images, which lie beside it: give "
+            f"one of them, such as {shown(names[0])}"
+        )
     try:
         return decode_image(data, notes=notes)
     except UserError as error:

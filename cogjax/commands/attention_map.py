@@ -1,25 +1,54 @@
-"""`cogjax attention-map`: an image of the keys that a query sees, per layer kind."""
+"""`cogjax attention-map`: which keys a query sees, by layer kind, or takes, of a model.
+
+Without a model it draws the rule of each kind of layer; with --weights what a model has
+learnt to take, of an image and its text.
+"""
 
 import argparse
 
-from cogjax.commands.arguments import SEED, add_command, add_file, whole
+from cogjax.commands.arguments import (
+    SEED,
+    add_command,
+    add_file,
+    load_as,
+    number,
+    read_image,
+    whole,
+)
 from cogjax.errors import UserError
 from cogjax.files import check_file, write_file
 
 _KINDS = ("full", "row", "column", "conv", "three-region")
-_QUERY = "image position in raster order, from 0; default: the middle"
+_QUERY = (
+    "image position in raster order, from 0; default: the middle, or with --weights a "
+    "panel for each text piece"
+)
 _MATRIX = "draw all queries (down) by all keys (right) instead of one query"
 
 
 def add_parser(commands) -> None:
     """Adds `attention-map`."""
-    summary = "Draw which keys a query sees, for each kind of attention layer."
-    parser = add_command(commands, "attention-map", _attention_map, summary)
+    summary = (
+        "Draw which keys a query sees, for each kind of attention layer; with "
+        "--weights how much of a text, and of itself, a model takes to draw an image."
+    )
+    epilog = (
+        "Examples: cogjax attention-map --kinds row,conv; cogjax attention-map "
+        'apple.png "a red apple, 3D" --weights; the same with --query 70: what code 70 '
+        "took."
+    )
+    parser = add_command(
+        commands, "attention-map", _attention_map, summary, epilog=epilog
+    )
     add = parser.add_argument
+    add("image", nargs="?", metavar="IMAGE", help="image file, with --weights")
+    add("text", nargs="?", metavar="TEXT", help="what it shows, with --weights")
+    _add_weights(parser)
     add_file(parser, "--out", default="attention.png", help="default: %(default)s")
     add("--kinds", default="row,column,conv", help=f"of {', '.join(_KINDS)}")
     add("--grid", default="32x32", metavar="RxC", help="image (%(default)s)")
-    add("--text", type=whole(0, 4096), default=64, help="text tokens (%(default)s)")
+    text = "text tokens (%(default)s)"
+    add("--text", dest="num_text", type=whole(0, 4096), default=64, help=text)
     add("--query", type=whole(0), metavar="N", help=_QUERY)
     add("--matrix", action="store_true", help=_MATRIX)
     add("--direction", choices=("text-to-image", "image-to-text"), help="which first")
@@ -29,23 +58,43 @@ def add_parser(commands) -> None:
     add("--window", type=whole(1), default=64, help="of three-region (%(default)s)")
     add("--times", type=whole(1), default=4, help="windows seen (%(default)s)")
     add("--pivots", type=whole(1), default=256, help="picked at random (%(default)s)")
-    add("--seed", type=SEED, default=0, help="of the pivots (%(default)s)")
+    add("--seed", type=SEED, default=0, help="of pivots, or of noise (%(default)s)")
     parser.set_defaults(direction="text-to-image", edge="raster", row_extent="raster")
 
 
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a model."""
+    add = parser.add_argument
+    add("--weights", action="store_true", help="of a model, for IMAGE and TEXT")
+    text = "shipped name or folder, with --weights (%(default)s)"
+    add("--model", default="emoji", help=text)
+    add("--layer", type=whole(0), metavar="N", help="from 0; default: mean of all")
+    add("--head", type=whole(0), metavar="N", help="from 0; default: mean of all")
+    text = "where the model writes the text: what each piece takes of the image"
+    add("--reading", action="store_true", help=text)
+    text = "of a cascade, 0 is the base (%(default)s)"
+    add("--stage", type=whole(0), default=0, metavar="N", help=text)
+    text = "of a cascade: 0 adds no noise to the image, 1 nothing else (%(default)s)"
+    add("--time", type=number(0, 1), default=0.5, metavar="T", help=text)
+
+
 def _attention_map(args: argparse.Namespace) -> None:
-    path = check_file(args.out, args.overwrite)
-    if not args.out.lower().endswith(".png"):
-        raise UserError(f"--out expects a .png file, got {args.out}")
+    if args.weights:
+        _draw_weights(args)
+        return
+    if args.image is not None:
+        raise UserError(
+            f"an image, {args.image}, goes with --weights: give both or neither"
+        )
+    path = _png(args)
     rows, cols = _grid(args.grid)
     query = _query(args.query, rows, cols)
     kinds = _kinds(args.kinds)
     import numpy as np
 
     from cogjax.data.contact_sheet import grid
-    from cogjax.data.images import encode_png
 
-    start = args.text if args.direction == "text-to-image" else 0
+    start = args.num_text if args.direction == "text-to-image" else 0
     panels, captions = [], []
     for kind in kinds:
         mask = _mask(args, kind, rows, cols)
@@ -59,9 +108,53 @@ def _attention_map(args: argparse.Namespace) -> None:
             panels.append(_matrix(mask))
         else:
             panels.append(_panel(seen, of_image, start + query, cols))
-    image = grid(np.stack(panels), len(panels), captions, gap=12)
+    _write(path, grid(np.stack(panels), len(panels), captions, gap=12), args)
+
+
+def _png(args: argparse.Namespace):
+    """Path of --out; UserError for one that cannot be written or is no PNG."""
+    path = check_file(args.out, args.overwrite)
+    if not args.out.lower().endswith(".png"):
+        raise UserError(f"--out expects a .png file, got {args.out}")
+    return path
+
+
+def _write(path, image, args: argparse.Namespace) -> None:
+    import numpy as np
+
+    from cogjax.data.images import encode_png
+
     write_file(path, encode_png(np.asarray(image)), args.overwrite)
     print(f"wrote {path}")
+
+
+def _draw_weights(args: argparse.Namespace) -> None:
+    if args.text is None:
+        raise UserError(
+            "--weights needs an image and its text: cogjax attention-map IMAGE TEXT "
+            "--weights"
+        )
+    path = _png(args)
+    image = read_image(args.image)
+    if args.reading and args.query is not None:
+        raise UserError("--query is a code, and --reading predicts none: leave one out")
+    model = load_as("Attending", args.model)
+    found = _found(model, image, args)
+    settings = {"code": args.query, "layer": args.layer, "head": args.head}
+    _write(path, found.picture(image, **settings), args)
+
+
+def _found(model, image, args: argparse.Namespace):
+    """The attention that is asked for."""
+    from cogjax.pipelines.contracts import Codec
+
+    if not args.reading:
+        own = {"stage": args.stage, "time": args.time, "seed": args.seed}
+        settings = {} if isinstance(model, Codec) else own
+        return model.attention(image, args.text, **settings)
+    if not hasattr(model, "attention_of_caption"):
+        raise UserError(f"{args.model} writes no texts: leave out --reading")
+    return model.attention_of_caption(image, args.text)
 
 
 def _query(given: int | None, rows: int, cols: int) -> int:
@@ -96,19 +189,19 @@ def _mask(args: argparse.Namespace, kind: str, rows: int, cols: int):
 
     try:
         if kind == "three-region":
-            length = args.text + rows * cols
+            length = args.num_text + rows * cols
             rng = np.random.default_rng(args.seed)
-            pivots = masks.sample_pivots(rng, args.text, length, args.pivots)
+            pivots = masks.sample_pivots(rng, args.num_text, length, args.pivots)
             return masks.three_region_mask(length, args.window, args.times, pivots)[0]
         layer = masks.LayerKind(kind, args.kernel, args.edge, args.row_extent)
     except ValueError as error:
         raise UserError(str(error)) from error
     grid = rows, cols
     if args.direction == "image-to-text":
-        return Sequence.image_to_text(grid, args.text).mask(layer)
-    if not args.text:
+        return Sequence.image_to_text(grid, args.num_text).mask(layer)
+    if not args.num_text:
         return masks.image_mask(layer, grid)
-    return Sequence.text_to_image(args.text, grid).mask(layer)
+    return Sequence.text_to_image(args.num_text, grid).mask(layer)
 
 
 _HIDDEN, _SEEN, _QUERY_CELL = (232, 232, 236), (52, 101, 204), (214, 48, 49)

@@ -28,7 +28,7 @@ def add_parser(commands) -> None:
     add("part", choices=_PARTS, metavar="PART", help=", ".join(_PARTS))
     parser.set_defaults(overrides=[])
     add("--size", choices=("reference", "1.3b", "emoji", "nano"), default="reference")
-    add("--config", metavar="FILE.py[:ARG]", help=_CONFIG)
+    add("--config", metavar="CONFIG", help=_CONFIG)
     add("--config.KEY", dest="_", metavar="VALUE", help="of that, as for train")
     add("--attention", choices=_FORMS, default="sparse", help=_ATTENTION)
     add("--compare", choices=("dense",), help=_COMPARE)
@@ -49,7 +49,7 @@ def _bench(args: argparse.Namespace) -> None:
     if args.compare and args.part.startswith(("tokenizer", "denoise")):
         raise UserError("--compare dense is for the transformer, this part has none")
     if args.overrides and not args.config:
-        raise UserError(f"{args.overrides[0]} is of a config: give --config FILE.py")
+        raise UserError(f"{args.overrides[0]} is of a config: give --config CONFIG")
     if args.tokenizer and not args.part.startswith("tokenizer"):
         raise UserError(f"--tokenizer is for tokenizer-*, {args.part} has none")
     from cogjax.bench import Setup, bench

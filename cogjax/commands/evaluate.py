@@ -2,7 +2,8 @@
 
 The retrieval suite is of a CLIP, the others are of models that generate.
 
-`cogjax evaluate oracle` measures the judge of the shapes suite itself.
+`cogjax evaluate oracle` measures the judge of the shapes suite itself; people are asked
+by `cogjax evaluate human` (`evaluate_human.py`).
 """
 
 import argparse
@@ -15,11 +16,11 @@ from cogjax.commands.arguments import (
     add_command,
     add_file,
     add_weights,
-    model_of_run,
     number,
     whole,
 )
 from cogjax.commands.progress import Progress
+from cogjax.commands.table import flattened, print_facts
 from cogjax.errors import UserError
 from cogjax.files import check_file, write_file
 
@@ -123,13 +124,13 @@ def _evaluate(args: argparse.Namespace) -> None:
         report = _oracle(args)
     else:
         report = _model(args, suite)
-    text = json.dumps(report, indent=2, ensure_ascii=False)
     if args.json:
+        text = json.dumps(report, indent=2, ensure_ascii=False)
         write_file(args.json, text + "\n", args.overwrite)
     if args.out:
         print(f"{Path(args.out) / 'report.html'} and report.json")
     else:
-        print(text)
+        print_facts(dict(flattened(report)))
 
 
 def _take_options(args: argparse.Namespace, suite: str) -> None:
@@ -174,7 +175,6 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
 
     if args.out:
         check_free(args.out)
-    source = model_of_run(args.model)
     # Everything that may be a mistake is read before the model.
     chosen = _SUITES[suite](args)
     import cogjax
@@ -182,15 +182,15 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     from cogjax.evaluate.suites.run import run
     from cogjax.pipelines.contracts import Codec, Embedder, Generator, Reader, expect
 
-    model = cogjax.load(source, weights=args.weights)
+    model = cogjax.load(args.model, weights=args.weights)
     kinds = {"retrieval": (Embedder,), "shapes": (Generator,)}
     kinds = kinds.get(suite, (Generator, Reader, Codec))
     for kind in kinds:
         expect(model, kind)
     model.batch_size = args.batch_size
-    digest = model_digest(model_folder.find(source)) if args.out else None
+    digest = model_digest(model_folder.find(args.model)) if args.out else None
     identity = {"model_digest": digest} if digest else {}
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         return run(
             chosen,
             model,

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cogjax.commands.arguments import add_adapters, add_command, model_of_run
+from cogjax.commands.arguments import add_adapters, add_command
 from cogjax.errors import UserError
 
 _WEIGHTS = ("safetensors", "torch")
@@ -36,7 +36,7 @@ def _folder(args: argparse.Namespace) -> Path:
     if args.adapters:
         import cogjax
 
-        model = cogjax.load(model_of_run(args.source), adapters=dict(args.adapters))
+        model = cogjax.load(args.source, adapters=dict(args.adapters))
         return model.save(args.out, args.dtype, args.overwrite)
     from cogjax.stages import run as launch
 
@@ -55,8 +55,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.format in (None, "adapter"):
         print(f"exported to {_folder(args)}")
         return
-    out = Path(args.out)
-    source = model_of_run(args.source)
+    out, source = Path(args.out), args.source
     if args.format in _WEIGHTS:
         from cogjax.exporting.public import export_weights
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from typing import Any
 
-from cogjax.commands.arguments import add_command, add_file, whole
+from cogjax.commands.arguments import CONFIG, add_command, add_file, whole
 from cogjax.files import check_file, write_file
 
 _TOPOLOGY = "such as v5p:4x4x8, v5e:16x16 or h100:64 (chip and their arrangement)"
@@ -23,7 +23,7 @@ def add_parser(commands) -> None:
     parser = add_command(commands, "plan", _plan, summary)
     parser.set_defaults(overrides=[])
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE.py[:ARG]", help="or a run's .json")
+    add("--config", required=True, metavar="CONFIG", help=CONFIG)
     add("--topology", required=True, metavar="CHIP:SIZES", help=_TOPOLOGY)
     add("--config.KEY", dest="_", metavar="VALUE", help="such as --config.mesh.fsdp=64")
     add("--estimate", action="store_true", help=_ESTIMATE)

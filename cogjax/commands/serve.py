@@ -71,10 +71,9 @@ def _load(names: list[str], weights: str) -> dict:
 
     models = {}
     for name in names:
-        source = arguments.model_of_run(name)
         short = name.rstrip("/").rpartition("/")[2]
         if short in models:
             raise UserError(f"two models are called {short!r}: rename a folder")
         print(f"loading {name}", file=sys.stderr, flush=True)
-        models[short] = cogjax.load(source, weights=weights)
+        models[short] = cogjax.load(name, weights=weights)
     return models

@@ -77,7 +77,7 @@ def _compare(args: argparse.Namespace) -> None:
 
     distance = load_lpips(args.lpips_weights)
     extractor = make_extractor(args.extractor, args.weights_file)
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         judge = None
         if args.judge:
             from cogjax.evaluate.suites.icons import recognition

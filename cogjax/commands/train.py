@@ -1,9 +1,9 @@
 """`cogjax train`."""
 
 import argparse
-import json
 
-from cogjax.commands.arguments import add_command, add_distributed, join
+from cogjax.commands.arguments import CONFIG, add_command, add_distributed, join
+from cogjax.commands.table import flattened, print_facts
 from cogjax.errors import UserError
 from cogjax.files import check_folder
 
@@ -16,12 +16,12 @@ def add_parser(commands) -> None:
         "train",
         _train,
         summary,
-        usage="cogjax train --config FILE.py[:ARG] --workdir DIR [--config.KEY=V ...]",
+        usage="cogjax train --config CONFIG --workdir DIR [--config.KEY=V ...]",
         epilog=_epilog,
     )
     parser.set_defaults(overrides=[])
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE.py[:ARG]", help="or a run's .json")
+    add("--config", required=True, metavar="CONFIG", help=CONFIG)
     add("--workdir", metavar="DIR", help="checkpoints, metrics and samples of the run")
     add(
         "--config.KEY",
@@ -42,7 +42,8 @@ def _epilog() -> str:
     ]
     return (
         f"Tasks of the families, for the config key task.name: {'; '.join(tasks)}. "
-        "A config file is a Python program: run only your own."
+        "`cogjax config` lists the shipped configs and explains keys. A .py file is a "
+        "program: run only your own."
     )
 
 
@@ -50,6 +51,7 @@ def _train(args: argparse.Namespace) -> None:
     if not args.dry_run and not args.workdir:
         raise UserError("--workdir DIR is required (or --dry-run to train nothing)")
     from cogjax.config import load
+    from cogjax.config_keys import spelled
 
     config = load(args.config, args.overrides)
     if args.workdir:
@@ -58,7 +60,7 @@ def _train(args: argparse.Namespace) -> None:
     from cogjax.stages import run as launch
 
     if args.dry_run:
-        print(json.dumps(config, indent=2, ensure_ascii=False, default=str))
+        print_facts({key: spelled(value) for key, value in flattened(config)})
         for name, value in launch.describe(config).items():
             print(
                 f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"

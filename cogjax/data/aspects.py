@@ -15,6 +15,8 @@ Shape = tuple[int, int]
 BUCKETS = ("1:2", "2:3", "1:1", "3:2", "2:1")
 UNIT = 8  # Sides are multiples of it, as what one code stands for mostly divides it.
 _MOST = 8  # of a longer side to a shorter one
+_USUAL = ((1, 1), (5, 4), (4, 3), (3, 2), (16, 9), (2, 1), (3, 1), (4, 1))
+_SAME = 0.03  # log of how far a shape is at most from the usual aspect it is named by
 _NEAR = 0.1  # log of how far from an aspect a shape may be that is asked for by it
 
 
@@ -91,9 +93,13 @@ def listed(shapes: Iterable[Shape]) -> str:
 
 
 def spelled(rows: int, columns: int) -> str:
-    """The aspect of a shape, such as "3:2"."""
-    ratio = Fraction(columns, rows).limit_denominator(16)
-    return f"{ratio.numerator}:{ratio.denominator}"
+    """The aspect of a shape, by the usual one that is nearly it: 13 x 20 has 3:2."""
+    exact = Fraction(columns, rows)
+    for long, short in _USUAL:
+        for ratio in (Fraction(long, short), Fraction(short, long)):
+            if abs(math.log(ratio / exact)) < _SAME:
+                return f"{long}:{short}" if ratio >= 1 else f"{short}:{long}"
+    return f"{exact.numerator}:{exact.denominator}"
 
 
 def name(shape: Shape) -> str:

@@ -10,9 +10,8 @@ nothing where only its number is known. The 1,000 of ImageNet have such names.
 
 from collections.abc import Sequence
 
-from cogjax.config import did_you_mean
 from cogjax.data.text import TextTokenizer, clean
-from cogjax.errors import UserError, shown
+from cogjax.errors import UserError, did_you_mean, shown
 
 _HEAD = "#classes "
 _MAX_CLASSES = 1 << 20

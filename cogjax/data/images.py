@@ -118,16 +118,27 @@ def _shrunk(image: Image.Image, size: int) -> Image.Image:
     return image.reduce(factor)
 
 
+def _check_samples(image: Image.Image) -> None:
+    # Pillow reads 16-bit grey PNG as mode I too.
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        kind = "floats" if image.mode == "F" else "32 bits"
+        raise UserError(f"its samples are {kind}: save it with 8 or 16 bits a sample")
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of `on_white(image)`, by its header alone; the same errors."""
+    _check_samples(image)
+    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return image.size[::-1] if turned else image.size
+
+
 def on_white(image: Image.Image, notes: Counter | None = None) -> Image.Image:
     """RGB copy of an image in any mode, turned as its EXIF says, alpha on white.
 
     UserError for samples whose range is unknown: floats, and 32 bits.
     """
     notes = Counter() if notes is None else notes
-    # Pillow reads 16-bit grey PNG as mode I too.
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        kind = "floats" if image.mode == "F" else "32 bits"
-        raise UserError(f"its samples are {kind}: save it with 8 or 16 bits a sample")
+    _check_samples(image)
     turned = ImageOps.exif_transpose(image)
     notes[TURNED] += image.getexif().get(_ORIENTATION, 1) not in (0, 1)
     image = turned
@@ -224,6 +235,16 @@ def png_shape(data: bytes) -> Shape | None:
         return None
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     return height, width
+
+
+def recipe_of(data: bytes) -> dict[str, Any]:
+    """What `encode_png` has put into a PNG file, empty for any other file."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            found = json.loads(image.info.get("cogjax", "{}"))
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def encode_png(pixels: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:

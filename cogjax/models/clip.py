@@ -46,11 +46,13 @@ matrix_axes = functools.partial(kernel_axes, MATRIX_AXES)
 class ClipConfig:
     """Sizes of both towers; both have heads of 64.
 
-    image_size, patch: pixels; width, depth: of the image tower; embed_dim: width of
-    the vectors that both towers give. text_len: most ids of a caption, start and end
-    included. pixel_mean, pixel_std: of `normalized`, for pixels in [0, 1]. stem: widths
-    of 3x3 convolutions of stride 2 in place of the one that makes patches; few images
-    teach it more (Xiao et al. 2021, arXiv 2106.14881, without BatchNorm).
+    image_size, patch: pixels a side. width, depth: of the image tower. text_width,
+    text_depth: of the text tower. embed_dim: width of the vectors that both towers
+    give. vocab_size: rows of the table of text ids. text_len: most ids of a caption,
+    start and end included. pixel_mean, pixel_std: of `normalized`, for pixels in [0,
+    1]. stem: widths of 3x3 convolutions of stride 2 in place of the one that makes
+    patches; few images teach it more (Xiao et al. 2021, arXiv 2106.14881, without
+    BatchNorm).
     """
 
     image_size: int

@@ -72,7 +72,10 @@ class DVAEDecoderConfig:
 
 @dataclass(frozen=True)
 class DVAEConfig(DVAEDecoderConfig):
-    """Shape of the tokenizer. code_dim: channels that the decoder starts with."""
+    """Shape of the tokenizer.
+
+    code_dim: channels that the decoder starts with. codebook_size: number of codes.
+    """
 
     code_dim: int = _START
     codebook_size: int = 8192

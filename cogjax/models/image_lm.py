@@ -62,17 +62,20 @@ LAST: tuple[Part, ...] = ((slice(-1, None), slice(None)),)
 
 
 class Training(NamedTuple):
-    """Inputs of a training pass; None where unused.
+    """Further inputs of a pass over whole sequences; None where unused.
 
     key: of dropout. pivots: int [l, b, k] of `random_codes`: the codes of each image
     that are pivots of a layer, where it has a window. scales: float32 [l, 2], of the
     gradients of each layer's branches; those of the parameters are then scaled too, see
-    `unscale_blocks`.
+    `unscale_blocks`. watched: int [w], positions whose attention weights are returned
+    in the place of a cache, one array [l, b, n, w, t], or a list of [b, n, w, t] of
+    parameters that are a list.
     """
 
     key: Array | None = None
     pivots: Array | None = None
     scales: Array | None = None
+    watched: Array | None = None
 
 
 EVALUATION = Training()
@@ -103,7 +106,7 @@ class ImageLM(nn.Module):
             position sees; None is none. With `place` of the prefixes, bool [p, t].
           cache: of `make_cache`; the inputs are its prefixes, or with `place` what
             continues them from that position on.
-          training: further inputs of a training pass.
+          training: further inputs of a pass over whole sequences.
           parts: static (positions, ids): compute only these logits, a list of arrays.
             Without ids it returns the states that logits are made of, [b, t, d]: the
             output of the last layer for the token that follows each position.
@@ -128,6 +131,11 @@ class ImageLM(nn.Module):
             block, cfg.depth, cfg.remat, cfg.unroll, cfg.layer_kinds, name="blocks"
         )
         layers = LayerInput(None, layer_keys, pivots, training.scales)
+        if training.watched is not None:
+            each = jnp.broadcast_to(
+                training.watched, (cfg.depth, *training.watched.shape)
+            )
+            layers = layers._replace(watched=each)
         if cache is not None:
             # Caches differ in shape by kind: a list, and no scan.
             own = [None] * cfg.depth if pivots is None else pivots
@@ -240,7 +248,7 @@ def _score(x: Array, table: Array | matmul.Packed) -> Array:
     """x [b, t, d] -> logits float32 [b, t, v]."""
     if isinstance(table, matmul.Packed):
         return matmul.product(x, table).astype(jnp.float32)
-    logits = jnp.einsum("btd,vd->btv", x, table.astype(x.dtype))
+    logits = matmul.scores(x, table.astype(x.dtype))
     return constrain(logits.astype(jnp.float32), "batch", None, "vocab")
 
 

@@ -52,6 +52,8 @@ PARAM_AXES = (
 class T5Config:
     """Sizes of an encoder; the defaults are version 1.1 XXL, Imagen's.
 
+    width: channels of the residual stream, and of a text's vectors. depth: number of
+    layers. heads, head_dim: of attention. mlp_dim: inner channels of the MLP.
     vocab_size: rows of the table, padded. gated: version 1.1. num_buckets,
     max_distance: of `relative_buckets`. text_len: a text is cut to so many ids, the
     last of them its end; it changes no parameter, and Imagen's is not published. dtype:

@@ -39,7 +39,8 @@ class UNetConfig:
 
     image_size: pixels a side. small_size: of the images that it enlarges, where it is
     compared with the Efficient U-Net; 0 for a base. width: channels of the first level;
-    multipliers: of each level, which halve the image but for the last. attention: sides
+    multipliers: of each level, which halve the image but for the last. res_blocks: of a
+    level. attention: sides
     of the feature maps that have it. conditioning: "sequence" is the paper's; with
     "pooled" the text is in the embedding alone, its comparison. head_dim: of attention.
     embed: of noise level and pooled text. text_dim: of the encoder's tokens. groups: of

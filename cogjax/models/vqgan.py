@@ -31,9 +31,10 @@ class VQGANConfig:
     """Shape of the tokenizer.
 
     image_size: pixels a side. width: channels of the first level; multipliers: of each
-    level, which halve the image but for the last. attention: sides of the feature maps
-    that have it for an image of `image_size`; that chooses levels, whose blocks attend
-    at any size of image. z_dim: channels of the encoder's output, code_dim: of a code.
+    level, which halve the image but for the last. res_blocks: of a level. attention:
+    sides of the feature maps that have it for an image of `image_size`; that chooses
+    levels, whose blocks attend at any size of image. z_dim: channels of the encoder's
+    output. code_dim: of a code. codebook_size: number of codes.
     form: "nearest" code; "cosine": that of the vector of length 1, as the codes have
     (Yu et al. 2021, arXiv 2110.04627); or "gumbel": a 1x1 convolution gives each code's
     logit.

@@ -28,7 +28,8 @@ class VQVAEConfig:
 
     image_size: pixels a side. strides: down-sampling of each level; their product is
     the side of the square that one code stands for. widths: channels of each level,
-    finest first.
+    finest first. code_dim: channels of a code. codebook_size: number of codes.
+    res_blocks: residual blocks of encoder and decoder. res_width: their inner channels.
     pixel_mean, pixel_std: per-channel normalisation of pixels in [0, 1].
     resize: the decoder repeats pixels and convolves instead of transposed convolutions,
     and its last convolution is 3x3: flat colours stay flat.

@@ -12,7 +12,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.nn.decoder_config import DecoderConfig
-from cogjax.ops.attention import attention, causal_attention, without_padding
+from cogjax.ops.attention import (
+    attention,
+    attention_weights,
+    causal_attention,
+    without_padding,
+)
 from cogjax.ops.fused_attention import choose, splash_sparse
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
@@ -58,6 +63,27 @@ def self_attention(
         attend = partial(sparse_attention, **seen, alpha=config.alpha)
     attend = over_heads(attend) if kernel == "splash" else attend
     return attend(query, key, value)
+
+
+def watched_weights(
+    query: Array,
+    key: Array,
+    config: DecoderConfig,
+    sequence: Sequence,
+    kind: LayerKind,
+    visible: Array | None,
+    watched: Array,
+) -> Array:
+    """The weights with which some positions take part in `self_attention`.
+
+    Args:
+      watched: int [w], the positions whose queries are meant. The rest as there.
+
+    Returns:
+      [b, n, w, s], rows sum to 1, in the dtype of `query`.
+    """
+    mask = without_padding(_mask(sequence, kind), visible)[:, watched]
+    return attention_weights(query[:, watched], key, mask, alpha=config.alpha)
 
 
 def form_of(

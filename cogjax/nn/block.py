@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cogjax.nn.attention import self_attention
+from cogjax.nn.attention import self_attention, watched_weights
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.nn.layers import Dense, RelaxedNorm, RMSNorm
 from cogjax.ops.cache import Cache, insert_prefix
@@ -33,13 +33,15 @@ class LayerInput(NamedTuple):
     """What one layer receives besides the activations; None where unused.
 
     scales: float32 [2], of the gradients of the attention and the MLP branch, for
-    float32 activations (`ops/gradient_scale.py`).
+    float32 activations (`ops/gradient_scale.py`). watched: int [w], positions of a
+    whole sequence whose attention weights [b, n, w, t] are returned instead of a cache.
     """
 
     cache: Cache | None = None
     dropout_key: Array | None = None
     pivots: Array | None = None
     scales: Array | None = None
+    watched: Array | None = None
 
 
 class Block(nn.Module):
@@ -66,7 +68,7 @@ class Block(nn.Module):
         place: Array | None,
         rotation: Array | None = None,
     ) -> tuple[Array, Cache | None]:
-        """Returns (x, updated cache).
+        """Returns (x, updated cache, or the weights of what is watched).
 
         With a cache the inputs are first its prefixes, `place` None; then the positions
         from `place` on of what continues them.
@@ -116,6 +118,8 @@ class Block(nn.Module):
         else:
             out = self._mix(qkv, layer.pivots, visible)
             cache = None if cache is None else insert_prefix(cache, *qkv[1:])
+            if layer.watched is not None and not self.is_initializing():
+                cache = self._watch(qkv, visible, layer.watched)
         out = constrain(out, "batch", None, "heads", None)  # [b, t, n, h]
         return self._dense((h.shape[-1],), self._out_std, "attn_out", 2)(out), cache
 
@@ -131,6 +135,11 @@ class Block(nn.Module):
             return three_region_attention(*qkv, pivots, window, cfg.alpha)
         sequence = self.sequence.first(qkv[0].shape[1])
         return self_attention(*qkv, cfg, sequence, self.kind, visible)
+
+    def _watch(self, qkv, visible: Array | None, watched: Array) -> Array:
+        sequence = self.sequence.first(qkv[0].shape[1])
+        seen = sequence, self.kind, visible
+        return watched_weights(*qkv[:2], self.config, *seen, watched)
 
     @property
     def _out_std(self) -> float:

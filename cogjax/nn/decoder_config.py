@@ -16,17 +16,20 @@ _new = partial(field, metadata={"new": True})
 class DecoderConfig:
     """What the vocabulary does not decide; the defaults are the paper's 4B model.
 
-    alpha: PB-Relax attention constant (1: off). norm_scope: see `ops/precision.py`.
-    embedding_gradient: factor on the embedding's gradient (1: off; the paper uses
-    0.1). dtype: of the activations; parameters are float32. gradient_scale: what keeps
-    float16 gradients in range: "loss" is one factor on the loss, "resblock" DALL-E's on
-    each residual branch, and float32 between them and in the head. remat, unroll: see
-    `nn/stack.py`. implementation: of attention, see `ops/fused_attention.py`. window:
-    above 0 a position attends to `window_times` blocks of so many positions and to
-    `num_pivots` others (`ops/pivot_attention.py`, for long sequences). norm: LayerNorm,
-    or "rms" (T5's and Llama's), both with norm_epsilon. mlp: "gelu" by tanh,
-    "exact_gelu" by erf, "swiglu" (Shazeer 2020, arXiv 2002.05202). use_bias: of dense
-    layers.
+    width: channels of the residual stream. depth: number of layers. heads: of
+    attention. dropout: share of activations left out in training. sandwich: a norm
+    behind each branch too. alpha: PB-Relax attention constant (1: off). norm_scope: see
+    `ops/precision.py`. embedding_gradient: factor on the embedding's gradient (1: off;
+    the paper uses 0.1). dtype: of the activations; parameters are float32.
+    gradient_scale: what keeps float16 gradients in range: "loss" is one factor on the
+    loss, "resblock" DALL-E's on each residual branch, and float32 between them and in
+    the head. remat, unroll: see `nn/stack.py`. implementation: of attention, see
+    `ops/fused_attention.py`. window: above 0 a position attends to `window_times`
+    blocks of so many positions and to `num_pivots` others (`ops/pivot_attention.py`,
+    for long sequences). window_times: blocks of `window`. num_pivots: positions beside them. norm:
+    LayerNorm, or "rms" (T5's and Llama's). norm_epsilon: under the root of both. mlp:
+    "gelu" by tanh, "exact_gelu" by erf, "swiglu" (Shazeer 2020, arXiv 2002.05202).
+    use_bias: of dense layers.
     """
 
     width: int = 2560

@@ -20,10 +20,11 @@ from cogjax.errors import UserError
 
 @dataclass(frozen=True)
 class LoRAConfig:
-    """What is learnt beside frozen weights; a rank of 0 is off.
+    """What is learnt beside frozen weights.
 
-    alpha: A B is multiplied by alpha / rank. match: names of the matrices that change,
-    such as "qkv", or regular expressions of the end of their paths; () is all.
+    rank: of the matrices that are learnt, 0 is off. alpha: A B is multiplied by alpha /
+    rank. match: names of the matrices that change, such as "qkv", or regular
+    expressions of the end of their paths; () is all.
     """
 
     rank: int = 0

@@ -154,9 +154,17 @@ class TextAttention(nn.Module):
             values.append(project(words, "text_value"))
             masks.append(text.mask)
         k, v, mask = (jnp.concatenate(x, axis=1) for x in (keys, values, masks))
-        h = rearrange(_attend(q, k, v, mask), "b (y x) n h -> b y x (n h)", x=columns)
+        h = jnp.einsum("bnts,bsnh->btnh", self.weights(q, k, mask).astype(dtype), v)
+        h = rearrange(h, "b (y x) n h -> b y x (n h)", x=columns)
         out = Conv(width, (1, 1), kernel_init=_ZEROS, dtype=dtype, name="out")
         return x_byxc + out(h)
+
+    def weights(self, q: Array, k: Array, mask: Array) -> Array:
+        """How much of each key a place takes: float32 [b, n, y*x, s], the text last.
+
+        A method, so that who wants to see them can intercept it.
+        """
+        return _weights(q, k, mask)
 
 
 def resample(x_byxc: Array, how: Resample) -> Array:
@@ -171,10 +179,15 @@ def resample(x_byxc: Array, how: Resample) -> Array:
 
 def _attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
     """Softmax attention: q [b, t, n, h], k and v [b, s, n, h], mask [b, s]."""
+    weights = _weights(q, k, mask).astype(v.dtype)
+    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+
+
+def _weights(q: Array, k: Array, mask: Array) -> Array:
+    """float32 [b, n, t, s] of `_attend`, rows sum to 1."""
     scores = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32)
     scores = jnp.where(mask[:, None, None], scores * q.shape[-1] ** -0.5, -jnp.inf)
-    weights = nn.softmax(scores).astype(v.dtype)
-    return jnp.einsum("bnts,bsnh->btnh", weights, v)
+    return nn.softmax(scores)
 
 
 def _layer_norm(name: str) -> nn.LayerNorm:

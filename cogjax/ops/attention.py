@@ -30,10 +30,16 @@ def attention(
     Returns:
       [b, t, n, h] in the dtype of `query`.
     """
-    scores = jnp.einsum("btnh,bsnh->bnts", scale_query(query, alpha), key)  # [b,n,t,s]
-    scores = hide(scores, mask[:, None])
-    probs = relaxed_softmax(scores, alpha)
+    probs = attention_weights(query, key, mask, alpha=alpha)
     return jnp.einsum("bnts,bsnh->btnh", probs, value)
+
+
+def attention_weights(
+    query: Array, key: Array, mask: Array, *, alpha: float = 32.0
+) -> Array:
+    """How much of each value `attention` takes: [b, n, t, s], rows sum to 1."""
+    scores = jnp.einsum("btnh,bsnh->bnts", scale_query(query, alpha), key)  # [b,n,t,s]
+    return relaxed_softmax(hide(scores, mask[:, None]), alpha)
 
 
 def causal_attention(

@@ -22,7 +22,11 @@ AXES = ("data", "fsdp", "tensor")
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis; -1 takes all that the other axes leave."""
+    """Devices along each axis; -1 takes all that the other axes leave.
+
+    data: parts of a batch. fsdp: parts of a batch and of the weights. tensor: parts of
+    each matrix.
+    """
 
     data: int = -1
     fsdp: int = 1

@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,6 +107,36 @@ def end(stage: StageProgram, params: Any, inputs: Inputs, state: State) -> Array
     """The images, as of `draw`."""
     denoise = _denoiser(stage, params, state.keys, inputs)
     return samplers.finish(denoise, state, _grid(stage, inputs))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def watch(
+    stage: StageProgram, params: Any, key: Array, image: Array, time: Array, given: Any
+) -> dict[str, Array]:
+    """Weights over a text's tokens of each layer that reads them, where it denoises.
+
+    key: of the noise. image: [1, y, x, 3] in [-1, 1]; time: 0 to 1, of all noise.
+    given: (text of one row, the image of the stage before or None).
+
+    Returns {name of the layer: float32 [n, places, t]}; places are squares.
+    """
+    text, small = given
+    keys, found = key[None], {}
+    log_snr = diffusion.SCHEDULES[stage.schedule](time[None])
+    noise = jax.random.normal(key, stage.shape)[None]
+    z = diffusion.add_noise(image, noise, log_snr)
+    extra = () if small is None else beside(stage, keys, small, jnp.zeros(1))
+
+    def note(call, args, kwargs, context):
+        weights = call(*args, **kwargs)
+        if context.method_name == "weights" and context.module.over != "image":
+            name = ".".join(context.module.path)
+            found[name] = weights[0, ..., -text.mask.shape[1] :]
+        return weights
+
+    with nn.intercept_methods(note):
+        network_of(stage.config).apply({"params": params}, z, log_snr, text, *extra)
+    return found
 
 
 def beside(

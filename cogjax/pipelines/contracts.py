@@ -3,7 +3,7 @@
 `isinstance(model, Reader)` asks; `expect` asks on behalf of a user.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from cogjax.data.aspects import Shape
 from cogjax.errors import UserError
+from cogjax.pipelines.attention_found import Attention
 from cogjax.pipelines.request import Request
 
 # Called with (done, total, what is done).
@@ -52,6 +53,18 @@ class Generation:
         return [Image.fromarray(pixels) for pixels in flat]
 
 
+class Part(NamedTuple):
+    """Images that are finished before others of their request.
+
+    prompts, images: their numbers in it, of the images those of each prompt. result:
+    of these alone.
+    """
+
+    prompts: range
+    images: range
+    result: Generation
+
+
 @runtime_checkable
 class Generator(Protocol):
     """A model that makes images of texts."""
@@ -78,6 +91,23 @@ class Generator(Protocol):
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
+
+
+@runtime_checkable
+class PartByPart(Protocol):
+    """A `Generator` whose first images are there before the last are begun."""
+
+    def generate_parts(
+        self,
+        request: Request,
+        *,
+        progress: Progress | None = None,
+        rerank_by: Reranker | None = None,
+    ) -> Iterator[Part]:
+        """The images of `generate`, each once, prompt by prompt.
+
+        UserError for what the model cannot do, before the first.
+        """
 
 
 @runtime_checkable
@@ -136,6 +166,14 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
+class Attending(Protocol):
+    """A model that shows what it makes an image of."""
+
+    def attention(self, image: Any, text: str, **settings: Any) -> Attention:
+        """How much each place of an image takes of a text."""
+
+
+@runtime_checkable
 class Enlarging(Protocol):
     """A model that draws images anew at twice their size."""
 
@@ -177,6 +215,7 @@ class Exportable(Protocol):
 
 
 _WORK = {Generator: "generate images", Reader: "read images", Codec: "work with codes"}
+_WORK[Attending] = "show their attention"
 _WORK[Scorer] = "score images"
 _WORK[Enlarging] = "enlarge images"
 _WORK[Embedder] = "compare images and texts by vectors, as a CLIP does"

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from cogjax.config import did_you_mean
 from cogjax.data.aspects import Shape
-from cogjax.data.images import as_image, fitted, on_white
-from cogjax.errors import UserError, shown
+from cogjax.data.images import as_image, fitted, on_white, upright_size
+from cogjax.errors import UserError, did_you_mean, shown
 from cogjax.pipelines.checks import check_whole
 
 SIDES = ("left", "top", "right", "bottom")
@@ -60,7 +59,7 @@ def check_mask(mask: Any, image: Image.Image) -> np.ndarray:
     """
     is_array = isinstance(mask, np.ndarray) and mask.dtype == np.bool_
     hole = mask if is_array and mask.ndim == 2 else _white(as_image(mask))
-    width, height = on_white(image).size
+    width, height = upright_size(image)
     if hole.shape != (height, width):
         raise UserError(
             f"the mask is {hole.shape[1]} x {hole.shape[0]} pixels and the image "
@@ -77,7 +76,7 @@ def check_extend(extend: Any, image: Image.Image) -> dict[str, int]:
         raise UserError(
             f"extend is {shown(extend)}, expected pixels by side, such as left=16"
         )
-    size = on_white(image).size
+    size = upright_size(image)
     most = max(size)
     found = {}
     for side, pixels in extend.items():

@@ -16,6 +16,7 @@ from jax import Array
 from cogjax.errors import UserError
 from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
+from cogjax.pipelines.attention import Attentive
 from cogjax.pipelines.enlarge import Enlarger
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.tokens import TokensPipeline
@@ -29,7 +30,7 @@ from cogjax.sampling.tokens.masked import (
 )
 
 
-class MaskedPipeline(TokensGenerator):
+class MaskedPipeline(TokensGenerator, Attentive):
     """A `Generator` and `Codec` whose codes are sampled by `sampling/tokens/masked`."""
 
     def settings(self, request: Request) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cogjax.config import did_you_mean
 from cogjax.data.images import as_images, fitted
-from cogjax.errors import UserError, shown
+from cogjax.errors import UserError, did_you_mean, shown
 from cogjax.model import Model
 from cogjax.ops.packed import WeightFormat
 from cogjax.pipelines.request import Request

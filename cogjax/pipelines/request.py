@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from cogjax.config import did_you_mean
 from cogjax.data.aspects import Shape, aspect
-from cogjax.data.images import as_image, on_white
-from cogjax.errors import UserError
+from cogjax.data.images import as_image, upright_size
+from cogjax.errors import UserError, did_you_mean
 from cogjax.pipelines.checks import (
     MAX_FILLINGS,
+    MAX_FIRST,
     MAX_GUIDANCE,
     MAX_IMAGES,
     MAX_PROMPTS,
@@ -57,7 +57,8 @@ class Request:
 
     prompts: what the images show, in any language the model was trained on.
     num_images: of each prompt, 1 to 1,000. seed: 0 to 2**32 - 1; image i of a seed is
-    the same whatever is generated beside it.
+    the same whatever is generated beside it. first: number of the first image of the
+    seed, 0 to 10**9: with 4 the images go on where 4 others end.
     temperature: 0, the likeliest code, to 100. top_k: 0 keeps all codes. top_p: above
     0, 1 keeps all. guidance: 0 to 100, 1 is off, above it the text is heeded more.
     None is the model's own.
@@ -104,6 +105,7 @@ class Request:
     prompts: tuple[str, ...]
     num_images: int = NUM_IMAGES
     seed: int = 0
+    first: int = 0
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -173,7 +175,7 @@ class Request:
         """(height, width) of an image with a hole and what extends it, or None."""
         if not self.has_hole:
             return None
-        width, height = on_white(self.image).size
+        width, height = upright_size(self.image)
         more = self.extend or {}
         left, top, right, bottom = (more.get(side, 0) for side in SIDES)
         return height + top + bottom, width + left + right
@@ -219,6 +221,7 @@ class Request:
         for name, low, high in (
             ("num_images", 1, MAX_IMAGES),
             ("seed", 0, MAX_SEED),
+            ("first", 0, MAX_FIRST),
             ("rerank", 0, MAX_IMAGES),
             ("top_k", 0, MAX_TOP_K),
         ):

@@ -113,6 +113,15 @@ class NetworkTextEncoder:
             return found
         return TextEncoding(*(part[: len(texts)] for part in found))
 
+    def names(self, text: str) -> tuple[str, ...]:
+        """The text of each of its tokens as `encode` gives them, "" for marks."""
+        tokenizer, most = self._text.tokenizer, self.config.text_len
+        pieces = tokenizer.encode(self._clean(text))
+        marks = len(self._text.ended((), most))
+        kept = pieces[: len(self._text.ended(pieces, most)) - marks]
+        found = (tokenizer.decode([piece]) or "_" for piece in kept)
+        return (*("",) * (marks - 1), *found, "")
+
     def num_ids(self, text: str) -> int:
         """Ids of all of a text, the end among them; `config.text_len` are read."""
         return self._text.num_ids(self._clean(text))

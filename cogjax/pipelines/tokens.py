@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from cogjax.errors import UserError
+from cogjax.pipelines.attention import Attentive, AttentiveReader
 from cogjax.pipelines.contracts import RowProgram
 from cogjax.pipelines.image_scores import CodeLosses
 from cogjax.pipelines.reader import TokensReader
@@ -38,7 +39,7 @@ from cogjax.sampling.tokens.speculative import compiled_speculate
 FILLINGS, _FIRST = 8, 2**30
 
 
-class CodeByCode(TokensGenerator, CodeLosses):
+class CodeByCode(TokensGenerator, CodeLosses, Attentive):
     """A model that generates images, one code after the other."""
 
     _read_prompts = staticmethod(compiled_prefill)
@@ -192,7 +193,7 @@ class CodeByCode(TokensGenerator, CodeLosses):
         return reconstruct(*network, prompts, codes, self.batch_size)
 
 
-class TokensPipeline(CodeByCode, TokensReader):
+class TokensPipeline(CodeByCode, TokensReader, AttentiveReader):
     """A model that generates, reads and scores images with the same weights."""
 
     def _row_programs(self, request: Request) -> dict[str, RowProgram]:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cogjax.config import did_you_mean
 from cogjax.data.aspects import spelled
-from cogjax.errors import UserError, shown
+from cogjax.errors import UserError, did_you_mean, shown
 from cogjax.pipelines.contracts import Codec, Embedder, Generator, Reader
 from cogjax.pipelines.request import Request
 

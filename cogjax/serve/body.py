@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cogjax.config import did_you_mean
 from cogjax.data.images import ALPHA, decode_image
-from cogjax.errors import UserError, shown
+from cogjax.errors import UserError, did_you_mean, shown
 from cogjax.pipelines.checks import check_text
 from cogjax.pipelines.editing import TRANSPARENT
 from cogjax.pipelines.reader import Search

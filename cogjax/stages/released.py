@@ -26,9 +26,12 @@ from cogjax.train.task import Task
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a run decides of a network; fields as of `DecoderConfig`, but for the size.
+    """What a run decides of a network.
 
-    size: of the release, for a plan without data.weights, which has its own.
+    size: of the release, for a plan without data.weights, which has its own. dropout:
+    share of activations left out in training. dtype: of the activations; parameters are
+    float32. remat, unroll: see `nn/stack.py`. implementation: of attention, see
+    `ops/fused_attention.py`.
     """
 
     size: str = ""
@@ -101,13 +104,13 @@ class ReleasedStage(CodeModelStage):
     """sizes: (image tokenizer, layout, network) by the names of the release's sizes."""
 
     settings = CodesOfTexts
-    transformer = Tuning
+    model_section = Tuning
     sizes: Mapping[str, tuple[Any, Any, Any]]
 
     @property
     def plain(self) -> dict[str, Any]:
         """As of all stages, of what a run decides."""
-        known = {each.name for each in dataclasses.fields(self.transformer)}
+        known = {each.name for each in dataclasses.fields(self.model_section)}
         return {name: value for name, value in PLAIN.items() if name in known}
 
     def setup(self, run: RunConfig) -> Setup:
@@ -157,7 +160,7 @@ class ReleasedStage(CodeModelStage):
         )
 
     def _tuning(self, run: RunConfig) -> Tuning:
-        tuning = section(self.transformer, run.model, "model")
+        tuning = section(self.model_section, run.model, "model")
         if tuning.size and run.data.weights:
             raise UserError(
                 f"model.size is {tuning.size!r} and data.weights has a size too: leave "

@@ -17,16 +17,18 @@ import jax
 from cogjax import model_folder
 from cogjax.adapter import ADAPTER, save_adapter
 from cogjax.catalogue import resolve, stages
-from cogjax.config import did_you_mean, load_json, section
+from cogjax.config import load_json, section
 from cogjax.data.word_list import WordList
-from cogjax.errors import UserError
+from cogjax.errors import UserError, did_you_mean
 from cogjax.nn.lora import LoRAConfig
 from cogjax.parallel.mesh import make_mesh
 from cogjax.parallel.powersgd import count_bytes
 from cogjax.stages.lora import LoRAStage
+from cogjax.stages.refresh import Refresh
 from cogjax.stages.sections import RunConfig
 from cogjax.stages.seen_words import seen_words
 from cogjax.stages.stage import Stage
+from cogjax.stages.tokenizer import ImagesStage
 from cogjax.train.checkpoint import restore_params
 from cogjax.train.compression import compressed_matrices
 from cogjax.train.loop import fit
@@ -46,8 +48,14 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
         ADAPTER.check(workdir / "adapter", overwrite=True)
     mesh = make_mesh(run.mesh)
 
+    report = Refresh(workdir)
+
     def job() -> Job:
-        return dataclasses.replace(stage.job(run, workdir), config=dict(config))
+        made = stage.job(run, workdir)
+        hooks = (*made.hooks, *report.hooks(run.train))
+        return dataclasses.replace(
+            made, config=dict(config), hooks=hooks, ended=report.write
+        )
 
     # Without a name here: `fit` lets go of the weights that a run starts from.
     fit(job(), run.train, run.optim, mesh, workdir)
@@ -80,6 +88,22 @@ def export_adapter(
     return _Trained.of(Path(workdir)).save_adapter(out, overwrite)
 
 
+def write_codebook(workdir: str | os.PathLike) -> None:
+    """Counts and draws the codes of a tokenizer's latest checkpoint for its report.
+
+    UserError for a run of another kind, or without its data.
+    """
+    config = load_json(Path(workdir) / "config.json")
+    if not isinstance(find_stage(config), ImagesStage):
+        raise UserError(
+            f"{workdir} trains no image tokenizer, so it has no codebook: leave out "
+            "--codebook"
+        )
+    trained = _Trained.of(Path(workdir))
+    parts = trained.params, trained.state, trained.step
+    trained.stage.write_board(trained.run, *parts, trained.workdir)
+
+
 @dataclass(frozen=True, eq=False)
 class _Trained:
     """A run at its latest checkpoint."""
@@ -90,6 +114,7 @@ class _Trained:
     params: Any
     state: Any
     fingerprint: str
+    step: int
 
     @classmethod
     def of(cls, workdir: Path) -> "_Trained":

@@ -32,6 +32,6 @@ def sample_hook(
         large = pixels.shape[2] >= 64
         labels = [text for text in sample.prompts for _ in range(sample.num_images)]
         sheet = grid(flat, sample.num_images * 2, labels if large else None)
-        logger.images(step, {"generated": np.asarray(sheet)})
+        logger.images(step, {"generated": np.asarray(sheet)}, sample.prompts)
 
     return hook

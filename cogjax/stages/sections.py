@@ -30,6 +30,7 @@ class DataConfig:
     whose images it enlarges. vectors: for a stage in pixels, and LlamaGen's captions, a
     folder of `cogjax encode-text`: the captions of `path` as vectors of the encoder
     `text`, or of the model in `weights`, where they are not to be made once a run.
+    split, eval_split: parts of the data set, to learn from and to evaluate on.
     """
 
     path: str
@@ -55,10 +56,11 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What the sample grids of a run show: prompts, images a prompt, sampler.
+    """What the sample grids of a run show.
 
-    prompts: of a run on pairs the styles that images of the evaluation split get.
-    sampler: as written; the stage types it. It is the exported model's too.
+    prompts: what the images show, or of a run on pairs the styles that images of the
+    evaluation split get. num_images: of each prompt. seed: of the images. sampler: as
+    written; the stage types it. It is the exported model's too.
     """
 
     prompts: tuple[str, ...] = ()
@@ -70,6 +72,18 @@ class SampleConfig:
         check_ranges(self, num_images=(1, 1000), seed=(0, 2**32 - 1))
         if not all(prompt.strip() for prompt in self.prompts):
             raise ValueError("a prompt is empty: say what to draw")
+
+
+# Of all runs; a stage has those of the others.
+SECTION_CLASSES = {
+    "data": DataConfig,
+    "lora": LoRAConfig,
+    "optim": OptimConfig,
+    "mesh": MeshConfig,
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "sample": SampleConfig,
+}
 
 
 @dataclass(frozen=True)
@@ -93,15 +107,6 @@ class RunConfig:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "RunConfig":
         """Reads the sections; a wrong key is a UserError here, before any work."""
-        classes = {
-            "data": DataConfig,
-            "lora": LoRAConfig,
-            "optim": OptimConfig,
-            "mesh": MeshConfig,
-            "train": TrainConfig,
-            "eval": EvalConfig,
-            "sample": SampleConfig,
-        }
         task = dict(config.get("task", {}))
         return cls(
             task.pop("name", ""),
@@ -109,7 +114,7 @@ class RunConfig:
             config.get("model", {}),
             **{
                 name: section(kind, config.get(name, {}), name)
-                for name, kind in classes.items()
+                for name, kind in SECTION_CLASSES.items()
             },
         )
 

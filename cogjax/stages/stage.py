@@ -33,12 +33,14 @@ class Planned(NamedTuple):
 class Stage(abc.ABC):
     """One kind of training run.
 
-    settings: class of the config section 'task', a frozen dataclass. sampler: of
+    settings: class of the config section 'task', a frozen dataclass. model_section: of
+    'model', None for a task whose network is that of another model. sampler: of
     'sample.sampler', how the model samples. plain: values of the section 'model' under
     which a plan counts: nothing computed again or dropped out, no kernels.
     """
 
     settings: type
+    model_section: type | None = None
     sampler: type = Sampler
     plain: Mapping[str, Any] = {}
 

@@ -28,7 +28,7 @@ from cogjax.train.session import Job
 class T5Stage(Stage):
     """A T5 by span corruption; its decoder is thrown away."""
 
-    settings = PretrainingConfig
+    settings, model_section = PretrainingConfig, T5Config
 
     def task(self, run: RunConfig) -> SpanCorruptionTask:
         """The objective; without data.text of the config's own vocabulary."""

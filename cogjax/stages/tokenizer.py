@@ -17,12 +17,15 @@ from cogjax.interop.lpips import lpips_params
 from cogjax.model import Component, Model, digest
 from cogjax.pipelines.tokenize import decode, encode
 from cogjax.stages.card import card_of
+from cogjax.stages.codebook_board import IMAGES, write_board
 from cogjax.stages.sections import RunConfig, batches, eval_batches
 from cogjax.stages.stage import Stage
 from cogjax.tasks.decoder import DecoderConfig, DecoderTask
 from cogjax.tasks.image_loss import ImageLossConfig
 from cogjax.tasks.tokenizer import TokenizerTask
 from cogjax.train.session import Job
+
+_SHOWN = 16  # images of a sheet, each beside what is decoded of it
 
 
 class ImagesStage(Stage):
@@ -63,12 +66,14 @@ class ImagesStage(Stage):
         def sample(step, train_state, logger):
             if not len(evals):
                 return
-            items = [evals[i] for i in range(min(16, len(evals)))]
-            images = np.stack([example(item, None)["image"] for item in items])
+            images = _first_images(evals, size)
             tokenizer = image_tokenizer(task, train_state.ema, train_state.state)
-            decoded = decode(tokenizer, encode(tokenizer, images))
-            pairs = np.stack([images, decoded], axis=1).reshape(-1, *images.shape[1:])
-            logger.images(step, {"reconstructions": np.asarray(grid(pairs, 8))})
+            codes = encode(tokenizer, images)
+            decoded = decode(tokenizer, codes[:_SHOWN])
+            pairs = np.stack([images[:_SHOWN], decoded], axis=1)
+            sheet = grid(pairs.reshape(-1, *images.shape[1:]), 8)
+            logger.images(step, {"reconstructions": np.asarray(sheet)})
+            write_board(logger.workdir, step, tokenizer, codes)
 
         fingerprint = (manifest.fingerprint, data.split, self.sources_digest(run))
         return Job(
@@ -81,11 +86,32 @@ class ImagesStage(Stage):
             *self.start(task, run),
         )
 
+    def write_board(
+        self, run: RunConfig, params: Any, state: Any, step: int, workdir: Path
+    ) -> None:
+        """WORKDIR/codebook.png of a checkpoint; UserError without held-out images."""
+        task, data = self.task(run), run.data
+        evals = records.open_split(data.path, data.eval_split)
+        if not len(evals):
+            raise UserError(
+                f"split '{data.eval_split}' of {data.path} is empty: the use of codes "
+                "is counted in held-out images"
+            )
+        tokenizer = image_tokenizer(task, params, state)
+        images = _first_images(evals, task.model.config.image_size)
+        write_board(workdir, step, tokenizer, encode(tokenizer, images))
+
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The tokenizer alone."""
         tokenizer = image_tokenizer(self.task(run), params, state)
         card = card_of(run.data.weights)
         return Model("", {"tokenizer": tokenizer}, card=card)
+
+
+def _first_images(source: Any, size: int) -> np.ndarray:
+    """uint8 [n, size, size, 3] of a split."""
+    items = [source[i] for i in range(min(IMAGES, len(source)))]
+    return np.stack([records.decode_image(item.image, size) for item in items])
 
 
 class TokenizerStage(ImagesStage):
@@ -96,11 +122,12 @@ class TokenizerStage(ImagesStage):
     """
 
     def __init__(self, model: type, settings: type, objective: Callable[..., Any]):
-        self.model, self.settings, self._objective = model, settings, objective
+        self.model_section, self.settings = model, settings
+        self._objective = objective
 
     def make_task(self, run: RunConfig, lpips: Any = None) -> TokenizerTask:
         """Of the sections 'model' and 'task'."""
-        model = section(self.model, run.model, "model")
+        model = section(self.model_section, run.model, "model")
         return self._objective(model, self.settings_of(run), lpips)
 
     def start(self, task: TokenizerTask, run: RunConfig) -> tuple[Any, Any]:

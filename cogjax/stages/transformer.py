@@ -34,11 +34,9 @@ class TransformerStage(CodeModelStage):
 
     Its sizes are those of data.weights where the section 'model' has none.
 
-    transformer: class of the config section 'model'. paper: (config of the image
-    tokenizer, number of text pieces) of the paper.
+    paper: (config of the image tokenizer, number of text pieces) of the paper.
     """
 
-    transformer: type
     paper: tuple[TokenizerConfig, int]
     plain = PLAIN
 
@@ -73,7 +71,7 @@ class TransformerStage(CodeModelStage):
         """Reads both tokenizers; UserError for what does not fit."""
         data, asks = run.data, self.asks(self.settings_of(run))
         # A wrong key is said before any file is read.
-        section(self.transformer, run.model, "model")
+        section(self.model_section, run.model, "model")
         if data.questions and not asks:
             raise UserError(
                 "data.questions is read only where task.questions is above 0: set that "
@@ -104,7 +102,7 @@ class TransformerStage(CodeModelStage):
         if there := self._given(run):
             return self._setup_of(run, there, tokenizer, text)
         settings = self.settings_of(run)
-        transformer = section(self.transformer, run.model, "model")
+        transformer = section(self.model_section, run.model, "model")
         try:
             shapes = shapes_of(run.data.path, tokenizer.config)
             sizes = tokenizer.config, num_text, transformer

@@ -32,13 +32,15 @@ METHODS = ("straight_through", "ema", "gumbel", "fixed", "fsq")
 class CodebookConfig:
     """How the codebook is trained.
 
-    commitment: weight of mean((sg(q) - z)^2). beta: "legacy" gives that term the weight
-    1 and `commitment` to the codebook's term, taming's mistake with which the published
-    VQGANs were trained. decay: of the usage statistics and of the EMA codebook.
-    restart_below: a code is dead under this share of even use, 0 is off.
-    temperature_start / _end: gumbel temperature, annealed over `anneal_steps` along an
-    exponential or a cosine. kl_weight: weight of the gumbel KL (nats a position).
-    levels: of `fsq`, one a dimension of a code; their product is the number of codes.
+    method: of the codes and their vectors, "ema", "straight_through", "gumbel", "fixed"
+    or "fsq". commitment: weight of mean((sg(q) - z)^2). beta: "legacy" gives that term
+    the weight 1 and `commitment` to the codebook's term, taming's mistake with which
+    the published VQGANs were trained. decay: of the usage statistics and of the EMA
+    codebook. restart_below: a code is dead under this share of even use, 0 is off.
+    temperature_start, temperature_end: of gumbel. anneal_steps: from one to the other.
+    anneal: the curve between them. kl_weight: weight of the gumbel KL (nats a
+    position). levels: of `fsq`, one a dimension of a code; their product is the number
+    of codes.
     """
 
     method: str = "ema"

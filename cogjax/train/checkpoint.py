@@ -230,8 +230,8 @@ class Checkpoints:
 
 def restore_params(
     workdir: str | os.PathLike, which: str = "ema"
-) -> tuple[Any, Any, str]:
-    """Newest (params, task state, fingerprint) of a run, without building the model.
+) -> tuple[Any, Any, str, int]:
+    """Newest (params, task state, fingerprint, step), without building the model.
 
     Trees of numpy arrays; the fingerprint is that of `Checkpoints.save`. which: "ema"
     or "params". Damaged steps are reported and skipped. UserError if the run has no
@@ -248,7 +248,7 @@ def restore_params(
         for newer in bad:
             say(f"checkpoint of {newer}; taking step {step}")
         state, fingerprint = found
-        return state[which], state["state"], fingerprint
+        return state[which], state["state"], fingerprint, step
     if bad:
         raise UserError(f"no checkpoint can be read: {'; '.join(map(str, bad))}")
     raise UserError(f"{folder.parent} holds no checkpoint: train first")

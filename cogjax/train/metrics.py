@@ -1,16 +1,44 @@
 """The numbers and images that a run writes."""
 
 import contextlib
+import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from cogjax.files import write_atomic
+
+METRICS, SAMPLES = "metrics.jsonl", "samples"
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The rows of a metrics file, one at a time; None for a line that is none.
+
+    A row has a "step" (int), a "time" (seconds since 1970) and numbers. A crash cuts
+    its last line short.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                yield None
+                continue
+            yield row if _is_row(row) else None
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return False
+    return "time" in row and all(type(x) in (int, float) for x in row.values())
 
 
 class Logger:
@@ -23,7 +51,7 @@ class Logger:
     def __init__(self, workdir: Path, start_step: int = 0):
         """On resume, drops the rows that the restored step has not seen yet."""
         self.workdir = workdir
-        self._path = workdir / "metrics.jsonl"
+        self._path = workdir / METRICS
         self._tb = None
         self.lost_seconds = self.rewind(start_step)
 
@@ -34,7 +62,7 @@ class Logger:
         from tensorboardX import SummaryWriter
 
         self.close()
-        rows = self._rows()
+        rows = [row for row in read_rows(self._path) if row]
         earlier = [row for row in rows if row["step"] <= step]
         if self._path.exists():
             lines = [json.dumps(row) + "\n" for row in earlier]
@@ -42,15 +70,6 @@ class Logger:
         self._tb = SummaryWriter(str(self.workdir / "tb"), purge_step=step + 1)
         dropped = [row["time"] for row in rows if row["step"] > step]
         return dropped[-1] - dropped[0] if dropped else 0.0
-
-    def _rows(self) -> list[dict]:
-        """The rows on disk; one that a crash cut short is left out."""
-        rows = []
-        if self._path.exists():
-            for line in self._path.read_text().splitlines():
-                with contextlib.suppress(ValueError):
-                    rows.append(json.loads(line))
-        return rows
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one row of finite and non-finite numbers alike."""
@@ -63,17 +82,40 @@ class Logger:
         for name, value in values.items():
             self._tb.add_scalar(name, float(value), step)
 
-    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Writes uint8 images [y, x, 3]."""
+    def images(
+        self, step: int, images: Mapping[str, np.ndarray], texts: Sequence[str] = ()
+    ) -> None:
+        """Writes uint8 images [y, x, 3]; texts: what they show, kept in the files."""
         if self._tb is None:
             return
-        folder = self.workdir / "samples"
-        folder.mkdir(exist_ok=True)
         for name, pixels in images.items():
-            Image.fromarray(pixels).save(folder / f"{step:07d}-{name}.png")
+            path = self.workdir / SAMPLES / f"{step:07d}-{name}.png"
+            save_png(path, pixels, list(texts))
             self._tb.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flushes TensorBoard's buffers."""
         if self._tb is not None:
             self._tb.close()
+
+
+_NOTE = "cogjax"
+
+
+def save_png(path: Path, pixels: np.ndarray, note: Any) -> None:
+    """Writes uint8 [y, x, 3], and inside a note: any JSON value; whole or not at all.
+
+    Raises UserError when the system refuses.
+    """
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(_NOTE, json.dumps(note, ensure_ascii=False))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info)
+    write_atomic(path, buffer.getvalue())
+
+
+def png_note(image: Image.Image) -> Any:
+    """The note of a file of `save_png`; None for one without."""
+    image.load()
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(getattr(image, "text", {}).get(_NOTE, "null"))

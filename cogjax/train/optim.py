@@ -17,14 +17,17 @@ from cogjax.train.moments import MOST_B2, scale_by_adam_16
 class OptimConfig:
     """Optimiser settings; the defaults are CogView's.
 
-    name: "muon" trains the matrices that the task names in `matrix_axes` by Muon
-    (orthogonalised momentum, `lr` about 0.02) and the rest by AdamW at `adam_lr`.
-    warmup: steps if 1 or more, else a fraction of all steps. decay: where the cosine
-    ends, a step if above 1, else a fraction of all steps; it stays there. final_ratio:
-    the cosine ends at this share of `lr`. clip: global gradient norm, 0 is off.
-    decay_embeddings: whether weight decay is of embeddings too; of norms and biases it
-    never is. moments: "16bit" keeps AdamW's in half the memory (`train/moments.py`).
-    powersgd: how gradients are compressed between devices.
+    name: "adamw", or "muon", which trains the matrices that the task names in
+    `matrix_axes` by Muon (orthogonalised momentum, `lr` about 0.02) and the rest by
+    AdamW at `adam_lr`. lr: highest learning rate. adam_lr: AdamW's beside Muon. b1, b2:
+    AdamW's decay of its moments. weight_decay: of matrices and embeddings. schedule: of
+    the rate after the warm-up. warmup: steps if 1 or more, else a fraction of all
+    steps. decay: where the cosine ends, a step if above 1, else a fraction of all
+    steps; it stays there. final_ratio: the cosine ends at this share of `lr`. clip:
+    global gradient norm, 0 is off. decay_embeddings: whether weight decay is of
+    embeddings too; of norms and biases it never is. moments: "16bit" keeps AdamW's in
+    half the memory (`train/moments.py`). powersgd: how gradients are compressed between
+    devices.
     """
 
     name: Literal["adamw", "muon"] = "adamw"

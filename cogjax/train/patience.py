@@ -1,8 +1,9 @@
 """When a run ends because its held-out loss falls no more."""
 
-import json
 import math
 from pathlib import Path
+
+from cogjax.train.metrics import read_rows
 
 
 class HeldOut:
@@ -15,9 +16,8 @@ class HeldOut:
     def __init__(self, patience: int, path: Path):
         self._patience, self._waited = patience, 0
         self.best, self._lowest = 0, math.inf
-        lines = path.read_text().splitlines() if patience and path.exists() else ()
-        for row in map(json.loads, lines):
-            if "eval/loss" in row:
+        for row in read_rows(path) if patience else ():
+            if row and "eval/loss" in row:
                 self.seen(row["step"], row["eval/loss"])
 
     def seen(self, step: int, loss: float) -> None:

@@ -70,7 +70,7 @@ def _facts(run_config, fingerprint: str, config: Any) -> dict[str, str]:
         **flat("config", run_config or {}),
         **flat("config.train", vars(config)),
         "data fingerprint": fingerprint,
-        "cogjax source": _source_digest(),
+        "cogjax source": source_digest(),
         "jax": jax.__version__,
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
@@ -87,7 +87,8 @@ def flat(prefix: str, value: Any) -> dict[str, str]:
     }
 
 
-def _source_digest() -> str:
+def source_digest() -> str:
+    """Of cogjax's code, in twelve hexadecimal digits."""
     package, digest = Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode())

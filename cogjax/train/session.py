@@ -37,7 +37,7 @@ class Job:
     state and logger). fingerprint: of the data and of everything else that the batches
     come from; a run does not resume with another. config: resolved, saved beside the
     checkpoints. start_params, start_state: entries that replace those of a new run's
-    random start (fine-tuning).
+    random start (fine-tuning). ended: called when the loop has, whatever the reason.
     """
 
     task: Task
@@ -48,6 +48,7 @@ class Job:
     config: Mapping[str, Any] | None = None
     start_params: Mapping[str, Any] | None = None
     start_state: Mapping[str, Any] | None = None
+    ended: Callable[[], None] | None = None
 
 
 @dataclass
@@ -111,6 +112,8 @@ class Session:
                 self.logger.scalars(self.number, self.goodput.take())
                 say(str(self.goodput))
             self.logger.close()
+            if self.job.ended:
+                self.job.ended()
 
     def _periodic(self, train_state: TrainState) -> None:
         # Saved first: an error in a hook must not cost the steps before it.

@@ -11,7 +11,7 @@
 """
 
 import ml_collections
-from small_clip import make_config
+from cogjax.experiments.clip.small_clip import make_config
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

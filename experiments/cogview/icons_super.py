@@ -17,7 +17,7 @@ import dataclasses
 from pathlib import Path
 
 import ml_collections
-from icons import TRANSFORMER
+from cogjax.experiments.cogview.icons import TRANSFORMER
 
 from cogjax.families.cogview import presets as cogview
 

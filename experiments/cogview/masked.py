@@ -9,7 +9,7 @@ transformer. `:nano` ends in a minute and shows that all parts work.
 """
 
 import ml_collections
-from icons import get_config as get_icons
+from cogjax.experiments.cogview.icons import get_config as get_icons
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

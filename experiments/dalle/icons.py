@@ -11,7 +11,7 @@
 """
 
 import ml_collections
-from small_dalle import MUON, make_config
+from cogjax.experiments.dalle.small_dalle import MUON, make_config
 
 PROMPTS = (
     "a red apple, 3D",

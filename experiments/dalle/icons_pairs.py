@@ -13,7 +13,7 @@ same sizes, codes and pieces. `:nano` ends in a minute and shows that all parts 
 """
 
 import ml_collections
-from small_dalle import MUON, make_config
+from cogjax.experiments.dalle.small_dalle import MUON, make_config
 
 TRANSFORMER = {
     # Two of the layers see columns: only they see the source from all of the target.

@@ -17,8 +17,8 @@ import math
 from pathlib import Path
 
 import numpy as np
-from powersgd import folder_of, held_out_loss
-from small_dalle import PAPER_OPTIM
+from cogjax.experiments.dalle.powersgd import folder_of, held_out_loss
+from cogjax.experiments.dalle.small_dalle import PAPER_OPTIM
 
 from cogjax import config as configs
 from cogjax.stages import run as launch

@@ -16,7 +16,7 @@ a dVAE of its own, as the paper:
 """
 
 import ml_collections
-from small_dalle import MUON, make_config
+from cogjax.experiments.dalle.small_dalle import MUON, make_config
 
 PROMPTS = (
     "a red circle",

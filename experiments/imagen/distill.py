@@ -10,7 +10,7 @@ The runs are those of shapes.py: runs/super/export has both teachers. The studen
 """
 
 import ml_collections
-from shapes import get_config as trained
+from cogjax.experiments.imagen.shapes import get_config as trained
 
 STEPS = {"base": 8, "super": 4}
 GUIDANCE = {"base": 3.0, "super": 1.0}

@@ -8,6 +8,7 @@ from cogjax.data.aspects import (
     of_aspect,
     of_model,
     of_names,
+    spelled,
 )
 from cogjax.errors import UserError
 
@@ -57,3 +58,11 @@ def test_names_of_shapes_are_sorted_from_the_square_on():
     for wrong in ("8", "x", "0x4", "axb"):
         with pytest.raises(ValueError):
             of_names([wrong])
+
+
+def test_a_shape_is_named_by_the_usual_aspect_that_it_nearly_has():
+    shapes = [(8, 8), (13, 20), (20, 13), (9, 16), (6, 12), (15, 16), (1, 8)]
+    names = ["1:1", "3:2", "2:3", "16:9", "2:1", "16:15", "8:1"]
+    assert [spelled(*shape) for shape in shapes] == names
+    for shape, text in zip(shapes, names, strict=True):
+        assert of_model(shapes, text) == shape

@@ -112,8 +112,9 @@ def test_an_opened_picture_is_turned_as_its_file(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(image, kind, exif=exif)
-    opened = as_square(Image.open(io.BytesIO(data)), 8)
-    np.testing.assert_array_equal(opened, decode_image(data, 8))
+    found = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(as_square(found, 8), decode_image(data, 8))
+    assert images.upright_size(found) == images.on_white(found).size
 
 
 def test_huge_pictures_shrink_to_the_same(monkeypatch):
@@ -175,8 +176,9 @@ def test_a_file_and_its_opened_image_give_the_same():
     image = Image.effect_noise((16, 8), 50).convert("RGB")
     image.getexif()[0x0112] = 6
     data = encoded(image, exif=image.getexif())
-    opened = as_square(Image.open(io.BytesIO(data)), 8)
-    np.testing.assert_array_equal(opened, decode_image(data, 8))
+    found = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(as_square(found, 8), decode_image(data, 8))
+    assert images.upright_size(found) == images.on_white(found).size
     with pytest.raises(UserError, match="floats"):
         as_square(Image.fromarray(np.ones((4, 4), "f4")), 8)
 

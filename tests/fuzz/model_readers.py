@@ -129,7 +129,7 @@ def checkpoint() -> Reader:
         if bad := [v for v in verdicts if v.status == "bad"]:
             raise UserError(str(bad[0]))
         # Restoring parses with the libraries of Orbax, whose own checks hold there.
-        params, _, fingerprint = restore_params(folder, "params")
+        params, _, fingerprint, _ = restore_params(folder, "params")
         # One without digests is said to be unverified, and no word on its values.
         return [flatten(params), fingerprint]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import cogjax
+from cogjax.errors import UserError
 from cogjax.families.cogview import presets as cogview
 from cogjax.pipelines.tokens import TokensPipeline
 from tests.conftest import make_nano_model
@@ -75,6 +76,12 @@ def test_speculation_and_a_saved_model_sample_too(model, drawn, tmp_path):
     again = cogjax.load(model.save(tmp_path / "model"))
     found = again.generate(PROMPTS, 2, **SAMPLED)
     np.testing.assert_array_equal(found.codes, drawn.codes)
+
+
+def test_attention_is_not_shown(model, drawn):
+    for look in (model.attention, model.attention_of_caption):
+        with pytest.raises(UserError, match="not shown of a model with a window"):
+            look(drawn.pixels[0, 0], PROMPTS[0])
 
 
 def test_windows_are_for_one_image_in_turn():

@@ -56,14 +56,22 @@ def attend(x: Array, params: dict, sees: Array) -> Array:
     Of a query and a key: bool, or what is added to the score, -inf where it is unseen.
     """
     weight, bias = params["kernel"], params["bias"]  # [d, 3, n, h], [3, n, h]
+    probs = attention_weights(x, params, sees)
+    values = [x @ weight[:, 2, n] + bias[2, n] for n in range(weight.shape[2])]
+    heads = [probs[:, n] @ value for n, value in enumerate(values)]
+    return np.concatenate(heads, axis=-1)
+
+
+def attention_weights(x: Array, params: dict, sees: Array) -> Array:
+    """As `attend`: [b, n, t, t] (query, key), 1 over a row."""
+    weight, bias = params["kernel"], params["bias"]
     heads = []
     for head in range(weight.shape[2]):
-        query, key, value = (x @ weight[:, i, head] + bias[i, head] for i in range(3))
+        query, key = (x @ weight[:, i, head] + bias[i, head] for i in range(2))
         scores = query @ key.swapaxes(1, 2) / np.sqrt(weight.shape[3])
         seen = np.where(sees, 0, -np.inf) if sees.dtype == bool else sees
-        probs = np.exp(log_softmax(scores + seen))
-        heads.append(probs @ value)
-    return np.concatenate(heads, axis=-1)
+        heads.append(np.exp(log_softmax(scores + seen)))
+    return np.stack(heads, axis=1)
 
 
 def linear(x: Array, params: dict) -> Array:
@@ -95,18 +103,35 @@ def embed(params: dict, ids: Array, positions: Array) -> Array:
     return params["token_embedding"][ids] + places[positions]
 
 
+def layer_of(params: dict, i: int) -> dict:
+    """Parameters of one layer."""
+    return {
+        name: {key: leaf[i] for key, leaf in part.items()}
+        for name, part in params["blocks"]["layers"].items()
+    }
+
+
 def transformer(
     params: dict, embedded: Array, sees: Iterable[Array], form: Form
 ) -> Array:
     """[b, t, d] -> the states that logits are made of; sees: a mask for each layer."""
-    x, layers = embedded, params["blocks"]["layers"]
+    x = embedded
     for i, mask in enumerate(sees):
-        layer = {
-            name: {key: leaf[i] for key, leaf in part.items()}
-            for name, part in layers.items()
-        }
-        x = block(x, layer, mask, form)
+        x = block(x, layer_of(params, i), mask, form)
     return form.norm(x, params["final_norm"])
+
+
+def all_weights(
+    params: dict, embedded: Array, sees: Iterable[Array], form: Form
+) -> Array:
+    """As `transformer`: the attention weights of each layer, [l, b, n, t, t]."""
+    x, found = embedded, []
+    for i, mask in enumerate(sees):
+        layer = layer_of(params, i)
+        normed = form.norm(x, layer["pre_attn_norm"])
+        found.append(attention_weights(normed, layer["qkv"], mask))
+        x = block(x, layer, mask, form)
+    return np.stack(found)
 
 
 def logits(

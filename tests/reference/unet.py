@@ -50,11 +50,17 @@ def group_norm(x, p, groups):
 
 def attend(q, k, v, mask):
     """q [t, n, h], k and v [s, n, h], mask [s], of one image."""
-    out = np.empty((*q.shape[:2], v.shape[-1]))
+    weights = attention_weights(q, k, mask)
+    return np.einsum("nts,snh->tnh", weights, v)
+
+
+def attention_weights(q, k, mask):
+    """[n, t, s] of `attend`, 0 where there is no key."""
+    out = np.zeros((q.shape[1], len(q), len(k)))
     for head in range(q.shape[1]):
         scores = q[:, head] @ k[mask, head].T / np.sqrt(q.shape[-1])
         weights = np.exp(scores - scores.max(-1, keepdims=True))
-        out[:, head] = weights / weights.sum(-1, keepdims=True) @ v[mask, head]
+        out[head][:, mask] = weights / weights.sum(-1, keepdims=True)
     return out
 
 

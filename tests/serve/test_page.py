@@ -1,40 +1,20 @@
-"""The page in Debian's Chromium: what people do, and that nothing goes outside.
-
-Skipped only where there is no Chromium or no playwright; `.ci/run` has both.
-"""
+"""The page in Debian's Chromium: what people do, and that nothing goes outside."""
 
 import json
-import os
 import re
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cogjax.data.images import encode_png
-
-CHROMIUM = shutil.which("chromium")
-if not os.environ.get("COGJAX_BROWSER"):
-    pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH", allow_module_level=True)
-from playwright.sync_api import expect, sync_playwright  # noqa: E402
+from tests.chromium import browser, expect  # noqa: F401
 
 WORDS = "a red apple"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu"]
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield found
-        found.close()
-
-
 @pytest.fixture
-def open_page(browser, painter):
+def open_page(browser, painter):  # noqa: F811
     """Opens the page; fails at an error in its console and a request to elsewhere."""
     wrong, contexts = [], []
 

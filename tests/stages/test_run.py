@@ -138,6 +138,16 @@ def test_tokenizer_run_exports_what_the_transformer_reads(vq, nano_data, nano_fo
     assert launch.describe(run)["parameters"] > 0
 
 
+def test_a_run_leaves_its_report(vq, tuned):
+    pages = [(x / "report.html").read_text() for x in (vq[1], tuned)]
+    assert "Images: reconstructions" not in pages[0]
+    assert "Images: generated" in pages[1] and "2 of 2" in pages[1]
+    with pytest.raises(UserError, match="trains no image tokenizer"):
+        launch.write_codebook(tuned)
+    with pytest.raises(UserError, match="'val' of .* is empty"):
+        launch.write_codebook(vq[1])
+
+
 def test_a_refused_start_changes_nothing(vq, tmp_path):
     run, workdir = vq[0], shutil.copytree(vq[1], tmp_path / "run")
     before = (workdir / "config.json").read_bytes()
@@ -230,6 +240,12 @@ def test_a_tokenizer_starts_from_the_given_weights(
     run["optim"] |= {"lr": 1e-9, "clip": 1e-9}
     run["task"] |= {"method": method, "decay": 1 - 1e-6}
     out = launch.train(run, tmp_path / "vq")
+    # The run has shown its codes, and a checkpoint shows the same.
+    board = tmp_path / "vq" / "codebook.png"
+    shown = board.read_bytes()
+    board.unlink()
+    launch.write_codebook(tmp_path / "vq")
+    assert board.read_bytes() == shown
     start, end = (load_component(folder, "tokenizer") for folder in (nano_folder, out))
     close = functools.partial(np.testing.assert_allclose, atol=1e-5)
     jax.tree.map(close, end.params, start.params)

@@ -155,7 +155,7 @@ def test_restore_on_more_devices(uninterrupted, tmp_path):
 
 
 def test_restored_params_need_no_model(uninterrupted):
-    params, state, _ = restore_params(uninterrupted[0], "params")
+    params, state, *_ = restore_params(uninterrupted[0], "params")
     assert params["w"].shape == (8, 2)
     assert int(state["seen"]) == 96
 
@@ -323,3 +323,11 @@ def test_late_writes_of_a_failed_save_are_not_said(monkeypatch):
         Ends("another")
     Ends("Event loop is closed")
     assert said == ["another", "Event loop is closed"]
+
+
+def test_what_is_trained_is_said_before_it_is_compiled(tmp_path, capsys):
+    train(tmp_path, 1)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("cogjax: training ") and f" in {tmp_path}: " in first
+    assert first.endswith(" parameters in " + first.partition(" in ")[2])
+    assert ": 1 steps of " in first

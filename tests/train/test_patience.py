@@ -59,7 +59,7 @@ def test_the_run_ends_at_its_lowest_held_out_loss(tmp_path):
     workdir, state = tmp_path, jax.device_get(run(tmp_path))
     np.testing.assert_allclose(state.params["w"], 4.0, atol=1e-4)
     assert (state.step, state.state["target"]) == (5, 4.0)
-    params, kept, _ = restore_params(workdir)
+    params, kept, *_ = restore_params(workdir)
     np.testing.assert_allclose(params["w"], 4.0, atol=1e-4)
     assert not kept
     moved = [path.name for path in (workdir / "checkpoints" / "bad").iterdir()]
@@ -68,8 +68,8 @@ def test_the_run_ends_at_its_lowest_held_out_loss(tmp_path):
 
 def test_earlier_evaluations_count_after_a_restart(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    rows = [{"step": 1}, *({"step": i, "eval/loss": (i - 2) ** 2} for i in (1, 2, 3))]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [{}, *({"step": i, "eval/loss": (i - 2) ** 2} for i in (1, 2, 3))]
+    path.write_text("".join(json.dumps({"time": 0, **row}) + "\n" for row in rows))
     held_out = HeldOut(2, path)
     assert held_out.best == 2 and not held_out.over
     held_out.seen(4, float("nan"))

@@ -47,3 +47,51 @@ def ratio_interval(
     ratios = above[below > 0] / below[below > 0]
     low, high = np.quantile(ratios, (0.025, 0.975))
     return float(hits.sum() / reference.sum()), (float(low), float(high))
+
+
+def crossed_interval(
+    values: np.ndarray, draws: int = 2000
+) -> tuple[float, float, float]:
+    """(mean, 95 % interval) of answers [raters, prompts], NaN where there is none.
+
+    Of other raters and other prompts like these: the deviation is that of a bootstrap
+    over both, the factor Student's t with Satterthwaite's degrees of freedom, since
+    quantiles of a bootstrap over few raters are too near. One row or column alone is
+    taken as fixed. NaN throughout for no answers, an interval of NaN for a single one.
+    """
+    from scipy.stats import t
+
+    there = ~np.isnan(values)
+    if not there.any():
+        return float("nan"), float("nan"), float("nan")
+    values = values[there.any(1)][:, there.any(0)]
+    there, mean = ~np.isnan(values), float(np.nanmean(values))
+    rng = np.random.default_rng(0)
+    weights = [_drawn(size, draws, rng) for size in values.shape]
+    sums, counts = (
+        np.sum(weights[0] @ x * weights[1], axis=1)
+        for x in (np.where(there, values, 0.0), there.astype(float))
+    )
+    spread = np.std(sums[counts > 0] / counts[counts > 0])
+    half = float(spread * t.ppf(0.975, _freedom(values)))
+    return mean, mean - half, mean + half
+
+
+def _freedom(values: np.ndarray) -> float:
+    """Satterthwaite's degrees of freedom of the mean over rows and columns."""
+    parts = []
+    for axis, size in enumerate(values.shape):
+        if size > 1:
+            means = np.nanmean(values, axis=1 - axis)
+            parts.append((np.var(means, ddof=1) / size, size - 1))
+    total = sum(part for part, _ in parts)
+    if not total:
+        return min((df for _, df in parts), default=float("nan"))
+    return total**2 / sum(part**2 / df for part, df in parts)
+
+
+def _drawn(size: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """How often a bootstrap takes each of so many: [draws, size]."""
+    if size == 1:
+        return np.ones((draws, 1))
+    return rng.multinomial(size, np.full(size, 1 / size), draws).astype(float)

@@ -13,6 +13,7 @@ from cogjax.evaluate.report.html import (
     section,
     table,
 )
+from cogjax.evaluate.report.metrics import HEAD, metric_row
 from cogjax.evaluate.report.plots import line_plot
 
 _SHOWN = 12
@@ -24,14 +25,12 @@ def coco_page(
     seed: int,
 ) -> list[Markup]:
     """Parts of the page. beside: (generated, photograph) of a caption by index."""
-    head = ["metric", "value", "spread", "images", "reference"]
-    head += ["network", "resize", "blur", "note"]
     rows = [
-        [f"{metric['name']} of {what}", *_cells(metric)]
+        metric_row(metric, what)
         for what in ("generated", "photographs")
         for metric in report[what]
     ]
-    parts = [section("Metrics", table(head, rows), _warning(report))]
+    parts = [section("Metrics", table(HEAD, rows), _warning(report))]
     points = _by_radius(report["generated"])
     if points:
         label = "Frechet distance behind a Gaussian filter"
@@ -46,20 +45,6 @@ def coco_page(
         title = f"{name} images by caption loss, the photograph beside"
         parts.append(section(title, gallery(shown)))
     return parts
-
-
-def _cells(metric: Mapping) -> list[str]:
-    spread, reference = metric["spread"], metric["reference"]
-    return [
-        f"{metric['value']:.5g}",
-        "" if spread is None else f"{spread:.4g}",
-        str(metric["n"]),
-        "" if reference is None else str(reference),
-        metric["extractor"],
-        metric["resize"],
-        metric["blur"],
-        metric["note"],
-    ]
 
 
 def _warning(report: Mapping) -> Markup:

@@ -29,6 +29,12 @@ th:first-child, td:first-child { text-align: left; }
 thead th { background: var(--soft); }
 caption, .note { text-align: left; opacity: .75; font-size: .9em; }
 .gallery { display: flex; flex-wrap: wrap; gap: 1rem; }
+.plots { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.shares { display: flex; height: 1.2rem; } .shares span { min-width: 1px; }
+.wholes { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 34rem), 1fr)); }
+.wholes figure { width: auto; }
 figure { margin: 0; width: 9rem; font-size: .85em; line-height: 1.3; }
 figure img { width: 100%; image-rendering: pixelated; border: 1px solid var(--line); }
 figure.double { width: 18.2rem; }
@@ -36,6 +42,8 @@ figure.double img { width: 49%; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 svg { max-width: 100%; height: auto; } img.sheet { max-width: 100%; }
 """
+# A browser asks nobody for anything, even if a page were to.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 class Markup(str):
@@ -69,6 +77,7 @@ def page(title: str, *parts: Markup) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f"<title>{markup(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{markup(title)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
@@ -126,12 +135,16 @@ def gallery(images: Sequence[GalleryImage]) -> Markup:
     return Markup(f'<div class="gallery">\n{shown}\n</div>')
 
 
-def image(png: bytes, text: str, css_class: str = "") -> Markup:
-    """An image inside the document; `text` stands for it where it is not shown."""
-    data = base64.b64encode(png).decode("ascii")
+def image(data: bytes, text: str, css_class: str = "") -> Markup:
+    """A PNG or JPEG file inside the document.
+
+    `text` stands for it where it is not shown.
+    """
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    inside = base64.b64encode(data).decode("ascii")
     return Markup(
         f'<img class="{css_class}" alt="{markup(text)}" '
-        f'src="data:image/png;base64,{data}">'
+        f'src="data:image/{kind};base64,{inside}">'
     )
 
 

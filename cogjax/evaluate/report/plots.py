@@ -7,10 +7,10 @@ from cogjax.evaluate.report.html import Markup, markup
 
 # x, y, and the ends of the interval of y.
 Point = tuple[float, float, float, float]
-_WIDTH, _HEIGHT = 480, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 34, 46
+WIDTH, HEIGHT = 480, 300
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 34, 46
 _INSET = 10  # of the first and the last point
-_HUES = ("#4878d0", "#ee854a", "#4f9f60", "#d65f5f", "#956cb4")
+HUES = ("#4878d0", "#ee854a", "#4f9f60", "#d65f5f", "#956cb4")
 
 
 def line_plot(
@@ -28,32 +28,32 @@ def line_plot(
     points = [point for line in series.values() for point in line]
     xs = sorted({point[0] for point in points})
     lows, highs = [min(p[1:]) for p in points], [max(p[1:]) for p in points]
-    y_ticks = _ticks(min(lows), max(highs))
+    y_ticks = ticks(min(lows), max(highs))
     place = math.log2 if log_x else float
-    ends = _LEFT + _INSET, _WIDTH - _RIGHT - _INSET
-    across = _scale(place(xs[0]), place(xs[-1]), *ends)
-    down = _scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
-    parts = [_axes(x_label, y_label)]
-    parts += [_y_tick(y, down(y)) for y in y_ticks]
-    parts += [_x_tick(x, across(place(x))) for x in _thinned(xs)]
+    ends = LEFT + _INSET, WIDTH - RIGHT - _INSET
+    across = scale(place(xs[0]), place(xs[-1]), *ends)
+    down = scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    parts = [axes(x_label, y_label)]
+    parts += [y_tick(y, down(y)) for y in y_ticks]
+    parts += [x_tick(x, across(place(x))) for x in _thinned(xs)]
     for index, (name, line) in enumerate(series.items()):
         placed = [(across(place(p[0])), *map(down, p[1:])) for p in line]
         parts.append(_line(name, placed, index))
     return Markup(
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
         f'aria-label="{markup(y_label)} against {markup(x_label)}" '
         f'font-size="12" fill="currentColor">\n' + "\n".join(parts) + "\n</svg>"
     )
 
 
-def _scale(low: float, high: float, start: float, end: float):
+def scale(low: float, high: float, start: float, end: float):
     """The line through (low, start) and (high, end); the middle for a single value."""
     if high == low:
         return lambda value: (start + end) / 2
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """About five round values around [low, high]."""
     span = (high - low) or abs(high) or 1.0
     rough = span / 4
@@ -68,28 +68,28 @@ def _thinned(xs: Sequence[float]) -> Sequence[float]:
     return xs[:: -(-len(xs) // 12)]
 
 
-def _axes(x_label: str, y_label: str) -> str:
-    bottom, middle = _HEIGHT - _BOTTOM, (_TOP + _HEIGHT - _BOTTOM) / 2
+def axes(x_label: str, y_label: str) -> str:
+    bottom, middle = HEIGHT - BOTTOM, (TOP + HEIGHT - BOTTOM) / 2
     return (
-        f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - _RIGHT}" fill="none" '
+        f'<path d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}" fill="none" '
         f'stroke="currentColor"/>'
-        f'<text x="{(_LEFT + _WIDTH) / 2:g}" y="{_HEIGHT - 8}" text-anchor="middle">'
+        f'<text x="{(LEFT + WIDTH) / 2:g}" y="{HEIGHT - 8}" text-anchor="middle">'
         f"{markup(x_label)}</text>"
         f'<text transform="translate(14 {middle:g}) rotate(-90)" text-anchor="middle">'
         f"{markup(y_label)}</text>"
     )
 
 
-def _y_tick(value: float, y: float) -> str:
+def y_tick(value: float, y: float) -> str:
     return (
-        f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="currentColor" '
-        f'opacity=".15"/><text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
+        f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="currentColor" '
+        f'opacity=".15"/><text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
         f"{value:.6g}</text>"
     )
 
 
-def _x_tick(value: float, x: float) -> str:
-    y = _HEIGHT - _BOTTOM
+def x_tick(value: float, x: float) -> str:
+    y = HEIGHT - BOTTOM
     return (
         f'<path d="M{x:.1f} {y}v4" stroke="currentColor"/>'
         f'<text x="{x:.1f}" y="{y + 17}" text-anchor="middle">{value:.6g}</text>'
@@ -97,13 +97,13 @@ def _x_tick(value: float, x: float) -> str:
 
 
 def _line(name: str, placed: Sequence[tuple], index: int) -> str:
-    hue = _HUES[index % len(_HUES)]
+    hue = HUES[index % len(HUES)]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y, _, _ in placed)
     bars = "".join(f"M{x:.1f} {low:.1f}V{high:.1f}" for x, _, low, high in placed)
     dots = "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y, _, _ in placed
     )
-    x = _LEFT + 200 * index
+    x = LEFT + 200 * index
     key = f'<path d="M{x} 14h18" stroke="{hue}" stroke-width="2"/>'
     return (
         f'<g fill="{hue}" stroke="none">{dots}</g>'

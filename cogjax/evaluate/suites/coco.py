@@ -24,8 +24,9 @@ from cogjax.evaluate.report.html import Markup
 from cogjax.evaluate.suites.cache import CachedModel
 from cogjax.evaluate.suites.feature_metrics import (
     ClipExtractor,
+    Counted,
     Extractor,
-    Pairs,
+    Sides,
     clip_metrics,
     distances,
 )
@@ -136,11 +137,17 @@ class CocoSuite:
     def _by_features(self, model, codes, texts, progress: Progress):
         """{"generated", "photographs": metrics} by the networks that there are."""
         photographs = _Photographs(self.captions, model.image_size)
-        pairs, found = Pairs(_Decoded(model, codes), photographs, len(codes)), {}
+        count, found = len(codes), {}
+        sides = {"generated": _Decoded(model, codes), "photographs": photographs}
         if self.clip:
-            found = clip_metrics(pairs, texts, self.clip, self.distractors, progress)
+            captions, counted = (
+                dict.fromkeys(sides, texts),
+                Counted(2 * count, progress),
+            )
+            found = clip_metrics(sides, captions, self.clip, self.distractors, counted)
         if self.extractor:
-            own = distances(pairs, self.extractor, self.blur, progress)
+            both = Sides(*sides.values(), (count, count))
+            own = distances(both, self.extractor, self.blur, progress)
             found["generated"] = own + found.get("generated", [])
         return found
 

@@ -1,12 +1,13 @@
-"""Metrics of generated images by feature networks, against photographs.
+"""Metrics of generated images by feature networks, alone and against others.
 
 By the features of one network: FID-k, FID-infinity, KID, precision, recall, and the
 Inception Score if it has classes. By CLIP: CMMD, the two CLIP scores and R-precision.
-Each is computed where there are images enough for it.
+Each is computed where there are images enough for it; `too_few` says which are not.
 """
 
+import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,75 +71,99 @@ def read_extractor(
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Batches of uint8 images [b, y, x, 3], read anew each time; a photograph each."""
+class Sides:
+    """Batches of uint8 images [b, y, x, 3], read anew each time, and how many.
+
+    reference: what the generated ones are compared with.
+    """
 
     generated: Batches
-    photographs: Batches
-    count: int
+    reference: Batches
+    counts: tuple[int, int]
+
+
+def too_few(counts: Sequence[int]) -> dict[str, int]:
+    """Metrics that `distances` leaves out, each with the images a side that it needs.
+
+    counts: images of each side.
+    """
+    least = {"FID-inf": _LEAST_FOR_LINE, "precision, recall": _LEAST_FOR_BALLS}
+    found = {name: n for name, n in least.items() if min(counts) < n}
+    return found | ({"IS": _LEAST_FOR_SPLITS} if counts[0] < _LEAST_FOR_SPLITS else {})
 
 
 def distances(
-    pairs: Pairs, extract: Extractor, blur: tuple[str, str], progress: Progress
+    sides: Sides, extract: Extractor, blur: tuple[str, str], progress: Progress
 ) -> list[MetricValue]:
-    """Metrics by a network's features. blur: mode and rule of FID-k."""
-    source = Source(extract.id, extract.resize)
-    passes = 2 * len(RADII) + 2
-    counted = _Counted(passes * pairs.count, progress)
+    """Metrics by a network's features, of two images a side at least.
+
+    blur: mode and rule of FID-k.
+    """
+    source, left_out = Source(extract.id, extract.resize), too_few(sides.counts)
+    counted = Counted((len(RADII) + 1) * sum(sides.counts), progress)
     found = blurred_fid(
-        pairs.photographs, pairs.generated, counted(extract), source, *blur
+        sides.reference, sides.generated, counted(extract), source, *blur
     )
-    outputs = [counted(extract.outputs)(images) for images in pairs.generated]
-    generated = np.concatenate([features for features, _ in outputs])
-    real = _features(pairs.photographs, counted(extract))
-    if pairs.count >= _LEAST_FOR_LINE:
+    generated, logits = _outputs(sides.generated, counted(extract.outputs))
+    real = _features(sides.reference, counted(extract))
+    if "FID-inf" not in left_out:
         found.append(fid_infinity(Moments.of(real), generated, source))
-    subsets = 100 if pairs.count >= _LEAST_FOR_SUBSETS else None
+    subsets = 100 if min(sides.counts) >= _LEAST_FOR_SUBSETS else None
     found.append(kid(real, generated, source, subsets=subsets))
-    if pairs.count >= _LEAST_FOR_BALLS:
+    if "precision, recall" not in left_out:
         found += precision_recall(real, generated, source)
-    if outputs[0][1] is not None and pairs.count >= _LEAST_FOR_SPLITS:
-        logits = np.concatenate([logits for _, logits in outputs])
+    if logits is not None and "IS" not in left_out:
         found += _inception_scores(extract, logits, source)
     counted.end()
     return found
 
 
+def inception_scores(
+    images: Batches, count: int, extract: Extractor, progress: Progress
+) -> list[MetricValue]:
+    """The Inception Score of ten images or more; nothing of a network without classes.
+
+    count: of the images.
+    """
+    counted = Counted(count, progress)
+    _, logits = _outputs(images, counted(extract.outputs))
+    counted.end()
+    if logits is None:
+        return []
+    return _inception_scores(extract, logits, Source(extract.id, extract.resize))
+
+
 def clip_metrics(
-    pairs: Pairs,
-    captions: Sequence[str],
+    batches: Mapping[str, Batches],
+    captions: Mapping[str, Sequence[str]],
     clip: ClipExtractor,
     distractors: int,
-    progress: Progress,
+    counted: "Counted",
 ) -> dict[str, list[MetricValue]]:
-    """{"generated", "photographs": metrics by CLIP}.
+    """{side: metrics by CLIP}; CMMD is of the first side against the second.
 
-    captions: of each image. distractors: of R-precision, 0 is off.
+    batches: images of one or two sides. captions: of each image of a side, which is
+    compared with them; a side may be without. distractors: of R-precision, 0 is off.
+    counted: of as many images as both sides have.
     """
-    source, counted = Source(clip.id, clip.resize), _Counted(2 * pairs.count, progress)
-    embedded = {
-        "generated": _features(pairs.generated, counted(clip)),
-        "photographs": _features(pairs.photographs, counted(clip)),
-    }
+    source = Source(clip.id, clip.resize)
+    see = counted(clip)
+    embedded = {side: _features(images, see) for side, images in batches.items()}
     counted.end()
-    found = {"generated": [cmmd(*reversed(embedded.values()), source)]}
-    for name, prefix in CLIP_SCORES.items():
-        texts = clip.text([prefix + caption for caption in captions])
-        for which, images in embedded.items():
-            value = clip_score(images, texts, source, name)
-            found.setdefault(which, []).append(value)
-    if distractors:
-        texts, own = normalise(clip.text(list(captions))), np.arange(pairs.count)
-        for which, images in embedded.items():
-            scores = normalise(images) @ texts.T  # [image, caption]
-            found[which].append(
-                r_precision(
-                    scores,
-                    own,
-                    source,
-                    distractors=distractors,
-                    captions=list(captions),
-                )
+    found: dict[str, list[MetricValue]] = {side: [] for side in batches}
+    if len(embedded) == 2:
+        first, second = embedded
+        found[first].append(cmmd(embedded[second], embedded[first], source))
+    read = functools.cache(lambda texts: clip.text(list(texts)))
+    for side, own in captions.items():
+        for name, prefix in CLIP_SCORES.items():
+            texts = read(tuple(prefix + caption for caption in own))
+            found[side].append(clip_score(embedded[side], texts, source, name))
+        if distractors:
+            scores = normalise(embedded[side]) @ normalise(read(tuple(own))).T
+            truth, rivals = np.arange(len(own)), {"distractors": distractors}
+            found[side].append(
+                r_precision(scores, truth, source, **rivals, captions=list(own))
             )
     return found
 
@@ -153,12 +178,24 @@ def _inception_scores(
     ]
 
 
+def _outputs(
+    batches: Batches, outputs: Callable
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features and logits of all images."""
+    features, logits = zip(*map(outputs, batches), strict=True)
+    whole = None if logits[0] is None else np.concatenate(logits)
+    return np.concatenate(features), whole
+
+
 def _features(batches: Batches, extract: Callable) -> np.ndarray:
     return np.concatenate([extract(images) for images in batches])
 
 
-class _Counted:
-    """Reports how many images the networks that it wraps have been given."""
+class Counted:
+    """Reports how many images, of `total`, the networks that it wraps have been given.
+
+    progress: called as progress(done, total, label).
+    """
 
     def __init__(self, total: int, progress: Progress):
         self.total, self.progress, self.done = total, progress, 0

@@ -19,6 +19,7 @@ from cogjax.evaluate.judges.features import FeatureExtractor
 from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
 from cogjax.evaluate.metrics.intervals import wilson
 from cogjax.evaluate.metrics.psnr_ssim import psnr, ssim
+from cogjax.evaluate.report.columns import columns
 from cogjax.interop.tree import flatten
 from cogjax.model import Component
 from cogjax.model_folder import load_component
@@ -116,12 +117,7 @@ class Comparison:
                     *([interval(row.recognised)] if judged else []),
                 )
             )
-        sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        padded = [
-            [word.ljust(size) for word, size in zip(line, sizes, strict=True)]
-            for line in lines
-        ]
-        return "\n".join("  ".join(line).rstrip() for line in padded)
+        return columns(lines)
 
 
 def interval(share: tuple[float, float, float]) -> str:

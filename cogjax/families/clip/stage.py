@@ -58,7 +58,7 @@ class ContrastiveStage(Stage):
     An example is an image and one of its captions, sampled anew each time.
     """
 
-    settings = ContrastiveConfig
+    settings, model_section = ContrastiveConfig, ClipConfig
 
     def task(self, run: RunConfig) -> ContrastiveTask:
         """The objective; UserError for what does not fit."""

@@ -53,7 +53,7 @@ class LMStage(TransformerStage):
 
     family = "cogview"
     settings = Mixture
-    transformer = TransformerConfig
+    model_section = TransformerConfig
     paper = VQVAEConfig(), 50_000
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
@@ -88,7 +88,7 @@ class MaskedStage(TransformerStage):
 
     family = "cogview"
     settings = MaskedMixture
-    transformer = TransformerConfig
+    model_section = TransformerConfig
     paper = LMStage.paper
     make_network = staticmethod(make_transformer)
     pipeline = MaskedPipeline
@@ -131,7 +131,7 @@ class SuperStage(TransformerStage):
 
     family = "cogview"
     settings = EnlargingMixture
-    transformer = TransformerConfig
+    model_section = TransformerConfig
     paper = LMStage.paper
     make_network = staticmethod(make_transformer)
     pipeline = Enlarger
@@ -213,7 +213,7 @@ def _show(size: int, run: RunConfig, made: Callable, step, train_state, logger) 
         for x in small
     ]
     sheet = grid(np.concatenate([bicubic, drawn, large]), len(items))
-    logger.images(step, {"enlarged": np.asarray(sheet)})
+    logger.images(step, {"enlarged": np.asarray(sheet)}, texts)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ _DECAY, _USED = 0.99, 0.05
 class RelaxedConfig:
     """Settings of the objective; defaults are the paper's, for f = 8.
 
-    temperature_start / _end: of the draw, over so many `temperature_steps`. kl_start,
-    kl_weight: beta at first, and after `kl_steps`; 1.65 weighs a code alike at f = 4.
+    temperature_start, temperature_end: of the draw. temperature_steps: from one to the
+    other. kl_start, kl_weight: beta at first, and after `kl_steps`; 1.65 weighs a code
+    alike at f = 4. kl_steps: over which beta rises.
     least_log_scale: no ln b is below it. Flat grounds, which photographs do not have,
     would drive ln b and the loss to -infinity. Ours.
     """

@@ -125,7 +125,7 @@ class Mixture:
 
     text_share: of the loss (section 2.2). bpe_dropout: rate, in training alone
     (appendix B.1). caption_dropout: share of examples with an empty text, for
-    classifier-free guidance, and code_noise, see `tasks/lm.py`, are not the paper's.
+    classifier-free guidance; not the paper's. code_noise: see `tasks/lm.py`; nor is it.
     """
 
     text_share: float = 1 / 8

@@ -36,7 +36,7 @@ class LMStage(TransformerStage):
 
     family = "dalle"
     settings = Mixture
-    transformer = TransformerConfig
+    model_section = TransformerConfig
     paper = DVAEConfig(), NUM_PIECES
     pipeline = staticmethod(of_layout)
     make_layout = staticmethod(make_layout)

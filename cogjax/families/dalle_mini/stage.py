@@ -15,7 +15,11 @@ from cogjax.tasks.encoder_decoder import EncoderDecoderTask
 
 @dataclass(frozen=True)
 class Tuning:
-    """As `stages/released.py::Tuning`; the network has no dropout and one attention."""
+    """As `stages/released.py::Tuning`; the network has no dropout and one attention.
+
+    size: of the release, for a plan without data.weights, which has its own. dtype: of
+    the activations; parameters are float32. remat: see `nn/stack.py`.
+    """
 
     size: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -40,7 +44,7 @@ class Stage(ReleasedStage):
 
     family = "dalle_mini"
     settings = Mixture
-    transformer = Tuning
+    model_section = Tuning
     pipeline = EncoderDecoderPipeline
     sizes = RELEASED
 

@@ -52,6 +52,7 @@ class EndToEndConfig(TwoWayMixture, AdversarialConfig):
     end_to_end: False stops the gradient at the states: two stages in one run, of a
     transformer that knows nothing of pixels and a reconstructor that reads it. weight:
     of the reconstruction. pixels: its norm; "logit_laplace" is that of the kind "dvae".
+    reduction: factor of its mean (see above), the number of codes, of values, or 1.
     perceptual: weight of LPIPS in it, 0 is off. start: of the reconstructor, at random;
     or the decoder from the image tokenizer's, and a map with a softmax from the
     transformer's head and the codebook. There is no discriminator unless `disc_weight`

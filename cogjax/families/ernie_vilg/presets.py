@@ -36,7 +36,7 @@ class TransformerConfig(DecoderConfig):
     windows of `kernel` x `kernel` in turn (`sparse_kinds`), or all "full". row_extent:
     "own" is a row as a block of its own, "raster" DALL-E's last `grid + 1` codes. edge:
     of a window, as `LayerKind` has it: "raster" runs over the ends of rows, in both
-    directions, "clip" stops there.
+    directions, "clip" stops there. kernel: side of a window.
     """
 
     width: int = 4096

@@ -41,7 +41,7 @@ class BidirectionalStage(TransformerStage):
 
     family = "ernie_vilg"
     settings = TwoWayMixture
-    transformer = TransformerConfig
+    model_section = TransformerConfig
     # The paper's is a VQGAN of as many codes and pixels.
     paper = VQVAEConfig(), NUM_PIECES
     make_layout = staticmethod(make_layout)

@@ -32,10 +32,10 @@ class DenoisingConfig:
     """The objective of a stage.
 
     prediction: what the network says. schedule: "cosine", or "linear" as the paper has
-    it for 1,024 pixels. text_dropout: share of texts that are left out.
-    augmentation: schedule of the noise on the small image, whose level is a time of it,
-    from 0 to most_augmentation. crop: side of the squares that a super-resolution stage
-    is trained on, 0 is all.
+    it for 1,024 pixels. text_dropout: share of texts that are left out. augmentation:
+    schedule of the noise on the small image, whose level is a time of it, from 0 to
+    most_augmentation. most_augmentation: 1 is nearly noise alone. crop: side of the
+    squares that a super-resolution stage is trained on, 0 is all.
     """
 
     prediction: diffusion.Prediction = "v"

@@ -56,7 +56,7 @@ class DenoisingStage(Stage):
     unread: tuple[str, ...] = ("tokenizer", "questions")
 
     def __init__(self, model: type[NetworkConfig]):
-        self.model = model
+        self.model_section = model
 
     def task(self, run: RunConfig) -> DenoisingTask:
         """The objective; UserError for what does not fit."""
@@ -87,7 +87,7 @@ class DenoisingStage(Stage):
         for name in self.unread:
             if getattr(run.data, name):
                 raise UserError(f"task {run.name} does not read data.{name}")
-        return section(self.model, run.model, "model")
+        return section(self.model_section, run.model, "model")
 
     def plan(self, run: RunConfig) -> Planned:
         """Of the text encoder in the section 'data', or texts as long as T5's."""

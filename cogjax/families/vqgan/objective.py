@@ -14,7 +14,7 @@ from cogjax.tasks.tokenizer import TokenizerTask
 class GANConfig(CodebookConfig, ImageLossConfig):
     """Settings of the objective; defaults are taming's where not said.
 
-    restart_below: above 0 is ours.
+    restart_below: above 0 is ours. codebook_weight: of the codebook's part of the loss.
     """
 
     method: str = "straight_through"

@@ -1,7 +1,14 @@
+from math import erf
+
 import numpy as np
 import pytest
 
-from cogjax.evaluate.metrics.intervals import ratio_interval, seeds_interval, wilson
+from cogjax.evaluate.metrics.intervals import (
+    crossed_interval,
+    ratio_interval,
+    seeds_interval,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +47,44 @@ def test_an_interval_over_seeds_covers_both_spreads():
     mean, low, high = seeds_interval(prompts)
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / 200**0.5, rel=0.15)
     assert low < mean == prompts.mean() < high
+
+
+def test_an_interval_over_raters_and_prompts_covers_the_truth():
+    """Choices by thresholds of raters with tastes, as the bootstrap knows nothing of.
+
+    Few raters and many prompts, the reverse, gaps, and raters who are all alike.
+    """
+    rng = np.random.default_rng(0)
+    for raters, prompts, taste, prompt, gaps in (
+        (5, 60, 0.5, 0.2, 0.0),
+        (20, 30, 0.3, 0.5, 0.0),
+        (12, 40, 0.3, 0.5, 0.5),
+        (8, 25, 0.0, 0.6, 0.0),
+    ):
+        spread = np.sqrt(taste**2 + prompt**2 + 0.7**2)
+        truth = erf(0.4 / spread / np.sqrt(2))
+        hits, widths = 0, []
+        for _ in range(200):
+            seen = 0.4 + rng.normal(0, taste, (raters, 1))
+            seen = seen + rng.normal(0, prompt, (1, prompts))
+            values = np.sign(seen + rng.normal(0, 0.7, (raters, prompts)))
+            values[rng.random(values.shape) < gaps] = np.nan
+            mean, low, high = crossed_interval(values, draws=300)
+            assert low < mean < high and mean == pytest.approx(np.nanmean(values))
+            hits += low <= truth <= high
+            widths.append(high - low)
+        # 95 % of 200, less two and a half deviations; and not by being endless.
+        assert hits >= 182, (raters, prompts)
+        assert np.mean(widths) < 1
+
+
+def test_an_interval_of_one_rater_or_of_nothing():
+    mean, low, high = crossed_interval(np.array([[1.0, -1, 1, 1]]))
+    # As of four numbers: Student's t with 3 degrees of freedom.
+    assert mean == 0.5 and (high - low) / 2 == pytest.approx(
+        3.18 * np.std([1, -1, 1, 1]) / 2, rel=0.1
+    )
+    assert crossed_interval(np.array([[0.5]]))[0] == 0.5
+    assert np.isnan(crossed_interval(np.array([[0.5]]))[1])
+    assert np.isnan(crossed_interval(np.full((2, 2), np.nan))).all()
+    assert crossed_interval(np.ones((3, 4))) == (1, 1, 1)

@@ -50,7 +50,7 @@ def test_a_whole_report(painter, tmp_path):
     model = painter(right=(0,))
     run(suite, model, out=tmp_path, identity={}, about={"model": "<b>&x"})
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "http" not in text
+    assert "http:" not in text and "https:" not in text
     assert "@import" not in text
     assert "url(" not in text
     page = Reader(text)

@@ -1,0 +1,199 @@
+"""`cogjax models` and `cogjax info`: which models there are, and what one can do."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from cogjax.commands.arguments import add_command
+from cogjax.commands.table import print_facts, print_table, sized
+from cogjax.errors import UserError
+
+# Fields of a network's config that say how large it is, in this order.
+_SIZES = ("image_size", "codebook_size", "width", "text_width", "depth", "heads")
+_SIZES += ("text_len", "vocab_size")
+_LANGUAGES = {"English": "zh", "Chinese": "en"}  # What only the other one excludes.
+
+
+def add_parser(commands) -> None:
+    """Adds `models` and `info`."""
+    summary = "List the shipped models, and those in folders."
+    parser = add_command(commands, "models", _models, summary)
+    text = "a model, a training run, or a folder with some in it"
+    parser.add_argument("folders", nargs="*", metavar="DIR", help=text)
+    parser.add_argument("--json", action="store_true", help="print a JSON list instead")
+
+    summary = "Say what a model is made of, what it can do, and under which licences."
+    parser = add_command(commands, "info", _info, summary)
+    text = "shipped name, model folder or training run"
+    parser.add_argument("model", metavar="MODEL", help=text)
+    parser.add_argument("--json", action="store_true", help="print JSON instead")
+
+
+def _models(args: argparse.Namespace) -> None:
+    from cogjax import model_folder
+
+    found = dict(model_folder.shipped())
+    for name in args.folders:
+        found |= _models_in(Path(name))
+    rows = [_row(name, folder) for name, folder in found.items()]
+    if args.json:
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    cells = [{**row, "size": sized(row["size"])}.values() for row in rows]
+    print_table(list(rows[0]), [list(row) for row in cells])
+    print("\n`cogjax info NAME` says more of one.")
+
+
+def _models_in(folder: Path) -> dict[str, Path]:
+    """A folder's own model or run, or those one level below; UserError for none."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: give one with models in it")
+    for places in ([folder], sorted(folder.iterdir())):
+        if found := {str(place): place for place in places if _holds_model(place)}:
+            return found
+    raise UserError(f"{folder} holds no model and no finished training run")
+
+
+def _holds_model(place: Path) -> bool:
+    from cogjax.model_folder import MODEL, is_model
+
+    if (place / "export" / MODEL.head).is_file():
+        return True
+    try:
+        return place.is_dir() and is_model(place)
+    except UserError:  # Another program's config.json.
+        return False
+
+
+def _row(name: str, place: Path) -> dict[str, Any]:
+    """One model of the table; size in bytes."""
+    from cogjax import model_folder
+
+    folder = model_folder.find(place)
+    stored = model_folder.read_config(folder)
+    parts = ", ".join(part.kind for part in stored.components.values())
+    return {
+        "name": name,
+        "family": stored.family or "none",
+        "networks": parts,
+        "size": sum(_files(folder, stored).values()),
+        "what": stored.card.get("what", ""),
+    }
+
+
+def _files(folder: Path, stored: Any) -> dict[str, int]:
+    """Bytes of each file of a model, also of those that shipped models share."""
+    from cogjax import model_folder
+
+    names = [f"{name}.safetensors" for name in stored.components]
+    names += ["text.model"] if stored.text else []
+    names += [model_folder.WORDS] if stored.words else []
+    paths = {name: model_folder.find_file(folder, name) for name in names}
+    paths[model_folder.MODEL.head] = folder / model_folder.MODEL.head
+    return {name: path.stat().st_size for name, path in paths.items() if path.exists()}
+
+
+def _info(args: argparse.Namespace) -> None:
+    from cogjax import model_folder
+
+    folder = model_folder.find(args.model)
+    stored, model = model_folder.read_config(folder), model_folder.load(folder)
+    found = _facts(args.model, folder, model)
+    parts = [_component(name, part) for name, part in model.components.items()]
+    files = _files(folder, stored)
+    if args.json:
+        whole = found | {"networks": parts, "files": files, "card": dict(model.card)}
+        print(json.dumps(whole, ensure_ascii=False, indent=2))
+        return
+    print_facts({name: value for name, value in found.items() if value})
+    print()
+    print_table(list(parts[0]), [list(part.values()) for part in parts])
+    print()
+    print_table(["file", "size"], [[k, sized(size)] for k, size in files.items()])
+
+
+def _facts(name: str, folder: Path, model: Any) -> dict[str, Any]:
+    """What is said of the whole model, in a line each."""
+    from cogjax.catalogue import families
+
+    family, card, text = families().get(model.family), model.card, model.text
+    found = {
+        "model": name,
+        "folder": str(folder),
+        "what": card.get("what", ""),
+        "family": family.about if family else "none: networks without a pipeline",
+    }
+    found |= _abilities(model, family)
+    found["text"] = f"{text.size:,} pieces{_length(model)}" if text else ""
+    found["languages"] = _languages(text) if text else []
+    found["words seen"] = f"{len(model.words.words):,}" if model.words else ""
+    found["licences"] = card.get("licenses") or card.get("licence", "")
+    names = (
+        "version",
+        "data",
+        "config",
+        "hardware",
+        "source",
+        "imported_as",
+        "trained",
+    )
+    found |= {key: card[key] for key in names if key in card}
+    page = folder / "card.md"
+    return found | {"figures": str(page) if page.is_file() else ""}
+
+
+def _abilities(model: Any, family: Any) -> dict[str, Any]:
+    """What the model can be asked for; as `cogjax serve` finds it out."""
+    from cogjax.catalogue import resolve
+    from cogjax.pipelines.contracts import Codec
+    from cogjax.serve.abilities import Abilities
+
+    if family is None or not family.pipeline:
+        return {"can": ["encode", "decode"] if "tokenizer" in model.components else []}
+    loaded = resolve(family.pipeline)(model, weights="float32")
+    able = Abilities.of(loaded)
+    found = {"can": list(able.tasks), "settings": list(able.settings)}
+    found |= {"styles": list(able.styles), "aspects": list(able.aspects)}
+    if isinstance(loaded, Codec):
+        (height, width), (rows, columns) = loaded.size, loaded.shape
+        codes = f"{rows} x {columns} of {loaded.num_codes:,} codes"
+        found["images"] = f"{width} x {height} pixels, {codes}"
+    elif size := getattr(loaded, "image_size", 0):
+        found["images"] = f"{size} x {size} pixels"
+    return found
+
+
+def _length(model: Any) -> str:
+    """How much of a text is read, where the model says so."""
+    for place in (model.layout, *(part.config for part in model.components.values())):
+        if length := getattr(place, "text_len", 0):
+            return f", the first {length} of a text are read"
+    return ""
+
+
+def _languages(text: Any) -> list[str]:
+    """Those that the pieces have letters of."""
+    return [
+        name for name, other in _LANGUAGES.items() if not all(text.pieces_in(other))
+    ]
+
+
+def _component(name: str, part: Any) -> dict[str, Any]:
+    """A network: its kind, its parameters, and what says how large it is."""
+    import numpy as np
+
+    from cogjax.interop.tree import flatten
+
+    count = sum(np.size(leaf) for leaf in flatten(part.params).values())
+    sizes = [
+        f"{field} {getattr(part.config, field):,}"
+        for field in _SIZES
+        if isinstance(getattr(part.config, field, None), int)
+    ]
+    return {
+        "network": name,
+        "kind": part.kind,
+        "parameters": count,
+        "sizes": ", ".join(sizes),
+    }

@@ -1,0 +1,1 @@
+"""Images judged by people: a page for raters, and what their answers say."""

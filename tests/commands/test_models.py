@@ -1,0 +1,103 @@
+"""Which models there are and what one can do; a training run stands for its export."""
+
+import json
+import shutil
+
+import pytest
+
+import cogjax
+from cogjax import cli, model_folder
+from cogjax.commands.table import print_table, sized
+from cogjax.errors import UserError
+
+
+@pytest.fixture
+def run(nano_folder, tmp_path):
+    """Folder of a training run that has ended, and has nothing else in it."""
+    shutil.copytree(nano_folder, tmp_path / "runs" / "lm" / "export")
+    (tmp_path / "runs" / "lm" / "checkpoints").mkdir()
+    (tmp_path / "runs" / "lm" / "config.json").write_text('{"task": {"name": "lm"}}')
+    return tmp_path / "runs" / "lm"
+
+
+def test_shipped_models_are_listed(capsys):
+    assert cli.main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "family", "networks", "size", "what"]
+    names = [line.split()[0] for line in lines[1:] if line and line[0] != "`"]
+    assert names == list(model_folder.shipped())
+    emoji = next(line for line in lines if line.startswith("emoji"))
+    assert "12.1 MB" in emoji and "cogview" in emoji and emoji == emoji.rstrip()
+
+
+def test_runs_and_models_of_folders_are_listed(run, capsys):
+    (run.parent / "notes").mkdir()
+    (run.parent / "other").mkdir()
+    (run.parent / "other" / "config.json").write_text("not JSON")
+    assert cli.main(["models", str(run.parent), "--json"]) == 0
+    *_, last = json.loads(capsys.readouterr().out)
+    assert last["name"] == str(run) and last["networks"] == "vqvae, image_lm"
+    size = sum(path.stat().st_size for path in (run / "export").iterdir())
+    assert last["size"] == size
+    assert cli.main(["models", str(run.parent / "notes")]) == 2
+    assert "holds no model" in capsys.readouterr().err
+    assert cli.main(["models", "nowhere"]) == 2
+    assert "there is no folder nowhere" in capsys.readouterr().err
+
+
+def test_a_run_is_a_model(run, nano_model):
+    assert model_folder.find(run) == run / "export"
+    assert cogjax.load(run).model.text == nano_model.model.text
+    assert model_folder.find_text(run) == run / "export" / "text.model"
+    shutil.rmtree(run / "export")
+    with pytest.raises(UserError, match="run without an export: it has not ended"):
+        cogjax.load(run)
+
+
+def test_info_says_what_a_model_can(run, capsys):
+    assert cli.main(["info", str(run)]) == 0
+    said = capsys.readouterr().out
+    lines = [line.partition("  ") for line in said.splitlines()]
+    facts = {name: value.strip() for name, _, value in lines}
+    assert facts["can"] == "generate, caption, score"
+    assert facts["images"] == "16 x 16 pixels, 4 x 4 of 32 codes"
+    assert facts["text"].startswith("285 pieces, the first ")
+    assert facts["languages"] == "English, Chinese"
+    assert "figures" not in facts and "temperature, top_k" in facts["settings"]
+
+
+@pytest.mark.parametrize(
+    ("name", "can"),
+    [
+        ("shapes-ernie", ["generate", "caption", "ask", "score"]),
+        ("shapes-dalle", ["generate"]),
+        ("clip-shapes", ["score", "judge"]),
+    ],
+)
+def test_info_of_shipped_models(name, can, capsys):
+    assert cli.main(["info", name, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["can"] == can and found["licences"] == ["Apache-2.0"]
+    assert found["figures"].endswith("card.md")
+    weights = sum(part["parameters"] for part in found["networks"])
+    stored = sum(x for k, x in found["files"].items() if k.endswith("safetensors"))
+    assert 2 * weights < stored < 2.1 * weights  # float16
+
+
+def test_an_image_tokenizer_is_no_whole_model(nano_model, tmp_path, capsys):
+    whole = nano_model.model
+    parts = {"tokenizer": whole["tokenizer"]}
+    model_folder.save(type(whole)("", parts), tmp_path / "vq")
+    assert cli.main(["info", str(tmp_path / "vq")]) == 0
+    said = capsys.readouterr().out
+    assert "encode, decode" in said and "none: networks without a pipeline" in said
+
+
+def test_tables_are_read_by_people(capsys):
+    print_table(["name", "n"], [["[red]猫", 1234], ["b", 5]])
+    assert capsys.readouterr().out == "name         n\n[red]猫  1,234\nb            5\n"
+    assert [sized(n) for n in (7, 12_100, 12_100_000)] == [
+        "7 bytes",
+        "12.1 kB",
+        "12.1 MB",
+    ]
