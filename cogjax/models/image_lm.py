@@ -130,17 +130,9 @@ class ImageLM(nn.Module):
         stack = Stack(
             block, cfg.depth, cfg.remat, cfg.unroll, cfg.layer_kinds, name="blocks"
         )
-        layers = LayerInput(None, layer_keys, pivots, training.scales)
-        if training.watched is not None:
-            each = jnp.broadcast_to(
-                training.watched, (cfg.depth, *training.watched.shape)
-            )
-            layers = layers._replace(watched=each)
-        if cache is not None:
-            # Caches differ in shape by kind: a list, and no scan.
-            own = [None] * cfg.depth if pivots is None else pivots
-            each = zip(cache, own, strict=True)
-            layers = [LayerInput(layer, pivots=some) for layer, some in each]
+        layers = self._of_layers(
+            training._replace(key=layer_keys, pivots=pivots), cache
+        )
         x, cache = stack(x, layers, visible, place, self._rotation(positions))
         x = x if moved is None else moved.back(x)
         x = norm_of(cfg, "final_norm")(x)
@@ -150,6 +142,20 @@ class ImageLM(nn.Module):
         if parts:
             return [self._part(x[:, at], head, ids) for at, ids in parts], cache
         return self._part(x, head, slice(None)), cache
+
+    def _of_layers(
+        self, training: Training, cache: list[Cache] | None
+    ) -> LayerInput | list[LayerInput]:
+        """What layers receive, of all or in a list; key, pivots: of each, [l, ...]."""
+        depth, (key, pivots, scales, watched) = self.config.depth, training
+        if cache is not None:
+            # Caches differ in shape by kind: a list, and no scan.
+            own = [None] * depth if pivots is None else pivots
+            each = zip(cache, own, strict=True)
+            return [LayerInput(layer, pivots=some) for layer, some in each]
+        if watched is not None:
+            watched = jnp.broadcast_to(watched, (depth, *watched.shape))
+        return LayerInput(None, key, pivots, scales, watched)
 
     def _embed(self, ids: Inputs, positions: Array) -> Array:
         """What the first layer reads: [b, t, d]."""
