@@ -32,14 +32,7 @@ def add_parser(commands) -> None:
         "Draw which keys a query sees, for each kind of attention layer; with "
         "--weights how much of a text, and of itself, a model takes to draw an image."
     )
-    epilog = (
-        "Examples: cogjax attention-map --kinds row,conv; cogjax attention-map "
-        'apple.png "a red apple, 3D" --weights; the same with --query 70: what code 70 '
-        "took."
-    )
-    parser = add_command(
-        commands, "attention-map", _attention_map, summary, epilog=epilog
-    )
+    parser = add_command(commands, "attention-map", _attention_map, summary)
     add = parser.add_argument
     add("image", nargs="?", metavar="IMAGE", help="image file, with --weights")
     add("text", nargs="?", metavar="TEXT", help="what it shows, with --weights")

@@ -140,6 +140,17 @@ EXAMPLES = {
         "cogjax evaluate clip-icons --suite retrieval --data data/icons --n 200",
         "cogjax evaluate oracle",
     ),
+    "evaluate human": (
+        "cogjax evaluate human --form votes --models shapes shapes-dalle --out page",
+        "cogjax evaluate human --form categories --models emoji runs/lm --out page",
+        "cogjax evaluate human --analyse page answers --out report",
+    ),
+    "metrics": (
+        "cogjax metrics images photographs",
+        "cogjax metrics images photographs --size 64 --json metrics.json",
+        "cogjax metrics images --clip clip-icons",
+    ),
+    "report": ("cogjax report runs/lm", "cogjax report runs/vq --codebook"),
     "import": (
         "cogjax import dalle-mini --out models/mini",
         "cogjax import vqgan.ckpt vqgan.yaml --out models/vqgan --family vqgan",
@@ -157,8 +168,10 @@ EXAMPLES = {
         "cogjax bench decode --size emoji --batch 8 --json decode.json",
     ),
     "attention-map": (
-        "cogjax attention-map --out map.png",
+        "cogjax attention-map --kinds row,conv --out map.png",
         "cogjax attention-map --grid 16x16 --text 8 --kinds full,row --matrix",
+        'cogjax attention-map apple.png "a red apple, 3D" --weights',
+        'cogjax attention-map apple.png "a red apple, 3D" --weights --query 70',
     ),
     "serve": (
         "cogjax serve",
