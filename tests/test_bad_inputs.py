@@ -21,7 +21,7 @@ ENCODE = ["encode", "--data", "missing", "--tokenizer", "emoji", "--out", "out"]
 
 
 def run(capsys, words):
-    """Runs one command line that says where it writes and then, in a line, its error."""
+    """Runs a command line that may say where it writes, and then its error."""
     status = cli.main(words)
     shown = capsys.readouterr()
     assert status == 2, shown
