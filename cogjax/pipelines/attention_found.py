@@ -27,12 +27,12 @@ class Attention:
     alone, "" for padding and commands. layers: what each layer is, such as "full",
     "row" or a name.
 
-    Of "codes" the image is predicted from the text, in raster order: the text keys are
-    the whole prompt, and what a code took of all keys sums to 1. Of "pieces" the text
-    is, from the image: the text keys are the pieces alone, and commands have the rest
-    of 1. Of "pixels" it is a noisy image's noise: n is 1, the mean over the heads, and
-    layers of fewer places are repeated to the grid of the finest; the places of the
-    image itself have the rest of 1.
+    "codes" are the image from the text, in raster order: the text keys are the whole
+    prompt, and what a code took of all keys sums to 1. "pieces" are the text from the
+    image: the text keys are the pieces alone, and commands have the rest of 1. "pixels"
+    are a noisy image's noise: n is 1, the mean over the heads, and layers of fewer
+    places are repeated to the grid of the finest; the places of the image itself have
+    the rest of 1.
     """
 
     image: Image.Image
