@@ -195,13 +195,14 @@ def read_image(path: str, notes: Counter | None = None):
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read image {path}: {error.strerror}") from error
+    try:
+        image = decode_image(data, notes=notes)
+    except UserError as error:
+        raise UserError(f"image {path}: {error}") from error
     names = recipe_of(data).get("grid")
     if isinstance(names, list) and names:
         raise UserError(
             f"image {path} is a grid of {len(names)} images, which lie beside it: give "
             f"one of them, such as {shown(names[0])}"
         )
-    try:
-        return decode_image(data, notes=notes)
-    except UserError as error:
-        raise UserError(f"image {path}: {error}") from error
+    return image
