@@ -55,7 +55,9 @@ class ConfigSetup:
 def _train(work: Workload, batch: int) -> Work:
     """One update; zeros and ones in place of data cost the same."""
     data = _filled(work.task.batch_spec(batch))
-    compiled, run, read = compiled_update(work.task, work.run.optim, data)
+    compiled, run, read = compiled_update(
+        work.task, work.run.optim, data, work.run.train.precision
+    )
     tokens = batch * sum(one.length for one in work.cost.passes)
     flops = model_flops(work) / work.run.train.batch_size * batch
     return Work(compiled, run, tokens, flops, read)

@@ -1,9 +1,11 @@
 """The faults of `tests/mutations.py`: one line each that changes what is computed.
 
-Ordered by what their tests cost, cheapest first; those of `mutation_systems.py` follow.
+Ordered by what their tests cost, cheapest first; those of `mutation_people.py` and
+`mutation_systems.py` follow.
 """
 
 from tests.mutation_kind import Mutation
+from tests.mutation_people import PEOPLE
 from tests.mutation_systems import SYSTEMS
 
 OPS = (
@@ -354,4 +356,4 @@ TASKS = (
     ),
 )
 
-MUTATIONS = (*OPS, *SAMPLING, *MODELS, *NN, *TASKS, *SYSTEMS)
+MUTATIONS = (*OPS, *SAMPLING, *MODELS, *NN, *TASKS, *PEOPLE, *SYSTEMS)

@@ -17,9 +17,9 @@ import cogjax
 from cogjax import cli
 from cogjax.commands import attention_map
 from cogjax.commands.examples import EXAMPLES
-from cogjax.commands.generated import slug, write_numbered
 from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
+from cogjax.files import slug, write_numbered
 from cogjax.pipelines.contracts import Generation
 
 

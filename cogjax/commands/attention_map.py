@@ -134,7 +134,7 @@ def _draw_weights(args: argparse.Namespace) -> None:
     model = load_as("Attending", args.model)
     found = _found(model, image, args)
     settings = {"code": args.query, "layer": args.layer, "head": args.head}
-    _write(path, found.picture(image, **settings), args)
+    _write(path, found.picture(**settings), args)
 
 
 def _found(model, image, args: argparse.Namespace):

@@ -124,6 +124,10 @@ EXAMPLES = {
         "cogjax export emoji --format safetensors --out released",
         "cogjax export runs/tuned --format adapter --out my-adapter",
     ),
+    "report": (
+        "cogjax report runs/lm",
+        "cogjax report runs/vq --codebook",
+    ),
     "verify": (
         "cogjax verify runs/lm",
         "cogjax verify data/mine",
@@ -142,15 +146,13 @@ EXAMPLES = {
     ),
     "evaluate human": (
         "cogjax evaluate human --form votes --models shapes shapes-dalle --out page",
-        "cogjax evaluate human --form categories --models emoji runs/lm --out page",
-        "cogjax evaluate human --analyse page answers --out report",
+        "cogjax evaluate human --form scores --models emoji my-model --out page --n 50",
+        "cogjax evaluate human --analyse page answers --out result",
     ),
     "metrics": (
-        "cogjax metrics images photographs",
-        "cogjax metrics images photographs --size 64 --json metrics.json",
-        "cogjax metrics images --clip clip-icons",
+        "cogjax metrics generated photographs",
+        "cogjax metrics decoded data/mine --split val --n 1000 --json metrics.json",
     ),
-    "report": ("cogjax report runs/lm", "cogjax report runs/vq --codebook"),
     "import": (
         "cogjax import dalle-mini --out models/mini",
         "cogjax import vqgan.ckpt vqgan.yaml --out models/vqgan --family vqgan",
@@ -170,7 +172,7 @@ EXAMPLES = {
     "attention-map": (
         "cogjax attention-map --kinds row,conv --out map.png",
         "cogjax attention-map --grid 16x16 --text 8 --kinds full,row --matrix",
-        'cogjax attention-map apple.png "a red apple, 3D" --weights',
+        'cogjax attention-map apple.png "a red apple, 3D" --weights --out map.png',
         'cogjax attention-map apple.png "a red apple, 3D" --weights --query 70',
     ),
     "serve": (
