@@ -124,6 +124,10 @@ EXAMPLES = {
         "cogjax export emoji --format safetensors --out released",
         "cogjax export runs/tuned --format adapter --out my-adapter",
     ),
+    "report": (
+        "cogjax report runs/lm",
+        "cogjax report runs/vq --codebook",
+    ),
     "verify": (
         "cogjax verify runs/lm",
         "cogjax verify data/mine",
@@ -139,6 +143,16 @@ EXAMPLES = {
         "cogjax evaluate emoji --data data/emoji --n 200 --json emoji.json",
         "cogjax evaluate clip-icons --suite retrieval --data data/icons --n 200",
         "cogjax evaluate oracle",
+    ),
+    "evaluate human": (
+        "cogjax evaluate human --form votes --models shapes shapes-dalle --out page",
+        "cogjax evaluate human --form categories --models emoji runs/lm --out page",
+        "cogjax evaluate human --analyse page answers --out report",
+    ),
+    "metrics": (
+        "cogjax metrics images photographs",
+        "cogjax metrics images photographs --size 64 --json metrics.json",
+        "cogjax metrics images --clip clip-icons",
     ),
     "import": (
         "cogjax import dalle-mini --out models/mini",
@@ -157,8 +171,10 @@ EXAMPLES = {
         "cogjax bench decode --size emoji --batch 8 --json decode.json",
     ),
     "attention-map": (
-        "cogjax attention-map --out map.png",
+        "cogjax attention-map --kinds row,conv --out map.png",
         "cogjax attention-map --grid 16x16 --text 8 --kinds full,row --matrix",
+        'cogjax attention-map apple.png "a red apple, 3D" --weights',
+        'cogjax attention-map apple.png "a red apple, 3D" --weights --query 70',
     ),
     "serve": (
         "cogjax serve",

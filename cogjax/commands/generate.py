@@ -5,10 +5,10 @@ import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from cogjax.commands import arguments
 from cogjax.commands.arguments import SEED, add_command, number, whole
-from cogjax.commands.generated import Generated
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 from cogjax.files import check_folder
@@ -146,18 +146,21 @@ def _generate(args: argparse.Namespace) -> None:
         given = {"image": image, "keep": keep, "strength": args.strength}
         given["fillings"] = args.fillings
         request = dataclasses.replace(request, **given)
-    made = Generated(out, request.prompts, _record(args, request, model))
+    from cogjax.pipelines.saving import Saving
+
+    record = _record(args, request, model)
+    made = Saving(out, request.prompts, request.num_images, record)
     try:
         with Progress(out) as progress:
             for part in _parts(model, enlargers, request, progress, judge):
-                made.add(part)
+                made.add(*part)
     except BaseException:
         # What is done stays, with its record: an interrupt may come after hours.
         if made.count:
-            print(made.close(), file=sys.stderr)
+            print(_in_words(made.close(), out), file=sys.stderr)
         raise
     arguments.say_unseen(made.unseen)
-    print(made.close())
+    print(_in_words(made.close(), out))
 
 
 def _parts(model, enlargers: list, request, progress, judge: dict) -> Iterator:
@@ -311,3 +314,9 @@ def _judge(args: argparse.Namespace, model) -> str:
     if args.clip:
         return "clip"
     return "captions" if isinstance(model, Reader) else "images"
+
+
+def _in_words(saved, out: Path) -> str:
+    count = len(saved.images)
+    count = f"{count} of {saved.asked}" if count < saved.asked else count
+    return f"{count} images, {saved.grid} and {saved.record} in {out}"

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.data.images import as_square, stack_squares
+from cogjax.data.images import as_image, as_square, stack_squares
 from cogjax.errors import UserError
 from cogjax.families.imagen.layout import Cascade
 from cogjax.model import Model
@@ -204,11 +204,11 @@ class CascadePipeline(HeldModel):
         check_number("time", time, 0, 1)
         self._unread(text, "the text")
         own = self._stage(stage, self._samplers(Request((text,)))[stage])
-        small = None
+        image, small = as_image(image), None
         if stage:
             size = self._configs[stage].small_size
-            small = signed(stack_squares([image], size))
-        pixels = signed(stack_squares([image], own.config.image_size))
+            small = signed(stack_squares(image, size))
+        pixels = signed(stack_squares(image, own.config.image_size))
         [key] = _stage_keys(image_keys(seed, 0, 1), stage)
         given = self._texts([text]), small
         args = self._params[stage], key, pixels, np.float32(time), given
@@ -218,7 +218,7 @@ class CascadePipeline(HeldModel):
                 f"stage {stage} reads no text token by token, so it has no attention "
                 "to one: choose another stage"
             )
-        return of_places(found, self._encoder.names(text))
+        return of_places(image, found, self._encoder.names(text))
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
