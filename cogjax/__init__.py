@@ -5,14 +5,56 @@ neither `import cogjax` nor `cogjax --help` pays for JAX.
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # What `__getattr__` gives, for who reads types.
+    from cogjax.errors import Notice, UserError
+    from cogjax.model import Component, Model
+    from cogjax.pipelines.attention_found import Attention
+    from cogjax.pipelines.contracts import (
+        Codec,
+        Embedder,
+        Generation,
+        Generator,
+        Reader,
+        Scorer,
+    )
+    from cogjax.pipelines.loading import load
+    from cogjax.pipelines.request import Request
 
 __version__ = "0.1.0"
 
+_CONTRACTS = "cogjax.pipelines.contracts"
 _PUBLIC = {
+    "Attention": "cogjax.pipelines.attention_found",
+    "Codec": _CONTRACTS,
+    "Component": "cogjax.model",
+    "Embedder": _CONTRACTS,
+    "Generation": _CONTRACTS,
+    "Generator": _CONTRACTS,
+    "Model": "cogjax.model",
+    "Notice": "cogjax.errors",
+    "Reader": _CONTRACTS,
+    "Request": "cogjax.pipelines.request",
+    "Scorer": _CONTRACTS,
     "UserError": "cogjax.errors",
     "load": "cogjax.pipelines.loading",
 }
-__all__ = ["UserError", "load"]
+__all__ = [
+    "Attention",
+    "Codec",
+    "Component",
+    "Embedder",
+    "Generation",
+    "Generator",
+    "Model",
+    "Notice",
+    "Reader",
+    "Request",
+    "Scorer",
+    "UserError",
+    "load",
+]
 
 
 def __getattr__(name: str):

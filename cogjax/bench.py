@@ -45,7 +45,7 @@ from cogjax.sampling.tokens.autoregressive import (
 )
 from cogjax.tasks.lm import LMTask
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
-from cogjax.train.step import init_state, make_train_step
+from cogjax.train.step import at_precision, init_state, make_train_step
 from cogjax.train.task import Task
 
 PARTS = ("train", "prefill", "decode", "tokenizer-encode", "tokenizer-decode")
@@ -325,15 +325,17 @@ def _train(size: Size, network: ImageLMConfig, batch: int, dense: bool) -> Work:
 
 
 def compiled_update(
-    task: Task, optim: OptimConfig, data: Any
+    task: Task, optim: OptimConfig, data: Any, precision: str | None = None
 ) -> tuple[Any, Callable, float]:
     """(compiled, a function that does one update more, bytes that it moves).
 
-    data: a batch of the task, the same for all updates.
+    data: a batch of the task, the same for all updates. precision: see
+    `at_precision`.
     """
     schedule = make_schedule(optim, 1000)
     tx = make_optimizer(optim, schedule, task.matrix_axes)
     step = make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.99)
+    step = at_precision(step, precision)
     state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
     compiled = jax.jit(step, donate_argnums=0).lower(state, data).compile()
     states = [state]

@@ -6,7 +6,6 @@ loads to a `Family`; `families` finds it.
 
 import functools
 import importlib
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,6 +171,8 @@ def families() -> dict[str, Family]:
 
     Raises UserError for an entry point that is no Family or whose name is taken.
     """
+    import importlib.metadata  # Slow, and no --help needs it.
+
     found = dict(FAMILIES)
     for point in importlib.metadata.entry_points(group="cogjax.families"):
         family = resolve(point.value)

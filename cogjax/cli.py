@@ -39,15 +39,17 @@ from cogjax.commands import (
     train,
     verify,
 )
-from cogjax.errors import Notice, UserError
+from cogjax.commands.examples import EXAMPLES
+from cogjax.errors import Notice, UserError, did_you_mean
 
+_PROGRAM = "cogjax"
 _OVERRIDE = "--config."
 
 
 class _Parser(argparse.ArgumentParser):
     """Raises UserError instead of printing usage; accepts no abbreviated flags.
 
-    epilog may be a function, called when the help is asked for.
+    The help ends with examples of the command.
     """
 
     def __init__(self, **kwargs):
@@ -55,9 +57,9 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**kwargs)
 
     def format_help(self) -> str:
-        if callable(self.epilog):
-            self.epilog = self.epilog()
-        return super().format_help()
+        lines = EXAMPLES.get(self.prog.removeprefix(_PROGRAM).strip(), ())
+        shown = "".join(f"  {line}\n" for line in "\n".join(lines).splitlines())
+        return super().format_help() + (f"\nexamples:\n{shown}" if lines else "")
 
     def error(self, message: str) -> NoReturn:
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
@@ -209,14 +211,12 @@ def _split_overrides(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _hint(word: str, choices: list[str]) -> str:
-    from cogjax.errors import did_you_mean
-
     return did_you_mean(word, choices)
 
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="cogjax",
+        prog=_PROGRAM,
         description="Images from Chinese or English text, and how to train them.",
         epilog="Each command has its own --help.",
     )

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cogjax.errors import UserError, shown
+
+_MAX_SLUG_BYTES = 120
 
 
 def write_atomic(path: str | os.PathLike, data: bytes | str) -> Path:
@@ -134,6 +137,32 @@ def _taken(path: str | os.PathLike) -> UserError:
         f"{path} is there already: choose another name, or give --overwrite to "
         "replace it"
     )
+
+
+def slug(prompt: str) -> str:
+    """Returns a file name of the prompt's letters, marks and digits in any script.
+
+    Everything else becomes one "-"; at most 120 bytes of UTF-8; never empty.
+    """
+    text = unicodedata.normalize("NFKC", prompt).lower()
+    letters = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
+    name = "-".join(letters.split()).encode()[:_MAX_SLUG_BYTES]
+    return name.decode("utf-8", "ignore").strip("-") or "image"
+
+
+def write_numbered(
+    folder: Path, stem: str, suffix: str, data: bytes | str, first: int = 0
+) -> Path:
+    """Writes to the first free name of stem, stem-2, ... (first=1: stem-1, ...).
+
+    Processes that write into one folder at once never take the same.
+    """
+    path = folder / (f"{stem}-{first}{suffix}" if first else f"{stem}{suffix}")
+    index = max(first, 1)
+    while not write_new(path, data):
+        index += 1
+        path = folder / f"{stem}-{index}{suffix}"
+    return path
 
 
 @dataclass(frozen=True)

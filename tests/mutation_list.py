@@ -1,9 +1,11 @@
 """The faults of `tests/mutations.py`: one line each that changes what is computed.
 
-Ordered by what their tests cost, cheapest first; those of `mutation_systems.py` follow.
+Ordered by what their tests cost, cheapest first; those of `mutation_people.py` and
+`mutation_systems.py` follow.
 """
 
 from tests.mutation_kind import Mutation
+from tests.mutation_people import PEOPLE
 from tests.mutation_systems import SYSTEMS
 
 OPS = (
@@ -62,6 +64,27 @@ OPS = (
         "return make(0, width, 0 * places, (places + 1) % width, visible)",
         ("ops/test_cache.py",),
         "a ring is written one slot off",
+    ),
+    Mutation(
+        "ops/window_cache.py",
+        "ring = min(size * times, num_tokens)",
+        "ring = min(size * times - 1, num_tokens)",
+        ("ops/test_window_cache.py",),
+        "the window's oldest code is overwritten a step too early",
+    ),
+    Mutation(
+        "ops/window_cache.py",
+        "np.searchsorted(used, places))",
+        'np.searchsorted(used, places, side="right"))',
+        ("ops/test_window_cache.py",),
+        "a pivot is written into the slot of the next",
+    ),
+    Mutation(
+        "ops/pivot_attention.py",
+        "(places // self.size - self.times + 1) * self.size",
+        "places - self.times * self.size + 1",
+        ("ops/test_window_cache.py",),
+        "the window moves by one position and not by blocks",
     ),
 )
 
@@ -354,4 +377,4 @@ TASKS = (
     ),
 )
 
-MUTATIONS = (*OPS, *SAMPLING, *MODELS, *NN, *TASKS, *SYSTEMS)
+MUTATIONS = (*OPS, *SAMPLING, *MODELS, *NN, *TASKS, *PEOPLE, *SYSTEMS)

@@ -32,14 +32,7 @@ def add_parser(commands) -> None:
         "Draw which keys a query sees, for each kind of attention layer; with "
         "--weights how much of a text, and of itself, a model takes to draw an image."
     )
-    epilog = (
-        "Examples: cogjax attention-map --kinds row,conv; cogjax attention-map "
-        'apple.png "a red apple, 3D" --weights; the same with --query 70: what code 70 '
-        "took."
-    )
-    parser = add_command(
-        commands, "attention-map", _attention_map, summary, epilog=epilog
-    )
+    parser = add_command(commands, "attention-map", _attention_map, summary)
     add = parser.add_argument
     add("image", nargs="?", metavar="IMAGE", help="image file, with --weights")
     add("text", nargs="?", metavar="TEXT", help="what it shows, with --weights")
@@ -141,7 +134,7 @@ def _draw_weights(args: argparse.Namespace) -> None:
     model = load_as("Attending", args.model)
     found = _found(model, image, args)
     settings = {"code": args.query, "layer": args.layer, "head": args.head}
-    _write(path, found.picture(image, **settings), args)
+    _write(path, found.picture(**settings), args)
 
 
 def _found(model, image, args: argparse.Namespace):

@@ -3,12 +3,10 @@
 import argparse
 import ast
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from cogjax.commands.arguments import add_command
-from cogjax.commands.table import print_table
+from cogjax.commands.table import flattened, print_table
 
 _NAME = "shipped experiment (cogview/icons:transformer), file, or task (lm); none lists"
 
@@ -33,6 +31,7 @@ def _config(args: argparse.Namespace) -> None:
     print_table(list(rows[0]), cells)
     if not args.name:
         print("\n`cogjax config NAME` lists the keys of one, with their values.")
+        print(f"Tasks of the families, for the key task.name: {_tasks()}")
 
 
 def _experiments() -> list[dict[str, str]]:
@@ -43,6 +42,16 @@ def _experiments() -> list[dict[str, str]]:
         {"experiment": name, "what": _about(path)}
         for name, path in shipped_configs().items()
     ]
+
+
+def _tasks() -> str:
+    """Those of installed packages too."""
+    from cogjax.catalogue import families
+
+    found = [
+        f"{f.name}: {', '.join(f.stages)}" for f in families().values() if f.stages
+    ]
+    return "; ".join(found)
 
 
 def _about(path: Path) -> str:
@@ -57,10 +66,12 @@ def _keys(name: str, overrides: list[str]) -> list[dict[str, str]]:
     from cogjax.stages.run import find_stage
 
     config = {"task": {"name": name}} if name in stages() else load(name, overrides)
+    from cogjax.config_keys import spelled
     from cogjax.stages.keys import keys_of_stage
 
     stage = find_stage({"task": config.get("task", {})})
-    values, rows = dict(_flat(config)), []
+    values = {key: spelled(value) for key, value in flattened(config)}
+    rows = []
     for key in keys_of_stage(stage):
         row = {"key": key.name, "value": values.get(key.name, key.default)}
         row |= {"default": key.default, "expects": key.kind, "meaning": key.meaning}
@@ -73,14 +84,3 @@ def _keys(name: str, overrides: list[str]) -> list[dict[str, str]]:
 def _cut(cell: str) -> str:
     """A cell of a table; the whole is in the JSON list."""
     return cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 3]}..."
-
-
-def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, value in words) of all that a config sets."""
-    from cogjax.config_keys import spelled
-
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", spelled(value)

@@ -85,7 +85,7 @@ def _add_show(actions) -> None:
 def _emoji(args: argparse.Namespace) -> None:
     from cogjax.worlds.emoji.dataset import build_emoji
 
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         found = build_emoji(
             output(args, progress),
             tier=args.tier,
@@ -101,7 +101,7 @@ def _emoji(args: argparse.Namespace) -> None:
 def _icons(args: argparse.Namespace) -> None:
     from cogjax.worlds.icons.dataset import SPLITS_DIGEST, build_icons
 
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         found = build_icons(
             output(args, progress),
             npm_dir=args.npm_dir,
@@ -123,7 +123,7 @@ def _icons(args: argparse.Namespace) -> None:
 def _shapes(args: argparse.Namespace) -> None:
     from cogjax.worlds.shapes.dataset import build_shapes
 
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         manifest = build_shapes(
             output(args, progress),
             num=args.n,
@@ -137,7 +137,7 @@ def _shapes(args: argparse.Namespace) -> None:
 def _pairs(args: argparse.Namespace) -> None:
     from cogjax.worlds.pairs import build_pairs
 
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         found = build_pairs(
             args.source,
             args.out,

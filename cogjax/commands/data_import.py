@@ -51,7 +51,7 @@ def add_parsers(actions) -> None:
 def _folder(args: argparse.Namespace) -> None:
     from cogjax.data.folder import import_folder
 
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         found = import_folder(
             args.source,
             output(args, progress),
@@ -65,7 +65,7 @@ def _folder(args: argparse.Namespace) -> None:
 def _tfds(args: argparse.Namespace) -> None:
     from cogjax.data.tfds_import import import_tfds
 
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         found = import_tfds(
             args.name,
             output(args, progress),
@@ -84,7 +84,7 @@ def _report_import(out: str, found) -> None:
 def _import_questions(args: argparse.Namespace) -> None:
     from cogjax.data.question_file import import_questions
 
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         manifest = import_questions(
             args.source,
             output(args, progress),

@@ -17,6 +17,7 @@ from cogjax.commands.arguments import (
     say_unseen,
     whole,
 )
+from cogjax.commands.table import print_table
 from cogjax.errors import UserError
 from cogjax.files import check_file, write_file
 from cogjax.pipelines import checks
@@ -45,15 +46,18 @@ def add_parser(commands) -> None:
     _add_model(parser)
 
     summary = (
-        "Rate how well a text fits an image, lower is better: by caption loss in nats "
-        "a token, or by a CLIP, 1 - cosine."
+        "Rate how well texts fit an image, the best first, lower is better: by caption "
+        "loss in nats a text token, or by a CLIP, 1 - cosine."
     )
     parser = add_command(commands, "score", _score, summary)
+    parser.set_defaults(words="texts")
     parser.add_argument("image", metavar="IMAGE", help="image file")
-    parser.add_argument("text", metavar="TEXT", help="caption in Chinese or English")
+    text = "caption in Chinese or English, one or more"
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help=text)
     add_judge(
         parser.add_argument, "--by", "caption loss of --model (default) or a CLIP"
     )
+    add_file(parser, "--json", help="also write a JSON file")
     _add_model(parser)
 
 
@@ -125,7 +129,13 @@ def _write(args: argparse.Namespace, found) -> None:
 
 def _score(args: argparse.Namespace) -> None:
     check_judge("--by", args.by, args.clip)
-    text = check_text(args.text, "the text")
+    if args.json:
+        check_file(args.json, args.overwrite)
+    alone = len(args.texts) == 1
+    texts = [
+        check_text(text, "the text" if alone else f"text {i}")
+        for i, text in enumerate(args.texts, 1)
+    ]
     image = read_image(args.image)
     if args.clip and args.adapters:
         raise UserError(
@@ -133,7 +143,24 @@ def _score(args: argparse.Namespace) -> None:
         )
     judge = ("Embedder", args.clip) if args.clip else ("Scorer", args.model)
     model = load_as(*judge, adapters=dict(args.adapters))
-    [score] = model.score([image], [text])
+    scores = [float(score) for score in model.score([image] * len(texts), texts)]
     if not args.clip:
-        say_unseen(model.unseen([text]))
-    print(f"{float(score):.4f}")
+        say_unseen(model.unseen(texts))
+    unit, ranked = _unit(model), sorted(zip(scores, texts, strict=True))
+    if len(ranked) == 1:
+        print(f"{scores[0]:.4f} {unit}")
+    else:
+        rows = [[i, f"{score:.4f}", text] for i, (score, text) in enumerate(ranked, 1)]
+        print_table(["rank", unit, "text"], rows)
+    if args.json:
+        found = [{"text": text, "score": score} for score, text in ranked]
+        _write(args, {"file": args.image, "unit": unit, "scores": found})
+
+
+def _unit(model) -> str:
+    """What the scores of a model are in."""
+    from cogjax.pipelines.contracts import Embedder, Reader
+
+    if isinstance(model, Embedder):
+        return "1 - cosine"
+    return "nats a text token" if isinstance(model, Reader) else "nats a code"

@@ -68,7 +68,7 @@ def _encode(args: argparse.Namespace) -> None:
     settings, run = _begin(args)
     from cogjax.stages.encode import encode_dataset
 
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         report = encode_dataset(
             args.data, args.tokenizer, args.out, settings, **run, progress=progress
         )
@@ -80,7 +80,7 @@ def _encode_text(args: argparse.Namespace) -> None:
     from cogjax.stages.encode_text import encode_texts
 
     run["dtype"] = args.dtype
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         report = encode_texts(
             args.data, args.model, args.out, settings, **run, progress=progress
         )

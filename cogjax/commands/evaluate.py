@@ -20,6 +20,7 @@ from cogjax.commands.arguments import (
     whole,
 )
 from cogjax.commands.progress import Progress
+from cogjax.commands.table import flattened, print_facts
 from cogjax.errors import UserError
 from cogjax.files import check_file, write_file
 
@@ -123,13 +124,13 @@ def _evaluate(args: argparse.Namespace) -> None:
         report = _oracle(args)
     else:
         report = _model(args, suite)
-    text = json.dumps(report, indent=2, ensure_ascii=False)
     if args.json:
+        text = json.dumps(report, indent=2, ensure_ascii=False)
         write_file(args.json, text + "\n", args.overwrite)
     if args.out:
         print(f"{Path(args.out) / 'report.html'} and report.json")
     else:
-        print(text)
+        print_facts(dict(flattened(report)))
 
 
 def _take_options(args: argparse.Namespace, suite: str) -> None:
@@ -189,7 +190,7 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     model.batch_size = args.batch_size
     digest = model_digest(model_folder.find(args.model)) if args.out else None
     identity = {"model_digest": digest} if digest else {}
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         return run(
             chosen,
             model,

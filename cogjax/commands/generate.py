@@ -1,21 +1,17 @@
-"""`cogjax generate`: images, a grid and one JSON record from prompts.
-
-Nothing is overwritten: images take the next free number behind the words of their
-prompt, and a second run in the same folder writes `grid-2.png` and `generation-2.json`.
-"""
+"""`cogjax generate`: images, a grid and one JSON record from prompts."""
 
 import argparse
 import dataclasses
-import json
-import unicodedata
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from cogjax.commands import arguments
 from cogjax.commands.arguments import SEED, add_command, number, whole
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
-from cogjax.files import check_folder, write_new
+from cogjax.files import check_folder
 from cogjax.pipelines import checks
 
 _SETTINGS = (
@@ -39,7 +35,6 @@ _SETTINGS = (
 )
 # How an image is drawn anew, but for --rows and --keep, which need the model.
 _EDITING = ("extend", "vary", "strength", "fillings")
-_MAX_SLUG_BYTES = 120
 _SPECULATE = "draft N codes a step (16 is good): fewer steps, same distribution"
 _STEPS = "of a masked model, whose surer codes stay (8), or of a cascade; A,B: a stage"
 _GUIDANCE = "above 1 heeds text; A,B: one a stage of a cascade, base first"
@@ -151,15 +146,41 @@ def _generate(args: argparse.Namespace) -> None:
         given = {"image": image, "keep": keep, "strength": args.strength}
         given["fillings"] = args.fillings
         request = dataclasses.replace(request, **given)
-    with Progress() as progress:
+    from cogjax.pipelines.saving import Saving
+
+    record = _record(args, request, model)
+    made = Saving(out, request.prompts, request.num_images, record)
+    try:
+        with Progress(out) as progress:
+            for part in _parts(model, enlargers, request, progress, judge):
+                made.add(*part)
+    except BaseException:
+        # What is done stays, with its record: an interrupt may come after hours.
+        if made.count:
+            print(_in_words(made.close(), out), file=sys.stderr)
+        raise
+    arguments.say_unseen(made.unseen)
+    print(_in_words(made.close(), out))
+
+
+def _parts(model, enlargers: list, request, progress, judge: dict) -> Iterator:
+    """The images as they are made: `Part`s, of a model that makes all at once one."""
+    from cogjax.pipelines.contracts import Part, PartByPart
+
+    if isinstance(model, PartByPart):
+        parts = model.generate_parts(request, progress=progress, **judge)
+    else:
         result = model.generate(request, progress=progress, **judge)
-        drawn_by = model
+        every = range(len(request.prompts)), range(request.num_images)
+        parts = [Part(*every, result)]
+    for part in parts:
+        result, drawn_by = part.result, model
         for enlarger in enlargers:
-            own = {"seed": args.seed, "progress": progress}
+            own = {"seed": request.seed, "first": request.first + part.images[0]}
+            own["progress"] = progress
             result = enlarger.enlarge_generated(result, drawn_by, **own)
             drawn_by = enlarger
-    arguments.say_unseen(result.unseen)
-    _write(out, request.prompts, result, _record(args, request, model))
+        yield part._replace(result=result)
 
 
 def _enlargers(args: argparse.Namespace, model) -> list:
@@ -295,55 +316,7 @@ def _judge(args: argparse.Namespace, model) -> str:
     return "captions" if isinstance(model, Reader) else "images"
 
 
-def _write(out: Path, prompts: tuple[str, ...], result, record: dict) -> None:
-    """Writes the images, the grid, and last the record that names them.
-
-    Each image holds its own part of the record, too.
-    """
-    import numpy as np
-
-    from cogjax.data.contact_sheet import grid
-    from cogjax.data.images import encode_png
-    from cogjax.pipelines.recipe import of_image
-
-    num_images = record["settings"]["num_images"]
-    images = []
-    for prompt, index in np.ndindex(*result.pixels.shape[:2]):
-        own = of_image(result, prompt, index)
-        image = encode_png(result.pixels[prompt, index], record | own)
-        path = write_numbered(out, slug(prompts[prompt]), ".png", image, first=1)
-        images.append({"file": path.name} | own)
-    flat = result.pixels.reshape(-1, *result.pixels.shape[2:])
-    image = encode_png(np.asarray(grid(flat, num_images)))
-    grid_path = write_numbered(out, "grid", ".png", image)
-    record |= {"prompts": prompts, "unread": result.unread}
-    record |= {"grid": grid_path.name, "images": images}
-    text = json.dumps(record, ensure_ascii=False) + "\n"
-    record_path = write_numbered(out, "generation", ".json", text)
-    print(f"{len(images)} images, {grid_path.name} and {record_path.name} in {out}")
-
-
-def slug(prompt: str) -> str:
-    """Returns a file name of the prompt's letters, marks and digits in any script.
-
-    Everything else becomes one "-"; at most 120 bytes of UTF-8; never empty.
-    """
-    text = unicodedata.normalize("NFKC", prompt).lower()
-    letters = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
-    name = "-".join(letters.split()).encode()[:_MAX_SLUG_BYTES]
-    return name.decode("utf-8", "ignore").strip("-") or "image"
-
-
-def write_numbered(
-    folder: Path, stem: str, suffix: str, data: bytes | str, first: int = 0
-) -> Path:
-    """Writes to the first free name of stem, stem-2, ... (first=1: stem-1, ...).
-
-    Processes that write into one folder at once never take the same.
-    """
-    path = folder / (f"{stem}-{first}{suffix}" if first else f"{stem}{suffix}")
-    index = max(first, 1)
-    while not write_new(path, data):
-        index += 1
-        path = folder / f"{stem}-{index}{suffix}"
-    return path
+def _in_words(saved, out: Path) -> str:
+    count = len(saved.images)
+    count = f"{count} of {saved.asked}" if count < saved.asked else count
+    return f"{count} images, {saved.grid} and {saved.record} in {out}"

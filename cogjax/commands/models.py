@@ -106,10 +106,7 @@ def _info(args: argparse.Namespace) -> None:
         whole = found | {"networks": parts, "files": files, "card": dict(model.card)}
         print(json.dumps(whole, ensure_ascii=False, indent=2))
         return
-    lines = {
-        name: ", ".join(x) if isinstance(x, list) else x for name, x in found.items()
-    }
-    print_facts({name: value for name, value in lines.items() if value})
+    print_facts({name: value for name, value in found.items() if value})
     print()
     print_table(list(parts[0]), [list(part.values()) for part in parts])
     print()

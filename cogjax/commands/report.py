@@ -12,10 +12,7 @@ def add_parser(commands) -> None:
         "Make RUN/report.html anew: curves, images, codebook and time of a training "
         "run, on one page without outside requests."
     )
-    epilog = (
-        "`cogjax train` writes it by itself while it runs. Example: "
-        "cogjax report runs/vq"
-    )
+    epilog = "`cogjax train` writes it by itself while it runs."
     parser = add_command(commands, "report", _report, summary, epilog=epilog)
     text = "--workdir of `cogjax train`, of a run that has ended or goes on"
     parser.add_argument("run", metavar="RUN", help=text)

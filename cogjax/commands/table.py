@@ -1,7 +1,7 @@
 """Tables for people, on a terminal and in a file."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # A file has no width: there each row is one line.
@@ -31,7 +31,20 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print(line.rstrip())
 
 
-def print_facts(facts: dict[str, Any]) -> None:
+def flattened(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of all that stands in nested mappings, lists of them too."""
+    for name, value in values.items():
+        if isinstance(value, list | tuple) and any(
+            isinstance(x, Mapping) for x in value
+        ):
+            value = {str(i): each for i, each in enumerate(value, 1)}
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
     """Prints what is known of one thing, a name and a value a line."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
@@ -48,6 +61,10 @@ def sized(count: int) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):

@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -77,7 +78,7 @@ def _compare(args: argparse.Namespace) -> None:
 
     distance = load_lpips(args.lpips_weights)
     extractor = make_extractor(args.extractor, args.weights_file)
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         judge = None
         if args.judge:
             from cogjax.evaluate.suites.icons import recognition
@@ -109,6 +110,8 @@ def _train(args: argparse.Namespace) -> None:
     from cogjax.data.wordpiece import WordPieceTokenizer
 
     texts = list(_captions(args))
+    about = f"learning {args.vocab_size} pieces from {len(texts)} captions"
+    print(f"{about}, into {args.out}", file=sys.stderr, flush=True)
     kind = {"bpe": TextTokenizer, "wordpiece": WordPieceTokenizer}[args.kind]
     tokenizer = kind.train(
         texts,

@@ -1,11 +1,16 @@
 """`cogjax train`."""
 
 import argparse
-import json
 
 from cogjax.commands.arguments import CONFIG, add_command, add_distributed, join
+from cogjax.commands.table import flattened, print_facts
 from cogjax.errors import UserError
 from cogjax.files import check_folder
+
+_EPILOG = (
+    "`cogjax config` lists the shipped configs and the tasks of all families, and "
+    "explains keys. A .py file is a program: run only your own."
+)
 
 
 def add_parser(commands) -> None:
@@ -17,7 +22,7 @@ def add_parser(commands) -> None:
         _train,
         summary,
         usage="cogjax train --config CONFIG --workdir DIR [--config.KEY=V ...]",
-        epilog=_epilog,
+        epilog=_EPILOG,
     )
     parser.set_defaults(overrides=[])
     add = parser.add_argument
@@ -33,24 +38,11 @@ def add_parser(commands) -> None:
     add_distributed(parser)
 
 
-def _epilog() -> str:
-    """The tasks of all families, those of installed packages too."""
-    from cogjax.catalogue import families
-
-    tasks = [
-        f"{f.name}: {', '.join(f.stages)}" for f in families().values() if f.stages
-    ]
-    return (
-        f"Tasks of the families, for the config key task.name: {'; '.join(tasks)}. "
-        "`cogjax config` lists the shipped configs and explains keys. A .py file is a "
-        "program: run only your own."
-    )
-
-
 def _train(args: argparse.Namespace) -> None:
     if not args.dry_run and not args.workdir:
         raise UserError("--workdir DIR is required (or --dry-run to train nothing)")
     from cogjax.config import load
+    from cogjax.config_keys import spelled
 
     config = load(args.config, args.overrides)
     if args.workdir:
@@ -59,7 +51,7 @@ def _train(args: argparse.Namespace) -> None:
     from cogjax.stages import run as launch
 
     if args.dry_run:
-        print(json.dumps(config, indent=2, ensure_ascii=False, default=str))
+        print_facts({key: spelled(value) for key, value in flattened(config)})
         for name, value in launch.describe(config).items():
             print(
                 f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"

@@ -1,10 +1,13 @@
 """Image files to pixels, on guard against damaged and malicious files."""
 
+import contextlib
 import io
 import json
+import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,29 +51,54 @@ def decode_image(
     unknown.
     """
     notes = Counter() if notes is None else notes
+    with _damage_named(data):
+        image = _opened(data, notes, most)
+        if size:
+            shape = (size, size) if isinstance(size, int) else size
+            return fitted(_shrunk(image, min(shape)), shape, notes, pad)
+        return np.asarray(on_white(image, notes))
+
+
+def open_image(path: str | os.PathLike) -> Image.Image:
+    """The image in a file as it is, its transparency with it; UserError naming it."""
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read image {path}: {reason}") from error
+    try:
+        with _damage_named(data):
+            return _opened(data, Counter(), MAX_PIXELS)
+    except UserError as error:
+        raise UserError(f"image {path}: {error}") from error
+
+
+def _opened(data: bytes, notes: Counter, most: int) -> Image.Image:
+    """The first frame, whose header is looked at before anything is decoded."""
+    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    if image.width * image.height > most:
+        raise UserError(f"{image.width} x {image.height} pixels, at most {most}")
+    if max(image.size) > MAX_SIDE:
+        raise UserError(
+            f"{image.width} x {image.height} pixels, at most {MAX_SIDE} a side"
+        )
+    # Pillow keeps the upper bytes of 16-bit colours, and says so here alone.
+    notes[DEEP] += ";16" in str(image.tile)
+    notes[ANIMATED] += getattr(image, "is_animated", False)
+    image.load()
+    return image
+
+
+@contextlib.contextmanager
+def _damage_named(data: bytes) -> Iterator[None]:
+    """Within, whatever is wrong with an image file is a UserError with the reason."""
     if not data:
         raise UserError("the file is empty")
     with warnings.catch_warnings():
         # Pillow warns of odd metadata, which is harmless, and of many pixels.
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            if image.width * image.height > most:
-                raise UserError(
-                    f"{image.width} x {image.height} pixels, at most {most}"
-                )
-            if max(image.size) > MAX_SIDE:
-                raise UserError(
-                    f"{image.width} x {image.height} pixels, at most {MAX_SIDE} a side"
-                )
-            # Pillow keeps the upper bytes of 16-bit colours, and says so here alone.
-            notes[DEEP] += ";16" in str(image.tile)
-            notes[ANIMATED] += getattr(image, "is_animated", False)
-            image.load()
-            if size:
-                shape = (size, size) if isinstance(size, int) else size
-                return fitted(_shrunk(image, min(shape)), shape, notes, pad)
-            return np.asarray(on_white(image, notes))
+            yield
         except Image.DecompressionBombError as error:
             raise UserError(f"too many pixels, at most {MAX_PIXELS}") from error
         except UserError:
@@ -187,23 +215,25 @@ def to_square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def as_square(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
-    """As `to_square`, also for pixels uint8 [y, x, 3]."""
+    """As `to_square`, of whatever `as_image` takes."""
     return to_square(as_image(image), size)
 
 
-def as_image(image: Image.Image | np.ndarray) -> Image.Image:
-    """An image or pixels uint8 [y, x], [y, x, 3] or [y, x, 4] -> the image.
+def as_image(image: Image.Image | np.ndarray | str | os.PathLike) -> Image.Image:
+    """An image, a file's path, or pixels uint8 [y, x] or [y, x, 3 or 4] -> the image.
 
-    UserError for anything else.
+    UserError for anything else, and for a file that cannot be read.
     """
     if isinstance(image, Image.Image):
         return image
+    if isinstance(image, str | os.PathLike):
+        return open_image(image)
     pixels = np.asarray(image)
     is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
     if pixels.dtype != np.uint8 or not is_image or not pixels.size:
         raise UserError(
             f"an image is {type(image).__name__} {pixels.dtype} {list(pixels.shape)}, "
-            "expected a PIL image or pixels uint8 [y, x, 3]"
+            "expected a PIL image, a path, or pixels uint8 [y, x, 3]"
         )
     return Image.fromarray(pixels)
 
@@ -214,14 +244,19 @@ def stack_squares(images: Any, size: int) -> np.ndarray:
 
 
 def as_images(
-    images: Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray,
+    images: Image.Image | str | os.PathLike | Iterable[Any] | np.ndarray,
 ) -> list[Image.Image]:
-    """One or more images, or pixels uint8 [n, y, x, 3]; UserError for none."""
-    if isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4:
+    """One or more of what `as_image` takes, or pixels uint8 [n, y, x, 3].
+
+    UserError for none.
+    """
+    one = isinstance(images, Image.Image | str | os.PathLike)
+    if one or getattr(images, "ndim", 4) < 4:
         images = [images]
-    if isinstance(images, str) or not isinstance(images, Iterable):
+    if not isinstance(images, Iterable):
         raise UserError(
-            f"images is {images!r}, expected PIL images or pixels uint8 [n, y, x, 3]"
+            f"images is {images!r}, expected PIL images, paths or pixels uint8 "
+            "[n, y, x, 3]"
         )
     images = list(images)
     if not images:
@@ -235,6 +270,18 @@ def png_shape(data: bytes) -> Shape | None:
         return None
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     return height, width
+
+
+def recipe_of(data: bytes) -> dict[str, Any]:
+    """What `encode_png` has put into a PNG file; empty for others, and damaged ones."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+                found = json.loads(image.info.get("cogjax", "{}"))
+        except Exception:  # As of `decode_image`; and a recipe of any depth.
+            return {}
+    return found if isinstance(found, dict) else {}
 
 
 def encode_png(pixels: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:

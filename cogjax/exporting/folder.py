@@ -13,7 +13,7 @@ from cogjax.config import load_json
 from cogjax.data.manifest import fault_of
 from cogjax.errors import UserError
 from cogjax.files import FolderKind, check_outside, file_sha256, partial_folder
-from cogjax.model_folder import find
+from cogjax.model_folder import find, is_model
 
 HEAD, WHAT = "export.json", "model export"
 
@@ -35,7 +35,7 @@ class Exported(NamedTuple):
 def check(out: Path, source: str, overwrite: bool) -> None:
     """UserError unless `out` can be filled by an export of a model."""
     EXPORT.check(out, overwrite)
-    if Path(source).is_dir():
+    if Path(source).is_dir() and is_model(find(source)):
         check_outside(out, find(source))
 
 

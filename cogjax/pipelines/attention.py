@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cogjax.data.images import as_image
 from cogjax.errors import UserError
 from cogjax.models.image_lm import ImageLM
 from cogjax.pipelines.attention_found import Attention
@@ -34,7 +35,8 @@ class Attentive(TokensModel):
         """
         self._check_attention()
         pieces = self.pieces(text)
-        [(own, _, codes)] = self.by_shape([image])
+        image = as_image(image)
+        [(own, _, codes)] = self.by_shape(image)
         prompts, _ = own.prompts([pieces])
         flat = codes.reshape(1, -1)
         config, length = self._generator.config, prompts.ids.shape[1]
@@ -47,6 +49,7 @@ class Attentive(TokensModel):
         found = _in_parts(look, sizes, heads)
         over_image = found[..., length:]
         return Attention(
+            image,
             found[..., :length],
             over_image.reshape(*over_image.shape[:3], *own.shape),
             "codes",
@@ -78,6 +81,15 @@ class Attentive(TokensModel):
                 "attention is shown of models that draw one image by one decoder over "
                 "text and codes, and this is another: choose such a model"
             )
+        self._check_window()
+
+    def _check_window(self) -> None:
+        """UserError for a model whose layers see a window and pivots."""
+        if self._generator.config.window:
+            raise UserError(
+                "attention is not shown of a model with a window and pivots: choose "
+                "one that was trained with model.window 0"
+            )
 
 
 class AttentiveReader(Attentive):
@@ -89,8 +101,10 @@ class AttentiveReader(Attentive):
         self, image: Any, text: str, heads: bool = True
     ) -> Attention:
         """As `attention`, where the text is predicted: what each piece is made of."""
+        self._check_window()
         pieces = self.pieces(text)
-        [(own, _, codes)] = self.by_shape([image])
+        image = as_image(image)
+        [(own, _, codes)] = self.by_shape(image)
         layout, config = own.layout, self.captioner.config
         ids = layout.image_to_text(pieces, codes.ravel())[0]
         start = layout.vocab.text_start
@@ -112,6 +126,7 @@ class AttentiveReader(Attentive):
         found = _in_parts(look, sizes, heads)
         over_image = found[..., of_image]
         return Attention(
+            image,
             found[..., places],
             over_image.reshape(*over_image.shape[:3], *own.shape),
             "pieces",

@@ -4,11 +4,12 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from cogjax.data.images import encode_png
 from cogjax.errors import UserError
 from cogjax.pipelines.attention_sheet import attention_sheet
 from cogjax.pipelines.checks import check_whole
@@ -18,21 +19,23 @@ from cogjax.pipelines.checks import check_whole
 class Attention:
     """How much of each key was taken where something was predicted.
 
-    over_text: float32 [l, n, q, t], of l layers, n heads, q queries, t text keys.
+    image: that was asked about. over_text: float32 [l, n, q, t], of l layers, n heads,
+    q queries, t text keys.
     over_image: float32 [l, n, q, rows, columns], of all codes as keys; None of pixels.
-    queries: what was predicted.
-      "codes": the image from the text, in raster order. The text keys are the whole
-        prompt, and what a code took of all keys sums to 1.
-      "pieces": the text from the image. The text keys are the pieces alone, and
-        commands have the rest of 1.
-      "pixels": a noisy image's noise. n is 1, the mean over the heads, and layers of
-        fewer places are repeated to the grid of the finest. The places of the image
-        itself have the rest of 1.
+    queries: what was predicted, "codes", "pieces" or "pixels".
     shape: (rows, columns) of the image. keys: text of each text key, "_" for a space
     alone, "" for padding and commands. layers: what each layer is, such as "full",
     "row" or a name.
+
+    "codes" are the image from the text, in raster order: the text keys are the whole
+    prompt, and what a code took of all keys sums to 1. "pieces" are the text from the
+    image: the text keys are the pieces alone, and commands have the rest of 1. "pixels"
+    are a noisy image's noise: n is 1, the mean over the heads, and layers of fewer
+    places are repeated to the grid of the finest; the places of the image itself have
+    the rest of 1.
     """
 
+    image: Image.Image
     over_text: np.ndarray
     over_image: np.ndarray | None
     queries: Literal["codes", "pieces", "pixels"]
@@ -68,7 +71,6 @@ class Attention:
 
     def picture(
         self,
-        image: Any,
         *,
         code: int | None = None,
         layer: int | None = None,
@@ -83,7 +85,7 @@ class Attention:
         """
         part = functools.partial(_chosen, layer=layer, head=head)
         if code is not None:
-            return self._of_code(image, code, part)
+            return self._of_code(code, part)
         named = [i for i, key in enumerate(self.keys) if key]
         maps = [part(self.of_piece(i)) for i in named]
         whole = np.sum if self.queries == "pieces" else np.mean
@@ -91,21 +93,27 @@ class Attention:
             f"{self.keys[i]}  {whole(found):.1%}"
             for i, found in zip(named, maps, strict=True)
         ]
-        return attention_sheet(image, maps, captions)
+        return attention_sheet(self.image, maps, captions)
 
-    def _of_code(self, image: Any, code: int, part: Callable) -> Image.Image:
+    def _repr_png_(self) -> bytes:
+        return encode_png(np.asarray(self.picture()))
+
+    def _of_code(self, code: int, part: Callable) -> Image.Image:
         over_text, over_image = map(part, self.of_code(code))
         most = np.argsort(-over_text)[:3]
         words = [f"{self.keys[i] or 'command'} {over_text[i]:.0%}" for i in most]
         caption = f"image {over_image.sum():.0%}, {', '.join(words)}"
         mark = divmod(code, self.shape[1])
-        return attention_sheet(image, [over_image], [caption], mark)
+        return attention_sheet(self.image, [over_image], [caption], mark)
 
 
-def of_places(found: Mapping[str, np.ndarray], keys: tuple[str, ...]) -> Attention:
+def of_places(
+    image: Image.Image, found: Mapping[str, np.ndarray], keys: tuple[str, ...]
+) -> Attention:
     """Attention of a network's layers over a text, each on a square grid of its own.
 
-    found: float32 [n, places, t] by the layer's name; t may be longer than the text.
+    image: that was asked about. found: float32 [n, places, t] by the layer's name; t
+    may be longer than the text.
     """
     side = math.isqrt(max(weights.shape[1] for weights in found.values()))
     layers = []
@@ -115,7 +123,7 @@ def of_places(found: Mapping[str, np.ndarray], keys: tuple[str, ...]) -> Attenti
         at = np.arange(side) * own // side
         layers.append(weights.reshape(own, own, -1)[at][:, at].reshape(side**2, -1))
     over_text = np.stack(layers)[:, None]
-    return Attention(over_text, None, "pixels", (side, side), keys, tuple(found))
+    return Attention(image, over_text, None, "pixels", (side, side), keys, tuple(found))
 
 
 def _chosen(found: np.ndarray, layer: int | None, head: int | None) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cogjax.data.contact_sheet import grid
-from cogjax.data.images import as_image
+from cogjax.data.images import as_image, on_white
 
 _SIDE = 144  # pixels of a panel's longer side
 _COLUMNS, _MOST = 6, 47  # panels a row, pieces
@@ -25,10 +25,10 @@ def attention_sheet(
 ) -> Image.Image:
     """The image, and then it under each map.
 
-    image: PIL or uint8 [y, x, 3]. maps: float [rows, columns] each, 0 or more; each is
+    image: as of `as_image`. maps: float [rows, columns] each, 0 or more; each is
     as bright as its own highest value. mark: (row, column) of a map that has a frame.
     """
-    image = as_image(image).convert("RGB")
+    image = on_white(as_image(image))
     scale = _SIDE / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     plain = np.asarray(image.resize(size, Image.Resampling.NEAREST))

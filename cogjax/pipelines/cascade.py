@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cogjax.data.images import as_square, stack_squares
+from cogjax.data.images import as_image, as_square, stack_squares
 from cogjax.errors import UserError
 from cogjax.families.imagen.layout import Cascade
 from cogjax.model import Model
@@ -34,12 +34,14 @@ from cogjax.pipelines.checks import (
 )
 from cogjax.pipelines.contracts import (
     Generation,
+    Part,
     Preview,
     Progress,
     Reranker,
     RowProgram,
 )
 from cogjax.pipelines.held import HeldModel
+from cogjax.pipelines.parts import in_parts
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.rerank import (
     check_keep,
@@ -127,11 +129,31 @@ class CascadePipeline(HeldModel):
         """
         request = Request.of(prompts, num_images=num_images, seed=seed, **settings)
         self.check(request, rerank_by=rerank_by)
+        unread = self._all_unread(request)
         progress = progress or (lambda done, total, label: None)
-        unread = tuple(
-            self._unread(prompt, f"prompt {i}")
-            for i, prompt in enumerate(request.prompts, 1)
-        )
+        return self._made(request, unread, progress, preview, rerank_by)
+
+    def generate_parts(
+        self,
+        request: Request,
+        *,
+        progress: Progress | None = None,
+        rerank_by: Reranker | None = None,
+    ) -> Iterator[Part]:
+        """As of `PartByPart`."""
+        self.check(request, rerank_by=rerank_by)
+        unread = self._all_unread(request)
+
+        def make(asked, numbers, say):
+            own = tuple(unread[i] for i in numbers)
+            return self._made(asked, own, say, None, rerank_by)
+
+        return in_parts(request, self.batch_size, make, progress)
+
+    def _made(
+        self, request: Request, unread, progress, preview, rerank_by
+    ) -> Generation:
+        """The images of a checked request, the ends of whose prompts are unread."""
         negative = (request.negative,) if request.negative else ()
         text = self._texts([*request.prompts, *negative])
         pixels = self._draw_all(text, request, progress, preview)
@@ -182,11 +204,11 @@ class CascadePipeline(HeldModel):
         check_number("time", time, 0, 1)
         self._unread(text, "the text")
         own = self._stage(stage, self._samplers(Request((text,)))[stage])
-        small = None
+        image, small = as_image(image), None
         if stage:
             size = self._configs[stage].small_size
-            small = signed(stack_squares([image], size))
-        pixels = signed(stack_squares([image], own.config.image_size))
+            small = signed(stack_squares(image, size))
+        pixels = signed(stack_squares(image, own.config.image_size))
         [key] = _stage_keys(image_keys(seed, 0, 1), stage)
         given = self._texts([text]), small
         args = self._params[stage], key, pixels, np.float32(time), given
@@ -196,7 +218,7 @@ class CascadePipeline(HeldModel):
                 f"stage {stage} reads no text token by token, so it has no attention "
                 "to one: choose another stage"
             )
-        return of_places(found, self._encoder.names(text))
+        return of_places(image, found, self._encoder.names(text))
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
@@ -265,6 +287,12 @@ class CascadePipeline(HeldModel):
             say_unread(what, self._encoder.num_ids(prompt), most, unread)
         return unread
 
+    def _all_unread(self, request: Request) -> tuple[str, ...]:
+        return tuple(
+            self._unread(prompt, f"prompt {i}")
+            for i, prompt in enumerate(request.prompts, 1)
+        )
+
     def _draw_all(
         self, text: Text, request: Request, progress: Progress, preview
     ) -> np.ndarray:
@@ -273,7 +301,7 @@ class CascadePipeline(HeldModel):
         text: of the prompts, and behind them of `negative` if there is one.
         """
         count, size = max(request.num_images, request.rerank), self.image_size
-        keys = image_keys(request.seed, 0, count)
+        keys = image_keys(request.seed, request.first, count)
         pixels = np.zeros((len(request.prompts), count, size, size, 3), np.uint8)
         done, total = 0, len(request.prompts) * count
         progress(done, total, "generating")
@@ -339,7 +367,7 @@ class CascadePipeline(HeldModel):
         vectors = vectors_of(*found, self._encoder.config.text_len)
         pixels = self._draw_all(Text(**vectors), request, lambda *args: None, None)
         rows = {name: np.repeat(x, count, axis=0) for name, x in vectors.items()}
-        rows["image"] = np.arange(count, dtype=np.int32)
+        rows["image"] = request.first + np.arange(count, dtype=np.int32)
         used = {
             "guidance": any(each.guidance != 1 for each in samplers),
             "percentile": any(each.percentile for each in samplers),

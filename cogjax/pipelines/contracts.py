@@ -3,17 +3,25 @@
 `isinstance(model, Reader)` asks; `expect` asks on behalf of a user.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
 from cogjax.data.aspects import Shape
+from cogjax.data.contact_sheet import grid
+from cogjax.data.images import encode_png
 from cogjax.errors import UserError
+from cogjax.files import check_folder
 from cogjax.pipelines.attention_found import Attention
+from cogjax.pipelines.checks import MAX_IMAGES, check_whole
+from cogjax.pipelines.display import images_html
 from cogjax.pipelines.request import Request
+from cogjax.pipelines.saving import save_generation
 
 # Called with (done, total, what is done).
 Progress = Callable[[int, int, str], None]
@@ -48,9 +56,65 @@ class Generation:
 
     @property
     def images(self) -> list[Image.Image]:
-        """All images in one list, prompt by prompt."""
-        flat = self.pixels.reshape(-1, *self.pixels.shape[2:])
-        return [Image.fromarray(pixels) for pixels in flat]
+        """All images in one list, prompt by prompt; `len`, `[i]` and `for` are of it.
+
+        So `result[0]` is the first image of the first prompt.
+        """
+        return list(map(Image.fromarray, self._flat))
+
+    @property
+    def _flat(self) -> np.ndarray:
+        """uint8 [p * n, y, x, 3]."""
+        return self.pixels.reshape(-1, *self.pixels.shape[2:])
+
+    def __len__(self) -> int:
+        return len(self._flat)
+
+    def __getitem__(self, index: int | slice) -> Image.Image | list[Image.Image]:
+        return self.images[index]
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return iter(self.images)
+
+    def grid(self, columns: int | None = None) -> Image.Image:
+        """All images in one, a row a prompt unless `columns` says otherwise."""
+        columns = self.pixels.shape[1] if columns is None else columns
+        check_whole("columns", columns, 1, MAX_IMAGES)
+        return grid(self._flat, columns)
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Writes the images, `grid.png` and `generation.json` into a folder.
+
+        Nothing there is overwritten: names get numbers. Returns the folder; UserError
+        if it cannot be written to.
+        """
+        folder = check_folder(folder)
+        save_generation(self, folder)
+        return folder
+
+    def _repr_html_(self) -> str:
+        texts = [text for text in self.prompts for _ in range(self.pixels.shape[1])]
+        scores = [None] * len(texts) if self.scores is None else self.scores.ravel()
+        captions = [
+            text if score is None else f"{text} ({score:.3f})"
+            for text, score in zip(texts, scores, strict=True)
+        ]
+        return images_html(self._flat, captions)
+
+    def _repr_png_(self) -> bytes:
+        return encode_png(np.asarray(self.grid()))
+
+
+class Part(NamedTuple):
+    """Images that are finished before others of their request.
+
+    prompts, images: their numbers in it, of the images those of each prompt. result:
+    of these alone.
+    """
+
+    prompts: range
+    images: range
+    result: Generation
 
 
 @runtime_checkable
@@ -79,6 +143,23 @@ class Generator(Protocol):
 
     def settings(self, request: Request) -> dict[str, Any]:
         """What a request amounts to with the model's own defaults, JSON-able."""
+
+
+@runtime_checkable
+class PartByPart(Protocol):
+    """A `Generator` whose first images are there before the last are begun."""
+
+    def generate_parts(
+        self,
+        request: Request,
+        *,
+        progress: Progress | None = None,
+        rerank_by: Reranker | None = None,
+    ) -> Iterator[Part]:
+        """The images of `generate`, each once, prompt by prompt.
+
+        UserError for what the model cannot do, before the first.
+        """
 
 
 @runtime_checkable

@@ -83,7 +83,8 @@ class Enlarger(TokensModel):
         codes = self._checked(codes)
         pieces = [self.pieces(text) for text in self.one_for_each(codes, texts)]
         numbers = np.arange(len(codes))
-        return self._draw(codes, pieces, numbers, seed, progress)
+        keys = image_keys(seed, 0, len(codes))
+        return self._draw(codes, pieces, numbers, keys, progress)
 
     def enlarge_generated(
         self,
@@ -91,13 +92,14 @@ class Enlarger(TokensModel):
         model: Any,
         *,
         seed: int = 0,
+        first: int = 0,
         progress: Progress | None = None,
     ) -> Generation:
         """What `model` has generated, each image at twice its size.
 
         Its codes are enlarged where both models have one codebook, otherwise those of
         its pixels. seed: draws belong to the number of an image among those of its
-        prompt. UserError as of `check_size`.
+        prompt, counted from `first`. UserError as of `check_size`.
         """
         prompts, count, size, width = result.pixels.shape[:4]
         if width != size:
@@ -112,7 +114,8 @@ class Enlarger(TokensModel):
             codes = self.codes_of(pixels)
         pieces = [self.pieces(text) for text in result.prompts for _ in range(count)]
         numbers = np.tile(np.arange(count), prompts)
-        large = self._draw(codes, pieces, numbers, seed, progress)
+        keys = image_keys(seed, first, count)
+        large = self._draw(codes, pieces, numbers, keys, progress)
         pixels, large = (
             x.reshape(prompts, count, *x.shape[1:]) for x in (self.show(large), large)
         )
@@ -159,16 +162,16 @@ class Enlarger(TokensModel):
         codes: np.ndarray,
         pieces: Sequence,
         numbers: np.ndarray,
-        seed: int,
+        keys: Any,
         progress: Progress | None,
     ) -> np.ndarray:
         """Codes [n, 2k, 2k] of images [n], which have pieces of a text and a number.
 
-        The windows of a wave are drawn together; each has draws of its own.
+        keys: of the numbers. The windows of a wave are drawn together; each has draws
+        of its own.
         """
         count, side = len(codes), codes.shape[1]
         large = np.full((count, 2 * side, 2 * side), -1, np.int32)
-        keys = image_keys(seed, 0, int(numbers.max()) + 1)
         found = windows(side, self.grid)
         say = _counting(progress, count * len(found))
         for wave in waves(found, 2 * side):

@@ -7,6 +7,11 @@ from typing import Any
 
 from cogjax import model_folder
 from cogjax.model import Model
+from cogjax.pipelines.display import model_html
+
+# What a person asks of a model, in the order in which a notebook lists it.
+_METHODS = ("generate", "caption", "ask", "score", "attention", "enlarge", "encode")
+_METHODS += ("decode", "embed_images", "embed_texts", "save")
 
 
 class HeldModel:
@@ -26,6 +31,10 @@ class HeldModel:
         """
         words = self.model.words
         return words.unseen(texts) if words else ()
+
+    def _repr_html_(self) -> str:
+        does = (name for name in _METHODS if callable(getattr(self, name, None)))
+        return model_html(type(self).__name__, self.model, list(does))
 
     def save(
         self,

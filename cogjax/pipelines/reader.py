@@ -1,5 +1,6 @@
 """A model reads: captions, answers and scores of images, which are codes."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,9 @@ from cogjax.sampling.tokens.autoregressive import (
 from cogjax.sampling.tokens.beam import compiled_beam_search
 from cogjax.sampling.tokens.rerank import caption_losses, compiled_caption_losses
 
-Images = Image.Image | Sequence[Image.Image | np.ndarray] | np.ndarray
+OneImage = Image.Image | np.ndarray | str | os.PathLike
+# What `as_images` takes.
+Images = OneImage | Sequence[OneImage]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""How an image came about: what stands beside it, and inside its PNG file."""
+"""How images came about: what stands beside them, and inside their PNG files."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from cogjax.pipelines.contracts import Generation, Generator
+from cogjax.pipelines.contracts import Generator
 from cogjax.pipelines.request import Request
 
 
@@ -20,15 +20,4 @@ def recipe(
         "model": {**named, "card": model.card},
         "seed": request.seed,
         "settings": model.settings(request),
-    }
-
-
-def of_image(found: Generation, prompt: int, index: int) -> dict[str, Any]:
-    """What an image has of its own, JSON-able; score and codes may be None."""
-    codes, scores = found.codes, found.scores
-    return {
-        "prompt": found.prompts[prompt],
-        "index": index,
-        "score": None if scores is None else float(scores[prompt, index]),
-        "codes": None if codes is None else codes[prompt, index].tolist(),
     }

@@ -16,6 +16,7 @@ from cogjax.data.images import as_image, upright_size
 from cogjax.errors import UserError, did_you_mean
 from cogjax.pipelines.checks import (
     MAX_FILLINGS,
+    MAX_FIRST,
     MAX_GUIDANCE,
     MAX_IMAGES,
     MAX_PROMPTS,
@@ -56,7 +57,8 @@ class Request:
 
     prompts: what the images show, in any language the model was trained on.
     num_images: of each prompt, 1 to 1,000. seed: 0 to 2**32 - 1; image i of a seed is
-    the same whatever is generated beside it.
+    the same whatever is generated beside it. first: number of the first image of the
+    seed, 0 to 10**9: with 4 the images go on where 4 others end.
     temperature: 0, the likeliest code, to 100. top_k: 0 keeps all codes. top_p: above
     0, 1 keeps all. guidance: 0 to 100, 1 is off, above it the text is heeded more.
     None is the model's own.
@@ -103,6 +105,7 @@ class Request:
     prompts: tuple[str, ...]
     num_images: int = NUM_IMAGES
     seed: int = 0
+    first: int = 0
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -218,6 +221,7 @@ class Request:
         for name, low, high in (
             ("num_images", 1, MAX_IMAGES),
             ("seed", 0, MAX_SEED),
+            ("first", 0, MAX_FIRST),
             ("rerank", 0, MAX_IMAGES),
             ("top_k", 0, MAX_TOP_K),
         ):

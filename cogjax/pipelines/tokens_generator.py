@@ -22,12 +22,14 @@ from cogjax.errors import UserError
 from cogjax.pipelines.checks import NUM_IMAGES
 from cogjax.pipelines.contracts import (
     Generation,
+    Part,
     Preview,
     Progress,
     Reranker,
     RowProgram,
     Scorer,
 )
+from cogjax.pipelines.parts import in_parts
 from cogjax.pipelines.request import (
     CASCADE_SETTINGS,
     SAMPLER_SETTINGS,
@@ -85,10 +87,36 @@ class TokensGenerator(TokensModel, abc.ABC):
     def _generated(self, request: Request, progress, preview, rerank_by) -> Generation:
         """`generate` of images of this model's shape."""
         self._check(request, preview, rerank_by)
+        pieces = self._pieces_of_prompts(request)
         progress = progress or (lambda done, total, label: None)
-        pieces = [
+        return self._made(request, pieces, progress, preview, rerank_by)
+
+    def generate_parts(
+        self,
+        request: Request,
+        *,
+        progress: Progress | None = None,
+        rerank_by: Reranker | None = None,
+    ) -> Iterator[Part]:
+        """As of `PartByPart`."""
+        own = self._of_request(request)
+        own._check(request, None, rerank_by)
+        pieces = own._pieces_of_prompts(request)
+
+        def make(asked, numbers, say):
+            return own._made(asked, [pieces[i] for i in numbers], say, None, rerank_by)
+
+        return in_parts(request, self.batch_size, make, progress)
+
+    def _pieces_of_prompts(self, request: Request) -> list[list[int]]:
+        return [
             self.pieces(text, f"prompt {i}") for i, text in enumerate(request.texts, 1)
         ]
+
+    def _made(
+        self, request: Request, pieces, progress, preview, rerank_by
+    ) -> Generation:
+        """The images of a checked request, whose texts have these pieces."""
         codes = self._generate_codes(request, pieces, progress, preview)
         scores = None
         if request.rerank:
@@ -127,9 +155,10 @@ class TokensGenerator(TokensModel, abc.ABC):
         """`row_programs` of images of this model's shape."""
         count = request.num_images
         rows = self.prompt_rows([self.pieces(request.texts[0])] * count)
-        forced = self._forced(request, image_keys(request.seed, 0, count))[0]
+        keys = image_keys(request.seed, request.first, count)
+        forced = self._forced(request, keys)[0]
         rows["forced"] = np.repeat(forced, count // len(forced), axis=0)
-        rows["image"] = np.arange(count, dtype=np.int32)
+        rows["image"] = request.first + np.arange(count, dtype=np.int32)
         shared = {"seed": np.uint32(request.seed), **self._shared_numbers(request)}
         made = {"codes": self.generate(request).codes[0]}
         run = functools.partial(self._generate_row, request)
@@ -215,7 +244,7 @@ class TokensGenerator(TokensModel, abc.ABC):
     ) -> np.ndarray:
         """Codes int32 [p, count, rows, columns] of all candidates."""
         count = max(request.num_images, request.rerank)
-        keys = image_keys(request.seed, 0, count)
+        keys = image_keys(request.seed, request.first, count)
         forced = self._forced(request, keys)
         forced = np.broadcast_to(forced, (len(pieces), count, self.layout.image_len))
         return self._draw(pieces, keys, forced, request, progress, preview)

@@ -123,12 +123,14 @@ class TokensModel(HeldModel):
         """Codes that an image token may be."""
         return self.layout.vocab.num_codes
 
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        """Pixels uint8 [n, y, x, 3] of the model's size -> codes int32 [n, r, c].
+    def encode(self, images: Any) -> np.ndarray:
+        """Images, one or more -> codes int32 [n, rows, columns].
 
-        Of a model of several shapes they may have any of these.
+        images: pixels uint8 [n, y, x, 3] of the model's size, or of one of its shapes;
+        PIL images and paths of any size are fitted to the shape nearest to the first.
         """
-        images = np.asarray(images)
+        if not isinstance(images, np.ndarray):
+            images = self._fitted(images)
         images = images[None] if images.ndim == 3 else images
         sizes = [(*self.of(shape).size, 3) for shape in self.shapes]
         if not images.size or images.shape[1:] not in sizes or images.dtype != np.uint8:
@@ -138,6 +140,12 @@ class TokensModel(HeldModel):
                 f"got {images.dtype} {list(images.shape)}"
             )
         return encode(self._tokenizer, images, self.batch_size)
+
+    def _fitted(self, images: Any) -> np.ndarray:
+        """uint8 [n, y, x, 3] of what `as_images` takes, all of one of its sizes."""
+        images = [on_white(image) for image in as_images(images)]
+        own = self.of(self.shape_for(None, images[0].size[::-1]))
+        return np.stack([fitted(image, own.size) for image in images])
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes int [n, rows, columns] -> pixels uint8 [n, y, x, 3]."""

@@ -10,8 +10,9 @@ import numpy as np
 from cogjax.data.images import encode_png
 from cogjax.errors import UserError
 from cogjax.pipelines.contracts import Generation, Generator, Reranker
-from cogjax.pipelines.recipe import of_image, recipe
+from cogjax.pipelines.recipe import recipe
 from cogjax.pipelines.request import Request
+from cogjax.pipelines.saving import of_image
 from cogjax.serve.abilities import Shelf
 from cogjax.serve.job import Job, Limits, Outcome, Stopped
 

@@ -98,6 +98,8 @@ class CodedSplits:
             Side.of(manifest, self.tokenizer.config),
         )
         cache = self.folder / name
+        if not cache.exists():
+            say(f"encoding {len(source)} images of split '{split}' once, into {cache}")
         return CodedSource.make(source, self._encode, side, texts, cache)
 
     def _check_tokenizer(self, path: str, manifest: records.Manifest) -> None:

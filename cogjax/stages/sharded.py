@@ -237,6 +237,7 @@ def encode_shards(
     skipped: list[tuple[str, str]] = []
     seen = encoded = 0
     start = time.monotonic()
+    progress(0, total, _LABEL)
     for shard in mine:
         part = job.finished(shard, whole=True)
         if part is None:

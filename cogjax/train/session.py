@@ -16,6 +16,7 @@ from cogjax.train.goodput import Goodput
 from cogjax.train.metrics import Logger
 from cogjax.train.patience import HeldOut
 from cogjax.train.processes import StopSignal, say
+from cogjax.train.profile import Profile
 from cogjax.train.report import Report
 from cogjax.train.state import TrainState
 from cogjax.train.step import parted
@@ -69,6 +70,7 @@ class Session:
     watchdog: Watchdog
     stop: StopSignal
     held_out: HeldOut
+    profile: Profile
     position: int = 0
     number: int = field(default=0, init=False)
     rollbacks: int = field(default=0, init=False)
@@ -84,10 +86,15 @@ class Session:
             while self.number < self.config.steps and not self.held_out.over:
                 with self.goodput.time("data"):
                     batch = place_batch(next(batches), self.mesh)
+                self.profile.before(self.number)
                 with self.goodput.time(kind), jax.set_mesh(self.mesh):
                     train_state, metrics = step(train_state, batch)
                     self.number, self.position = self.number + 1, self.position + 1
                     report.step(self.number, self.position, metrics)
+                if self.profile.ends(self.number):
+                    self.watchdog.expect_long()
+                    jax.block_until_ready(metrics)
+                    self.profile.close()
                 kind = "step"
                 self.watchdog.step()
                 self.checkpoints.check()
@@ -108,6 +115,7 @@ class Session:
             with self.goodput.time("save"):
                 self.checkpoints.close()
         finally:
+            self.profile.close()
             if self.goodput.stepped:
                 self.logger.scalars(self.number, self.goodput.take())
                 say(str(self.goodput))

@@ -101,6 +101,18 @@ def make_train_step(
     return step
 
 
+def at_precision(step: Callable, precision: str | None) -> Callable:
+    """The same function, its products at a precision: None for the device's own."""
+    if precision is None:
+        return step
+
+    def traced(*args):
+        with jax.default_matmul_precision(precision):
+            return step(*args)
+
+    return traced
+
+
 def parted(state: dict[str, Any], task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
     """(what of a task's state is its own, what is frozen)."""
     frozen = {name: state[name] for name in task.frozen}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cogjax.ops.packed import FEW_ROWS, dense, pack, product
+from cogjax.ops.packed import FEW_ROWS, dense, pack, product, scores
 
 PACK, PRODUCT = jax.jit(pack, static_argnums=1), jax.jit(product)
 
@@ -77,3 +77,52 @@ def test_packed_rows():
 def test_packing_zeros():
     packed = PACK(np.zeros((2, 3), np.float32), "int8")
     np.testing.assert_array_equal(packed.astype(jnp.float32), np.zeros((2, 3)))
+
+
+def rounded(x):
+    return x.astype(jnp.bfloat16).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    "x_shape, kernel_shape, num_axes",
+    [((5, 4), (4, 3), 1), ((2, 5, 4), (4, 3, 2, 6), 1), ((2, 5, 3, 4), (3, 4, 6), 2)],
+)
+def test_factors_are_rounded_and_sums_are_not(x_shape, kernel_shape, num_axes):
+    """Beside float64 of rounded factors; each is 1e-3 off without its rounding."""
+    x, kernel = arrays("float32", x_shape, kernel_shape)
+    [grad] = arrays("float32", (*x_shape[:-num_axes], *kernel_shape[num_axes:]))
+
+    @jax.jit
+    def run(x, kernel, grad):
+        out, pullback = jax.vjp(lambda *args: dense(*args, num_axes), x, kernel)
+        return out, *pullback(grad)
+
+    plain = jax.device_get(run(x, kernel, grad))
+    with jax.default_matmul_precision("bfloat16"):
+        found = jax.device_get(run(x, kernel, grad))
+    rows = rounded(x).reshape(-1, int(np.prod(kernel_shape[:num_axes])))
+    matrix, back = rounded(kernel).reshape(rows.shape[1], -1), rounded(grad)
+    back = back.reshape(len(rows), -1)
+    wanted = rows @ matrix, back @ matrix.T, rows.T @ back
+    for one, want, other in zip(found, wanted, plain, strict=True):
+        assert one.dtype == jnp.float32 and one.shape == other.shape
+        np.testing.assert_allclose(one.ravel(), want.ravel(), rtol=1e-5, atol=1e-5)
+        assert np.abs(one - other).max() > 1e-4
+
+
+def test_scores_are_rounded_alike():
+    x, table, grad = arrays("float32", (2, 5, 4), (7, 4), (2, 5, 7))
+
+    @jax.jit
+    def run(x, table, grad):
+        out, pullback = jax.vjp(scores, x, table)
+        return out, *pullback(grad)
+
+    plain = jax.device_get(run(x, table, grad))
+    with jax.default_matmul_precision("bfloat16"):
+        found = jax.device_get(run(x, table, grad))
+    for factors, results in ((rounded, found), (np.float64, plain)):
+        rows, back = factors(x).reshape(-1, 4), factors(grad).reshape(-1, 7)
+        wanted = rows @ factors(table).T, back @ factors(table), back.T @ rows
+        for one, want in zip(results, wanted, strict=True):
+            np.testing.assert_allclose(one.ravel(), want.ravel(), rtol=1e-5, atol=1e-5)

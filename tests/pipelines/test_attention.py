@@ -94,9 +94,9 @@ def test_a_caption_takes_of_the_image(nano_model, pictures):
 
 def test_what_cannot_be_asked(nano_model, pictures, found, monkeypatch):
     with pytest.raises(UserError, match="code is 16, expected a whole number"):
-        found.picture(pictures[0], code=16)
+        found.picture(code=16)
     with pytest.raises(UserError, match="layer is 9, expected"):
-        found.picture(pictures[0], layer=9)
+        found.picture(layer=9)
     with pytest.raises(UserError, match="a text is empty|has no|expected"):
         nano_model.attention(pictures[0], " ")
     monkeypatch.setattr(module, "_MOST_BYTES", 10)
@@ -110,20 +110,21 @@ def test_what_cannot_be_asked(nano_model, pictures, found, monkeypatch):
 
 def picture_of(over_text, over_image):
     keys = ("", "cat", "dog")
-    return Attention(over_text, over_image, "codes", (2, 2), keys, ("full",))
+    black = Image.new("RGB", (8, 8))
+    return Attention(black, over_text, over_image, "codes", (2, 2), keys, ("full",))
 
 
 def test_pictures_show_each_piece_in_its_place():
     over_text = np.zeros((1, 2, 4, 3), np.float32)
     over_text[0, :, 0, 1], over_text[0, 1, 3, 2] = 1.0, 0.5
     found = picture_of(over_text, np.zeros((1, 2, 4, 2, 2), np.float32))
-    black = np.zeros((8, 8, 3), np.uint8)
-    sheet = np.asarray(found.picture(black)).astype(int).sum(-1)
+    sheet = np.asarray(found.picture()).astype(int).sum(-1)
+    assert found._repr_png_().startswith(b"\x89PNG")
     # Panels of 144 pixels, 6 between: the image, cat, dog.
     assert sheet.shape[1] == 3 * 144 + 2 * 6
     cat, dog = sheet[:144, 150:294], sheet[:144, 300:]
     assert cat[10, 10] > 400 > cat[100, 100] and dog[100, 100] > 400 > dog[10, 10]
-    one = np.asarray(found.picture(black, head=0)).astype(int).sum(-1)
+    one = np.asarray(found.picture(head=0)).astype(int).sum(-1)
     assert one[100, 400] < 100
 
 
@@ -131,7 +132,7 @@ def test_a_picture_of_a_code_marks_it():
     over_image = np.zeros((1, 1, 4, 2, 2), np.float32)
     over_image[0, 0, 3, 0, 1] = 0.75
     found = picture_of(np.full((1, 1, 4, 3), 0.1, np.float32), over_image)
-    sheet = np.asarray(found.picture(Image.new("RGB", (8, 8)), code=3))
+    sheet = np.asarray(found.picture(code=3))
     panel = sheet[:144, 150:]
     assert panel[73, 100].tolist() == [0, 200, 255]
     assert panel[36, 108].sum() > 400 and panel[100, 100].sum() < 100
@@ -145,7 +146,7 @@ def test_a_sheet_keeps_the_shape_of_an_image():
 def test_places_of_coarse_layers_are_repeated():
     fine = np.arange(32, dtype=np.float32).reshape(1, 16, 2)
     coarse = np.array([[[1, 5], [2, 6], [3, 7], [4, 8]]], np.float32)
-    found = of_places({"mid": coarse, "up": fine}, ("a",))
+    found = of_places(Image.new("RGB", (4, 4)), {"mid": coarse, "up": fine}, ("a",))
     assert (found.shape, found.layers) == ((4, 4), ("mid", "up"))
     up = found.of_piece(0)[1, 0]
     np.testing.assert_array_equal(up, fine[0, :, 0].reshape(4, 4))

@@ -253,7 +253,7 @@ def test_what_a_masked_model_cannot_do(masked_model):
         ({"mask": 0 * MASK}, "the mask has no white: white is what is drawn anew"),
         ({"mask": np.tile(IMAGE[:1], (16, 1, 1))}, "the mask has colours"),
         ({"mask": np.zeros((16, 16, 4), np.uint8)}, "the mask is transparent in pla"),
-        ({"mask": "m.png"}, "expected a PIL image or pixels"),
+        ({"mask": "m.png"}, "cannot read image m.png"),
         ({"extend": {"lft": 4}}, "no side 'lft': did you mean 'left'"),
         ({"extend": {"left": 17}}, "left of extend is 17, .* from -16 to 16"),
         ({"extend": {"left": -4}}, "extend adds no pixels to any side"),

@@ -109,10 +109,13 @@ def test_codes_that_are_none(nano_model, codes, message):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ("a.png", "images is 'a.png', expected PIL images"),
+        ("a.png", "cannot read image a.png: No such file"),
         (5, "images is 5"),
         (np.zeros((1, 16, 16, 3)), "ndarray float64"),
-        (np.zeros((1, 1, 16, 16, 3), np.uint8), "expected a PIL image or pixels uint8"),
+        (
+            np.zeros((1, 1, 16, 16, 3), np.uint8),
+            "expected a PIL image, a path, or pixels",
+        ),
     ],
 )
 def test_images_that_are_none(nano_model, images, message):

@@ -112,8 +112,8 @@ def test_a_changed_config_is_said(uninterrupted, tmp_path, capsys):
 
     optim = {"lr": 0.1, "warmup": 0}
     first = {"train": {"steps": 12, "batch_size": 8}, "optim": optim}
-    assert "changed" not in resume(first)
-    assert "changed" not in resume(first)
+    assert "has changed" not in resume(first)
+    assert "has changed" not in resume(first)
     more = {"train": {"steps": 13, "batch_size": 8}, "optim": {"lr": 0.2, "clip": 2.0}}
     said = resume(more)
     for text in (
@@ -323,3 +323,11 @@ def test_late_writes_of_a_failed_save_are_not_said(monkeypatch):
         Ends("another")
     Ends("Event loop is closed")
     assert said == ["another", "Event loop is closed"]
+
+
+def test_what_is_trained_is_said_before_it_is_compiled(tmp_path, capsys):
+    train(tmp_path, 1)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("cogjax: training ") and f" in {tmp_path}: " in first
+    assert first.endswith(" parameters in " + first.partition(" in ")[2])
+    assert ": 1 steps of " in first

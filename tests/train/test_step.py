@@ -5,8 +5,9 @@ import pytest
 
 from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
 from cogjax.parallel.rules import tree_shardings
+from cogjax.train.loop import TrainConfig
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
-from cogjax.train.step import init_state, make_train_step
+from cogjax.train.step import at_precision, init_state, make_train_step
 from tests.train.toy import Line, digest, make_batches, without
 
 OPTIM = OptimConfig(lr=0.1, warmup=1)
@@ -133,3 +134,22 @@ def test_a_poisoned_step_changes_nothing_but_the_counters():
 
 def test_a_good_step_resets_the_counter():
     assert int(run(4, poison=(2,))[0].bad_steps) == 0
+
+
+@pytest.mark.parametrize("products", ["default", "bfloat16"])
+def test_an_update_is_traced_with_its_precision_of_products(products):
+    seen = []
+
+    class Watched(Line):
+        def loss(self, *args):
+            seen.append(jax.config.jax_default_matmul_precision)
+            return super().loss(*args)
+
+    task, schedule = Watched(), make_schedule(OPTIM, 10)
+    tx = make_optimizer(OPTIM, schedule)
+    precision = TrainConfig(products=products).precision
+    step = make_train_step(task, tx, schedule, accumulate=1, ema_decay=0.9)
+    step = at_precision(step, precision)
+    state = jax.eval_shape(lambda key: init_state(task, tx, key), jax.random.key(0))
+    jax.eval_shape(step, state, next(make_batches(0)))
+    assert set(seen) == {precision} == {None if products == "default" else products}

@@ -148,8 +148,10 @@ def test_the_command_with_a_clip(toy_clip_folder, tmp_path, capsys):
     ]
     data = build(tmp_path / "set", examples)
     words = ["evaluate", toy_clip_folder, "--suite", "retrieval", "--data", data]
+    words += ["--json", tmp_path / "found.json"]
     assert cli.main([str(word) for word in words]) == 0
-    report = json.loads(capsys.readouterr().out)
+    assert "val.captions." in capsys.readouterr().out
+    report = json.loads((tmp_path / "found.json").read_text())
     assert report["suite"] == "retrieval" and report["n"] == 1000
     found = report["val"]["captions"][""]
     assert [d["top_1"]["share"] for d in found.values()] == [1, 1]
