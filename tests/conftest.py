@@ -14,19 +14,19 @@ COUNTER = compile_budget.Counter()
 # How XLA compiles for users, whatever `pytest_configure` chose.
 USUAL = {
     "xla_backend_optimization_level": 3,
-    "xla_cpu_parallel_codegen_split_count": 32,
     "xla_disable_hlo_passes": "",
 }
 # How it compiles the fast tests: nothing is simplified, and a program is one piece.
 FAST = {
     "xla_backend_optimization_level": 0,
-    "xla_cpu_parallel_codegen_split_count": 1,
     "xla_disable_hlo_passes": "algsimp,cse,reshape-mover,constant_folding",
 }
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     # Gone from later versions, and XLA ends the process at a flag it does not know.
-    USUAL["xla_cpu_use_fusion_emitters"] = True
-    FAST["xla_cpu_use_fusion_emitters"] = "false"
+    USUAL |= {"xla_cpu_use_fusion_emitters": True}
+    USUAL |= {"xla_cpu_parallel_codegen_split_count": 32}
+    FAST |= {"xla_cpu_use_fusion_emitters": "false"}
+    FAST |= {"xla_cpu_parallel_codegen_split_count": 1}
 
 
 def _add_flags(**flags):
