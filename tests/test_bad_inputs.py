@@ -21,7 +21,7 @@ ENCODE = ["encode", "--data", "missing", "--tokenizer", "emoji", "--out", "out"]
 
 
 def run(capsys, words):
-    """The message of one command line; work that has begun says where it goes."""
+    """Runs a command line that may say where it writes, and then its error."""
     status = cli.main(words)
     shown = capsys.readouterr()
     assert status == 2, shown

@@ -38,9 +38,12 @@ class Refresh:
         start = time.monotonic()
         try:
             write_training_report(self._workdir)
-        except UserError as error:
+        except Exception as error:  # Whatever it is, a page must not end a training.
             if not self._said:
-                say(f"the report is not written: {error}")
+                kind = (
+                    "" if isinstance(error, UserError) else f"{type(error).__name__} "
+                )
+                say(f"the report is not written: {kind}{error}")
             self._said = True
         end = time.monotonic()
         self._next = end + _LEAST_APART * (end - start)

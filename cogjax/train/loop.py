@@ -61,11 +61,11 @@ class TrainConfig:
     since. step_timeout: seconds after which a step counts as stuck, 0 is off; never
     less than 10 median steps, and 30 times as long for anything but a step. patience:
     evaluations without a lower held-out loss after which the run ends, at its lowest, 0
-    is off; a checkpoint goes with each evaluation. products: "bfloat16" rounds the
-    factors of products in an update, which are added up in float32, as TPUs do anyway;
-    on a CPU those of dense layers, in half the time where it multiplies such numbers.
-    wandb: project at Weights & Biases that gets the metrics and samples too. profile:
-    steps that JAX's profiler traces, into WORKDIR/profile.
+    is off; a checkpoint goes with each evaluation. wandb: project at Weights & Biases
+    that gets the metrics and samples too. profile: steps that JAX's profiler traces,
+    into WORKDIR/profile. products: "bfloat16" rounds the factors of products in an
+    update, which are added up in float32, as TPUs do anyway; on a CPU those of dense
+    layers and of Muon, in half the time where it multiplies such numbers.
     """
 
     steps: int = 1000
@@ -83,9 +83,9 @@ class TrainConfig:
     max_rollbacks: int = 0
     step_timeout: float = 60.0
     patience: int = 0
-    products: Literal["default", "bfloat16"] = "default"
     wandb: str = ""
     profile: int = 0
+    products: Literal["default", "bfloat16"] = "default"
 
     @property
     def precision(self) -> str | None:
@@ -193,15 +193,6 @@ def fit(
             session.close()
 
 
-def _check_patience(job: Job, config: TrainConfig) -> None:
-    """UserError for a run that is to end by examples that it does not have."""
-    if config.patience and not job.eval_batches:
-        raise UserError(
-            "config key 'train.patience' needs examples that are held out, and there "
-            "are none: set eval.batches, and data.eval_split to a split that has some"
-        )
-
-
 def _note(
     config: Mapping[str, Any] | None, start: int, steps: int, workdir: Path, mesh: Mesh
 ) -> None:
@@ -210,6 +201,15 @@ def _note(
         save_json(config, workdir / "config.json")
     if start < steps:
         note_session(workdir, start, config, mesh)
+
+
+def _check_patience(job: Job, config: TrainConfig) -> None:
+    """UserError for a run that is to end by examples that it does not have."""
+    if config.patience and not job.eval_batches:
+        raise UserError(
+            "config key 'train.patience' needs examples that are held out, and there "
+            "are none: set eval.batches, and data.eval_split to a split that has some"
+        )
 
 
 @contextlib.contextmanager
