@@ -120,7 +120,7 @@ def test_super_resolution_learns_both_sizes_and_shows_them(
         asked.append((texts, settings))
         return images.repeat(2, 1).repeat(2, 2)
 
-    logger = SimpleNamespace(images=lambda step, images: shown.update(images))
+    logger = SimpleNamespace(images=lambda step, images, texts: shown.update(images))
     hook = stage.sample_hook(
         stage.setup(run), run, lambda _: SimpleNamespace(enlarge=enlarge)
     )

@@ -206,6 +206,7 @@ def build_shapes(
         settings = {"size": output.size, "easy": easy, "questions": questions}
         settings["shapes"] = output.shapes
         make = functools.partial(example, seed, **settings)
+        output.progress(0, total, "rendering")
         for split, made in _examples(make, counts, workers):
             builder.write(split, made)
             done += 1
