@@ -49,8 +49,7 @@ _OVERRIDE = "--config."
 class _Parser(argparse.ArgumentParser):
     """Raises UserError instead of printing usage; accepts no abbreviated flags.
 
-    epilog may be a function, called when the help is asked for. Examples of the command
-    stand at the end.
+    The help ends with examples of the command.
     """
 
     def __init__(self, **kwargs):
@@ -58,8 +57,6 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**kwargs)
 
     def format_help(self) -> str:
-        if callable(self.epilog):
-            self.epilog = self.epilog()
         lines = EXAMPLES.get(self.prog.removeprefix(_PROGRAM).strip(), ())
         shown = "".join(f"  {line}\n" for line in "\n".join(lines).splitlines())
         return super().format_help() + (f"\nexamples:\n{shown}" if lines else "")

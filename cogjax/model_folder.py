@@ -142,6 +142,13 @@ def find_text(source: str | os.PathLike) -> Path:
     return Path(source)
 
 
+def weights_of(source: str | os.PathLike) -> list[Path]:
+    """Files of the weights in a model folder or of a shipped model's name."""
+    folder = find(source)
+    names = (f"{name}.safetensors" for name in read_config(folder).components)
+    return [path for name in names if (path := find_file(folder, name)).exists()]
+
+
 def is_model(folder: Path) -> bool:
     """Whether a folder has the config.json of a model, and not that of a run."""
     path = folder / "config.json"

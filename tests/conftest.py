@@ -112,10 +112,11 @@ def compilations():
     monitoring.unregister_event_duration_listener(listen)
 
 
-def make_nano_model(image_size=16, shapes=()):
+def make_nano_model(image_size=16, shapes=(), **settings):
     """A TokensPipeline of the nano presets with random weights and 285 text pieces.
 
-    shapes: (rows, columns) of images, whose codes then have rows and columns.
+    shapes: (rows, columns) of images, whose codes then have rows and columns. settings:
+    of the transformer.
     """
     import dataclasses
 
@@ -148,7 +149,9 @@ def make_nano_model(image_size=16, shapes=()):
         cogview.TOKENIZERS["nano"], image_size=image_size, strides=(2, image_size // 8)
     )
     transformer = dataclasses.replace(
-        cogview.TRANSFORMERS["nano"], positions="grid" if shapes else "running"
+        cogview.TRANSFORMERS["nano"],
+        positions="grid" if shapes else "running",
+        **settings,
     )
     layout = cogview.make_layout(tokenizer, text.size, transformer, shapes)
     network = cogview.make_transformer(transformer, layout)

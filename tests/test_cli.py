@@ -16,38 +16,11 @@ from PIL import Image
 import cogjax
 from cogjax import cli
 from cogjax.commands import attention_map
+from cogjax.commands.examples import EXAMPLES
 from cogjax.data.word_list import WordList
 from cogjax.errors import UserError
 from cogjax.files import slug, write_numbered
 from cogjax.pipelines.contracts import Generation
-
-COMMANDS = (
-    "",
-    "generate",
-    "caption",
-    "ask",
-    "score",
-    "data",
-    "data emoji",
-    "data shapes",
-    "data folder",
-    "data filter",
-    "data tfds",
-    "data questions",
-    "data show",
-    "data overlap",
-    "tokenizer",
-    "tokenizer train",
-    "encode",
-    "train",
-    "verify",
-    "export",
-    "finetune",
-    "evaluate",
-    "attention-map",
-    "serve",
-    "bench",
-)
 
 
 class FakeModel:
@@ -117,7 +90,7 @@ def children_seconds():
     return used.ru_utime + used.ru_stime
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", EXAMPLES)
 def test_help_is_instant(command):
     words = [sys.executable, "-m", "cogjax.cli", *command.split(), "--help"]
     for _ in range(3):

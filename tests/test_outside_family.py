@@ -72,7 +72,7 @@ def run(python, tmp_path_factory):
 
 
 def test_it_is_listed(python):
-    assert "toy: toy" in " ".join(python("-m", "cogjax.cli", "train", "--help").split())
+    assert "toy: toy" in " ".join(python("-m", "cogjax.cli", "config").split())
 
 
 def test_it_trains(run):

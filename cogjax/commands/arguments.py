@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cogjax.commands.table import sized
 from cogjax.errors import UserError, shown
 from cogjax.pipelines.checks import MAX_SEED
 
 CONFIG = "shipped (cogview/icons:transformer), .py[:ARG], .yaml, or a run's .json"
+_LARGE = 500_000_000  # bytes, a few seconds of reading
 _MAX_NAMED = 20  # words in one line
 
 
@@ -144,10 +146,17 @@ def check_judge(flag: str, by: str | None, clip: str | None) -> None:
 
 
 def load_as(kind: str, source: str, **settings):
-    """`cogjax.load`; UserError unless the model is of a kind of `contracts.py`."""
+    """`cogjax.load`; UserError unless the model is of a kind of `contracts.py`.
+
+    A model that takes long to read is named first.
+    """
     import cogjax
+    from cogjax import model_folder
     from cogjax.pipelines import contracts
 
+    size = sum(path.stat().st_size for path in model_folder.weights_of(source))
+    if size > _LARGE:
+        print(f"reading {source}, {sized(size)}", file=sys.stderr, flush=True)
     return contracts.expect(cogjax.load(source, **settings), getattr(contracts, kind))
 
 
@@ -186,13 +195,14 @@ def read_image(path: str, notes: Counter | None = None):
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read image {path}: {error.strerror}") from error
+    try:
+        image = decode_image(data, notes=notes)
+    except UserError as error:
+        raise UserError(f"image {path}: {error}") from error
     names = recipe_of(data).get("grid")
     if isinstance(names, list) and names:
         raise UserError(
             f"image {path} is a grid of {len(names)} images, which lie beside it: give "
             f"one of them, such as {shown(names[0])}"
         )
-    try:
-        return decode_image(data, notes=notes)
-    except UserError as error:
-        raise UserError(f"image {path}: {error}") from error
+    return image

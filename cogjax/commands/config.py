@@ -31,6 +31,7 @@ def _config(args: argparse.Namespace) -> None:
     print_table(list(rows[0]), cells)
     if not args.name:
         print("\n`cogjax config NAME` lists the keys of one, with their values.")
+        print(f"Tasks of the families, for the key task.name: {_tasks()}")
 
 
 def _experiments() -> list[dict[str, str]]:
@@ -41,6 +42,16 @@ def _experiments() -> list[dict[str, str]]:
         {"experiment": name, "what": _about(path)}
         for name, path in shipped_configs().items()
     ]
+
+
+def _tasks() -> str:
+    """Those of installed packages too."""
+    from cogjax.catalogue import families
+
+    found = [
+        f"{f.name}: {', '.join(f.stages)}" for f in families().values() if f.stages
+    ]
+    return "; ".join(found)
 
 
 def _about(path: Path) -> str:

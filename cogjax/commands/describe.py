@@ -131,7 +131,11 @@ def _score(args: argparse.Namespace) -> None:
     check_judge("--by", args.by, args.clip)
     if args.json:
         check_file(args.json, args.overwrite)
-    texts = [check_text(text, f"text {i}") for i, text in enumerate(args.texts, 1)]
+    alone = len(args.texts) == 1
+    texts = [
+        check_text(text, "the text" if alone else f"text {i}")
+        for i, text in enumerate(args.texts, 1)
+    ]
     image = read_image(args.image)
     if args.clip and args.adapters:
         raise UserError(

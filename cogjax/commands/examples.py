@@ -146,12 +146,13 @@ EXAMPLES = {
     ),
     "evaluate human": (
         "cogjax evaluate human --form votes --models shapes shapes-dalle --out page",
-        "cogjax evaluate human --form scores --models emoji my-model --out page --n 50",
-        "cogjax evaluate human --analyse page answers --out result",
+        "cogjax evaluate human --form categories --models emoji runs/lm --out page",
+        "cogjax evaluate human --analyse page answers --out report",
     ),
     "metrics": (
-        "cogjax metrics generated photographs",
-        "cogjax metrics decoded data/mine --split val --n 1000 --json metrics.json",
+        "cogjax metrics images photographs",
+        "cogjax metrics images photographs --size 64 --json metrics.json",
+        "cogjax metrics images --clip clip-icons",
     ),
     "import": (
         "cogjax import dalle-mini --out models/mini",
@@ -170,9 +171,9 @@ EXAMPLES = {
         "cogjax bench decode --size emoji --batch 8 --json decode.json",
     ),
     "attention-map": (
-        "cogjax attention-map --out map.png",
+        "cogjax attention-map --kinds row,conv --out map.png",
         "cogjax attention-map --grid 16x16 --text 8 --kinds full,row --matrix",
-        'cogjax attention-map apple.png "a red apple, 3D" --weights --out map.png',
+        'cogjax attention-map apple.png "a red apple, 3D" --weights',
         'cogjax attention-map apple.png "a red apple, 3D" --weights --query 70',
     ),
     "serve": (

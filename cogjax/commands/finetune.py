@@ -46,8 +46,10 @@ def _finetune(args: argparse.Namespace) -> None:
                 f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"
             )
         return
-    # The trainer has a progress line of its own, with the time left.
-    asked = FineTuning(**given)
-    print(f"{finetune(asked)}: the tuned model; {asked.folder}/samples shows it learn")
+    # The trainer has a bar of its own, with the time left.
+    with Progress(args.out, bar=False) as progress:
+        asked = FineTuning(**given, progress=progress)
+        made = finetune(asked)
+    print(f"{made}: the tuned model; {asked.folder}/samples shows it learn")
     if args.lora:
         print(f"{asked.folder}/adapter: the adapter alone")

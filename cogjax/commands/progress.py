@@ -10,15 +10,16 @@ class Progress:
     """Callable (done, total, label): a bar on a terminal, else a line every 5 s.
 
     The first call is a line of its own, which says where `out` is, if that is given.
+    bar: False for lines on a terminal too, where another bar follows.
     """
 
-    def __init__(self, out: object = None):
-        self._out = out
+    def __init__(self, out: object = None, bar: bool = True):
+        self._out, self._drawn = out, bar and sys.stderr.isatty()
 
     def __enter__(self) -> "Progress":
         self._bar = self._task = self._started = None
         self._next_line = time.monotonic() + _SECONDS
-        if sys.stderr.isatty():
+        if self._drawn:
             from rich import progress
             from rich.console import Console
 

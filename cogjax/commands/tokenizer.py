@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -109,6 +110,8 @@ def _train(args: argparse.Namespace) -> None:
     from cogjax.data.wordpiece import WordPieceTokenizer
 
     texts = list(_captions(args))
+    about = f"learning {args.vocab_size} pieces from {len(texts)} captions"
+    print(f"{about}, into {args.out}", file=sys.stderr, flush=True)
     kind = {"bpe": TextTokenizer, "wordpiece": WordPieceTokenizer}[args.kind]
     tokenizer = kind.train(
         texts,

@@ -7,6 +7,11 @@ from cogjax.commands.table import flattened, print_facts
 from cogjax.errors import UserError
 from cogjax.files import check_folder
 
+_EPILOG = (
+    "`cogjax config` lists the shipped configs and the tasks of all families, and "
+    "explains keys. A .py file is a program: run only your own."
+)
+
 
 def add_parser(commands) -> None:
     """Adds `train`."""
@@ -17,7 +22,7 @@ def add_parser(commands) -> None:
         _train,
         summary,
         usage="cogjax train --config CONFIG --workdir DIR [--config.KEY=V ...]",
-        epilog=_epilog,
+        epilog=_EPILOG,
     )
     parser.set_defaults(overrides=[])
     add = parser.add_argument
@@ -31,20 +36,6 @@ def add_parser(commands) -> None:
     )
     add("--dry-run", action="store_true", help="print the config and sizes, and stop")
     add_distributed(parser)
-
-
-def _epilog() -> str:
-    """The tasks of all families, those of installed packages too."""
-    from cogjax.catalogue import families
-
-    tasks = [
-        f"{f.name}: {', '.join(f.stages)}" for f in families().values() if f.stages
-    ]
-    return (
-        f"Tasks of the families, for the config key task.name: {'; '.join(tasks)}. "
-        "`cogjax config` lists the shipped configs and explains keys. A .py file is a "
-        "program: run only your own."
-    )
 
 
 def _train(args: argparse.Namespace) -> None:

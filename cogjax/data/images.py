@@ -273,12 +273,14 @@ def png_shape(data: bytes) -> Shape | None:
 
 
 def recipe_of(data: bytes) -> dict[str, Any]:
-    """What `encode_png` has put into a PNG file, empty for any other file."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            found = json.loads(image.info.get("cogjax", "{}"))
-    except (OSError, ValueError, SyntaxError, RecursionError):
-        return {}
+    """What `encode_png` has put into a PNG file; empty for others, and damaged ones."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+                found = json.loads(image.info.get("cogjax", "{}"))
+        except Exception:  # As of `decode_image`; and a recipe of any depth.
+            return {}
     return found if isinstance(found, dict) else {}
 
 

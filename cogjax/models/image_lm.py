@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.models.windows import windowed
 from cogjax.nn.block import Block, LayerInput, branch_of, norm_of
 from cogjax.nn.layers import Dense, kernel_axes, weight
 from cogjax.nn.stack import Stack
@@ -63,11 +64,12 @@ LAST: tuple[Part, ...] = ((slice(-1, None), slice(None)),)
 class Training(NamedTuple):
     """Further inputs of a pass over whole sequences; None where unused.
 
-    key: of dropout. pivots: int [l, b, p] of `draw_pivots`: attend to them and the
-    config's window. scales: float32 [l, 2], of the gradients of each layer's branches;
-    those of the parameters are then scaled too, see `unscale_blocks`. watched: int [w],
-    positions whose attention weights are returned in the place of a cache, one array
-    [l, b, n, w, t], or a list of [b, n, w, t] of parameters that are a list.
+    key: of dropout. pivots: int [l, b, k] of `random_codes`: the codes of each image
+    that are pivots of a layer, where it has a window. scales: float32 [l, 2], of the
+    gradients of each layer's branches; those of the parameters are then scaled too, see
+    `unscale_blocks`. watched: int [w], positions whose attention weights are returned
+    in the place of a cache, one array [l, b, n, w, t], or a list of [b, n, w, t] of
+    parameters that are a list.
     """
 
     key: Array | None = None
@@ -112,7 +114,12 @@ class ImageLM(nn.Module):
         Returns:
           (logits [b, t, v] in float32, updated cache or None).
         """
-        cfg, key = self.config, training.key
+        cfg, key, moved, pivots = self.config, training.key, None, None
+        if cfg.window and place is None and not self.is_initializing():
+            whole = jnp.concatenate(ids, axis=1) if isinstance(ids, tuple) else ids
+            moved = windowed(cfg, whole, positions, visible, training.pivots)
+            ids, positions, pivots, _ = moved
+            cache = None if cache is None else moved.caches(cache)
         x = self._embed(ids, positions)  # [b, t, d]
         layer_keys = None
         if key is not None and cfg.dropout > 0:
@@ -123,16 +130,11 @@ class ImageLM(nn.Module):
         stack = Stack(
             block, cfg.depth, cfg.remat, cfg.unroll, cfg.layer_kinds, name="blocks"
         )
-        layers = LayerInput(None, layer_keys, training.pivots, training.scales)
-        if training.watched is not None:
-            each = jnp.broadcast_to(
-                training.watched, (cfg.depth, *training.watched.shape)
-            )
-            layers = layers._replace(watched=each)
-        if cache is not None:
-            # Caches differ in shape by kind: a list, and no scan.
-            layers = [LayerInput(layer) for layer in cache]
+        layers = self._of_layers(
+            training._replace(key=layer_keys, pivots=pivots), cache
+        )
         x, cache = stack(x, layers, visible, place, self._rotation(positions))
+        x = x if moved is None else moved.back(x)
         x = norm_of(cfg, "final_norm")(x)
         x = norm_of(cfg, "head_norm")(x) if cfg.normed_head else x
         x = constrain(x, "batch", None, None)
@@ -140,6 +142,20 @@ class ImageLM(nn.Module):
         if parts:
             return [self._part(x[:, at], head, ids) for at, ids in parts], cache
         return self._part(x, head, slice(None)), cache
+
+    def _of_layers(
+        self, training: Training, cache: list[Cache] | None
+    ) -> LayerInput | list[LayerInput]:
+        """What layers receive, of all or in a list; key, pivots: of each, [l, ...]."""
+        depth, (key, pivots, scales, watched) = self.config.depth, training
+        if cache is not None:
+            # Caches differ in shape by kind: a list, and no scan.
+            own = [None] * depth if pivots is None else pivots
+            each = zip(cache, own, strict=True)
+            return [LayerInput(layer, pivots=some) for layer, some in each]
+        if watched is not None:
+            watched = jnp.broadcast_to(watched, (depth, *watched.shape))
+        return LayerInput(None, key, pivots, scales, watched)
 
     def _embed(self, ids: Inputs, positions: Array) -> Array:
         """What the first layer reads: [b, t, d]."""

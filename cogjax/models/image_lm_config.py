@@ -28,7 +28,10 @@ class ImageLMConfig(DecoderConfig):
     `ops/rotary.py` with that base. outputs: above 0 a head of its own scores so many
     first ids, else the table all of them. normed_head: that head has a norm of its own
     before it, and a bias. caption_dim: above 0 a text is vectors of so many channels,
-    projected by an MLP; those of no text, `null_caption`, are learnt.
+    projected by an MLP; those of no text, `null_caption`, are learnt. With a `window`
+    ids below `num_codes` are codes and an image has up to `image_len` of them, in one
+    run; all other positions of `sequence` are pivots. reads: what follows a prompt is
+    text, as `image_to_text` says, and no image.
     """
 
     vocab_size: int = 58240
@@ -42,6 +45,9 @@ class ImageLMConfig(DecoderConfig):
     normed_head: bool = field(default=False, metadata={"new": True})
     caption_dim: int = field(default=0, metadata={"new": True})
     rows: int = field(default=0, metadata={"new": True})
+    num_codes: int = field(default=0, metadata={"new": True})
+    image_len: int = field(default=0, metadata={"new": True})
+    reads: bool = field(default=False, metadata={"new": True})
 
     def __post_init__(self):
         super().__post_init__()
@@ -55,6 +61,8 @@ class ImageLMConfig(DecoderConfig):
             outputs=(0, 2**24),
             caption_dim=(0, 2**16),
             rows=(0, 1024),
+            num_codes=(0, 2**24),
+            image_len=(0, 2**20),
         )
         rows, columns = self.image_grid
         if columns != self.grid:
@@ -73,13 +81,34 @@ class ImageLMConfig(DecoderConfig):
             )
         if self.kinds and len(self.kinds) != self.depth:
             raise ValueError(f"{len(self.kinds)} kinds for {self.depth} layers")
-        if self.window and (self.kinds or not self.sequence.is_causal):
+        if self.window:
+            self._check_window()
+
+    def _check_window(self) -> None:
+        if self.kinds or self.caption_dim or not self.sequence.is_causal:
             raise ValueError("window is for full layers of a causal sequence: set it 0")
-        if self.window and self.num_pivots > self.max_positions:
+        if not (self.num_codes and 0 < self.image_len < self.sequence.length):
             raise ValueError(
-                f"num_pivots is {self.num_pivots}, more than the {self.max_positions} "
-                "positions of a sequence"
+                f"window needs num_codes and image_len of its images, which are "
+                f"{self.num_codes} and {self.image_len}: set window to 0"
             )
+        least, most = self.num_others, self.sequence.length
+        if not least < self.num_pivots <= most:
+            raise ValueError(
+                f"num_pivots is {self.num_pivots}, expected more than the {least} "
+                f"positions of text and commands, which all are pivots, and up to the "
+                f"{most} of a sequence"
+            )
+
+    @property
+    def num_others(self) -> int:
+        """Positions of `sequence` that are no codes, where layers have a window."""
+        return self.sequence.length - self.image_len
+
+    @property
+    def image_pivots(self) -> int:
+        """Pivots among `image_len` codes."""
+        return self.num_pivots - self.num_others
 
     @property
     def layer_kinds(self) -> tuple[LayerKind, ...]:
@@ -110,10 +139,10 @@ def image_to_text(
     that it starts with; 0 is as many as there are of text before an image. question:
     positions between the image and the answer, which see each other both ways. count:
     captions of an image in one sequence, or questions with their answers, for training.
-    A causal decoder needs no change: its config is returned as it is.
+    A causal decoder sees the same: its config changes where its caches do.
     """
     if config.sequence.is_causal:
-        return config
+        return replace(config, reads=True) if config.window else config
     text, image = config.sequence.segments
     sequence = Sequence.image_to_text(
         image.grid, answer or text.length, question, count

@@ -13,6 +13,8 @@ from cogjax.models.image_lm import MATRIX_AXES
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops import packed as matmul
 from cogjax.ops.cache import Cache, cache_plan, empty_cache, text_plan
+from cogjax.ops.pivot_attention import Window, fixed_codes
+from cogjax.ops.window_cache import WindowPlan, window_plan
 
 MatrixAxes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
@@ -111,13 +113,30 @@ def make_cache(
 
     batch: sequences, batch / num_prefix of each prefix in turn. window: most positions
     a call. Where an image follows the prefix, a layer keeps the positions that its kind
-    sees.
+    sees; or a window and pivots, of the prefix too.
     """
     dtype, grid = jnp.dtype(config.dtype), config.sequence.segments[-1].grid
     # Text sees all earlier positions; an image sees those of the layer's kind.
-    if grid is None:
-        plans = (text_plan(num_tokens, window),) * config.depth
+    if config.window:
+        plans = _window_plans(config, num_tokens, window)
+        prefix_len = min(prefix_len, config.num_pivots + plans[0].reach)
+    elif grid is None:
+        plans = [text_plan(num_tokens, window)] * config.depth
     else:
-        plans = (cache_plan(kind, grid, window) for kind in config.layer_kinds)
+        plans = [cache_plan(kind, grid, window) for kind in config.layer_kinds]
     sizes = num_prefix, prefix_len, batch, config.heads, config.head_dim
     return [empty_cache(plan, *sizes, dtype) for plan in plans]
+
+
+def _window_plans(
+    config: ImageLMConfig, num_tokens: int, calls: int
+) -> list[WindowPlan]:
+    """Of each layer; calls: most positions a call."""
+    size, times, length = config.window, config.window_times, config.sequence.length
+    window = Window.of(size, times, length, config.num_pivots)
+    if config.reads:
+        return [window_plan(window, None, num_tokens, calls)] * config.depth
+    found = fixed_codes(config.depth, config.image_len, config.image_pivots)
+    return [
+        window_plan(window, tuple(codes), num_tokens, calls) for codes in found.tolist()
+    ]

@@ -19,7 +19,7 @@ from cogjax.nn.layers import Dense, RelaxedNorm, RMSNorm
 from cogjax.ops.cache import Cache, insert_prefix
 from cogjax.ops.gradient_scale import scale_gradient, unscale_gradient
 from cogjax.ops.masks import FULL, LayerKind
-from cogjax.ops.pivot_attention import three_region_attention
+from cogjax.ops.pivot_attention import Window, three_region_attention
 from cogjax.ops.rotary import rotate
 from cogjax.ops.sequence import Sequence
 from cogjax.ops.sparse_attention import cached_attention
@@ -130,8 +130,9 @@ class Block(nn.Module):
             # Only shapes matter, of a few tokens that need not be a sequence.
             return qkv[0]
         if pivots is not None:
-            window = {"window": cfg.window, "times": cfg.window_times}
-            return three_region_attention(*qkv, pivots, **window, alpha=cfg.alpha)
+            size, times = cfg.window, cfg.window_times
+            window = Window.of(size, times, self.sequence.length, cfg.num_pivots)
+            return three_region_attention(*qkv, pivots, window, cfg.alpha)
         sequence = self.sequence.first(qkv[0].shape[1])
         return self_attention(*qkv, cfg, sequence, self.kind, visible)
 

@@ -1,11 +1,13 @@
 """Key-value caches: plain arrays in, plain arrays out.
 
 A layer of a sparse kind keeps only the image keys that a later query still needs;
-`cache_plan` says where each position is written and which of them a query reads.
+`cache_plan` says where each position is written and which of them a query reads;
+`window_cache.py` does for layers of a window and pivots.
 """
 
 import functools
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from cogjax.ops.masks import FULL, Grid, LayerKind, image_mask
+from cogjax.ops.window_cache import WindowPlan
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,14 @@ class CachePlan:
     slot: np.ndarray = field(compare=False)
     visible: np.ndarray | None = field(compare=False)
 
+    # Of what a cache knows of its prefixes beside their keys.
+    marks: ClassVar = ()
+
+    @property
+    def slots(self) -> tuple[np.ndarray, ...]:
+        """All slots that a position is written to."""
+        return (self.slot,)
+
     def sees(self, places: Array) -> Array:
         """bool [u, width]: what the queries at int [u] see of their bank."""
         if self.visible is None:
@@ -45,7 +56,14 @@ class CachePlan:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("prefix_key", "prefix_value", "key", "value"),
+    data_fields=(
+        "prefix_key",
+        "prefix_value",
+        "key",
+        "value",
+        "prefix_held",
+        "prefix_pivot",
+    ),
     meta_fields=("plan",),
 )
 @dataclass(frozen=True)
@@ -62,7 +80,11 @@ class Cache:
     prefix_value: Array  # [p, n, t, h]
     key: Array  # [b, n, h, w] or [k, b, n, h, w]
     value: Array  # [b, n, w, h] or [k, b, n, w, h]
-    plan: CachePlan  # static
+    plan: CachePlan | WindowPlan  # static
+    # Of a `WindowPlan` alone: which positions of its prefixes are held, -1 none, and
+    # which of them are pivots.
+    prefix_held: Array | None = None  # int32 [p, t]
+    prefix_pivot: Array | None = None  # bool [p, t]
 
 
 @functools.lru_cache(maxsize=64)
@@ -100,7 +122,7 @@ def text_plan(num_tokens: int, window: int = 1) -> CachePlan:
 
 
 def empty_cache(
-    plan: CachePlan,
+    plan: CachePlan | WindowPlan,
     num_prefix: int,
     prefix_len: int,
     batch: int,
@@ -108,7 +130,7 @@ def empty_cache(
     head_dim: int,
     dtype,
 ) -> Cache:
-    """Zeroed cache of one layer."""
+    """Zeroed cache of one layer; `keep_prefix` says what one of a window is to hold."""
     lead = (plan.banks,) if plan.banks else ()
     lead += (batch, heads) if batch > 1 else (heads,)
     return Cache(
@@ -117,12 +139,40 @@ def empty_cache(
         jnp.zeros((*lead, head_dim, plan.width), dtype),
         jnp.zeros((*lead, plan.width, head_dim), dtype),
         plan,
+        *(jnp.zeros((num_prefix, prefix_len), x) for x in plan.marks),
+    )
+
+
+def keep_prefix(cache: Cache, pivots: Array, lengths: Array, length: int) -> Cache:
+    """Says which positions of its prefixes a cache of a window is to hold.
+
+    pivots: int [p, k], their positions, `length` for none. lengths: [p], of the
+    prefixes, behind which they are filled up to `length`.
+    """
+    count = cache.prefix_held.shape[1]
+    rows = jnp.arange(len(pivots))[:, None]
+    is_pivot = jnp.zeros((len(pivots), length), bool)
+    is_pivot = is_pivot.at[rows, pivots].set(True, mode="drop")
+    if count == length:
+        places = jnp.arange(length)
+        held = jnp.where(places < lengths[:, None], places, -1)
+        return replace(cache, prefix_held=held, prefix_pivot=is_pivot)
+    last = lengths[:, None] - cache.plan.reach + jnp.arange(cache.plan.reach)
+    far = jnp.where(pivots < last[:, :1], pivots, -1)
+    near_pivot = jnp.take_along_axis(is_pivot, jnp.maximum(last, 0), axis=1)
+    return replace(
+        cache,
+        prefix_held=jnp.concatenate([far, jnp.maximum(last, -1)], axis=1),
+        prefix_pivot=jnp.concatenate([far >= 0, near_pivot], axis=1),
     )
 
 
 def insert_prefix(cache: Cache, key: Array, value: Array) -> Cache:
     """Sets the keys and values of the prefix, [p, t, n, h]."""
     dtype = cache.prefix_key.dtype
+    if cache.prefix_held is not None:
+        held = jnp.maximum(cache.prefix_held, 0)[:, :, None, None]
+        key, value = (jnp.take_along_axis(x, held, axis=1) for x in (key, value))
     return replace(
         cache,
         prefix_key=key.astype(dtype).transpose(0, 2, 3, 1),
@@ -138,18 +188,17 @@ def insert(cache: Cache, key: Array, value: Array, place: Array) -> Cache:
     if jnp.ndim(place) and len(place) > 1:
         return _insert_apart(cache, key, value, place)
     plan, place = cache.plan, jnp.reshape(place, ())
-    slot = jnp.asarray(plan.slot)[place]
     key = _like(cache.key, key.transpose(0, 2, 3, 1))
     value = _like(cache.value, value.swapaxes(1, 2))
     rest = (0,) * (cache.key.ndim - 2)
     if plan.banks:
         rest = (jnp.asarray(plan.bank)[place], *rest[1:])
-    update = jax.lax.dynamic_update_slice
-    return replace(
-        cache,
-        key=update(cache.key, key, (*rest, 0, slot)),
-        value=update(cache.value, value, (*rest, slot, 0)),
-    )
+    update, (keys, values) = jax.lax.dynamic_update_slice, (cache.key, cache.value)
+    for slots in plan.slots:
+        slot = jnp.asarray(slots)[place]
+        keys = update(keys, key, (*rest, 0, slot))
+        values = update(values, value, (*rest, slot, 0))
+    return replace(cache, key=keys, value=values)
 
 
 def _insert_apart(cache: Cache, key: Array, value: Array, place: Array) -> Cache:

@@ -80,16 +80,16 @@ def dense(x: Array, kernel: Array, num_axes: int = 1) -> Array:
     Within `jax.default_matmul_precision("bfloat16")` factors are rounded on CPUs too.
     """
     lead = x.ndim - num_axes
-    if _rounds(x):
+    if rounds(x):
         rows, matrix = _as_matrices(x, kernel, num_axes)
-        out = _rounded(rows, matrix, 0)
+        out = rounded(rows, matrix, 0)
         return out.reshape(*x.shape[:lead], *kernel.shape[num_axes:])
     axes = tuple(range(lead, x.ndim)), tuple(range(num_axes))
     return lax.dot_general(x, kernel, (axes, ((), ())))
 
 
-def _rounds(x: Array) -> bool:
-    """Whether factors are rounded to bfloat16, and products added up in float32.
+def rounds(x: Array) -> bool:
+    """Whether factors of x are rounded to bfloat16, and products added up in float32.
 
     So TPUs compute float32 by themselves. XLA's CPU backend does not heed the precision
     that is asked for: 1.8 times as fast where the CPU multiplies bfloat16.
@@ -104,7 +104,7 @@ def _as_matrices(x: Array, kernel: Array, num_axes: int) -> tuple[Array, Array]:
     return x.reshape(-1, inputs), kernel.reshape(inputs, -1)
 
 
-def _rounded(x: Array, y: Array, axis: int) -> Array:
+def rounded(x: Array, y: Array, axis: int) -> Array:
     """Contracts the last axis of x [r, i] with an axis of y, in float32."""
     x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
     numbers = (((1,), (axis,)), ((), ()))
@@ -117,7 +117,7 @@ def _forward(x, kernel, num_axes):
 
 def _backward(num_axes, saved, grad):
     x, kernel = saved
-    if _rounds(x):
+    if rounds(x):
         return _rounded_gradients(x, kernel, grad, num_axes)
     lead = x.ndim - num_axes
     outs = tuple(range(lead, grad.ndim)), tuple(range(num_axes, kernel.ndim))
@@ -129,17 +129,17 @@ def _backward(num_axes, saved, grad):
 def _rounded_gradients(x: Array, kernel: Array, grad: Array, num_axes: int):
     rows, matrix = _as_matrices(x, kernel, num_axes)
     grad = grad.reshape(len(rows), -1)
-    grad_kernel = _rounded_over_rows(rows, grad).reshape(kernel.shape)
-    return _rounded(grad, matrix, 1).reshape(x.shape), grad_kernel.astype(kernel.dtype)
+    grad_kernel = rounded_over_rows(rows, grad).reshape(kernel.shape)
+    return rounded(grad, matrix, 1).reshape(x.shape), grad_kernel.astype(kernel.dtype)
 
 
-def _rounded_over_rows(x: Array, y: Array) -> Array:
-    """x^T y of [r, i] and [r, o], as `_rounded`."""
+def rounded_over_rows(x: Array, y: Array) -> Array:
+    """x^T y of [r, i] and [r, o], as `rounded`."""
     # XLA would take a transpose of x into the product, which is then one of float32.
     # It does not where a row of zeros is behind both.
     left = jnp.pad(x.astype(jnp.bfloat16).T, ((0, 0), (0, 1)))  # [i, r + 1]
     right = jnp.pad(y.astype(jnp.bfloat16), ((0, 1), (0, 0)))  # [r + 1, o]
-    return _rounded(left, right, 0)
+    return rounded(left, right, 0)
 
 
 def _kernel_gradient(x: Array, grad: Array, num_axes: int) -> Array:
@@ -164,7 +164,7 @@ def scores(x: Array, table: Array) -> Array:
 
     Factors are rounded where those of `dense` are.
     """
-    if not _rounds(x):
+    if not rounds(x):
         return jnp.einsum("...d,vd->...v", x, table)
     rows = x.reshape(-1, x.shape[-1])
     return _rounded_scores(rows, table).reshape(*x.shape[:-1], len(table))
@@ -172,12 +172,12 @@ def scores(x: Array, table: Array) -> Array:
 
 @jax.custom_vjp
 def _rounded_scores(x: Array, table: Array) -> Array:
-    return _rounded(x, table, 1)
+    return rounded(x, table, 1)
 
 
 def _scores_backward(saved, grad):
     x, table = saved
-    return _rounded(grad, table, 0), _rounded_over_rows(grad, x)
+    return rounded(grad, table, 0), rounded_over_rows(grad, x)
 
 
 _rounded_scores.defvjp(lambda x, y: (_rounded_scores(x, y), (x, y)), _scores_backward)

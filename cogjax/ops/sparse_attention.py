@@ -26,6 +26,7 @@ from cogjax.ops.masks import Grid, LayerKind, image_mask
 from cogjax.ops.platform import platform
 from cogjax.ops.precision import scale_query
 from cogjax.ops.sequence import Segment, Sequence
+from cogjax.ops.window_cache import WindowPlan
 
 
 def has_blocks(sequence: Sequence) -> bool:
@@ -100,6 +101,8 @@ def cached_attention(
 ) -> tuple[Array, Cache]:
     """One step of sampling: equals `sparse_attention` at these positions.
 
+    With the cache of a window it equals `three_region_attention`.
+
     Args:
       query, key, value: [b, u, n, h] at the positions `place .. place + u - 1` after
         the prefixes; u is 1, or at most the window of the cache's plan.
@@ -112,13 +115,17 @@ def cached_attention(
     keys, values = (x.astype(query.dtype) for x in read(cache, place))
     count = query.shape[1]
     query = scale_query(query, alpha).swapaxes(1, 2)  # [b, n, u, h]
-    sees = _sees(cache.plan, place, count)
     in_place = not cache.plan.banks
-    near = hide(_rows_times(query, keys, in_place), sees)  # [b, n, u, w]
+    near = _rows_times(query, keys, in_place)  # [b, n, u, w]
     far = _rows_times(
         _together(query, prefix_visible), cache.prefix_key.astype(query.dtype), in_place
     )
-    far = _apart(hide(far, prefix_visible[:, None, None]), near)  # [b, n, u, t]
+    if isinstance(cache.plan, WindowPlan):
+        far = _apart(far, near)
+        near, far = _windowed(near, far, cache, place, prefix_visible, alpha)
+    else:
+        near = hide(near, _sees(cache.plan, place, count))
+        far = _apart(hide(far, prefix_visible[:, None, None]), near)  # [b, n, u, t]
     (near, far), total = exponentials([near, far], alpha)
     out = _rows_times(near, values, in_place)
     far = _together(far, prefix_visible)
@@ -132,6 +139,27 @@ def _sees(plan: CachePlan, place: Array, count: int) -> Array:
     if not jnp.ndim(place):
         return plan.sees(place + jnp.arange(count))
     return jax.vmap(lambda one: plan.sees(one + jnp.arange(count)))(place)[:, None]
+
+
+def _windowed(
+    near: Array, far: Array, cache: Cache, place: Array, real: Array, alpha: float
+) -> tuple[Array, Array]:
+    """Scores of the slots and of the prefix, [b, n, u, w] and [b, n, u, t], as seen.
+
+    real: bool [p, t'], which tokens of the prefixes are no padding.
+    """
+    plan, times = cache.plan, len(near) // len(real)
+    places = jnp.reshape(place, (-1, 1)) + jnp.arange(near.shape[2])  # [b or 1, u]
+    prefixes = jnp.sum(real, axis=1), cache.prefix_held, cache.prefix_pivot
+    if len(places) > 1:  # Each row is at a place of its own.
+        prefixes, times = tuple(x.repeat(times, axis=0) for x in prefixes), 1
+    seen = plan.sees(places, prefixes[0]), plan.sees_prefix(places, *prefixes)
+    if times > 1:
+        seen = jax.tree.map(lambda x: x.repeat(times, axis=0), seen)
+    return tuple(
+        plan.scores(scores, one, alpha)
+        for scores, one in zip((near, far), seen, strict=True)
+    )
 
 
 def _together(x: Array, prefixes: Array) -> Array:

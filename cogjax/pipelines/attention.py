@@ -81,6 +81,15 @@ class Attentive(TokensModel):
                 "attention is shown of models that draw one image by one decoder over "
                 "text and codes, and this is another: choose such a model"
             )
+        self._check_window()
+
+    def _check_window(self) -> None:
+        """UserError for a model whose layers see a window and pivots."""
+        if self._generator.config.window:
+            raise UserError(
+                "attention is not shown of a model with a window and pivots: choose "
+                "one that was trained with model.window 0"
+            )
 
 
 class AttentiveReader(Attentive):
@@ -92,6 +101,7 @@ class AttentiveReader(Attentive):
         self, image: Any, text: str, heads: bool = True
     ) -> Attention:
         """As `attention`, where the text is predicted: what each piece is made of."""
+        self._check_window()
         pieces = self.pieces(text)
         image = as_image(image)
         [(own, _, codes)] = self.by_shape(image)

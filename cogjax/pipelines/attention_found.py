@@ -22,17 +22,17 @@ class Attention:
     image: that was asked about. over_text: float32 [l, n, q, t], of l layers, n heads,
     q queries, t text keys.
     over_image: float32 [l, n, q, rows, columns], of all codes as keys; None of pixels.
-    queries: what was predicted.
-      "codes": the image from the text, in raster order. The text keys are the whole
-        prompt, and what a code took of all keys sums to 1.
-      "pieces": the text from the image. The text keys are the pieces alone, and
-        commands have the rest of 1.
-      "pixels": a noisy image's noise. n is 1, the mean over the heads, and layers of
-        fewer places are repeated to the grid of the finest. The places of the image
-        itself have the rest of 1.
+    queries: what was predicted, "codes", "pieces" or "pixels".
     shape: (rows, columns) of the image. keys: text of each text key, "_" for a space
     alone, "" for padding and commands. layers: what each layer is, such as "full",
     "row" or a name.
+
+    "codes" are the image from the text, in raster order: the text keys are the whole
+    prompt, and what a code took of all keys sums to 1. "pieces" are the text from the
+    image: the text keys are the pieces alone, and commands have the rest of 1. "pixels"
+    are a noisy image's noise: n is 1, the mean over the heads, and layers of fewer
+    places are repeated to the grid of the finest; the places of the image itself have
+    the rest of 1.
     """
 
     image: Image.Image

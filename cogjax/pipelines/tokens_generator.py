@@ -87,7 +87,7 @@ class TokensGenerator(TokensModel, abc.ABC):
     def _generated(self, request: Request, progress, preview, rerank_by) -> Generation:
         """`generate` of images of this model's shape."""
         self._check(request, preview, rerank_by)
-        pieces = self._pieces_of(request)
+        pieces = self._pieces_of_prompts(request)
         progress = progress or (lambda done, total, label: None)
         return self._made(request, pieces, progress, preview, rerank_by)
 
@@ -101,14 +101,14 @@ class TokensGenerator(TokensModel, abc.ABC):
         """As of `PartByPart`."""
         own = self._of_request(request)
         own._check(request, None, rerank_by)
-        pieces = own._pieces_of(request)
+        pieces = own._pieces_of_prompts(request)
 
         def make(asked, numbers, say):
             return own._made(asked, [pieces[i] for i in numbers], say, None, rerank_by)
 
         return in_parts(request, self.batch_size, make, progress)
 
-    def _pieces_of(self, request: Request) -> list[list[int]]:
+    def _pieces_of_prompts(self, request: Request) -> list[list[int]]:
         return [
             self.pieces(text, f"prompt {i}") for i, text in enumerate(request.texts, 1)
         ]

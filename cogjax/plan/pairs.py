@@ -2,6 +2,8 @@
 
 import functools
 
+import numpy as np
+
 from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops.masks import LayerKind
@@ -15,6 +17,8 @@ def count_pairs(network: ImageLMConfig | EncoderDecoderConfig, length: int) -> i
         # A text sees itself; an image what is before it, and the text.
         text, image = network.text_len, network.image_len
         return network.depth * (text**2 + image * (image + 1) // 2 + image * text)
+    if network.window:
+        return network.depth * _window_pairs(network, length)
     sequence = network.sequence.first(length)
     return sum(_pairs(sequence, kind) for kind in network.layer_kinds)
 
@@ -22,6 +26,15 @@ def count_pairs(network: ImageLMConfig | EncoderDecoderConfig, length: int) -> i
 @functools.lru_cache(maxsize=16)
 def _pairs(sequence: Sequence, kind: LayerKind) -> int:
     return int(sequence.mask(kind).sum())
+
+
+def _window_pairs(network: ImageLMConfig, length: int) -> int:
+    """Of a layer, text first; of the image's pivots as many as are on average."""
+    places, size = np.arange(length), network.window
+    first = np.maximum((places // size - network.window_times + 1) * size, 0)
+    text = np.minimum(first, network.num_others)
+    share = network.image_pivots / network.image_len
+    return int(np.sum(places - first + 1 + text + share * (first - text)))
 
 
 def count_weights(one: Pass) -> int:

@@ -4,6 +4,7 @@ import glob
 import importlib.util
 import os
 import re
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -63,6 +64,7 @@ def _quiet() -> None:
 
 def compile_or_size(lowered: Any) -> Any:
     """The compiled program; if it does not fit a chip, the bytes it would need."""
+    print("compiling, which may take minutes", file=sys.stderr, flush=True)
     try:
         return lowered.compile()
     except jax.errors.JaxRuntimeError as error:

@@ -57,6 +57,11 @@ class TransformerStage(CodeModelStage):
     def make_network(self, transformer: Any, layout: Any) -> ImageLMConfig:
         """The network of the section 'model' over these sequences."""
 
+    def paper_of(self, run: RunConfig) -> tuple[TokenizerConfig, int]:
+        """`paper`, of a paper with several systems that which the config asks for."""
+        del run
+        return self.paper
+
     def asks(self, settings: Any) -> bool:
         """Whether the questions of data.questions are learnt."""
         del settings
@@ -90,7 +95,7 @@ class TransformerStage(CodeModelStage):
         """Of the tokenizers in the section 'data', or of the paper's."""
         if folders_of(run.data)["tokenizer"]:
             return self.setup(run)
-        config, num_text = self.paper
+        config, num_text = self.paper_of(run)
         return self._setup(run, Component(config, {}), None, num_text)
 
     def _setup(self, run: RunConfig, tokenizer, text, num_text: int) -> Setup:

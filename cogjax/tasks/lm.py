@@ -11,7 +11,7 @@ from jax import Array
 from cogjax.models.image_lm import Training
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.ops import losses
-from cogjax.ops.pivot_attention import draw_pivots
+from cogjax.ops.pivot_attention import random_codes
 from cogjax.tasks import resblock_scales
 from cogjax.tasks.transformer import TransformerTask
 from cogjax.train.task import Cost, Pass
@@ -157,15 +157,14 @@ class LMTask(TransformerTask):
         return jnp.concatenate(values, axis=1)
 
     def _pivots(self, inputs: Array, key):
-        """(pivots of each layer [l, b, p] or None, key for the rest)."""
+        """(codes that are pivots of each layer [l, b, k] or None, key for the rest)."""
         config = self.config
         if key is None or not config.window:
             return None, key
         key, pivot_key = jax.random.split(key)
-        keys = jax.random.split(pivot_key, config.depth)
-        is_text = inputs >= self.num_codes
-        draw = partial(draw_pivots, is_text=is_text, num_pivots=config.num_pivots)
-        return jax.vmap(draw)(keys), key
+        shape = config.depth, len(inputs)
+        count = config.image_pivots
+        return random_codes(pivot_key, shape, config.image_len, count), key
 
     def _mix_codes(self, inputs: Array, key: Array) -> Array:
         """Takes some codes of each row from the row before it, at the same place."""

@@ -26,10 +26,11 @@ from cogjax.train.compression import (
 from cogjax.train.goodput import Goodput
 from cogjax.train.history import note_session
 from cogjax.train.lock import lock_workdir
-from cogjax.train.metrics import METRICS, Logger
+from cogjax.train.metrics import METRICS
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.patience import HeldOut
 from cogjax.train.processes import StopSignal, check_agreement, say
+from cogjax.train.profile import Profile
 from cogjax.train.resume import check_resume
 from cogjax.train.session import Batch, Job, Session
 from cogjax.train.state import TrainState
@@ -40,6 +41,7 @@ from cogjax.train.step import (
     mean_metrics,
 )
 from cogjax.train.task import Task
+from cogjax.train.wandb_logger import check_wandb, make_logger
 from cogjax.train.watchdog import Watchdog
 
 
@@ -59,9 +61,11 @@ class TrainConfig:
     since. step_timeout: seconds after which a step counts as stuck, 0 is off; never
     less than 10 median steps, and 30 times as long for anything but a step. patience:
     evaluations without a lower held-out loss after which the run ends, at its lowest, 0
-    is off; a checkpoint goes with each evaluation. products: "bfloat16" rounds the
-    factors of products in an update, which are added up in float32, as TPUs do anyway;
-    on a CPU those of dense layers, in half the time where it multiplies such numbers.
+    is off; a checkpoint goes with each evaluation. wandb: project at Weights & Biases
+    that gets the metrics and samples too. profile: steps that JAX's profiler traces,
+    into WORKDIR/profile. products: "bfloat16" rounds the factors of products in an
+    update, which are added up in float32, as TPUs do anyway; on a CPU those of dense
+    layers and of Muon, in half the time where it multiplies such numbers.
     """
 
     steps: int = 1000
@@ -79,6 +83,8 @@ class TrainConfig:
     max_rollbacks: int = 0
     step_timeout: float = 60.0
     patience: int = 0
+    wandb: str = ""
+    profile: int = 0
     products: Literal["default", "bfloat16"] = "default"
 
     @property
@@ -98,10 +104,10 @@ class TrainConfig:
             raise UserError(
                 "config key 'train.max_loss_spike' must be above 1, or 0 for off"
             )
-        if min(self.max_rollbacks, self.step_timeout) < 0:
+        if min(self.max_rollbacks, self.step_timeout, self.profile) < 0:
             raise UserError(
-                "config section 'train': max_rollbacks and step_timeout must not be "
-                "negative"
+                "config section 'train': max_rollbacks, step_timeout and profile must "
+                "not be negative"
             )
         if self.max_rollbacks and not self.max_loss_spike:
             raise UserError(
@@ -141,11 +147,8 @@ def fit(
     """
     check_batch(mesh, config.batch_size // config.accumulate)
     check_agreement(job.config, job.fingerprint, config)
-    if config.patience and not job.eval_batches:
-        raise UserError(
-            "config key 'train.patience' needs examples that are held out, and there "
-            "are none: set eval.batches, and data.eval_split to a split that has some"
-        )
+    check_wandb(config.wandb)
+    _check_patience(job, config)
     compression = make_compression(optim.powersgd, job.task, mesh)
     workdir.mkdir(parents=True, exist_ok=True)
     schedule = make_schedule(optim, config.steps)
@@ -173,14 +176,15 @@ def fit(
         start = int(train_state.step)
         if jax.process_index() == 0:
             _note(job.config, start, config.steps, workdir, mesh)
-        logger = Logger(workdir, start)
+        logger = make_logger(workdir, start, config.wandb, job.config)
         goodput.add("lost", logger.lost_seconds)
         evaluate = (config.eval_every, _make_eval(job.task, job.eval_batches, mesh))
         job = dataclasses.replace(job, hooks=(evaluate, *job.hooks))
         # Rounded up: with another batch size no example is seen twice.
         position = -(-example_index // config.batch_size)
         held_out = HeldOut(config.patience, workdir / METRICS)
-        tools = checkpoints, logger, goodput, watchdog, stop, held_out
+        profile = Profile(workdir, config.profile, start, config.steps)
+        tools = checkpoints, logger, goodput, watchdog, stop, held_out, profile
         session = Session(job, config, mesh, *tools, position)
         step = make_step(job.task, tx, schedule, config, (shardings, mesh), compression)
         try:
@@ -197,6 +201,15 @@ def _note(
         save_json(config, workdir / "config.json")
     if start < steps:
         note_session(workdir, start, config, mesh)
+
+
+def _check_patience(job: Job, config: TrainConfig) -> None:
+    """UserError for a run that is to end by examples that it does not have."""
+    if config.patience and not job.eval_batches:
+        raise UserError(
+            "config key 'train.patience' needs examples that are held out, and there "
+            "are none: set eval.batches, and data.eval_split to a split that has some"
+        )
 
 
 @contextlib.contextmanager

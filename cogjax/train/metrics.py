@@ -61,7 +61,7 @@ class Logger:
             return 0.0
         from tensorboardX import SummaryWriter
 
-        self.close()
+        Logger.close(self)
         rows = [row for row in read_rows(self._path) if row]
         earlier = [row for row in rows if row["step"] <= step]
         if self._path.exists():

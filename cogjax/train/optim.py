@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import jax
 import optax
-from optax import contrib
 
 from cogjax.errors import UserError
 from cogjax.parallel.powersgd import PowerSGD
 from cogjax.train.moments import MOST_B2, scale_by_adam_16
+from cogjax.train.muon import muon
 
 
 @dataclass(frozen=True)
@@ -115,25 +115,14 @@ def make_optimizer(
 
 
 def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
-    def dimensions(params):
-        return jax.tree.map(
-            lambda axes: axes and contrib.MuonDimensionNumbers(*axes),
-            matrix_axes(params),
-            is_leaf=lambda axes: axes is None or isinstance(axes, tuple),
-        )
-
-    return contrib.muon(
-        schedule,
+    decays = functools.partial(decay_mask, embeddings=config.decay_embeddings)
+    adam = optax.adamw(
+        lambda step: schedule(step) * config.adam_lr / config.lr,
+        b1=config.b1,
         weight_decay=config.weight_decay,
-        weight_decay_mask=functools.partial(
-            decay_mask, embeddings=config.decay_embeddings
-        ),
-        adam_b1=config.b1,
-        adam_b2=config.b2,
-        adam_weight_decay=config.weight_decay,
-        adam_learning_rate=lambda step: schedule(step) * config.adam_lr / config.lr,
-        muon_weight_dimension_numbers=dimensions,
+        nesterov=True,
     )
+    return muon(schedule, adam, matrix_axes, config.weight_decay, decays)
 
 
 def decay_mask(params, embeddings: bool = True):

@@ -16,6 +16,7 @@ from cogjax.train.goodput import Goodput
 from cogjax.train.metrics import Logger
 from cogjax.train.patience import HeldOut
 from cogjax.train.processes import StopSignal, say
+from cogjax.train.profile import Profile
 from cogjax.train.report import Report
 from cogjax.train.state import TrainState
 from cogjax.train.step import parted
@@ -69,6 +70,7 @@ class Session:
     watchdog: Watchdog
     stop: StopSignal
     held_out: HeldOut
+    profile: Profile
     position: int = 0
     number: int = field(default=0, init=False)
     rollbacks: int = field(default=0, init=False)
@@ -84,10 +86,12 @@ class Session:
             while self.number < self.config.steps and not self.held_out.over:
                 with self.goodput.time("data"):
                     batch = place_batch(next(batches), self.mesh)
+                self.profile.before(self.number)
                 with self.goodput.time(kind), jax.set_mesh(self.mesh):
                     train_state, metrics = step(train_state, batch)
                     self.number, self.position = self.number + 1, self.position + 1
                     report.step(self.number, self.position, metrics)
+                self.profile.after(self.number, metrics)
                 kind = "step"
                 self.watchdog.step()
                 self.checkpoints.check()
@@ -104,6 +108,7 @@ class Session:
     def close(self) -> None:
         """Waits for the last save and prints how the time was spent."""
         self.watchdog.expect_long()
+        self.profile.close()
         try:
             with self.goodput.time("save"):
                 self.checkpoints.close()

@@ -15,6 +15,7 @@ def rows(capsys, *words):
 def test_experiments_are_listed(capsys):
     assert cli.main(["config"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert "cogview: vq, lm, masked, super; dalle: dvae" in lines[-1]
     [icons] = [line for line in lines if line.startswith("cogview/icons ")]
     assert icons.endswith(
         "CogView on `icons`: the model that is to ship with the package."

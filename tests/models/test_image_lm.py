@@ -78,6 +78,10 @@ def kinds(*names, **settings):
 SPARSE = kinds("row", "column", "conv")
 
 
+WINDOW = {"window": 4, "num_pivots": 5, "num_codes": 64, "image_len": 6}
+PLAIN = {"kinds": (), "sequence": Sequence.causal(10)}
+
+
 # One program for all of its arrays.
 empty = jax.jit(make_cache, static_argnums=range(6))
 
@@ -163,11 +167,10 @@ def test_sparse_layers_have_the_same_parameters(params):
     ("settings", "message"),
     [
         ({"kinds": SPARSE.kinds[:2]}, "2 kinds for 3 layers"),
-        ({"window": 4, "num_pivots": 5}, "full layers of a causal sequence"),
-        (
-            {"window": 4, "num_pivots": 13, "kinds": ()},
-            "13, more than the 12 positions",
-        ),
+        (WINDOW, "full layers of a causal sequence"),
+        (WINDOW | PLAIN | {"num_codes": 0}, "0 and 6: set window to 0"),
+        (WINDOW | PLAIN | {"num_pivots": 4}, "is 4, expected more than the 4 pos"),
+        (WINDOW | PLAIN | {"num_pivots": 11}, "up to the 10 of a sequence"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings, message):

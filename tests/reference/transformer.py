@@ -51,7 +51,10 @@ class Form:
 
 
 def attend(x: Array, params: dict, sees: Array) -> Array:
-    """x [b, t, d], sees bool [t, t] (query, key) -> [b, t, d], before projection."""
+    """x [b, t, d] -> [b, t, d], before projection; sees: [t, t] or [b, t, t].
+
+    Of a query and a key: bool, or what is added to the score, -inf where it is unseen.
+    """
     weight, bias = params["kernel"], params["bias"]  # [d, 3, n, h], [3, n, h]
     probs = attention_weights(x, params, sees)
     values = [x @ weight[:, 2, n] + bias[2, n] for n in range(weight.shape[2])]
@@ -66,7 +69,8 @@ def attention_weights(x: Array, params: dict, sees: Array) -> Array:
     for head in range(weight.shape[2]):
         query, key = (x @ weight[:, i, head] + bias[i, head] for i in range(2))
         scores = query @ key.swapaxes(1, 2) / np.sqrt(weight.shape[3])
-        heads.append(np.exp(log_softmax(np.where(sees, scores, -np.inf))))
+        seen = np.where(sees, 0, -np.inf) if sees.dtype == bool else sees
+        heads.append(np.exp(log_softmax(scores + seen)))
     return np.stack(heads, axis=1)
 
 
@@ -154,6 +158,25 @@ def next_token_losses(
 def causal(length: int) -> Array:
     """bool [t, t]: query, key."""
     return np.tri(length, dtype=bool)
+
+
+def window_sees(
+    length: int, size: int, times: int, pivots: Iterable[int], bonus: float
+):
+    """[t, t] that is added to scores: 0 in the window, the bonus at pivots before it.
+
+    CogView's release: a block of `size` queries sees the last `times` blocks up to
+    itself, and of what is before these the pivots.
+    """
+    added = np.full((length, length), -np.inf)
+    for query in range(length):
+        for key in range(query + 1):
+            blocks_between = query // size - key // size
+            if blocks_between < times:
+                added[query, key] = 0
+            elif key in pivots:
+                added[query, key] = bonus
+    return added
 
 
 def image_keys(kind: str, width: int, radius: int, *, causal: bool = True) -> Array:

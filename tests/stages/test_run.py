@@ -48,7 +48,7 @@ def metrics(workdir):
     ("key", "value", "message"),
     [
         ("implementation", "splash", "'splash' runs on a tpu, this is a cpu"),
-        ("window", "8", "num_pivots is 768, more than the"),
+        ("window", "8", "num_pivots is 768, expected more than"),
     ],
 )
 def test_a_model_that_cannot_run_is_refused_first(

@@ -112,8 +112,8 @@ def test_a_changed_config_is_said(uninterrupted, tmp_path, capsys):
 
     optim = {"lr": 0.1, "warmup": 0}
     first = {"train": {"steps": 12, "batch_size": 8}, "optim": optim}
-    assert "changed" not in resume(first)
-    assert "changed" not in resume(first)
+    assert "has changed" not in resume(first)
+    assert "has changed" not in resume(first)
     more = {"train": {"steps": 13, "batch_size": 8}, "optim": {"lr": 0.2, "clip": 2.0}}
     said = resume(more)
     for text in (

@@ -76,6 +76,7 @@ def analyse(study: Study, collected: Collected, keep: float = KEEP) -> dict[str,
         "agreement": {each.question: _agreement(study, each) for each in found},
         "first_shown": {
             question: {"share": hits / max(n, 1), "interval": wilson(hits, n), "n": n}
+            | {"chance": 1 / (2 if FORMS[study.form].paired else len(study.models))}
             for question, (hits, n) in first_shown(study, kept).items()
         },
     }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cogjax.data.folder import printable
 from cogjax.data.folder_entries import file_reader
 from cogjax.errors import UserError, shown
 from cogjax.evaluate.human.study import FORMS, NOISE, POINTS, Item, Study
@@ -84,7 +85,7 @@ def collect(paths: Sequence[Path], study: Study) -> Collected:
         try:
             raters.append(_rater(path, study))
         except UserError as error:
-            left_out.append((path.name, str(error)))
+            left_out.append((printable(path.name), str(error)))
     # Stable: of equally long files the first stays.
     raters.sort(key=lambda rater: -len(rater.answers))
     kept: list[Rater] = []
@@ -136,7 +137,7 @@ def _rater(path: Path, study: Study) -> Rater:
         raise UserError(f"damaged or altered: {_reason(error)}") from error
     if not answers:
         raise UserError("no answers yet")
-    return Rater(path.name, code, token, answers)
+    return Rater(printable(path.name), code, token, answers)
 
 
 def _reason(error: Exception) -> str:

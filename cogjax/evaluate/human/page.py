@@ -7,6 +7,7 @@ alone and load nothing. What it knows is opaque: who drew what is in the key.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
 
@@ -72,11 +73,9 @@ def _filled(facts: Mapping) -> str:
         "study": json.dumps(facts, ensure_ascii=False).replace("<", "\\u003c"),
         "script": script,
     }
-    text = _file("index.html")
-    for name, part in parts.items():
-        head, _, tail = text.partition(f"@{name}@")
-        text = head + part + tail
-    return text
+    # All at once: a prompt may hold the mark of another part.
+    names = "|".join(parts)
+    return re.sub(f"@({names})@", lambda mark: parts[mark[1]], _file("index.html"))
 
 
 def _policy(script: str, style: str) -> str:

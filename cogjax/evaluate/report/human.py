@@ -110,7 +110,8 @@ def _remarks(report: Mapping[str, Any]) -> list[str]:
         share, low, high = (100 * x for x in (found["share"], *found["interval"]))
         lines.append(
             f"{question}: the image on the left was chosen in {share:.1f} % "
-            f"[{low:.0f}, {high:.0f}] of {found['n']} choices."
+            f"[{low:.0f}, {high:.0f}] of {found['n']} choices; chance is "
+            f"{100 * found['chance']:.0f} %."
         )
     if left := report["left_out"]:
         lines.append(f"{len(left)} files left out:")

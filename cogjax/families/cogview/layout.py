@@ -79,8 +79,13 @@ class Layout:
     @property
     def length(self) -> int:
         """Tokens of a training sequence, the longer direction filled up."""
-        longest = max((rows * columns for rows, columns in self.shapes), default=0)
-        return self.text_len + max(longest, self.image_len) + 5
+        return self.text_len + self.longest + 5
+
+    @property
+    def longest(self) -> int:
+        """Codes of the image that has most."""
+        codes = max((rows * columns for rows, columns in self.shapes), default=0)
+        return max(codes, self.image_len)
 
     @property
     def prompt_len(self) -> int:

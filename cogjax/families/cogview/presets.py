@@ -1,8 +1,8 @@
 """CogView (Ding et al. 2021): sizes of tokenizer and transformer, and how they join.
 
 `paper` is the released 4B system, `release` its transformer as the public code computes
-it. The other presets are ours: `nano` for tests, `px64`, `px72` and `px128` for real
-use on one machine.
+it, `fashion` the 3B one of images of 800 px. The other presets are ours: `nano` for
+tests, `px64`, `px72` and `px128` for real use on one machine.
 """
 
 import math
@@ -15,6 +15,7 @@ from cogjax.data.vocab import Vocab
 from cogjax.families.cogview.layout import Layout
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.tokenizers import TokenizerConfig
+from cogjax.models.vqgan import VQGANConfig
 from cogjax.models.vqvae import VQVAEConfig
 from cogjax.nn.decoder_config import DecoderConfig
 from cogjax.ops.masks import Grid
@@ -67,6 +68,9 @@ TOKENIZERS = {
     ),
 }
 RELEASED = TOKENIZERS["paper"]
+# Section 3.5, CogView-fashion: a VQGAN, 800 px -> 50 x 50. The paper gives no number of
+# codes: that of the published VQGAN f16.
+FASHION = VQGANConfig(image_size=800, attention=(50,))
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ TRANSFORMERS = {
     # PB-Relax's maximum over a whole batch, as the released weights were trained: by
     # that of each token, so that no image depends on another, logits are up to 0.1 off.
     "release": replace(_PAPER, norm_scope="tensor"),
+    # Section 3.5: 3B, whose shape is not given, with the release's window and pivots.
+    "fashion": replace(_PAPER, depth=36, window=128),
     "small": TransformerConfig(
         width=256, depth=5, heads=4, text_len=16, dropout=0.0, unroll=5
     ),
@@ -141,6 +147,8 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
     rows, columns = layout.box
     if config.positions == "grid":
         shared |= {"rows": rows, "grid": columns}
+    if config.window:
+        shared |= _of_window(layout)
     return ImageLMConfig(
         vocab_size=layout.vocab.padded_size,
         mlp_dim=4 * config.width,
@@ -148,6 +156,14 @@ def make_transformer(config: TransformerConfig, layout: Layout) -> ImageLMConfig
         sequence=_sequence(layout),
         **shared,
     )
+
+
+def _of_window(layout: Layout) -> dict[str, int]:
+    if layout.enlarges or layout.masked:
+        raise ValueError(
+            "window is for one image whose codes are predicted in turn: set it 0"
+        )
+    return {"num_codes": layout.vocab.num_codes, "image_len": layout.longest}
 
 
 def _num_positions(layout: Layout) -> int:

@@ -25,6 +25,7 @@ from cogjax.families.cogview.enlarging import (
 from cogjax.families.cogview.layout import Layout, Mixture
 from cogjax.families.cogview.masked import MaskedMixture, MaskedTask
 from cogjax.families.cogview.presets import (
+    FASHION,
     TransformerConfig,
     make_layout,
     make_transformer,
@@ -56,6 +57,10 @@ class LMStage(TransformerStage):
     paper = VQVAEConfig(), 50_000
     make_layout = staticmethod(make_layout)
     make_network = staticmethod(make_transformer)
+
+    def paper_of(self, run: RunConfig) -> tuple[TokenizerConfig, int]:
+        """That of CogView-fashion for windows, which the paper has nowhere else."""
+        return (FASHION, 50_000) if run.model.get("window") else self.paper
 
     def reads(self, layout: Layout) -> bool:
         """Not of masked codes, nor of super-resolution's two images."""

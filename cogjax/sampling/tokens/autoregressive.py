@@ -364,11 +364,10 @@ def _real(sequence: Sequence, length: int, num_padding: Array) -> Array:
 
 
 def _of_groups(cache: Cache, groups: np.ndarray) -> Cache:
-    return replace(
-        cache,
-        prefix_key=cache.prefix_key[groups],
-        prefix_value=cache.prefix_value[groups],
-    )
+    names = "prefix_key", "prefix_value", "prefix_held", "prefix_pivot"
+    there = {name: getattr(cache, name) for name in names}
+    groups = {name: x[groups] for name, x in there.items() if x is not None}
+    return replace(cache, **groups)
 
 
 def _uniforms(keys: Array, count: int) -> Array:

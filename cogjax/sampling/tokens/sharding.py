@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from cogjax.models.encoder_decoder import LayerCache
 from cogjax.ops.cache import Cache
+from cogjax.ops.window_cache import WindowPlan
 from cogjax.parallel.axes import partition
 from cogjax.parallel.rules import tree_shardings
 from cogjax.sampling.tokens.autoregressive import DecodeState
@@ -51,7 +52,8 @@ def state_shardings(state: DecodeState, mesh: Mesh) -> DecodeState:
         rows = ("batch",) if len(state.logits) > 1 else ()
         lead = (None,) * (cache.key.ndim - len(rows) - 3) + rows
         prefix, image = (place(*x, "heads", None, None) for x in (("batch",), lead))
-        return Cache(prefix, prefix, image, image, cache.plan)
+        held = place("batch", None) if isinstance(cache.plan, WindowPlan) else None
+        return Cache(prefix, prefix, image, image, cache.plan, held, held)
 
     def of_layer(layer: Cache | LayerCache) -> Cache | LayerCache:
         if isinstance(layer, Cache):

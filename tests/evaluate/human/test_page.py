@@ -13,7 +13,7 @@ from cogjax.evaluate.human.make import Design, make
 from cogjax.evaluate.human.study import NOISE, Prompt
 from tests.chromium import browser, expect  # noqa: F401
 
-PROMPTS = [Prompt(f"prompt <i>{i}</i> 猫", "ab"[i % 2]) for i in range(4)]
+PROMPTS = [Prompt(f"prompt <i>{i}</i> 猫 @script@", "ab"[i % 2]) for i in range(4)]
 
 
 class Painted(Folder):
@@ -180,6 +180,25 @@ def test_what_was_answered_is_kept(page_of, opened):
     expect(page.get_by_role("heading", level=2)).to_have_text(shown)
     assert names == [x.get_attribute("name") for x in page.get_by_role("radio").all()]
     expect(page.locator("input:checked")).to_have_count(2 * 3 + 1)
+
+
+def test_two_raters_at_one_browser(page_of, opened, tmp_path):
+    study, out = page_of("votes")
+    page = opened(out)
+    begin(page, "first")
+    fill(page, study, prefer=0)
+    page.get_by_role("button", name="Next").click()
+    page.reload()
+    path = saved(page, tmp_path, "Save these answers, then another rater")
+    (rater,) = collect([path], study).raters
+    assert rater.code == "first" and len(rater.answers) == 1
+    begin(page, "second")
+    expect(page.get_by_text("Screen 1 of 5")).to_be_visible()
+    fill(page, study, prefer=0)
+    page.get_by_role("button", name="Next").click()
+    path = saved(page, tmp_path, "Save the answers so far")
+    (other,) = collect([path], study).raters
+    assert other.code == "second" and other.token != rater.token
 
 
 def test_raters_have_orders_of_their_own_and_shares(page_of, opened):

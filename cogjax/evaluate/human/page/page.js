@@ -122,7 +122,10 @@ function intro() {
   const form = make("form", { onsubmit: begin },
     make("div", { class: "field" }, make("label", { for: "code" }, text("code")), code),
     wrong,
-    make("div", { class: "row" }, make("button", { class: "main" }, text(begun ? "goOn" : "start"))),
+    make("div", { class: "row" },
+      make("button", { class: "main" }, text(begun ? "goOn" : "start")),
+      ...(begun ? [make("button", { type: "button", onclick: another }, text("another"))] : []),
+    ),
   );
   code.disabled = begun; // The images are chosen by it.
   function begin(event) {
@@ -148,6 +151,16 @@ function intro() {
     make("p", { class: "hint" }, text("keys")),
     form,
   );
+}
+
+// The answers of who was here before are saved as a file first.
+function another() {
+  assign();
+  save();
+  const { language, theme } = state;
+  state = { ...fresh(), language, theme };
+  mine = [];
+  again();
 }
 
 function go(at) {
