@@ -58,6 +58,11 @@ def _train(work: Workload, batch: int) -> Work:
     compiled, run, read = compiled_update(
         work.task, work.run.optim, data, work.run.train.precision
     )
+    if int(run()["bad_steps"]):
+        raise UserError(
+            "this task has no loss for a batch of zeros, so that its update would be "
+            "dropped and not measured: bench a --size, or a config of CogView's"
+        )
     tokens = batch * sum(one.length for one in work.cost.passes)
     flops = model_flops(work) / work.run.train.batch_size * batch
     return Work(compiled, run, tokens, flops, read)

@@ -12,10 +12,21 @@ from tests import compile_budget
 os.environ["JAX_PLATFORMS"] = "cpu"
 COUNTER = compile_budget.Counter()
 # How XLA compiles for users, whatever `pytest_configure` chose.
-USUAL = {"xla_backend_optimization_level": 3}
+USUAL = {
+    "xla_backend_optimization_level": 3,
+    "xla_disable_hlo_passes": "",
+}
+# How it compiles the fast tests: nothing is simplified, and a program is one piece.
+FAST = {
+    "xla_backend_optimization_level": 0,
+    "xla_disable_hlo_passes": "algsimp,cse,reshape-mover,constant_folding",
+}
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     # Gone from later versions, and XLA ends the process at a flag it does not know.
-    USUAL["xla_cpu_use_fusion_emitters"] = True
+    USUAL |= {"xla_cpu_use_fusion_emitters": True}
+    USUAL |= {"xla_cpu_parallel_codegen_split_count": 32}
+    FAST |= {"xla_cpu_use_fusion_emitters": "false"}
+    FAST |= {"xla_cpu_parallel_codegen_split_count": 1}
 
 
 def _add_flags(**flags):
@@ -49,7 +60,7 @@ def pytest_configure(config):
     config.pluginmanager.register(COUNTER)
     # Imports make much and leave no garbage: until `pytest_collection_finish`.
     gc.disable()
-    _add_flags(**{name: "false" if v is True else 0 for name, v in USUAL.items()})
+    _add_flags(**FAST)
     # Where in Python each operation was called is found out, and written, for nobody.
     os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
     if hasattr(config, "cache"):

@@ -65,6 +65,27 @@ OPS = (
         ("ops/test_cache.py",),
         "a ring is written one slot off",
     ),
+    Mutation(
+        "ops/window_cache.py",
+        "ring = min(size * times, num_tokens)",
+        "ring = min(size * times - 1, num_tokens)",
+        ("ops/test_window_cache.py",),
+        "the window's oldest code is overwritten a step too early",
+    ),
+    Mutation(
+        "ops/window_cache.py",
+        "np.searchsorted(used, places))",
+        'np.searchsorted(used, places, side="right"))',
+        ("ops/test_window_cache.py",),
+        "a pivot is written into the slot of the next",
+    ),
+    Mutation(
+        "ops/pivot_attention.py",
+        "(places // self.size - self.times + 1) * self.size",
+        "places - self.times * self.size + 1",
+        ("ops/test_window_cache.py",),
+        "the window moves by one position and not by blocks",
+    ),
 )
 
 SAMPLING = (

@@ -7,6 +7,7 @@ import pytest
 
 from cogjax import cli
 from cogjax.bench_config import ConfigSetup
+from cogjax.errors import UserError
 from cogjax.families.dalle_mini import presets as dalle_mini
 from cogjax.families.dalle_mini.layout import Layout as TextLayout
 from cogjax.families.llamagen import presets as llamagen
@@ -79,3 +80,11 @@ def test_the_command(tiny, tmp_path, capsys):
     command[1] = "tokenizer-decode"
     assert cli.main(command) == 2
     assert "--config is for train, prefill, decode" in capsys.readouterr().err
+
+
+def test_an_update_that_would_be_dropped_is_not_measured():
+    """DALL-E's texts have ids of their own, which zeros are not."""
+    words = ("--config.data.tokenizer=shapes", "--config.data.text=shapes")
+    setup = ConfigSetup("train", "dalle/shapes:transformer,nano", words)
+    with pytest.raises(UserError, match="no loss for a batch of zeros"):
+        setup.work("own")

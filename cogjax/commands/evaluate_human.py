@@ -83,7 +83,7 @@ def _make(args: argparse.Namespace) -> None:
     design = Design(args.form, **chosen)
     contenders = _contenders(args)
     prompts = _prompts(args, design, contenders)
-    with Progress() as progress:
+    with Progress(args.out) as progress:
         study = make(args.out, contenders, prompts, design, progress)
     out, each = Path(args.out), len(study.items)
     print(
@@ -109,15 +109,13 @@ def _contenders(args: argparse.Namespace) -> dict:
         short = Path(name).name or name
         if short in found:
             raise UserError(f"two models are called {short!r}: rename a folder")
-        folder = Path(name)
-        source = arguments.model_of_run(name)
-        if folder.is_dir() and not model_folder.is_model(Path(source)):
-            found[short] = open_images(folder)
+        if Path(name).is_dir() and not model_folder.is_model(model_folder.find(name)):
+            found[short] = open_images(Path(name))
             continue
         print(f"loading {name}", file=sys.stderr, flush=True)
-        model = expect(cogjax.load(source, weights=weights), Generator)
+        model = expect(cogjax.load(name, weights=weights), Generator)
         model.batch_size = args.batch_size or 16
-        digest = model_digest(model_folder.find(source))
+        digest = model_digest(model_folder.find(name))
         found[short] = Drawing(model, f"{digest}-{weights}")
     return found
 

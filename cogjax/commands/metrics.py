@@ -105,7 +105,6 @@ def _clip(args: argparse.Namespace):
         return read_extractor(args.clip, args.clip_weights, args.clip_merges)
     import cogjax
     from cogjax import model_folder
-    from cogjax.commands.arguments import model_of_run
     from cogjax.evaluate.judges.features import SPECS
     from cogjax.evaluate.judges.own_clip import OwnClip
     from cogjax.evaluate.suites.cache import model_digest
@@ -116,9 +115,8 @@ def _clip(args: argparse.Namespace):
             f"--clip {args.clip} needs --clip-weights FILE and --clip-merges FILE; "
             "docs/extractors.md says where they are published"
         )
-    source = model_of_run(args.clip)
-    model = expect(cogjax.load(source), Embedder)
-    folder = model_folder.find(source)
+    model = expect(cogjax.load(args.clip), Embedder)
+    folder = model_folder.find(args.clip)
     return OwnClip(model, f"{folder.name}:{model_digest(folder)[:12]}")
 
 

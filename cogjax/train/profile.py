@@ -1,7 +1,6 @@
 """A trace of some steps by JAX's profiler, for `train.profile`."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -18,7 +17,7 @@ class Profile:
     """
 
     def __init__(self, workdir: Path, steps: int, start: int, end: int):
-        self._folder, self._steps = workdir / "profile", steps
+        self._folder = workdir / "profile"
         self._first = min(start + _WARM, max(start, end - steps)) if steps else -1
         self._last = min(self._first + steps, end)
         self._on = False
@@ -29,15 +28,13 @@ class Profile:
             jax.profiler.start_trace(str(self._folder))
             self._on = True
 
-    def after(self, done: int, metrics: Any) -> None:
-        """Called with what a step gives, so many being done."""
-        if self._on and done >= self._last:
-            jax.block_until_ready(metrics)
-            self.close()
-            say(f"traced {self._last - self._first} steps: {self._folder}")
+    def ends(self, done: int) -> bool:
+        """Whether the trace is to be closed, so many steps being done."""
+        return self._on and done >= self._last
 
     def close(self) -> None:
-        """Ends a trace that is not ended, as an error leaves it."""
+        """Writes the trace that was begun, also of fewer steps after an error."""
         if self._on:
             self._on = False
             jax.profiler.stop_trace()
+            say(f"traced steps from {self._first}: {self._folder}")

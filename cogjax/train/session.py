@@ -91,7 +91,10 @@ class Session:
                     train_state, metrics = step(train_state, batch)
                     self.number, self.position = self.number + 1, self.position + 1
                     report.step(self.number, self.position, metrics)
-                self.profile.after(self.number, metrics)
+                if self.profile.ends(self.number):
+                    self.watchdog.expect_long()
+                    jax.block_until_ready(metrics)
+                    self.profile.close()
                 kind = "step"
                 self.watchdog.step()
                 self.checkpoints.check()
@@ -108,11 +111,11 @@ class Session:
     def close(self) -> None:
         """Waits for the last save and prints how the time was spent."""
         self.watchdog.expect_long()
-        self.profile.close()
         try:
             with self.goodput.time("save"):
                 self.checkpoints.close()
         finally:
+            self.profile.close()
             if self.goodput.stepped:
                 self.logger.scalars(self.number, self.goodput.take())
                 say(str(self.goodput))

@@ -79,8 +79,10 @@ def test_kernels_of_transformers_are_the_matrices_that_they_say(module, config):
 
 
 def test_convolutions_and_attention_of_a_u_net_are_matrices():
-    shapes = shapes_of(TINY)[0]
-    adapter = made(shapes, LoRAConfig(rank=2))
+    shapes, config = shapes_of(TINY)[0], LoRAConfig(rank=2)
+    adapter = jax.eval_shape(
+        lambda key: init_adapter(key, shapes, config), jax.random.key(0)
+    )
     width = TINY.width
     pair = adapter["in"]["kernel"]  # 3 x 3, of 3 channels
     assert pair["a"].shape == (27, 2) and pair["b"].shape == (2, width)

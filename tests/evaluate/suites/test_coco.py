@@ -207,7 +207,7 @@ def test_a_second_run_draws_nothing(suite, tmp_path):
     model, out = Copier(), tmp_path / "out"
     first, _ = evaluate(model, suite, out)
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "http" not in page
+    assert "://" not in page
     assert page.count('class="double"') == 36
     assert "caption loss 0.000" in page
     calls = model.calls

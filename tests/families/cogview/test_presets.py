@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from cogjax.families.cogview import presets as cogview
-from cogjax.models.image_lm import ImageLM
+from cogjax.models.image_lm import ImageLM, param_shapes
 
 
 def test_paper_transformer_has_3_93_billion_parameters():
@@ -28,3 +28,15 @@ def test_the_release_has_one_maximum_for_a_batch():
     paper, release = (cogview.TRANSFORMERS[name] for name in ("paper", "release"))
     assert (paper.norm_scope, release.norm_scope) == ("token", "tensor")
     assert dataclasses.replace(release, norm_scope="token") == paper
+
+
+def test_fashion_has_3_billion_parameters_and_50_x_50_codes():
+    preset = cogview.TRANSFORMERS["fashion"]
+    layout = cogview.make_layout(cogview.FASHION, 50_000, preset)
+    config = cogview.make_transformer(preset, layout)
+    assert layout.shape == (50, 50) and cogview.FASHION.image_size == 800
+    # 61 pieces and 4 commands are pivots, and 703 of the codes.
+    assert (config.num_others, config.image_pivots) == (65, 703)
+    assert (config.window * config.window_times, config.num_pivots) == (768, 768)
+    shapes = jax.tree.leaves(param_shapes(config))
+    assert sum(leaf.size for leaf in shapes) == 3_009_359_360
