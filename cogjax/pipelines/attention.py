@@ -81,6 +81,11 @@ class Attentive(TokensModel):
                 "attention is shown of models that draw one image by one decoder over "
                 "text and codes, and this is another: choose such a model"
             )
+        if self._generator.config.window:
+            raise UserError(
+                "this model attends to a window and pivots, whose weights are not "
+                "shown: choose a model without model.window"
+            )
         self._check_window()
 
     def _check_window(self) -> None:
@@ -101,6 +106,7 @@ class AttentiveReader(Attentive):
         self, image: Any, text: str, heads: bool = True
     ) -> Attention:
         """As `attention`, where the text is predicted: what each piece is made of."""
+        self._check_attention()
         self._check_window()
         pieces = self.pieces(text)
         image = as_image(image)

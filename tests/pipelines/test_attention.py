@@ -1,5 +1,7 @@
 """`attention` of models, and its picture."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from PIL import Image
 
 from cogjax.errors import UserError
 from cogjax.models import unet
+from cogjax.models.image_lm import ImageLM
 from cogjax.nn.unet import Text
 from cogjax.ops import diffusion
 from cogjax.pipelines import attention as module
@@ -106,6 +109,17 @@ def test_what_cannot_be_asked(nano_model, pictures, found, monkeypatch):
     with pytest.raises(UserError, match="models that draw one image by one decoder"):
         nano_model.attention(pictures[0], TEXT)
     assert isinstance(nano_model, Attending) and not issubclass(ClipPipeline, Attending)
+
+
+def test_windows_are_refused(nano_model, pictures, monkeypatch):
+    network = nano_model.transformer[0]
+    config = dataclasses.replace(
+        network.config, window=8, num_pivots=24, num_codes=8, image_len=16
+    )
+    monkeypatch.setattr(nano_model, "_generator", ImageLM(config))
+    for ask in (nano_model.attention, nano_model.attention_of_caption):
+        with pytest.raises(UserError, match="window and pivots"):
+            ask(pictures[0], TEXT)
 
 
 def picture_of(over_text, over_image):
