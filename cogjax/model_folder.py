@@ -27,7 +27,7 @@ from cogjax.data.text_files import load_text
 from cogjax.data.word_list import WordList
 from cogjax.errors import UserError, shown
 from cogjax.files import FolderKind, file_sha256, partial_folder
-from cogjax.interop.safetensors import load_tree, save_tree
+from cogjax.interop.safetensors import load_tree, open_safetensors, save_tree
 from cogjax.interop.tree import check_leaves, check_values, flatten
 from cogjax.model import Component, Model
 from cogjax.model_format_1 import upgrade
@@ -233,6 +233,15 @@ def load_outline(source: str | os.PathLike) -> Model:
     return _load(source, lambda *named: Component(_config(*named), {}))
 
 
+def load_shapes(source: str | os.PathLike) -> Model:
+    """As `load`, with the shapes of the weights in their place; no weight is read.
+
+    Leaves are `jax.ShapeDtypeStruct`. Raises UserError for a file that is missing or
+    holds other shapes; `verify` compares what is in it.
+    """
+    return _load(source, _shapes)
+
+
 def _load(source: str | os.PathLike, component: Callable[..., Component]) -> Model:
     folder = find(source)
     stored = read_config(folder)
@@ -318,19 +327,32 @@ def _config(folder: Path, stored: StoredModel, name: str) -> Any:
         raise UserError(f"{folder}/config.json, {name}: {error}") from error
 
 
-def _component(folder: Path, stored: StoredModel, name: str) -> Component:
-    config, sha256 = _config(folder, stored, name), stored.components[name].sha256
+def _shapes(folder: Path, stored: StoredModel, name: str) -> Component:
+    part = _described(folder, stored, name)
+    path = find_file(folder, f"{name}.safetensors")
+    wanted = flatten({**part.params, **part.state})
+    check_leaves(open_safetensors(path), wanted, str(path))
+    return part
+
+
+def _described(folder: Path, stored: StoredModel, name: str) -> Component:
+    """A component with the shapes that its config gives its weights."""
+    config = _config(folder, stored, name)
     try:
-        params, state = shapes_of(config)
+        return Component(config, *shapes_of(config))
     except ValueError as error:
         raise UserError(f"{folder}/config.json, {name}: {error}") from error
+
+
+def _component(folder: Path, stored: StoredModel, name: str) -> Component:
+    part = _described(folder, stored, name)
     path = find_file(folder, f"{name}.safetensors")
     tree = load_tree(path)
-    flat, wanted = flatten(tree), flatten({**params, **state})
+    flat, wanted = flatten(tree), flatten({**part.params, **part.state})
     check_leaves(flat, wanted, str(path))
     check_values(flat, wanted, str(path))
-    _check_file(path, sha256)
-    return Component(config, tree, {key: tree.pop(key) for key in state})
+    _check_file(path, stored.components[name].sha256)
+    return Component(part.config, tree, {key: tree.pop(key) for key in part.state})
 
 
 def _check_file(path: Path, sha256: str) -> None:

@@ -1,6 +1,7 @@
 """`cogjax models` and `cogjax info`: which models there are, and what one can do."""
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,8 @@ def _files(folder: Path, stored: Any) -> dict[str, int]:
 def _info(args: argparse.Namespace) -> None:
     from cogjax import model_folder
 
-    folder = model_folder.find(args.model)
-    stored, model = model_folder.read_config(folder), model_folder.load(folder)
+    folder = _no_data_set(model_folder.find(args.model))
+    stored, model = model_folder.read_config(folder), model_folder.load_shapes(folder)
     found = _facts(args.model, folder, model)
     parts = [_component(name, part) for name, part in model.components.items()]
     files = _files(folder, stored)
@@ -113,6 +114,19 @@ def _info(args: argparse.Namespace) -> None:
     print_table(["file", "size"], [[k, sized(size)] for k, size in files.items()])
 
 
+def _no_data_set(folder: Path) -> Path:
+    """The folder; UserError for a data set."""
+    from cogjax.data.manifest import DATA_SET
+    from cogjax.model_folder import MODEL
+
+    if (folder / DATA_SET.head).is_file() and not (folder / MODEL.head).is_file():
+        raise UserError(
+            f"{folder} is a data set and no model: `cogjax data show {folder}` says "
+            "what it holds"
+        )
+    return folder
+
+
 def _facts(name: str, folder: Path, model: Any) -> dict[str, Any]:
     """What is said of the whole model, in a line each."""
     from cogjax.catalogue import families
@@ -124,7 +138,7 @@ def _facts(name: str, folder: Path, model: Any) -> dict[str, Any]:
         "what": card.get("what", ""),
         "family": family.about if family else "none: networks without a pipeline",
     }
-    found |= _abilities(model, family)
+    found |= _abilities_of_shapes(model, family)
     found["text"] = f"{text.size:,} pieces{_length(model)}" if text else ""
     found["languages"] = _languages(text) if text else []
     found["words seen"] = f"{len(model.words.words):,}" if model.words else ""
@@ -141,6 +155,25 @@ def _facts(name: str, folder: Path, model: Any) -> dict[str, Any]:
     found |= {key: card[key] for key in names if key in card}
     page = folder / "card.md"
     return found | {"figures": str(page) if page.is_file() else ""}
+
+
+def _abilities_of_shapes(model: Any, family: Any) -> dict[str, Any]:
+    """As `_abilities`, of a model without weights: nothing is computed with any."""
+    import jax
+
+    found = {}
+
+    def look(weights: dict[str, tuple[Any, Any]]) -> None:
+        parts = {
+            name: dataclasses.replace(part, params=params, state=state)
+            for name, part in model.components.items()
+            for params, state in [weights[name]]
+        }
+        found.update(_abilities(dataclasses.replace(model, components=parts), family))
+
+    shapes = {name: (x.params, x.state) for name, x in model.components.items()}
+    jax.eval_shape(look, shapes)
+    return found
 
 
 def _abilities(model: Any, family: Any) -> dict[str, Any]:
@@ -181,11 +214,9 @@ def _languages(text: Any) -> list[str]:
 
 def _component(name: str, part: Any) -> dict[str, Any]:
     """A network: its kind, its parameters, and what says how large it is."""
-    import numpy as np
-
     from cogjax.interop.tree import flatten
 
-    count = sum(np.size(leaf) for leaf in flatten(part.params).values())
+    count = sum(leaf.size for leaf in flatten(part.params).values())
     sizes = [
         f"{field} {getattr(part.config, field):,}"
         for field in _SIZES

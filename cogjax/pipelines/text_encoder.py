@@ -89,13 +89,19 @@ class NetworkTextEncoder:
             )
         self.width = self.config.width
         self._clean = clean or (lambda text: text)
-        self.digest = _digest(component, text, clean is not None)
         devices = list(devices) or jax.local_devices()[:1]
         mesh = Mesh(np.array(devices), ("data",))
         self._split = NamedSharding(mesh, PartitionSpec("data"))
         whole = NamedSharding(mesh, PartitionSpec())
         self._num_devices = len(devices)
         self._params = jax.device_put(component.params, whole)
+        placed = dataclasses.replace(component, params=self._params)
+        self._made_of = placed, text, clean is not None
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 of all that the vectors depend on: it reads every weight."""
+        return _digest(*self._made_of)
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """Tokens in the config's dtype; n is the longest, rounded up."""

@@ -93,6 +93,29 @@ def test_an_image_tokenizer_is_no_whole_model(nano_model, tmp_path, capsys):
     assert "encode, decode" in said and "none: networks without a pipeline" in said
 
 
+def test_info_reads_no_weights(run, capsys):
+    """But for their shapes: a large model is described at once."""
+    path = run / "export" / "transformer.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-4:] = b"\xff\xff\xff\xff"  # NaN, and another sha256.
+    path.write_bytes(data)
+    assert cli.main(["info", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["can"][0] == "generate"
+    path.write_bytes(data[:-4])
+    assert cli.main(["info", str(run)]) == 2
+    assert "are not a safetensors file" in capsys.readouterr().err
+    path.unlink()
+    assert cli.main(["info", str(run)]) == 2
+    assert "cannot read weights" in capsys.readouterr().err
+
+
+def test_a_data_set_is_no_model(tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text("{}")
+    assert cli.main(["info", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"is a data set and no model: `cogjax data show {tmp_path}`" in said
+
+
 def test_tables_are_read_by_people(capsys):
     print_table(["name", "n"], [["[red]猫", 1234], ["b", 5]])
     assert capsys.readouterr().out == "name         n\n[red]猫  1,234\nb            5\n"
