@@ -40,7 +40,7 @@ from cogjax.commands import (
     verify,
 )
 from cogjax.commands.examples import EXAMPLES
-from cogjax.errors import Notice, UserError, did_you_mean
+from cogjax.errors import Notice, UserError, did_you_mean, printable
 
 _PROGRAM = "cogjax"
 _OVERRIDE = "--config."
@@ -97,8 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
     message = message if len(message) <= 2000 else f"{message[:2000]}..."
     # Names in files of others may hold commands to a terminal.
-    message = "".join(each if each.isprintable() else "?" for each in message)
-    print(f"cogjax: error: {message}", file=sys.stderr)
+    print(f"cogjax: error: {printable(message)}", file=sys.stderr)
     return 2
 
 

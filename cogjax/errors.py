@@ -11,6 +11,16 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:60]}... ({len(text)} characters)"
 
 
+def printable(text: str) -> str:
+    """A text of others for a terminal, in one line.
+
+    Spaces of all kinds and line ends are " ", and what may be a command to a terminal,
+    such as ESC, is "?".
+    """
+    spaced = (" " if each.isspace() else each for each in text)
+    return "".join(each if each.isprintable() else "?" for each in spaced)
+
+
 def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
     """Returns ": did you mean 'x'?" for a near match, else ": known are a, b, c".
 

@@ -15,6 +15,8 @@ _SIZES = ("image_size", "codebook_size", "width", "text_width", "depth", "heads"
 _SIZES += ("text_len", "vocab_size")
 _LANGUAGES = {"English": "zh", "Chinese": "en"}  # What only the other one excludes.
 
+_DAMAGED = "(damaged)"  # In place of a family.
+
 
 def add_parser(commands) -> None:
     """Adds `models` and `info`."""
@@ -34,16 +36,19 @@ def add_parser(commands) -> None:
 def _models(args: argparse.Namespace) -> None:
     from cogjax import model_folder
 
-    found = dict(model_folder.shipped())
+    given = {}
     for name in args.folders:
-        found |= _models_in(Path(name))
-    rows = [_row(name, folder) for name, folder in found.items()]
+        given |= _models_in(Path(name))
+    found = model_folder.shipped() | given
+    rows = {name: _row_or_fault(name, folder) for name, folder in found.items()}
     if args.json:
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
-        return
-    cells = [{**row, "size": sized(row["size"])}.values() for row in rows]
-    print_table(list(rows[0]), [list(row) for row in cells])
-    print("\n`cogjax info NAME` says more of one.")
+        print(json.dumps(list(rows.values()), ensure_ascii=False, indent=2))
+    else:
+        cells = [{**row, "size": sized(row["size"])} for row in rows.values()]
+        print_table(list(cells[0]), [list(row.values()) for row in cells])
+        print("\n`cogjax info NAME` says more of one.")
+    if given and all(rows[name]["family"] == _DAMAGED for name in given):
+        raise UserError(f"no model could be read: {rows[min(given)]['what']}")
 
 
 def _models_in(folder: Path) -> dict[str, Path]:
@@ -65,6 +70,15 @@ def _holds_model(place: Path) -> bool:
         return place.is_dir() and is_model(place)
     except UserError:  # Another program's config.json.
         return False
+
+
+def _row_or_fault(name: str, place: Path) -> dict[str, Any]:
+    """A row, of a damaged model what is wrong with it."""
+    try:
+        return _row(name, place)
+    except UserError as error:
+        row = {"name": name, "family": _DAMAGED, "networks": "", "size": 0}
+        return row | {"what": str(error)}
 
 
 def _row(name: str, place: Path) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cogjax.errors import printable
+
 # A file has no width: there each row is one line.
 _WIDE = 100_000
 
@@ -48,7 +50,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """Prints what is known of one thing, a name and a value a line."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        print(f"{name:<{width}}  {_cell(value)}")
+        print(f"{printable(name):<{width}}  {_cell(value)}")
 
 
 def sized(count: int) -> str:
@@ -69,4 +71,4 @@ def _cell(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return printable(str(value))

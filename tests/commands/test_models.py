@@ -7,8 +7,9 @@ import pytest
 
 import cogjax
 from cogjax import cli, model_folder
-from cogjax.commands.table import print_table, sized
+from cogjax.commands.table import print_facts, print_table, sized
 from cogjax.errors import UserError
+from cogjax.evaluate.report.columns import columns
 
 
 @pytest.fixture
@@ -43,6 +44,20 @@ def test_runs_and_models_of_folders_are_listed(run, capsys):
     assert "holds no model" in capsys.readouterr().err
     assert cli.main(["models", "nowhere"]) == 2
     assert "there is no folder nowhere" in capsys.readouterr().err
+
+
+def test_a_damaged_model_hides_no_other(run, nano_folder, capsys):
+    broken = run.parent / "broken"
+    shutil.copytree(nano_folder, broken)
+    stored = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(stored | {"family": "x"}))
+    assert cli.main(["models", str(run.parent), "--json"]) == 0
+    first, last = json.loads(capsys.readouterr().out)[-2:]
+    assert first["name"] == str(broken) and last["family"] == "cogview"
+    assert first["family"] == "(damaged)" and "of family 'x'" in first["what"]
+    assert cli.main(["models", str(broken)]) == 2
+    said = capsys.readouterr()
+    assert "emoji" in said.out and "no model could be read: " in said.err
 
 
 def test_a_run_is_a_model(run, nano_model):
@@ -119,6 +134,11 @@ def test_a_data_set_is_no_model(tmp_path, capsys):
 def test_tables_are_read_by_people(capsys):
     print_table(["name", "n"], [["[red]猫", 1234], ["b", 5]])
     assert capsys.readouterr().out == "name         n\n[red]猫  1,234\nb            5\n"
+    print_table(["what"], [["a\x1b[31m\nb\u3000\x9bc"], ["d\u202e"]])
+    assert capsys.readouterr().out == "what\na?[31m b ?c\nd?\n"
+    print_facts({"a\x1b": "b\r\nc"})
+    assert capsys.readouterr().out == "a?  b  c\n"
+    assert columns([["a\x1b", "b\n"], ["c", "d"]]) == "a?  b\nc   d"
     assert [sized(n) for n in (7, 12_100, 12_100_000)] == [
         "7 bytes",
         "12.1 kB",

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from cogjax.errors import printable
+
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of equally many cells, each column as wide as its widest cell."""
+    rows = [list(map(printable, row)) for row in rows]
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
