@@ -23,6 +23,16 @@ _QUERY = (
     "image position in raster order, from 0; default: the middle, or with --weights a "
     "panel for each text piece"
 )
+# Flags that change nothing for what is drawn otherwise, as names of `args`.
+_OF_CASCADE = ("stage", "time")
+_OF_WEIGHTS = ("model", "layer", "head", "reading", *_OF_CASCADE)
+_OF_PIVOTS = ("window", "times", "pivots")
+_OF_RULES = ("kinds", "grid", "num_text", "matrix", "direction")
+_OF_KIND = {
+    "conv": ("kernel", "edge"),
+    "row": ("row_extent",),
+    "three-region": (*_OF_PIVOTS, "seed"),
+}
 _MATRIX = "draw all queries (down) by all keys (right) instead of one query"
 
 
@@ -53,6 +63,7 @@ def add_parser(commands) -> None:
     add("--pivots", type=whole(1), default=256, help="picked at random (%(default)s)")
     add("--seed", type=SEED, default=0, help="of pivots, or of noise (%(default)s)")
     parser.set_defaults(direction="text-to-image", edge="raster", row_extent="raster")
+    parser.set_defaults(default_of=parser.get_default)
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +90,14 @@ def _attention_map(args: argparse.Namespace) -> None:
         raise UserError(
             f"an image, {args.image}, goes with --weights: give both or neither"
         )
+    _refuse(args, _OF_WEIGHTS, "goes with --weights")
     path = _png(args)
     rows, cols = _grid(args.grid)
     query = _query(args.query, rows, cols)
     kinds = _kinds(args.kinds)
+    for kind, names in _OF_KIND.items():
+        if kind not in kinds:
+            _refuse(args, names, f"goes with --kinds {kind}")
     import numpy as np
 
     from cogjax.data.contact_sheet import grid
@@ -102,6 +117,14 @@ def _attention_map(args: argparse.Namespace) -> None:
         else:
             panels.append(_panel(seen, of_image, start + query, cols))
     _write(path, grid(np.stack(panels), len(panels), captions, gap=12), args)
+
+
+def _refuse(args: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    """UserError for a flag that is set and would change nothing."""
+    for name in names:
+        if getattr(args, name) != args.default_of(name):
+            flag = "--text" if name == "num_text" else f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} {why}: leave it out")
 
 
 def _png(args: argparse.Namespace):
@@ -127,6 +150,10 @@ def _draw_weights(args: argparse.Namespace) -> None:
             "--weights needs an image and its text: cogjax attention-map IMAGE TEXT "
             "--weights"
         )
+    for names in (_OF_RULES, _OF_KIND["conv"], _OF_KIND["row"], _OF_PIVOTS):
+        _refuse(args, names, "does not go with --weights")
+    if args.reading:
+        _refuse(args, (*_OF_CASCADE, "seed"), "does not go with --reading")
     path = _png(args)
     image = read_image(args.image)
     if args.reading and args.query is not None:
@@ -143,8 +170,10 @@ def _found(model, image, args: argparse.Namespace):
 
     if not args.reading:
         own = {"stage": args.stage, "time": args.time, "seed": args.seed}
-        settings = {} if isinstance(model, Codec) else own
-        return model.attention(image, args.text, **settings)
+        if isinstance(model, Codec):
+            _refuse(args, tuple(own), f"is of a cascade, which {args.model} is not")
+            return model.attention(image, args.text)
+        return model.attention(image, args.text, **own)
     if not hasattr(model, "attention_of_caption"):
         raise UserError(f"{args.model} writes no texts: leave out --reading")
     return model.attention_of_caption(image, args.text)

@@ -53,6 +53,23 @@ def test_weights_are_drawn(image, nano_folder, tmp_path, capsys):
         ),
         (("IMAGE", "a cat", "--weights", "--model", "clip-icons"), "their attention"),
         (("IMAGE", "a cat", "--weights", "--out", "x.gif"), "expects a .png file"),
+        (("IMAGE", "a cat", "--weights", "--grid", "8x8"), "--grid does not go with"),
+        (("IMAGE", "a cat", "--weights", "--text", "8"), "--text does not go with --w"),
+        (("IMAGE", "a cat", "--weights", "--edge", "clip"), "--edge does not go with"),
+        (
+            ("IMAGE", "a cat", "--weights", "--reading", "--time", "1"),
+            "--time does not go with --reading",
+        ),
+        (
+            ("IMAGE", "a cat", "--weights", "--model", "shapes", "--stage", "1"),
+            "--stage is of a cascade, which shapes is not",
+        ),
+        (("--head", "1"), "--head goes with --weights"),
+        (("--model", "nano"), "--model goes with --weights"),
+        (("--kinds", "row", "--kernel", "3"), "--kernel goes with --kinds conv"),
+        (("--row-extent", "own", "--kinds", "conv"), "--row-extent goes with --kinds"),
+        (("--pivots", "3"), "--pivots goes with --kinds three-region"),
+        (("--seed", "3"), "--seed goes with --kinds three-region"),
     ],
 )
 def test_what_cannot_be_drawn(image, words, message, tmp_path, capsys, monkeypatch):
