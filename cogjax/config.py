@@ -101,26 +101,48 @@ def section(cls: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
     the field's type; nothing else is converted, and numbers are finite.
     `path` names the section in messages.
     """
-    if not isinstance(mapping, Mapping):
-        raise UserError(f"config key '{path}' expects a section, got {shown(mapping)}")
-    prefix = f"{path}." if path else ""
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    for key in mapping:
-        if key not in fields:
-            hint = did_you_mean(str(key)[:100], fields, prefix)
-            raise UserError(f"unknown config key {_name(f'{prefix}{key}')}{hint}")
-    hints = typing.get_type_hints(cls)
-    values = {}
-    for name, field in fields.items():
-        if name in mapping:
-            values[name] = _convert(mapping[name], hints[name], prefix + name)
-        elif _required(field):
-            raise UserError(f"config key '{prefix}{name}' is required")
+    values = _values(cls, mapping, path)
+    if missing := _missing(cls, mapping):
+        raise UserError(f"config key '{_prefix(path)}{missing[0]}' is required")
     try:
         return cls(**values)
     except (ValueError, TypeError) as error:
         where = f"config section '{path}': " if path else ""
         raise UserError(f"{where}{error}") from error
+
+
+def check_section(cls: type, mapping: Mapping[str, Any], path: str) -> None:
+    """UserError as `section` gives, but not for keys that are required and missing."""
+    _values(cls, mapping, path)
+    if not _missing(cls, mapping):
+        section(cls, mapping, path)
+
+
+def _values(cls: type, mapping: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The keys of a section as the types of the fields of `cls`."""
+    if not isinstance(mapping, Mapping):
+        raise UserError(f"config key '{path}' expects a section, got {shown(mapping)}")
+    prefix, hints = _prefix(path), typing.get_type_hints(cls)
+    fields = [f.name for f in dataclasses.fields(cls) if f.init]
+    for key in mapping:
+        if key not in fields:
+            hint = did_you_mean(str(key)[:100], fields, prefix)
+            raise UserError(f"unknown config key {_name(f'{prefix}{key}')}{hint}")
+    return {
+        name: _convert(mapping[name], hints[name], prefix + name)
+        for name in fields
+        if name in mapping
+    }
+
+
+def _missing(cls: type, mapping: Mapping[str, Any]) -> list[str]:
+    """Keys that a section of `cls` has to have, and has not."""
+    fields = (f for f in dataclasses.fields(cls) if f.init and _required(f))
+    return [field.name for field in fields if field.name not in mapping]
+
+
+def _prefix(path: str) -> str:
+    return f"{path}." if path else ""
 
 
 def save_json(config: Mapping[str, Any], path: str | Path) -> Path:

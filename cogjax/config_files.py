@@ -52,9 +52,11 @@ def _load_yaml(path: Path) -> dict[str, Any]:
     """As `config.load_json`, of YAML."""
     import yaml
 
+    from cogjax.plain_yaml import UniqueKeys
+
     try:
-        config = yaml.safe_load(path.read_bytes())
-        json.dumps(config)  # A YAML file may hold itself, and dates.
+        config = yaml.load(path.read_bytes(), UniqueKeys)
+        json.dumps(config)  # A YAML file may hold dates.
     except OSError as error:
         raise UserError(f"cannot read config {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:

@@ -75,7 +75,10 @@ def test_yaml_is_sections_with_keys(tmp_path):
     ("text", "message"),
     [
         ("task: [", "own.yaml is not plain YAML: while parsing"),
-        ("task: &a\n  more: *a\n", "not plain YAML: Circular"),
+        ("task: &a\n  more: *a\n", r"not plain YAML: it has the alias \*a"),
+        ("eval: &a {}\nmesh: *a\n", r"not plain YAML: it has the alias \*a"),
+        ("optim:\n  lr: 1\n  lr: 2\n", "plain YAML: line 3 has the key 'lr' again"),
+        ("optim: {}\neval: {}\noptim: {}\n", "line 3 has the key 'optim' again"),
         ("task: 2021-05-26\n", "not plain YAML: Object of type date"),
         ("task: !!python/object:os.system {}\n", "not plain YAML: could not determine"),
         ("- task\n", "holds no sections"),

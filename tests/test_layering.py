@@ -19,7 +19,7 @@ REFERENCES = [path for path in TESTS if path.parts[1] == "reference"]
 
 # A layer may import from itself and from the groups above its own.
 ORDER = (
-    ("errors", "compilation_cache"),
+    ("errors", "compilation_cache", "plain_yaml"),
     ("files", "catalogue", "config_files"),
     ("config", "config_keys"),
     ("ops",),

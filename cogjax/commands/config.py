@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cogjax.commands.arguments import add_command
 from cogjax.commands.table import flattened, print_table
+from cogjax.errors import UserError
 
 _NAME = "shipped experiment (cogview/icons:transformer), file, or task (lm); none lists"
 
@@ -23,6 +24,8 @@ def add_parser(commands) -> None:
 
 
 def _config(args: argparse.Namespace) -> None:
+    if not args.name:
+        _refuse(args.overrides, "there is no NAME")
     rows = _keys(args.name, args.overrides) if args.name else _experiments()
     if args.json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))
@@ -65,20 +68,33 @@ def _keys(name: str, overrides: list[str]) -> list[dict[str, str]]:
     from cogjax.config import load
     from cogjax.stages.run import find_stage
 
-    config = {"task": {"name": name}} if name in stages() else load(name, overrides)
+    of_task = name in stages()
+    if of_task:
+        _refuse(overrides, f"{name} is a task, whose keys have defaults alone")
+    config = {"task": {"name": name}} if of_task else load(name, overrides)
     from cogjax.config_keys import spelled
-    from cogjax.stages.keys import keys_of_stage
+    from cogjax.stages.keys import check_keys, keys_of_stage
 
     stage = find_stage({"task": config.get("task", {})})
+    check_keys(stage, config)
     values = {key: spelled(value) for key, value in flattened(config)}
     rows = []
     for key in keys_of_stage(stage):
         row = {"key": key.name, "value": values.get(key.name, key.default)}
         row |= {"default": key.default, "expects": key.kind, "meaning": key.meaning}
-        if name in stages():
+        if of_task:
             del row["value"]
         rows.append(row)
     return rows
+
+
+def _refuse(overrides: list[str], why: str) -> None:
+    """UserError for values that would go nowhere."""
+    if overrides:
+        word = overrides[0].partition("=")[0]
+        raise UserError(
+            f"{word} changes nothing, since {why}: give a shipped experiment or a file"
+        )
 
 
 def _cut(cell: str) -> str:

@@ -14,6 +14,7 @@ from cogjax.interop.containers import kind_of_file, open_tensors
 from cogjax.interop.pickles import NoArrays
 from cogjax.interop.safetensors import failed_download
 from cogjax.interop.stored import StoredTensor
+from cogjax.plain_yaml import NoAliases
 
 # Names of what surrounds the weights in checkpoints of trainers.
 _ROOTS = ("state_dict", "model_state_dict", "module", "model")
@@ -170,22 +171,13 @@ def _read_config(path: Path) -> dict[str, Any] | None:
     try:
         text = path.read_text(encoding="utf-8")
         is_json = path.suffix == ".json"
-        found = json.loads(text) if is_json else yaml.load(text, _Loader)
+        found = json.loads(text) if is_json else yaml.load(text, NoAliases)
     except (*_DAMAGED, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} is damaged: {reason}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     return found if isinstance(found, dict) else None
-
-
-class _Loader(yaml.SafeLoader):
-    """Without aliases, by which a small file stands for an endless one."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"it has the alias *{self.peek_event().anchor}")
-        return super().compose_node(parent, index)
 
 
 def _unwrapped(tensors: Tensors, path: Path) -> tuple[Tensors, list[str]]:

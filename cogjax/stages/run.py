@@ -189,7 +189,7 @@ def find_stage(config: Mapping[str, Any]) -> Stage:
     UserError for a task that no family has.
     """
     name, known = config.get("task", {}).get("name"), stages()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         hint = did_you_mean(str(name), known)
         raise UserError(f"config key 'task.name': unknown task {name!r}{hint}")
     stage = resolve(known[name])

@@ -48,6 +48,42 @@ def test_the_table_cuts_long_values(capsys):
     assert "..." in prompts and "what the images show" in prompts
 
 
+_ICONS = "dalle/icons:tokenizer"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([_ICONS, "--config.optim.lrr=3"], "key 'optim.lrr': did you mean 'optim.lr'"),
+        ([_ICONS, "--config.optim.lr=oops"], "'optim.lr' expects a number, got 'oops'"),
+        ([_ICONS, "--config.task.lossy=1"], "unknown config key 'task.lossy'"),
+        ([_ICONS, "--config.model.width_=1"], "unknown config key 'model.width_'"),
+        (["cogview/icons:transformer", "--config.sample.sampler.x=1"], "sampler.x'"),
+        (["vqgan/decoder", "--config.model.width=1"], "'model.width': this task takes"),
+        (["lm", "--config.optim.lr=1"], "optim.lr changes nothing, since lm is a task"),
+        (["--config.optim.lr=1"], "optim.lr changes nothing, since there is no NAME"),
+    ],
+)
+def test_a_key_or_value_that_does_not_fit(words, message, capsys):
+    assert cli.main(["config", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_may_lack_what_is_required_and_no_more(tmp_path, capsys):
+    path = tmp_path / "own.yaml"
+    path.write_text("task: {name: lm}\noptim: {lr: 1e-3}\n")
+    found = {row["key"]: row for row in rows(capsys, str(path))}
+    assert found["data.path"]["value"] == "required"
+    for text, message in (
+        ("task: {name: lm}\noptim: {nonsense: 3}\n", "key 'optim.nonsense'"),
+        ("task: {name: [lm]}\n", "unknown task ['lm']"),
+        ("optim: {}\n", "unknown task None"),
+    ):
+        path.write_text(text)
+        assert cli.main(["config", str(path)]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
