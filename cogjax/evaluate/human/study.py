@@ -107,8 +107,7 @@ def read_key(path: Path) -> Study:
         fields["prompts"] = tuple(Prompt(**each) for each in fields["prompts"])
         fields["items"] = tuple(Item(**each) for each in fields["items"])
         study = Study(**fields)
-        if study.form not in FORMS or len(study.models) < 2:
-            raise ValueError("another form")
+        _check(study)
         return study
     except OSError as error:
         raise UserError(
@@ -120,6 +119,29 @@ def read_key(path: Path) -> Study:
             f"{path} is no key of a human evaluation: give the folder that `cogjax "
             "evaluate human --out` made"
         ) from error
+
+
+def _check(study: Study) -> None:
+    """ValueError, TypeError, KeyError or AttributeError for what `make` never writes."""
+    form, models = FORMS[study.form], study.models
+    texts = [study.id, *models, *(item.id for item in study.items)]
+    texts += [text for each in study.prompts for text in (each.text, each.category)]
+    texts += [name for item in study.items for name in item.candidates.keys()]
+    if not all(isinstance(text, str) for text in texts) or len(models) < 2:
+        raise ValueError("names that are no texts, or one model")
+    if type(study.per_rater) is not int or study.per_rater < 0:
+        raise ValueError("a wrong number of prompts a rater")
+    if len({item.id for item in study.items}) < len(study.items):
+        raise ValueError("two items of one name")
+    size = 2 if form.paired else len(models)
+    for item in study.items:
+        numbers = list(item.candidates.values())
+        if not all(type(number) is int for number in (item.prompt, *numbers)):
+            raise ValueError("a number that is none")
+        if item.prompt not in range(len(study.prompts)) or len(numbers) != size:
+            raise ValueError("no such prompt, or other candidates")
+        if len(set(numbers)) < size or not set(numbers) <= {NOISE, *range(len(models))}:
+            raise ValueError("no such models")
 
 
 def make_study(

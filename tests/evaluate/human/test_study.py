@@ -50,6 +50,16 @@ def test_a_key_is_read_back(study_of, tmp_path):
     fields = json.loads(study.key())
     wrong = [{}, [], fields | {"form": "x"}, fields | {"items": 3}]
     wrong += [fields | {"more": 1}, fields | {"models": ["a"]}]
+    wrong += [fields | {"id": 3}, fields | {"per_rater": "2"}, fields | {"form": []}]
+    wrong += [fields | {"models": [1, 2, 3]}, fields | {"prompts": [{"text": 3}]}]
+    first, *rest = fields["items"]
+    own = first["candidates"]
+    changes = [("candidates", list(own)), ("candidates", dict.fromkeys(own, 0))]
+    changes += [("candidates", {name: 3 + i for i, name in enumerate(own)})]
+    changes += [("candidates", dict(zip(own, "012", strict=True)))]
+    changes += [("candidates", {"a": 0, "b": 1}), ("prompt", 30), ("prompt", -1)]
+    changes += [("prompt", True), ("id", 3), ("id", rest[0]["id"])]
+    wrong += [fields | {"items": [first | {k: v}, *rest]} for k, v in changes]
     for each in wrong:
         path.write_text(json.dumps(each))
         with pytest.raises(UserError, match="is no key of a human evaluation"):
