@@ -8,6 +8,7 @@ settings.json, drawn/   so that the same command goes on after a stop
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cogjax.config import load_json
 from cogjax.data.output import Progress
 from cogjax.errors import UserError
 from cogjax.evaluate.human.candidates import (
@@ -27,7 +29,7 @@ from cogjax.evaluate.human.candidates import (
 )
 from cogjax.evaluate.human.page import page
 from cogjax.evaluate.human.study import FORMS, NOISE, Prompt, Study, make_study
-from cogjax.evaluate.suites.cache import CachedModel, open_folder
+from cogjax.evaluate.suites.cache import SETTINGS, CachedModel, open_folder
 from cogjax.evaluate.suites.run import decoded, generate_codes
 from cogjax.files import write_atomic
 from cogjax.pipelines.request import Request
@@ -102,6 +104,7 @@ def make(
     settings = {"suite": "human", **asdict(design), "num_images": design.count}
     settings |= {"checks": checks, "models": identities, "n": len(prompts)}
     settings["prompts_digest"] = hashlib.sha256(listed.encode()).hexdigest()
+    settings["secret"] = _secret(out)
     folder = open_folder(out, settings)
     for name, contender in contenders.items():
         if isinstance(contender, Drawing):
@@ -112,6 +115,13 @@ def make(
     study = make_study(design.form, names, prompts, settings, checks, design.per_rater)
     _write(folder, study, [drawn[name] for name in names], design)
     return study
+
+
+def _secret(out: str | os.PathLike) -> str:
+    """What opaque names are made with: at random, and kept for when a run goes on."""
+    path = Path(out) / SETTINGS
+    kept = load_json(path).get("secret") if path.is_file() else None
+    return kept or secrets.token_hex(16)
 
 
 def _draw(

@@ -28,6 +28,8 @@ def page(study: Study, sheets: Mapping[tuple[int, int], bytes], language: str) -
       UserError: more than 200 MB, which a browser is slow to open.
     """
     form, images, items = FORMS[study.form], {}, []
+    # All raters get the checks: only where others get a part need the page know them.
+    parts = 0 < study.per_rater < len(study.prompts)
     for item in study.items:
         shown = {}
         for candidate, model in item.candidates.items():
@@ -39,7 +41,7 @@ def page(study: Study, sheets: Mapping[tuple[int, int], bytes], language: str) -
             {
                 "id": item.id,
                 "prompt": item.prompt,
-                "all": item.is_check,
+                "all": item.is_check or not parts,
                 "candidates": shown,
             }
         )

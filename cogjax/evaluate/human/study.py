@@ -154,28 +154,31 @@ def make_study(
 ) -> Study:
     """All items of a form, and so many checks among them.
 
-    settings: all that the images depend on; the same ones give the same names.
+    settings: all that the images depend on, and something secret, without which raters
+    could work out the names; the same ones give the same names.
     """
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
-    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    secret = hashlib.sha256(text.encode()).hexdigest()
+    # The page shows its name: nothing else may follow from it.
+    name = _opaque(secret)
     everyone = tuple(range(len(models)))
     groups = itertools.combinations(everyone, 2) if FORMS[form].paired else [everyone]
     shown = [
-        _item(name, index, group) for group in groups for index in range(len(prompts))
+        _item(secret, index, group) for group in groups for index in range(len(prompts))
     ]
-    rng = np.random.default_rng([0, int(name, 16)])
+    rng = np.random.default_rng([0, int(secret, 16)])
     for index in rng.permutation(len(prompts))[:checks]:
         size = 2 if FORMS[form].paired else len(models)
         real = rng.permutation(len(models))[: size - 1]
-        shown.append(_item(name, int(index), (*map(int, real), NOISE)))
+        shown.append(_item(secret, int(index), (*map(int, real), NOISE)))
     # Sorted by opaque names, checks and models stand anywhere.
     items = tuple(sorted(shown, key=lambda item: item.id))
     return Study(name, form, tuple(models), tuple(prompts), items, per_rater)
 
 
-def _item(study: str, prompt: int, group: Sequence[int]) -> Item:
-    names = {_opaque(study, prompt, *group, model): model for model in group}
-    return Item(_opaque(study, prompt, *group), prompt, dict(sorted(names.items())))
+def _item(secret: str, prompt: int, group: Sequence[int]) -> Item:
+    names = {_opaque(secret, prompt, *group, model): model for model in group}
+    return Item(_opaque(secret, prompt, *group), prompt, dict(sorted(names.items())))
 
 
 def _opaque(*parts: Any) -> str:

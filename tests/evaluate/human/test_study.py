@@ -8,7 +8,7 @@ import pytest
 
 from cogjax.errors import UserError
 from cogjax.evaluate.human.prompts import chosen, own_prompts, parse_prompts
-from cogjax.evaluate.human.study import FORMS, NOISE, make_study, read_key
+from cogjax.evaluate.human.study import FORMS, NOISE, _opaque, make_study, read_key
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -110,3 +110,12 @@ def test_a_study_depends_on_its_settings():
     )
     assert first.id != second.id
     assert not {i.id for i in first.items} & {i.id for i in second.items}
+
+
+def test_names_do_not_follow_from_the_page(study_of):
+    """Who has the page's name and this code cannot work out who is who."""
+    study = study_of("votes", models=2, prompts=5, checks=2)
+    for item in study.items:
+        assert item.id != _opaque(study.id, item.prompt, 0, 1)
+        for name, model in item.candidates.items():
+            assert name != _opaque(study.id, item.prompt, 0, 1, model)
