@@ -45,12 +45,7 @@ def page(study: Study, sheets: Mapping[tuple[int, int], bytes], language: str) -
                 "candidates": shown,
             }
         )
-    size = sum(map(len, images.values()))
-    if size > MAX_BYTES:
-        raise UserError(
-            f"the page would have {size >> 20} MB, at most {MAX_BYTES >> 20}: take "
-            "fewer prompts with --n, or fewer --num-images"
-        )
+    check_bytes(sum(map(len, images.values())))
     facts = {
         "page": study.id,
         "form": study.form,
@@ -64,6 +59,15 @@ def page(study: Study, sheets: Mapping[tuple[int, int], bytes], language: str) -
         "images": dict(sorted(images.items())),
     }
     return _filled(facts)
+
+
+def check_bytes(size: int) -> None:
+    """UserError for more bytes of images than a page may have."""
+    if size > MAX_BYTES:
+        raise UserError(
+            f"the page would have {size >> 20} MB, at most {MAX_BYTES >> 20}: take "
+            "fewer prompts with --n, or fewer --num-images"
+        )
 
 
 def _filled(facts: Mapping) -> str:

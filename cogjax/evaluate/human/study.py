@@ -122,7 +122,7 @@ def read_key(path: Path) -> Study:
 
 
 def _check(study: Study) -> None:
-    """ValueError, TypeError, KeyError or AttributeError for what `make` never writes."""
+    """ValueError, or another of Python's errors, for what `make` never writes."""
     form, models = FORMS[study.form], study.models
     texts = [study.id, *models, *(item.id for item in study.items)]
     texts += [text for each in study.prompts for text in (each.text, each.category)]

@@ -160,6 +160,19 @@ def test_a_folder_stands_in_for_a_model(folder, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_photographs_are_kept_as_small_as_they_are_shown(tmp_path):
+    pixels = np.zeros((300, 1200, 3), np.uint8)
+    (tmp_path / "a.png").write_bytes(encode_png(pixels))
+    (tmp_path / "a.txt").write_text("dog")
+    given = open_images(tmp_path)
+    ((image,),) = given.read(["dog"], 1)
+    assert image.shape == (128, 512, 3)
+    first = given.digest(["dog"], 1)
+    pixels[0, 0] = 1  # Too little to be seen when it is small.
+    (tmp_path / "a.png").write_bytes(encode_png(pixels))
+    assert given.digest(["dog"], 1) != first
+
+
 def test_folders_of_generate(folder, tmp_path):
     images = [{"prompt": t, "file": f"{i}.png"} for i, t in enumerate(TEXTS)]
     record = folder / "generation.json"
@@ -187,4 +200,22 @@ def test_mistakes_before_any_drawing(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "MAX_BYTES", 1)
     with pytest.raises(UserError, match="the page would have 0 MB, at most 0"):
         run(tmp_path / "x", *models)
+    assert not (tmp_path / "x").exists()
+    assert not models[0].model.calls + models[1].model.calls
+
+
+def test_a_page_that_turns_out_too_large(tmp_path, monkeypatch):
+    """Noise hardly packs: what was expected to fit does not, and nothing is left."""
+    rng = np.random.default_rng(0)
+
+    class Noisy(Painter):
+        def generate(self, prompts, *rest, **settings):
+            shape = len(prompts), 1, 64, 64, 3
+            return Generation(tuple(prompts), rng.integers(0, 256, shape, np.uint8))
+
+    monkeypatch.setattr(pages, "MAX_BYTES", 70_000)
+    models = Drawing(Noisy(0, 64), "a"), Drawing(Noisy(1, 64), "b")
+    with pytest.raises(UserError, match="the page would have 0 MB, at most 0"):
+        run(tmp_path / "x", *models, design=Design("votes", checks=0))
+    assert (tmp_path / "x" / "settings.json").exists()
     assert not (tmp_path / "x" / "page.html").exists()
