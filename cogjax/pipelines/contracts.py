@@ -88,6 +88,7 @@ class Generation:
     def save(self, folder: str | os.PathLike) -> Path:
         """Writes the images, `grid.png` and `generation.json` into a folder.
 
+        Beyond 256 images, or fewer that are large, there are `grid-2.png` and so on.
         Nothing there is overwritten: names get numbers. Returns the folder; UserError
         if it cannot be written to.
         """

@@ -55,7 +55,9 @@ class RunFiles:
             if name.startswith(_SECONDS):
                 kind = name.removeprefix(_SECONDS)
                 known = self.seconds.get(kind, 0.0)
-                self.seconds[kind] = known + (value if 0 <= value <= _MOST_SECONDS else 0.0)
+                self.seconds[kind] = known + (
+                    value if 0 <= value <= _MOST_SECONDS else 0.0
+                )
             elif name in _EVENTS:
                 self.events.append((row["step"], _EVENTS[name].format(value)))
                 del self.events[:-_MOST_EVENTS]
