@@ -65,7 +65,7 @@ def test_the_command_scores_by_a_clip(toy_clip_folder, tmp_path, capsys):
     for text in ("red", "蓝色"):
         words = ["score", path, text, "--by", "clip", "--clip", str(toy_clip_folder)]
         assert cli.main(words) == 0
-        scores.append(float(capsys.readouterr().out))
+        scores.append(float(capsys.readouterr().out.split()[0]))
     assert 0 <= scores[0] < scores[1] <= 2
 
 

@@ -167,7 +167,7 @@ def _analyse(args: argparse.Namespace) -> None:
     keep = KEEP if args.keep is None else args.keep
     report = analyse(study, collect(answers, study), keep)
     if args.out:
-        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_file(out / names[0], text, args.overwrite)
         write_file(out / names[1], human_page(report), args.overwrite)
     print(human_text(report))

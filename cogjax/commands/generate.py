@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cogjax.commands import arguments
 from cogjax.commands.arguments import SEED, add_command, number, whole
+from cogjax.commands.interrupts import Interrupts
 from cogjax.commands.progress import Progress
 from cogjax.errors import UserError
 from cogjax.files import check_folder
@@ -150,17 +151,20 @@ def _generate(args: argparse.Namespace) -> None:
 
     record = _record(args, request, model)
     made = Saving(out, request.prompts, request.num_images, record)
-    try:
-        with Progress(out) as progress:
-            for part in _parts(model, enlargers, request, progress, judge):
-                made.add(*part)
-    except BaseException:
-        # What is done stays, with its record: an interrupt may come after hours.
-        if made.count:
-            print(_in_words(made.close(), out), file=sys.stderr)
-        raise
-    arguments.say_unseen(made.unseen)
-    print(_in_words(made.close(), out))
+    with Interrupts() as interrupts:
+        try:
+            with Progress(out) as progress:
+                for part in _parts(model, enlargers, request, progress, judge):
+                    with interrupts.held():
+                        made.add(*part)
+        except BaseException:
+            # What is done stays, with its record: an interrupt may come after hours.
+            if made.count:
+                with interrupts.held():
+                    print(_in_words(made.close(), out), file=sys.stderr)
+            raise
+        arguments.say_unseen(made.unseen)
+        print(_in_words(made.close(), out))
 
 
 def _parts(model, enlargers: list, request, progress, judge: dict) -> Iterator:
@@ -319,4 +323,5 @@ def _judge(args: argparse.Namespace, model) -> str:
 def _in_words(saved, out: Path) -> str:
     count = len(saved.images)
     count = f"{count} of {saved.asked}" if count < saved.asked else count
-    return f"{count} images, {saved.grid} and {saved.record} in {out}"
+    grids = ", ".join(saved.grids)
+    return f"{count} images, {grids} and {saved.record} in {out}"

@@ -3,6 +3,7 @@
 `isinstance(model, Reader)` asks; `expect` asks on behalf of a user.
 """
 
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from cogjax.errors import UserError
 from cogjax.files import check_folder
 from cogjax.pipelines.attention_found import Attention
 from cogjax.pipelines.checks import MAX_IMAGES, check_whole
-from cogjax.pipelines.display import images_html
+from cogjax.pipelines.display import MOST, images_html
 from cogjax.pipelines.request import Request
 from cogjax.pipelines.saving import save_generation
 
@@ -71,10 +72,12 @@ class Generation:
         return len(self._flat)
 
     def __getitem__(self, index: int | slice) -> Image.Image | list[Image.Image]:
-        return self.images[index]
+        if isinstance(index, slice):
+            return list(map(Image.fromarray, self._flat[index]))
+        return Image.fromarray(self._flat[operator.index(index)])
 
     def __iter__(self) -> Iterator[Image.Image]:
-        return iter(self.images)
+        return map(Image.fromarray, self._flat)
 
     def grid(self, columns: int | None = None) -> Image.Image:
         """All images in one, a row a prompt unless `columns` says otherwise."""
@@ -85,6 +88,7 @@ class Generation:
     def save(self, folder: str | os.PathLike) -> Path:
         """Writes the images, `grid.png` and `generation.json` into a folder.
 
+        Beyond 256 images, or fewer that are large, there are `grid-2.png` and so on.
         Nothing there is overwritten: names get numbers. Returns the folder; UserError
         if it cannot be written to.
         """
@@ -102,7 +106,9 @@ class Generation:
         return images_html(self._flat, captions)
 
     def _repr_png_(self) -> bytes:
-        return encode_png(np.asarray(self.grid()))
+        columns = self.pixels.shape[1]
+        shown = grid(self._flat[:MOST], columns if columns <= MOST else 8)
+        return encode_png(np.asarray(shown))
 
 
 class Part(NamedTuple):

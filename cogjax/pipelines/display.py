@@ -10,7 +10,7 @@ import numpy as np
 
 from cogjax.data.images import encode_png
 
-_MOST = 64  # images of a result
+MOST = 64  # images of a result
 _FIGURE = "display:inline-block;margin:4px;max-width:12em;vertical-align:top"
 
 
@@ -20,7 +20,7 @@ def images_html(images: Iterable[np.ndarray], captions: Sequence[str]) -> str:
         f'<figure style="{_FIGURE}"><img alt="{html.escape(caption)}" '
         f'style="min-width:96px;image-rendering:pixelated" src="{_data(pixels)}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for pixels, caption in zip(images, captions[:_MOST], strict=False)
+        for pixels, caption in zip(images, captions[:MOST], strict=False)
     ]
     more = len(captions) - len(shown)
     rest = f"<p>{more} more in <code>.images</code></p>" if more > 0 else ""

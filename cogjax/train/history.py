@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from cogjax.train.metrics import is_moment
 from cogjax.train.processes import flat, source_digest
 
 _FILE = "sessions.jsonl"
@@ -57,8 +58,7 @@ def read_sessions(workdir: Path) -> Iterator[dict[str, Any]]:
 def _is_session(found: Any) -> bool:
     if not isinstance(found, dict):
         return False
-    numbers = (found.get("step"), found.get("time"))
     texts = (found.get("config"), found.get("machine"))
-    return all(type(x) in (int, float) for x in numbers) and all(
+    return is_moment(found.get("step"), found.get("time")) and all(
         isinstance(x, dict) for x in texts
     )

@@ -15,6 +15,8 @@ from PIL import Image, PngImagePlugin
 from cogjax.files import write_atomic
 
 METRICS, SAMPLES = "metrics.jsonl", "samples"
+_LAST_STEP = 2**53  # beyond, not every number is a float
+_LAST_TIME = 253402300800  # seconds from 1970 to the year 10000
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any] | None]:
@@ -38,7 +40,19 @@ def read_rows(path: Path) -> Iterator[dict[str, Any] | None]:
 def _is_row(row: Any) -> bool:
     if not isinstance(row, dict) or type(row.get("step")) is not int:
         return False
-    return "time" in row and all(type(x) in (int, float) for x in row.values())
+    if not is_moment(row["step"], row.get("time")):
+        return False
+    return all(
+        type(x) is float or type(x) is int and abs(x) <= _LAST_STEP
+        for x in row.values()
+    )
+
+
+def is_moment(step: Any, seconds: Any) -> bool:
+    """Whether a run can have been at this step at this time since 1970."""
+    if not all(type(x) in (int, float) for x in (step, seconds)):
+        return False
+    return 0 <= step <= _LAST_STEP and 0 <= seconds < _LAST_TIME
 
 
 class Logger:

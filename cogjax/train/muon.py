@@ -5,6 +5,7 @@ update is traced within `jax.default_matmul_precision("bfloat16")` on a CPU they
 those of `ops/orthogonal.py`, as in Muon's own code; optax's are of float32 there.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +41,7 @@ def muon(
 
     matrices = optax.chain(
         _momentum(matrix_axes),
-        optax.stateless(lambda updates, _: _of_matrices(_step, updates, matrix_axes)),
+        optax.stateless(lambda updates, _: _steps(updates, matrix_axes)),
         optax.add_decayed_weights(weight_decay, decays),
         optax.scale_by_learning_rate(learning_rate),
     )
@@ -63,7 +64,7 @@ def _of_matrices(function: Callable, updates: Any, matrix_axes: Callable) -> Any
 
 
 def _momentum(matrix_axes: Callable) -> optax.GradientTransformation:
-    """Nesterov's, of norm 1 where it is still to be orthogonalised, see `_step`."""
+    """Nesterov's, of norm 1 where it is still to be orthogonalised, see `_steps`."""
 
     def dimensions(updates):
         number = contrib.MuonDimensionNumbers
@@ -75,14 +76,23 @@ def _momentum(matrix_axes: Callable) -> optax.GradientTransformation:
     )
 
     def update(updates, state, params=None):
-        rounding = all(map(rounds, jax.tree.leaves(updates)))
-        return (normed if rounding else whole).update(updates, state, params)
+        momentum = normed if _are_rounded(updates) else whole
+        return momentum.update(updates, state, params)
 
     return optax.GradientTransformation(whole.init, update)
 
 
-def _step(x: Array, axes: Axes) -> Array:
-    """The momentum of a matrix, orthogonal and scaled by its shape."""
+def _are_rounded(updates: Any) -> bool:
+    return all(map(rounds, jax.tree.leaves(updates)))
+
+
+def _steps(updates: Any, matrix_axes: Callable) -> Any:
+    """The momentum, orthogonal and scaled by the shape of each matrix."""
+    step = functools.partial(_step, rounding=_are_rounded(updates))
+    return _of_matrices(step, updates, matrix_axes)
+
+
+def _step(x: Array, axes: Axes, rounding: bool) -> Array:
     inputs, outputs = ([axis % x.ndim for axis in each] for each in axes)
     rest = [axis for axis in range(x.ndim) if axis not in inputs + outputs]
     order = rest + inputs + outputs
@@ -90,7 +100,7 @@ def _step(x: Array, axes: Axes) -> Array:
     fan_in = math.prod(x.shape[axis] for axis in inputs)
     fan_out = math.prod(x.shape[axis] for axis in outputs)
     flat = moved.reshape(-1, fan_in, fan_out)
-    if rounds(x):
+    if rounding:
         flat = jax.vmap(orthogonal)(flat)
     flat *= max(1.0, fan_out / fan_in) ** 0.5
     back = sorted(range(x.ndim), key=order.__getitem__)

@@ -25,9 +25,9 @@ class OptimConfig:
     steps. decay: where the cosine ends, a step if above 1, else a fraction of all
     steps; it stays there. final_ratio: the cosine ends at this share of `lr`. clip:
     global gradient norm, 0 is off. decay_embeddings: whether weight decay is of
-    embeddings too; of norms and biases it never is. moments: "16bit" keeps AdamW's in
-    half the memory (`train/moments.py`). powersgd: how gradients are compressed between
-    devices.
+    embeddings too; of norms and biases it is not, but of those beside Muon, as in
+    optax. moments: "16bit" keeps AdamW's in half the memory (`train/moments.py`).
+    powersgd: how gradients are compressed between devices.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
@@ -119,6 +119,7 @@ def _muon(config: OptimConfig, schedule: optax.Schedule, matrix_axes):
     adam = optax.adamw(
         lambda step: schedule(step) * config.adam_lr / config.lr,
         b1=config.b1,
+        b2=config.b2,
         weight_decay=config.weight_decay,
         nesterov=True,
     )

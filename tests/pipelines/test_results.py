@@ -32,6 +32,15 @@ def test_a_result_is_a_sequence_of_its_images():
     assert [grey(x) for x in RESULT[1:3]] == [40, 80]
     with pytest.raises(IndexError):
         RESULT[6]
+    with pytest.raises(TypeError):
+        RESULT["a"]
+
+
+def test_one_image_is_made_of_its_own_pixels_alone(monkeypatch):
+    made, fromarray = [], Image.fromarray
+    monkeypatch.setattr(Image, "fromarray", lambda x: made.append(x) or fromarray(x))
+    assert grey(RESULT[4]) == 160 and len(made) == 1
+    assert grey(next(iter(RESULT))) == 0 and len(made) == 2
 
 
 def test_a_grid_has_a_row_a_prompt():
@@ -81,8 +90,13 @@ def test_a_notebook_shows_a_result():
     assert "<cat>" not in text and "http" not in text
     shown = Image.open(io.BytesIO(RESULT._repr_png_()))
     assert shown.size == RESULT.grid().size
-    many = Generation(("x",), np.zeros((1, 70, 1, 1, 3), np.uint8))._repr_html_()
-    assert many.count("<img") == 64 and "6 more in" in many
+    many = Generation(("x",), np.zeros((1, 70, 1, 1, 3), np.uint8))
+    text = many._repr_html_()
+    assert text.count("<img") == 64 and "6 more in" in text
+    side = 8 * 1 + 7 * 2
+    assert Image.open(io.BytesIO(many._repr_png_())).size == (side, side)
+    rows = Generation(("x",) * 70, np.zeros((70, 1, 1, 1, 3), np.uint8))
+    assert Image.open(io.BytesIO(rows._repr_png_())).size == (1, 64 * 3 - 2)
 
 
 def test_a_notebook_shows_a_model(nano_model):

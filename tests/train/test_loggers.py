@@ -81,6 +81,27 @@ def test_wandb_gets_what_the_files_get(tmp_path, runs):
     assert images[0] == {"step": 2, "grid": ((4, 4, 3), "a cat; 猫")}
 
 
+def test_a_run_that_wandb_refuses_is_said_before_training(tmp_path, runs):
+    def refuse(**settings):
+        raise RuntimeError("no API key")
+
+    sys.modules["wandb"].init = refuse
+    with pytest.raises(UserError, match=r"no API key.*WANDB_MODE=offline"):
+        train(tmp_path, 2, wandb="emoji")
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_wandb_that_fails_later_ends_no_training(tmp_path, runs, monkeypatch, capsys):
+    def fail(self, *row):
+        raise OSError("no network")
+
+    monkeypatch.setattr(Run, "log", fail)
+    monkeypatch.setattr(Run, "finish", fail)
+    assert int(train(tmp_path, 2, wandb="emoji").step) == 2
+    assert capsys.readouterr().out.count("no network") == 1
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) >= 2
+
+
 def test_without_a_project_there_is_no_wandb(tmp_path, runs):
     train(tmp_path, 1)
     assert not runs and not (tmp_path / "wandb_id.json").exists()

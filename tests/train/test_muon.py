@@ -8,8 +8,7 @@ import pytest
 from optax import contrib
 
 from cogjax.ops.orthogonal import COEFFICIENTS, orthogonal
-from cogjax.train.muon import muon
-from cogjax.train.optim import decay_mask
+from cogjax.train.optim import OptimConfig, decay_mask, make_optimizer
 
 RNG = np.random.default_rng(0)
 SHAPES = {
@@ -18,7 +17,7 @@ SHAPES = {
     "tall": (9, 4),
 }
 AXES = {"qkv": ((1,), (2, 3)), "out": ((1, 2), (3,)), "tall": ((-2,), (-1,))}
-SETTINGS = {"b1": 0.9, "weight_decay": 0.1, "nesterov": True}
+CONFIG = OptimConfig("muon", lr=0.1, adam_lr=0.03, b2=0.8, weight_decay=0.1, clip=0)
 
 
 def rate(step):
@@ -46,14 +45,15 @@ def numbers(params):
     )
 
 
-OURS = muon(rate, optax.adamw(rate, **SETTINGS), matrix_axes, 0.1, decay_mask)
+OURS = make_optimizer(CONFIG, rate, matrix_axes)
 OPTAX = contrib.muon(
     rate,
     weight_decay=0.1,
     weight_decay_mask=decay_mask,
     adam_b1=0.9,
+    adam_b2=0.8,
     adam_weight_decay=0.1,
-    adam_learning_rate=rate,
+    adam_learning_rate=lambda step: 0.3 * rate(step),
     muon_weight_dimension_numbers=numbers,
 )
 
@@ -64,7 +64,7 @@ def test_updates_and_states_are_those_of_optax():
     @jax.jit
     def run(params, grads):
         found = []
-        for tx in (OURS, OPTAX):
+        for tx in (OURS, optax.chain(optax.identity(), OPTAX)):
             state, new = tx.init(params), params
             for grad in grads:
                 updates, state = tx.update(grad, state, new)

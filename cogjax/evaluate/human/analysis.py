@@ -53,13 +53,18 @@ def analyse(study: Study, collected: Collected, keep: float = KEEP) -> dict[str,
     """The report, JSON-able.
 
     keep: raters with a smaller share of checks right are dropped, and who answered no
-    check of a study that has some. UserError if nobody is left.
+    check of a study that has some. UserError if nobody is left, or judged no models.
     """
     kept, dropped = _attentive(study, collected.raters, keep)
     if not kept:
         raise UserError(
             f"all {len(dropped)} raters failed the attention checks: look at their "
             "files, or lower --keep"
+        )
+    if all(answer.item.is_check for rater in kept for answer in rater.answers):
+        raise UserError(
+            f"the {len(kept)} raters who are kept answered attention checks alone: ask "
+            "them to judge more screens, and to send their files again"
         )
     found = tallies(study, kept)
     everywhere = np.ones(len(study.prompts), bool)

@@ -5,6 +5,8 @@ candidates and values. One that does not fit is left out whole, with its reason.
 """
 
 import json
+import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,13 +109,24 @@ def collect(paths: Sequence[Path], study: Study) -> Collected:
 def _files(paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in paths:
-        found += sorted(path.glob("*.json")) if path.is_dir() else [path]
+        # What was named and is not there is a slip: without it the result is another.
+        if not os.path.exists(path):
+            raise UserError(
+                f"no answers at {path}: give the files that raters sent back, or "
+                "their folder"
+            )
+        listed = sorted(path.glob("*")) if path.is_dir() else None
+        found += [path] if listed is None else filter(_is_json, listed)
     if not found or len(found) > MAX_FILES:
         raise UserError(
             f"{len(found)} files of answers, expected 1 to {MAX_FILES}: give the files "
             "that raters sent back, or their folder"
         )
     return list(dict.fromkeys(found))
+
+
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() == ".json"
 
 
 def _rater(path: Path, study: Study) -> Rater:
@@ -127,7 +140,7 @@ def _rater(path: Path, study: Study) -> Rater:
     if page != study.id:
         raise UserError(f"answers to another page, {page}")
     try:
-        code, token = _text(fields["rater"]), _text(fields["token"])
+        code, token = _typed(fields["rater"]), _text(fields["token"])
         items = {item.id: item for item in study.items}
         answers = tuple(
             _answer(items[name], given, study.form)
@@ -173,6 +186,17 @@ def _points(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= POINTS:
         raise ValueError(f"{shown(value)} points, of 1 to {POINTS}")
     return value
+
+
+def _typed(value: Any) -> str:
+    """A name as a person types it, in one form and printable, as page.js has it."""
+    if not isinstance(value, str) or len(value) > _MAX_NAME:
+        raise ValueError(f"{shown(value)} is no name")
+    name = unicodedata.normalize("NFKC", value)
+    name = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    if not name:
+        raise ValueError(f"{shown(value)} is no name")
+    return name
 
 
 def _text(value: Any) -> str:

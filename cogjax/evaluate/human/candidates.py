@@ -43,11 +43,18 @@ class Folder:
             )
 
     def read(self, prompts: Sequence[str], count: int) -> list[Images]:
-        """The first images of each prompt."""
+        """The first images of each prompt, none larger than the page shows it."""
         return [
-            [pixels_of(self.path, entry) for entry in self.images[text][:count]]
+            [_read(self.path, entry) for entry in self.images[text][:count]]
             for text in prompts
         ]
+
+    def digest(self, prompts: Sequence[str], count: int) -> str:
+        """sha256 of the files of these images."""
+        found = hashlib.sha256()
+        for entry in (entry for text in prompts for entry in self.images[text][:count]):
+            found.update(hashlib.sha256(entry.read_image()).digest())
+        return found.hexdigest()
 
 
 def open_images(path: Path) -> Folder:
@@ -62,14 +69,6 @@ def open_images(path: Path) -> Folder:
             "captions: give a model, or a folder that `cogjax generate` made"
         )
     return Folder(path, images)
-
-
-def digest(drawn: Sequence[Images]) -> str:
-    """sha256 of all pixels."""
-    found = hashlib.sha256()
-    for image in (image for images in drawn for image in images):
-        found.update(str(image.shape).encode() + image.tobytes())
-    return found.hexdigest()
 
 
 def longer_side(drawn: Sequence[Images]) -> int:
@@ -95,6 +94,12 @@ def noise(count: int, side: int, rng: np.random.Generator) -> Images:
         np.asarray(Image.fromarray(each).resize((side, side), 0).convert("RGB"))
         for each in squares
     ]
+
+
+def _read(source: Path, entry: Entry) -> np.ndarray:
+    # One at a time: thousands of photographs at full size do not fit into memory.
+    image = pixels_of(source, entry)
+    return _scaled(image, MAX_SIDE) if max(image.shape) > MAX_SIDE else image
 
 
 def _scaled(image: np.ndarray, side: int) -> np.ndarray:

@@ -8,6 +8,7 @@ settings.json, drawn/   so that the same command goes on after a stop
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,23 +16,26 @@ from typing import Any
 
 import numpy as np
 
+from cogjax.config import load_json
 from cogjax.data.output import Progress
 from cogjax.errors import UserError
 from cogjax.evaluate.human.candidates import (
+    MAX_SIDE,
     Folder,
     Images,
-    digest,
     longer_side,
     noise,
     sheet,
 )
-from cogjax.evaluate.human.page import page
+from cogjax.evaluate.human.page import check_bytes, page
 from cogjax.evaluate.human.study import FORMS, NOISE, Prompt, Study, make_study
-from cogjax.evaluate.suites.cache import CachedModel, open_folder
+from cogjax.evaluate.suites.cache import SETTINGS, CachedModel, open_folder
 from cogjax.evaluate.suites.run import decoded, generate_codes
 from cogjax.files import write_atomic
 from cogjax.pipelines.request import Request
 
+# Bytes of the page for one of an image: PNG of a photograph, as base64. Noise has more.
+_PACKED = 0.5 * 4 / 3
 _CHECK_EVERY, _LEAST_CHECKS = 10, 5  # prompts a check; checks of a page
 
 
@@ -94,14 +98,16 @@ def make(
         if isinstance(contender, Folder):
             contender.check(texts, design.count)
             drawn[name] = contender.read(texts, design.count)
-            identities[name] = {"images": digest(drawn[name])}
+            identities[name] = {"images": contender.digest(texts, design.count)}
         else:
             contender.model.check(Request(texts, design.count, design.seed))
             identities[name] = {"model": contender.digest}
+    _check_size(contenders, drawn, len(prompts) * design.count)
     listed = json.dumps([asdict(prompt) for prompt in prompts])
     settings = {"suite": "human", **asdict(design), "num_images": design.count}
     settings |= {"checks": checks, "models": identities, "n": len(prompts)}
     settings["prompts_digest"] = hashlib.sha256(listed.encode()).hexdigest()
+    settings["secret"] = _secret(out)
     folder = open_folder(out, settings)
     for name, contender in contenders.items():
         if isinstance(contender, Drawing):
@@ -112,6 +118,28 @@ def make(
     study = make_study(design.form, names, prompts, settings, checks, design.per_rater)
     _write(folder, study, [drawn[name] for name in names], design)
     return study
+
+
+def _secret(out: str | os.PathLike) -> str:
+    """What opaque names are made with: at random, and kept for when a run goes on."""
+    path = Path(out) / SETTINGS
+    kept = load_json(path).get("secret") if path.is_file() else None
+    return kept or secrets.token_hex(16)
+
+
+def _check_size(
+    contenders: dict[str, Drawing | Folder],
+    drawn: dict[str, Sequence[Images]],
+    images: int,
+) -> None:
+    """UserError if what is to be drawn cannot be expected to fit into a page.
+
+    drawn: of folders, which is there. images: of each contender.
+    """
+    models = [each.model for each in contenders.values() if isinstance(each, Drawing)]
+    sides = [min(model.image_size, MAX_SIDE) for model in models]
+    sides += [longer_side(each) for each in drawn.values()]
+    check_bytes(int(len(models) * images * 3 * max(sides) ** 2 * _PACKED))
 
 
 def _draw(

@@ -28,6 +28,8 @@ def page(study: Study, sheets: Mapping[tuple[int, int], bytes], language: str) -
       UserError: more than 200 MB, which a browser is slow to open.
     """
     form, images, items = FORMS[study.form], {}, []
+    # All raters get the checks: only where others get a part need the page know them.
+    parts = 0 < study.per_rater < len(study.prompts)
     for item in study.items:
         shown = {}
         for candidate, model in item.candidates.items():
@@ -39,16 +41,11 @@ def page(study: Study, sheets: Mapping[tuple[int, int], bytes], language: str) -
             {
                 "id": item.id,
                 "prompt": item.prompt,
-                "all": item.is_check,
+                "all": item.is_check or not parts,
                 "candidates": shown,
             }
         )
-    size = sum(map(len, images.values()))
-    if size > MAX_BYTES:
-        raise UserError(
-            f"the page would have {size >> 20} MB, at most {MAX_BYTES >> 20}: take "
-            "fewer prompts with --n, or fewer --num-images"
-        )
+    check_bytes(sum(map(len, images.values())))
     facts = {
         "page": study.id,
         "form": study.form,
@@ -62,6 +59,15 @@ def page(study: Study, sheets: Mapping[tuple[int, int], bytes], language: str) -
         "images": dict(sorted(images.items())),
     }
     return _filled(facts)
+
+
+def check_bytes(size: int) -> None:
+    """UserError for more bytes of images than a page may have."""
+    if size > MAX_BYTES:
+        raise UserError(
+            f"the page would have {size >> 20} MB, at most {MAX_BYTES >> 20}: take "
+            "fewer prompts with --n, or fewer --num-images"
+        )
 
 
 def _filled(facts: Mapping) -> str:

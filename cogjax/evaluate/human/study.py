@@ -107,8 +107,7 @@ def read_key(path: Path) -> Study:
         fields["prompts"] = tuple(Prompt(**each) for each in fields["prompts"])
         fields["items"] = tuple(Item(**each) for each in fields["items"])
         study = Study(**fields)
-        if study.form not in FORMS or len(study.models) < 2:
-            raise ValueError("another form")
+        _check(study)
         return study
     except OSError as error:
         raise UserError(
@@ -122,6 +121,29 @@ def read_key(path: Path) -> Study:
         ) from error
 
 
+def _check(study: Study) -> None:
+    """ValueError, or another of Python's errors, for what `make` never writes."""
+    form, models = FORMS[study.form], study.models
+    texts = [study.id, *models, *(item.id for item in study.items)]
+    texts += [text for each in study.prompts for text in (each.text, each.category)]
+    texts += [name for item in study.items for name in item.candidates.keys()]
+    if not all(isinstance(text, str) for text in texts) or len(models) < 2:
+        raise ValueError("names that are no texts, or one model")
+    if type(study.per_rater) is not int or study.per_rater < 0:
+        raise ValueError("a wrong number of prompts a rater")
+    if len({item.id for item in study.items}) < len(study.items):
+        raise ValueError("two items of one name")
+    size = 2 if form.paired else len(models)
+    for item in study.items:
+        numbers = list(item.candidates.values())
+        if not all(type(number) is int for number in (item.prompt, *numbers)):
+            raise ValueError("a number that is none")
+        if item.prompt not in range(len(study.prompts)) or len(numbers) != size:
+            raise ValueError("no such prompt, or other candidates")
+        if len(set(numbers)) < size or not set(numbers) <= {NOISE, *range(len(models))}:
+            raise ValueError("no such models")
+
+
 def make_study(
     form: str,
     models: Sequence[str],
@@ -132,28 +154,31 @@ def make_study(
 ) -> Study:
     """All items of a form, and so many checks among them.
 
-    settings: all that the images depend on; the same ones give the same names.
+    settings: all that the images depend on, and something secret, without which raters
+    could work out the names; the same ones give the same names.
     """
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
-    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    secret = hashlib.sha256(text.encode()).hexdigest()
+    # The page shows its name: nothing else may follow from it.
+    name = _opaque(secret)
     everyone = tuple(range(len(models)))
     groups = itertools.combinations(everyone, 2) if FORMS[form].paired else [everyone]
     shown = [
-        _item(name, index, group) for group in groups for index in range(len(prompts))
+        _item(secret, index, group) for group in groups for index in range(len(prompts))
     ]
-    rng = np.random.default_rng([0, int(name, 16)])
+    rng = np.random.default_rng([0, int(secret, 16)])
     for index in rng.permutation(len(prompts))[:checks]:
         size = 2 if FORMS[form].paired else len(models)
         real = rng.permutation(len(models))[: size - 1]
-        shown.append(_item(name, int(index), (*map(int, real), NOISE)))
+        shown.append(_item(secret, int(index), (*map(int, real), NOISE)))
     # Sorted by opaque names, checks and models stand anywhere.
     items = tuple(sorted(shown, key=lambda item: item.id))
     return Study(name, form, tuple(models), tuple(prompts), items, per_rater)
 
 
-def _item(study: str, prompt: int, group: Sequence[int]) -> Item:
-    names = {_opaque(study, prompt, *group, model): model for model in group}
-    return Item(_opaque(study, prompt, *group), prompt, dict(sorted(names.items())))
+def _item(secret: str, prompt: int, group: Sequence[int]) -> Item:
+    names = {_opaque(secret, prompt, *group, model): model for model in group}
+    return Item(_opaque(secret, prompt, *group), prompt, dict(sorted(names.items())))
 
 
 def _opaque(*parts: Any) -> str:

@@ -21,6 +21,8 @@ from cogjax.evaluate.report.plots import (
 )
 
 MOST = 400  # points that are drawn of a curve
+_LARGEST = 1e300  # of a value that is drawn: sums and differences stay finite
+_SMALLEST = -300  # power of ten of a logarithmic axis
 _LOG_FROM = 30  # times the lowest value: a chart that spans more is logarithmic
 
 
@@ -53,7 +55,7 @@ class Curve:
 
     Beyond `2 * MOST` points neighbours become one, so that a curve has no more. first,
     last and the lowest value with its step are exact. lost: values that are no finite
-    numbers, the first of them at step `lost_at`.
+    numbers or too large to draw, the first of them at step `lost_at`.
     """
 
     points: list[Span] = field(default_factory=list)
@@ -68,7 +70,7 @@ class Curve:
 
     def add(self, step: int, value: float) -> None:
         """The next value."""
-        if not (isinstance(value, int | float) and math.isfinite(value)):
+        if not abs(value) <= _LARGEST:
             self.lost_at = self.lost_at if self.lost else step
             self.lost += 1
             return
@@ -122,7 +124,8 @@ def chart(series: Mapping[str, Curve], title: str) -> Markup:
 
 def _decades(low: float, high: float) -> list[float]:
     """At most six powers of ten around [low, high]."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    first = max(math.floor(math.log10(low)), _SMALLEST)
+    last = max(math.ceil(math.log10(high)), first + 1)
     stride = -(-(last - first) // 5)
     return [10.0**power for power in range(first, last + stride, stride)]
 

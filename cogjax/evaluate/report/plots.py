@@ -56,7 +56,7 @@ def scale(low: float, high: float, start: float, end: float):
 def ticks(low: float, high: float) -> list[float]:
     """About five round values around [low, high]."""
     span = (high - low) or abs(high) or 1.0
-    rough = span / 4
+    rough = max(span / 4, 1e-300)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
     first, last = math.floor(low / step), math.ceil(high / step)

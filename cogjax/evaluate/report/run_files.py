@@ -1,7 +1,6 @@
 """What the files of a training run say, read in one pass and in bounded memory."""
 
 import io
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from cogjax.config import load_json
-from cogjax.errors import UserError
+from cogjax.errors import UserError, shown
 from cogjax.evaluate.report.curves import Curve
 from cogjax.train.goodput import ACTIVITIES
 from cogjax.train.history import read_sessions
@@ -21,7 +20,10 @@ _EVENTS = {
     "spike": "the loss was {:.3g} times the running median",
     "rolled_back_from": "gone back here from step {:.0f}",
 }
+_NO_IMAGE = OSError, ValueError, SyntaxError, Image.DecompressionBombError
+_MOST_SECONDS = 1e9  # of an activity between two rows
 _NO_CURVES = {"step", "time", "loss_at_spike", *_EVENTS}
+_MOST = 2**53  # steps of a run, images of a batch
 _MOST_CURVES, _MOST_EVENTS, _MOST_SESSIONS = 200, 50, 20
 
 
@@ -53,7 +55,9 @@ class RunFiles:
             if name.startswith(_SECONDS):
                 kind = name.removeprefix(_SECONDS)
                 known = self.seconds.get(kind, 0.0)
-                self.seconds[kind] = known + (value if math.isfinite(value) else 0.0)
+                self.seconds[kind] = known + (
+                    value if 0 <= value <= _MOST_SECONDS else 0.0
+                )
             elif name in _EVENTS:
                 self.events.append((row["step"], _EVENTS[name].format(value)))
                 del self.events[:-_MOST_EVENTS]
@@ -66,8 +70,16 @@ class RunFiles:
 def read_run(workdir: Path) -> RunFiles:
     """Reads a run that goes on, has ended or was broken off.
 
-    UserError for a folder that is no run's.
+    UserError for a folder that is no run's, and for files that cannot be read.
     """
+    try:
+        return _read(workdir)
+    except OSError as error:
+        what = error.filename or workdir
+        raise UserError(f"cannot read {what}: {error.strerror or error}") from error
+
+
+def _read(workdir: Path) -> RunFiles:
     if not workdir.is_dir():
         raise UserError(f"there is no folder {workdir}: give the --workdir of a run")
     if not (workdir / "config.json").is_file():
@@ -81,6 +93,7 @@ def read_run(workdir: Path) -> RunFiles:
             f"{workdir} is no training run, its config.json names no task; give the "
             "--workdir of `cogjax train`"
         )
+    _check_length(workdir / "config.json", found.config)
     for row in read_rows(workdir / METRICS):
         if row:
             found._add(row)
@@ -91,6 +104,19 @@ def read_run(workdir: Path) -> RunFiles:
         # One more than is shown: what the first of those differs from.
         found.sessions = [*found.sessions[-_MOST_SESSIONS:], session]
     return found
+
+
+def _check_length(path: Path, config: dict[str, Any]) -> None:
+    """UserError unless what is said of the run's steps are numbers."""
+    train = config.setdefault("train", {})
+    if not isinstance(train, dict):
+        raise UserError(f"{path}: 'train' is {shown(train)}, expected keys and values")
+    for name in ("steps", "batch_size"):
+        value = train.get(name, 1)
+        if type(value) is not int or not 1 <= value <= _MOST:
+            raise UserError(
+                f"{path}: 'train.{name}' is {shown(value)}, expected 1 to {_MOST}"
+            )
 
 
 @dataclass(frozen=True)
@@ -137,7 +163,7 @@ def read_board(workdir: Path) -> tuple[bytes, dict[str, Any]] | None:
         data = (workdir / BOARD).read_bytes()
         with Image.open(io.BytesIO(data)) as image:
             note = png_note(image)
-    except (OSError, ValueError, SyntaxError):
+    except _NO_IMAGE:
         return None
     return (data, note) if isinstance(note, dict) else None
 
@@ -148,7 +174,7 @@ def _sheet(step: int, path: Path) -> Sheet | None:
         with Image.open(io.BytesIO(data)) as image:
             note = png_note(image)
             data = data if len(data) <= _LARGE else _shrunk(image)
-    except (OSError, ValueError, SyntaxError):
+    except _NO_IMAGE:
         return None
     texts = note if isinstance(note, list) else []
     return Sheet(step, data, [str(text) for text in texts])

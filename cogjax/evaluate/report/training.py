@@ -32,6 +32,7 @@ from cogjax.files import write_atomic
 NAME = "report.html"
 _EVAL = "eval/"
 _FIRST = ("loss", "lr", "grad_norm", "examples_per_second")
+_LONGEST = 3.2e10  # seconds
 _MOST_CHARTS = 40
 _MOST_CHANGES = 12  # of a session
 _MARK = "cogjax training report"
@@ -44,9 +45,17 @@ def write_training_report(workdir: Path) -> Path:
     """
     path = workdir / NAME
     run = read_run(workdir)
-    if path.exists() and _MARK not in path.read_text(errors="replace")[:2000]:
+    if path.exists() and not _is_ours(path):
         raise UserError(f"{path} is no report of cogjax: move it away")
-    return write_atomic(path, _page(run))
+    # Texts of JSON may hold what UTF-8 has no bytes for.
+    return write_atomic(path, _page(run).encode(errors="replace"))
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return _MARK in path.read_text(errors="replace")[:2000]
+    except OSError:  # A folder, or a file that may not be read.
+        return False
 
 
 def _page(run: RunFiles) -> str:
@@ -63,11 +72,12 @@ def _page(run: RunFiles) -> str:
 
 
 def _state(run: RunFiles, task: str) -> Markup:
-    steps = run.config.get("train", {}).get("steps")
+    train = run.config["train"]
+    steps = train.get("steps")
     rows = [["task", task], ["step", f"{run.step} of {steps}"]]
-    curve, size = run.curves.get("examples_per_second"), run.config.get("train", {})
+    curve = run.curves.get("examples_per_second")
     if curve and curve.points and curve.last > 0 and steps:
-        rate = curve.last / max(size.get("batch_size", 1), 1)
+        rate = curve.last / train.get("batch_size", 1)
         rows.append(["speed", f"{rate:.3g} steps/s, {curve.last:.4g} examples/s"])
         if run.step < steps:
             rows.append(["left at that speed", _span((steps - run.step) / rate)])
@@ -138,7 +148,8 @@ def _samples(kind: str, sheets: Sequence[Sheet], sample: Any) -> Markup:
         )
     texts = sheets[0].texts if sheets else []
     if kind == "generated" and not texts and isinstance(sample, Mapping):
-        texts = [str(text) for text in sample.get("prompts", ())]
+        prompts = sample.get("prompts")
+        texts = [str(x) for x in prompts] if isinstance(prompts, list) else []
     words = [note(f"In their order: {' | '.join(texts)}")] if texts else []
     return section(
         f"Images: {kind}", *words, Markup(f'<div class="wholes">{"".join(shown)}</div>')
@@ -235,6 +246,8 @@ def _clock(seconds: float) -> str:
 
 def _span(seconds: float) -> str:
     """ "2 d 3 h", "3 h 12 min", "12 min", "8 s"."""
+    if seconds > _LONGEST:
+        return "over 1000 years"
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if seconds < 120:
         return f"{seconds:.3g} s"

@@ -142,6 +142,13 @@ def test_nobody_is_left(report_of):
         report_of("votes", Crowd((1.0, 0.0), careless=1.0), raters=3)
 
 
+@pytest.mark.parametrize("form", ["votes", "scores"])
+def test_nobody_judged_a_model(report_of, form):
+    crowd = Crowd((1.0, 0.0), careless=0)
+    with pytest.raises(UserError, match="the 2 raters who are kept answered attention"):
+        report_of(form, crowd, 2, keep=0, asked=lambda rater, item: item.is_check)
+
+
 def test_answers_by_hand(study_of, tmp_path):
     """Two raters, two prompts: shares, majority and points counted by hand."""
     study = study_of("votes", 2, 2, 0)

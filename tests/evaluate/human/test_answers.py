@@ -72,7 +72,8 @@ BROKEN = {
     "no page": (top("page", 7), "no file of answers"),
     "digits": (lambda fields: b'{"cogjax": ' + b"9" * 9999 + b"}", "no file of"),
     "rater": (top("rater", "x" * 65), "is no name"),
-    "bell": (top("rater", "a\x07\nb"), "characters that cannot be printed"),
+    "blank": (top("rater", "\u3000\u200d"), "is no name"),
+    "bell": (top("token", "a\x07\nb"), "characters that cannot be printed"),
     "token": (top("token", None), "damaged or altered: None is no name"),
     "answers": (top("answers", [1, 2]), "damaged or altered"),
     "none": (top("answers", {}), "no answers yet"),
@@ -103,6 +104,29 @@ def test_a_file_that_cannot_be_is_left_out(name, study, good, send, tmp_path):
         collect([tmp_path / "bad.json"], study)
 
 
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [
+        ("张\u3000三", "张 三"),
+        ("Jean\u00a0 Luc", "Jean Luc"),
+        ("👩\u200d🔬", "👩 🔬"),
+        ("\uff17", "7"),
+        ("a\x07\n\ud83d", "a"),
+    ],
+)
+def test_names_as_people_type_them(typed, code, study, good, send):
+    path = send("good.json", dict(good, rater=typed))
+    assert [rater.code for rater in collect([path], study).raters] == [code]
+
+
+def test_the_end_of_a_name_is_in_any_case(study, good, send, tmp_path):
+    send("a.json", good)
+    send("B.JSON", dict(good, token="b", rater="b"))
+    send("c.txt", b"no answers")
+    found = collect([tmp_path], study)
+    assert len(found.raters) == 2 and not found.left_out
+
+
 def test_of_one_rater_the_longest_file_counts(study, good, send, tmp_path):
     short = altered(lambda f: f["answers"].popitem())(good)
     paths = [send("1-first.json", short), send("2-whole.json", good)]
@@ -123,8 +147,8 @@ def test_too_large_missing_or_none(study, good, send, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", 100)
     with pytest.raises(UserError, match="good.json: larger than 100 bytes"):
         collect([path], study)
-    with pytest.raises(UserError, match="gone.json: cannot be read: No such file"):
-        collect([tmp_path / "gone.json"], study)
+    with pytest.raises(UserError, match="no answers at .*gone.json: give the files"):
+        collect([path, tmp_path / "gone.json"], study)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="0 files of answers"):
         collect([tmp_path / "empty"], study)

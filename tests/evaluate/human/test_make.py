@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -80,7 +81,10 @@ def test_the_page_is_blind_and_the_key_is_not(tmp_path):
             model = items[shown["id"]].candidates[candidate]
             if model >= 0:
                 assert seen[image] == (53, 203)[model]
-    assert sum(shown["all"] for shown in facts["items"]) == 3
+    # Everyone gets all: there is no need to tell the checks from the others.
+    assert all(shown["all"] for shown in facts["items"])
+    secret = json.loads((out / "settings.json").read_text())["secret"]
+    assert len(secret) == 32 and secret not in text
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_page(tmp_path):
@@ -93,12 +97,18 @@ def test_a_stopped_run_goes_on_and_gives_the_same_page(tmp_path):
     slow.stop = None
     run(tmp_path / "a", others, Drawing(slow, "d0"))
     assert others.model.calls == 1 and slow.calls == 1
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a" / "settings.json", tmp_path / "b")
     run(tmp_path / "b", Drawing(Painter(200), "d1"), Drawing(Painter(50), "d0"))
     first, second = (
         {name: (tmp_path / f / name).read_bytes() for name in ("page.html", "key.json")}
         for f in "ab"
     )
     assert first == second
+    # Elsewhere names are others: none follows from what the page says of itself.
+    other = run(tmp_path / "c", Drawing(Painter(200), "d1"), Drawing(Painter(50), "d0"))
+    items = read_key(tmp_path / "a" / "key.json").items
+    assert not {i.id for i in items} & {i.id for i in other.items}
     with pytest.raises(UserError, match="something else: seed is 0 there, 1 here"):
         run(tmp_path / "a", others, Drawing(slow, "d0"), design=Design("votes", seed=1))
     with pytest.raises(UserError, match="something else: models is "):
@@ -118,6 +128,7 @@ def test_sets_of_images_and_all_models(tmp_path):
     facts, _ = study_in(tmp_path / "all")
     assert [len(item["candidates"]) for item in facts["items"]] == [3] * 4
     assert facts["perRater"] == 2 and facts["aspects"]
+    assert [item["all"] for item in facts["items"]].count(True) == 1
 
 
 @pytest.fixture
@@ -149,6 +160,19 @@ def test_a_folder_stands_in_for_a_model(folder, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_photographs_are_kept_as_small_as_they_are_shown(tmp_path):
+    pixels = np.zeros((300, 1200, 3), np.uint8)
+    (tmp_path / "a.png").write_bytes(encode_png(pixels))
+    (tmp_path / "a.txt").write_text("dog")
+    given = open_images(tmp_path)
+    ((image,),) = given.read(["dog"], 1)
+    assert image.shape == (128, 512, 3)
+    first = given.digest(["dog"], 1)
+    pixels[0, 0] = 1  # Too little to be seen when it is small.
+    (tmp_path / "a.png").write_bytes(encode_png(pixels))
+    assert given.digest(["dog"], 1) != first
+
+
 def test_folders_of_generate(folder, tmp_path):
     images = [{"prompt": t, "file": f"{i}.png"} for i, t in enumerate(TEXTS)]
     record = folder / "generation.json"
@@ -176,4 +200,22 @@ def test_mistakes_before_any_drawing(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "MAX_BYTES", 1)
     with pytest.raises(UserError, match="the page would have 0 MB, at most 0"):
         run(tmp_path / "x", *models)
+    assert not (tmp_path / "x").exists()
+    assert not models[0].model.calls + models[1].model.calls
+
+
+def test_a_page_that_turns_out_too_large(tmp_path, monkeypatch):
+    """Noise hardly packs: what was expected to fit does not, and nothing is left."""
+    rng = np.random.default_rng(0)
+
+    class Noisy(Painter):
+        def generate(self, prompts, *rest, **settings):
+            shape = len(prompts), 1, 64, 64, 3
+            return Generation(tuple(prompts), rng.integers(0, 256, shape, np.uint8))
+
+    monkeypatch.setattr(pages, "MAX_BYTES", 70_000)
+    models = Drawing(Noisy(0, 64), "a"), Drawing(Noisy(1, 64), "b")
+    with pytest.raises(UserError, match="the page would have 0 MB, at most 0"):
+        run(tmp_path / "x", *models, design=Design("votes", checks=0))
+    assert (tmp_path / "x" / "settings.json").exists()
     assert not (tmp_path / "x" / "page.html").exists()

@@ -25,6 +25,9 @@ class Painted(Folder):
     def read(self, prompts, count):
         return [[np.full((16, 16, 3), self.path, np.uint8)] * count for _ in prompts]
 
+    def digest(self, prompts, count):
+        return str(self.path)
+
 
 @pytest.fixture(scope="module")
 def page_of(tmp_path_factory):
@@ -114,7 +117,8 @@ def saved(page, tmp_path, button):
 def test_a_rater_judges_all_and_is_read_back(form, page_of, opened, tmp_path):
     study, out = page_of(form)
     page = opened(out)
-    begin(page, "Li 李")
+    begin(page, " Li\u3000\u200d李")
+    assert page.evaluate("state.rater") == "Li 李"
     for number in range(1, len(study.items) + 1):
         expect(
             page.get_by_text(f"Screen {number} of {len(study.items)}")

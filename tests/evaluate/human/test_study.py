@@ -8,7 +8,7 @@ import pytest
 
 from cogjax.errors import UserError
 from cogjax.evaluate.human.prompts import chosen, own_prompts, parse_prompts
-from cogjax.evaluate.human.study import FORMS, NOISE, make_study, read_key
+from cogjax.evaluate.human.study import FORMS, NOISE, _opaque, make_study, read_key
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -50,6 +50,16 @@ def test_a_key_is_read_back(study_of, tmp_path):
     fields = json.loads(study.key())
     wrong = [{}, [], fields | {"form": "x"}, fields | {"items": 3}]
     wrong += [fields | {"more": 1}, fields | {"models": ["a"]}]
+    wrong += [fields | {"id": 3}, fields | {"per_rater": "2"}, fields | {"form": []}]
+    wrong += [fields | {"models": [1, 2, 3]}, fields | {"prompts": [{"text": 3}]}]
+    first, *rest = fields["items"]
+    own = first["candidates"]
+    changes = [("candidates", list(own)), ("candidates", dict.fromkeys(own, 0))]
+    changes += [("candidates", {name: 3 + i for i, name in enumerate(own)})]
+    changes += [("candidates", dict(zip(own, "012", strict=True)))]
+    changes += [("candidates", {"a": 0, "b": 1}), ("prompt", 30), ("prompt", -1)]
+    changes += [("prompt", True), ("id", 3), ("id", rest[0]["id"])]
+    wrong += [fields | {"items": [first | {k: v}, *rest]} for k, v in changes]
     for each in wrong:
         path.write_text(json.dumps(each))
         with pytest.raises(UserError, match="is no key of a human evaluation"):
@@ -100,3 +110,12 @@ def test_a_study_depends_on_its_settings():
     )
     assert first.id != second.id
     assert not {i.id for i in first.items} & {i.id for i in second.items}
+
+
+def test_names_do_not_follow_from_the_page(study_of):
+    """Who has the page's name and this code cannot work out who is who."""
+    study = study_of("votes", models=2, prompts=5, checks=2)
+    for item in study.items:
+        assert item.id != _opaque(study.id, item.prompt, 0, 1)
+        for name, model in item.candidates.items():
+            assert name != _opaque(study.id, item.prompt, 0, 1, model)

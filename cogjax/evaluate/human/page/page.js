@@ -130,7 +130,8 @@ function intro() {
   code.disabled = begun; // The images are chosen by it.
   function begin(event) {
     event.preventDefault();
-    state.rater = code.value.trim();
+    // One form for what looks alike, as `answers.py` has it: the file is read there.
+    state.rater = code.value.normalize("NFKC").replace(/[\p{C}\p{Z}\s]+/gu, " ").trim();
     if (!state.rater) {
       wrong.textContent = text("noCode");
       code.focus();
