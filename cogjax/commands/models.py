@@ -152,7 +152,7 @@ def _facts(name: str, folder: Path, model: Any) -> dict[str, Any]:
         "what": card.get("what", ""),
         "family": family.about if family else "none: networks without a pipeline",
     }
-    found |= _abilities_of_shapes(model, family)
+    found |= _abilities_of_shapes(model, family, folder)
     found["text"] = f"{text.size:,} pieces{_length(model)}" if text else ""
     found["languages"] = _languages(text) if text else []
     found["words seen"] = f"{len(model.words.words):,}" if model.words else ""
@@ -171,9 +171,11 @@ def _facts(name: str, folder: Path, model: Any) -> dict[str, Any]:
     return found | {"figures": str(page) if page.is_file() else ""}
 
 
-def _abilities_of_shapes(model: Any, family: Any) -> dict[str, Any]:
+def _abilities_of_shapes(model: Any, family: Any, folder: Path) -> dict[str, Any]:
     """As `_abilities`, of a model without weights: nothing is computed with any."""
     import jax
+
+    from cogjax import model_folder
 
     found = {}
 
@@ -186,7 +188,11 @@ def _abilities_of_shapes(model: Any, family: Any) -> dict[str, Any]:
         found.update(_abilities(dataclasses.replace(model, components=parts), family))
 
     shapes = {name: (x.params, x.state) for name, x in model.components.items()}
-    jax.eval_shape(look, shapes)
+    try:
+        jax.eval_shape(look, shapes)
+    except jax.errors.JAXTypeError:
+        # A pipeline of a package outside, which looks at values when it is made.
+        return _abilities(model_folder.load(folder), family)
     return found
 
 

@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 import cogjax
 from cogjax import cli, model_folder
+from cogjax.commands import models
 from cogjax.commands.table import print_facts, print_table, sized
 from cogjax.errors import UserError
 from cogjax.evaluate.report.columns import columns
@@ -122,6 +124,18 @@ def test_info_reads_no_weights(run, capsys):
     path.unlink()
     assert cli.main(["info", str(run)]) == 2
     assert "cannot read weights" in capsys.readouterr().err
+
+
+def test_a_pipeline_that_looks_at_weights_gets_them(run, capsys, monkeypatch):
+    load = models._abilities
+
+    def looking(model, family):
+        np.asarray(model["tokenizer"].state["codebook"])
+        return load(model, family)
+
+    monkeypatch.setattr(models, "_abilities", looking)
+    assert cli.main(["info", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["can"][0] == "generate"
 
 
 def test_a_data_set_is_no_model(tmp_path, capsys):
