@@ -63,7 +63,7 @@ def analyse(study: Study, collected: Collected, keep: float = KEEP) -> dict[str,
         )
     if all(answer.item.is_check for rater in kept for answer in rater.answers):
         raise UserError(
-            f"the {len(kept)} raters who are kept answered attention checks alone: ask "
+            "all raters who are kept answered attention checks alone: ask "
             "them to judge more screens, and to send their files again"
         )
     found = tallies(study, kept)

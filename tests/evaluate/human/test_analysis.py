@@ -145,7 +145,7 @@ def test_nobody_is_left(report_of):
 @pytest.mark.parametrize("form", ["votes", "scores"])
 def test_nobody_judged_a_model(report_of, form):
     crowd = Crowd((1.0, 0.0), careless=0)
-    with pytest.raises(UserError, match="the 2 raters who are kept answered attention"):
+    with pytest.raises(UserError, match="all raters who are kept answered attention"):
         report_of(form, crowd, 2, keep=0, asked=lambda rater, item: item.is_check)
 
 
