@@ -86,15 +86,6 @@ class Attentive(TokensModel):
                 "this model attends to a window and pivots, whose weights are not "
                 "shown: choose a model without model.window"
             )
-        self._check_window()
-
-    def _check_window(self) -> None:
-        """UserError for a model whose layers see a window and pivots."""
-        if self._generator.config.window:
-            raise UserError(
-                "attention is not shown of a model with a window and pivots: choose "
-                "one that was trained with model.window 0"
-            )
 
 
 class AttentiveReader(Attentive):
@@ -107,7 +98,6 @@ class AttentiveReader(Attentive):
     ) -> Attention:
         """As `attention`, where the text is predicted: what each piece is made of."""
         self._check_attention()
-        self._check_window()
         pieces = self.pieces(text)
         image = as_image(image)
         [(own, _, codes)] = self.by_shape(image)

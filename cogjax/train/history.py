@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from cogjax.train.metrics import is_moment
+from cogjax.train.metrics import is_moment, read_lines
 from cogjax.train.processes import flat, source_digest
 
 _FILE = "sessions.jsonl"
@@ -42,17 +42,7 @@ def note_session(
 
 def read_sessions(workdir: Path) -> Iterator[dict[str, Any]]:
     """The lines of `note_session`, but for those that a crash has damaged."""
-    path = workdir / _FILE
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                found = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if _is_session(found):
-                yield found
+    return filter(_is_session, read_lines(workdir / _FILE))
 
 
 def _is_session(found: Any) -> bool:

@@ -25,16 +25,20 @@ def read_rows(path: Path) -> Iterator[dict[str, Any] | None]:
     A row has a "step" (int), a "time" (seconds since 1970) and numbers. A crash cuts
     its last line short.
     """
+    for row in read_lines(path):
+        yield row if _is_row(row) else None
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    """What each line of a file of JSON lines holds, None for one that is damaged."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
-                row = json.loads(line)
+                yield json.loads(line)
             except (ValueError, RecursionError):
                 yield None
-                continue
-            yield row if _is_row(row) else None
 
 
 def _is_row(row: Any) -> bool:

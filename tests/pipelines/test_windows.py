@@ -80,7 +80,9 @@ def test_speculation_and_a_saved_model_sample_too(model, drawn, tmp_path):
 
 def test_attention_is_not_shown(model, drawn):
     for look in (model.attention, model.attention_of_caption):
-        with pytest.raises(UserError, match="window and pivots, whose weights are not shown"):
+        with pytest.raises(
+            UserError, match="window and pivots, whose weights are not shown"
+        ):
             look(drawn.pixels[0, 0], PROMPTS[0])
 
 
