@@ -174,7 +174,7 @@ class ReleasedStage(CodeModelStage):
             found = self.tuned(network, tuning)
             if run:
                 own = getattr(tuning, "implementation", "xla")
-                choose(own, tuning.dtype, sparse=False)
+                choose(own, tuning.dtype, causal=True)
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error
         return found
