@@ -202,10 +202,9 @@ class DecoderStage(ImagesStage):
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """All of the model that data.tokenizer is, with another decoder."""
         model = model_folder.load(_source(run))
-        # Figures of the card are of the model with its first decoder.
-        card = {**model.card, "decoder": "trained anew by the task decoder"}
         tokenizer = image_tokenizer(self.task(run), params, state)
         model = model.with_component("tokenizer", tokenizer)
+        card = {**model.card, "decoder": "trained anew by the task decoder"}
         return dataclasses.replace(model, card=card)
 
 
