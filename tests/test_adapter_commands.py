@@ -66,6 +66,37 @@ def test_scores_are_of_the_adapted_model(loaded, tmp_path, capsys):
     assert "--adapter changes --model, which --by clip" in capsys.readouterr().err
 
 
+def test_what_enlarges_has_the_format_of_weights_and_no_adapter(
+    loaded, tmp_path, monkeypatch, capsys
+):
+    """The adapter is of the other model; that is said."""
+
+    class Larger(FakeModel):
+        check_size = enlarge = lambda self, *args: None
+
+        def enlarge_generated(self, result, model, **settings):
+            return result
+
+    calls, load = [], cogjax.load
+    monkeypatch.setattr(FakeModel, "shape_for", lambda *args: (1, 1), raising=False)
+
+    def both(source, **settings):
+        calls.append((source, settings["weights"], settings.get("adapters")))
+        return Larger() if source == "shapes" else load(source, **settings)
+
+    monkeypatch.setattr(cogjax, "load", both)
+    words = ["generate", "a cat", "--out", str(tmp_path), "--num-images", "1"]
+    words += ["--enlarge", "shapes", "--weights", "int8"]
+    assert cli.main(words) == 0
+    assert calls == [("emoji", "int8", {}), ("shapes", "int8", None)]
+    assert "--adapter" not in capsys.readouterr().err
+    assert cli.main([*words, *BOTH]) == 0
+    assert calls[2:] == [("emoji", "int8", PAIRS), ("shapes", "int8", None)]
+    lines = capsys.readouterr().err.splitlines()
+    [line] = [line for line in lines if "--adapter" in line]
+    assert line.startswith("--adapter changes emoji alone; to enlarge with one too")
+
+
 REQUEST = types.SimpleNamespace(prompts=("a",), num_images=1, rerank=0)
 
 

@@ -119,10 +119,13 @@ class CodeModelStage(Stage):
         return params
 
     def start(self, setup: Setup, task: Any, run: RunConfig) -> Any:
-        """Parameters to start from, those of data.weights; None is at random."""
+        """Parameters to start from, those of data.weights; None is at random.
+
+        With LoRA there are none: those are `base`, and are read there.
+        """
         del task
         weights = run.data.weights
-        if not weights:
+        if not weights or run.lora.rank:
             return None
         return self.given_weights(setup, weights)
 
@@ -147,7 +150,7 @@ class CodeModelStage(Stage):
             raise UserError(
                 "config section 'lora' needs 'data.weights': the model to adapt"
             )
-        setup, there = self.setup(run), model_folder.load(run.data.weights)
+        setup, there = self.setup(run), model_folder.load_outline(run.data.weights)
         found = there["transformer"]
         if there.layout != setup.layout or not same_network(
             found.config, setup.network
@@ -156,7 +159,9 @@ class CodeModelStage(Stage):
                 f"the section 'model' has other sizes or sequences than data.weights, "
                 f"{run.data.weights}: leave it empty for LoRA"
             )
-        return "transformer", found
+        return "transformer", model_folder.load_component(
+            run.data.weights, "transformer"
+        )
 
     def stored_network(self, setup: Setup) -> Any:
         """The config of the network as it is written into the model."""

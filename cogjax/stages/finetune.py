@@ -78,7 +78,8 @@ def finetune(asked: FineTuning) -> Path:
     tuned = model_folder.load(launch.train(config, asked.folder))
     about = {"base": dict(base.card), "images": config["data"]["path"]}
     card = {"name": Path(asked.out).name, "what": f"{asked.base}, fine-tuned", **about}
-    tuned = dataclasses.replace(tuned, card=card)
+    # Licences and sources of the base are true of the tuned model, its figures are not.
+    tuned = dataclasses.replace(tuned, card={**tuned.card, **card})
     return model_folder.save(tuned, asked.out, None, asked.overwrite)
 
 
