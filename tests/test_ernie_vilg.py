@@ -231,7 +231,7 @@ def test_save_and_load_draw_the_same(model, drawn, tmp_path):
 
 def test_a_wordpiece_from_training_to_export(nano_data, nano_folder, drawn, tmp_path):
     """The paper's text, in the programs of the tests above: as many pieces."""
-    known = WordPieceTokenizer.train(["a red apple", "a red cat", "一只猫的线稿"], 30)
+    known = WordPieceTokenizer.train(["a red apple", "a red cat", "一只猫的线稿"], 18)
     size = load_text(nano_folder / "text.model").size
     unused = [f"[unused{i}]\n" for i in range(size - known.size)]
     words = tmp_path / "vocab.txt"
@@ -244,7 +244,7 @@ def test_a_wordpiece_from_training_to_export(nano_data, nano_folder, drawn, tmp_
     assert same.codes.shape == drawn.codes.shape
     codes = drawn.codes[:, 0]
     for language, letters in (("en", "aredplct"), ("zh", "一只猫的线稿")):
-        for caption in model.caption_codes(codes, language):
+        for caption in model.caption_codes(codes, language, Search()):
             assert set(caption) <= {*letters, " "} and caption
     assert model.score_codes(codes, PROMPTS).shape == (2,)
 
