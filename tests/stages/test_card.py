@@ -54,7 +54,9 @@ def test_a_tokenizer_says_that_it_is_of_a_model_and_alone(base, tmp_path):
 
 
 def test_a_decoder_makes_another_model_of_it(base):
-    run = RunConfig("decoder", {"disc_layers": 1}, {}, DataConfig("", tokenizer=str(base)))
+    run = RunConfig(
+        "decoder", {"disc_layers": 1}, {}, DataConfig("", tokenizer=str(base))
+    )
     found = exported(DECODER, run)
     assert found.components.keys() == {"tokenizer", "transformer"}
     assert found.card == {
