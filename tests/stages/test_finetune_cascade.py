@@ -50,7 +50,8 @@ def configs(monkeypatch, base, tmp_path):
         whole, run = model_folder.load(base), RunConfig.of(config)
         # What is refused is refused here.
         name, part = launch.find_stage(config).base(run)
-        params = {**part.params, "in": {"kernel": part.params["in"]["kernel"] + 1}}
+        first = part.params["in"]
+        params = {**part.params, "in": {**first, "kernel": first["kernel"] + 1}}
         whole = whole.with_component(name, dataclasses.replace(part, params=params))
         return model_folder.save(whole, workdir / "export")
 
