@@ -117,9 +117,12 @@ def test_a_merged_model_and_an_adapter_are_exported(loaded, monkeypatch, capsys)
 def test_finetune_hands_its_flags_on(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(finetune, "finetune", lambda x: asked.append(x) or x.out)
+    monkeypatch.setattr(finetune, "run_folders", lambda x: [x.folder])
     monkeypatch.setattr(finetune, "check", lambda x: asked.append(x) or {"steps": 4000})
     words = ["finetune", "mine", "--out", "model", "--lora", "8", "--prompt", "a cat"]
-    assert cli.main([*words, "--base", "shapes", "--steps", "9"]) == 0
+    assert (
+        cli.main([*words, "--base", "shapes", "--steps", "9", "--stage", "base"]) == 0
+    )
     out = capsys.readouterr().out
     assert "model: the tuned model" in out and "model-run/adapter: the adapter" in out
     assert cli.main([*words, "--dry-run", "--workdir", "there"]) == 0
@@ -131,5 +134,6 @@ def test_finetune_hands_its_flags_on(monkeypatch, capsys):
         8,
         9,
     )
+    assert (first.stage, second.stage) == ("base", "")
     assert first.prompts == ("a cat",) and str(first.folder) == "model-run"
     assert str(second.folder) == "there" and second.base == "emoji"

@@ -57,11 +57,13 @@ class CodeModelStage(Stage):
     """Data, samples and export of a network that predicts the codes of an image.
 
     family: name in the catalogue. pipeline: makes the sample grids of a model. halves:
-    as of `CodedSplits`.
+    as of `CodedSplits`. keeps_others: whether further networks of a model fit it still
+    when its transformer was trained on.
     """
 
     family: str
     halves = False
+    keeps_others = False
     pipeline: Callable[[Model], Generator] = TokensPipeline
 
     @abc.abstractmethod
@@ -82,6 +84,18 @@ class CodeModelStage(Stage):
     def reads(self, layout: Any) -> bool:
         """Whether the stage trains a model of the family with that layout."""
         return layout is not None
+
+    def tunes(self, base: Model, source: str) -> dict[str, Any]:
+        """The transformer; UserError for networks that depend on it and would stay."""
+        if not self.reads(base.layout):
+            return {}
+        others = base.components.keys() - {"tokenizer", "transformer"}
+        if others and not self.keeps_others:
+            raise UserError(
+                f"{source} has a {min(others)}, which tuning would lose: write a "
+                "config of its own stage with data.weights"
+            )
+        return {"transformer": {}}
 
     def lpips(self, setup: Setup) -> Any:
         """Weights of the perceptual distance, None if the objective has none."""

@@ -134,7 +134,8 @@ def test_what_does_not_fit_is_said_before_any_work(
     more = nano_model.model.with_component("unet", Component(TINY, {}))
     refused("images are others than the run in", workdir=str(tuned[0].folder))
     with pytest.raises(UserError, match="has a unet, which tuning would lose"):
-        finetune._check_components(asked, more, LM)
+        LM.tunes(more, "this")
+    refused("--stage base: .* has no such stage to tune, but transformer", stage="base")
 
 
 def test_other_images_do_not_go_into_a_run(tuned, images):

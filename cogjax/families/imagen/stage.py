@@ -89,6 +89,27 @@ class DenoisingStage(Stage):
                 raise UserError(f"task {run.name} does not read data.{name}")
         return section(self.model_section, run.model, "model")
 
+    def tunes(self, base: Model, source: str) -> dict[str, Any]:
+        """The stages of a cascade with such a network that are not distilled."""
+        layout, found = base.layout, {}
+        names = getattr(layout, "components", ())
+        for place, name in enumerate(names):
+            config = base[name].config
+            if type(config) is not self.model_section or layout.distilled_steps[place]:
+                continue
+            task = {"prediction": layout.predictions[place]}
+            task["schedule"], data = layout.schedules[place], {"text": source}
+            if place:
+                task["augmentation"] = layout.augmentations[place - 1]
+                data["below"] = source
+            found[name] = {
+                "task": task,
+                "model": dataclasses.asdict(config),
+                "data": data,
+                "sampler": base.sampler.first(place + 1),
+            }
+        return found
+
     def plan(self, run: RunConfig) -> Planned:
         """Of the text encoder in the section 'data', or texts as long as T5's."""
         if run.data.text:
@@ -240,14 +261,18 @@ class DenoisingStage(Stage):
             return None
         model = model_folder.load(below)
         _check_cascade(model, below, "data.below", run)
-        config = model[model.layout.components[-1]].config
-        if config.image_size != small:
+        names = model.layout.components
+        sizes = [model[name].config.image_size for name in names]
+        if small not in sizes:
             raise UserError(
-                f"model.small_size is {small}, and {below} draws {config.image_size} "
+                f"model.small_size is {small}, and {below} draws {sizes[-1]} "
                 "pixels: set it to that"
             )
         _check_encoder(model, encoder, "data.below", run)
-        return model
+        # Of a whole cascade only the stages up to that size are below this one.
+        layout = model.layout.first(sizes.index(small) + 1)
+        own = {name: model[name] for name in ("text_encoder", *layout.components)}
+        return dataclasses.replace(model, components=own, layout=layout)
 
 
 class DistillingStage(DenoisingStage):
@@ -259,7 +284,7 @@ class DistillingStage(DenoisingStage):
 
     settings, objective = DistillationConfig, DistillingTask
     # An adapter alone would leave its base's steps as many as they were.
-    base = Stage.base
+    base, tunes = Stage.base, Stage.tunes
 
     def distilled_to(self, run: RunConfig) -> int:
         """The student's steps."""
