@@ -252,9 +252,8 @@ def _length(model: Any) -> str:
 
 def _languages(text: Any) -> list[str]:
     """Those that the pieces have letters of."""
-    return [
-        name for name, other in _LANGUAGES.items() if not all(text.pieces_in(other))
-    ]
+    either = text.pieces_in(None)
+    return [n for n, other in _LANGUAGES.items() if text.pieces_in(other) != either]
 
 
 def _component(name: str, part: Any) -> dict[str, Any]:
