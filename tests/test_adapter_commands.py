@@ -7,6 +7,7 @@ import pytest
 import cogjax
 from cogjax import cli
 from cogjax.commands.arguments import _adapter
+from cogjax.data.images import encode_png
 from cogjax.stages import finetune
 from cogjax.stages import run as launch
 from tests.test_cli import FakeModel
@@ -32,6 +33,7 @@ def loaded(monkeypatch):
     model.save = lambda *args: calls.append(args) or args[0]
     model.score = lambda images, texts: [0.5]
     model.unseen = lambda texts: ()
+    model.caption = model.ask = lambda images, *texts, **search: ["a cat"]
 
     def load(source, **settings):
         calls.append((source, settings.get("adapters")))
@@ -55,8 +57,6 @@ def test_adapters_are_loaded_and_recorded(loaded, tmp_path):
 
 
 def test_scores_are_of_the_adapted_model(loaded, tmp_path, capsys):
-    from cogjax.data.images import encode_png
-
     image = tmp_path / "a.png"
     image.write_bytes(encode_png(FakeModel().generate(REQUEST, print).pixels[0, 0]))
     assert cli.main(["score", str(image), "a cat", *BOTH]) == 0
@@ -95,6 +95,15 @@ def test_what_enlarges_has_the_format_of_weights_and_no_adapter(
     lines = capsys.readouterr().err.splitlines()
     [line] = [line for line in lines if "--adapter" in line]
     assert line.startswith("--adapter changes emoji alone; to enlarge with one too")
+
+
+@pytest.mark.parametrize("words", [("caption",), ("ask", "how many?")])
+def test_texts_are_of_the_adapted_model(words, loaded, tmp_path):
+    image = tmp_path / "a.png"
+    image.write_bytes(encode_png(FakeModel().generate(REQUEST, print).pixels[0, 0]))
+    command, *rest = words
+    assert cli.main([command, str(image), *rest, *BOTH]) == 0
+    assert loaded == [("emoji", PAIRS)]
 
 
 REQUEST = types.SimpleNamespace(prompts=("a",), num_images=1, rerank=0)
