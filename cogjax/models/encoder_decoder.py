@@ -208,7 +208,7 @@ class _DecoderLayer(nn.Module):
         qkv = tuple(together[:, :, i] for i in range(3))
         if place is None:
             cache = None if cache is None else insert_prefix(cache, *qkv[1:])
-            kernel = choose("auto", h.dtype, sparse=False)
+            kernel = choose("auto", h.dtype, causal=True)
             attend = partial(causal_attention, alpha=1, implementation=kernel)
             attend = over_heads(attend) if kernel == "splash" else attend
             return attend(*qkv), cache

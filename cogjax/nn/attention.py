@@ -1,8 +1,10 @@
 """Attention of whole sequences: the one place that chooses among the forms in `ops/`.
 
 causal    each position sees all before it: `causal_attention`
-sparse    text and an image, blocks of rows: `sparse_attention` or `splash_sparse`
+sparse    text and an image, blocks of rows: `sparse_attention`
 dense     under an n x n mask: short prompts, and whatever has no form of its own
+
+On a TPU one kernel computes all but short prompts: `splash_masked`.
 """
 
 from functools import partial
@@ -16,9 +18,10 @@ from cogjax.ops.attention import (
     attention,
     attention_weights,
     causal_attention,
+    of_length,
     without_padding,
 )
-from cogjax.ops.fused_attention import choose, splash_sparse
+from cogjax.ops.fused_attention import SPARSE_BLOCK, choose, splash_masked
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
 from cogjax.ops.sparse_attention import has_blocks, sparse_attention
@@ -47,22 +50,32 @@ def self_attention(
     Raises:
       ValueError: the config's implementation is not for this platform or form.
     """
-    padded = visible is not None
-    form = form_of(sequence, kind, padded)
+    form = form_of(sequence, kind, visible is not None)
+    kernel = _kernel(config, query, form)
+    if kernel == "splash" and form != "causal":
+        arrays = [query, key, value]
+        if visible is not None:
+            shape = (len(query), sequence.length)
+            arrays.append(jnp.broadcast_to(of_length(visible, shape[1]), shape))
+        attend = partial(splash_masked, sequence=sequence, kind=kind)
+        return over_heads(attend)(*arrays)
     if form == "dense":
         mask = without_padding(_mask(sequence, kind), visible)  # [b or 1, s, s]
         return attention(query, key, value, mask, alpha=config.alpha)
-    sparse = form == "sparse"
-    kernel = choose(config.implementation, query.dtype, sparse=sparse, padded=padded)
-    if not sparse:
-        attend = partial(causal_attention, alpha=config.alpha, implementation=kernel)
-    elif kernel == "splash":
-        attend = partial(splash_sparse, sequence=sequence, kind=kind)
-    else:
+    if form == "sparse":
         seen = {"sequence": sequence, "kind": kind, "visible": visible}
-        attend = partial(sparse_attention, **seen, alpha=config.alpha)
+        return sparse_attention(query, key, value, **seen, alpha=config.alpha)
+    attend = partial(causal_attention, alpha=config.alpha, implementation=kernel)
     attend = over_heads(attend) if kernel == "splash" else attend
     return attend(query, key, value)
+
+
+def _kernel(config: DecoderConfig, query: Array, form: str) -> str:
+    """What computes a form. A prompt shorter than a block of splash needs no kernel."""
+    asked = config.implementation
+    if form == "dense" and (asked == "cudnn" or query.shape[1] < SPARSE_BLOCK):
+        return "xla"
+    return choose(asked, query.dtype, causal=form == "causal")
 
 
 def watched_weights(

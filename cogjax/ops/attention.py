@@ -67,7 +67,7 @@ def causal_attention(
     Raises:
       ValueError: the implementation is not for this platform or dtype.
     """
-    kernel = choose(implementation, query.dtype, sparse=False)
+    kernel = choose(implementation, query.dtype, causal=True)
     if kernel == "splash":
         return splash_causal(query, key, value)
     if kernel == "cudnn":

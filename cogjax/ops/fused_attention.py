@@ -32,26 +32,20 @@ def choose(
     implementation: Implementation,
     dtype: jnp.dtype,
     *,
-    sparse: bool,
-    padded: bool = False,
+    causal: bool,
 ) -> Literal["xla", "splash", "cudnn"]:
     """The implementation behind "auto" for this platform (docs/performance.md).
 
-    sparse: the sequence is text and an image. padded: some of it is hidden, which is
-    traced, and so no mask of a kernel.
+    causal: whether each position sees all before it, and none is hidden.
 
     Raises:
       ValueError: the one asked for does not run there, or not in this form.
     """
     here, half = platform(), jnp.dtype(dtype).itemsize == 2
-    if padded and implementation == "splash":
-        raise ValueError("implementation 'splash' cannot hide text: choose 'auto'")
     if implementation == "auto":
-        if padded:
-            return "xla"
         if here == "tpu":
             return "splash"
-        return "cudnn" if here == "gpu" and half and not sparse else "xla"
+        return "cudnn" if here == "gpu" and half and causal else "xla"
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation is {implementation!r}, expected one of {IMPLEMENTATIONS}"
@@ -62,7 +56,7 @@ def choose(
             f"implementation {implementation!r} runs on a {needs}, this is a {here}: "
             "choose 'auto' or 'xla'"
         )
-    if implementation == "cudnn" and (sparse or not half):
+    if implementation == "cudnn" and not (causal and half):
         raise ValueError(
             "implementation 'cudnn' is for full attention in bfloat16 or float16: "
             "choose 'auto' or 'xla'"
@@ -84,36 +78,58 @@ def splash_causal(
     from jax.experimental.pallas.ops.tpu.splash_attention import CausalMask
 
     length = query.shape[1]
-    block = min(CAUSAL_BLOCKS, key=lambda size: (-length % size, -size))
+    block = _causal_block(length)
     padded = length + -length % block
     mask = CausalMask((padded, padded))
-    return _splash(query, key, value, mask, block, interpret)
+    return _splash(query, key, value, None, mask, block, interpret)
 
 
-def splash_sparse(
+def splash_masked(
     query: Array,
     key: Array,
     value: Array,
+    visible: Array | None = None,
+    *,
     sequence: Sequence,
     kind: LayerKind,
-    *,
     interpret: bool = False,
 ) -> Array:
     """Attention of [b, s, n, h] by splash, as `sequence.mask(kind)` says.
 
-    No position can be hidden; the last of an image may be missing.
+    Args:
+      visible: bool [b, s], False for what no visible position sees; None hides nothing.
+        What is hidden sees what else is hidden, and its rows mean nothing.
+
+    The last positions of an image may be missing.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import NumpyMask
 
     length, whole = query.shape[1], _whole(sequence)
-    missing = whole.length - length
-    arrays = []
-    for x in (query, key, value):
-        x = jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0)))
-        arrays.append(_in_order(x, whole, kind, True))  # [b, whole, n, h]
+
+    def ordered(x):  # [b, whole, ...]
+        around = ((0, 0), (0, whole.length - length)) + ((0, 0),) * (x.ndim - 2)
+        return _in_order(jnp.pad(x, around), whole, kind, True)
+
+    arrays = [ordered(x) for x in (query, key, value)]
+    segments = None if visible is None else ordered(visible.astype(jnp.int32))
     mask = NumpyMask(_mask(whole, kind))
-    out = _splash(*arrays, mask, SPARSE_BLOCK, interpret)
+    out = _splash(*arrays, segments, mask, SPARSE_BLOCK, interpret)
     return _in_order(out, whole, kind, False)[:, :length]
+
+
+def visited_share(sequence: Sequence, kind: LayerKind) -> float:
+    """Share of the blocks of scores that splash computes, without hidden text."""
+    if kind.name == "full" and sequence.is_causal:
+        blocks = -(-sequence.length // _causal_block(sequence.length))
+        return (blocks + 1) / (2 * blocks)
+    mask = _mask(_whole(sequence), kind)
+    blocks = len(mask) // SPARSE_BLOCK
+    mask = mask.reshape(blocks, SPARSE_BLOCK, blocks, SPARSE_BLOCK)
+    return float(mask.any(axis=(1, 3)).mean())
+
+
+def _causal_block(length: int) -> int:
+    return min(CAUSAL_BLOCKS, key=lambda size: (-length % size, -size))
 
 
 def _whole(sequence: Sequence) -> Sequence:
@@ -134,8 +150,8 @@ def _mask(sequence: Sequence, kind: LayerKind) -> np.ndarray:
         mask = _in_order(mask, sequence, kind, True, axis=0).T
     pad = -length % SPARSE_BLOCK
     mask = np.pad(mask, ((0, pad), (0, pad)))
-    # A padding query sees one key, so that no row of the softmax is empty.
-    mask[length:, 0] = True
+    # Padding of the blocks sees itself, so that no row of the softmax is empty.
+    mask[range(length, len(mask)), range(length, len(mask))] = True
     return mask
 
 
@@ -159,8 +175,11 @@ def _in_order(x, sequence: Sequence, kind: LayerKind, into: bool, axis: int = 1)
     return xp.concatenate(parts, axis)
 
 
-def _splash(query, key, value, mask, block: int, interpret: bool) -> Array:
-    """[b, t, n, h] under a mask of the length that t is padded to."""
+def _splash(query, key, value, segments, mask, block: int, interpret: bool) -> Array:
+    """[b, t, n, h] under a mask of the length that t is padded to.
+
+    segments: int32 [b, t], only those of one number see each other; None is one.
+    """
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     names = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq")
@@ -172,7 +191,11 @@ def _splash(query, key, value, mask, block: int, interpret: bool) -> Array:
         interpret=interpret,
     )
     length = query.shape[1]
-    around = ((0, 0), (0, mask.shape[0] - length), (0, 0), (0, 0))
+    around = ((0, 0), (0, mask.shape[0] - length))
     arrays = (scale_query(query, 1.0), key, value)
-    arrays = (jnp.pad(x, around).swapaxes(1, 2) for x in arrays)  # [b, n, padded, h]
-    return jax.vmap(kernel)(*arrays).swapaxes(1, 2)[:, :length]
+    arrays = [jnp.pad(x, (*around, (0, 0), (0, 0))).swapaxes(1, 2) for x in arrays]
+    if segments is not None:
+        segments = jnp.pad(segments, around)  # [b, padded]
+        arrays.append(splash.SegmentIds(segments, segments))
+    out = jax.vmap(kernel)(*arrays)  # [b, n, padded, h]
+    return out.swapaxes(1, 2)[:, :length]

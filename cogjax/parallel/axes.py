@@ -73,7 +73,7 @@ def ways(mesh: Mesh | AbstractMesh, names: str | Sequence[str] | None) -> int:
 
 
 def over_heads(attend: Callable[..., Array]) -> Callable[..., Array]:
-    """`attend` of arrays [b, t, n, h], each device with its own b and n.
+    """`attend` of arrays [b, t, n, h] or [b, t], each device with its own b and n.
 
     The compiler cannot split a kernel by itself: it would gather all of its arguments.
     Without a mesh it is `attend` itself. The data and fsdp axes must divide b, and the
@@ -86,8 +86,9 @@ def over_heads(attend: Callable[..., Array]) -> Callable[..., Array]:
         if not names:
             return attend(*arrays)
         spec = _within(mesh, partition(("batch", None, "heads", None)))
+        specs = tuple(PartitionSpec(*spec[: x.ndim]) for x in arrays)
         sharded = jax.shard_map(
-            attend, in_specs=spec, out_specs=spec, axis_names=names, check_vma=False
+            attend, in_specs=specs, out_specs=spec, axis_names=names, check_vma=False
         )
         return sharded(*arrays)
 

@@ -105,6 +105,7 @@ class ReleasedStage(CodeModelStage):
 
     settings = CodesOfTexts
     model_section = Tuning
+    keeps_others = True
     sizes: Mapping[str, tuple[Any, Any, Any]]
 
     @property
@@ -174,7 +175,7 @@ class ReleasedStage(CodeModelStage):
             found = self.tuned(network, tuning)
             if run:
                 own = getattr(tuning, "implementation", "xla")
-                choose(own, tuning.dtype, sparse=False)
+                choose(own, tuning.dtype, causal=True)
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error
         return found

@@ -86,7 +86,7 @@ class TransformerStage(CodeModelStage):
         tokenizer, text = read_tokenizers(data)
         found = self._setup(run, tokenizer, text, text.size)
         try:
-            choose(found.network.implementation, found.network.dtype, sparse=False)
+            choose(found.network.implementation, found.network.dtype, causal=True)
         except ValueError as error:
             raise UserError(f"config section 'model': {error}") from error
         return found

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cogjax.ops.attention import causal_attention
-from cogjax.ops.fused_attention import IMPLEMENTATIONS, choose, splash_sparse
+from cogjax.ops.fused_attention import IMPLEMENTATIONS, choose, splash_masked
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
 from cogjax.ops.sparse_attention import sparse_attention
@@ -29,7 +29,7 @@ def form(kind: str, implementation: str):
     """Function of (query, key, value) for a layer kind."""
     if kind == "causal":
         return partial(causal_attention, implementation=implementation)
-    attend = splash_sparse if implementation == "splash" else sparse_attention
+    attend = splash_masked if implementation == "splash" else sparse_attention
     sequence = Sequence.text_to_image(TEXT, (GRID, GRID))
     return partial(attend, sequence=sequence, kind=LayerKind(kind))
 
@@ -65,12 +65,12 @@ def main() -> None:
     )
     print(f"{jax.devices()[0].device_kind}, {args.dtype}, {shape}")
     for kind in ("causal", "row", "column", "conv"):
-        sparse = kind != "causal"
-        auto = choose("auto", args.dtype, sparse=sparse)
+        causal = kind == "causal"
+        auto = choose("auto", args.dtype, causal=causal)
         base = None
         for name in IMPLEMENTATIONS[1:]:
             try:
-                choose(name, args.dtype, sparse=sparse)
+                choose(name, args.dtype, causal=causal)
             except ValueError:
                 continue
             seconds, grads = run(form(kind, name), arrays, weights, args.runs)

@@ -25,7 +25,7 @@ from cogjax.models.image_lm import ImageLM, param_shapes
 from cogjax.models.image_lm_config import ImageLMConfig
 from cogjax.models.inference import for_inference, make_cache, scoring
 from cogjax.ops.attention import attention, causal_attention
-from cogjax.ops.fused_attention import splash_sparse
+from cogjax.ops.fused_attention import splash_masked
 from cogjax.ops.masks import LayerKind, sparse_kinds
 from cogjax.ops.sequence import Sequence
 from cogjax.ops.sparse_attention import sparse_attention
@@ -53,8 +53,8 @@ def layers(form: str, kinds: tuple[str, ...], query, key, value):
         elif name == "full":
             query = causal_attention(query, key, value, implementation=form)
         else:
-            attend = splash_sparse if form == "splash" else sparse_attention
-            query = attend(query, key, value, SEQUENCE, kind)
+            attend = splash_masked if form == "splash" else sparse_attention
+            query = attend(query, key, value, sequence=SEQUENCE, kind=kind)
     return jnp.sum(jnp.square(query.astype(jnp.float32)))
 
 

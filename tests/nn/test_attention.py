@@ -76,26 +76,49 @@ def test_equals_the_oracle(case):
     )
 
 
-def test_on_a_tpu_what_is_not_padded_is_fused(monkeypatch):
-    """Several captions too, which see nothing of each other."""
+@pytest.fixture
+def on_a_tpu(monkeypatch):
+    """The names of the kernels that are called, in place of them."""
     taken = []
 
     def fused(name):
-        return lambda query, *rest, **form: taken.append(name) or query
+        return lambda query, *rest, **form: taken.append((name, len(rest))) or query
 
     monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "tpu")
     monkeypatch.setattr("cogjax.ops.attention.splash_causal", fused("causal"))
-    monkeypatch.setattr(forms, "splash_sparse", fused("sparse"))
-    for case in CASES.values():
-        sequence, kind, padded, form = case
-        if not padded and form != "dense":
-            arrays = inputs(sequence.length)
-            forms.self_attention(*arrays, CONFIG, sequence, kind, None)
-            assert taken.pop() == form
+    monkeypatch.setattr(forms, "splash_masked", fused("masked"))
+    return taken
 
 
-def test_a_kernel_that_cannot_hide_is_refused():
+def traced(sequence, kind, visible):
+    attend = functools.partial(
+        forms.self_attention, config=CONFIG, sequence=sequence, kind=kind
+    )
+    jax.eval_shape(attend, *inputs(sequence.length), visible=visible)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_on_a_tpu_all_but_short_prompts_is_fused(on_a_tpu, case):
+    """Hidden text too, and captions, which see nothing of each other."""
+    sequence, kind, padded, form = CASES[case]
+    visible = np.ones((1, 3), bool) if padded else None
+    traced(sequence, kind, visible)
+    want = {
+        "causal": [("causal", 2)],
+        "sparse": [("masked", 2 + padded)],
+        "dense": [],
+    }
+    assert on_a_tpu == want[form]
+
+
+def test_on_a_tpu_what_has_no_blocks_is_fused_where_it_is_long(on_a_tpu):
+    sequence = Sequence.text_to_image(200, (8, 8), "all")
+    traced(sequence, FULL, np.ones((2, 200), bool))
+    assert on_a_tpu == [("masked", 3)]
+
+
+def test_a_kernel_of_another_machine_is_refused():
     splash = DecoderConfig(width=8, heads=2, implementation="splash")
     visible = np.ones((2, 5), bool)
-    with pytest.raises(ValueError, match="'splash' cannot hide text"):
+    with pytest.raises(ValueError, match="'splash' runs on a tpu, this is a cpu"):
         forms.self_attention(*inputs(17), splash, TO_IMAGE, ROW, visible)

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 
 from cogjax.ops.attention import causal_attention
-from cogjax.ops.fused_attention import choose, splash_causal, splash_sparse
-from cogjax.ops.masks import LayerKind
+from cogjax.ops.fused_attention import (
+    choose,
+    splash_causal,
+    splash_masked,
+    visited_share,
+)
+from cogjax.ops.masks import FULL, LayerKind
 from cogjax.ops.sequence import Sequence
 from tests.reference import numeric
 
@@ -53,11 +58,11 @@ def test_splash_causal():
     ],
     ids=str,
 )
-def test_splash_sparse(kind, grid, missing):
+def test_splash_masked(kind, grid, missing):
     whole = Sequence.text_to_image(9, grid)
     sequence = whole.first(whole.length - missing)
     form = {"sequence": sequence, "kind": kind, "interpret": True}
-    fused = functools.partial(splash_sparse, **form)
+    fused = functools.partial(splash_masked, **form)
     agree(*with_gradients(fused, sequence.mask(kind)), 5e-6)
 
 
@@ -70,26 +75,60 @@ def test_splash_sparse(kind, grid, missing):
     ],
     ids=("text all", "caption", "two questions"),
 )
-def test_splash_sparse_both_ways(sequence):
+def test_splash_masked_both_ways(sequence):
     arrays = inputs(sequence.length)[:3]
     form = {"sequence": sequence, "kind": LayerKind("column")}
-    fused = jax.jit(lambda *x: splash_sparse(*x, **form, interpret=True))
+    fused = jax.jit(lambda *x: splash_masked(*x, **form, interpret=True))
     want = numeric.attention(*arrays, sequence.mask(LayerKind("column")))
     agree(fused(*arrays), want, 2e-6)
 
 
-def test_auto(monkeypatch):
-    def auto(dtype="bfloat16", sparse=False):
-        return choose("auto", dtype, sparse=sparse)
+@pytest.mark.parametrize("kind", [FULL, LayerKind("column")], ids=str)
+def test_splash_hides_text(kind):
+    """Neither output nor gradients of what is seen know of what is hidden."""
+    sequence = Sequence.text_to_image(5, (3, 4), "all")
+    visible = np.ones((2, sequence.length), bool)
+    visible[1, :3] = False
+    mask = sequence.mask(kind) & visible[:, None, None]  # [b, 1, s, s]
+    mask = mask | np.eye(sequence.length, dtype=bool)
+    seen = np.float32(visible[:, :, None, None])
 
-    assert auto() == auto(sparse=True) == "xla"
+    def fused(*arrays):
+        form = {"sequence": sequence, "kind": kind, "interpret": True}
+        return splash_masked(*arrays, visible, **form) * seen
+
+    *arrays, weights = inputs(sequence.length)
+
+    @jax.jit
+    def run(*arrays):
+        out, back = jax.vjp(fused, *arrays)
+        return out, back(weights)
+
+    want = numeric.attention(*arrays, mask) * seen
+    grads = numeric.attention_gradients(arrays, weights * seen, mask)
+    agree(run(*arrays), (want, grads), 5e-6)
+
+
+def test_visited_share():
+    """Causal blocks of 512 or 640; columns stand together."""
+    assert visited_share(Sequence.causal(1024), FULL) == 3 / 4
+    paper = Sequence.text_to_image(256, (32, 32))
+    assert visited_share(paper, FULL) == 3 / 4
+    shares = [visited_share(paper, LayerKind(name)) for name in ("row", "column")]
+    assert shares == [12 / 25, 9 / 25]
+    two_way = Sequence.text_to_image(256, (32, 32), "all")
+    assert visited_share(two_way, FULL) == 15 / 25
+
+
+def test_auto(monkeypatch):
+    def auto(dtype="bfloat16", causal=True):
+        return choose("auto", dtype, causal=causal)
+
+    assert auto() == auto(causal=False) == "xla"
     monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "tpu")
-    assert auto() == auto(sparse=True) == auto("float32") == "splash"
-    assert choose("auto", "bfloat16", sparse=True, padded=True) == "xla"
-    with pytest.raises(ValueError, match="cannot hide text"):
-        choose("splash", "bfloat16", sparse=True, padded=True)
+    assert auto() == auto(causal=False) == auto("float32") == "splash"
     monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "gpu")
-    assert (auto(), auto("float32"), auto(sparse=True)) == ("cudnn", "xla", "xla")
+    assert (auto(), auto("float32"), auto(causal=False)) == ("cudnn", "xla", "xla")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +147,6 @@ def test_what_does_not_run_here(asked, message):
 
 def test_cudnn_does_not_take_what_it_cannot(monkeypatch):
     monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "gpu")
-    for dtype, sparse in (("float32", False), ("bfloat16", True)):
+    for dtype, causal in (("float32", True), ("bfloat16", False)):
         with pytest.raises(ValueError, match="full attention in bfloat16 or float16"):
-            choose("cudnn", dtype, sparse=sparse)
+            choose("cudnn", dtype, causal=causal)

@@ -55,7 +55,7 @@ def test_settings_reach_the_layers(extent, edge):
     [
         ({"kernel": 4}, "kernel is 4"),
         ({"window": 8, "num_pivots": 9}, "window is for"),
-        ({"implementation": "splash"}, "'splash' cannot hide text"),
+        ({"implementation": "cudnn"}, "'cudnn' cannot hide text"),
     ],
 )
 def test_what_does_not_fit_is_refused(setting, message):
