@@ -126,7 +126,7 @@ def with_adapters(model: Model, adapters: Mapping[str | os.PathLike, float]) -> 
         found = found.with_component(name, replace(found[name], params=params))
         found = replace(found, words=_both(found.words, adapter.words))
     used = {Path(folder).name: weight for folder, weight in adapters.items()}
-    return replace(found, card={**model.card, "adapters": used})
+    return replace(found, card={**found.card, "adapters": used})
 
 
 def load_adapter(folder: str | os.PathLike, model: Model) -> Adapter:

@@ -50,8 +50,9 @@ class Model:
     family: its name in `catalogue.py`, empty for parts alone, such as an image
     tokenizer. components: by name, such as "tokenizer" (of images), "transformer" and
     "reconstructor". layout: how the family's sequences are laid out. sampler: how the
-    model samples unless told otherwise. card: description, data and licences. words:
-    those of the texts that it was trained on, None if they are not known.
+    model samples unless told otherwise. card: description, data, licences and
+    "measured", a figure that `cogjax models` shows. words: those of the texts that it
+    was trained on, None if they are not known.
     """
 
     family: str
@@ -70,10 +71,13 @@ class Model:
         return self.components[name]
 
     def with_component(self, name: str, component: Component) -> "Model":
-        """The same with another component of that name."""
-        return dataclasses.replace(
-            self, components={**self.components, name: component}
-        )
+        """The same with another component of that name.
+
+        What its card says was measured was so of other weights, and is left out.
+        """
+        card = {key: self.card[key] for key in self.card if key != "measured"}
+        parts = {**self.components, name: component}
+        return dataclasses.replace(self, components=parts, card=card)
 
 
 def digest(component: Component) -> str:

@@ -7,6 +7,7 @@ import pytest
 import cogjax
 from cogjax import cli
 from cogjax.commands.arguments import _adapter
+from cogjax.data.images import encode_png
 from cogjax.stages import finetune
 from cogjax.stages import run as launch
 from tests.test_cli import FakeModel
@@ -32,6 +33,7 @@ def loaded(monkeypatch):
     model.save = lambda *args: calls.append(args) or args[0]
     model.score = lambda images, texts: [0.5]
     model.unseen = lambda texts: ()
+    model.caption = model.ask = lambda images, *texts, **search: ["a cat"]
 
     def load(source, **settings):
         calls.append((source, settings.get("adapters")))
@@ -55,8 +57,6 @@ def test_adapters_are_loaded_and_recorded(loaded, tmp_path):
 
 
 def test_scores_are_of_the_adapted_model(loaded, tmp_path, capsys):
-    from cogjax.data.images import encode_png
-
     image = tmp_path / "a.png"
     image.write_bytes(encode_png(FakeModel().generate(REQUEST, print).pixels[0, 0]))
     assert cli.main(["score", str(image), "a cat", *BOTH]) == 0
@@ -64,6 +64,46 @@ def test_scores_are_of_the_adapted_model(loaded, tmp_path, capsys):
     words = ["score", str(image), "a", "--by", "clip", "--clip", "clip-shapes", *BOTH]
     assert cli.main(words) == 2
     assert "--adapter changes --model, which --by clip" in capsys.readouterr().err
+
+
+def test_what_enlarges_has_the_format_of_weights_and_no_adapter(
+    loaded, tmp_path, monkeypatch, capsys
+):
+    """The adapter is of the other model; that is said."""
+
+    class Larger(FakeModel):
+        check_size = enlarge = lambda self, *args: None
+
+        def enlarge_generated(self, result, model, **settings):
+            return result
+
+    calls, load = [], cogjax.load
+    monkeypatch.setattr(FakeModel, "shape_for", lambda *args: (1, 1), raising=False)
+
+    def both(source, **settings):
+        calls.append((source, settings["weights"], settings.get("adapters")))
+        return Larger() if source == "shapes" else load(source, **settings)
+
+    monkeypatch.setattr(cogjax, "load", both)
+    words = ["generate", "a cat", "--out", str(tmp_path), "--num-images", "1"]
+    words += ["--enlarge", "shapes", "--weights", "int8"]
+    assert cli.main(words) == 0
+    assert calls == [("emoji", "int8", {}), ("shapes", "int8", None)]
+    assert "--adapter" not in capsys.readouterr().err
+    assert cli.main([*words, *BOTH]) == 0
+    assert calls[2:] == [("emoji", "int8", PAIRS), ("shapes", "int8", None)]
+    lines = capsys.readouterr().err.splitlines()
+    [line] = [line for line in lines if "--adapter" in line]
+    assert line.startswith("--adapter changes emoji alone; to enlarge with one too")
+
+
+@pytest.mark.parametrize("words", [("caption",), ("ask", "how many?")])
+def test_texts_are_of_the_adapted_model(words, loaded, tmp_path):
+    image = tmp_path / "a.png"
+    image.write_bytes(encode_png(FakeModel().generate(REQUEST, print).pixels[0, 0]))
+    command, *rest = words
+    assert cli.main([command, str(image), *rest, *BOTH]) == 0
+    assert loaded == [("emoji", PAIRS)]
 
 
 REQUEST = types.SimpleNamespace(prompts=("a",), num_images=1, rerank=0)
@@ -86,9 +126,12 @@ def test_a_merged_model_and_an_adapter_are_exported(loaded, monkeypatch, capsys)
 def test_finetune_hands_its_flags_on(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(finetune, "finetune", lambda x: asked.append(x) or x.out)
+    monkeypatch.setattr(finetune, "run_folders", lambda x: [x.folder])
     monkeypatch.setattr(finetune, "check", lambda x: asked.append(x) or {"steps": 4000})
     words = ["finetune", "mine", "--out", "model", "--lora", "8", "--prompt", "a cat"]
-    assert cli.main([*words, "--base", "shapes", "--steps", "9"]) == 0
+    assert (
+        cli.main([*words, "--base", "shapes", "--steps", "9", "--stage", "base"]) == 0
+    )
     out = capsys.readouterr().out
     assert "model: the tuned model" in out and "model-run/adapter: the adapter" in out
     assert cli.main([*words, "--dry-run", "--workdir", "there"]) == 0
@@ -100,5 +143,6 @@ def test_finetune_hands_its_flags_on(monkeypatch, capsys):
         8,
         9,
     )
+    assert (first.stage, second.stage) == ("base", "")
     assert first.prompts == ("a cat",) and str(first.folder) == "model-run"
     assert str(second.folder) == "there" and second.base == "emoji"

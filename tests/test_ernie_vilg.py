@@ -11,6 +11,8 @@ import pytest
 
 import cogjax
 from cogjax import cli, config, model_folder
+from cogjax.data.text_files import load_text
+from cogjax.data.wordpiece import WordPieceTokenizer
 from cogjax.errors import UserError
 from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.families.ernie_vilg.stage import BIDIRECTIONAL
@@ -23,41 +25,51 @@ from cogjax.stages.sections import RunConfig
 PROMPTS = ("a red apple", "一只猫的线稿")
 
 
+def train(steps, workdir, data, tokenizer, text):
+    """The exported folder of a nano run that starts, or goes on to `steps`."""
+    values = {
+        "data.path": data,
+        "data.tokenizer": tokenizer,
+        "data.text": text,
+        "train.steps": steps,
+        "train.batch_size": 8,
+        "train.log_every": 1,
+        # One program for all: it does not know how many steps there are.
+        "optim.schedule": "constant",
+        "optim.warmup": 1,
+        "eval.batches": 0,
+        "sample.prompts": "()",
+    }
+    words = [f"--config.{key}={value}" for key, value in values.items()]
+    found = config.load("experiments/ernie_vilg/shapes.py:transformer,nano", words)
+    return launch.train(found, workdir)
+
+
 @pytest.fixture(scope="module")
 def run(nano_data, nano_folder, tmp_path_factory):
     """Work folder of two steps, then two more: a run that was resumed."""
     workdir = tmp_path_factory.mktemp("run") / "ev"
     for steps in (2, 4):
-        values = {
-            "data.path": nano_data,
-            "data.tokenizer": nano_folder,
-            "data.text": nano_folder / "text.model",
-            "train.steps": steps,
-            "train.batch_size": 8,
-            "train.log_every": 1,
-            # One program for both: it does not know how many steps there are.
-            "optim.schedule": "constant",
-            "optim.warmup": 1,
-            "eval.batches": 0,
-            "sample.prompts": "()",
-        }
-        words = [f"--config.{key}={value}" for key, value in values.items()]
-        found = config.load("experiments/ernie_vilg/shapes.py:transformer,nano", words)
-        launch.train(found, workdir)
+        train(steps, workdir, nano_data, nano_folder, nano_folder / "text.model")
     return workdir
+
+
+def moved(folder):
+    """The pipeline of an export whose weights are others: those of a few steps hardly
+    listen to the text."""
+    trained = model_folder.load(folder)
+    transformer, rng = trained["transformer"], np.random.default_rng(1)
+    params = jax.tree.map(
+        lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32),
+        transformer.params,
+    )
+    part = dataclasses.replace(transformer, params=params)
+    return TokensPipeline(trained.with_component("transformer", part))
 
 
 @pytest.fixture(scope="module")
 def model(run):
-    """The export, its weights moved: those of four steps hardly listen to the text."""
-    trained = model_folder.load(run / "export")
-    transformer, rng = trained["transformer"], np.random.default_rng(1)
-    moved = jax.tree.map(
-        lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32),
-        transformer.params,
-    )
-    moved = dataclasses.replace(transformer, params=moved)
-    return TokensPipeline(trained.with_component("transformer", moved))
+    return moved(run / "export")
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +227,26 @@ def test_save_and_load_draw_the_same(model, drawn, tmp_path):
     loaded = cogjax.load(model.save(tmp_path / "model"))
     again = loaded.generate(PROMPTS, num_images=2, seed=3, temperature=0, guidance=1)
     np.testing.assert_array_equal(again.pixels, drawn.pixels)
+
+
+def test_a_wordpiece_from_training_to_export(nano_data, nano_folder, drawn, tmp_path):
+    """The paper's text, in the programs of the tests above: as many pieces."""
+    known = WordPieceTokenizer.train(["a red apple", "a red cat", "一只猫的线稿"], 18)
+    size = load_text(nano_folder / "text.model").size
+    unused = [f"[unused{i}]\n" for i in range(size - known.size)]
+    words = tmp_path / "vocab.txt"
+    words.write_bytes(known.serialized + "".join(unused).encode())
+    folder = train(2, tmp_path / "run", nano_data, nano_folder, words)
+    model = moved(folder)
+    assert cogjax.load(folder).model.text == model.model.text == load_text(words)
+    assert model.model.text.size == size
+    same = model.generate(PROMPTS, num_images=2, seed=3, temperature=0, guidance=1)
+    assert same.codes.shape == drawn.codes.shape
+    codes = drawn.codes[:, 0]
+    for language, letters in (("en", "aredplct"), ("zh", "一只猫的线稿")):
+        for caption in model.caption_codes(codes, language, Search()):
+            assert set(caption) <= {*letters, " "} and caption
+    assert model.score_codes(codes, PROMPTS).shape == (2,)
 
 
 def test_speculation_draws_the_same_greedy_codes(model, drawn):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cogjax.commands.arguments import (
     SEED,
+    add_adapters,
     add_command,
     add_file,
     add_weights,
@@ -76,6 +77,7 @@ def add_parser(commands) -> None:
     add("--temperature", type=_numbers(0, 100), metavar="T", help=_VALUES)
     add("--batch-size", type=whole(1, 65536), metavar="N", help=_BATCH)
     add_weights(parser)
+    add_adapters(parser)
     add_file(parser, "--json", help="also write the metrics as JSON")
     _add_suites(parser)
 
@@ -121,6 +123,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     for path in filter(None, (args.json, args.sheet)):
         check_file(path, args.overwrite)
     if suite == "oracle":
+        if args.adapters:
+            raise UserError("--adapter is of a model, and the oracle has none")
         report = _oracle(args)
     else:
         report = _model(args, suite)
@@ -171,7 +175,11 @@ def _oracle(args: argparse.Namespace) -> dict:
 
 def _model(args: argparse.Namespace, suite: str) -> dict:
     """The report of a model."""
-    from cogjax.evaluate.suites.cache import check_free, model_digest
+    from cogjax.evaluate.suites.cache import (
+        adapters_digest,
+        check_free,
+        model_digest,
+    )
 
     if args.out:
         check_free(args.out)
@@ -182,7 +190,8 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     from cogjax.evaluate.suites.run import run
     from cogjax.pipelines.contracts import Codec, Embedder, Generator, Reader, expect
 
-    model = cogjax.load(args.model, weights=args.weights)
+    adapters = dict(args.adapters)
+    model = cogjax.load(args.model, weights=args.weights, adapters=adapters)
     kinds = {"retrieval": (Embedder,), "shapes": (Generator,)}
     kinds = kinds.get(suite, (Generator, Reader, Codec))
     for kind in kinds:
@@ -190,13 +199,15 @@ def _model(args: argparse.Namespace, suite: str) -> dict:
     model.batch_size = args.batch_size
     digest = model_digest(model_folder.find(args.model)) if args.out else None
     identity = {"model_digest": digest} if digest else {}
+    identity |= {"weights": args.weights} | adapters_digest(adapters)
+    about = {"model": args.model, "cogjax": cogjax.__version__}
     with Progress(args.out) as progress:
         return run(
             chosen,
             model,
             out=args.out,
-            identity=identity | {"weights": args.weights},
-            about={"model": args.model, "cogjax": cogjax.__version__},
+            identity=identity,
+            about=about | ({"adapter_folders": list(adapters)} if adapters else {}),
             progress=progress,
         )
 

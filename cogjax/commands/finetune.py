@@ -11,6 +11,7 @@ _LORA = "learn an adapter of this rank instead of all weights; 8 is usual"
 _DATA = "data set of the base: a quarter of what is learnt, against forgetting"
 _WORKDIR = "checkpoints and samples; the same command resumes (OUT-run)"
 _PROMPT = "of the sample grids; may be repeated (captions that are held out)"
+_STAGE = "of a cascade: tune this one alone, base or super_1 (all, one after the other)"
 _DRY = "make all checks, print what would be done, and stop"
 _EPILOG = "docs/finetuning.md says how images and captions lie, and what is chosen."
 
@@ -24,6 +25,7 @@ def add_parser(commands) -> None:
     add("--out", required=True, metavar="MODEL", help="model folder to write")
     add("--base", default="emoji", metavar="MODEL", help=_BASE)
     add("--lora", type=whole(1, 1024), default=0, metavar="RANK", help=_LORA)
+    add("--stage", default="", metavar="NAME", help=_STAGE)
     add("--base-data", default="", metavar="DATA", help=_DATA)
     add("--steps", type=whole(1), default=0, metavar="N", help="at most (by images)")
     add("--prompt", action="append", default=[], metavar="TEXT", help=_PROMPT)
@@ -33,9 +35,10 @@ def add_parser(commands) -> None:
 
 
 def _finetune(args: argparse.Namespace) -> None:
-    from cogjax.stages.finetune import FineTuning, check, finetune
+    from cogjax.stages.finetune import FineTuning, check, finetune, run_folders
 
     names = ("source", "out", "base", "workdir", "base_data", "steps", "overwrite")
+    names += ("stage",)
     given = {name: getattr(args, name) for name in names}
     given |= {"rank": args.lora, "prompts": tuple(args.prompt)}
     if args.dry_run:
@@ -49,7 +52,10 @@ def _finetune(args: argparse.Namespace) -> None:
     # The trainer has a bar of its own, with the time left.
     with Progress(args.out, bar=False) as progress:
         asked = FineTuning(**given, progress=progress)
+        runs = run_folders(asked)
         made = finetune(asked)
-    print(f"{made}: the tuned model; {asked.folder}/samples shows it learn")
-    if args.lora:
-        print(f"{asked.folder}/adapter: the adapter alone")
+    print(f"{made}: the tuned model")
+    for folder in runs:
+        print(f"{folder}/samples: shows it learn")
+        if args.lora:
+            print(f"{folder}/adapter: the adapter alone")

@@ -197,9 +197,16 @@ def _enlargers(args: argparse.Namespace, model) -> list:
             f"--enlarge draws squares, and these images have {rows} x {columns} codes: "
             "leave --aspect out, or choose a model of squares"
         )
+    if args.adapters:
+        # An adapter is of one model's weights, and these are others.
+        print(
+            f"--adapter changes {args.model} alone; to enlarge with one too, give "
+            "--enlarge what cogjax export MODEL --adapter DIR --out MERGED has written",
+            file=sys.stderr,
+        )
     found, size = [], getattr(model, "image_size", 0)
     for name in args.enlarge:
-        found.append(arguments.load_as("Enlarging", name))
+        found.append(arguments.load_as("Enlarging", name, weights=args.weights))
         found[-1].check_size(size)
         size *= 2
     return found

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ _SIZES = ("image_size", "codebook_size", "width", "text_width", "depth", "heads"
 _SIZES += ("text_len", "vocab_size")
 _LANGUAGES = {"English": "zh", "Chinese": "en"}  # What only the other one excludes.
 
+# Keys of a card's figure.
+_MEASURED = {"percent", "what", "n", "of", "judge"}
 _DAMAGED = "(damaged)"  # In place of a family.
 
 
@@ -44,9 +47,12 @@ def _models(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(list(rows.values()), ensure_ascii=False, indent=2))
     else:
-        cells = [{**row, "size": sized(row["size"])} for row in rows.values()]
+        cells = [
+            {**row, "size": sized(row["size"]), "measured": _measured(row["measured"])}
+            for row in rows.values()
+        ]
         print_table(list(cells[0]), [list(row.values()) for row in cells])
-        print("\n`cogjax info NAME` says more of one.")
+        print("\nBrackets are 95 % intervals. `cogjax info NAME` says more of one.")
     if given and all(rows[name]["family"] == _DAMAGED for name in given):
         raise UserError(f"no model could be read: {rows[min(given)]['what']}")
 
@@ -78,7 +84,7 @@ def _row_or_fault(name: str, place: Path) -> dict[str, Any]:
         return _row(name, place)
     except UserError as error:
         row = {"name": name, "family": _DAMAGED, "networks": "", "size": 0}
-        return row | {"what": str(error)}
+        return row | {"measured": {}, "what": str(error)}
 
 
 def _row(name: str, place: Path) -> dict[str, Any]:
@@ -93,8 +99,25 @@ def _row(name: str, place: Path) -> dict[str, Any]:
         "family": stored.family or "none",
         "networks": parts,
         "size": sum(_files(folder, stored).values()),
+        "measured": stored.card.get("measured", {}),
         "what": stored.card.get("what", ""),
     }
+
+
+def _measured(found: Any) -> str:
+    """What a card says was measured, in a line; as it is if it has another form.
+
+    percent: share of `n` things, named by `of`, that are as `what` says. interval: its
+    95 % interval, which a card may leave out. judge: what decided it.
+    """
+    if not isinstance(found, Mapping) or not _MEASURED <= found.keys():
+        return str(found or "")
+    n = f"{found['n']:,}" if isinstance(found["n"], int) else found["n"]
+    between = f" {found['interval']}" if "interval" in found else ""
+    return (
+        f"{found['percent']} %{between} {found['what']} "
+        f"(n {n} {found['of']}; judge: {found['judge']})"
+    )
 
 
 def _files(folder: Path, stored: Any) -> dict[str, int]:
@@ -121,6 +144,7 @@ def _info(args: argparse.Namespace) -> None:
         whole = found | {"networks": parts, "files": files, "card": dict(model.card)}
         print(json.dumps(whole, ensure_ascii=False, indent=2))
         return
+    found["measured"] = _measured(found["measured"])
     print_facts({name: value for name, value in found.items() if value})
     print()
     print_table(list(parts[0]), [list(part.values()) for part in parts])
@@ -167,6 +191,7 @@ def _facts(name: str, folder: Path, model: Any) -> dict[str, Any]:
         "trained",
     )
     found |= {key: card[key] for key in names if key in card}
+    found["measured"] = card.get("measured", {})
     page = folder / "card.md"
     return found | {"figures": str(page) if page.is_file() else ""}
 
@@ -227,9 +252,8 @@ def _length(model: Any) -> str:
 
 def _languages(text: Any) -> list[str]:
     """Those that the pieces have letters of."""
-    return [
-        name for name, other in _LANGUAGES.items() if not all(text.pieces_in(other))
-    ]
+    either = text.pieces_in(None)
+    return [n for n, other in _LANGUAGES.items() if text.pieces_in(other) != either]
 
 
 def _component(name: str, part: Any) -> dict[str, Any]:

@@ -102,6 +102,7 @@ def _of_training(report: Any) -> dict[str, str]:
         "memory a chip": _memory(report, state),
         "model FLOPs": f"{report.flops:.4g} ({_counted(report)}), executed "
         f"{report.executed_flops:.4g}",
+        **_visited(report),
         "HBM traffic": f"{report.memory_bytes / 1e9:.0f} GB a chip"
         + (", compiled steps move 5 to 6 times as much" if estimated else ""),
         "sent": _sent(report, 1e9, "GB"),
@@ -113,6 +114,13 @@ def _of_training(report: Any) -> dict[str, str]:
         **_a_day(report),
         "whole run": f"{report.days:.1f} days",
     }
+
+
+def _visited(report: Any) -> dict[str, str]:
+    """What the kernel of a TPU skips of attention."""
+    if not report.attention_visited:
+        return {}
+    return {"blocks of attention": f"{report.attention_visited:.0%} of all computed"}
 
 
 def _counted(report: Any) -> str:

@@ -99,6 +99,12 @@ class WordPieceTokenizer(TextTokenizer):
         """Ids of those of the pieces that are in the vocabulary, controls too."""
         return {piece: self._ids[piece] for piece in pieces if piece in self._ids}
 
+    def pieces_in(self, language: str | None) -> list[bool]:
+        """As of `TextTokenizer`; control pieces and [UNK] stand in no text."""
+        texts = (not _CONTROL.fullmatch(piece) for piece in self._vocab)
+        found = super().pieces_in(language)
+        return [is_text and fits for is_text, fits in zip(texts, found, strict=True)]
+
     def merges(self) -> None:
         """None: the longest piece is taken, whatever it was merged from."""
 

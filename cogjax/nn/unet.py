@@ -15,9 +15,12 @@ from jax import Array
 
 from cogjax.nn.conv import Conv
 from cogjax.nn.layers import Dense, GroupNorm
+from cogjax.nn.lora import matrix_of
 from cogjax.ops.image import doubled
 
 _ZEROS = nn.initializers.zeros
+# Layers that read an image or a noise level, and the one that writes the prediction.
+_ENDS = ("in", "out", "level", "small_level")
 Resample = Literal["", "down", "up"]
 
 
@@ -40,6 +43,25 @@ def inputs(config: Any, enlarges: bool) -> tuple[Any, ...]:
     image, level = some((1, size, size, 3), jnp.float32), some((1,), jnp.float32)
     tokens, mask = some((1, 2, config.text_dim), jnp.float32), some((1, 2), bool)
     return image, level, Text(tokens, mask), *((image, level) if enlarges else ())
+
+
+def matrix_axes(params: Any) -> Any:
+    """(input axes, output axes) of the kernels within a U-Net, None for other leaves.
+
+    A convolution's inputs are its window and channels together, as in Muon's own code
+    (Jordan et al. 2024), which leaves first and last layers to AdamW. It is what
+    `train/task.py` calls `matrix_axes`.
+    """
+
+    def axes(path, leaf):
+        names = [part.key for part in path]
+        found = matrix_of(names, leaf.shape)
+        if found is None or names[0] in _ENDS:
+            return None
+        cut = len(found.inputs)
+        return tuple(range(cut)), tuple(range(cut, leaf.ndim))
+
+    return jax.tree_util.tree_map_with_path(axes, params)
 
 
 class LevelEmbedding(nn.Module):

@@ -78,7 +78,7 @@ def splash_causal(
     from jax.experimental.pallas.ops.tpu.splash_attention import CausalMask
 
     length = query.shape[1]
-    block = min(CAUSAL_BLOCKS, key=lambda size: (-length % size, -size))
+    block = _causal_block(length)
     padded = length + -length % block
     mask = CausalMask((padded, padded))
     return _splash(query, key, value, None, mask, block, interpret)
@@ -118,11 +118,18 @@ def splash_masked(
 
 
 def visited_share(sequence: Sequence, kind: LayerKind) -> float:
-    """Share of the blocks of scores that `splash_masked` computes, against all."""
+    """Share of the blocks of scores that splash computes, without hidden text."""
+    if kind.name == "full" and sequence.is_causal:
+        blocks = -(-sequence.length // _causal_block(sequence.length))
+        return (blocks + 1) / (2 * blocks)
     mask = _mask(_whole(sequence), kind)
     blocks = len(mask) // SPARSE_BLOCK
     mask = mask.reshape(blocks, SPARSE_BLOCK, blocks, SPARSE_BLOCK)
     return float(mask.any(axis=(1, 3)).mean())
+
+
+def _causal_block(length: int) -> int:
+    return min(CAUSAL_BLOCKS, key=lambda size: (-length % size, -size))
 
 
 def _whole(sequence: Sequence) -> Sequence:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cogjax.data.images import stack_squares
+from cogjax.data.images import stack_squeezed
 from cogjax.data.sequences import bracketed
 from cogjax.errors import UserError
 from cogjax.model import Model
@@ -56,8 +56,13 @@ class ClipPipeline(HeldModel):
         return self.config.image_size
 
     def embed_images(self, images: Images) -> np.ndarray:
-        """Images of any size -> float32 [n, d], of length 1."""
-        return self._run(compiled_embed_images, stack_squares(images, self.image_size))
+        """Images of any size -> float32 [n, d], of length 1.
+
+        One that is no square is squeezed into one: what a prompt asks for may be at its
+        sides, and nothing of it is left out (docs/clip.md).
+        """
+        squares = stack_squeezed(images, self.image_size)
+        return self._run(compiled_embed_images, squares)
 
     def embed_texts(self, texts: str | Sequence[str]) -> np.ndarray:
         """Texts -> float32 [n, d], of length 1.

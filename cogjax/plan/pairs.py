@@ -1,11 +1,13 @@
 """What a pass of a transformer computes: weights of products, pairs of attention."""
 
 import functools
+from collections.abc import Sequence as Several
 
 import numpy as np
 
 from cogjax.models.encoder_decoder_config import EncoderDecoderConfig
 from cogjax.models.image_lm_config import ImageLMConfig
+from cogjax.ops.fused_attention import visited_share
 from cogjax.ops.masks import LayerKind
 from cogjax.ops.sequence import Sequence
 from cogjax.train.task import Pass
@@ -26,6 +28,22 @@ def count_pairs(network: ImageLMConfig | EncoderDecoderConfig, length: int) -> i
 @functools.lru_cache(maxsize=16)
 def _pairs(sequence: Sequence, kind: LayerKind) -> int:
     return int(sequence.mask(kind).sum())
+
+
+def count_visited(passes: Several[Pass]) -> float:
+    """Share of all blocks of scores that a TPU's kernel computes, over all layers.
+
+    0 where another form computes them: window and pivots, an encoder with a decoder.
+    """
+    visited = total = 0.0
+    for one in passes:
+        if isinstance(one.network, EncoderDecoderConfig) or one.network.window:
+            continue
+        sequence = one.network.sequence.first(one.length)
+        for kind in one.network.layer_kinds:
+            visited += one.length**2 * visited_share(sequence, kind)
+            total += one.length**2
+    return visited / total if total else 0.0
 
 
 def _window_pairs(network: ImageLMConfig, length: int) -> int:

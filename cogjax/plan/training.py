@@ -27,7 +27,7 @@ from cogjax.parallel.powersgd import Sent, count_bytes
 from cogjax.plan.chips import Chip, parse_topology
 from cogjax.plan.flops import count_flops
 from cogjax.plan.hlo import traffic
-from cogjax.plan.pairs import count_pairs, count_weights
+from cogjax.plan.pairs import count_pairs, count_visited, count_weights
 from cogjax.plan.topology import Pod, can_compile, compile_or_size, tpus
 from cogjax.plan.workload import Workload, gradient_flops, state_shapes
 from cogjax.train.compression import (
@@ -46,17 +46,18 @@ ESTIMATE_MARGIN = 1.3
 class Report:
     """Of one update on a topology; bytes and FLOPs are a chip's unless said.
 
-    optimizer_bytes: of state_bytes, those of the moments.
-    how: "compiled", or "estimated" from shapes. flops: of the model, all chips, each
-    needed product once; counted_flops: the same of the trace. executed_flops: with what
-    is computed again. fits: the peak is within the chip's memory, an estimate with
-    `ESTIMATE_MARGIN` on top. network_bytes, network_calls: by collective, none of the
-    latter in an estimate. summed_bytes: of gradients that the workers of mesh.data sum,
-    all chips of one together; exact_bytes: without compression; error_bytes: of the
-    errors that a worker keeps, in state_bytes too. seconds_*: at full rate;
-    step_seconds is their maximum, as if all overlapped, and step_seconds_serial their
-    sum. mfu: model FLOPs over what the chips could do in step_seconds. tokens_per_day:
-    of transformers, 0 for U-Nets.
+    optimizer_bytes: of state_bytes, those of the moments. how: "compiled", or
+    "estimated" from shapes. flops: of the model, all chips, each needed product once;
+    counted_flops: the same of the trace. executed_flops: with what is computed again,
+    and blocks that a kernel skips. attention_visited: share of all blocks of scores
+    that a TPU's kernel does not skip, 0 without one. fits: the peak is within the
+    chip's memory, an estimate with `ESTIMATE_MARGIN` on top. network_bytes,
+    network_calls: by collective, none of the latter in an estimate. summed_bytes: of
+    gradients that the workers of mesh.data sum, all chips of one together; exact_bytes:
+    without compression; error_bytes: of the errors that a worker keeps, in state_bytes
+    too. seconds_*: at full rate; step_seconds is their maximum, as if all overlapped,
+    and step_seconds_serial their sum. mfu: model FLOPs over what the chips could do in
+    step_seconds. tokens_per_day: of transformers, 0 for U-Nets.
     """
 
     how: str
@@ -75,6 +76,7 @@ class Report:
     flops: float
     counted_flops: float
     executed_flops: float
+    attention_visited: float
     memory_bytes: float
     network_bytes: dict[str, float]
     network_calls: dict[str, float]
@@ -321,6 +323,7 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
         flops=model,
         counted_flops=gradient_flops(work.plain) * work.run.train.batch_size,
         executed_flops=float(executed),
+        attention_visited=count_visited(work.cost.passes) if chip.is_tpu else 0.0,
         memory_bytes=float(memory),
         network_bytes=dict(network_bytes),
         network_calls=dict(calls),

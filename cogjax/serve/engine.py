@@ -116,6 +116,8 @@ class Engine:
         job.begin()
         try:
             found = job.work(job)
+            if job.stopped:  # It has no steps, as a caption has none.
+                raise Stopped(job.stopped)
             job.change(state="done", result=found.result, images=found.images)
         except Stopped as why:
             job.change(state="cancelled", error=str(why), images=())

@@ -61,7 +61,7 @@ class Job:
         self._wakers: list[Callable[[], None]] = []
         self._progress = 0, 0, ""
         self._shown = 0  # counts changes of the images
-        self._stop = ""
+        self.stopped = ""  # why, before its worker has obeyed
         self._wanted_until = time.monotonic() + self.limits.patience
         self._end = self._next_preview = float("inf")
 
@@ -69,6 +69,8 @@ class Job:
         """How far it is, JSON-able."""
         with self._lock:
             done, total, doing = self._progress
+            if self.stopped and self.state == "running":
+                done, total, doing = 0, 0, "stopping"
             return {
                 "id": self.id,
                 "state": self.state,
@@ -101,13 +103,14 @@ class Job:
 
     def stop(self, why: str) -> None:
         """Makes the next `progress` or `show` raise; nothing for a job that is over."""
-        self._stop = self._stop or why
+        self.stopped = self.stopped or why
+        self.change()
 
     def reason_to_stop(self) -> str:
         """Why it should not go on, "" if it should."""
         now = time.monotonic()
-        if self._stop:
-            return self._stop
+        if self.stopped:
+            return self.stopped
         if now > self._end:
             most = self.limits.seconds
             return f"stopped after {most:g} seconds: ask for fewer images or steps"

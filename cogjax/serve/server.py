@@ -1,10 +1,13 @@
 """The server: one process, one address, until a signal ends it."""
 
+import asyncio
 import socket
 from collections.abc import Collection
 
 import anyio.to_thread
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cogjax.errors import UserError
 from cogjax.serve.abilities import Shelf
@@ -14,6 +17,7 @@ from cogjax.serve.engine import Engine
 from cogjax.serve.job import Limits
 
 _MOST_CONNECTIONS = 512
+HEAD_SECONDS = 10  # that a request's head may take to arrive
 _CLOSING = 5  # seconds for the worker to come to its next step
 _LEAVING = 2  # seconds that open connections have when the server ends
 
@@ -26,6 +30,38 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"cannot listen at {host} port {port}: {why}") from error
+
+
+class Protocol(H11Protocol):
+    """HTTP that hangs up on a client whose request's head does not come to its end."""
+
+    _limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore
+        """From here on the first head is waited for."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a head, the whole of it, or of a body."""
+        if self._limit is None and self.conn.their_state is h11.IDLE:
+            self._wait_for_head()
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._wait_no_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        self._limit = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
 
 
 class Server(uvicorn.Server):
@@ -46,7 +82,7 @@ def make_server(shelf: Shelf, limits: Limits, names: Collection[str]) -> Server:
     engine = Engine(limits, warm_up(shelf))
     config = uvicorn.Config(
         make_app(shelf, engine, names),
-        http="h11",
+        http=Protocol,
         ws="none",
         lifespan="off",
         log_level="warning",

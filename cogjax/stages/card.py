@@ -1,5 +1,7 @@
 """What the card of a model says that was trained on from others' weights."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cogjax import model_folder
@@ -21,6 +23,31 @@ def card_of(weights: str, **parts: str) -> dict[str, Any]:
     return card | {name: each for name, each in found.items() if each}
 
 
-def _kept(source: str) -> dict[str, Any]:
+def card_of_tokenizer(weights: str) -> dict[str, Any]:
+    """As `card_of`, of an image tokenizer that was trained on alone, without its model.
+
+    What the whole model does, and the notes on its other networks, are not kept.
+    """
+    card = card_of(weights)
+    there = model_folder.load_outline(weights) if weights else None
+    if there and len(there.components) > 1:
+        card.pop("notes", None)
+        card["what"] = f"the image tokenizer of {_name(there.card, weights)}, alone"
+    return card
+
+
+def card_of_decoder(source: str | Path) -> dict[str, Any]:
+    """Of a model whose image decoder was trained anew: figures and version are gone."""
+    card = model_folder.load_outline(source).card
+    name = _name(card, source)
+    return _kept(source) | {"trained": f"the image decoder alone, anew, of {name}"}
+
+
+def _name(card: Mapping[str, Any], source: str | Path) -> str:
+    version = f" {card['version']}" if "version" in card else ""
+    return f"{card.get('name', Path(source).name)}{version}"
+
+
+def _kept(source: str | Path) -> dict[str, Any]:
     card = model_folder.load_outline(source).card if source else {}
     return {key: card[key] for key in _KEPT if key in card}

@@ -57,11 +57,13 @@ class CodeModelStage(Stage):
     """Data, samples and export of a network that predicts the codes of an image.
 
     family: name in the catalogue. pipeline: makes the sample grids of a model. halves:
-    as of `CodedSplits`.
+    as of `CodedSplits`. keeps_others: whether further networks of a model fit it still
+    when its transformer was trained on.
     """
 
     family: str
     halves = False
+    keeps_others = False
     pipeline: Callable[[Model], Generator] = TokensPipeline
 
     @abc.abstractmethod
@@ -82,6 +84,18 @@ class CodeModelStage(Stage):
     def reads(self, layout: Any) -> bool:
         """Whether the stage trains a model of the family with that layout."""
         return layout is not None
+
+    def tunes(self, base: Model, source: str) -> dict[str, Any]:
+        """The transformer; UserError for networks that depend on it and would stay."""
+        if not self.reads(base.layout):
+            return {}
+        others = base.components.keys() - {"tokenizer", "transformer"}
+        if others and not self.keeps_others:
+            raise UserError(
+                f"{source} has a {min(others)}, which tuning would lose: write a "
+                "config of its own stage with data.weights"
+            )
+        return {"transformer": {}}
 
     def lpips(self, setup: Setup) -> Any:
         """Weights of the perceptual distance, None if the objective has none."""
@@ -119,10 +133,13 @@ class CodeModelStage(Stage):
         return params
 
     def start(self, setup: Setup, task: Any, run: RunConfig) -> Any:
-        """Parameters to start from, those of data.weights; None is at random."""
+        """Parameters to start from, those of data.weights; None is at random.
+
+        With LoRA there are none: those are `base`, and are read there.
+        """
         del task
         weights = run.data.weights
-        if not weights:
+        if not weights or run.lora.rank:
             return None
         return self.given_weights(setup, weights)
 
@@ -147,7 +164,7 @@ class CodeModelStage(Stage):
             raise UserError(
                 "config section 'lora' needs 'data.weights': the model to adapt"
             )
-        setup, there = self.setup(run), model_folder.load(run.data.weights)
+        setup, there = self.setup(run), model_folder.load_outline(run.data.weights)
         found = there["transformer"]
         if there.layout != setup.layout or not same_network(
             found.config, setup.network
@@ -156,7 +173,9 @@ class CodeModelStage(Stage):
                 f"the section 'model' has other sizes or sequences than data.weights, "
                 f"{run.data.weights}: leave it empty for LoRA"
             )
-        return "transformer", found
+        return "transformer", model_folder.load_component(
+            run.data.weights, "transformer"
+        )
 
     def stored_network(self, setup: Setup) -> Any:
         """The config of the network as it is written into the model."""

@@ -8,10 +8,10 @@ import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,8 +27,6 @@ from cogjax.files import check_outside
 from cogjax.model import Model
 from cogjax.parallel.mesh import check_batch, make_mesh
 from cogjax.stages import run as launch
-from cogjax.stages.code_model import CodeModelStage
-from cogjax.stages.released import ReleasedStage
 from cogjax.stages.sections import RunConfig
 from cogjax.train.processes import say
 
@@ -46,7 +44,8 @@ class FineTuning:
     folder to write. base: model to start from. workdir: of the run, which the same call
     resumes. rank: of LoRA; 0 tunes all weights. base_data: data set of the base, whose
     images are mixed in against forgetting. steps: at most, 0 leaves them to the recipe.
-    prompts: of the sample grids; () takes captions that are held out.
+    prompts: of the sample grids; () takes captions that are held out. stage: of a
+    cascade, the one that is tuned; "" is all, one after the other.
     """
 
     source: str
@@ -57,6 +56,7 @@ class FineTuning:
     base_data: str = ""
     steps: int = 0
     prompts: tuple[str, ...] = ()
+    stage: str = ""
     overwrite: bool = False
     progress: Callable[[int, int, str], None] = lambda done, total, label: None
 
@@ -66,20 +66,49 @@ class FineTuning:
         return Path(self.workdir or f"{self.out}-run")
 
 
+class _Network(NamedTuple):
+    """A network of the base that is tuned: its name there, the task that trains it, and
+    the sections of a config as of `Stage.tunes`. folder: of its run.
+    """
+
+    name: str
+    task: str
+    sections: Mapping[str, Any]
+    folder: Path
+
+
+def run_folders(asked: FineTuning) -> list[Path]:
+    """Of the runs that `finetune` trains: one, or one a stage of a cascade."""
+    return [network.folder for network in _checked(asked)[1]]
+
+
 def finetune(asked: FineTuning) -> Path:
     """Trains and writes the tuned model; returns its folder.
 
     UserError for what does not fit, before any training.
     """
-    base, task = _checked(asked)
+    base, networks = _checked(asked)
     asked.folder.mkdir(parents=True, exist_ok=True)
     _check_source(asked)
-    config = _config(asked, base, task, asked.folder)
-    tuned = model_folder.load(launch.train(config, asked.folder))
-    about = {"base": dict(base.card), "images": config["data"]["path"]}
+    data, tuned, export = _data(asked, base, asked.folder), {}, ""
+    for network in networks:
+        config = _config(asked, base, network, data)
+        if export:
+            # A stage that enlarges shows what those below have learnt already.
+            config["data"]["below"] = str(export)
+        export = launch.train(config, network.folder)
+        tuned[network.name] = model_folder.load_component(export, network.name)
+    last = model_folder.load_outline(export)
+    about = {"base": dict(base.card), "images": str(data.resolve())}
     card = {"name": Path(asked.out).name, "what": f"{asked.base}, fine-tuned", **about}
-    tuned = dataclasses.replace(tuned, card=card)
-    return model_folder.save(tuned, asked.out, None, asked.overwrite)
+    # Licences and sources of the base are true of the tuned model, its figures are not.
+    card = {**last.card, **card}
+    whole = model_folder.load(asked.base)
+    components = {**whole.components, **tuned}
+    made = dataclasses.replace(
+        whole, components=components, card=card, words=last.words
+    )
+    return model_folder.save(made, asked.out, None, asked.overwrite)
 
 
 def check(asked: FineTuning) -> dict[str, Any]:
@@ -87,21 +116,30 @@ def check(asked: FineTuning) -> dict[str, Any]:
 
     Images are read into a folder that goes again.
     """
-    base, task = _checked(asked)
+    base, networks = _checked(asked)
     if asked.folder.is_dir():
         _check_source(asked, keep=False)
     with tempfile.TemporaryDirectory() as folder:
-        config = _config(asked, base, task, Path(folder))
-        stage, run = launch.find_stage(config), RunConfig.of(config)
-        check_batch(make_mesh(run.mesh), run.train.batch_size)
-        if run.lora.rank:
-            stage.base(run)
-        counts = records.read_manifest(run.data.path).counts
-        found = {"base": asked.base, "task": task}
-        found |= {f"images of {split}": count for split, count in counts.items()}
-        found |= {"steps at most": run.train.steps, "images a step": BATCH}
-        found |= {"learning rate": run.optim.lr, **launch.describe(config)}
-        return found | {"prompts": ", ".join(run.sample.prompts)}
+        data, found = _data(asked, base, Path(folder)), {"base": asked.base}
+        for split, count in records.read_manifest(data).counts.items():
+            found[f"images of {split}"] = count
+        for network in networks:
+            own = _checks(asked, _config(asked, base, network, data))
+            many = f"{network.name}: " if len(networks) > 1 else ""
+            found |= {f"{many}{what}": value for what, value in own.items()}
+    return found
+
+
+def _checks(asked: FineTuning, config: dict[str, Any]) -> dict[str, Any]:
+    """What one run would do."""
+    stage, run = launch.find_stage(config), RunConfig.of(config)
+    check_batch(make_mesh(run.mesh), run.train.batch_size)
+    if run.lora.rank:
+        stage.base(run)
+    found = {"task": run.name, "steps at most": run.train.steps}
+    found |= {"images a step": run.train.batch_size, "learning rate": run.optim.lr}
+    found |= launch.describe(config)
+    return found | {"prompts": ", ".join(run.sample.prompts)}
 
 
 def recipe(images: int, rank: int, held_out: int, steps: int = 0) -> dict[str, Any]:
@@ -136,33 +174,43 @@ def recipe(images: int, rank: int, held_out: int, steps: int = 0) -> dict[str, A
     }
 
 
-def _checked(asked: FineTuning) -> tuple[Model, str]:
-    """(the base without its weights, the task that trains it)."""
+def _checked(asked: FineTuning) -> tuple[Model, list[_Network]]:
+    """(the base without its weights, what is tuned in turn)."""
     model_folder.MODEL.check(asked.out, asked.overwrite)
     if not Path(asked.source).exists():
         raise UserError(f"there is no {asked.source}: give a folder of images")
     check_outside(asked.folder, asked.source)
     base = model_folder.load_outline(asked.base)
-    stages = families()[base.family].stages if base.family else {}
-    for task, named in stages.items():
-        stage = resolve(named)
-        if isinstance(stage, CodeModelStage) and stage.reads(base.layout):
-            _check_components(asked, base, stage)
-            return base, task
+    found = _networks(asked, base)
+    if not found:
+        raise UserError(
+            f"{asked.base} is not tuned in one command, only transformers over image "
+            "codes and stages of a cascade that are not distilled are: write a config "
+            "with data.weights (docs/finetuning.md)"
+        )
+    if not asked.stage:
+        return base, found
+    if chosen := [each for each in found if each.name == asked.stage]:
+        return base, chosen
+    there = ", ".join(each.name for each in found)
     raise UserError(
-        f"{asked.base} is not tuned in one command, only transformers over image codes "
-        "are: write a config with data.weights (docs/finetuning.md)"
+        f"--stage {asked.stage}: {asked.base} has no such stage to tune, but {there}"
     )
 
 
-def _check_components(asked: FineTuning, base: Model, stage: CodeModelStage) -> None:
-    """UserError for networks of the base that the stage would leave out."""
-    others = base.components.keys() - {"tokenizer", "transformer"}
-    if others and not isinstance(stage, ReleasedStage):
-        raise UserError(
-            f"{asked.base} has a {min(others)}, which tuning would lose: write a "
-            "config of its own stage with data.weights"
-        )
+def _networks(asked: FineTuning, base: Model) -> list[_Network]:
+    """What of the base is tuned, in the order of its components."""
+    tasks = families()[base.family].stages if base.family else {}
+    source, found = _place(asked.base), {}
+    for task, named in tasks.items():
+        for name, sections in resolve(named).tunes(base, source).items():
+            found.setdefault(name, (task, sections))
+    several = len(found) > 1 or asked.stage
+    return [
+        _Network(name, *found[name], asked.folder / name if several else asked.folder)
+        for name in base.components
+        if name in found
+    ]
 
 
 def _check_source(asked: FineTuning, keep: bool = True) -> None:
@@ -191,25 +239,30 @@ def _digest(source: Path) -> str:
     return found.hexdigest()
 
 
-def _config(asked: FineTuning, base: Model, task: str, folder: Path) -> dict[str, Any]:
-    """The resolved config; makes its data set in `folder`."""
-    data = _data(asked, base, folder)
+def _config(
+    asked: FineTuning, base: Model, network: _Network, data: Path
+) -> dict[str, Any]:
+    """The resolved config of the run that tunes a network on a data set."""
     counts = records.read_manifest(data).counts
     held_out = counts.get("val", 0)
     if not held_out:
         say("no image is held out: the run ends after all of its steps")
-    settings = resolve(families()[base.family].stages[task]).settings
+    settings = resolve(families()[base.family].stages[network.task]).settings
     known = {each.name for each in dataclasses.fields(settings)}
     # Of texts that are cut anew, or left out for guidance.
     usual = {"bpe_dropout": 0.0, "caption_dropout": 0.1}
+    usual = {k: v for k, v in usual.items() if k in known}
+    own, weights = network.sections, _place(asked.base)
+    read = {"path": str(data.resolve()), "weights": weights}
     return {
-        "task": {"name": task} | {k: v for k, v in usual.items() if k in known},
-        "data": {"path": str(data.resolve()), "weights": _place(asked.base)},
+        "task": {"name": network.task} | usual | dict(own.get("task", {})),
+        "model": dict(own.get("model", {})),
+        "data": read | dict(own.get("data", {})),
         "lora": {"rank": asked.rank, "alpha": 2.0 * asked.rank} if asked.rank else {},
         "sample": {
             "prompts": asked.prompts or _captions(data, "val" if held_out else "train"),
             "num_images": 2,
-            "sampler": dataclasses.asdict(base.sampler),
+            "sampler": dataclasses.asdict(base.sampler) | dict(own.get("sampler", {})),
         },
         **recipe(counts["train"], asked.rank, held_out, asked.steps),
     }
@@ -231,12 +284,15 @@ def _captions(data: Path, split: str) -> tuple[str, ...]:
 def _data(asked: FineTuning, base: Model, folder: Path) -> Path:
     """The data set of the run: as given, imported, or mixed with the base's images."""
     own, mixed = Path(asked.source), folder / "mixed"
-    config = base["tokenizer"].config
-    size, unit = config.image_size, config.image_size // config.grid
+    # A cascade has no tokenizer, and stages of several sizes.
+    parts = base.components
+    parts = [parts["tokenizer"]] if "tokenizer" in parts else parts.values()
+    size = max(getattr(part.config, "image_size", 0) for part in parts)
     shapes = getattr(base.layout, "shapes", ())
     if records.DATA_SET.owned(own) is None:
         own = folder / "images"
         if records.DATA_SET.owned(own) is None:
+            unit = size // base["tokenizer"].config.grid if shapes else 0
             shapes = tuple((unit * rows, unit * columns) for rows, columns in shapes)
             output = Output(own, size, progress=asked.progress, shapes=shapes)
             for name, reason in import_folder(

@@ -25,6 +25,7 @@ class LoRAStage(Stage):
 
     def __init__(self, inner: Stage):
         self.inner, self.settings, self.sampler = inner, inner.settings, inner.sampler
+        self._read: tuple[RunConfig, tuple[str, Component]] | None = None
 
     @property
     def plain(self) -> Any:
@@ -50,7 +51,8 @@ class LoRAStage(Stage):
 
     def job(self, run: RunConfig, workdir: Path) -> Job:
         """The job of the stage, which starts from the base and no change of it."""
-        base = self.base(run)[1]
+        # Not kept: while the run trains, its state alone holds the base.
+        base = self.inner.base(run)[1]
         job = self.inner.job(run, workdir)
         task = LoRATask(job.task, run.lora)
         hooks = tuple(
@@ -61,13 +63,14 @@ class LoRAStage(Stage):
             task=task,
             hooks=hooks,
             fingerprint=f"{job.fingerprint}/{_short(base)}",
-            start_params=None,
             start_state={**(job.start_state or {}), "base": base.params},
         )
 
     def base(self, run: RunConfig) -> tuple[str, Component]:
-        """The network that is adapted; UserError where there is none."""
-        return self.inner.base(run)
+        """The network that is adapted, read once; UserError where there is none."""
+        if self._read is None or self._read[0] is not run:
+            self._read = run, self.inner.base(run)
+        return self._read[1]
 
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The model with the adapter merged into its weights."""

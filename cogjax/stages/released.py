@@ -105,6 +105,7 @@ class ReleasedStage(CodeModelStage):
 
     settings = CodesOfTexts
     model_section = Tuning
+    keeps_others = True
     sizes: Mapping[str, tuple[Any, Any, Any]]
 
     @property

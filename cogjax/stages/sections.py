@@ -27,9 +27,10 @@ class DataConfig:
     text: image tokenizer folder, and text model file or folder of a model with one.
     questions: data set whose questions are learnt beside the captions of `path`, for
     `task.questions`. below: for super-resolution in pixels, the folder of the model
-    whose images it enlarges. vectors: for a stage in pixels, and LlamaGen's captions, a
-    folder of `cogjax encode-text`: the captions of `path` as vectors of the encoder
-    `text`, or of the model in `weights`, where they are not to be made once a run.
+    whose images it enlarges, or of a cascade with such a stage. vectors: for a stage in
+    pixels, and LlamaGen's captions, a folder of `cogjax encode-text`: the captions of
+    `path` as vectors of the encoder `text`, or of the model in `weights`, where they
+    are not to be made once a run.
     split, eval_split: parts of the data set, to learn from and to evaluate on.
     """
 

@@ -82,6 +82,15 @@ class Stage(abc.ABC):
             f"task {run.name} has no LoRA: what it learns is not one network of a model"
         )
 
+    def tunes(self, base: Model, source: str) -> Mapping[str, Mapping[str, Any]]:
+        """Networks of a model that the stage trains on: {name: sections of a config}.
+
+        base: without weights, of the folder or name `source`. The sections say how the
+        network was trained, and leave out what a run decides.
+        """
+        del base, source
+        return {}
+
     def plan(self, run: RunConfig) -> Planned:
         """What to plan, of the paper's sizes where data.tokenizer names none."""
         raise UserError(

@@ -16,7 +16,7 @@ from cogjax.errors import UserError
 from cogjax.interop.lpips import lpips_params
 from cogjax.model import Component, Model, digest
 from cogjax.pipelines.tokenize import decode, encode
-from cogjax.stages.card import card_of
+from cogjax.stages.card import card_of_decoder, card_of_tokenizer
 from cogjax.stages.codebook_board import IMAGES, write_board
 from cogjax.stages.sections import RunConfig, batches, eval_batches
 from cogjax.stages.stage import Stage
@@ -104,7 +104,7 @@ class ImagesStage(Stage):
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The tokenizer alone."""
         tokenizer = image_tokenizer(self.task(run), params, state)
-        card = card_of(run.data.weights)
+        card = card_of_tokenizer(run.data.weights)
         return Model("", {"tokenizer": tokenizer}, card=card)
 
 
@@ -201,9 +201,7 @@ class DecoderStage(ImagesStage):
 
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """All of the model that data.tokenizer is, with another decoder."""
-        model = model_folder.load(_source(run))
-        # Figures of the card are of the model with its first decoder.
-        card = {**model.card, "decoder": "trained anew by the task decoder"}
+        model, card = model_folder.load(_source(run)), card_of_decoder(_source(run))
         tokenizer = image_tokenizer(self.task(run), params, state)
         model = model.with_component("tokenizer", tokenizer)
         return dataclasses.replace(model, card=card)

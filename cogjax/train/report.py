@@ -31,6 +31,7 @@ class Report:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=console,
+            refresh_per_second=1,  # A notebook keeps all that was drawn.
             disable=not console.is_terminal or jax.process_index() > 0,
         )
         self._task = self._bar.add_task("", total=config.steps, completed=start)

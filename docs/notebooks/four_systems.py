@@ -55,7 +55,7 @@ models["ERNIE-ViLG"].ask(image, "how many squares are there?")
 
 # %% [markdown]
 # The fourth, Imagen, generates pixels by diffusion and has no trained model here. The
-# base of the paper's size, planned for eight chips that are not here:
+# base of the paper's size, planned for 128 chips that are not here:
 
-# %%
-# !cogjax plan --config imagen/paper:base --topology v5p:2x2x2 --estimate
+# %% language="sh"
+# cogjax plan --config imagen/paper:base --topology v5p:4x4x8 --estimate

@@ -32,8 +32,9 @@ for one, other in itertools.permutations(colours, 2):
 len(list(folder.glob("*.png")))
 
 # %% [markdown]
-# Thirty steps take a minute or two on a CPU and are too few to learn much: leave
-# `--steps` out for the whole recipe. `--dry-run` says what it would do.
+# Thirty steps take two or three minutes of a CPU core: enough for colours, too few for
+# flags. Leave `--steps` out for the whole recipe, 200 steps for so few images.
+# `--dry-run` says what it would do.
 
 # %%
 # !cogjax finetune flags --out tuned --steps 30 --overwrite

@@ -1,17 +1,15 @@
-"""ERNIE-ViLG's sparse layers against full attention: speed, memory, and convergence.
+"""ERNIE-ViLG's sparse layers against full attention: speed and memory.
 
-    python experiments/ernie_vilg/sparse_dense.py --out runs/sparse_dense \
-        --data data/easy --tokenizer runs/vq/export --text runs/text.model
+    python experiments/ernie_vilg/sparse_dense.py --out runs/sparse_dense
 
 The paper (section 3.1) finds its rows, columns and windows 25 % faster to train, in
-half the memory, and of the same convergence. Measured here, the same network both ways:
+half the memory, and of the same convergence, which sparse_learning.py compares.
+Measured here, the same network both ways:
 
 1. An update, a forward pass and the sampling of codes, 6 layers of 512 over 32 x 32
    codes, in turns in one process; processor seconds too, which other work on the
    machine does not lengthen. Scratch memory is what XLA plans for the same programs.
 2. A chip's memory for the paper's 10B step, compiled for a TPU pod (needs libtpu).
-3. Held-out losses of short trainings on the world of shapes, of the same start, data
-   and order for both, a seed each; differences are of the same images.
 
 Writes sparse_dense.json, sparse_dense.png and prints a table. Finished measurements are
 not repeated. Time and results: docs/ernie_vilg.md.
@@ -51,17 +49,12 @@ from cogjax.sampling.tokens.autoregressive import (
     image_keys,
     prefill,
 )
-from cogjax.stages import run as launch
-from cogjax.stages.sections import RunConfig
-from cogjax.train.checkpoint import restore_params
 from cogjax.train.optim import OptimConfig
 
 FORMS = ("sparse", "full")
 HERE = Path(__file__).parent
 LAYOUT = TwoWayLayout(Vocab(8192, 8000), text_len=63, image_len=1024)
 SAMPLED, IMAGES = 64, 4
-# The trained network; the rest is experiments/ernie_vilg/shapes.py.
-SHAPES = ("--config.model.width=96", "--config.eval.batches=64")
 STEP_TIMES = {
     "step_seconds": "time of the 10B step, if all overlaps",
     "step_seconds_serial": "the same if nothing does",
@@ -130,10 +123,17 @@ def sample(form: str, **sizes: Any) -> tuple[Callable, int]:
     return run, compiled.memory_analysis().temp_size_in_bytes
 
 
-def timed(part: str, rounds: int) -> dict[str, Any]:
-    """Both forms in turns: seconds of each run by clock and by processor, memory."""
-    made = {"update": update, "forward": forward, "sample": sample}[part]
-    works = {form: made(form) for form in FORMS}
+MAKERS = {"update": update, "forward": forward, "sample": sample}
+
+
+def in_turns(
+    make: Callable[[str], tuple[Callable, int]], rounds: int
+) -> dict[str, Any]:
+    """Both forms in turns: seconds of each run by clock and by processor, memory.
+
+    make: of a form, giving the function that is timed and its bytes of scratch memory.
+    """
+    works = {form: make(form) for form in FORMS}
     found = {
         form: {"wall": [], "processor": [], "temp_bytes": temp}
         for form, (_, temp) in works.items()
@@ -157,59 +157,10 @@ def pod(form: str, topology: str) -> dict[str, Any]:
     return dataclasses.asdict(planning.plan(config, topology))
 
 
-def train(form: str, seed: int, args: argparse.Namespace, folder: Path) -> dict:
-    """Trains; {"curve": [step, held-out loss], "losses": of each held-out image}."""
-    argument = {"sparse": "transformer", "full": "full"}[form]
-    settings = {
-        "data.path": args.data,
-        "data.tokenizer": args.tokenizer,
-        "data.text": args.text,
-        "train.seed": seed,
-        "train.steps": args.steps,
-        "train.eval_every": max(1, args.steps // 12),
-        "train.save_every": args.steps,
-        "train.sample_every": 0,
-    }
-    words = [f"--config.{key}={value}" for key, value in settings.items()]
-    config = configs.load(f"{HERE / 'shapes.py'}:{argument}", [*SHAPES, *words])
-    # All runs read the same codes: one encoding is enough.
-    codes = folder.parent / "codes"
-    codes.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(exist_ok=True)
-    if not (folder / "codes").exists():
-        (folder / "codes").symlink_to(codes.resolve())
-    launch.train(config, folder)
-    rows = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
-    curve = [[row["step"], row["eval/loss"]] for row in rows if "eval/loss" in row]
-    return {"curve": curve, "losses": held_out(config, folder)}
-
-
-def held_out(config: dict[str, Any], folder: Path) -> list[float]:
-    """Loss of both directions of each held-out image, by the averaged weights."""
-    job = launch.find_stage(config).job(RunConfig.of(config), folder)
-    task = job.task
-    params, *_ = restore_params(folder, "ema")
-
-    @jax.jit
-    def losses(params, batch):
-        image = task.image_losses(params, batch["to_image"])
-        text, weights = task.text_losses(params, batch["to_text"])
-        return jnp.sum(image, 1) + jnp.sum(text * weights, 1)
-
-    found = [losses(params, batch) for batch in job.eval_batches]
-    return np.concatenate(found).tolist()
-
-
 def ratios(found: dict[str, Any]) -> list[float]:
     """Full over sparse, of each round."""
     pairs = zip(found["full"]["processor"], found["sparse"]["processor"], strict=True)
     return [full / sparse for full, sparse in pairs]
-
-
-def difference(sparse: dict, full: dict) -> tuple[float, float]:
-    """Held-out loss of sparse minus full on the same images: (mean, 95 % half)."""
-    values = np.subtract(sparse["losses"], full["losses"])
-    return float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -217,25 +168,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--out", required=True, type=Path, help="folder of results and runs")
-    add("--data", required=True, help="data set of shapes")
-    add("--tokenizer", required=True, help="image tokenizer folder")
-    add("--text", required=True, help="text model")
     add("--topology", default="v5p:4x4x8", help="pod that the paper's step is for")
     add("--rounds", type=int, default=5, help="timed runs of each part and form")
-    add("--steps", type=int, default=600, help="of each training")
-    add("--seeds", type=int, default=2, help="trainings of each form")
     args = parser.parse_args(argv)
     jax.config.update("jax_compilation_cache_dir", str(args.out / "compiled"))
     out = args.out
-    trained = {form: [] for form in FORMS}
-    for seed in range(args.seeds):
-        for form in FORMS:
-            folder = out / f"run-{form}-{seed}"
-            make = functools.partial(train, form, seed, args, folder)
-            trained[form].append(once(out / f"run-{form}-{seed}.json", make))
     speed = {
-        part: once(out / f"{part}.json", functools.partial(timed, part, args.rounds))
-        for part in PARTS
+        part: once(out / f"{part}.json", functools.partial(in_turns, make, args.rounds))
+        for part, make in MAKERS.items()
     }
     pods = {
         form: once(
@@ -243,13 +183,13 @@ def main(argv: list[str] | None = None) -> None:
         )
         for form in FORMS
     }
-    _print(speed, pods, trained)
-    _draw(speed, pods, trained, out / "sparse_dense.png")
-    found = {"speed": speed, "pod": pods, "trained": trained}
+    _print(speed, pods)
+    _draw(speed, pods, out / "sparse_dense.png")
+    found = {"speed": speed, "pod": pods}
     write_atomic(out / "sparse_dense.json", json.dumps(found) + "\n")
 
 
-def _print(speed: dict, pods: dict, trained: dict) -> None:
+def _print(speed: dict, pods: dict) -> None:
     """A Markdown table."""
     print("| | sparse | full | full / sparse |")
     print("| --- | --- | --- | --- |")
@@ -270,12 +210,6 @@ def _print(speed: dict, pods: dict, trained: dict) -> None:
     _row("the same without the state", busy, 1e9, "GB")
     for name, label in STEP_TIMES.items():
         _row(label, [pods[f][name] for f in FORMS], 1, "s")
-    for seed, pair in enumerate(zip(*trained.values(), strict=True)):
-        ends = [f"{np.mean(run['losses']):.2f}" for run in pair]
-        mean, half = difference(*pair)
-        change = f"{-mean:+.2f} ± {half:.2f} full less sparse"
-        cells = [f"held-out loss, seed {seed}", *ends, change]
-        print("|", " | ".join(cells), "|")
 
 
 def _row(name: str, sizes: list[float], unit: float, label: str) -> None:
@@ -289,14 +223,14 @@ def _spread(values: list[float]) -> str:
     return f"{middle:.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def _draw(speed: dict, pods: dict, trained: dict, path: Path) -> None:
-    """Speed, memory and loss curves beside one another."""
+def _draw(speed: dict, pods: dict, path: Path) -> None:
+    """Speed and memory beside one another."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(13, 4))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4))
     gains = [ratios(speed[part]) for part in PARTS]
     centres = [statistics.median(values) for values in gains]
     around = [
@@ -311,15 +245,9 @@ def _draw(speed: dict, pods: dict, trained: dict, path: Path) -> None:
         "forward, CPU": [speed["forward"][form]["temp_bytes"] for form in FORMS],
         "10B, TPU": [pods[f]["hbm_bytes"] - pods[f]["state_bytes"] for f in FORMS],
     }
-    middle.bar(list(shares), [sparse / full for sparse, full in shares.values()])
-    middle.axhline(1, color="grey")
-    middle.set(title="memory beside the state", ylabel="sparse / full")
-    for form, colour in zip(FORMS, ("tab:blue", "tab:orange"), strict=True):
-        for seed, run in enumerate(trained[form]):
-            label = form if seed == 0 else None
-            right.plot(*zip(*run["curve"], strict=True), color=colour, label=label)
-    right.set(title="convergence", xlabel="updates", ylabel="held-out loss, nats")
-    right.legend()
+    right.bar(list(shares), [sparse / full for sparse, full in shares.values()])
+    right.axhline(1, color="grey")
+    right.set(title="memory beside the state", ylabel="sparse / full")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 

@@ -1,5 +1,6 @@
 """Which models there are and what one can do; a training run stands for its export."""
 
+import dataclasses
 import json
 import shutil
 
@@ -26,8 +27,9 @@ def run(nano_folder, tmp_path):
 def test_shipped_models_are_listed(capsys):
     assert cli.main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["name", "family", "networks", "size", "what"]
-    names = [line.split()[0] for line in lines[1:] if line and line[0] != "`"]
+    columns = ["name", "family", "networks", "size", "measured", "what"]
+    assert lines[0].split() == columns
+    names = [line.split()[0] for line in lines[1 : lines.index("")]]
     assert names == list(model_folder.shipped())
     emoji = next(line for line in lines if line.startswith("emoji"))
     assert "12.1 MB" in emoji and "cogview" in emoji and emoji == emoji.rstrip()
@@ -81,6 +83,35 @@ def test_info_says_what_a_model_can(run, capsys):
     assert facts["text"].startswith("285 pieces, the first ")
     assert facts["languages"] == "English, Chinese"
     assert "figures" not in facts and "temperature, top_k" in facts["settings"]
+
+
+@pytest.mark.parametrize("name", model_folder.shipped())
+def test_the_measured_figure_is_that_of_the_card(name, capsys):
+    """The card has the line itself, and the figure in one of its tables too."""
+    assert cli.main(["info", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    line = next(x for x in lines if x.startswith("measured")).partition("  ")[2].strip()
+    folder = model_folder.find(name)
+    text = " ".join((folder / "card.md").read_text("utf-8").split())
+    assert f"What `cogjax models` shows: {line}. " in text
+    found = json.loads((folder / "config.json").read_text("utf-8"))["card"]["measured"]
+    value = str(found["percent"])
+    shown = f"{found['interval']}" if "interval" in found else ""
+    assert f"{value} % {shown}".strip() in line
+    rows = [
+        x for x in (folder / "card.md").read_text("utf-8").splitlines() if x[:1] == "|"
+    ]
+    assert any(value in row and shown in row for row in rows)
+    assert f"(n {found['n']:,} {found['of']}; judge: {found['judge']})" in line
+
+
+def test_other_cards_are_shown_as_they_are(nano_model, tmp_path, capsys):
+    model = dataclasses.replace(nano_model.model, card={"measured": ["FID", 9.5]})
+    model_folder.save(model, tmp_path / "own")
+    assert cli.main(["info", str(tmp_path / "own")]) == 0
+    assert "measured   ['FID', 9.5]" in capsys.readouterr().out
+    other = model.with_component("tokenizer", model["tokenizer"])
+    assert "measured" in model.card and "measured" not in other.card
 
 
 @pytest.mark.parametrize(

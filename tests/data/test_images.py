@@ -8,7 +8,13 @@ import pytest
 from PIL import Image
 
 from cogjax.data import images
-from cogjax.data.images import as_square, decode_image, encode_png, stack_squares
+from cogjax.data.images import (
+    as_square,
+    decode_image,
+    encode_png,
+    stack_squares,
+    stack_squeezed,
+)
 from cogjax.errors import UserError
 
 
@@ -203,3 +209,15 @@ def test_the_header_of_a_png_says_its_shape():
     assert images.png_shape(encoded(Image.new("RGB", (40, 10)))) == (10, 40)
     assert images.png_shape(encoded(Image.new("RGB", (40, 10)), "JPEG")) is None
     assert images.png_shape(b"") is None
+
+
+def test_a_squeezed_image_has_its_ends():
+    """Squares are as of `stack_squares`, bitwise."""
+    square = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    found = stack_squeezed(square, 16)
+    np.testing.assert_array_equal(found, stack_squares(square, 16))
+    wide = np.zeros((24, 72, 3), np.uint8)
+    wide[:, :18], wide[:, 54:] = 255, 255
+    [found] = stack_squeezed([wide], 16)
+    assert found[:, :3].min() > 250 < found[:, 13:].min() and found[:, 6:10].max() < 5
+    assert stack_squares([wide], 16).max() < 5

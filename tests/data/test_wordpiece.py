@@ -33,6 +33,19 @@ def test_no_text_reaches_a_control_piece():
     assert BERT.encode("") == BERT.encode(" \n\0") == []
 
 
+def test_no_text_is_written_of_control_pieces():
+    """None of its five, and of a language nothing of another one."""
+    texts = [piece for piece in BERT._vocab if piece[0] != "["]
+
+    def written(language):
+        may = zip(BERT.pieces_in(language), BERT._vocab, strict=True)
+        return [piece for is_allowed, piece in may if is_allowed]
+
+    assert written(None) == texts and len(texts) == 10
+    assert written("en") == [piece for piece in texts if piece != "猫"]
+    assert written("zh") == [",", "猫"]
+
+
 def test_words_signs_and_hanzi_stand_alone():
     assert split_words("It's 3D：猫猫 A-b ", False) == (
         ["It", "'", "s", "3D", "：", "猫", "猫", "A", "-", "b"]

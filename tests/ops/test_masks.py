@@ -86,6 +86,34 @@ def test_conv_edges():
         assert keys(LayerKind("conv", 3, edge), (4, 4), 3, 0) == expected
 
 
+def window_keys(edge, grid, kernel, query, causal):
+    """A window told by its cells: which keys of the flat sequence lie in it."""
+    (rows, cols), radius, found = grid, kernel // 2, set()
+    row, col = divmod(query, cols)
+    for down, right in itertools.product(range(-radius, radius + 1), repeat=2):
+        other_row, other_col = row + down, col + right
+        if edge == "torus":
+            other_row, other_col = other_row % rows, other_col % cols
+        # "raster" knows no ends of rows.
+        if edge == "clip" and not (0 <= other_row < rows and 0 <= other_col < cols):
+            continue
+        found.add(other_row * cols + other_col)
+    last = query if causal else rows * cols - 1
+    return {key for key in found if 0 <= key <= last}
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (6, 2)])
+def test_a_window_cell_by_cell(grid, edge, causal):
+    """Also at the ends of rows, and in the direction that reads an image."""
+    for kernel in (3, 5):
+        mask = image_mask(LayerKind("conv", kernel, edge), grid, causal=causal)
+        for query, seen in enumerate(mask):
+            expected = window_keys(edge, grid, kernel, query, causal)
+            assert set(np.flatnonzero(seen)) == expected
+
+
 def test_conv_is_a_window_inside():
     window = set(itertools.product((1, 2, 3), (1, 2, 3)))
     for edge in EDGES:

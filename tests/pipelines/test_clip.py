@@ -38,6 +38,15 @@ def test_a_score_is_the_distance_of_unit_vectors(toy_clip, table):
     np.testing.assert_allclose(1 - images @ texts.T, table, atol=1e-5)
 
 
+def test_what_is_at_the_sides_of_an_oblong_image_counts(toy_clip):
+    """Of four candidates the one that is red at both ends is the reddest."""
+    wide = np.repeat(IMAGES, 3, axis=2)
+    wide[:, :, 24:48] = IMAGES[3]
+    for image, name in zip(wide[:3], NAMES[:3], strict=True):
+        scores = toy_clip.score([image, IMAGES[3]], name)
+        assert scores[0] < scores[1] - 0.01
+
+
 def test_batches_and_repeated_texts_change_nothing(toy_clip):
     small = ClipPipeline(toy_clip.model, batch_size=3)
     texts = [NAMES[i] for i in (2, 0, 2, 2, 1, 0, 3)]

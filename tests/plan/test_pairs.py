@@ -3,12 +3,15 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
+from cogjax import config as configs
 from cogjax.data.vocab import Vocab
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.cogview.layout import Layout
 from cogjax.ops.masks import three_region_mask
-from cogjax.plan.pairs import count_pairs
+from cogjax.plan.pairs import count_pairs, count_visited
+from cogjax.plan.workload import Workload
 
 LAYOUT = Layout(Vocab(32, 20), 8, 36)  # 12 positions are no codes, of 48.
 
@@ -31,3 +34,17 @@ def test_pivots_count_as_many_as_are_drawn_on_average():
         found.append(mask.sum())
     pairs = count_pairs(network(num_pivots=21), 48) / 2
     np.testing.assert_allclose(pairs, np.mean(found), rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("family", "share"), [("ernie_vilg", 0.364), ("dalle", 0.45), ("cogview", 2 / 3)]
+)
+def test_blocks_that_a_kernel_computes(family, share):
+    """Of 25 blocks 9 to 15 by kind and direction; of full causal attention 2 of 3."""
+    work = Workload.of(configs.load(f"experiments/{family}/paper.py", []))
+    assert count_visited(work.cost.passes) == pytest.approx(share, abs=1e-3)
+
+
+def test_no_kernel_computes_windows():
+    work = Workload.of(configs.load("experiments/cogview/paper.py:fashion", []))
+    assert count_visited(work.cost.passes) == 0

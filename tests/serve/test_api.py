@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -332,3 +333,19 @@ def test_half_a_request_harms_nobody(client):
     with socket.create_connection(("127.0.0.1", client.port)) as gone:
         gone.sendall(head.encode())
     assert client.ask("GET", "/api/models")[0] == 200
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["first", "second"])
+def test_a_head_that_comes_slowly_is_not_waited_for(painter, monkeypatch, before):
+    """Neither the first of a connection nor one behind a request that was answered."""
+    monkeypatch.setattr("cogjax.serve.server.HEAD_SECONDS", 0.3)
+    whole = b"GET /api/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", painter.port), timeout=20) as slow:
+        for _ in range(before):
+            slow.sendall(whole)
+            assert slow.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        slow.sendall(whole[:20])
+        start = time.monotonic()
+        while slow.recv(1 << 16):
+            pass
+    assert time.monotonic() - start < 4  # An idle connection is kept for five seconds.

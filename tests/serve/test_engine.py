@@ -87,6 +87,27 @@ def test_a_full_queue_refuses_until_somebody_leaves(make):
     assert wait(running)["error"] == "cancelled"
 
 
+def test_work_without_steps_is_dropped_when_it_was_cancelled(make):
+    """Meanwhile those who look are told that it will stop."""
+    started, end, told = threading.Event(), threading.Event(), []
+
+    def work(job):
+        started.set()
+        assert end.wait(10)
+        return Outcome({"caption": "a cat"})
+
+    engine = make()
+    job = engine.submit(work)
+    with job.watched(lambda: told.append(job.snapshot()["doing"])):
+        assert started.wait(10)
+        engine.cancel(job)
+    assert told[-1] == "stopping"
+    end.set()
+    found = wait(job)
+    assert (found["state"], found["error"]) == ("cancelled", "cancelled")
+    assert "caption" not in found
+
+
 def test_mistakes_end_in_a_line_and_the_worker_goes_on(make, capsys):
     engine = make()
     gates = [Gate(UserError("no\n cat")), Gate(KeyError("x")), Gate(MemoryError())]

@@ -238,6 +238,9 @@ def test_a_phone_in_the_dark_in_chinese(open_page):
     expect(entry.locator(".state")).to_contain_text("完成")
     expect(entry.get_by_role("link", name="保存")).to_have_count(2)
     page.get_by_text("更多设置").click()
+    page.get_by_label("Top p").fill("0")
+    page.get_by_role("button", name="画图", exact=True).click()
+    expect(page.get_by_role("alert")).to_have_text(re.compile("^服务器.*：top_p is 0"))
     wide = "document.documentElement.scrollWidth"
     assert page.evaluate(wide) <= 320
     left = page.evaluate(

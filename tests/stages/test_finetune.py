@@ -45,6 +45,7 @@ def test_a_folder_of_images_becomes_a_model(tuned, nano_model):
     model = cogjax.load(folder)
     assert model.model.sampler == nano_model.model.sampler
     assert model.card["name"] == "mine" and model.card["base"]["name"] == "nano"
+    assert model.card["what"].endswith(", fine-tuned")
     kernels = [
         each["transformer"].params["blocks"]["layers"]["qkv"]["kernel"]
         for each in (model.model, nano_model.model)
@@ -54,6 +55,22 @@ def test_a_folder_of_images_becomes_a_model(tuned, nano_model):
     used = cogjax.load(asked.base, adapters={asked.folder / "adapter": 1.0}).model
     layers = used["transformer"].params["blocks"]["layers"]
     np.testing.assert_allclose(kernels[0], layers["qkv"]["kernel"], atol=1e-6)
+
+
+def test_what_the_run_knows_of_the_base_is_in_the_card(
+    tuned, nano_model, tmp_path, monkeypatch
+):
+    """Its licences, which a model that is tuned on has to keep to."""
+    card = {"what": "draws", "licenses": ["MIT"], "trained": "on"}
+    made = model_folder.save(
+        dataclasses.replace(nano_model.model, card=card), tmp_path / "export"
+    )
+    monkeypatch.setattr(finetune.launch, "train", lambda *args: made)
+    asked = dataclasses.replace(tuned[0], out=str(tmp_path / "out"))
+    asked = dataclasses.replace(asked, workdir=str(tuned[0].folder))
+    found = model_folder.load_outline(finetune.finetune(asked)).card
+    assert found["licenses"] == ["MIT"] and found["trained"] == "on"
+    assert found["what"] == f"{asked.base}, fine-tuned" and found["name"] == "out"
 
 
 def test_a_quarter_is_of_the_base_s_own_images(tuned):
@@ -117,7 +134,8 @@ def test_what_does_not_fit_is_said_before_any_work(
     more = nano_model.model.with_component("unet", Component(TINY, {}))
     refused("images are others than the run in", workdir=str(tuned[0].folder))
     with pytest.raises(UserError, match="has a unet, which tuning would lose"):
-        finetune._check_components(asked, more, LM)
+        LM.tunes(more, "this")
+    refused("--stage base: .* has no such stage to tune, but transformer", stage="base")
 
 
 def test_other_images_do_not_go_into_a_run(tuned, images):

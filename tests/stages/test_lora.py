@@ -93,6 +93,22 @@ def test_files_are_as_peft_names_them(tuned):
     np.testing.assert_allclose(moved, change, atol=1e-6)
 
 
+def test_the_base_is_read_once_to_train_and_once_to_export(
+    tuned, nano_data, monkeypatch, tmp_path
+):
+    base, workdir = tuned
+    read, load = [], model_folder._component
+
+    def component(folder, stored, name):
+        read.append((folder.name, name))
+        return load(folder, stored, name)
+
+    monkeypatch.setattr(model_folder, "_component", component)
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    launch.train(config(nano_data, base), copy)
+    assert read.count((base.name, "transformer")) == 2
+
+
 def test_another_base_is_refused(tuned, nano_data, nano_folder, tmp_path):
     base, workdir = tuned
     copy = shutil.copytree(workdir, tmp_path / "run")

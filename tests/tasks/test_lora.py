@@ -11,6 +11,8 @@ import pytest
 
 from cogjax.nn.lora import LoRAConfig
 from cogjax.ops.gradient_scale import start_scales
+from cogjax.parallel.mesh import MeshConfig, make_mesh, place_batch
+from cogjax.parallel.rules import tree_shardings
 from cogjax.tasks.lora import LoRATask
 from tests.tasks.every_task import low_rank, reading
 from tests.tasks.test_parts import start, update
@@ -57,6 +59,22 @@ def test_an_evaluation_sees_the_merged_network():
     wanted = jax.jit(task.inner.eval_metrics)(merged, {}, batch, None)["loss"]
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert abs(found - plain) > 1e-4
+
+
+def test_on_eight_devices_it_is_the_merged_network():
+    """Base and adapter in parts, of batches and of matrices."""
+    task, batch, state = start(low_rank)
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    shardings = tree_shardings(jax.eval_shape(lambda: state), mesh, task.param_axes)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(state, shardings)
+        parts = inside(placed.state["base"], *LAYERS, "mlp_in", "kernel").sharding
+        assert not parts.is_fully_replicated
+        given = placed.params, placed.state, place_batch(batch, mesh), None
+        found = jax.jit(task.eval_metrics)(*given)["loss"]
+    merged = jax.device_get(task.merged(state.params, state.state["base"]))
+    wanted = jax.jit(task.inner.eval_metrics)(merged, {}, batch, None)["loss"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bad", [0.0, np.inf])

@@ -9,7 +9,9 @@ from cogjax.pipelines.contracts import Embedder
 
 @dataclass(frozen=True)
 class OwnClip:
-    """id: "clip-NAME:hash" of the model. Images: middle squares, by PIL's Lanczos."""
+    """id: "clip-NAME:hash" of the model. Images: made squares as the model does it, by
+    PIL's Lanczos.
+    """
 
     model: Embedder
     id: str

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cogjax.adapter import CONFIG
 from cogjax.config import load_json
 from cogjax.errors import UserError
 from cogjax.files import check_folder, file_sha256, write_atomic
@@ -36,6 +37,17 @@ def model_digest(folder: str | os.PathLike) -> str:
         path = find_file(folder, f"{name}.safetensors")
         part["sha256"] = part["sha256"] or file_sha256(path)
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def adapters_digest(adapters: Mapping[str, float]) -> dict[str, Any]:
+    """What identifies adapters by folder and weight, {} for none.
+
+    Their config names the sha256 of their weights and of their base.
+    """
+    found = [
+        [file_sha256(Path(folder) / CONFIG), adapters[folder]] for folder in adapters
+    ]
+    return {"adapters": sorted(found)} if found else {}
 
 
 def data_digest(folder: str | os.PathLike) -> str:

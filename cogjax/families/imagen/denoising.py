@@ -19,7 +19,7 @@ from cogjax.config import check_ranges
 from cogjax.models.efficient_unet import EfficientUNetConfig
 from cogjax.models.registry import network_of
 from cogjax.models.unet import UNetConfig
-from cogjax.nn.unet import Text, inputs
+from cogjax.nn.unet import Text, inputs, matrix_axes
 from cogjax.ops import diffusion
 from cogjax.ops.image import signed
 from cogjax.train.task import Cost, Extra, Task
@@ -70,6 +70,8 @@ class DenoisingTask(Task):
     Super-resolution also has {"small": uint8 [b, y', x', 3]}, the same images as the
     stage below was trained on.
     """
+
+    matrix_axes = staticmethod(matrix_axes)
 
     def __init__(self, model: NetworkConfig, config: DenoisingConfig, text_len: int):
         self.model, self.config = network_of(model), config

@@ -41,6 +41,16 @@ class Cascade:
         rest = range(1, len(self.predictions))
         return ("base", *(f"super_{i}" for i in rest))
 
+    def first(self, count: int) -> "Cascade":
+        """Of so many stages from the base on."""
+        return Cascade(
+            self.predictions[:count],
+            self.schedules[:count],
+            self.augmentations[: count - 1],
+            self.distilled[:count],
+            self.cleaned,
+        )
+
     @property
     def distilled_steps(self) -> tuple[int, ...]:
         """Of each stage, 0 for one that is not distilled."""

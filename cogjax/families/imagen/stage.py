@@ -89,6 +89,27 @@ class DenoisingStage(Stage):
                 raise UserError(f"task {run.name} does not read data.{name}")
         return section(self.model_section, run.model, "model")
 
+    def tunes(self, base: Model, source: str) -> dict[str, Any]:
+        """The stages of a cascade with such a network that are not distilled."""
+        layout, found = base.layout, {}
+        names = getattr(layout, "components", ())
+        for place, name in enumerate(names):
+            config = base[name].config
+            if type(config) is not self.model_section or layout.distilled_steps[place]:
+                continue
+            task = {"prediction": layout.predictions[place]}
+            task["schedule"], data = layout.schedules[place], {"text": source}
+            if place:
+                task["augmentation"] = layout.augmentations[place - 1]
+                data["below"] = source
+            found[name] = {
+                "task": task,
+                "model": dataclasses.asdict(config),
+                "data": data,
+                "sampler": base.sampler.first(place + 1),
+            }
+        return found
+
     def plan(self, run: RunConfig) -> Planned:
         """Of the text encoder in the section 'data', or texts as long as T5's."""
         if run.data.text:
@@ -127,7 +148,8 @@ class DenoisingStage(Stage):
     def start(self, run: RunConfig, encoder: Model, below: Model | None) -> dict:
         """`start_params` and `start_state` of a job: of data.weights, or at random."""
         del below
-        if not run.data.weights:
+        # With LoRA they are `base`, and are read there.
+        if not run.data.weights or run.lora.rank:
             return {}
         return {"start_params": self._given(run, encoder)[1].params}
 
@@ -136,20 +158,26 @@ class DenoisingStage(Stage):
         return self._given(run, _encoder(run))
 
     def _given(self, run: RunConfig, encoder: Model) -> tuple[str, Component]:
-        model, place = self._found(run, encoder)
-        name = model.layout.components[place]
-        return name, model[name]
+        layout, place = self._found(run, encoder)
+        name = layout.components[place]
+        return name, model_folder.load_component(run.data.weights, name)
 
-    def _found(self, run: RunConfig, encoder: Model) -> tuple[Model, int]:
-        """(data.weights, the place of its stage with this network and objective)."""
+    def _found(self, run: RunConfig, encoder: Model) -> tuple[Cascade, int]:
+        """(layout of data.weights, the place of its stage with this network and
+        objective).
+        """
         source = run.data.weights
         if not source:
             raise UserError(
                 f"config key 'data.weights' is required for task {run.name} here: the "
                 "cascade with the stage to start from"
             )
-        model, config = _cascade(source, "data.weights", run), self._config(run)
-        _check_encoder(model, encoder, "data.weights", run)
+        model, config = model_folder.load_outline(source), self._config(run)
+        _check_cascade(model, source, "data.weights", run)
+        own = model_folder.load_component(source, "text_encoder")
+        _check_encoder(
+            model.with_component("text_encoder", own), encoder, "data.weights", run
+        )
         names = model.layout.components
         same = [same_network(model[name].config, config) for name in names]
         if not any(same):
@@ -158,7 +186,7 @@ class DenoisingStage(Stage):
                 "that to the network of the stage to start from"
             )
         self._check_objective(run, model.layout, same.index(True))
-        return model, same.index(True)
+        return model.layout, same.index(True)
 
     def _check_objective(self, run: RunConfig, layout: Cascade, place: int) -> None:
         """UserError for a stage of data.weights that was trained otherwise."""
@@ -231,15 +259,20 @@ class DenoisingStage(Stage):
             raise UserError(f"data.below is {below!r}, expected {wanted}")
         if not below:
             return None
-        model = _cascade(below, "data.below", run)
-        config = model[model.layout.components[-1]].config
-        if config.image_size != small:
+        model = model_folder.load(below)
+        _check_cascade(model, below, "data.below", run)
+        names = model.layout.components
+        sizes = [model[name].config.image_size for name in names]
+        if small not in sizes:
             raise UserError(
-                f"model.small_size is {small}, and {below} draws {config.image_size} "
+                f"model.small_size is {small}, and {below} draws {sizes[-1]} "
                 "pixels: set it to that"
             )
         _check_encoder(model, encoder, "data.below", run)
-        return model
+        # Of a whole cascade only the stages up to that size are below this one.
+        layout = model.layout.first(sizes.index(small) + 1)
+        own = {name: model[name] for name in ("text_encoder", *layout.components)}
+        return dataclasses.replace(model, components=own, layout=layout)
 
 
 class DistillingStage(DenoisingStage):
@@ -251,7 +284,7 @@ class DistillingStage(DenoisingStage):
 
     settings, objective = DistillationConfig, DistillingTask
     # An adapter alone would leave its base's steps as many as they were.
-    base = Stage.base
+    base, tunes = Stage.base, Stage.tunes
 
     def distilled_to(self, run: RunConfig) -> int:
         """The student's steps."""
@@ -266,17 +299,17 @@ class DistillingStage(DenoisingStage):
     def sources_digest(self, run: RunConfig) -> str:
         """Of the text encoder, its tokenizer and the teacher."""
         found = hashlib.sha256(super().sources_digest(run).encode())
-        model = self._found(run, _encoder(run))[0]
-        for name in model.layout.components:
-            found.update(digest(model[name]).encode())
+        for name in self._found(run, _encoder(run))[0].components:
+            part = model_folder.load_component(run.data.weights, name)
+            found.update(digest(part).encode())
         return found.hexdigest()[:12]
 
     def _teacher(self, run: RunConfig, encoder: Model) -> Component:
         """The stage of data.weights that has the same network and objective."""
-        model, place = self._found(run, encoder)
-        settings, source, layout = self.settings_of(run), run.data.weights, model.layout
+        layout, place = self._found(run, encoder)
+        settings, source = self.settings_of(run), run.data.weights
         _check_steps(layout.distilled_steps[place], settings, source)
-        return model[layout.components[place]]
+        return model_folder.load_component(source, layout.components[place])
 
 
 def _check_steps(steps: int, settings: DistillationConfig, source: str) -> None:
@@ -289,12 +322,10 @@ def _check_steps(steps: int, settings: DistillationConfig, source: str) -> None:
         )
 
 
-def _cascade(source: str, key: str, run: RunConfig) -> Model:
-    """The model in a folder; UserError for one of another kind."""
-    model = model_folder.load(source)
+def _check_cascade(model: Model, source: str, key: str, run: RunConfig) -> None:
+    """UserError for a model of another kind."""
     if not isinstance(model.layout, Cascade):
         raise UserError(f"{key}, {source}, is no cascade of {run.name}")
-    return model
 
 
 def _check_encoder(model: Model, encoder: Model, key: str, run: RunConfig) -> None:

@@ -46,6 +46,11 @@ class CascadeSampler:
             for row in rows
         ]
 
+    def first(self, count: int) -> dict[str, int | float | tuple]:
+        """Settings that each stage may have, of so many stages from the base on."""
+        own = {name: getattr(self, name) for name in PER_STAGE}
+        return {k: v[:count] if isinstance(v, tuple) else v for k, v in own.items()}
+
     def _spread(self, name: str, count: int) -> tuple:
         value = getattr(self, name)
         values = value if isinstance(value, tuple) else (value,) * count

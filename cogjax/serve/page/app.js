@@ -220,7 +220,7 @@ async function send(body, as) {
     feed.add(body, as, await api.submit(body));
   } catch (error) {
     const refused = error instanceof api.Refused;
-    get("wrong").textContent = refused ? error.message : t("lost");
+    get("wrong").textContent = refused ? t("says") + error.message : t("lost");
   }
 }
 

@@ -81,8 +81,8 @@ async function ask(entry) {
   try {
     told(entry, await api.state(entry.found.id));
   } catch (error) {
-    const state = error instanceof api.Refused ? "gone" : "failed";
-    told(entry, { ...entry.found, state, error: state === "failed" ? t("lost") : "" });
+    const lost = !(error instanceof api.Refused);
+    told(entry, { ...entry.found, state: lost ? "failed" : "gone", error: "", lost });
   }
 }
 
@@ -115,6 +115,12 @@ function stateOf(found) {
     return `${t("done")}, ${found.seconds} ${t("seconds")}`;
   }
   return t(found.state);
+}
+
+// Words of the server are English in every language.
+function wrongOf({ error, lost }) {
+  if (lost) return t("lost");
+  return error && error !== "cancelled" ? t("says") + error : "";
 }
 
 function titleOf({ body, mode }) {
@@ -152,7 +158,7 @@ function show(entry) {
   } else {
     parts.progress.removeAttribute("value");
   }
-  parts.wrong.textContent = found.error === "cancelled" ? "" : found.error;
+  parts.wrong.textContent = wrongOf(found);
   parts.told.replaceChildren(...toldOf(found));
   showImages(entry);
 }

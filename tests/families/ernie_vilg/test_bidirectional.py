@@ -13,6 +13,7 @@ from cogjax.families.ernie_vilg.bidirectional import TwoWayTask
 from cogjax.families.ernie_vilg.layout import TwoWayLayout
 from cogjax.models.image_lm import ImageLM
 from cogjax.models.image_lm_config import image_to_text
+from cogjax.nn import attention as forms
 from cogjax.ops import gradient_scale
 from cogjax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, place_batch
 from cogjax.parallel.rules import tree_shardings
@@ -381,3 +382,20 @@ def test_an_answer_is_right_if_all_of_it_is(params):
     # The first question is as long as it may be: it has no padding before it.
     np.testing.assert_allclose(again[0, 0, :2], first[0, 0, :2], rtol=1e-5)
     assert abs(again[0, 1, 0] - first[0, 1, 0]) > 1e-4
+
+
+@pytest.mark.slow
+def test_the_kernel_of_tpus_on_8_devices(params, monkeypatch):
+    """Splash, interpreted: a device has its own sequences and heads, texts padding."""
+    (want, metrics), grads = gradient()(params)
+    kernel = functools.partial(forms.splash_masked, interpret=True)
+    monkeypatch.setattr("cogjax.ops.fused_attention.platform", lambda: "tpu")
+    monkeypatch.setattr(forms, "splash_masked", kernel)
+    gradient.cache_clear()
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):
+        (got, parts), found = gradient()(params)
+    gradient.cache_clear()
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert parts.keys() == metrics.keys()
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(grads), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())

@@ -1,0 +1,141 @@
+"""`cogjax finetune` of a cascade: its stages in turn, or one; nano models."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import cogjax
+from cogjax import model_folder
+from cogjax.data.text_files import load_text
+from cogjax.errors import UserError
+from cogjax.families.imagen.layout import Cascade
+from cogjax.families.imagen.presets import STAGES
+from cogjax.families.imagen.stage import SUPER
+from cogjax.model import Model
+from cogjax.sampling.diffusion.settings import CascadeSampler
+from cogjax.stages import finetune
+from cogjax.stages import run as launch
+from cogjax.stages.finetune import FineTuning
+from cogjax.stages.sections import RunConfig
+from tests.test_distillation import TEXT, component
+
+SAMPLER = CascadeSampler(steps=(2, 3), guidance=1.0)
+
+
+@pytest.fixture(scope="module")
+def base(nano_folder, tmp_path_factory):
+    """Folder of a cascade of two stages that learnt nothing."""
+    text = load_text(nano_folder / "text.model")
+    parts = {"text_encoder": component(TEXT)}
+    parts |= zip(("base", "super_1"), map(component, STAGES["nano"]), strict=True)
+    layout = Cascade(("v", "eps"), ("cosine", "linear"), ("cosine",), cleaned=True)
+    model = Model("imagen", parts, layout, text, SAMPLER, {"licenses": ["MIT"]})
+    return model_folder.save(model, tmp_path_factory.mktemp("cascade") / "base")
+
+
+@pytest.fixture
+def asked(base, nano_data, tmp_path):
+    out = str(tmp_path / "mine")
+    return FineTuning(str(nano_data), out, str(base), steps=2, prompts=("a cat",))
+
+
+@pytest.fixture
+def configs(monkeypatch, base, tmp_path):
+    """The configs of the runs, each of which adds one to its stage's weights."""
+    found = []
+
+    def train(config, workdir):
+        found.append(config)
+        whole, run = model_folder.load(base), RunConfig.of(config)
+        # What is refused is refused here.
+        name, part = launch.find_stage(config).base(run)
+        first = part.params["in"]
+        params = {**part.params, "in": {**first, "kernel": first["kernel"] + 1}}
+        whole = whole.with_component(name, dataclasses.replace(part, params=params))
+        return model_folder.save(whole, workdir / "export")
+
+    monkeypatch.setattr(finetune.launch, "train", train)
+    return found
+
+
+def kernels(folder):
+    model = model_folder.load(folder)
+    return {x: model[x].params["in"]["kernel"] for x in ("base", "super_1")}
+
+
+def test_stages_are_tuned_in_turn_as_each_was_trained(asked, base, configs):
+    folder = finetune.finetune(asked)
+    tuned, before = kernels(folder), kernels(base)
+    for name in tuned:
+        np.testing.assert_allclose(tuned[name], before[name] + 1, atol=1e-5)
+    first, second = configs
+    assert first["task"] == {"name": "imagen", "prediction": "v", "schedule": "cosine"}
+    assert second["task"] == {
+        "name": "imagen_super",
+        "prediction": "eps",
+        "schedule": "linear",
+        "augmentation": "cosine",
+    }
+    # The second run shows images of the tuned base, and each run of its own stages.
+    assert "below" not in first["data"]
+    assert second["data"]["below"] == str(asked.folder / "base" / "export")
+    assert first["sample"]["sampler"]["steps"] == (2,)
+    assert second["sample"]["sampler"]["steps"] == (2, 3)
+    model = cogjax.load(folder).model
+    assert model.sampler == SAMPLER and model.layout.cleaned
+    assert model.card["licenses"] == ["MIT"] and model.card["name"] == "mine"
+    assert finetune.run_folders(dataclasses.replace(asked, overwrite=True)) == [
+        asked.folder / "base",
+        asked.folder / "super_1",
+    ]
+
+
+def test_one_stage_is_tuned_and_the_others_stay(asked, base, configs):
+    asked = dataclasses.replace(asked, stage="super_1")
+    tuned, before = kernels(finetune.finetune(asked)), kernels(base)
+    np.testing.assert_array_equal(tuned["base"], before["base"])
+    np.testing.assert_allclose(tuned["super_1"], before["super_1"] + 1, atol=1e-5)
+    [config] = configs
+    # Of the whole cascade what is below the stage is taken.
+    assert config["data"]["below"] == str(base)
+    run = RunConfig.of(config)
+    below = SUPER._below(run, model_folder.load(base))
+    assert below.layout == Cascade(("v",), ("cosine",), cleaned=True)
+    assert below.components.keys() == {"text_encoder", "base"}
+
+
+def test_what_is_not_tuned_is_said(asked, base, tmp_path):
+    with pytest.raises(UserError, match="no such stage to tune, but base, super_1"):
+        finetune.check(dataclasses.replace(asked, stage="super_2"))
+    model = model_folder.load(base)
+    half = dataclasses.replace(model.layout, distilled=(0, 4))
+    folder = tmp_path / "half"
+    model_folder.save(dataclasses.replace(model, layout=half), folder)
+    asked = dataclasses.replace(asked, base=str(folder), stage="super_1")
+    with pytest.raises(UserError, match="no such stage to tune, but base"):
+        finetune.check(asked)
+
+
+def test_a_check_names_both_runs(asked):
+    found = finetune.check(dataclasses.replace(asked, rank=2))
+    assert (found["base: task"], found["super_1: task"]) == ("imagen", "imagen_super")
+    learnt = found["super_1: parameters"]
+    assert 0 < learnt < found["super_1: parameters of the base, not learnt"]
+    assert not asked.folder.exists()
+
+
+@pytest.mark.slow
+def test_a_cascade_learns_adapters_of_its_stages(asked, base):
+    """The tuned cascade is the base with both."""
+    folder = finetune.finetune(dataclasses.replace(asked, rank=2))
+    adapters = {
+        run / "adapter": 1.0
+        for run in finetune.run_folders(
+            dataclasses.replace(asked, rank=2, overwrite=True)
+        )
+    }
+    used, before = cogjax.load(base, adapters=adapters).model, kernels(base)
+    for name, kernel in kernels(folder).items():
+        np.testing.assert_allclose(used[name].params["in"]["kernel"], kernel, atol=1e-5)
+        assert np.abs(kernel - before[name]).max() > 1e-5
