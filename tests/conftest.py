@@ -1,9 +1,11 @@
 """Eight virtual CPU devices for every test; must run before anything imports JAX."""
 
 import collections
+import functools
 import gc
 import importlib.metadata
 import os
+import sys
 
 import pytest
 
@@ -94,6 +96,24 @@ def compiles(request):
     if request.config.option.markexpr == "not slow":
         yield from compile_budget.check(request, COUNTER)
     else:
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device(request):
+    """Fast trainings from configs have one device: an update for eight compiles in a
+    third more time. What is of several has tests of its own, and the slow trainings
+    have eight.
+    """
+    run = sys.modules.get("cogjax.stages.run")
+    if run is None or request.config.option.markexpr != "not slow":
+        yield
+        return
+    import jax
+
+    make = functools.partial(run.make_mesh, devices=jax.devices()[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "make_mesh", make)
         yield
 
 

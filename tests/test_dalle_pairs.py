@@ -41,7 +41,7 @@ def pairs(nano_folder, tmp_path_factory):
 
 
 def load(data, nano_folder, **values):
-    values = {"train.steps": 2, "train.sample_every": 2, "eval.batches": 1} | values
+    values = {"train.steps": 2, "train.sample_every": 2, "eval.batches": 0} | values
     values |= {"data.path": data, "data.tokenizer": nano_folder}
     values |= {"data.text": nano_folder, "sample.num_images": 1}
     words = [f"--config.{key}={value}" for key, value in values.items()]

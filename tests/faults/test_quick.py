@@ -201,7 +201,7 @@ def test_who_cannot_join_says_so(tmp_path, fault, message):
             other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         values = {"COORDINATOR_ADDRESS": address, "NUM_PROCESSES": "2"}
-        values |= {"PROCESS_ID": "0", "JOIN_TIMEOUT": "4"}
+        values |= {"PROCESS_ID": "0", "JOIN_TIMEOUT": "1"}
         if fault != "port in use":
             other.close()
         config = "experiments/cogview/emoji.py:tokenizer,nano"

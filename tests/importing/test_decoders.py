@@ -357,7 +357,7 @@ def test_mindalles_that_do_not_fit(tmp_path, change, words):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("version", ["v2", "v3"])
+@pytest.mark.parametrize("version", ["v2", pytest.param("v3", marks=pytest.mark.slow)])
 def test_a_rudalle_draws_as_the_release(models, version):
     """Words become the ids of its wrapper, and these its codes."""
     model = cogjax.load(models(f"rudalle-{version}"))

@@ -26,7 +26,8 @@ def config(path, weights, **sections):
         "task": {"name": "lm"},
         "data": {"path": str(path), "weights": str(weights)},
         "lora": {"rank": 2},
-        "optim": {"lr": 0.05, "warmup": 1},
+        # One program, however many steps a run has.
+        "optim": {"lr": 0.05, "warmup": 1, "schedule": "constant"},
         "train": FAST,
         "eval": {"batches": 1},
         "sample": {"prompts": ("a cat",), "num_images": 1},

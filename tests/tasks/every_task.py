@@ -37,7 +37,7 @@ from cogjax.tasks.lm import LMTask
 from cogjax.tasks.lora import LoRATask
 from cogjax.tasks.span_corruption import PretrainingConfig, SpanCorruptionTask
 from cogjax.tasks.tokenizer import TokenizerTask
-from tests.models.test_unet import TINY
+from tests.models.test_unet import FLAT
 from tests.programs import random_params
 
 RNG = np.random.default_rng(0)
@@ -186,7 +186,7 @@ def denoising():
     tokens = np.float32(RNG.normal(size=(8, 5, 6)))
     mask = np.arange(5) < RNG.integers(1, 6, (8, 1))
     batch = {"image": IMAGES["image"], "tokens": tokens, "mask": mask}
-    return DenoisingTask(TINY, DenoisingConfig(), 5), batch
+    return DenoisingTask(FLAT, DenoisingConfig(), 5), batch
 
 
 def low_rank():

@@ -21,7 +21,7 @@ TOKENIZERS = {
     "vqvae": dataclasses.replace(
         cogview.TOKENIZERS["nano"], image_size=16, strides=(2, 4)
     ),
-    "vqgan": vqgan.TOKENIZERS["nano"],
+    "vqgan": dataclasses.replace(vqgan.TOKENIZERS["nano"], multipliers=(1,)),
 }
 
 

@@ -5,6 +5,7 @@ is the mean of theirs, in turn.
 """
 
 import dataclasses
+import functools
 import types
 
 import jax
@@ -16,13 +17,14 @@ from cogjax.parallel.mesh import MeshConfig, make_mesh, place_batch
 from cogjax.parallel.rules import tree_shardings
 from cogjax.train import loop
 from cogjax.train.step import init_state, make_train_step
-from tests.tasks.every_task import OWN, SUMS, reading, two_way
+from tests.tasks.every_task import OWN, SUMS, codes, reading, two_way
 
 TX = optax.sgd(1.0)
 # Of a batch of one part they are another thing.
 OF_A_PART = ("perplexity", "usage")
 
 
+@functools.cache
 def start(make):
     """(task, batch, the state before the first step), away from zeros of the start."""
     task, batch = make()
@@ -84,12 +86,6 @@ def check_same(found, wanted, metrics, wanted_metrics):
         )
 
 
-def test_accumulation_equals_the_whole_batch(sums):
-    started, (whole, _, wanted) = sums
-    moved, _, metrics = update(*started, parts=4)
-    check_same(moved, whole, metrics, wanted)
-
-
 def check_devices(started, whole, held, wanted):
     mesh = make_mesh(MeshConfig(4, 2, 1))
     moved, state, metrics = update(*started, mesh=mesh)
@@ -97,6 +93,31 @@ def check_devices(started, whole, held, wanted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), state, held)
 
 
+def test_parts_on_devices_equal_the_whole_batch_on_one(sums):
+    """Both in one program: long texts are in one part, short ones in the other."""
+    started, (whole, _, wanted) = sums
+    mesh = make_mesh(MeshConfig(2, 2, 1), jax.devices()[:4])
+    moved, _, metrics = update(*started, parts=2, mesh=mesh)
+    check_same(moved, whole, metrics, wanted)
+
+
+@pytest.mark.slow
+def test_accumulation_equals_the_whole_batch(sums):
+    started, (whole, _, wanted) = sums
+    moved, _, metrics = update(*started, parts=4)
+    check_same(moved, whole, metrics, wanted)
+
+
+# The one that has statistics.
+_DEVICES = [
+    make if make is codes else pytest.param(make, marks=pytest.mark.slow)
+    for make in SUMS
+]
+
+
+@pytest.mark.parametrize(
+    "sums", _DEVICES, indirect=True, ids=[make.__name__ for make in SUMS]
+)
 def test_devices_equal_one(sums):
     started, whole = sums
     check_devices(started, *whole)

@@ -1,7 +1,8 @@
 """Imagen (Saharia et al. 2022): sizes of the stages of a cascade, base first.
 
 `paper` is appendix B as printed: 64, 256 and 1,024 pixels. The others are ours: `icons`
-of 32 and 64 pixels for two CPU cores, `nano` for tests.
+of 32 and 64 pixels for two CPU cores, `nano` for tests: one level a stage, which
+compiles fast.
 """
 
 from cogjax.models.efficient_unet import EfficientUNetConfig
@@ -40,14 +41,14 @@ STAGES = {
         UNetConfig(
             image_size=8,
             width=8,
-            multipliers=(1, 2),
+            multipliers=(1,),
             res_blocks=1,
-            attention=(4,),
+            attention=(),
             head_dim=8,
             **_NANO,
         ),
         EfficientUNetConfig(
-            image_size=16, small_size=8, widths=(8, 16), blocks=(1, 1), heads=2, **_NANO
+            image_size=16, small_size=8, widths=(8,), blocks=(1,), heads=2, **_NANO
         ),
     ),
 }

@@ -86,6 +86,7 @@ def test_the_loss_is_the_mean_of_the_large_codes():
     assert int(TASK.weights(batch())["loss"]) == len(TEXTS) * LARGE
 
 
+@pytest.mark.slow
 def test_a_training_learns_what_the_small_image_says():
     """Each large image repeats the codes of its small one, and no other tells them."""
     rng, task = np.random.default_rng(1), TASK

@@ -200,6 +200,7 @@ def test_directions_add_up(params, directions):
     )
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing(params):
     (want, _), grads = gradient()(params)
     (got, _), again = gradient(remat="nothing_saveable")(params)

@@ -151,6 +151,7 @@ def test_each_network_gets_its_own_gradient(steps, plain):
     np.testing.assert_allclose(metrics["disc_loss"], values["disc"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_eight_devices_have_the_statistics_of_one(start, steps):
     """The discriminator's norms see the whole batch, wherever it lies."""
     task, params, state = start
