@@ -23,14 +23,16 @@ IDS = np.zeros((1, 2), np.int32)
 
 
 def random_params(net, *example, seed=0, std=0.3):
-    """Random parameters of a network: its `init` is traced for shapes, never run.
-
-    float32 with a deviation of `std`, around 1 for scales of norms and 0 for the rest.
-    """
-    rng = np.random.default_rng(seed)
+    """Random parameters of a network: its `init` is traced for shapes, never run."""
     shapes = jax.eval_shape(
         lambda *args: net.init(jax.random.key(0), *args), *(example or (IDS, IDS))
     )["params"]
+    return random_like(shapes, seed, std)
+
+
+def random_like(shapes, seed=0, std=0.3):
+    """float32 of a deviation of `std`, around 1 for scales of norms, 0 for the rest."""
+    rng = np.random.default_rng(seed)
 
     def one(path, leaf):
         return np.float32(rng.normal(path[-1].key == "scale", std, leaf.shape))

@@ -6,7 +6,7 @@
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -49,8 +49,8 @@ class Generation:
     """
 
     prompts: tuple[str, ...]
-    pixels: np.ndarray
-    codes: np.ndarray | None = None
+    pixels: np.ndarray = field(repr=False)
+    codes: np.ndarray | None = field(default=None, repr=False)
     scores: np.ndarray | None = None
     unread: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()

@@ -168,8 +168,8 @@ class TokensReader(ImageScores):
             raise UserError("rerank is for captions: an answer generates no image")
         if self._answerer is None:
             raise UserError(
-                "this model answers no questions: one trained with questions is needed "
-                "(docs/questions.md)"
+                "this model answers no questions: take one that was trained with them, "
+                "such as shapes-ernie (docs/questions.md)"
             )
         questions = self.one_for_each(flat, questions, "questions")
         pieces = [self._question(question) for question in questions]

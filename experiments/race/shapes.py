@@ -7,7 +7,7 @@ CogView, DALL-E and ERNIE-ViLG at one width and depth, a run a seed. All read th
 and the pieces of the shipped `shapes`, learn by the same optimiser (Muon, as no paper
 does; DALL-E learns far slower by its own AdamW) and draw by the same sampler: what
 differs is the sequence, the attention and the objective of each. ERNIE-ViLG has full
-attention; experiments/ernie_vilg/sparse_dense.py compares its sparse layers.
+attention; experiments/ernie_vilg/sparse_learning.py compares its sparse layers.
 
 Learning rates stay after the warm-up and the averaged weights are judged, so that each
 point of a run is a result of its own. After every part of the images the oracle judges

@@ -26,6 +26,8 @@ TINY = unet.UNetConfig(
     text_dim=6,
     groups=2,
 )
+# One level: half the time to compile, where the network is not what is tested.
+FLAT = dataclasses.replace(TINY, multipliers=(1,), attention=())
 TINY_SR = efficient_unet.EfficientUNetConfig(
     image_size=8,
     small_size=4,

@@ -95,6 +95,8 @@ def test_a_notebook_shows_a_result():
     assert text.count("<img") == 64 and "6 more in" in text
     side = 8 * 1 + 7 * 2
     assert Image.open(io.BytesIO(many._repr_png_())).size == (side, side)
+    # Nor does a terminal show all numbers.
+    assert repr(many) == "Generation(prompts=('x',), scores=None, unread=(), unseen=())"
     rows = Generation(("x",) * 70, np.zeros((70, 1, 1, 1, 3), np.uint8))
     assert Image.open(io.BytesIO(rows._repr_png_())).size == (1, 64 * 3 - 2)
 

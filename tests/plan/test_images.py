@@ -16,6 +16,8 @@ from cogjax.plan.sampling import plan_sampling
 from cogjax.plan.workload import Workload, gradient_flops
 
 NO_TEXT = ("--config.data.text=", "--config.data.below=")
+FLAT = ("attention=none", "widths=64,128", "blocks=1,1")
+FLAT = tuple(f"--config.model.{size}" for size in FLAT)
 FEW = ("--config.model.depth=4", "--config.model.dtype=bfloat16")
 
 
@@ -25,7 +27,9 @@ def stage(spec, *words):
 
 def test_flops_of_a_unet_are_those_that_xla_counts():
     """XLA counts norms too, and no products with the zeros around an image."""
-    task = Workload.of(stage("icons.py:base", "--config.model.res_blocks=1")).plain
+    sizes = ("multipliers=1,2", "attention=16,", "res_blocks=1")
+    words = [f"--config.model.{size}" for size in sizes]
+    task = Workload.of(stage("icons.py:base", *words)).plain
     params, state = jax.eval_shape(task.init, jax.random.key(0))
 
     def loss(params, batch):
@@ -38,8 +42,8 @@ def test_flops_of_a_unet_are_those_that_xla_counts():
 
 def test_a_step_on_crops_costs_as_its_crops():
     whole, half = (
-        Workload.of(stage("icons.py:super", "--config.model.attention=none", word))
-        for word in ("--config.task.crop=0", "--config.task.crop=32")
+        Workload.of(stage("icons.py:super", *FLAT, f"--config.task.crop={crop}"))
+        for crop in (0, 32)
     )
     assert 3.6 * half.extra.flops < whole.extra.flops <= 4 * half.extra.flops
 

@@ -166,6 +166,24 @@ def test_other_weights_compile_nothing():
     assert np.mean(first) > 0 > np.mean(second)
 
 
+@pytest.mark.parametrize(("method", "count"), [("dpmpp2m", 1), ("heun", 3)])
+def test_a_program_has_no_network_behind_its_loop(method, count):
+    """Which takes most of the time to compile; Heun's second estimates need more."""
+    traced = []
+
+    def denoise(z, log_snr):
+        traced.append(z)
+        return best(z, log_snr)
+
+    def run(keys):
+        log_snrs = samplers.log_snr_grid("cosine", 4)
+        state = samplers.start(keys, SHAPE)
+        return samplers.sample(denoise, state, log_snrs, method)
+
+    assert jax.eval_shape(run, KEYS).shape == (8, *SHAPE)
+    assert len(traced) == count
+
+
 def test_known_pixels_stay_and_the_rest_is_drawn():
     images = np.full((8, *SHAPE), -0.9, np.float32)
     known = np.zeros((8, 4, 4, 1), bool)
