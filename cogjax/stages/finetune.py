@@ -90,13 +90,13 @@ def finetune(asked: FineTuning) -> Path:
     base, networks = _checked(asked)
     asked.folder.mkdir(parents=True, exist_ok=True)
     _check_source(asked)
-    data, tuned, export = _data(asked, base, asked.folder), {}, ""
+    data, exports, tuned = _data(asked, base, asked.folder), {}, {}
     for network in networks:
         config = _config(asked, base, network, data)
-        if export:
+        if below := exports.get(_below(base, network.name)):
             # A stage that enlarges shows what those below have learnt already.
-            config["data"]["below"] = str(export)
-        export = launch.train(config, network.folder)
+            config["data"]["below"] = str(below)
+        export = exports[network.name] = launch.train(config, network.folder)
         tuned[network.name] = model_folder.load_component(export, network.name)
     last = model_folder.load_outline(export)
     about = {"base": dict(base.card), "images": str(data.resolve())}
@@ -196,6 +196,12 @@ def _checked(asked: FineTuning) -> tuple[Model, list[_Network]]:
     raise UserError(
         f"--stage {asked.stage}: {asked.base} has no such stage to tune, but {there}"
     )
+
+
+def _below(base: Model, name: str) -> str:
+    """The stage of a cascade whose images another enlarges; "" for none."""
+    names = ("", *getattr(base.layout, "components", ()))
+    return names[names.index(name) - 1] if name in names else ""
 
 
 def _networks(asked: FineTuning, base: Model) -> list[_Network]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from cogjax.families.imagen.layout import Cascade
 from cogjax.families.imagen.presets import STAGES
 from cogjax.families.imagen.stage import SUPER
 from cogjax.model import Model
+from cogjax.parallel.mesh import make_mesh
 from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages import finetune
 from cogjax.stages import run as launch
@@ -41,13 +43,14 @@ def asked(base, nano_data, tmp_path):
 
 
 @pytest.fixture
-def configs(monkeypatch, base, tmp_path):
+def configs(monkeypatch):
     """The configs of the runs, each of which adds one to its stage's weights."""
     found = []
 
     def train(config, workdir):
         found.append(config)
-        whole, run = model_folder.load(base), RunConfig.of(config)
+        run = RunConfig.of(config)
+        whole = model_folder.load(run.data.weights)
         # What is refused is refused here.
         name, part = launch.find_stage(config).base(run)
         first = part.params["in"]
@@ -105,6 +108,21 @@ def test_one_stage_is_tuned_and_the_others_stay(asked, base, configs):
     assert below.components.keys() == {"text_encoder", "base"}
 
 
+def test_a_stage_that_is_not_tuned_is_below_as_it_is(asked, base, configs, tmp_path):
+    """The middle one of three is distilled: the last run shows the base's own."""
+    model, middle = model_folder.load(base), ("v", "eps", "v")
+    third = dataclasses.replace(STAGES["nano"][1], image_size=32, small_size=16)
+    layout = Cascade(middle, ("cosine",) * 3, ("linear",) * 2, (0, 4, 0))
+    model = dataclasses.replace(model, layout=layout, sampler=CascadeSampler())
+    model = model.with_component("super_2", component(third))
+    folder = str(model_folder.save(model, tmp_path / "three"))
+    finetune.finetune(dataclasses.replace(asked, base=folder))
+    assert [config["model"]["image_size"] for config in configs] == [8, 32]
+    assert configs[1]["data"]["below"] == folder
+    below = SUPER._below(RunConfig.of(configs[1]), model)
+    assert below.layout == layout.first(2) and "super_2" not in below.components
+
+
 def test_what_is_not_tuned_is_said(asked, base, tmp_path):
     with pytest.raises(UserError, match="no such stage to tune, but base, super_1"):
         finetune.check(dataclasses.replace(asked, stage="super_2"))
@@ -126,8 +144,11 @@ def test_a_check_names_both_runs(asked):
 
 
 @pytest.mark.slow
-def test_a_cascade_learns_adapters_of_its_stages(asked, base):
+def test_a_cascade_learns_adapters_of_its_stages(asked, base, monkeypatch):
     """The tuned cascade is the base with both."""
+    # For eight devices U-Nets compile for minutes.
+    one = jax.devices()[:1]
+    monkeypatch.setattr(launch, "make_mesh", lambda config: make_mesh(config, one))
     folder = finetune.finetune(dataclasses.replace(asked, rank=2))
     adapters = {
         run / "adapter": 1.0
