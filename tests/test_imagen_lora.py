@@ -74,7 +74,8 @@ def test_another_network_or_objective_is_refused(
 
 @pytest.mark.slow
 def test_a_u_net_is_adapted(cascade, nano_data, tmp_path):  # noqa: F811
-    given = values(cascade, nano_data, **{"train.sample_every": 0})
+    own = {"train.sample_every": 0, "optim.name": "adamw", "optim.lr": 1e-3}
+    given = values(cascade, nano_data, **own)
     folder = train("shapes.py:base,nano", tmp_path / "run", **given)
     merged = model_folder.load(folder)
     adapters = {tmp_path / "run" / "adapter": 1.0}

@@ -39,6 +39,8 @@ def loss_of(name: str, seed: int, args: argparse.Namespace) -> float:
         "data.path": args.data,
         "data.tokenizer": "shapes",
         "data.text": "shapes",
+        "model.depth": 6,
+        "model.unroll": 6,
         "mesh.data": 4,
         "train.seed": seed,
         "train.steps": args.steps,

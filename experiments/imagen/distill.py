@@ -32,7 +32,7 @@ def get_config(arg: str = "base") -> ml_collections.ConfigDict:
     if stage == "super":
         config.data.below = "runs/base-8/export"
     # The student starts as its teacher, and is near it from the start.
-    config.optim.lr = 3e-4
+    config.optim.update({"name": "adamw", "lr": 3e-4})
     if not arg.endswith(",nano"):
         config.train.steps = 4000 if stage == "base" else 1500
     return config
