@@ -104,7 +104,7 @@ FIGURES = {
     },
     "dalle": {
         "flops": 9.634240899632333e16,
-        "counted_flops": 9.678754992567091e16,
+        "counted_flops": 9.654789075055411e16,
         "hbm_bytes": 34961485456.0,
         "memory_bytes": 424143016496.0,
         "step_seconds_serial": 2.8773186318130795,
