@@ -7,7 +7,6 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 # What is kept of a layer for its gradient: all, or what a policy of
@@ -33,10 +32,8 @@ class Stack(nn.Module):
     remat: a `Remat`; the rest of a layer is computed again for its gradient.
     unroll: scan steps traced per loop step.
     kinds: a static value for each layer, the block's field `kind`; () leaves it alone.
-    The scan goes over the period in which kinds repeat. What is left at the end is
-    applied layer by layer, or by the last steps of the scan, if a place of the period
-    may be of several kinds and fewer layers are then traced: DALL-E's 64 layers are a
-    row, a column, a row, and a row or a convolution. All gradients are then one array.
+    The scan goes over the period in which kinds repeat, and what is left at the end is
+    applied layer by layer: DALL-E's 64 layers are traced as 4 + 4.
     """
 
     block: nn.Module
@@ -64,22 +61,19 @@ class Stack(nn.Module):
             return x, None
         self._check_depth(params)
 
-        def apply(place, carry, layer):
-            layer_params, layer_xs, which = layer
-            steps = [
-                lambda *args, step=blocks[kind].apply: step(*args, *shared)
-                for kind in place
-            ]
-            args = {"params": layer_params}, carry, layer_xs
-            return jax.lax.switch(which, steps, *args) if steps[1:] else steps[0](*args)
+        def apply(kind, carry, layer):
+            layer_params, layer_xs = layer
+            step = blocks[kind].apply
+            return step({"params": layer_params}, carry, layer_xs, *shared)
 
         if isinstance(xs, list) or isinstance(params, list):
-            return _each(apply, *_alone(kinds), x, params, xs)
+            return _each(apply, kinds, x, params, xs)
 
-        places, which = _places(kinds, self.unroll)
-        repeats, period = which.shape
+        period, repeats = repetition(kinds)
         scanned = jax.tree.map(
-            lambda leaf: leaf[: which.size].reshape(repeats, period, *leaf.shape[1:]),
+            lambda leaf: leaf[: period * repeats].reshape(
+                repeats, period, *leaf.shape[1:]
+            ),
             (params, xs),
         )
 
@@ -88,16 +82,15 @@ class Stack(nn.Module):
         looped = self._again(apply, prevent_cse=repeats <= self.unroll)
 
         def step(carry, group):
-            layers, chosen = group
-            return _in_turn(looped, places, chosen, carry, layers)
+            return _in_turn(looped, kinds[:period], carry, group)
 
-        x, ys = jax.lax.scan(step, x, (scanned, which), unroll=self.unroll)
+        x, ys = jax.lax.scan(step, x, scanned, unroll=self.unroll)
         ys = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ys)
-        rest = kinds[which.size :]
+        rest = kinds[period * repeats :]
         if not rest:
             return x, ys
-        left = jax.tree.map(lambda leaf: leaf[which.size :], (params, xs))
-        x, more = _in_turn(self._again(apply, prevent_cse=True), *_alone(rest), x, left)
+        left = jax.tree.map(lambda leaf: leaf[period * repeats :], (params, xs))
+        x, more = _in_turn(self._again(apply, prevent_cse=True), rest, x, left)
         return x, jax.tree.map(lambda *both: jnp.concatenate(both), ys, more)
 
     def _check_depth(self, params: Any) -> None:
@@ -120,49 +113,21 @@ class Stack(nn.Module):
         return self.block.clone(parent=None, **fields)
 
 
-def _in_turn(apply, places, which, x, layers):
+def _in_turn(apply, kinds, x, layers):
     """Layers one after the other: (x, ys stacked)."""
-    x, found = _each(apply, places, which, x, *layers)
+    x, found = _each(apply, kinds, x, *layers)
     return x, jax.tree.map(lambda *parts: jnp.stack(parts), *found)
 
 
-def _each(apply, places, which, x, params, xs):
-    """Layers one after the other: (x, list of ys).
-
-    places: the kinds that a layer may be of. which: int [layers], the one that it is.
-    """
-    # Layers of one place and one shape are traced once, and written out for each.
-    traced = {place: jax.jit(partial(apply, place), inline=True) for place in places}
+def _each(apply, kinds, x, params, xs):
+    """Layers one after the other: (x, list of ys)."""
+    # Layers of one kind and one shape are traced once, and written out for each.
+    traced = {kind: jax.jit(partial(apply, kind), inline=True) for kind in set(kinds)}
     found = []
-    for i, place in enumerate(places):
-        x, y = traced[place](x, (_layer(params, i), _layer(xs, i), which[i]))
+    for i, kind in enumerate(kinds):
+        x, y = traced[kind](x, (_layer(params, i), _layer(xs, i)))
         found.append(y)
     return x, found
-
-
-def _alone(kinds: Sequence[Any]) -> tuple[list[tuple[Any]], np.ndarray]:
-    """`places` and `which` of layers of one kind each."""
-    return [(kind,) for kind in kinds], np.zeros(len(kinds), np.int32)
-
-
-def _places(kinds: Sequence[Any], unroll: int) -> tuple[list[tuple], np.ndarray]:
-    """What the scan goes over: kinds at each place of the period, and the choice.
-
-    Returns:
-      tuples of kinds, and the index of a layer's in its tuple, int32 [repeats, period].
-      Layers that are not in it come behind the scan.
-    """
-    period, repeats = repetition(kinds)
-    end = period * repeats
-    places = [tuple(dict.fromkeys(kinds[i::period])) for i in range(period)]
-    traced = period + len(kinds) - end  # if no place has a choice
-    several = sum(map(len, places)) < traced and unroll < repeats
-    if several and len(kinds) % period == 0:
-        end = len(kinds)
-    else:
-        places = [(kind,) for kind in kinds[:period]]
-    which = [places[i % period].index(kind) for i, kind in enumerate(kinds[:end])]
-    return places, np.array(which, np.int32).reshape(-1, period)
 
 
 def _layer(tree: Any, index: int) -> Any:
