@@ -11,7 +11,7 @@ IMAGES = np.array([1.0, 2.0])
 
 
 def points(*losses):
-    """Of a run that is judged every 10 updates, the losses of two images."""
+    """Losses of two images in a run that is judged every 10 updates."""
     return [
         {"updates": 10 * (i + 1), "losses": (loss * IMAGES).tolist()}
         for i, loss in enumerate(losses)
@@ -19,7 +19,7 @@ def points(*losses):
 
 
 def costs(sparse, full):
-    """Of updates whose first round was disturbed."""
+    """What updates take when the first round was disturbed."""
     seconds = {"sparse": sparse, "full": full}
     return {name: {"processor": [9 * x, x, x]} for name, x in seconds.items()}
 

@@ -78,7 +78,7 @@ class _Network(NamedTuple):
 
 
 def run_folders(asked: FineTuning) -> list[Path]:
-    """Of the runs that `finetune` trains: one, or one a stage of a cascade."""
+    """Folders of the runs of `finetune`: one, or one a stage of a cascade."""
     return [network.folder for network in _checked(asked)[1]]
 
 
