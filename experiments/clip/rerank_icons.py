@@ -21,6 +21,7 @@ import numpy as np
 
 import cogjax
 from cogjax.data.records import Example
+from cogjax.errors import UserError
 from cogjax.evaluate.judges import labelled
 from cogjax.evaluate.judges.icons import IconJudges
 from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
@@ -171,9 +172,12 @@ def main() -> None:
     add("--best-of", type=int, default=16, help="images a prompt (%(default)s)")
     add("--split", default="pairs", choices=SPLITS, help="of prompts (%(default)s)")
     args = parser.parse_args()
-    open_folder(args.out, {"model_digest": model_digest(find(args.model))})
-    (args.out / "images").mkdir(exist_ok=True)
-    found = measure(cogjax.load(args.model), cogjax.load("clip-icons"), args)
+    try:
+        open_folder(args.out, {"model_digest": model_digest(find(args.model))})
+        (args.out / "images").mkdir(exist_ok=True)
+        found = measure(cogjax.load(args.model), cogjax.load("clip-icons"), args)
+    except UserError as error:
+        parser.error(str(error))
     write_atomic(args.out / "rerank.json", json.dumps(found, indent=1) + "\n")
     show(found)
     draw(found, args.out / "rerank.png")
