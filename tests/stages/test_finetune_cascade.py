@@ -22,6 +22,8 @@ from cogjax.stages.finetune import FineTuning
 from cogjax.stages.sections import RunConfig
 from tests.test_distillation import TEXT, component
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SAMPLER = CascadeSampler(steps=(2, 3), guidance=1.0)
 
 
