@@ -26,6 +26,14 @@ def test_a_weight_is_behind_the_last_colon(text, found):
     assert _adapter(text) == found
 
 
+@pytest.mark.parametrize("again", ["one", "./one:2"])
+def test_a_folder_is_given_once(again, capsys):
+    words = ["evaluate", "emoji", "--adapter", "one:0.5", "--adapter", again]
+    assert cli.main(words) == 2
+    folder = again.split(":")[0]
+    assert f"--adapter: {folder} is given twice" in capsys.readouterr().err
+
+
 @pytest.fixture
 def loaded(monkeypatch):
     """What models were loaded with; a model that draws grey images."""

@@ -19,7 +19,7 @@ from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages import finetune
 from cogjax.stages import run as launch
 from cogjax.stages.finetune import FineTuning
-from cogjax.stages.sections import RunConfig
+from cogjax.stages.sections import DataConfig, RunConfig, SampleConfig
 from tests.test_distillation import TEXT, component
 
 SAMPLER = CascadeSampler(steps=(2, 3), guidance=1.0)
@@ -106,6 +106,25 @@ def test_one_stage_is_tuned_and_the_others_stay(asked, base, configs):
     below = SUPER._below(run, model_folder.load(base))
     assert below.layout == Cascade(("v",), ("cosine",), cleaned=True)
     assert below.components.keys() == {"text_encoder", "base"}
+
+
+@pytest.mark.parametrize("own", [{}, {"licence": "Apache-2.0", "what": "T5"}])
+def test_the_text_encoder_keeps_its_own_entry_of_the_card(base, own, tmp_path):
+    """What is said of the whole cascade is not said of its text encoder."""
+    model = model_folder.load(base)
+    card = {"what": "draws", "licenses": ["MIT"]} | (
+        {"text_encoder": own} if own else {}
+    )
+    whole = dataclasses.replace(model, card=card)
+    folder = str(model_folder.save(whole, tmp_path / "whole"))
+    sections = SUPER.tunes(whole, folder)["super_1"]
+    data = DataConfig("", weights=folder, **sections["data"])
+    sample = SampleConfig(sampler=sections["sampler"])
+    run = RunConfig(
+        "imagen_super", sections["task"], sections["model"], data, sample=sample
+    )
+    found = SUPER.export(run, model["super_1"].params, {}).card
+    assert found == {**card, "trained": "on, from these weights"}
 
 
 def test_a_stage_that_is_not_tuned_is_below_as_it_is(asked, base, configs, tmp_path):
