@@ -133,8 +133,8 @@ def test_a_merged_model_and_an_adapter_are_exported(loaded, monkeypatch, capsys)
 
 def test_finetune_hands_its_flags_on(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(finetune, "finetune", lambda x: asked.append(x) or x.out)
-    monkeypatch.setattr(finetune, "run_folders", lambda x: [x.folder])
+    made = finetune.Tuned("model", (finetune.Path("model-run"),))
+    monkeypatch.setattr(finetune, "finetune", lambda x: asked.append(x) or made)
     monkeypatch.setattr(finetune, "check", lambda x: asked.append(x) or {"steps": 4000})
     words = ["finetune", "mine", "--out", "model", "--lora", "8", "--prompt", "a cat"]
     assert (
