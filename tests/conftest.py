@@ -5,7 +5,6 @@ import functools
 import gc
 import importlib.metadata
 import os
-import sys
 
 import pytest
 
@@ -99,17 +98,18 @@ def compiles(request):
         yield
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def one_device(request):
-    """Fast trainings from configs have one device: an update for eight compiles in a
-    third more time. What is of several has tests of its own, and the slow trainings
-    have eight.
+    """Fast trainings from configs have one device in the files that use this: an update
+    for eight compiles in a third more time. What is of several has tests of its own,
+    tests/test_ernie_vilg.py trains and resumes on eight, and so do the slow trainings.
     """
-    run = sys.modules.get("cogjax.stages.run")
-    if run is None or request.config.option.markexpr != "not slow":
+    if request.config.option.markexpr != "not slow":
         yield
         return
     import jax
+
+    from cogjax.stages import run
 
     make = functools.partial(run.make_mesh, devices=jax.devices()[:1])
     with pytest.MonkeyPatch.context() as patch:

@@ -19,6 +19,8 @@ from cogjax.pipelines.tokenize import decode, encode
 from cogjax.stages import run as launch
 from cogjax.stages.sections import RunConfig
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SHAPES = "experiments/dalle/shapes.py:"
 
 

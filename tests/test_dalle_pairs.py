@@ -16,6 +16,8 @@ from cogjax.model_folder import load as load_folder
 from cogjax.stages import run as launch
 from cogjax.stages.sections import RunConfig
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 RNG = np.random.default_rng(0)
 STYLES = ("fluent-mono", "fluent-3d", "icon-outline")
 

@@ -23,6 +23,8 @@ from cogjax.stages.sharded import EncodeSettings
 from tests.programs import random_like
 from tests.t5_release import config_of, tensors_of, unigram, write_release
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def configured(spec, **values):
     """Two steps of a nano config."""

@@ -24,6 +24,8 @@ from cogjax.families.ernie_vilg import presets as ernie_vilg
 from cogjax.stages.code_model import Setup
 from tests.conftest import make_nano_model
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SHAPES = ((4, 4), (2, 6), (6, 2))  # rows and columns of codes of 4 pixels
 UNIT = 4
 LIKELIEST = {"num_images": 1, "temperature": 0.0}

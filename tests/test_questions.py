@@ -21,6 +21,8 @@ from cogjax.pipelines.tokens import TokensPipeline
 from cogjax.stages import run as launch
 from cogjax.stages.sections import RunConfig
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 COLOURS = {"red": (250, 20, 20), "blue": (20, 20, 250)}
 
 

@@ -23,6 +23,8 @@ from cogjax.stages import encode
 from cogjax.stages import run as launch
 from cogjax.stages.sections import RunConfig
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 PROMPTS = ("a red apple", "一只猫的线稿")
 
 

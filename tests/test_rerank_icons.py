@@ -92,6 +92,8 @@ def test_both_choose_among_the_same_images(
     painter = Half(examples)
     models = {"drawing": painter, "clip-icons": Clip(painter)}
     monkeypatch.setattr(cogjax, "load", models.get)
+    monkeypatch.setattr(script, "find", lambda name: name)
+    monkeypatch.setattr(script, "model_digest", lambda folder: f"digest of {folder}")
     words = ["drawing", "--data", data, "--out", str(tmp_path), "--n", "8"]
     monkeypatch.setattr(sys, "argv", ["", *words, "--best-of", "2", "--split", "train"])
     script.main()
@@ -103,3 +105,9 @@ def test_both_choose_among_the_same_images(
         assert rows[1]["fd"] < rows[0]["fd"]
     assert "| 2 | CLIP | 100.0 %" in capsys.readouterr().out
     assert (tmp_path / "rerank.png").read_bytes().startswith(b"\x89PNG")
+    # Images of another model are not taken for its own.
+    monkeypatch.setattr(sys, "argv", ["", "other", *words[1:]])
+    with pytest.raises(SystemExit):
+        script.main()
+    said = capsys.readouterr().err
+    assert 'model_digest is "digest of drawing" there, "digest of other" here' in said

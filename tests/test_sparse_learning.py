@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from cogjax.experiments.ernie_vilg import sparse_learning
 
+from cogjax.errors import UserError
+
 IMAGES = np.array([1.0, 2.0])
 
 
 def points(*losses):
-    """Of a run that is judged every 10 updates, the losses of two images."""
+    """Losses of two images in a run that is judged every 10 updates."""
     return [
         {"updates": 10 * (i + 1), "losses": (loss * IMAGES).tolist()}
         for i, loss in enumerate(losses)
@@ -19,7 +21,7 @@ def points(*losses):
 
 
 def costs(sparse, full):
-    """Of updates whose first round was disturbed."""
+    """What updates take when the first round was disturbed."""
     seconds = {"sparse": sparse, "full": full}
     return {name: {"processor": [9 * x, x, x]} for name, x in seconds.items()}
 
@@ -45,6 +47,32 @@ def test_losses_between_two_points():
     found = sparse_learning.after(points(9, 7, 5), 25)
     np.testing.assert_allclose(found, 6 * IMAGES)
     np.testing.assert_allclose(sparse_learning.after(points(9, 7), 20), 7 * IMAGES)
+
+
+def test_time_that_ends_before_the_first_point_is_refused():
+    """Full attention does 10 of 30 updates, or 9, while sparse layers do all."""
+    args = argparse.Namespace(updates=30, points=3)
+    sparse_learning.check_points(costs(2.0, 6.0), args)
+    message = "full attention does 9 updates .* the first point at 10: .* more --points"
+    with pytest.raises(UserError, match=message):
+        sparse_learning.check_points(costs(2.0, 6.5), args)
+
+
+def test_runs_of_another_config_are_refused(tmp_path, monkeypatch, capsys):
+    """Other seeds, and another place of the results, are the same configs."""
+    manifest = argparse.Namespace(image_size=256)
+    monkeypatch.setattr(sparse_learning.records, "read_manifest", lambda path: manifest)
+    args = argparse.Namespace(out=tmp_path / "a", data="large", grids=[16, 32])
+    vars(args).update(updates=20, points=2, rounds=1, nano=False)
+    parser = argparse.ArgumentParser()
+    sparse_learning.check(args, parser)
+    sparse_learning.check(args, parser)
+    args.out = (tmp_path / "a").rename(tmp_path / "b")
+    sparse_learning.check(args, parser)
+    monkeypatch.setitem(sparse_learning.TRAINED, "model.width", 48)
+    with pytest.raises(SystemExit):
+        sparse_learning.check(args, parser)
+    assert "another config for 16 x 16 codes: choose an" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_behind_its_last_point(tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from cogjax.models.vqgan import VQGAN, VQGANConfig
 from cogjax.pipelines.tokenize import decode, encode
 from cogjax.stages import run as launch
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 TINY = VQGANConfig(
     image_size=8,
     width=4,

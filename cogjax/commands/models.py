@@ -52,7 +52,9 @@ def _models(args: argparse.Namespace) -> None:
             for row in rows.values()
         ]
         print_table(list(cells[0]), [list(row.values()) for row in cells])
-        print("\nBrackets are 95 % intervals. `cogjax info NAME` says more of one.")
+        bracketed = any(" [" in row["measured"] for row in cells)
+        legend = "Brackets are 95 % intervals. " if bracketed else ""
+        print(f"\n{legend}`cogjax info NAME` says more of one.")
     if given and all(rows[name]["family"] == _DAMAGED for name in given):
         raise UserError(f"no model could be read: {rows[min(given)]['what']}")
 

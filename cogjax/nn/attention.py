@@ -4,7 +4,8 @@ causal    each position sees all before it: `causal_attention`
 sparse    text and an image, blocks of rows: `sparse_attention`
 dense     under an n x n mask: short prompts, and whatever has no form of its own
 
-On a TPU one kernel computes all but short prompts: `splash_masked`.
+On a TPU splash computes the causal and the sparse form at any length, and the dense one
+from `SPARSE_BLOCK` positions on.
 """
 
 from functools import partial
@@ -71,7 +72,7 @@ def self_attention(
 
 
 def _kernel(config: DecoderConfig, query: Array, form: str) -> str:
-    """What computes a form. A prompt shorter than a block of splash needs no kernel."""
+    """What computes a form; see `Implementation` for where a config is not heeded."""
     asked = config.implementation
     if form == "dense" and (asked == "cudnn" or query.shape[1] < SPARSE_BLOCK):
         return "xla"

@@ -24,12 +24,12 @@ class DecoderConfig:
     gradient_scale: what keeps float16 gradients in range: "loss" is one factor on the
     loss, "resblock" DALL-E's on each residual branch, and float32 between them and in
     the head. remat, unroll: see `nn/stack.py`. implementation: of attention, see
-    `ops/fused_attention.py`. window: above 0 a position attends to `window_times`
-    blocks of so many positions and to `num_pivots` others (`ops/pivot_attention.py`,
-    for long sequences). window_times: blocks of `window`. num_pivots: positions beside
-    them. norm: LayerNorm, or "rms" (T5's and Llama's). norm_epsilon: under the root of
-    both. mlp: "gelu" by tanh, "exact_gelu" by erf, "swiglu" (Shazeer 2020, arXiv
-    2002.05202). use_bias: of dense layers.
+    `ops/fused_attention.py`, also for where "xla" takes its place. window: above 0 a
+    position attends to `window_times` blocks of so many positions and to `num_pivots`
+    others (`ops/pivot_attention.py`, for long sequences). window_times: blocks of
+    `window`. num_pivots: positions beside them. norm: LayerNorm, or "rms" (T5's and
+    Llama's). norm_epsilon: under the root of both. mlp: "gelu" by tanh, "exact_gelu" by
+    erf, "swiglu" (Shazeer 2020, arXiv 2002.05202). use_bias: of dense layers.
     """
 
     width: int = 2560

@@ -20,6 +20,10 @@ from cogjax.ops.platform import platform
 from cogjax.ops.precision import scale_query
 from cogjax.ops.sequence import Sequence
 
+# The one that is asked for computes attention, or an error says why not. The form
+# "dense" of `nn/attention.py` is the exception, such as a prompt with padding: XLA
+# computes it below `SPARSE_BLOCK` positions whatever is asked, and at any length where
+# "cudnn" is.
 Implementation = Literal["auto", "xla", "splash", "cudnn"]
 IMPLEMENTATIONS = ("auto", "xla", "splash", "cudnn")
 # Multiples of a TPU's 128 lanes. Causal masks take the largest that pads least; where

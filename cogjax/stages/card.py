@@ -37,7 +37,7 @@ def card_of_tokenizer(weights: str) -> dict[str, Any]:
 
 
 def card_of_decoder(source: str | Path) -> dict[str, Any]:
-    """Of a model whose image decoder was trained anew: figures and version are gone."""
+    """The card of a model with a new image decoder: figures and version are gone."""
     card = model_folder.load_outline(source).card
     name = _name(card, source)
     return _kept(source) | {"trained": f"the image decoder alone, anew, of {name}"}

@@ -24,7 +24,8 @@ def check_resume(
 
     new: the resolved config, of which `train` (`TrainConfig`) and `optim` are sections.
     step: of the checkpoint that is resumed. UserError for another seed, which would
-    pick other examples in another order.
+    pick other examples in another order, and for another optimiser, whose state the
+    checkpoint does not have.
     """
     path = workdir / "config.json"
     if new is None or not path.is_file():
@@ -45,6 +46,7 @@ def check_resume(
             f"{train.seed}, which orders its examples otherwise: keep the seed, or "
             "start in a new workdir"
         )
+    _check_optimiser(workdir, old_optim, optim)
     changes = [
         f"{key[1:]} was {before.get(key, 'not set')}, is {after.get(key, 'not set')}"
         for key in keys
@@ -55,3 +57,15 @@ def check_resume(
     now = float(jax.jit(make_schedule(optim, train.steps))(step))
     if was != now:
         say(f"the learning rate of step {step} was {was:.3g}, is {now:.3g}")
+
+
+def _check_optimiser(workdir: Path, old: OptimConfig, new: OptimConfig) -> None:
+    """UserError if the state of one has not the form of the other's."""
+    for key in ("name", "moments"):
+        was, now = getattr(old, key), getattr(new, key)
+        if was != now:
+            raise UserError(
+                f"{workdir} was trained with optim.{key} {was!r}, not {now!r}, whose "
+                f"state its checkpoints do not have: set optim.{key}={was}, or start "
+                "in a new workdir"
+            )

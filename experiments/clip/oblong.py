@@ -2,7 +2,7 @@
 
     python experiments/clip/oblong.py --n 300
 
-Of 300 scenes of each shape the shipped `clip-shapes` chooses one for each caption, as
+The shipped `clip-shapes` chooses one of 300 scenes of each shape for each caption, as
 it would among candidates. Prints the share of captions that the chosen scene fulfils,
 by the scene itself, with Wilson 95 % intervals.
 """

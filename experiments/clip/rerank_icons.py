@@ -8,7 +8,8 @@ caption loss, as CogView does, and by the shipped `clip-icons`, as DALL-E does. 
 choose among the same images. Judged are alignment, as the share whose concept two
 networks find among the five nearest, the style, and the Frechet distance (FD) of
 EfficientNet's features to the real images of the prompts. Prints a table, and writes
-rerank.json and rerank.png. Generated images are kept in --out.
+rerank.json and rerank.png. Generated images are kept in --out, which another model may
+not use.
 """
 
 import argparse
@@ -20,13 +21,16 @@ import numpy as np
 
 import cogjax
 from cogjax.data.records import Example
+from cogjax.errors import UserError
 from cogjax.evaluate.judges import labelled
 from cogjax.evaluate.judges.icons import IconJudges
 from cogjax.evaluate.metrics.frechet import Moments, frechet_distance
-from cogjax.evaluate.suites.cache import CachedModel
+from cogjax.evaluate.suites.cache import CachedModel, model_digest, open_folder
 from cogjax.evaluate.suites.icons import make_judges, prompt
 from cogjax.evaluate.suites.run import decoded, generate_codes, score_captions
 from cogjax.evaluate.suites.shapes import clip_losses
+from cogjax.files import write_atomic
+from cogjax.model_folder import find
 from cogjax.worlds.icons.splits import SPLITS
 
 FIGURES = ("concept_top5_both", "style")
@@ -44,7 +48,7 @@ def parted(values: np.ndarray, k: int) -> np.ndarray:
 
 
 def best_of(values: np.ndarray, losses: np.ndarray, k: int) -> np.ndarray:
-    """Of values [p, g, ...] that of the lowest loss of each group: [p, g // k, ...]."""
+    """The value [p, g, ...] of the lowest loss of each group: [p, g // k, ...]."""
     best = parted(losses, k).argmin(-1)
     rows, groups = np.indices(best.shape)
     return parted(values, k)[rows, groups, best]
@@ -168,9 +172,13 @@ def main() -> None:
     add("--best-of", type=int, default=16, help="images a prompt (%(default)s)")
     add("--split", default="pairs", choices=SPLITS, help="of prompts (%(default)s)")
     args = parser.parse_args()
-    (args.out / "images").mkdir(parents=True, exist_ok=True)
-    found = measure(cogjax.load(args.model), cogjax.load("clip-icons"), args)
-    (args.out / "rerank.json").write_text(json.dumps(found, indent=1) + "\n")
+    try:
+        open_folder(args.out, {"model_digest": model_digest(find(args.model))})
+        (args.out / "images").mkdir(exist_ok=True)
+        found = measure(cogjax.load(args.model), cogjax.load("clip-icons"), args)
+    except UserError as error:
+        parser.error(str(error))
+    write_atomic(args.out / "rerank.json", json.dumps(found, indent=1) + "\n")
     show(found)
     draw(found, args.out / "rerank.png")
 

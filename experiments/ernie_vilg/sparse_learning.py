@@ -22,6 +22,7 @@ trained again. The same command goes on after a stop, also with more seeds.
 import argparse
 import dataclasses
 import functools
+import hashlib
 import json
 import statistics
 import sys
@@ -38,6 +39,7 @@ from cogjax import config as configs
 from cogjax import model_folder
 from cogjax.bench import compiled_update
 from cogjax.data import records
+from cogjax.errors import UserError
 from cogjax.evaluate.metrics.intervals import seeds_interval
 from cogjax.files import once, write_atomic
 from cogjax.model import Model
@@ -146,7 +148,7 @@ def held_out(job: Job, folder: Path) -> list[float]:
 
 
 def after(points: Sequence[Mapping], updates: float) -> np.ndarray:
-    """Losses of the held-out images after so many updates, between two points."""
+    """Losses of the held-out images after so many updates, not before the first."""
     ends = np.array([each["updates"] for each in points])
     values = np.array([each["losses"] for each in points])  # [points, images]
     last = min(int(np.searchsorted(ends, updates)), len(ends) - 1)
@@ -163,14 +165,10 @@ def comparison(runs: Mapping[str, Sequence[Sequence[Mapping]]], costs) -> list[d
     all of them when the core-seconds are spent, the other a part.
     """
     total = runs["full"][0][-1]["updates"]
-    seconds = {form: statistics.median(costs[form]["processor"]) for form in FORMS}
-    spent = total * min(seconds.values())
+    done = {"updates": dict.fromkeys(FORMS, total)}
+    done["core-seconds"] = updates_in_time(total, costs)
     rows = []
-    for equal in ("updates", "core-seconds"):
-        updates = {
-            form: total if equal == "updates" else spent / seconds[form]
-            for form in FORMS
-        }
+    for equal, updates in done.items():
         losses = {
             form: np.stack([after(points, updates[form]) for points in runs[form]])
             for form in FORMS
@@ -181,6 +179,25 @@ def comparison(runs: Mapping[str, Sequence[Sequence[Mapping]]], costs) -> list[d
         row["difference"] = seeds_interval(losses["sparse"] - losses["full"])
         rows.append(row)
     return rows
+
+
+def updates_in_time(total: int, costs: Mapping[str, Mapping]) -> dict[str, float]:
+    """Updates of each form when the cheaper one has done `total`."""
+    seconds = {form: statistics.median(costs[form]["processor"]) for form in FORMS}
+    least = min(seconds.values())
+    return {form: total * least / own for form, own in seconds.items()}
+
+
+def check_points(costs: Mapping[str, Mapping], args: argparse.Namespace) -> None:
+    """UserError if equal core-seconds end before the first point of a form."""
+    first = args.updates // args.points
+    for form, updates in updates_in_time(args.updates, costs).items():
+        if updates < first:
+            raise UserError(
+                f"{form} attention does {updates:.0f} updates in the core-seconds of "
+                f"all, before the first point at {first}: choose another --out, with "
+                "more --points"
+            )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -197,10 +214,13 @@ def main(argv: list[str] | None = None) -> None:
     add("--nano", action="store_true", help="networks that learn nothing, 8 x 8 codes")
     args = parser.parse_args(argv)
     if args.nano:
-        args.grids, args.updates, args.points, args.rounds = [8], 4, 2, 1
+        args.grids, args.updates, args.points, args.rounds = [8], 4, 2, 3
     check(args, parser)
     jax.config.update("jax_compilation_cache_dir", str(args.out / "compiled"))
-    found = {grid: learning(grid, args) for grid in args.grids}
+    try:
+        found = {grid: learning(grid, args) for grid in args.grids}
+    except UserError as error:
+        parser.error(str(error))
     for grid, each in found.items():
         show(grid, each["rows"])
     draw(found, args.out / "learning.png")
@@ -219,11 +239,31 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     asked = {name: getattr(args, name) for name in same}
     if (had := once(args.out / "settings.json", lambda: asked)) != asked:
         parser.error(f"{args.out} has runs of {had}: choose another --out")
+    for grid in args.grids:
+        make = functools.partial(configs_digest, grid, args)
+        if once(args.out / f"config-{grid}.json", make) != make():
+            parser.error(
+                f"{args.out} has runs of another config for {grid} x {grid} codes: "
+                "choose another --out"
+            )
+
+
+def configs_digest(grid: int, args: argparse.Namespace) -> str:
+    """sha256 of the configs of both forms, wherever data and results lie."""
+    found = [settings(form, grid, 0, args) for form in FORMS]
+    for config in found:
+        config["data"] = {
+            key: value
+            for key, value in config["data"].items()
+            if key not in ("path", "tokenizer")
+        }
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def learning(grid: int, args: argparse.Namespace) -> dict[str, Any]:
     """{"cost", "runs": points by form and seed, "rows"} of a grid."""
     costs = once(args.out / f"cost-{grid}.json", lambda: cost(grid, args))
+    check_points(costs, args)
     runs: dict[str, list] = {form: [] for form in FORMS}
     # A seed of both forms before the next: what is stopped is still a comparison.
     for seed in range(args.seeds):

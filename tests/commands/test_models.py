@@ -35,6 +35,15 @@ def test_shipped_models_are_listed(capsys):
     assert "12.1 MB" in emoji and "cogview" in emoji and emoji == emoji.rstrip()
 
 
+def test_brackets_are_explained_where_there_are_some(run, capsys, monkeypatch):
+    assert cli.main(["models"]) == 0
+    assert "\nBrackets are 95 % intervals. `cogjax info" in capsys.readouterr().out
+    monkeypatch.setattr(model_folder, "shipped", dict)
+    assert cli.main(["models", str(run)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "`cogjax info NAME` says more of one."
+
+
 def test_runs_and_models_of_folders_are_listed(run, capsys):
     (run.parent / "notes").mkdir()
     (run.parent / "other").mkdir()

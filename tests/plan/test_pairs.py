@@ -40,7 +40,7 @@ def test_pivots_count_as_many_as_are_drawn_on_average():
     ("family", "share"), [("ernie_vilg", 0.364), ("dalle", 0.45), ("cogview", 2 / 3)]
 )
 def test_blocks_that_a_kernel_computes(family, share):
-    """Of 25 blocks 9 to 15 by kind and direction; of full causal attention 2 of 3."""
+    """They are 9 to 15 of 25 by kind and direction; 2 of 3 of full causal attention."""
     work = Workload.of(configs.load(f"experiments/{family}/paper.py", []))
     assert count_visited(work.cost.passes) == pytest.approx(share, abs=1e-3)
 

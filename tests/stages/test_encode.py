@@ -36,6 +36,8 @@ from cogjax.stages import encode
 from cogjax.stages import run as launch
 from cogjax.stages.sharded import EncodeSettings
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 ROOT = Path(__file__).parents[1]
 COUNTS = {"train": 22, "val": 6, "empty": 0}
 

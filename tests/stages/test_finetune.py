@@ -18,6 +18,8 @@ from cogjax.stages import finetune
 from cogjax.stages.finetune import FineTuning
 from tests.models.test_unet import TINY
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):

@@ -23,6 +23,8 @@ from cogjax.stages.finetune import FineTuning
 from cogjax.stages.sections import DataConfig, RunConfig, SampleConfig
 from tests.test_distillation import TEXT, component
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SAMPLER = CascadeSampler(steps=(2, 3), guidance=1.0)
 
 
@@ -98,7 +100,7 @@ def test_one_stage_is_tuned_and_the_others_stay(asked, base, configs):
     np.testing.assert_array_equal(tuned["base"], before["base"])
     np.testing.assert_allclose(tuned["super_1"], before["super_1"] + 1, atol=1e-5)
     [config] = configs
-    # Of the whole cascade what is below the stage is taken.
+    # What is below the stage is taken from the whole cascade.
     assert config["data"]["below"] == str(base)
     run = RunConfig.of(config)
     below = SUPER._below(run, model_folder.load(base))

@@ -16,6 +16,8 @@ from cogjax.families.cogview import presets as cogview
 from cogjax.interop.safetensors import load_tree
 from cogjax.stages import run as launch
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 NANO = dataclasses.asdict(cogview.TRANSFORMERS["nano"])
 FAST = {"steps": 2, "batch_size": 8, "save_every": 2, "eval_every": 2, "log_every": 1}
 

@@ -24,6 +24,8 @@ from cogjax.stages.released import CodesOfTexts
 from cogjax.stages.sections import DataConfig, RunConfig
 from tests.importing import dalle_mini, public, training
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 TASKS = {
     "mindalle": "mindalle",
     "rudalle-v2": "rudalle",

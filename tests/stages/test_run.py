@@ -21,6 +21,8 @@ from cogjax.model_folder import load, load_component, save
 from cogjax.pipelines import tokenize
 from cogjax.stages import run as launch
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 EMOJI = "experiments/cogview/emoji.py:"
 SHAPES = "experiments/cogview/shapes.py:"
 ERNIE = "experiments/ernie_vilg/shapes.py:"

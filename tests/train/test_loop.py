@@ -100,12 +100,16 @@ def test_changed_data_is_refused(uninterrupted):
 
 
 def test_a_changed_config_is_said(uninterrupted, tmp_path, capsys):
-    """Each key, and the rate; the seed is refused and nothing is written."""
+    """Each key, and the rate; a seed or an optimiser is refused, nothing is written."""
     copy = shutil.copytree(uninterrupted[0], tmp_path / "run")
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
 
+    class Matrix(Line):
+        def matrix_axes(self, params):
+            return {"w": ((0,), (1,)), "bias": None}
+
     def resume(config):
-        job = Job(Line(), make_batches, config=config)
+        job = Job(Matrix(), make_batches, config=config)
         train = section(TrainConfig, config["train"])
         fit(job, train, section(OptimConfig, config["optim"]), mesh, copy)
         return " ".join(capsys.readouterr().out.split())
@@ -129,6 +133,11 @@ def test_a_changed_config_is_said(uninterrupted, tmp_path, capsys):
     for seed in ({"seed": 1}, {"seed": 2, "steps": 14}):
         with pytest.raises(UserError, match="was trained with train.seed 0, not"):
             resume(more | {"train": more["train"] | seed})
+    for key, value in {"name": "muon", "moments": "16bit"}.items():
+        message = f"was trained with optim.{key} '.*', not '{value}', whose state its"
+        with pytest.raises(UserError, match=message):
+            resume(more | {"optim": more["optim"] | {key: value}})
+    assert "has changed" not in capsys.readouterr().out
     assert (copy / "config.json").read_bytes() == before
 
 

@@ -42,7 +42,7 @@ class Cascade:
         return ("base", *(f"super_{i}" for i in rest))
 
     def first(self, count: int) -> "Cascade":
-        """Of so many stages from the base on."""
+        """A cascade of the first `count` stages, from the base on."""
         return Cascade(
             self.predictions[:count],
             self.schedules[:count],

@@ -267,7 +267,7 @@ class DenoisingStage(Stage):
                 "pixels: set it to that"
             )
         _check_encoder(model, encoder, "data.below", run)
-        # Of a whole cascade only the stages up to that size are below this one.
+        # Only the stages of a whole cascade up to that size are below this one.
         layout = model.layout.first(sizes.index(small) + 1)
         own = {name: model[name] for name in ("text_encoder", *layout.components)}
         return dataclasses.replace(model, components=own, layout=layout)

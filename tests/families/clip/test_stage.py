@@ -20,6 +20,8 @@ from cogjax.stages import run as launch
 from cogjax.stages.run import find_stage
 from cogjax.stages.sections import RunConfig
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 ICONS = "experiments/clip/icons.py"
 
 
