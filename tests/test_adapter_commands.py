@@ -26,6 +26,14 @@ def test_a_weight_is_behind_the_last_colon(text, found):
     assert _adapter(text) == found
 
 
+@pytest.mark.parametrize("again", ["one", "./one:2"])
+def test_a_folder_is_given_once(again, capsys):
+    words = ["evaluate", "emoji", "--adapter", "one:0.5", "--adapter", again]
+    assert cli.main(words) == 2
+    folder = again.split(":")[0]
+    assert f"--adapter: {folder} is given twice" in capsys.readouterr().err
+
+
 @pytest.fixture
 def loaded(monkeypatch):
     """What models were loaded with; a model that draws grey images."""
@@ -125,8 +133,8 @@ def test_a_merged_model_and_an_adapter_are_exported(loaded, monkeypatch, capsys)
 
 def test_finetune_hands_its_flags_on(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(finetune, "finetune", lambda x: asked.append(x) or x.out)
-    monkeypatch.setattr(finetune, "run_folders", lambda x: [x.folder])
+    made = finetune.Tuned("model", (finetune.Path("model-run"),))
+    monkeypatch.setattr(finetune, "finetune", lambda x: asked.append(x) or made)
     monkeypatch.setattr(finetune, "check", lambda x: asked.append(x) or {"steps": 4000})
     words = ["finetune", "mine", "--out", "model", "--lora", "8", "--prompt", "a cat"]
     assert (

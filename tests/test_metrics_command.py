@@ -52,6 +52,7 @@ def test_a_clip_of_ours_and_pairs(
     [mmd] = [m for name, m in own.items() if name.startswith("MMD-")]
     assert mmd["value"] == pytest.approx(0, abs=1e-3)
     assert mmd["extractor"].startswith(f"{toy_clip_folder.name}:")
+    assert mmd["extractor"].endswith(":squeezed")
     assert own["PSNR"]["n"] == 4 and "PSNR" in printed and "clip_cosine of b" in printed
     reasons = "\n".join(report["not_computed"].values())
     assert (

@@ -26,10 +26,23 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 def add_adapters(parser: argparse.ArgumentParser) -> None:
     """Adds --adapter, which may be repeated: pairs of a folder and a weight."""
     text = "add what LoRA has learnt, so much of it (1); may be repeated"
-    settings = {"type": _adapter, "action": "append", "default": [], "help": text}
+    settings = {"type": _adapter, "action": _Adapters, "default": (), "help": text}
     parser.add_argument(
         "--adapter", dest="adapters", metavar="DIR[:WEIGHT]", **settings
     )
+
+
+class _Adapters(argparse.Action):
+    """One more pair; a folder that is given twice is refused."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        folder, _ = values
+        had = getattr(namespace, self.dest)
+        if any(Path(folder).resolve() == Path(name).resolve() for name, _ in had):
+            raise argparse.ArgumentError(
+                self, f"{folder} is given twice: give it once, with one weight"
+            )
+        setattr(namespace, self.dest, (*had, values))
 
 
 def _adapter(text: str) -> tuple[str, float]:

@@ -35,7 +35,7 @@ def add_parser(commands) -> None:
 
 
 def _finetune(args: argparse.Namespace) -> None:
-    from cogjax.stages.finetune import FineTuning, check, finetune, run_folders
+    from cogjax.stages.finetune import FineTuning, check, finetune
 
     names = ("source", "out", "base", "workdir", "base_data", "steps", "overwrite")
     names += ("stage",)
@@ -51,11 +51,9 @@ def _finetune(args: argparse.Namespace) -> None:
         return
     # The trainer has a bar of its own, with the time left.
     with Progress(args.out, bar=False) as progress:
-        asked = FineTuning(**given, progress=progress)
-        runs = run_folders(asked)
-        made = finetune(asked)
-    print(f"{made}: the tuned model")
-    for folder in runs:
+        made = finetune(FineTuning(**given, progress=progress))
+    print(f"{made.model}: the tuned model")
+    for folder in made.runs:
         print(f"{folder}/samples: shows it learn")
         if args.lora:
             print(f"{folder}/adapter: the adapter alone")

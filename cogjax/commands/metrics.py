@@ -117,7 +117,9 @@ def _clip(args: argparse.Namespace):
         )
     model = expect(cogjax.load(args.clip), Embedder)
     folder = model_folder.find(args.clip)
-    return OwnClip(model, f"{folder.name}:{model_digest(folder)[:12]}")
+    # A figure holds for one way to make squares; families elsewhere may not say theirs.
+    parts = folder.name, model_digest(folder)[:12], getattr(model, "oblong", "")
+    return OwnClip(model, ":".join(filter(None, parts)))
 
 
 def _distance(args: argparse.Namespace):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cogjax.data.images import stack_squeezed
+from cogjax.data.images import stack_squares, stack_squeezed
 from cogjax.data.sequences import bracketed
 from cogjax.errors import UserError
 from cogjax.model import Model
@@ -55,14 +55,21 @@ class ClipPipeline(HeldModel):
         """Pixels a side that images are brought to."""
         return self.config.image_size
 
+    @property
+    def oblong(self) -> str:
+        """What is seen of an image that is no square: "squeezed", all of it, or
+        "middle", the middle square, as those who published an imported CLIP do it.
+        """
+        return "middle" if "imported_as" in self.card else "squeezed"
+
     def embed_images(self, images: Images) -> np.ndarray:
         """Images of any size -> float32 [n, d], of length 1.
 
-        One that is no square is squeezed into one: what a prompt asks for may be at its
-        sides, and nothing of it is left out (docs/clip.md).
+        One that is no square is made one as `oblong` says. Ours squeeze it: what a
+        prompt asks for may be at its sides, so nothing is left out (docs/clip.md).
         """
-        squares = stack_squeezed(images, self.image_size)
-        return self._run(compiled_embed_images, squares)
+        stack = stack_squeezed if self.oblong == "squeezed" else stack_squares
+        return self._run(compiled_embed_images, stack(images, self.image_size))
 
     def embed_texts(self, texts: str | Sequence[str]) -> np.ndarray:
         """Texts -> float32 [n, d], of length 1.

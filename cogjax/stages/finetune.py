@@ -77,38 +77,55 @@ class _Network(NamedTuple):
     folder: Path
 
 
-def run_folders(asked: FineTuning) -> list[Path]:
-    """Folders of the runs of `finetune`: one, or one a stage of a cascade."""
-    return [network.folder for network in _checked(asked)[1]]
+class Tuned(NamedTuple):
+    """model: folder of the tuned model. runs: those of its runs, one, or one a stage of
+    a cascade.
+    """
+
+    model: Path
+    runs: tuple[Path, ...]
 
 
-def finetune(asked: FineTuning) -> Path:
-    """Trains and writes the tuned model; returns its folder.
+def finetune(asked: FineTuning) -> Tuned:
+    """Trains and writes the tuned model.
 
     UserError for what does not fit, before any training.
     """
     base, networks = _checked(asked)
     asked.folder.mkdir(parents=True, exist_ok=True)
     _check_source(asked)
-    data, exports, tuned = _data(asked, base, asked.folder), {}, {}
-    for network in networks:
-        config = _config(asked, base, network, data)
+    data = _data(asked, base, asked.folder)
+    configs = [_config(asked, base, network, data) for network in networks]
+    for network, config in zip(networks, configs, strict=True):
+        _check_run(config, network.folder)
+    if kept := _kept(base, networks):
+        say(f"not tuned, and kept as in {asked.base}: {', '.join(kept)}")
+    exports = {}
+    for network, config in zip(networks, configs, strict=True):
         if below := exports.get(_below(base, network.name)):
             # A stage that enlarges shows what those below have learnt already.
             config["data"]["below"] = str(below)
-        export = exports[network.name] = launch.train(config, network.folder)
-        tuned[network.name] = model_folder.load_component(export, network.name)
-    last = model_folder.load_outline(export)
+        exports[network.name] = launch.train(config, network.folder)
     about = {"base": dict(base.card), "images": str(data.resolve())}
-    card = {"name": Path(asked.out).name, "what": f"{asked.base}, fine-tuned", **about}
-    # Licences and sources of the base are true of the tuned model, its figures are not.
-    card = {**last.card, **card}
-    whole = model_folder.load(asked.base)
-    components = {**whole.components, **tuned}
-    made = dataclasses.replace(
-        whole, components=components, card=card, words=last.words
+    made = model_folder.save(
+        _whole(asked, exports, about), asked.out, None, asked.overwrite
     )
-    return model_folder.save(made, asked.out, None, asked.overwrite)
+    return Tuned(made, tuple(network.folder for network in networks))
+
+
+def _whole(asked: FineTuning, exports: dict[str, Path], about: dict[str, Any]) -> Model:
+    """The base with what each run has learnt, by its name. about: for the card."""
+    last = model_folder.load_outline([*exports.values()][-1])
+    card = {"name": Path(asked.out).name, "what": f"{asked.base}, fine-tuned", **about}
+    tuned = {name: model_folder.load_component(exports[name], name) for name in exports}
+    whole = model_folder.load(asked.base)
+    # Licences and sources of the base are true of the tuned model, its figures are not.
+    return dataclasses.replace(
+        whole,
+        components={**whole.components, **tuned},
+        card={**last.card, **card},
+        words=last.words,
+    )
 
 
 def check(asked: FineTuning) -> dict[str, Any]:
@@ -124,18 +141,27 @@ def check(asked: FineTuning) -> dict[str, Any]:
         for split, count in records.read_manifest(data).counts.items():
             found[f"images of {split}"] = count
         for network in networks:
-            own = _checks(asked, _config(asked, base, network, data))
+            own = _checks(_config(asked, base, network, data), network.folder)
             many = f"{network.name}: " if len(networks) > 1 else ""
             found |= {f"{many}{what}": value for what, value in own.items()}
+    if kept := _kept(base, networks):
+        found["stages that stay as they are"] = ", ".join(kept)
     return found
 
 
-def _checks(asked: FineTuning, config: dict[str, Any]) -> dict[str, Any]:
-    """What one run would do."""
-    stage, run = launch.find_stage(config), RunConfig.of(config)
+def _check_run(config: dict[str, Any], folder: Path) -> RunConfig:
+    """The typed config of a run in a folder; UserError for what does not fit."""
+    stage, run = launch.check(config, folder)
     check_batch(make_mesh(run.mesh), run.train.batch_size)
     if run.lora.rank:
         stage.base(run)
+    stage.task(run)
+    return run
+
+
+def _checks(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What one run would do."""
+    run = _check_run(config, folder)
     found = {"task": run.name, "steps at most": run.train.steps}
     found |= {"images a step": run.train.batch_size, "learning rate": run.optim.lr}
     found |= launch.describe(config)
@@ -188,19 +214,56 @@ def _checked(asked: FineTuning) -> tuple[Model, list[_Network]]:
             "codes and stages of a cascade that are not distilled are: write a config "
             "with data.weights (docs/finetuning.md)"
         )
-    if not asked.stage:
-        return base, found
+    if asked.stage:
+        found = _chosen(asked, base, found)
+    _check_sizes(asked, base, found)
+    return base, found
+
+
+def _chosen(asked: FineTuning, base: Model, found: list[_Network]) -> list[_Network]:
+    """The one of --stage; UserError for none."""
+    if not _stages(base):
+        raise UserError(
+            f"--stage {asked.stage}: {asked.base} is no cascade: leave --stage out"
+        )
     if chosen := [each for each in found if each.name == asked.stage]:
-        return base, chosen
+        return chosen
     there = ", ".join(each.name for each in found)
     raise UserError(
         f"--stage {asked.stage}: {asked.base} has no such stage to tune, but {there}"
     )
 
 
+def _check_sizes(asked: FineTuning, base: Model, networks: list[_Network]) -> None:
+    """UserError for a data set whose images a stage would learn enlarged."""
+    for source in filter(None, (asked.source, asked.base_data)):
+        if records.DATA_SET.owned(Path(source)) is None:
+            continue
+        had = records.read_manifest(source).image_size
+        for name in (network.name for network in networks):
+            wanted = getattr(base[name].config, "image_size", 0)
+            if had < wanted:
+                raise UserError(
+                    f"the images of {source} have {had} pixels, and {name} of "
+                    f"{asked.base} learns from {wanted}: make the data set with "
+                    f"--size {wanted}"
+                )
+
+
+def _stages(base: Model) -> tuple[str, ...]:
+    """Names of the networks of a cascade, in turn; () of another model."""
+    return getattr(base.layout, "components", ())
+
+
+def _kept(base: Model, networks: list[_Network]) -> list[str]:
+    """Stages of a cascade that are not tuned."""
+    tuned = {network.name for network in networks}
+    return [name for name in _stages(base) if name not in tuned]
+
+
 def _below(base: Model, name: str) -> str:
     """The stage of a cascade whose images another enlarges; "" for none."""
-    names = ("", *getattr(base.layout, "components", ()))
+    names = ("", *_stages(base))
     return names[names.index(name) - 1] if name in names else ""
 
 
@@ -211,9 +274,9 @@ def _networks(asked: FineTuning, base: Model) -> list[_Network]:
     for task, named in tasks.items():
         for name, sections in resolve(named).tunes(base, source).items():
             found.setdefault(name, (task, sections))
-    several = len(found) > 1 or asked.stage
+    folders = {name: asked.folder / name for name in _stages(base)}
     return [
-        _Network(name, *found[name], asked.folder / name if several else asked.folder)
+        _Network(name, *found[name], folders.get(name, asked.folder))
         for name in base.components
         if name in found
     ]

@@ -42,10 +42,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     for anything in the config or data that does not fit, before any compilation.
     """
     workdir = Path(workdir)
-    model_folder.MODEL.check(workdir / "export", overwrite=True)
-    stage, run = _found(config)
-    if run.lora.rank:
-        ADAPTER.check(workdir / "adapter", overwrite=True)
+    stage, run = check(config, workdir)
     mesh = make_mesh(run.mesh)
 
     report = Refresh(workdir)
@@ -63,6 +60,18 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> Path:
     if run.lora.rank:
         trained.save_adapter(workdir / "adapter", overwrite=True)
     return trained.save(workdir / "export", None, overwrite=True)
+
+
+def check(config: Mapping[str, Any], workdir: Path) -> tuple[Stage, RunConfig]:
+    """What `train` refuses before it reads anything; the stage and its typed config.
+
+    UserError for a wrong key, and for a folder of the run that holds something else.
+    """
+    model_folder.MODEL.check(workdir / "export", overwrite=True)
+    stage, run = _found(config)
+    if run.lora.rank:
+        ADAPTER.check(workdir / "adapter", overwrite=True)
+    return stage, run
 
 
 def export(

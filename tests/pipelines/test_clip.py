@@ -1,5 +1,7 @@
 """A CLIP that knows four colours: vectors, scores, and what it refuses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,18 @@ def test_what_is_at_the_sides_of_an_oblong_image_counts(toy_clip):
     for image, name in zip(wide[:3], NAMES[:3], strict=True):
         scores = toy_clip.score([image, IMAGES[3]], name)
         assert scores[0] < scores[1] - 0.01
+
+
+def test_an_imported_one_sees_the_middle_square(toy_clip):
+    """As it was published."""
+    card = {"imported_as": "openai-clip"}
+    imported = ClipPipeline(dataclasses.replace(toy_clip.model, card=card))
+    assert (imported.oblong, toy_clip.oblong) == ("middle", "squeezed")
+    wide = np.repeat(IMAGES, 3, axis=2)
+    # A little more than the middle: a filter reads beyond the edge.
+    wide[:, :, 12:60] = np.repeat(IMAGES[3], 2, axis=1)
+    found, middle = imported.embed_images(wide), toy_clip.embed_images(IMAGES)[3]
+    np.testing.assert_allclose(found, np.stack([middle] * 4), atol=1e-5)
 
 
 def test_batches_and_repeated_texts_change_nothing(toy_clip):

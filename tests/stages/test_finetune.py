@@ -39,7 +39,9 @@ def tuned(images, nano_data, nano_folder, tmp_path_factory):
     asked = FineTuning(
         str(images), str(out), str(nano_folder), rank=2, base_data=str(nano_data)
     )
-    return asked, finetune.finetune(dataclasses.replace(asked, steps=4))
+    made = finetune.finetune(dataclasses.replace(asked, steps=4))
+    assert made.runs == (asked.folder,)
+    return asked, made.model
 
 
 def test_a_folder_of_images_becomes_a_model(tuned, nano_model):
@@ -70,7 +72,7 @@ def test_what_the_run_knows_of_the_base_is_in_the_card(
     monkeypatch.setattr(finetune.launch, "train", lambda *args: made)
     asked = dataclasses.replace(tuned[0], out=str(tmp_path / "out"))
     asked = dataclasses.replace(asked, workdir=str(tuned[0].folder))
-    found = model_folder.load_outline(finetune.finetune(asked)).card
+    found = model_folder.load_outline(finetune.finetune(asked).model).card
     assert found["licenses"] == ["MIT"] and found["trained"] == "on"
     assert found["what"] == f"{asked.base}, fine-tuned" and found["name"] == "out"
 
@@ -137,7 +139,7 @@ def test_what_does_not_fit_is_said_before_any_work(
     refused("images are others than the run in", workdir=str(tuned[0].folder))
     with pytest.raises(UserError, match="has a unet, which tuning would lose"):
         LM.tunes(more, "this")
-    refused("--stage base: .* has no such stage to tune, but transformer", stage="base")
+    refused("is no cascade: leave --stage out", stage="transformer")
 
 
 def test_other_images_do_not_go_into_a_run(tuned, images):

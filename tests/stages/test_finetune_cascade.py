@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import cogjax
 from cogjax import model_folder
@@ -19,7 +20,7 @@ from cogjax.sampling.diffusion.settings import CascadeSampler
 from cogjax.stages import finetune
 from cogjax.stages import run as launch
 from cogjax.stages.finetune import FineTuning
-from cogjax.stages.sections import RunConfig
+from cogjax.stages.sections import DataConfig, RunConfig, SampleConfig
 from tests.test_distillation import TEXT, component
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -70,7 +71,7 @@ def kernels(folder):
 
 
 def test_stages_are_tuned_in_turn_as_each_was_trained(asked, base, configs):
-    folder = finetune.finetune(asked)
+    folder, runs = finetune.finetune(asked)
     tuned, before = kernels(folder), kernels(base)
     for name in tuned:
         np.testing.assert_allclose(tuned[name], before[name] + 1, atol=1e-5)
@@ -90,15 +91,12 @@ def test_stages_are_tuned_in_turn_as_each_was_trained(asked, base, configs):
     model = cogjax.load(folder).model
     assert model.sampler == SAMPLER and model.layout.cleaned
     assert model.card["licenses"] == ["MIT"] and model.card["name"] == "mine"
-    assert finetune.run_folders(dataclasses.replace(asked, overwrite=True)) == [
-        asked.folder / "base",
-        asked.folder / "super_1",
-    ]
+    assert runs == (asked.folder / "base", asked.folder / "super_1")
 
 
 def test_one_stage_is_tuned_and_the_others_stay(asked, base, configs):
     asked = dataclasses.replace(asked, stage="super_1")
-    tuned, before = kernels(finetune.finetune(asked)), kernels(base)
+    tuned, before = kernels(finetune.finetune(asked).model), kernels(base)
     np.testing.assert_array_equal(tuned["base"], before["base"])
     np.testing.assert_allclose(tuned["super_1"], before["super_1"] + 1, atol=1e-5)
     [config] = configs
@@ -110,7 +108,28 @@ def test_one_stage_is_tuned_and_the_others_stay(asked, base, configs):
     assert below.components.keys() == {"text_encoder", "base"}
 
 
-def test_a_stage_that_is_not_tuned_is_below_as_it_is(asked, base, configs, tmp_path):
+@pytest.mark.parametrize("own", [{}, {"licence": "Apache-2.0", "what": "T5"}])
+def test_the_text_encoder_keeps_its_own_entry_of_the_card(base, own, tmp_path):
+    """What is said of the whole cascade is not said of its text encoder."""
+    model = model_folder.load(base)
+    card = {"what": "draws", "licenses": ["MIT"]} | (
+        {"text_encoder": own} if own else {}
+    )
+    whole = dataclasses.replace(model, card=card)
+    folder = str(model_folder.save(whole, tmp_path / "whole"))
+    sections = SUPER.tunes(whole, folder)["super_1"]
+    data = DataConfig("", weights=folder, **sections["data"])
+    sample = SampleConfig(sampler=sections["sampler"])
+    run = RunConfig(
+        "imagen_super", sections["task"], sections["model"], data, sample=sample
+    )
+    found = SUPER.export(run, model["super_1"].params, {}).card
+    assert found == {**card, "trained": "on, from these weights"}
+
+
+def test_a_stage_that_is_not_tuned_is_below_as_it_is(
+    asked, base, configs, tmp_path, capsys
+):
     """The middle one of three is distilled: the last run shows the base's own."""
     model, middle = model_folder.load(base), ("v", "eps", "v")
     third = dataclasses.replace(STAGES["nano"][1], image_size=32, small_size=16)
@@ -118,7 +137,17 @@ def test_a_stage_that_is_not_tuned_is_below_as_it_is(asked, base, configs, tmp_p
     model = dataclasses.replace(model, layout=layout, sampler=CascadeSampler())
     model = model.with_component("super_2", component(third))
     folder = str(model_folder.save(model, tmp_path / "three"))
-    finetune.finetune(dataclasses.replace(asked, base=folder))
+    asked = dataclasses.replace(asked, base=folder)
+    with pytest.raises(UserError, match="have 16 pixels, and super_2 .* from 32"):
+        finetune.finetune(asked)
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(4):
+        Image.new("RGB", (32, 32), (60 * i, 0, 0)).save(images / f"{i}.png")
+        (images / f"{i}.txt").write_text(f"a cat {i}")
+    made = finetune.finetune(dataclasses.replace(asked, source=str(images)))
+    assert made.runs == (asked.folder / "base", asked.folder / "super_2")
+    assert f"kept as in {folder}: super_1\n" in capsys.readouterr().out
     assert [config["model"]["image_size"] for config in configs] == [8, 32]
     assert configs[1]["data"]["below"] == folder
     below = SUPER._below(RunConfig.of(configs[1]), model)
@@ -132,9 +161,30 @@ def test_what_is_not_tuned_is_said(asked, base, tmp_path):
     half = dataclasses.replace(model.layout, distilled=(0, 4))
     folder = tmp_path / "half"
     model_folder.save(dataclasses.replace(model, layout=half), folder)
-    asked = dataclasses.replace(asked, base=str(folder), stage="super_1")
+    asked = dataclasses.replace(asked, base=str(folder))
+    found = finetune.check(asked)
+    assert found["stages that stay as they are"] == "super_1"
+    asked = dataclasses.replace(asked, stage="super_1")
     with pytest.raises(UserError, match="no such stage to tune, but base"):
         finetune.check(asked)
+
+
+def test_one_stage_of_a_cascade_has_a_folder_of_its_own(asked, base, configs, tmp_path):
+    """Also where it is the only one that is not distilled."""
+    model = model_folder.load(base)
+    half = dataclasses.replace(model.layout, distilled=(0, 4))
+    folder = model_folder.save(dataclasses.replace(model, layout=half), tmp_path / "h")
+    made = finetune.finetune(dataclasses.replace(asked, base=str(folder)))
+    assert made.runs == (asked.folder / "base",)
+
+
+def test_no_stage_is_trained_if_another_cannot_be(asked, configs):
+    taken = asked.folder / "super_1" / "export"
+    taken.mkdir(parents=True)
+    (taken / "letter.txt").write_text("mine")
+    with pytest.raises(UserError, match="export"):
+        finetune.finetune(asked)
+    assert not configs
 
 
 def test_a_check_names_both_runs(asked):
@@ -151,13 +201,8 @@ def test_a_cascade_learns_adapters_of_its_stages(asked, base, monkeypatch):
     # For eight devices U-Nets compile for minutes.
     one = jax.devices()[:1]
     monkeypatch.setattr(launch, "make_mesh", lambda config: make_mesh(config, one))
-    folder = finetune.finetune(dataclasses.replace(asked, rank=2))
-    adapters = {
-        run / "adapter": 1.0
-        for run in finetune.run_folders(
-            dataclasses.replace(asked, rank=2, overwrite=True)
-        )
-    }
+    folder, runs = finetune.finetune(dataclasses.replace(asked, rank=2))
+    adapters = {run / "adapter": 1.0 for run in runs}
     used, before = cogjax.load(base, adapters=adapters).model, kernels(base)
     for name, kernel in kernels(folder).items():
         np.testing.assert_allclose(used[name].params["in"]["kernel"], kernel, atol=1e-5)

@@ -9,8 +9,8 @@ from cogjax.pipelines.contracts import Embedder
 
 @dataclass(frozen=True)
 class OwnClip:
-    """id: "clip-NAME:hash" of the model. Images: made squares as the model does it, by
-    PIL's Lanczos.
+    """id: "NAME:hash" of the model, and how it makes squares of oblong images, as
+    "NAME:hash:squeezed". resize: PIL's Lanczos brings them to their size.
     """
 
     model: Embedder

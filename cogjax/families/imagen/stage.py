@@ -206,11 +206,9 @@ class DenoisingStage(Stage):
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:
         """The text encoder, the stages below, and this one."""
         del state
-        encoder, text = _encoder(run), run.data.text
+        encoder = _encoder(run)
         model = self._joined(run, encoder, self._below(run, encoder), params)
-        own = "" if is_released(text) else text
-        card = card_of(run.data.weights, text_encoder=own)
-        return dataclasses.replace(model, card=card)
+        return dataclasses.replace(model, card=_card(run, encoder))
 
     def _joined(
         self, run: RunConfig, encoder: Model, below: Model | None, params: Any
@@ -372,6 +370,16 @@ def _example(config: NetworkConfig, text_len: int, item, rng: np.random.Generato
         "tokens": tokens,
         "mask": np.arange(text_len) < count,
     }
+
+
+def _card(run: RunConfig, encoder: Model) -> dict[str, Any]:
+    """Where the stage and the text encoder are from, and their licences."""
+    text, weights = run.data.text, run.data.weights
+    if not isinstance(encoder.layout, Cascade):
+        return card_of(weights, text_encoder="" if is_released(text) else text)
+    # A cascade's card is of all of it, with an entry for its text encoder.
+    own = model_folder.load_outline(text).card.get("text_encoder")
+    return card_of(weights) | ({"text_encoder": own} if own else {})
 
 
 def _encoder(run: RunConfig) -> Model:
