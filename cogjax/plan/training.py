@@ -323,7 +323,7 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
         flops=model,
         counted_flops=gradient_flops(work.plain) * work.run.train.batch_size,
         executed_flops=float(executed),
-        attention_visited=count_visited(work.cost.passes) if chip.is_tpu else 0.0,
+        attention_visited=_visited(work, chip),
         memory_bytes=float(memory),
         network_bytes=dict(network_bytes),
         network_calls=dict(calls),
@@ -339,6 +339,13 @@ def _report(work: Workload, pod: Pod, state, executed, peak, moved) -> Report:
         tokens_per_day=work.tokens / longest * 86400,
         days=work.run.train.steps * longest / 86400,
     )
+
+
+def _visited(work: Workload, chip: Chip) -> float:
+    """Share of the blocks of attention that a kernel computes, 0 without one."""
+    own = getattr(work.network, "implementation", "xla") if work.cost.passes else "xla"
+    kernel = chip.is_tpu and own in ("auto", "splash")
+    return count_visited(work.cost.passes) if kernel else 0.0
 
 
 def local_bytes(tree: Any, shardings: Any) -> float:

@@ -10,6 +10,7 @@ from cogjax.data.vocab import Vocab
 from cogjax.families.cogview import presets as cogview
 from cogjax.families.cogview.layout import Layout
 from cogjax.ops.masks import three_region_mask
+from cogjax.plan import training as planning
 from cogjax.plan.pairs import count_pairs, count_visited
 from cogjax.plan.workload import Workload
 
@@ -43,6 +44,17 @@ def test_blocks_that_a_kernel_computes(family, share):
     """They are 9 to 15 of 25 by kind and direction; 2 of 3 of full causal attention."""
     work = Workload.of(configs.load(f"experiments/{family}/paper.py", []))
     assert count_visited(work.cost.passes) == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("topology", "implementation", "share"),
+    [("v5p:4x4x8", "auto", 0.45), ("v5p:4x4x8", "xla", 0), ("h100:128", "auto", 0)],
+)
+def test_without_the_kernel_of_tpus_no_share_is_told(topology, implementation, share):
+    word = f"--config.model.implementation={implementation}"
+    config = configs.load("experiments/dalle/paper.py", [word])
+    report = planning.plan(config, topology, estimate=True)
+    assert report.attention_visited == pytest.approx(share, abs=1e-3)
 
 
 def test_no_kernel_computes_windows():
