@@ -1,7 +1,5 @@
 """The judge of models of pairs, with features whose answers are known."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +11,8 @@ from cogjax.evaluate.judges import icon_net
 from cogjax.evaluate.judges.gallery import make_gallery
 from cogjax.evaluate.judges.icons import IconJudges, item_of
 from cogjax.worlds.pairs import caption
+from tests.scripts import load_script
 
-FILE = Path(__file__).parents[1] / "experiments/dalle/judge_pairs.py"
 NUM = 60
 STYLES = ("noto", "fluent-3d", "fluent-mono", "icon-outline")
 RNG = np.random.default_rng(0)
@@ -42,10 +40,7 @@ def image(concept, side):
 
 @pytest.fixture
 def script():
-    spec = importlib.util.spec_from_file_location("judge_pairs", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("dalle/judge_pairs.py")
 
 
 @pytest.fixture

@@ -1,24 +1,19 @@
 """The judge of super-resolution: its seams, its shares and its columns."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cogjax.pipelines.enlarge import owners, windows
+from tests.scripts import load_script
 
-FILE = Path(__file__).parents[1] / "experiments/cogview/judge_super.py"
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("judge_super", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("cogview/judge_super.py")
 
 
 def test_a_seam_is_a_step_where_windows_meet(script):

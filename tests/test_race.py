@@ -1,13 +1,11 @@
 """The race of the papers: what a stop and another start do to its figures."""
 
 import argparse
-import importlib.util
 import time
-from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[1] / "experiments/race/shapes.py"
+from tests.scripts import load_script
 
 
 class Stopped(Exception):
@@ -16,10 +14,7 @@ class Stopped(Exception):
 
 @pytest.fixture
 def race():
-    spec = importlib.util.spec_from_file_location("race_shapes", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("race/shapes.py")
 
 
 @pytest.fixture

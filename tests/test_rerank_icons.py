@@ -1,9 +1,7 @@
 """Figure 9 on icons: which images are chosen, and the script with a small model."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,16 +15,12 @@ from tests.evaluate.suites.test_icons import (  # noqa: F401
     examples,
     small_judges,
 )
-
-FILE = Path(__file__).parents[1] / "experiments/clip/rerank_icons.py"
+from tests.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("rerank_icons", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("clip/rerank_icons.py")
 
 
 def test_the_best_of_each_group_is_taken(script):
