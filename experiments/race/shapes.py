@@ -1,7 +1,8 @@
 """The papers against each other on the world of shapes: the same images and codes.
 
     cogjax data shapes --out data/easy --n 80000 --easy
-    python experiments/race/shapes.py --data data/easy --out runs/race
+    cogjax encode --data data/easy --tokenizer shapes --out data/easy-codes
+    python experiments/race/shapes.py --data data/easy-codes --out runs/race
 
 CogView, DALL-E and ERNIE-ViLG at one width and depth, a run a seed. All read the codes
 and the pieces of the shipped `shapes`, learn by the same optimiser (Muon, as no paper
@@ -14,7 +15,8 @@ point of a run is a result of its own. After every part of the images the oracle
 the same prompts. The table has the end of all runs (equal images) and the moment at
 which the fastest system ended (equal core-hours, between the points around it), each
 with its difference to CogView on the same prompts. Core-hours are of training, its
-compilation included; processor seconds hardly grow by other work on the machine.
+compilation included; processor seconds hardly grow by other work on the machine. The
+codes are made once, for all: a data set of images works too, but each run encodes it.
 
 Writes race.json and race.png and prints the table; what is there is not trained again.
 The same command goes on after a stop, also with more seeds.
