@@ -80,7 +80,7 @@ def copy_tree(target: Path) -> None:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """Of a process that imports the package from `tree`."""
+    """What a process needs to import the package from `tree`."""
     found = {**os.environ, "PYTHONPATH": str(tree)}
     cache = ROOT / ".pytest_cache" / "d" / "xla"
     found.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))

@@ -78,7 +78,7 @@ def test_a_model_that_is_no_clip(nano_folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("language", range(2))
 def test_the_shipped_one_finds_captions_that_are_true(language):
-    """Of 64 held-out scenes: the best of all their captions in a language is true."""
+    """64 held-out scenes: the best of all their captions in a language is true."""
     clip = cogjax.load("clip-shapes")
     items = [example(0, "val", i, easy=True) for i in range(64)]
     captions = [item.captions[language * CAPTIONS][1] for item in items]

@@ -13,7 +13,7 @@ from cogjax.stages.keys import keys_of_stage
 
 @dataclass(frozen=True)
 class Inner:
-    """Of a part. depth: layers, 0 is off."""
+    """Config of a part. depth: layers, 0 is off."""
 
     depth: int = 0
 

@@ -30,7 +30,7 @@ EXAMPLES = [example(i, style) for i in range(NUM) for style in STYLES]
 
 
 def features(images):
-    """Of images that hold a concept and which of the two sides it looks like."""
+    """Features that hold a concept and which of the two sides it looks like."""
     return np.stack([SHAPES[image[0, 0, 1], image[0, 0, 0]] for image in images])
 
 

@@ -147,7 +147,7 @@ def rewrite(folder, change):
 
 @pytest.mark.parametrize("name", ["transformer.safetensors", "text.model"])
 def test_files_of_another_model_are_refused(copy, nano_model, name):
-    """Of the same sizes: only the sha256 says that they are others."""
+    """They have the same sizes: only the sha256 says that they are others."""
     other = nano_model.model["transformer"].params
     other = jax.tree.map(lambda x: x + 1, other)
     if name == "text.model":

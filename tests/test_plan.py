@@ -456,7 +456,7 @@ def test_compiled_for_a_pod(tmp_path, step, depth, tensor):
 @pytest.mark.parametrize("family", STEPS)
 @pytest.mark.parametrize("words", [(), ("--config.mesh.tensor=2",)])
 def test_nothing_large_is_whole_on_every_chip(family, words):
-    """Of weights, moments and averages: above 1 MB all are split over fsdp."""
+    """Weights, moments and averages above 1 MB are all split over fsdp."""
     work = Workload.of(load(family, *words))
     mesh = make_abstract_mesh(work.run.mesh, 128)
     state, shardings = planning._state(work, mesh)

@@ -33,7 +33,7 @@ def build(out, **splits):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Of the three of val "near" is 4 levels off one of train, "same" is the other."""
+    """In val "near" is 4 levels off one of train, and "same" is the other."""
     near = np.clip(IMAGES[1].astype(int) + 4, 0, 255).astype(np.uint8)
     return build(
         tmp_path_factory.mktemp("overlap") / "set",

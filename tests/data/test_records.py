@@ -107,7 +107,7 @@ def test_a_missing_shard_is_named(folder):
 
 
 def test_shards_that_changed_places_are_noticed(folder):
-    """Of one set, or of another with as many records: a look is enough."""
+    """They are of one set, or of another with as many records: a look is enough."""
     first, second = sorted(folder.glob("train-*"))
     other = folder.parent / "other"
     with DatasetBuilder(other, "emoji", 32, SHARDS) as builder:

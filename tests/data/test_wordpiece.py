@@ -96,7 +96,7 @@ def test_text_comes_back():
     ],
 )
 def test_training_joins_what_raises_the_likelihood_most(words, size):
-    """Of all pairs, by the log-likelihood of the pieces before and after, counted."""
+    """The best pair by the log-likelihood of the pieces before and after, counted."""
     text = " ".join(word for word, count in words.items() for _ in range(count))
     small = WordPieceTokenizer.train([text], size)
     one_more = WordPieceTokenizer.train([text], size + 1)

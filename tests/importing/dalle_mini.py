@@ -83,7 +83,7 @@ _FLAX_NAMES = {
 
 
 def tensors(config=CONFIG):
-    """Of both halves by min-dalle's names; ids behind the codes are never the best."""
+    """Both halves by min-dalle's names; ids behind the codes are never the best."""
     needs = sorted(sources_of(list(names.rules_of(config))).items())
     rng = np.random.default_rng(0)
     found = random_tensors(rng, {name: x.shape for name, x in needs})
@@ -93,7 +93,7 @@ def tensors(config=CONFIG):
 
 
 def half(name):
-    """Of one of min-dalle's files."""
+    """Tensors of one of min-dalle's files."""
     found = tensors()
     prefix = f"{name}."
     return {k.removeprefix(prefix): x for k, x in found.items() if k.startswith(prefix)}
@@ -140,7 +140,7 @@ def write_msgpack(path, tree):
 
 
 def vqgan_tensors(config=VQGAN):
-    """Of the image tokenizer, by taming's names."""
+    """Tensors of the image tokenizer, by taming's names."""
     needs = sorted(sources_of(list(vqgan.rules_of(config))).items())
     rng = np.random.default_rng(1)
     return random_tensors(rng, {name: x.shape for name, x in needs})

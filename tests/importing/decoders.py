@@ -140,12 +140,12 @@ def unfolded(stored):
 
 
 def vq_tensors():
-    """Of LlamaGen's VQ; codes are not of length 1, as those of files need not be."""
+    """LlamaGen's VQ; codes are not of length 1, as those of files need not be."""
     return seeded(list(vq.rules_of(VQ)))
 
 
 def gpt_tensors(config):
-    """Of LlamaGen's GPT."""
+    """Tensors of LlamaGen's GPT."""
     tensors = seeded(list(llamagen._rules(config)))
     # Larger, so that the most likely codes are told apart.
     tensors["output.weight"] *= 4
@@ -180,7 +180,7 @@ def write_t2i(folder):
 
 
 def stage2_tensors():
-    """Of minDALL-E's GPT."""
+    """Tensors of minDALL-E's GPT."""
     return seeded(list(mindalle._rules(STAGE2, 24)))
 
 
@@ -209,7 +209,7 @@ def write_mindalle(folder):
 
 
 def rudalle_tensors():
-    """Of ru-dalle's transformer."""
+    """Tensors of ru-dalle's transformer."""
     return seeded(list(rudalle._rules(RUDALLE, 24)))
 
 

@@ -88,7 +88,7 @@ def part(tensors, prefix):
 
 
 def dvae_tensors(config=DVAE):
-    """Of both halves, "encoder." and "decoder."."""
+    """Tensors of both halves, "encoder." and "decoder."."""
     return seeded(list(dvae._rules(leaves_of(config), config)))
 
 
@@ -101,7 +101,7 @@ def write_dvae(folder, legacy=True, tensors=None):
 
 
 def clip_tensors(name):
-    """Of a CLIP, by the names of one layout."""
+    """Tensors of a CLIP, by the names of one layout."""
     return seeded(clip.rules_of(CLIP, leaves_of(CLIP), _LAYOUTS[name]))
 
 
@@ -125,7 +125,7 @@ def write_clip(folder, name="clip", tensors=None):
 
 
 def vqvae_tensors():
-    """Of CogView's VQ-VAE."""
+    """Tensors of CogView's VQ-VAE."""
     return seeded(list(cogview._vqvae_rules(VQVAE)))
 
 
@@ -139,7 +139,7 @@ def write_vqvae(folder):
 
 
 def cogview_tensors():
-    """Of the transformer; a token is an outlier, as in trained ones."""
+    """Tensors of the transformer; a token is an outlier, as in trained ones."""
     tensors = seeded(list(cogview._transformer_rules(COGVIEW)))
     tensors["word_embeddings.weight"][3, 7] = 12
     return tensors
@@ -158,7 +158,7 @@ def write_cogview(folder):
 
 
 def vqgan_tensors(form):
-    """Of a VQGAN, by the release's names."""
+    """Tensors of a VQGAN, by the release's names."""
     return seeded(list(vqgan.rules_of(VQGANS[form])))
 
 

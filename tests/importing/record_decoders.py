@@ -161,7 +161,7 @@ def llamagen_drawn():
 
 
 def _t5_features():
-    """Of `decoders.TEXTS`, padded on the left as sample_t2i.py does."""
+    """Features of `decoders.TEXTS`, padded on the left as sample_t2i.py does."""
     from tests.importing.record import t5_module
 
     net = t5_module("t5")

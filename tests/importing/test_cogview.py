@@ -98,7 +98,7 @@ def small():
 
 
 def test_codes_of_a_window_are_the_likeliest(small):
-    """Of the whole sequence at once, without a cache, texts of two lengths."""
+    """The whole sequence at once, without a cache, for texts of two lengths."""
     model = Enlarger(small)
     texts = ["a red cat", "dogs"]
     rng = np.random.default_rng(1)

@@ -448,7 +448,7 @@ def test_copies_for_other_frameworks_are_left_alone(tmp_path, family):
 @pytest.mark.parametrize("kept", [0.001, 0.5, 0.999])
 @pytest.mark.parametrize("family", ["openai-dvae", "cogview", "t5", "clip-hf", "vqgan"])
 def test_downloads_that_broke_off(tmp_path, family, kept):
-    """Of each container the largest file, cut early, in the middle and at its end."""
+    """The largest file of each container, cut early, in the middle and at its end."""
     folder = tmp_path / "source"
     folder.mkdir()
     public.WRITE[family](folder)

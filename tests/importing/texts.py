@@ -28,7 +28,7 @@ def seeded(rules, seed=0):
 
 
 def t5_tensors(name):
-    """Of an encoder, by Hugging Face's names."""
+    """Tensors of an encoder, by Hugging Face's names."""
     config = T5S[name]
     return seeded(t5_rules.rules_of(config, leaves_of(config), {})[0])
 

@@ -46,7 +46,7 @@ def codes(name):
 
 
 def captions():
-    """Of LlamaGen: (vectors [2, n, f] of which the last are there, counts [2])."""
+    """LlamaGen's: (vectors [2, n, f], the last of which are there, counts [2])."""
     config = decoders.T2I
     shape = 2, config.table_positions, config.caption_dim
     vectors = np.random.default_rng(6).normal(size=shape).astype(np.float32)

@@ -50,7 +50,7 @@ def logits(params, config=CONFIG):
 
 
 def test_the_head_scores_its_own_ids_with_their_bias(params):
-    """Of some, and of packed weights, as of all."""
+    """It scores some ids, and packed weights, as it scores all."""
     whole = np.asarray(logits(params))
     assert whole.shape == (2, 9, 12)
     packed = for_inference(params)

@@ -137,7 +137,7 @@ NUM_SOURCE = (1, 1, GRID**2 + 4)
 
 
 def cogview_batch():
-    """Of `families/cogview/layout.py`: ids and weights."""
+    """Ids and weights by `families/cogview/layout.py`."""
     rows = [LAYOUT.text_to_image(TEXTS[i], CODES[i]) for i in (0, 1)]
     rows.append(LAYOUT.image_to_text(TEXTS[2], CODES[2]))
     ids, weights = map(np.stack, zip(*rows, strict=True))
@@ -299,7 +299,7 @@ def test_ernie_loss(ernie_params):
 
 
 def test_start_values():
-    """Of enough numbers: normal, 0.02, and less in what ends a branch."""
+    """They are normal with deviation 0.02, and less in what ends a branch."""
     wide = {"width": 64, "mlp_dim": 256, "sandwich": True}
     config = dataclasses.replace(ernie("full"), **wide)
     params, _ = jax.jit(TwoWayTask(config, VOCAB).init)(jax.random.key(0))

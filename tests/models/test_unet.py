@@ -175,7 +175,7 @@ class Affine(nn.Module):
 
 
 def test_the_inside_of_a_crop_is_that_of_the_image(monkeypatch):
-    """Of a network without attention over the image, as it is trained on crops."""
+    """A network without attention over the image, as it is trained on crops."""
     for module in (efficient_unet, blocks):
         monkeypatch.setattr(module, "GroupNorm", Affine)
     config = dataclasses.replace(TINY_SR, attention="text", blocks=(1, 1))

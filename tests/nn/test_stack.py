@@ -49,7 +49,7 @@ FORMS = list(itertools.product(("none", "nothing_saveable"), (1, 3)))
 
 @pytest.fixture(scope="module")
 def params():
-    """Of three layers of `Layer`, as they start."""
+    """Start values of three layers of `Layer`."""
     start = jax.jit(Stack(Layer(parent=None), 3).init)
     return start(jax.random.key(0), X, XS, 0.5)["params"]
 

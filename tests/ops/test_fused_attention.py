@@ -24,7 +24,7 @@ def inputs(length):
 
 
 def with_gradients(function, mask):
-    """Of a fused form its output and gradients, and what they are in float64."""
+    """Output and gradients of a fused form, and what they are in float64."""
     *arrays, weights = inputs(len(mask))
 
     @jax.jit

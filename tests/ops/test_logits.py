@@ -109,7 +109,7 @@ def test_the_draw_inverts_the_distribution_function(size):
 
 
 def test_large_draw_is_unbiased():
-    """Of evenly spread numbers, each token and all before it get their share.
+    """By evenly spread numbers, each token and all before it get their share.
 
     The count is off by half a number at most: a share that is off by 6e-5 shows.
     """

@@ -38,7 +38,7 @@ class Palette(nn.Module):
 
 
 def param_shapes(config):
-    """Of the table."""
+    """Shape of the table."""
     words = jax.ShapeDtypeStruct((1,), jnp.int32)
     return jax.eval_shape(Palette(config).init, jax.random.key(0), words)["params"]
 

@@ -122,7 +122,7 @@ def test_an_oblong_image_becomes_a_square():
 
 
 def test_codes_outside_of_the_hole_stay(model):
-    """Of all images; the pixels too but where the hole's edge fades."""
+    """It holds for all images, and for pixels but where the hole's edge fades."""
     settings = {"image": IMAGE, "mask": MASK, "seed": 3}
     [given] = model.encode(IMAGE)
     found = model.generate(PROMPT, 2, **settings)

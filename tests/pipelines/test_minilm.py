@@ -161,7 +161,7 @@ def test_vocabularies_of_others_are_refused(tmp_path):
 
 
 def test_the_first_layers_alone(tmp_path):
-    """Of a file with more, which is compared whole all the same."""
+    """The file has more, and is compared whole all the same."""
     folder = write(tmp_path / "bert")
     for depth in (0, 1):
         config = minilm.config_of(folder, depth)

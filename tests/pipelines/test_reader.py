@@ -55,7 +55,7 @@ def test_score_is_the_mean_over_text_tokens(nano_model, pictures):
 
 
 def test_image_losses_is_the_mean_over_codes(nano_model, drawn):
-    """Of prompts of different length, each alone and without padding."""
+    """Prompts of different length, each alone and without padding."""
     got = nano_model.image_losses(drawn.codes[:, 0], PROMPTS)
     network = {"params": nano_model.model["transformer"].params}
     for prompt, grid, value in zip(PROMPTS, drawn.codes[:, 0], got, strict=True):

@@ -40,7 +40,7 @@ def test_an_image_is_the_same_beside_others_and_shown_as_it_comes(model, drawn):
 
 
 def test_what_is_drawn_is_likeliest_as_it_is_scored(model):
-    """Of both shapes; the score reads all codes at once, sampling one by one."""
+    """Both shapes: the score reads all codes at once, sampling one by one."""
     for aspect, shape in (("3:2", (4, 6)), ("1:2", (6, 3))):
         found = model.generate(PROMPTS[0], 1, aspect=aspect, temperature=0.0)
         assert found.codes.shape[2:] == shape

@@ -39,7 +39,7 @@ def test_released_sizes_are_planned(name):
     "name", ["dalle_mini/released.py:mini", "llamagen/released.py:b"]
 )
 def test_flops_of_drawing(name):
-    """Of one row: of many, the CPU computes attention by sums, not by products."""
+    """One row: with many, the CPU computes attention by sums, not by products."""
     config = configs.load(f"experiments/{name}", []) | {"sample": {"sampler": {}}}
     drawing = drawing_of(Workload.of(config), 1)
     until = jax.ShapeDtypeStruct((), "int32")

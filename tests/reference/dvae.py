@@ -83,7 +83,7 @@ def kl(logits: Array) -> float:
 
 
 def bound(images: Array, maps: Array, logits: Array, beta: float, least: float):
-    """Of an image, divided by its values; ln b is never below `least`."""
+    """The bound of an image, divided by its values; ln b is at least `least`."""
     wanted = maps[..., 3:]
     scale = np.exp(least) * (1 + np.exp(wanted - least))
     values = np.prod(images.shape[1:])

@@ -62,7 +62,7 @@ def attention_probs(query: Array, key: Array, mask: Array, bonus=0.0) -> Array:
 
 
 def attention_gradients(arrays, grad: Array, mask: Array, bonus=0.0) -> list[Array]:
-    """Of (query, key, value): what `grad` [b, t, n, h] on the output is on each."""
+    """What `grad` [b, t, n, h] on the output is on (query, key, value)."""
     query, key, value = (double(x) for x in arrays)
     probs, grad = attention_probs(query, key, mask, bonus), double(grad)
     on_probs = np.einsum("btnh,bsnh->bnts", grad, value)

@@ -16,7 +16,7 @@ from tests.reference.numeric import Array, gelu, log_softmax
 
 
 def bucket(relative: int, both_ways: bool, num: int = 32, farthest: int = 128) -> int:
-    """Of a key `relative` positions behind its query, by counting thresholds."""
+    """Bucket of a key `relative` behind its query, by counting thresholds."""
     if not both_ways:
         return _bucket(max(-relative, 0), num, farthest)
     half = num // 2

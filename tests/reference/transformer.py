@@ -26,7 +26,7 @@ START_STD = 0.02
 
 
 def output_std(depth: int) -> float:
-    """Of the start values of `attn_out` and `mlp_out`."""
+    """Deviation of the start values of `attn_out` and `mlp_out`."""
     return START_STD / np.sqrt(2 * depth)
 
 

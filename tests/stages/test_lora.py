@@ -23,7 +23,7 @@ FAST = {"steps": 2, "batch_size": 8, "save_every": 2, "eval_every": 2, "log_ever
 
 
 def config(path, weights, **sections):
-    """Of a run that learns an adapter of a model."""
+    """Config of a run that learns an adapter of a model."""
     return {
         "task": {"name": "lm"},
         "data": {"path": str(path), "weights": str(weights)},

@@ -21,7 +21,7 @@ def asked(name, captions):
 
 
 def test_captions_of_the_training_split(tmp_path):
-    """Of images or of codes."""
+    """They are those of images, and of codes."""
     kinds = {
         "images": lambda name, captions: Example(name, b"", captions),
         CODES: lambda name, captions: CodedExample(name, np.arange(4), captions),

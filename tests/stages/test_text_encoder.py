@@ -118,7 +118,7 @@ def test_a_wordpiece_is_refused(nano_data, tmp_path):
 
 @pytest.mark.slow
 def test_a_training_learns_and_exports(nano_data, text, tmp_path):
-    """Of ten images with two captions each, more is known after it than before."""
+    """It knows more of ten images with two captions each than before."""
     values = {"train.steps": 150, "train.eval_every": 75, "train.save_every": 75}
     settings = nano(nano_data, text, **values, **{"optim.lr": 0.01})
     folder = launch.train(settings, tmp_path / "run")

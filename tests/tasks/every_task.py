@@ -67,7 +67,7 @@ def reading():
 
 
 def masked():
-    """Of some images most codes are masked, of others few."""
+    """Some images have most codes masked, others few."""
     layout = Layout(VOCAB, text_len=6, image_len=16, masked=True)
     config = cogview.TransformerConfig(**SMALL, text_len=6)
     rng, mixture = np.random.default_rng(3), MaskedMixture(0.0)

@@ -47,7 +47,7 @@ EXACT, WARM = PowerSGD(), PowerSGD(rank=4)
 
 
 def compression(config, mesh):
-    """Of a rank that is too high to make smaller too: of all matrices then."""
+    """Compression of all matrices: the rank is too high to make them smaller."""
     if config.rank < 1000:
         return make_compression(config, TASK, mesh)
     found = make_compression(dataclasses.replace(config, rank=1), TASK, mesh)

@@ -46,7 +46,7 @@ def test_against_the_sums_over_pairs(biased, monkeypatch):
 
 
 def test_kid_is_unbiased():
-    """Of one distribution its mean is 0; of sets that differ it is not."""
+    """Its mean is 0 for one distribution, and not for sets that differ."""
     draws = [
         kid(*RNG.normal(size=(2, 20, 8)), INCEPTION, subsets=None).value
         for _ in range(300)

@@ -132,7 +132,7 @@ def test_images_without_captions_are_refused(nano_data, nano_folder, tmp_path):
 def test_training_sees_squares_of_an_image_and_evaluation_all_of_it(
     nano_folder, tmp_path
 ):
-    """Of ramps along both axes: red tells the columns that are seen, green the rows."""
+    """Ramps along both axes: red tells the columns that are seen, green the rows."""
     ramp = np.linspace(0, 255, 128).round().astype(np.uint8)
     rows, columns = np.meshgrid(ramp, ramp, indexing="ij")
     image = encode_png(np.stack([columns, rows, 0 * rows], axis=-1))

@@ -120,7 +120,7 @@ def test_a_training_learns_what_the_small_image_says():
 
 
 def test_codes_start_at_the_places_that_a_cogview_knows():
-    """Of any grid; text keeps its own, and what is new is 0."""
+    """It holds for any grid; text keeps its own, and what is new is 0."""
     for grid, small, large in (
         (2, [0, 1, 2, 3], [0, 0, 1, 1, 0, 0, 1, 1, 2, 2, 3, 3, 2, 2, 3, 3]),
         (4, [5, 7, 13, 15], range(16)),

@@ -89,7 +89,7 @@ def nll(logits, ids, start):
 
 
 def test_loss_is_the_sum_over_both_targets(params):
-    """Of whole logits, one example at a time and without any padding."""
+    """Both by whole logits, one example at a time and without any padding."""
     vocab, total = LAYOUT.vocab, {"text_to_image": 0.0, "image_to_text": 0.0}
     codes_at = 6 + np.arange(16)
     apply = {c: jax.jit(ImageLM(c).apply) for c in (CONFIG, image_to_text(CONFIG))}
@@ -319,7 +319,7 @@ def test_nothing_of_a_drawing_pass_moves_from_all_to_all():
 
 
 def test_every_table_has_a_rule():
-    """Of the paper's size: the tables and kernels are split as their rules say."""
+    """At the paper's size tables and kernels are split as their rules say."""
     paper = ernie_vilg.make_transformer(ernie_vilg.TRANSFORMERS["paper"])
     task = TwoWayTask(paper, Vocab(ernie_vilg.NUM_CODES, ernie_vilg.NUM_PIECES))
     shapes = jax.eval_shape(task.init, jax.random.key(0))[0]
@@ -340,7 +340,7 @@ ANSWER_LOSSES = jax.jit(TASK.answer_losses)
 
 
 def test_answers_add_their_sums_to_the_loss(params):
-    """Of whole logits, one question alone at a time and without any padding."""
+    """By whole logits, one question alone at a time and without any padding."""
     vocab, total, count = LAYOUT.vocab, 0.0, 0
     codes_at = 6 + np.arange(16)
     apply = {n: jax.jit(ImageLM(image_to_text(CONFIG, 3, n + 1)).apply) for n in (1, 5)}

@@ -175,7 +175,7 @@ def test_remat_changes_nothing():
 
 @pytest.mark.parametrize("at_codes", [False, True])
 def test_training_and_drawing_read_the_same_states(at_codes):
-    """Of [BOI1] and the codes before; or of the codes, and then nothing is lost."""
+    """States of [BOI1] and the codes before, or of the codes: nothing is lost then."""
     found, params = task(), start()[0]["transformer"]
     _, states = jax.jit(found.generation.image_outputs, static_argnames="at_codes")(
         params, BATCH["to_image"], at_codes=at_codes

@@ -39,7 +39,7 @@ def draw(keys, shape=SHAPE, method="dpmpp2m", steps=16, gamma=0.0):
 
 
 def best_of_brightness(z, log_snr):
-    """Of images of one brightness each, normal with deviation 0.6, and little else."""
+    """Images of one brightness each, normal with deviation 0.6, and little else."""
     alpha, sigma = diffusion.alpha_sigma(log_snr)
     count, spread = z[0].size, 0.6
     mean = jnp.mean(z, axis=(1, 2, 3), keepdims=True)
@@ -248,7 +248,7 @@ def test_guidance_of_a_half_precision_network_is_in_float32():
 
 @jax.jit
 def estimates(number, empty, weights):
-    """Of the flat network: guided, then clipped, then by a percentile, then alone."""
+    """The flat network: guided, then clipped, then by a percentile, then alone."""
     z, log_snr = np.zeros((2, *SHAPE), np.float32), np.zeros(2, np.float32)
     prompt = {"number": number}
     free = denoisers.guided(say_number, "x0", prompt, {"number": empty}, weights)

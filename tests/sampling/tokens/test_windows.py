@@ -63,7 +63,7 @@ def params():
 
 
 def masks(length, start, codes):
-    """Of each layer, for a sequence whose image begins at `start`."""
+    """Masks of each layer, for a sequence whose image begins at `start`."""
     found = []
     for chosen in codes:
         others = set(range(start)) | set(range(start + COUNT, length))
