@@ -1,7 +1,7 @@
 """How fast a model of a training config is on this machine: `cogjax bench --config`.
 
-Of any family and size that `cogjax plan` takes, with random weights. Work is counted as
-there; how it is measured is in `bench.py`.
+It takes any family and size that `cogjax plan` takes, with random weights. Work is
+counted as there; how it is measured is in `bench.py`.
 """
 
 from dataclasses import dataclass

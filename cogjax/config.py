@@ -42,7 +42,7 @@ T = TypeVar("T")
 def check_ranges(config: Any, **ranges: tuple[float, float]) -> None:
     """ValueError naming a field of a config that is not in its range [low, high].
 
-    Of a field that is a tuple all values must be in the range.
+    All values of a field that is a tuple must be in the range.
     """
     for name, (low, high) in ranges.items():
         value = getattr(config, name)

@@ -41,7 +41,7 @@ def keys_of(cls: type, path: str) -> list[Key]:
 
 
 def _meanings(cls: type) -> dict[str, str]:
-    """Of the fields of a class, those of the classes below it too."""
+    """Field -> its meaning, for a class and the classes below it."""
     names = {field.name for field in dataclasses.fields(cls)}
     found: dict[str, str] = {}
     for each in reversed(cls.__mro__):

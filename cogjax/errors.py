@@ -24,7 +24,7 @@ def printable(text: str) -> str:
 def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
     """Returns ": did you mean 'x'?" for a near match, else ": known are a, b, c".
 
-    Of many choices it names the first 40.
+    It names the first 40 of many choices.
     """
     import difflib
 

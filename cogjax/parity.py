@@ -38,7 +38,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one output. first: place of the first value that disagrees, None for none."""
+    """One output's difference. first: place of the first that disagrees, or None."""
 
     shape: tuple[int, ...]
     max: float

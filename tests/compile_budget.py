@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BUDGET = Path(__file__).with_suffix(".json")
-# Of files that are not listed.
+# Programs of a file that is not listed.
 DEFAULT = 20
 # Other versions of JAX make other helper programs.
 MEASURED_ON = "0.10."

@@ -99,7 +99,7 @@ def test_files_that_are_named_are_there(path):
     missing = [name for name in links if not (path.parent / name).exists()]
     top = "tests|docs|cogjax|experiments"
     named = re.findall(rf"`((?:{top})/[\w./-]+\.(?:py|md|json|png|txt))", text)
-    there = ["tests/models/test_y.py"]  # Of a network that is only an example.
+    there = ["tests/models/test_y.py"]  # Its network is only an example.
     missing += [x for x in named if not (ROOT / x).is_file() and x not in there]
     assert not missing
 
@@ -133,6 +133,33 @@ def test_a_block_says_what_becomes_of_it(block):
             for name in node.names:
                 if not hasattr(module, name.name):
                     importlib.import_module(f"{node.module}.{name.name}")
+
+
+# A word or a comma before it is one of a title: "A Survey Of Attention".
+BEGINS_WITH_OF = re.compile(r"(?<![\w,] )\bOf\s")
+
+
+def test_a_sentence_begins_with_its_subject():
+    """And says of that what there is to say, in prose as in the comments of code."""
+    files = [*PAGES, ROOT / "setup.py"]
+    for folder in ("cogjax", "docs", "experiments", "tests"):
+        files += sorted((ROOT / folder).rglob("*.py"))
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in files
+        for number, line in enumerate(path.read_text("utf-8").splitlines(True), 1)
+        if BEGINS_WITH_OF.search(line)
+    ]
+    assert not wrong
+    sentences = (
+        "%s a model.",
+        "    # %s all.",
+        '"""%s a model."""',
+        "Here. %s it",
+        "- %s `x`",
+    )
+    assert all(BEGINS_WITH_OF.search(each % "Of") for each in sentences)
+    assert not BEGINS_WITH_OF.search("A Survey Of Attention, Of Late; of OfDepth")
 
 
 def test_no_block_is_without_a_fence():

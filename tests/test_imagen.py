@@ -93,7 +93,7 @@ def test_a_cascade_loads_and_draws_at_its_last_size(cascade):
     found = cascade.generate(["a cat", "一只猫"], num_images=2, steps=2)
     assert found.pixels.shape == (2, 2, 16, 16, 3) and found.codes is None
     assert found.pixels.dtype == np.uint8
-    # Of one seed, but of other noise: the images of a prompt differ.
+    # The seed is one, but the noise another: the images of a prompt differ.
     assert np.any(found.pixels[0, 0] != found.pixels[0, 1])
 
 
@@ -254,7 +254,7 @@ def test_captions_are_cleaned_as_those_of_the_text_encoder(
     monkeypatch.setattr(cascade_stage, "draw", draw)
     texts = "a cat", "A <b>Cat</b> #1" + 20 * "<i>"
     found = CascadePipeline(made).generate(texts, num_images=1)
-    assert found.unread == ("", "")  # Of 16 pieces.
+    assert found.unread == ("", "")  # There is room for 16 pieces.
     np.testing.assert_array_equal(*np.concatenate(asked)[:2])
     above = {"data.below": model_folder.save(made, tmp_path / "base")}
     above |= {"data.text": folders["text"]}

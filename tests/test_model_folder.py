@@ -314,9 +314,10 @@ def test_configs_that_cannot_be(copy, change, message):
 
 
 def write_format_1(folder, model, settings):
-    """What the first version of this package wrote of a model, `settings` the family's.
+    """What the first version of this package wrote of a model.
 
-    Of the transformer; None is a tokenizer folder, and a reconstructor says its own.
+    settings: the family's, of the transformer; None is a tokenizer folder, and a
+    reconstructor says its own.
     """
     config = {"format": 1, "family": model.family or "cogview"}
     config["tokenizer"] = dataclasses.asdict(model["tokenizer"].config)

@@ -92,7 +92,7 @@ def test_a_masked_model_is_planned_but_for_its_sampling(capsys):
         plan_sampling(config, "v5p:4x4x8", 256, estimate=True)
 
 
-# Of the papers' steps on v5p:4x4x8, estimated: other objectives must not change them.
+# The papers' steps on v5p:4x4x8, estimated: other objectives must not change them.
 FIGURES = {
     "cogview": {
         "flops": 1.629042625216512e17,

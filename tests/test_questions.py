@@ -218,7 +218,7 @@ def test_questions_of_different_length_share_a_batch(model, pictures, answers):
             ids = [*codes, *asked, vocab.command("[ROI1]"), *tokens]
             places = [*layout.reading_positions[:16], *range(1, len(asked) + 1), 0]
             places += range(1, len(tokens) + 1)
-            # Of one length, so that it is compiled once: nobody looks ahead.
+            # One length, so that it is compiled once: nobody looks ahead.
             rest = [0] * (layout.text_len - len(tokens))
             logits, _ = apply(
                 {"params": model.model["transformer"].params},

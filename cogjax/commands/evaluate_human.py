@@ -121,7 +121,7 @@ def _contenders(args: argparse.Namespace) -> dict:
 
 
 def _prompts(args: argparse.Namespace, design, contenders: dict) -> list:
-    """Of the file, or those that all folders have, or of our list."""
+    """Prompts of the file, or those that all folders have, or those of our list."""
     from cogjax.evaluate.human.candidates import Folder
     from cogjax.evaluate.human.prompts import chosen, own_prompts, parse_prompts
     from cogjax.evaluate.human.study import Prompt

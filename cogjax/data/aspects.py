@@ -65,7 +65,7 @@ def of_aspect(size: int, text: str) -> Shape:
 
 
 def nearest(shapes: Sequence[Shape], shape: Shape) -> Shape:
-    """Of some shapes, that whose aspect is nearest."""
+    """The shape whose aspect is nearest."""
     return min(shapes, key=lambda one: abs(_log(one) - _log(shape)))
 
 

@@ -27,7 +27,7 @@ BEGIN, PAD, END, UNKNOWN = "<s>", "<pad>", "</s>", "<unk>"
 _KIND = "byte-level BPE"
 _HEAD = f'{{"kind": "{_KIND}"'.encode()
 _ENDINGS = re.compile("'(?:[stmd]|re|ve|ll)")
-# Of the kinds of characters: L letters, N digits, O signs, S spaces, W other spaces.
+# Kinds of characters: L letters, N digits, O signs, S spaces, W other spaces.
 _WORDS = re.compile("S?L+|S?N+|S?O+|[SW]+(?![LNO])|[SW]+")
 _SPACE = "Ġ"
 

@@ -1,9 +1,9 @@
 """Captions of the web as text encoders of images were trained on them.
 
 Lower case, without addresses, markup, Chinese characters, ornaments, long numbers and
-names of files; quotes and dashes of one kind. Of the rules of DeepFloyd IF, which
-LlamaGen's captions went through, those that ordinary prompts meet; broken encodings
-are not mended.
+names of files; quotes and dashes of one kind. The rules are DeepFloyd IF's, which
+LlamaGen's captions went through, as far as ordinary prompts meet them; broken
+encodings are not mended.
 """
 
 import html

@@ -103,7 +103,7 @@ def hashtag_splitter(words: tuple[str, ...]) -> Callable[[str], str]:
 
 def _cut(text: str, cost: dict[str, float], longest: int) -> list[str]:
     """The cheapest words that make a text; what is no word costs infinitely much."""
-    # Of each length of the start: its cost, and the length of its last word.
+    # For each length of the start: its cost, and the length of its last word.
     best = [(0.0, 0)]
     for end in range(1, len(text) + 1):
         sizes = range(1, min(longest, end) + 1)
@@ -128,7 +128,7 @@ def _cut(text: str, cost: dict[str, float], longest: int) -> list[str]:
 def _latin(text: str) -> str:
     """ASCII alone: letters without their marks, and a few signs as others."""
     text = unicodedata.normalize("NFKD", text.translate(_ASCII))
-    text = text.replace("\u2044", "/")  # Of fractions.
+    text = text.replace("\u2044", "/")  # The slash of fractions.
     return text.encode("ascii", "ignore").decode()
 
 

@@ -35,13 +35,13 @@ class ClassNames(TextTokenizer):
         self._ids = {}
         for i, names in enumerate(self._names):
             for each in (names, *names.split(",")):
-                # Of two classes with one name, as ImageNet's cranes, it is the first.
+                # A name of two classes, as ImageNet's cranes, means the first.
                 self._ids.setdefault(_folded(each), i)
         self._ids.pop("", None)
 
     @classmethod
     def of(cls, names: Sequence[str]) -> "ClassNames":
-        """Of the names of each class, "" for one that has none."""
+        """Makes it from the names of each class, "" for one that has none."""
         lines = [clean(name) for name in names]
         return cls("\n".join([f"{_HEAD}{len(lines)}", *lines, ""]).encode())
 

@@ -91,7 +91,7 @@ def filter_dataset(
 
 
 def _builder(manifest: Manifest, out, overwrite: bool) -> DatasetBuilder:
-    """Of a data set of the same kind, with as many shards of each split."""
+    """Builder of a data set of the same kind, with as many shards of each split."""
     shards = {
         split: sum(name.startswith(f"{split}-") for name in manifest.checksums)
         for split in manifest.counts

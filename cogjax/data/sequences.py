@@ -53,7 +53,7 @@ def bracketed(
 ) -> np.ndarray:
     """int32 [b, length]: `start`, a sequence, its end `start + 1`, then zeros.
 
-    Of a sequence that is too long the first `length - 2` ids are taken.
+    A sequence that is too long gives its first `length - 2` ids.
     """
     rows = np.zeros((len(sequences), length), np.int32)
     for row, tokens in zip(rows, sequences, strict=True):

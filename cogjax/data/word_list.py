@@ -43,8 +43,8 @@ class WordList:
     def of(cls, texts: Iterable[str], earlier: "WordList | None" = None) -> "WordList":
         """The words of the texts, and those of an earlier list.
 
-        Of more than 200,000 the most frequent are kept, so that the file stays within
-        some megabytes: the rarest words then count as not seen.
+        The 200,000 most frequent are kept, so that the file stays within some
+        megabytes: the rarest words then count as not seen.
         """
         found = Counter(earlier.words if earlier else ())
         for text in texts:

@@ -234,7 +234,7 @@ def _pairs_of(cut: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _gain(first, second, both, same, total: int):
-    """Of joining `both` pairs, in nats: pieces of n among N have n ln(n / N).
+    """Gain of joining `both` pairs, in nats: pieces of n among N have n ln(n / N).
 
     same: whether the two pieces of a pair are the same one, which is then used twice.
     """

@@ -21,7 +21,7 @@ from cogjax.exporting.programs import BATCH, Program, network_programs
 
 # A file of protobuf holds less than 2 GiB.
 _MOST_BYTES = 2**31 - 2**24
-# Of vectors; of pixels, which are whole numbers, one level.
+# Largest difference of vectors. Pixels are whole numbers: theirs is one level.
 _TOLERANCE = 1e-4
 
 

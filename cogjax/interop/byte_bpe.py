@@ -15,7 +15,8 @@ from cogjax.errors import UserError, shown
 from cogjax.interop.source import Source
 from cogjax.interop.texts import find_merges
 
-# Of a list of words: their number, and the longest, by which cutting a hashtag lasts.
+# Bounds of a list of words: their number, and the longest, by which cutting a hashtag
+# lasts.
 _MOST_WORDS, _LONGEST = 1 << 22, 256
 
 

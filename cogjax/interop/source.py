@@ -24,7 +24,7 @@ _BESIDE = re.compile(
     r"grad_scaler|loss_scaler|rng_state|rng_tracker|random_rng|cuda_rng|torch_rng|"
     r"client_lr|buffer_names|param_shapes)[\w]*(\..*)?"
 )
-# Of DeepSpeed and of Megatron: the name of the folder with the newest weights.
+# DeepSpeed's and Megatron's files that name the folder with the newest weights.
 _NEWEST = ("latest", "latest_checkpointed_iteration.txt")
 # Bytes of a config file; those of VQGANs have 3 kB, a vocab.json of CLIP has 860.
 _MAX_CONFIG = {".json": 1 << 20, ".yaml": 1 << 16, ".yml": 1 << 16}

@@ -26,7 +26,7 @@ VOCAB_SIZE = 49408
 _HEAD_DIM = 64
 _GROUP = 8  # channels of a stem that are normalised together
 _HALF = (0.5, 0.5, 0.5)
-# Of the colours that OpenAI's weights read.
+# Mean and deviation of the colours that OpenAI's weights read.
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 # Section 2.5: logits are cosines times at most 100, so that training stays stable.

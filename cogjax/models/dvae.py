@@ -66,7 +66,7 @@ class DVAEDecoderConfig:
 
     @property
     def gain(self) -> float:
-        """Of the residual branch of each block."""
+        """Factor of the residual branch of each block."""
         return 1 / (self.levels * self.blocks) ** 2
 
 

@@ -55,7 +55,7 @@ _STD = 0.02
 
 
 class LayerCache(NamedTuple):
-    """Of one layer of the decoder, for b sequences of p texts.
+    """Cache of one layer of the decoder, for b sequences of p texts.
 
     own: of the codes; its prefix is the start, which is the same for all of a text.
     key, value: of the encoded texts.

@@ -100,8 +100,8 @@ class ImageLM(nn.Module):
         """Runs the decoder: inputs are the first t positions of `config.sequence`.
 
         Args:
-          ids, positions: int [b, t]. Of a network with `caption_dim` f a text is
-            float [b, t, f]. A tuple of such arrays is one sequence.
+          ids, positions: int [b, t]. A text is float [b, t, f] where the network has a
+            `caption_dim` f. A tuple of such arrays is one sequence.
           visible: bool [b, v] of the first v inputs, False for padding, which no other
             position sees; None is none. With `place` of the prefixes, bool [p, t].
           cache: of `make_cache`; the inputs are its prefixes, or with `place` what
@@ -188,7 +188,7 @@ class ImageLM(nn.Module):
         return Dense(width, 0.02, 1, dtype, False, name="caption_out")(nn.gelu(h))
 
     def _rotation(self, positions: Array) -> Array | None:
-        """Of queries and keys, float32 [b, t, h / 2, 2]."""
+        """Rotation of queries and keys, float32 [b, t, h / 2, 2]."""
         cfg = self.config
         if not cfg.rotary:
             return None

@@ -131,7 +131,7 @@ def make_cache(
 def _window_plans(
     config: ImageLMConfig, num_tokens: int, calls: int
 ) -> list[WindowPlan]:
-    """Of each layer; calls: most positions a call."""
+    """Plan of each layer; calls: most positions a call."""
     size, times, length = config.window, config.window_times, config.sequence.length
     window = Window.of(size, times, length, config.num_pivots)
     if config.reads:

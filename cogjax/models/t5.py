@@ -96,7 +96,7 @@ class T5Config:
             )
 
 
-# Of Raffel et al. 2020, section 3.7, and of version 1.1.
+# Sizes of Raffel et al. 2020, section 3.7, and of version 1.1.
 CONFIGS = {
     "v1_0-small": T5Config(512, 6, 8, 64, 2048, gated=False),
     "v1_0-base": T5Config(768, 12, 12, 64, 3072, gated=False),

@@ -23,7 +23,7 @@ class Conv(nn.Conv):
 
     @nn.nowrap
     def param(self, name, init, shape, dtype):
-        """Of `kernel` and `bias`, as `nn.Conv` asks for them."""
+        """The parameter `kernel` or `bias`, as `nn.Conv` asks for it."""
         found = stored(self, name, shape)
         return super().param(name, init, shape, dtype) if found is None else found
 

@@ -129,7 +129,7 @@ _causal.defvjp(_causal_forward, _causal_backward)
 
 
 def _parts(length: int, chunk: int):
-    """Of each part: its queries, the keys up to its end, and which of them it sees."""
+    """Queries of each part, the keys up to its end, and which of them it sees."""
     for start in range(0, length, chunk):
         stop = min(start + chunk, length)
         visible = np.tri(stop - start, stop, start, dtype=bool)

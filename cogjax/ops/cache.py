@@ -39,7 +39,7 @@ class CachePlan:
     slot: np.ndarray = field(compare=False)
     visible: np.ndarray | None = field(compare=False)
 
-    # Of what a cache knows of its prefixes beside their keys.
+    # Types of what a cache knows of its prefixes beside their keys.
     marks: ClassVar = ()
 
     @property
@@ -81,8 +81,8 @@ class Cache:
     key: Array  # [b, n, h, w] or [k, b, n, h, w]
     value: Array  # [b, n, w, h] or [k, b, n, w, h]
     plan: CachePlan | WindowPlan  # static
-    # Of a `WindowPlan` alone: which positions of its prefixes are held, -1 none, and
-    # which of them are pivots.
+    # A `WindowPlan` alone has them: which positions of its prefixes are held, -1 none,
+    # and which of them are pivots.
     prefix_held: Array | None = None  # int32 [p, t]
     prefix_pivot: Array | None = None  # bool [p, t]
 
@@ -117,7 +117,7 @@ def cache_plan(kind: LayerKind, grid: Grid, window: int = 1) -> CachePlan:
 
 
 def text_plan(num_tokens: int, window: int = 1) -> CachePlan:
-    """Of so many positions that see all before them."""
+    """Plan of so many positions that see all before them."""
     return cache_plan(FULL, (1, num_tokens), window)
 
 

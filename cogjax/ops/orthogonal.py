@@ -5,8 +5,8 @@ from jax import Array
 from cogjax.ops.packed import rounded, rounded_over_rows
 
 STEPS = 5
-# Of a quintic x -> a x + b x^3 + c x^5 that takes singular values of 0.01 to 1 to
-# between 0.7 and 1.2, and no closer: Muon's own.
+# a, b, c of a quintic x -> a x + b x^3 + c x^5 that takes singular values of 0.01 to 1
+# to between 0.7 and 1.2, and no closer: Muon's own.
 COEFFICIENTS = (3.4445, -4.775, 2.0315)
 
 

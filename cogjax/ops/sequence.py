@@ -53,7 +53,7 @@ class Segment:
         """bool [t, t] of the segment among itself."""
         if self.grid is not None:
             mask = image_mask(kind, self.grid, causal=self.causal)
-            # Of a cut image: causal, so that no position misses what it saw.
+            # A cut image is causal, so no position misses what it saw.
             return mask[: self.length, : self.length]
         shape = (self.length, self.length)
         return np.tri(*shape, dtype=bool) if self.causal else np.ones(shape, bool)

@@ -1,7 +1,7 @@
 """PowerSGD: sums of gradients over the workers by matrices of low rank.
 
 Vogels et al. 2019, as DALL-E uses it (section 2.4 and appendix E). A worker is one
-place along the mesh's data axis. Of a matrix [m, n] whose gradient is G_w, a worker
+place along the mesh's data axis. For a matrix [m, n] whose gradient is G_w, a worker
 keeps an error E_w of the same shape, and in an update
 
     M_w = G_w + E_w
@@ -231,7 +231,7 @@ def low_rank_sum(
 def _send(config: PowerSGD, factors: Arrays) -> Arrays:
     """Sums over the workers, float32. What rounding loses stays in the errors.
 
-    Of each factor a device of a worker sends a part. All mesh axes are taken here: XLA
+    A device of a worker sends a part of each factor. All mesh axes are taken here: XLA
     ends the process (jaxlib 0.10, CPU) at a bfloat16 sum that leaves some to it.
     """
     mesh = jax.sharding.get_abstract_mesh()
@@ -281,7 +281,7 @@ class Sent(NamedTuple):
 def count_bytes(
     config: PowerSGD, matrices: Mapping[str, Matrices], params: Any
 ) -> Sent:
-    """Of a tree of shapes; an update after the first `start`."""
+    """What a tree of shapes sends in an update after the first `start`."""
     whole = 4 * sum(leaf.size for leaf in jax.tree.leaves(params))
     inside = 4 * sum(math.prod(one.shape) for one in matrices.values())
     factors = sum(

@@ -127,7 +127,7 @@ def of_places(
 
 
 def _chosen(found: np.ndarray, layer: int | None, head: int | None) -> np.ndarray:
-    """Of [l, n, ...] one layer and head, or the mean over them."""
+    """One layer and head of [l, n, ...], or the mean over them."""
     for name, index in (("layer", layer), ("head", head)):
         count = len(found)
         if index is not None:

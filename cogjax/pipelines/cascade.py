@@ -233,7 +233,7 @@ class CascadePipeline(HeldModel):
         return replace(self._own, **given)
 
     def _samplers(self, request: Request) -> list[CascadeSampler]:
-        """Of each stage; UserError for another number of values than of stages.
+        """Sampler of each stage; UserError for another number of values than of stages.
 
         A distilled stage has its own steps of DDIM, without guidance.
         """

@@ -78,7 +78,7 @@ class ClipPipeline(HeldModel):
         UserError for an empty text, and for none.
         """
         texts = [texts] if isinstance(texts, str) else texts
-        # Of candidates for one prompt all have the same text.
+        # All candidates for one prompt have the same text.
         places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         if not places:
             raise UserError("there is no text: give at least one")

@@ -136,7 +136,7 @@ def _with_none(vectors: jax.Array, null: jax.Array) -> jax.Array:
 def _at_the_end(
     tokens: jax.Array, rows: jax.Array, counts: jax.Array, length: int
 ) -> jax.Array:
-    """Of tokens [p, n, f] some rows [q], the first `counts` [q] of their n vectors.
+    """The first `counts` [q] of the n vectors of some rows [q] of tokens [p, n, f].
 
     They stand at the end of [q, length, f], behind zeros.
     """

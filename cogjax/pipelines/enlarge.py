@@ -279,7 +279,7 @@ def waves(found: Sequence[Window], side: int) -> list[list[int]]:
     A window draws all codes of its square that no earlier one has drawn. So no later
     one draws any of them, and what a window reads of the large image is by earlier ones
     alone: it depends on the owners of the codes in its square, and on nothing else.
-    Those are not all that it overlaps. Of the release's nine, window 3 overlaps window
+    Those are not all that it overlaps. Window 3 of the release's nine overlaps window
     2, which has drawn its right half alone, where window 3 does not look: they are
     drawn together, and so are 4 and 5, left and right of window 3. Seven waves remain:
 

@@ -34,8 +34,8 @@ from cogjax.sampling.tokens.autoregressive import (
 )
 from cogjax.sampling.tokens.speculative import compiled_speculate
 
-# Of a hole, unless told otherwise; and where the numbers of their keys begin, behind
-# those of an image's codes.
+# Fillings of a hole, unless told otherwise; and where the numbers of their keys begin,
+# behind those of an image's codes.
 FILLINGS, _FIRST = 8, 2**30
 
 
@@ -129,7 +129,7 @@ class CodeByCode(TokensGenerator, CodeLosses, Attentive):
     def _draw(
         self, pieces, keys, forced, request: Request, progress, preview
     ) -> np.ndarray:
-        """Of some fillings of each image, that after which kept codes are likeliest.
+        """The filling of each image, of some, after which kept codes are likeliest.
 
         What a code is sampled by is before it: only the choice knows what is behind.
         """

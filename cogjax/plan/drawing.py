@@ -85,7 +85,7 @@ class Drawing:
         return jax.eval_shape(lambda x: self.parts.scoring(x, codes), self.params)
 
     def keys(self) -> jax.Array:
-        """Of the images."""
+        """Keys of the images."""
         return image_keys(0, 0, self.images)
 
     def read_prompts(self, params: Any, prompts: Prompts, keys: Any) -> DecodeState:
@@ -108,7 +108,7 @@ class Drawing:
 
 
 def drawing_of(work: Workload, images: int, weights: WeightFormat = WEIGHTS) -> Drawing:
-    """Of `images` at once, each of a prompt of its own; weights: as they are packed.
+    """Draws `images` at once, each of a prompt of its own; weights: as they are packed.
 
     UserError for a model that does not sample code by code.
     """
@@ -153,5 +153,5 @@ def _prompts(work: Workload, images: int) -> tuple[Prompts, int]:
 
 
 def own_cache(layer: Any) -> Cache:
-    """Of the codes, without keys and values of an encoded text."""
+    """Cache of the codes, without keys and values of an encoded text."""
     return getattr(layer, "own", layer)

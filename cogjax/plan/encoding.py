@@ -27,11 +27,12 @@ from cogjax.plan.topology import can_compile, compile_or_size, tpus
 
 @dataclass(frozen=True)
 class EncodingReport:
-    """Of `texts` texts at once, each as long as the encoder reads; bytes are a chip's.
+    """Cost of `texts` texts at once, each as long as the encoder reads.
 
-    how: "compiled", or "estimated" from shapes. flops: of all chips. seconds_*: at full
-    rate; seconds is their maximum and seconds_serial their sum. mfu: FLOPs over what
-    the chips could do in seconds. stored_bytes: of a text's vectors, in bfloat16.
+    Bytes are a chip's. how: "compiled", or "estimated" from shapes. flops: of all
+    chips. seconds_*: at full rate; seconds is their maximum and seconds_serial their
+    sum. mfu: FLOPs over what the chips could do in seconds. stored_bytes: of a text's
+    vectors, in bfloat16.
     """
 
     how: str
@@ -108,7 +109,7 @@ def _estimate(work: _Work) -> EncodingReport:
 
 
 def _compile(work: _Work, guess: EncodingReport) -> EncodingReport:
-    """Of the compiled program; of what the compiler said if it does not fit."""
+    """By the compiled program; by what the compiler said if it does not fit."""
     mesh = make_mesh(MeshConfig(work.count, 1, 1), tpus(work.topology))
     shardings = [NamedSharding(mesh, PartitionSpec(*x)) for x in ((), ("data",))]
     placed = [

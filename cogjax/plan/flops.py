@@ -8,7 +8,7 @@ from jax.extend import core
 
 
 def count_flops(function: Any, *args: Any) -> float:
-    """Of one call, on all devices together, loops by their trip counts.
+    """FLOPs of one call, on all devices together, loops by their trip counts.
 
     Traced, not run: arguments may be shapes. What is computed again for a gradient
     counts; blocks that a kernel skips are counted as computed.
@@ -17,7 +17,7 @@ def count_flops(function: Any, *args: Any) -> float:
 
 
 def product_bytes(function: Any, *args: Any) -> float:
-    """Of the results of all products and convolutions of one call, loops once."""
+    """Bytes that all products and convolutions of one call give, loops once."""
     return _given(jax.make_jaxpr(function)(*args).jaxpr)
 
 
@@ -45,7 +45,7 @@ def _of(eqn) -> float:
     if name == "conv_general_dilated":
         kernel = eqn.invars[1].aval
         outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-        # Of the gradient of a strided convolution most inputs are zeros in between.
+        # Most inputs of a strided convolution's gradient are zeros in between.
         zeros = math.prod(params["lhs_dilation"])
         return 2.0 * eqn.outvars[0].aval.size * kernel.size / outputs / zeros
     if name == "cond":

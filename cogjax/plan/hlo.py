@@ -35,8 +35,8 @@ _FREE = {
 
 
 class Traffic(NamedTuple):
-    """Of one run on one device. memory: bytes read and written. network: bytes that
-    cross a device's links in one direction, and calls: how often, by collective."""
+    """What one run moves on one device. memory: bytes read and written. network: bytes
+    that cross its links in one direction, and calls: how often, by collective."""
 
     memory: float
     network: dict[str, float]

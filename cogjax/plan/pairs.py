@@ -47,7 +47,7 @@ def count_visited(passes: Several[Pass]) -> float:
 
 
 def _window_pairs(network: ImageLMConfig, length: int) -> int:
-    """Of a layer, text first; of the image's pivots as many as are on average."""
+    """Pairs of a layer, text first; with as many image pivots as are on average."""
     places, size = np.arange(length), network.window
     first = np.maximum((places // size - network.window_times + 1) * size, 0)
     text = np.minimum(first, network.num_others)

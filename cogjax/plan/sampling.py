@@ -34,7 +34,7 @@ WEIGHTS = "bfloat16"
 
 @dataclass(frozen=True)
 class SamplingReport:
-    """Of a token of all images; bytes are a chip's, FLOPs of all chips together.
+    """Cost of a token of all images; bytes are a chip's, FLOPs of all chips together.
 
     how: "compiled", or "estimated" from shapes. tokens: of an image. fits: the peak is
     within the chip's memory. seconds_*: at full rate; token_seconds is their maximum,
@@ -187,7 +187,7 @@ def _padding(network, tensor: int) -> float:
 
 
 def read_bytes(drawing: Drawing) -> float:
-    """Of weights and caches that a token of all images reads, on one device."""
+    """Bytes of weights and caches that a token of all images reads, on one device."""
     held = jax.tree.leaves(drawing.layers(drawing.params))
     codes, width = drawing.work.planned.num_codes, drawing.model.config.width
     itemsize = min(leaf.dtype.itemsize for leaf in jax.tree.leaves(drawing.scored))

@@ -44,7 +44,7 @@ ESTIMATE_MARGIN = 1.3
 
 @dataclass(frozen=True)
 class Report:
-    """Of one update on a topology; bytes and FLOPs are a chip's unless said.
+    """Cost of one update on a topology; bytes and FLOPs are a chip's unless said.
 
     optimizer_bytes: of state_bytes, those of the moments. how: "compiled", or
     "estimated" from shapes. flops: of the model, all chips, each needed product once;
@@ -174,7 +174,7 @@ def _state(work: Workload, mesh):
 
 
 def _compression(work: Workload, mesh) -> Compression | None:
-    """Of its gradients; UserError if it does not fit the mesh."""
+    """How its gradients are sent; UserError if it does not fit the mesh."""
     return make_compression(work.run.optim.powersgd, work.plain, mesh)
 
 

@@ -68,12 +68,12 @@ class Workload:
 
     @property
     def sampler(self) -> Sampler:
-        """Of the sample grids."""
+        """Sampler of the sample grids."""
         return self.stage.sampler_of(self.run)
 
     @property
     def cost(self) -> Cost:
-        """Of an example."""
+        """Cost of an example."""
         return cost_of(self.plain)
 
     @property
@@ -122,7 +122,7 @@ def _plain_task(config: str) -> Task:
 
 @functools.lru_cache(maxsize=8)
 def cost_of(task: Task) -> Cost:
-    """Of an example of a task."""
+    """Cost of an example of a task."""
     return task.cost()
 
 
@@ -153,7 +153,7 @@ def state_shapes(
 
 @functools.lru_cache(maxsize=8)
 def gradient_flops(task: Task) -> float:
-    """Of the traced gradients of one example."""
+    """FLOPs of the traced gradients of one example."""
     params, state = jax.eval_shape(task.init, jax.random.key(0))
 
     def loss(params, state, batch):

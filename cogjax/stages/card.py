@@ -6,7 +6,7 @@ from typing import Any
 
 from cogjax import model_folder
 
-# Of a card what is still true of a model that was trained on.
+# Facts of a card that are still true of a model that was trained on.
 _KEPT = "what", "imported_as", "source", "licence", "licenses", "notes"
 _KEPT += "tokenizer", "text_encoder"
 

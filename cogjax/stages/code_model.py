@@ -32,7 +32,7 @@ from cogjax.stages.stage import Planned, Stage
 from cogjax.train.session import Job
 from cogjax.train.task import Task
 
-# Of the section 'model': what changes neither FLOPs nor what products give.
+# Settings of the section 'model' that change neither FLOPs nor what products give.
 PLAIN = {"remat": "none", "implementation": "xla", "dropout": 0.0}
 
 
@@ -195,7 +195,7 @@ class CodeModelStage(Stage):
             raise UserError(f"config section 'task': {error}") from error
 
     def plan(self, run: RunConfig) -> Planned:
-        """Of the tokenizers in the section 'data', or of the paper's."""
+        """Plans with the tokenizers of the section 'data', or with the paper's."""
         setup = self.planned_setup(run)
         layout = setup.layout
         num_codes = layout.vocab.num_codes
@@ -260,7 +260,7 @@ class CodeModelStage(Stage):
         return section(self.sampler, given, "sample.sampler")
 
     def sources_digest(self, run: RunConfig) -> str:
-        """Of both tokenizers."""
+        """Digest of both tokenizers."""
         digest, folders = hashlib.sha256(), folders_of(run.data)
         tokenizer = model_folder.find_file(folders["tokenizer"], _TOKENIZER)
         for path in (tokenizer, model_folder.find_text(folders["text"])):

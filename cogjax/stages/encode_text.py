@@ -95,7 +95,7 @@ class _Step:
         for start in range(0, len(texts), self._size):
             batch = list(texts[start : start + self._size])
             self.cut += sum(bool(self._encoder.unread(text)) for text in batch)
-            # Of one size always: another is another program.
+            # Always one size: another is another program.
             filled = batch + [""] * (self._size - len(batch))
             found = [np.asarray(part) for part in self._encoder.encode(filled)]
             for i in range(len(batch)):

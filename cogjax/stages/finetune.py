@@ -62,7 +62,7 @@ class FineTuning:
 
     @property
     def folder(self) -> Path:
-        """Of the run: beside the model if nothing is said."""
+        """Folder of the run: beside the model if nothing is said."""
         return Path(self.workdir or f"{self.out}-run")
 
 
@@ -299,7 +299,7 @@ def _check_source(asked: FineTuning, keep: bool = True) -> None:
 
 
 def _digest(source: Path) -> str:
-    """Of the names, sizes and times of all files."""
+    """Digest of the names, sizes and times of all files."""
     files = sorted(path for path in source.rglob("*") if path.is_file())
     found = hashlib.sha256()
     for path in files or [source]:
@@ -318,7 +318,7 @@ def _config(
         say("no image is held out: the run ends after all of its steps")
     settings = resolve(families()[base.family].stages[network.task]).settings
     known = {each.name for each in dataclasses.fields(settings)}
-    # Of texts that are cut anew, or left out for guidance.
+    # Shares of texts that are cut anew, or left out for guidance.
     usual = {"bpe_dropout": 0.0, "caption_dropout": 0.1}
     usual = {k: v for k, v in usual.items() if k in known}
     own, weights = network.sections, _place(asked.base)

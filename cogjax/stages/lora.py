@@ -85,7 +85,7 @@ class LoRAStage(Stage):
         return Adapter(params, run.lora, found), base
 
     def sources_digest(self, run: RunConfig) -> str:
-        """Of what the stage reads, and of the base, with a slash between them."""
+        """Digests of what the stage reads and of the base, with a slash between."""
         return f"{self.inner.sources_digest(run)}/{_short(self.base(run)[1])}"
 
 

@@ -141,7 +141,7 @@ class ReleasedStage(CodeModelStage):
         return _Setup(*found, others)
 
     def planned_setup(self, run: RunConfig) -> Setup:
-        """Of data.weights, or of a size of the release."""
+        """Setup of data.weights, or of a size of the release."""
         if run.data.weights:
             return self.setup(run)
         tuning = self._tuning(run)

@@ -142,7 +142,7 @@ class _Trained:
 
     @functools.cached_property
     def words(self) -> WordList | None:
-        """Of all texts of the training, if they are known."""
+        """Words of all texts of the training, if they are known."""
         return seen_words(self.run.data, self.fingerprint)
 
     def save(self, out: Path, dtype: str | None, overwrite: bool) -> Path:

@@ -75,7 +75,7 @@ class SampleConfig:
             raise ValueError("a prompt is empty: say what to draw")
 
 
-# Of all runs; a stage has those of the others.
+# Sections of all runs; a stage has those of the others.
 SECTION_CLASSES = {
     "data": DataConfig,
     "lora": LoRAConfig,

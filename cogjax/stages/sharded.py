@@ -270,7 +270,7 @@ def _write_shard(
     """Writes a shard and its .json; `progress` gets the number of examples written."""
     path = job.path(shard)
     for left in job.out.glob(f".{shard.stem}.*"):
-        left.unlink(missing_ok=True)  # Of a call that was killed.
+        left.unlink(missing_ok=True)  # A call that was killed left it.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     skipped: list[tuple[str, str]] = []
     good = _good(_read_all(job, shard, prepare), skipped)

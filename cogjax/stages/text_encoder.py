@@ -76,7 +76,7 @@ class T5Stage(Stage):
         return Model("", {"text_encoder": encoder}, text=self._text(run))
 
     def sources_digest(self, run: RunConfig) -> str:
-        """Of the text tokenizer."""
+        """Digest of the text tokenizer."""
         return hashlib.sha256(self._text(run).serialized).hexdigest()[:12]
 
     def _text(self, run: RunConfig) -> TextTokenizer:

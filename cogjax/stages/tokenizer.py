@@ -126,7 +126,7 @@ class TokenizerStage(ImagesStage):
         self._objective = objective
 
     def make_task(self, run: RunConfig, lpips: Any = None) -> TokenizerTask:
-        """Of the sections 'model' and 'task'."""
+        """Task of the sections 'model' and 'task'."""
         model = section(self.model_section, run.model, "model")
         return self._objective(model, self.settings_of(run), lpips)
 
@@ -196,7 +196,7 @@ class DecoderStage(ImagesStage):
         return None, None
 
     def sources_digest(self, run: RunConfig) -> str:
-        """Of the tokenizer whose decoder is trained."""
+        """Digest of the tokenizer whose decoder is trained."""
         return digest(model_folder.load_component(_source(run), "tokenizer"))
 
     def export(self, run: RunConfig, params: Any, state: Any) -> Model:

@@ -92,7 +92,7 @@ class TransformerStage(CodeModelStage):
         return found
 
     def planned_setup(self, run: RunConfig) -> Setup:
-        """Of the tokenizers in the section 'data', or of the paper's."""
+        """Setup with the tokenizers of the section 'data', or with the paper's."""
         if folders_of(run.data)["tokenizer"]:
             return self.setup(run)
         config, num_text = self.paper_of(run)

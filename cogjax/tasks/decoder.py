@@ -92,7 +92,7 @@ class DecoderTask(Task):
         return loss, ({**state, "step": state["step"] + 1}, metrics)
 
     def eval_metrics(self, params, state, batch, key: Array):
-        """Of the clipped images: psnr (dB), l1, lpips."""
+        """psnr (dB), l1 and lpips of the clipped images."""
         del key
         images = batch["image"].astype(jnp.float32) / 255
         decoded = jnp.clip(self._decode(params, state, images)[1], -1, 1)

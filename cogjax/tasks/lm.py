@@ -93,7 +93,7 @@ class LMTask(TransformerTask):
         return Cost((Pass(self.config, length, scored, live),))
 
     def _weights(self, batch) -> dict[str, Array]:
-        """Of each token in each mean: float32 [b, t]."""
+        """Weight of each token in each mean: float32 [b, t]."""
         weights = batch["weights"][:, 1:]
         of_image = weights * (batch["ids"][:, 1:] < self.num_codes)
         return {
@@ -126,7 +126,7 @@ class LMTask(TransformerTask):
         return jnp.where(is_code, codes, others)
 
     def _places(self, inputs: Array, index: Array) -> Array:
-        """Of each code, by how many came before it: int [b, t] -> int [b, t]."""
+        """Place of each code, by how many came before it: int [b, t] -> int [b, t]."""
         found = index
         for shape, places in self.places.items():
             has_it = jnp.any(inputs == shape, axis=1, keepdims=True)

@@ -88,7 +88,7 @@ def flat(prefix: str, value: Any) -> dict[str, str]:
 
 
 def source_digest() -> str:
-    """Of cogjax's code, in twelve hexadecimal digits."""
+    """Digest of cogjax's code, in twelve hexadecimal digits."""
     package, digest = Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode())

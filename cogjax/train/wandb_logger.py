@@ -66,7 +66,7 @@ class _WandbLogger(Logger):
             )
             # Not wandb's own count, which never goes back: a roll-back does.
             self._run.define_metric("*", step_metric="step")
-        except Exception as error:  # Of many kinds, by the version of wandb.
+        except Exception as error:  # Its kind depends on the version of wandb.
             raise UserError(
                 f"config key 'train.wandb': Weights & Biases begins no run ({error}): "
                 "log in with `wandb login`, set WANDB_MODE=offline, or leave it out"

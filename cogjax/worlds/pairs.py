@@ -38,7 +38,7 @@ NOUNS = {style: (en[1], zh[1]) for style, (en, zh) in STYLE_WORDS.items()} | THE
 UNNAMED, ALONE = "of no concept or of a style without words", "without another style"
 _SHARD = 50_000  # pairs
 _MOST = 10**7  # pairs of a split, all in memory
-# Of each split the examples, and (source, target) places among them, int [n, 2].
+# The examples of each split, and (source, target) places among them, int [n, 2].
 Splits = dict[str, tuple[list[CodedExample], np.ndarray]]
 
 
@@ -154,7 +154,7 @@ def _choose(pairs: np.ndarray, num: int | None, rng: np.random.Generator) -> np.
 
 
 def _builder(out, manifest: Manifest, splits: Splits, overwrite) -> DatasetBuilder:
-    """Of the splits that have pairs."""
+    """Builder of the splits that have pairs."""
     shards = {name: -(-len(pairs) // _SHARD) for name, (_, pairs) in splits.items()}
     shards = {name: count for name, count in shards.items() if count}
     return DatasetBuilder(out, CODES, manifest.image_size, shards, overwrite)

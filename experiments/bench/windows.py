@@ -100,7 +100,7 @@ class Form:
             self.times[name].append(seconds / count)
 
     def cache_bytes(self) -> int:
-        """Of keys and values, those of the prompt too."""
+        """Bytes of keys and values, those of the prompt too."""
         state = jax.eval_shape(self.start)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.cache))
 

@@ -2,7 +2,7 @@
 
     python experiments/cogview/inpaint_shapes.py shapes --n 100 --fillings 1 8
 
-Of each rendered scene a square of half a side is drawn anew after the scene's caption.
+A square of half a side is drawn anew in each rendered scene, after its caption.
 It lies at random over the centre of a shape and cuts through shapes, its sides on
 multiples of `--step` pixels: with 8, where codes of the shipped models end, and with 1
 anywhere. A result is right if the oracle sees all that the caption states and nothing

@@ -41,6 +41,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     }
     config.mesh = {"data": -1, "fsdp": 8, "tensor": 1}
     config.train = {"steps": 10_000, "batch_size": 256, "ema_decay": 0.99}
-    # Of a plan; what is trained on samples as it was imported.
+    # For a plan; what is trained on samples as it was imported.
     config.sample = {"prompts": (), "sampler": sampler if size else {}}
     return config

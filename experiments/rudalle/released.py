@@ -22,7 +22,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.optim = {"lr": 1e-5, "schedule": "constant", "warmup": 100}
     config.mesh = {"data": -1, "fsdp": 8, "tensor": 1}
     config.train = {"steps": 10_000, "batch_size": 64, "ema_decay": 0.99}
-    # Of a plan; what is trained on samples as it was imported.
+    # For a plan; what is trained on samples as it was imported.
     sampler = {"top_k": 2048, "top_p": 0.995} if arg else {}
     config.sample = {"prompts": (), "sampler": sampler}
     return config

@@ -128,7 +128,7 @@ def test_splits_and_what_is_noted_without_tensorflow(prepared, tmp_path, monkeyp
     report, splits = imported(prepared, tmp_path / "out")
     assert report.manifest.info["tfds"] == "squares/1.0.0"
     assert [len(items) for items in splits.values()] == [6, 2]
-    item = splits["validation"][1]  # Of one shard, so in order.
+    item = splits["validation"][1]  # The split is one shard, so in order.
     assert item.id == "validation/1"
     assert item.captions == tuple(("", text) for text in texts_of(7))
     assert item.meta == {"width": "12", "height": "9"}

@@ -90,7 +90,7 @@ def test_text_comes_back():
     ("words", "size"),
     [
         ({"hug": 10, "pug": 5, "pun": 12, "bun": 4, "hugs": 5}, 8),
-        # Of ##a ##a ##a one pair can be joined, which takes two of the same piece.
+        # One pair of ##a ##a ##a can be joined, which takes two of the same piece.
         ({"caaaa": 9, "cb": 3}, 4),
         ({"caaa": 9, "cb": 4}, 4),
     ],

@@ -47,7 +47,7 @@ def child(reader, args) -> int:
 
     from tests.fuzz.harness import fuzz
 
-    limit = 24 << 30  # Of address space, of which JAX reserves much.
+    limit = 24 << 30  # Bytes of address space, of which JAX reserves much.
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     memory = _MEMORY if _MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:

@@ -90,7 +90,7 @@ def one(reader: Reader, key: str, place: Path, intact: Any) -> tuple[str, str]:
             signs = False
     _write(place, files)
     before = _listing(place)
-    # Of this process: another one may have the machine.
+    # This process's time: another one may have the machine.
     start, peak = time.process_time(), _peak_gib()
     try:
         value = reader.read(place)

@@ -30,7 +30,7 @@ from cogjax.ops.sequence import Sequence
 from tests.importing import dalle_mini, decoders, files
 from tests.importing.texts import seeded, write_t5
 
-# Of models with several.
+# The component that is compared, in models with several.
 COMPONENTS = {
     **dict.fromkeys(("cogview", "dalle-mini", "dalle-mini-torch"), "transformer"),
     **decoders.COMPONENTS,

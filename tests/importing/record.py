@@ -229,7 +229,7 @@ def cogview():
         "fake", rank=0, world_size=1, store=fake_pg.FakeStore()
     )
     mpu.initialize_model_parallel(1)
-    tracker = types.SimpleNamespace(fork=contextlib.nullcontext)  # Of dropout, unused.
+    tracker = types.SimpleNamespace(fork=contextlib.nullcontext)  # For dropout, unused.
     mpu.sparse_transformer.get_cuda_rng_tracker = lambda: tracker
     c = public.COGVIEW
     sizes = (c.depth, c.vocab_size, c.width, c.heads)

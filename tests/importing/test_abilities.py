@@ -202,7 +202,7 @@ def test_commands_of_an_imported_model(folders, tmp_path, capsys):
     assert main(["score", image, "a red cat", "--model", model]) == 0
     loss = float(capsys.readouterr().out.split()[0])
     codes = np.array(record["images"][0]["codes"])[None]
-    # Of the codes that the image was drawn from, not of those that it is read as.
+    # The losses are of the codes that it was drawn from, not of those it is read as.
     own = cogjax.load(folders("mindalle")).image_losses(codes, "a red cat")
     assert 0 < loss < 2 * own[0]
     assert main(["caption", image, "--model", model]) == 2

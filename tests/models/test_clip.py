@@ -99,7 +99,7 @@ def captions(rng):
     return ids
 
 
-# Of torch.jit, which is how OpenAI's files were written.
+# torch.jit warns; OpenAI's files were written by it.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("archive", ["state dict", "TorchScript"])
 def test_against_pytorch(tmp_path, archive):

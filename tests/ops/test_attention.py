@@ -119,7 +119,7 @@ def test_padding_is_hidden_but_no_row_is_empty():
     causal = np.tri(5, dtype=bool)
     without = jax.jit(lambda visible: without_padding(causal, visible))
     np.testing.assert_array_equal(without(None), causal[None])
-    # Of the first three positions; what is behind them is no padding.
+    # It tells of the first three positions; what is behind them is no padding.
     visible = np.array([[True, True, True], [False, False, True]])
     padded = np.asarray(without(visible))
     np.testing.assert_array_equal(padded[0], causal)

@@ -18,7 +18,7 @@ SETTINGS = {
     "feature_group_count": 1,
     "precision": None,
 }
-# Of an image with sides that are no multiples of tiles or bands.
+# Sides of images that are no multiples of tiles or bands, by the kernel's side.
 SIDES = {1: (5, 7), 2: (8, 5), 3: (11, 6)}
 
 

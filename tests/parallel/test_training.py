@@ -139,9 +139,9 @@ def test_data_parallelism_only_sums_gradients():
     assert set(calls((8, 1, 1))) == {"all-reduce"}
 
 
-# XLA's CPU backend spells a reduce-scatter as a sum and a slice. Of jaxlib 0.10; what
-# it partitions into does not depend on how much it optimises. A layer that is computed
-# again has its parameters gathered again.
+# XLA's CPU backend spells a reduce-scatter as a sum and a slice. Counted with jaxlib
+# 0.10; what it partitions into does not depend on how much it optimises. A layer that
+# is computed again has its parameters gathered again.
 COUNTS = {
     (8, 1, 1): {"all-reduce": 2},
     (2, 2, 2): {"all-gather": 77, "all-reduce": 38},

@@ -14,7 +14,7 @@ from cogjax.pipelines.contracts import Reader
 from tests.conftest import TOY_COLOURS
 
 NAMES = list(TOY_COLOURS)
-# Of another size than the network's.
+# Their size is another than the network's.
 IMAGES = np.zeros((4, 24, 24, 3), np.uint8) + np.uint8(
     [[[colour]] for colour in TOY_COLOURS.values()]
 )

@@ -18,7 +18,7 @@ from tests.reference.numeric import double, log_softmax
 
 PROMPT = "a red apple"
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-# Of 4 x 4 codes it touches the second of the second row, and no other.
+# It touches the second code of the second row of 4 x 4, and no other.
 MASK = np.zeros((16, 16), np.uint8)
 MASK[5:7, 4:8] = 255
 HOLE = np.zeros((4, 4), bool)

@@ -51,9 +51,10 @@ class Form:
 
 
 def attend(x: Array, params: dict, sees: Array) -> Array:
-    """x [b, t, d] -> [b, t, d], before projection; sees: [t, t] or [b, t, t].
+    """x [b, t, d] -> [b, t, d], before projection.
 
-    Of a query and a key: bool, or what is added to the score, -inf where it is unseen.
+    sees: [t, t] or [b, t, t], of a query and a key: bool, or what is added to the
+    score, -inf where it is unseen.
     """
     weight, bias = params["kernel"], params["bias"]  # [d, 3, n, h], [3, n, h]
     probs = attention_weights(x, params, sees)

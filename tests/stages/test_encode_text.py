@@ -30,7 +30,7 @@ from tests.programs import random_params
 
 IDS = np.ones((1, 2), np.int32)
 SETTINGS = EncodeSettings(batch_size=1, shard_size=3)
-# Of no, one, and several captions: of each image its own number.
+# Each image has a number of captions: none, one, or several.
 COUNTS = (2, 0, 3, 1, 2, 9, 1)
 
 
@@ -95,7 +95,7 @@ def test_vectors_are_those_of_the_encoder(encoded, data, encoder):
 def test_what_is_cut_is_counted(data, encoder, tmp_path, capsys):
     source, text = open_split(data, "train"), model_folder.load(encoder).text
     texts = [t for i in range(len(source)) for _, t in source[i].captions]
-    # Of 16 ids the end takes one.
+    # The end takes one of 16 ids.
     long = sum(len(text.encode(t)) > 15 for t in texts)
     assert 0 < long < len(texts)
     words = ["--data", data, "--model", encoder, "--out", tmp_path / "set"]

@@ -29,7 +29,7 @@ def test_writing_takes_two_hundredths_of_the_time(clock, tmp_path):
     (every, hook), (other, same) = Refresh(tmp_path).hooks(config)
     assert (every, other) == (10, 20)
     hook(20, None, None)
-    same(20, None, None)  # Of the same step: nothing is new.
+    same(20, None, None)  # The step is the same: nothing is new.
     for now[0] in (150.0, 201.9, 202.1, 250.0):
         hook(30, None, None)
     assert written == [100.0, 202.1]

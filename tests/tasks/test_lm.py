@@ -15,7 +15,7 @@ from cogjax.tasks.lm import LMTask
 CONFIG = ImageLMConfig(
     vocab_size=128, width=16, depth=2, heads=2, mlp_dim=32, max_positions=9, dropout=0.5
 )
-# Of the 9 inputs 5 are text, and all of it pivots, and one of the 4 codes.
+# 5 of the 9 inputs are text, and all of it pivots, and one of the 4 codes.
 WINDOW = {"num_pivots": 6, "window_times": 1, "num_codes": 20, "image_len": 4}
 WINDOW["sequence"] = Sequence.causal(9)
 RNG = np.random.default_rng(0)

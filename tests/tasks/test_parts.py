@@ -20,7 +20,7 @@ from cogjax.train.step import init_state, make_train_step
 from tests.tasks.every_task import OWN, SUMS, codes, reading, two_way
 
 TX = optax.sgd(1.0)
-# Of a batch of one part they are another thing.
+# In a batch of one part they are another thing.
 OF_A_PART = ("perplexity", "usage")
 
 

@@ -100,7 +100,7 @@ class Weighted(Line):
 def test_parts_and_devices_of_unequal_weights_equal_float64(accumulate, devices):
     """Against the loss and gradient of the whole batch, written out in float64."""
     batch = next(make_batches(0))
-    # Of four parts the second has examples 1 and 5, which weigh nothing.
+    # The second of four parts has examples 1 and 5, which weigh nothing.
     batch["weights"] = np.float32([0.1, 0, 30, 2, 5, 0, 0, 1e-3])
     tx, task = optax.sgd(1.0), Weighted()
     step = make_train_step(

@@ -93,7 +93,7 @@ def test_captions_name_the_style_and_a_colour_that_is_not_kept(pairs):
         "the same, as a 3D render",
         "同样的，画成立体图",
     ]
-    # Of something without a colour it may be left open.
+    # The colour may be left open where there is none.
     assert texts[cat("fluent-3d-", "icon-outline-blue")] == [
         "the same, as an outline icon",
         "同样的，画成线性图标",

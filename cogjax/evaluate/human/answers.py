@@ -77,7 +77,7 @@ class Collected:
 def collect(paths: Sequence[Path], study: Study) -> Collected:
     """Reads files of answers, and all .json in folders.
 
-    Of the files of one rater that with the most answers counts. UserError if there is
+    A rater's file with the most answers counts, and no other. UserError if there is
     none that fits.
     """
     raters: list[Rater] = []

@@ -72,7 +72,7 @@ def open_images(path: Path) -> Folder:
 
 
 def longer_side(drawn: Sequence[Images]) -> int:
-    """Of the largest image, in pixels, at most 512."""
+    """Longer side of the largest image, in pixels, at most 512."""
     return min(max(max(image.shape) for images in drawn for image in images), MAX_SIDE)
 
 

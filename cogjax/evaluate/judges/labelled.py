@@ -199,7 +199,7 @@ def _entry(hits: np.ndarray) -> dict:
 
 
 def _of_ceiling(hits: np.ndarray) -> dict:
-    """Of hits [2, n]: the first row's share of the second's."""
+    """The first row's share of the second's, for hits [2, n]."""
     hits = hits[:, ~np.isnan(hits).any(0)]
     value, interval = ratio_interval(*hits)
     return {

@@ -54,10 +54,11 @@ def crossed_interval(
 ) -> tuple[float, float, float]:
     """(mean, 95 % interval) of answers [raters, prompts], NaN where there is none.
 
-    Of other raters and other prompts like these: the deviation is that of a bootstrap
-    over both, the factor Student's t with Satterthwaite's degrees of freedom, since
-    quantiles of a bootstrap over few raters are too near. One row or column alone is
-    taken as fixed. NaN throughout for no answers, an interval of NaN for a single one.
+    It holds for other raters and other prompts like these: the deviation is that of a
+    bootstrap over both, the factor Student's t with Satterthwaite's degrees of freedom,
+    since quantiles of a bootstrap over few raters are too near. One row or column alone
+    is taken as fixed. NaN throughout for no answers, an interval of NaN for a single
+    one.
     """
     from scipy.stats import t
 

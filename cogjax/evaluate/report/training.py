@@ -183,7 +183,7 @@ def _time(run: RunFiles) -> Markup:
     text = (
         "step is what a run is for. data: waiting for a batch. eval: evaluations, "
         "images and this page. lost: steps that were done again after a crash or a "
-        "roll-back. Of all sessions, as noted with their checkpoints."
+        "roll-back. All sessions count, as noted with their checkpoints."
     )
     return section(
         "Time",

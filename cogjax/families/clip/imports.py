@@ -24,7 +24,8 @@ from cogjax.interop.source import Source
 from cogjax.models.clip import OPENAI_MEAN, OPENAI_STD, ClipConfig
 
 _LICENCE = "MIT (openai/CLIP); as of the release for weights of others"
-# Of each layout: patches, places of an image, output, places of a text, table, output.
+# Names in each layout: patches, places of an image, output, places of a text, table,
+# blocks of an image, blocks of a text.
 _OPENAI = (
     "visual.conv1.weight",
     "visual.positional_embedding",

@@ -103,7 +103,7 @@ class ContrastiveStage(Stage):
         return Model("clip", {"clip": part}, text=text)
 
     def sources_digest(self, run: RunConfig) -> str:
-        """Of the text tokenizer."""
+        """Digest of the text tokenizer."""
         return file_sha256(model_folder.find_text(run.data.text))[:12]
 
     def _network(self, run: RunConfig, text: TextTokenizer) -> ClipConfig:

@@ -31,7 +31,7 @@ class PromptedTask(TransformerTask, abc.ABC):
 
     @abc.abstractmethod
     def code_weights(self, batch) -> Array:
-        """Of each code in the loss: float32 [b, n]."""
+        """Weight of each code in the loss: float32 [b, n]."""
 
     def loss(self, params, state, batch, key: Array):
         """One training forward pass: (loss, (state, metrics))."""

@@ -94,7 +94,7 @@ class MaskedStage(TransformerStage):
     pipeline = MaskedPipeline
 
     def reads(self, layout: Layout) -> bool:
-        """Of masked codes alone: `lm` weights see text otherwise."""
+        """Whether its codes are masked: weights of `lm` see text otherwise."""
         return layout.masked
 
     def make_layout(
@@ -138,7 +138,7 @@ class SuperStage(TransformerStage):
     halves = True
 
     def reads(self, layout: Layout) -> bool:
-        """Of two images alone."""
+        """Whether it has two images."""
         return layout.enlarges
 
     def make_layout(

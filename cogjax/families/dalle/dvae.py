@@ -23,8 +23,8 @@ from cogjax.ops import losses, quantize
 from cogjax.tasks.tokenizer import image_spec
 from cogjax.train.task import Task
 
-# Of the counts of codes, and the share of even use below which one is not in use: as
-# those of the other tokenizers (`tasks/codebook.py`).
+# Decay of the counts of codes, and the share of even use below which a code is not in
+# use: as those of the other tokenizers (`tasks/codebook.py`).
 _DECAY, _USED = 0.99, 0.05
 
 
@@ -118,7 +118,7 @@ class RelaxedTask(Task):
         return loss, ({"counts": counts, "step": step + 1}, metrics)
 
     def eval_metrics(self, params, state, batch, key: Array):
-        """Of the best codes, without noise: nll, at_bound, l2, psnr (dB), usage."""
+        """nll, at_bound, l2, psnr (dB) and usage of the best codes, without noise."""
         del key
         images = batch["image"].astype(jnp.float32) / 255
         ids = jnp.argmax(self._logits(params, images), axis=-1)

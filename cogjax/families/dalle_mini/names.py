@@ -31,7 +31,7 @@ _FLAX_NAMES = (
     (r"\.LayerNorm_3\.", ".encoder_attn_layer_norm."),
     (r"\.(kernel|scale|embedding)$", ".weight"),
 )
-# Of a layer: the modules that are our module, side by side.
+# Module of our layer: the release's modules that it holds, side by side.
 _LAYER = {
     "pre_attn_norm": ("pre_self_attn_layer_norm",),
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),

@@ -203,7 +203,7 @@ class TwoWayTask(TransformerTask):
     def _logits_behind(
         self, params, codes, texts, places, training, question=0, visible=None
     ) -> Array:
-        """Of text and commands, after each token of texts behind one picture.
+        """Logits of text and commands, after each token of texts behind one picture.
 
         codes: [b, n]; texts, their positions `places`, visible: [b, k, t] -> [b, k, m,
         v] of the last m places, from the end of a question on. The k texts see the

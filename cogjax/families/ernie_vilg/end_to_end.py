@@ -230,7 +230,7 @@ class EndToEndTask(Task):
         return loss, {**metrics, "generation": generation, **more}
 
     def reconstruction(self, params, states: Array, images: Array, step=None):
-        """Of states [b, n, d] for the pictures uint8 [b, y, x, 3].
+        """Loss of states [b, n, d] for the pictures uint8 [b, y, x, 3].
 
         Returns (loss, that of the discriminator, metrics).
         """

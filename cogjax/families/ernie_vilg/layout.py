@@ -175,7 +175,7 @@ class TwoWayMixture:
     ) -> dict[str, np.ndarray]:
         """Draws captions: "to_image" of the first, "to_text" of all.
 
-        Of fewer than `captions` each at most once more than the others.
+        Where there are fewer than `captions`, all are drawn before any comes again.
         """
         codes = np.ravel(codes)
         chosen = [texts[i] for i in _draw(len(texts), self.captions, rng)]

@@ -53,7 +53,7 @@ class Cascade:
 
     @property
     def distilled_steps(self) -> tuple[int, ...]:
-        """Of each stage, 0 for one that is not distilled."""
+        """Steps of each stage, 0 for one that is not distilled."""
         return self.distilled or (0,) * len(self.predictions)
 
     @property

@@ -111,7 +111,7 @@ class DenoisingStage(Stage):
         return found
 
     def plan(self, run: RunConfig) -> Planned:
-        """Of the text encoder in the section 'data', or texts as long as T5's."""
+        """Plans with the text encoder of data.text, or with texts as long as T5's."""
         if run.data.text:
             return Planned(self.task(run))
         return Planned(self._made(run, T5Config.text_len))
@@ -238,7 +238,7 @@ class DenoisingStage(Stage):
         return 0
 
     def sources_digest(self, run: RunConfig) -> str:
-        """Of the text encoder and its tokenizer."""
+        """Digest of the text encoder and its tokenizer."""
         source, found = run.data.text, hashlib.sha256()
         if is_released(source):
             return digest_of(read_text_encoder(source))[:12]
@@ -295,7 +295,7 @@ class DistillingStage(DenoisingStage):
         return {"start_params": params, "start_state": {"teacher": params}}
 
     def sources_digest(self, run: RunConfig) -> str:
-        """Of the text encoder, its tokenizer and the teacher."""
+        """Digest of the text encoder, its tokenizer and the teacher."""
         found = hashlib.sha256(super().sources_digest(run).encode())
         for name in self._found(run, _encoder(run))[0].components:
             part = model_folder.load_component(run.data.weights, name)

@@ -51,7 +51,7 @@ _HEAD_DIM, _WIDE_HEADS = 64, {3200: 32, 4096: 32}
 _DROPPED = r"freqs_cis|causal_mask|.*\.kv_cache\.[kv]_cache|ema\..*"
 _IMAGE_SIZE = 256
 _LICENCE = "MIT (FoundationVision/LlamaGen)"
-# Of the release's scripts for samples.
+# Samplers of the release's scripts.
 _CLASS_SAMPLER = Sampler(top_k=2000, guidance=4.0)
 _CAPTION_SAMPLER = Sampler(top_k=1000, guidance=7.5)
 
@@ -190,7 +190,7 @@ def _with_classes(source: Source, components, notes: list[str]) -> Import:
 
 
 def _class_names(source: Source, num_classes: int) -> list[str]:
-    """Of `id2label`, or of a table {"0": [..., name]}; "" where there are none."""
+    """Names by `id2label`, or by a table {"0": [..., name]}; "" where none are."""
     found = source.config("id2label").get("id2label") or source.config("0")
     names = []
     for i in range(num_classes):

@@ -61,7 +61,10 @@ class Layout:
         return self.captions(ids, np.ones(len(ids), np.int32))
 
     def captions(self, vectors: np.ndarray, counts: np.ndarray) -> Prompts:
-        """Of captions [q, prompt_len, f], the last `counts` [q] of their vectors."""
+        """Prompts of captions [q, prompt_len, f].
+
+        counts: [q], how many vectors at the end are the caption's own.
+        """
         shape = len(vectors), self.prompt_len
         places = np.arange(self.prompt_len, dtype=np.int32)
         next_position = np.full(len(vectors), self.prompt_len, np.int32)

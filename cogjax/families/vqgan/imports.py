@@ -26,7 +26,7 @@ _DETOKER = "embedding.weight"
 _FLAX = "decoder.conv_in.kernel"
 _LICENCE = "as of the release; taming-transformers' own are MIT"
 _SECTION = "cogjax_vqgan"
-# Of DALL-E mini: pixels in [0, 1] inside. min-dalle has PyTorch's default of norms too,
+# DALL-E mini has pixels in [0, 1] inside. min-dalle has PyTorch's default of norms too,
 # where the network was trained with taming's.
 _JAX, _MIN_DALLE = {"black": 0}, {"black": 0, "epsilon": 1e-5}
 

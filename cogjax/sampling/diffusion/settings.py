@@ -38,7 +38,7 @@ class CascadeSampler:
             raise ValueError(f"percentile is {given}, of 100: the paper has 99.5")
 
     def stages(self, count: int) -> "list[CascadeSampler]":
-        """Of each of `count` stages its own; UserError for another number of values."""
+        """Samplers of `count` stages; UserError for another number of values."""
         each = {name: self._spread(name, count) for name in PER_STAGE}
         rows = zip(*each.values(), strict=True)
         return [

@@ -16,7 +16,7 @@ from cogjax.parallel.axes import partition
 from cogjax.parallel.rules import tree_shardings
 from cogjax.sampling.tokens.autoregressive import DecodeState
 
-# Of `for_inference`: names of the last axes of each leaf, by its path.
+# What `for_inference` packs: names of the last axes of each leaf, by its path.
 PACKED_AXES = (
     ("qkv/kernel/rows", ("heads", None)),
     ("qkv/kernel/scale", ("heads",)),

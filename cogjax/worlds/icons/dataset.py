@@ -28,8 +28,8 @@ EMOJI_STYLES += ("fluent-mono", "fluent-color", "emojione", "fxemoji")
 SHARE_ALIKE = ("openmoji", "openmoji-line")
 _ICONPARK = "IconPark, ByteDance, Apache-2.0"
 _LABELS = "Unicode CLDR, Unicode-3.0; titles of IconPark, Apache-2.0"
-# Of the set that the shipped models are trained on. Frozen: figures of two models can
-# be compared only while both were asked the same questions.
+# Digest of the splits that the shipped models are trained on. Frozen: figures of two
+# models can be compared only while both were asked the same questions.
 SPLITS_DIGEST = "9630c4a39587b4a8de23278ad68367b6efcab62f6099f960e7d42270726ec29d"
 _GROUPS = ("component", "flags")  # left out
 _SHARDS = {"train": 4, "val": 1, "pairs": 1, "colors": 1, "combinations": 1}

@@ -47,8 +47,8 @@ def choice_of(seen, other, threshold, forced):
 def true_values(crowd, form, question, n=400_000):
     """What infinitely many attentive raters would say of infinitely many prompts.
 
-    Of paired forms {pair: share for the first less that for the second}, else the mean
-    points of each model.
+    Paired forms give {pair: share for the first less that for the second}, others the
+    mean points of each model.
     """
     rng = np.random.default_rng(99)
 

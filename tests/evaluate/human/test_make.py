@@ -73,7 +73,7 @@ def test_the_page_is_blind_and_the_key_is_not(tmp_path):
     facts, text = study_in(out)
     assert facts["prompts"] == TEXTS and "</script> 猫" not in text
     assert "model" not in json.dumps(facts)
-    # Of one size, with nothing in the files; and whose they are the key tells.
+    # They have one size and nothing in the files; and whose they are the key tells.
     seen = greys(facts)
     items = {item.id: item for item in study.items}
     for shown in facts["items"]:

@@ -36,9 +36,9 @@ def test_bleu_by_hand():
 
 def test_bleu_takes_the_nearest_length_and_punishes_brevity():
     short = "the cat is on".split()
-    # Of references of 6 and 7 words the nearer has 6.
+    # The nearer of references of 6 and 7 words has 6.
     assert bleu([short], [[THERE, CAT]]) == pytest.approx(np.exp(1 - 6 / 4))
-    # Of 3 and 5 words, both one away from 4, the shorter: no penalty.
+    # 3 and 5 words are both one away from 4, and the shorter counts: no penalty.
     pair = [short[:3], [*short, "the"]]
     assert bleu([short], [pair]) == pytest.approx(1)
     assert bleu([CAT], [[CAT]]) == pytest.approx(1)

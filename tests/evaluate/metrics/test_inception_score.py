@@ -21,7 +21,7 @@ def test_bounds():
     """1 where all pictures are alike, the number of classes where all are certain."""
     alike = np.tile(RNG.normal(size=7), (20, 1))
     np.testing.assert_allclose(split_scores(alike, ONE), [1], 1e-12)
-    # Of probabilities that underflow to 0: no NaN.
+    # Probabilities that underflow to 0 give no NaN.
     certain = 1e4 * np.eye(8)[np.arange(80) % 8]
     np.testing.assert_allclose(split_scores(certain, ONE), [8], 1e-12)
 

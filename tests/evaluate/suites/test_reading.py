@@ -42,7 +42,7 @@ def reader(painter):
     class Reader(painter):
         """Describes what the oracle sees; answers with what it was told to.
 
-        Of a batch every third caption is of an empty picture, if not reranked.
+        Every third caption of a batch is of an empty picture, if not reranked.
         """
 
         answers_questions = True

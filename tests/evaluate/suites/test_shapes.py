@@ -29,7 +29,7 @@ def test_the_report_says_what_was_drawn(painter, tmp_path):
     model = painter()
     report = evaluate(model, suite, tmp_path / "out")
     seen = report["seen"]
-    # Of three pictures a prompt the first two are right; 32 px blur a shape at times.
+    # The first two of a prompt's three pictures are right; 32 px blur a shape at times.
     assert 0.55 < seen["score"]["overall"] <= 2 / 3
     assert seen["score"]["any"] > 0.9
     assert seen["score"]["images"] == 48
