@@ -19,7 +19,7 @@ REFERENCES = [path for path in TESTS if path.parts[1] == "reference"]
 
 # A layer may import from itself and from the groups above its own.
 ORDER = (
-    ("errors", "compilation_cache", "plain_yaml"),
+    ("errors", "compilation_cache", "plain_yaml", "signals"),
     ("files", "catalogue", "config_files"),
     ("config", "config_keys"),
     ("ops",),
@@ -54,7 +54,7 @@ ONLY = {
     "ops": {"errors"},
     "data": {"errors", "files", "config"},
     "worlds": {"errors", "files", "data"},
-    "train": {"errors", "files", "config", "parallel", "ops"},
+    "train": {"errors", "signals", "files", "config", "parallel", "ops"},
     "serve": {"errors", "config", "data", "pipelines"},
 }
 NETWORKS = {"jax", "jaxlib", "flax", "optax", "orbax"}

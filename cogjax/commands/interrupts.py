@@ -1,28 +1,16 @@
 """Signals that end a command, but not in the middle of what belongs together."""
 
 import contextlib
-import signal
-import threading
 from collections.abc import Iterator
 
+from cogjax.signals import SignalHandler
 
-class Interrupts:
+
+class Interrupts(SignalHandler):
     """Within it SIGTERM interrupts as SIGINT does: by KeyboardInterrupt."""
 
-    def __enter__(self) -> "Interrupts":
+    def __init__(self):
         self._held = self._waiting = False
-        self._old = {}
-        # Only there can Python handle signals.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                # None: a handler that Python did not install.
-                old = signal.signal(number, self._note)
-                self._old[number] = signal.SIG_DFL if old is None else old
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

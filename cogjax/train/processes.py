@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import signal
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from cogjax.errors import UserError
+from cogjax.signals import SignalHandler
 
 _STOP = "cogjax/stop"
 
@@ -96,7 +96,7 @@ def source_digest() -> str:
     return digest.hexdigest()[:12]
 
 
-class StopSignal:
+class StopSignal(SignalHandler):
     """Turns SIGTERM and SIGINT into a step after which all processes stop.
 
     The first signal is remembered, a second one kills as usual. With several processes
@@ -105,21 +105,11 @@ class StopSignal:
     each reads the notice before it gets there.
     """
 
-    def __enter__(self):
+    def __init__(self):
         self._received, self._stop_after = False, None
-        self._old = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                # None: a handler that Python did not install (jax.distributed).
-                old = signal.signal(number, self._note)
-                self._old[number] = signal.SIG_DFL if old is None else old
-        return self
 
-    def __exit__(self, *_):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, _):
+    def _note(self, number, frame) -> None:
+        del frame
         self._received = True
         for each in self._old:
             signal.signal(each, signal.SIG_DFL)
