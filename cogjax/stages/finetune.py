@@ -5,8 +5,6 @@ and `stages/run.py` trains it.
 """
 
 import dataclasses
-import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,22 +16,17 @@ import numpy as np
 
 from cogjax import model_folder
 from cogjax.catalogue import families, resolve
-from cogjax.config import save_json
 from cogjax.data import records
-from cogjax.data.folder import import_folder
-from cogjax.data.output import Output
 from cogjax.errors import UserError
 from cogjax.files import check_outside
 from cogjax.model import Model
 from cogjax.parallel.mesh import check_batch, make_mesh
 from cogjax.stages import run as launch
+from cogjax.stages.finetune_images import captions, check_same, data_set
 from cogjax.stages.sections import RunConfig
 from cogjax.train.processes import say
 
 BATCH = 16
-# Share of the images that are held out, and of the base's own among those learnt.
-HELD_OUT, MIXED = 0.1, 0.25
-_PROMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ def finetune(asked: FineTuning) -> Tuned:
     """
     base, networks = _checked(asked)
     asked.folder.mkdir(parents=True, exist_ok=True)
-    _check_source(asked)
+    check_same(asked.folder, asked.source, asked.base_data)
     data = _data(asked, base, asked.folder)
     configs = [_config(asked, base, network, data) for network in networks]
     for network, config in zip(networks, configs, strict=True):
@@ -135,7 +128,7 @@ def check(asked: FineTuning) -> dict[str, Any]:
     """
     base, networks = _checked(asked)
     if asked.folder.is_dir():
-        _check_source(asked, keep=False)
+        check_same(asked.folder, asked.source, asked.base_data, keep=False)
     with tempfile.TemporaryDirectory() as folder:
         data, found = _data(asked, base, Path(folder)), {"base": asked.base}
         for split, count in records.read_manifest(data).counts.items():
@@ -282,32 +275,6 @@ def _networks(asked: FineTuning, base: Model) -> list[_Network]:
     ]
 
 
-def _check_source(asked: FineTuning, keep: bool = True) -> None:
-    """UserError for other images than the run began with; `keep` remembers them."""
-    path = asked.folder / "source.json"
-    found = {"images": _digest(Path(asked.source)), "base_data": ""}
-    if asked.base_data:
-        found["base_data"] = records.read_manifest(asked.base_data).fingerprint
-    if not path.is_file():
-        if keep:
-            save_json(found, path)
-    elif json.loads(path.read_text(encoding="utf-8")) != found:
-        raise UserError(
-            f"the images are others than the run in {asked.folder} began with: put "
-            "them back, or give another --workdir"
-        )
-
-
-def _digest(source: Path) -> str:
-    """Digest of the names, sizes and times of all files."""
-    files = sorted(path for path in source.rglob("*") if path.is_file())
-    found = hashlib.sha256()
-    for path in files or [source]:
-        stat = path.stat()
-        found.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return found.hexdigest()
-
-
 def _config(
     asked: FineTuning, base: Model, network: _Network, data: Path
 ) -> dict[str, Any]:
@@ -329,7 +296,7 @@ def _config(
         "data": read | dict(own.get("data", {})),
         "lora": {"rank": asked.rank, "alpha": 2.0 * asked.rank} if asked.rank else {},
         "sample": {
-            "prompts": asked.prompts or _captions(data, "val" if held_out else "train"),
+            "prompts": asked.prompts or captions(data, "val" if held_out else "train"),
             "num_images": 2,
             "sampler": dataclasses.asdict(base.sampler) | dict(own.get("sampler", {})),
         },
@@ -337,57 +304,10 @@ def _config(
     }
 
 
+def _data(asked: FineTuning, base: Model, folder: Path) -> Path:
+    return data_set(asked.source, asked.base_data, base, folder, asked.progress)
+
+
 def _place(base: str) -> str:
     """A folder from the root, so that the run is resumed from anywhere; or a name."""
     return str(Path(base).resolve()) if Path(base).is_dir() else base
-
-
-def _captions(data: Path, split: str) -> tuple[str, ...]:
-    """One caption of each of the first images, none twice."""
-    source = records.open_split(data, split)
-    texts = (source[i].captions[:1] for i in range(min(len(source), 10 * _PROMPTS)))
-    found = dict.fromkeys(text for captions in texts for _, text in captions)
-    return tuple(found)[:_PROMPTS]
-
-
-def _data(asked: FineTuning, base: Model, folder: Path) -> Path:
-    """The data set of the run: as given, imported, or mixed with the base's images."""
-    own, mixed = Path(asked.source), folder / "mixed"
-    # A cascade has no tokenizer, and stages of several sizes.
-    parts = base.components
-    parts = [parts["tokenizer"]] if "tokenizer" in parts else parts.values()
-    size = max(getattr(part.config, "image_size", 0) for part in parts)
-    shapes = getattr(base.layout, "shapes", ())
-    if records.DATA_SET.owned(own) is None:
-        own = folder / "images"
-        if records.DATA_SET.owned(own) is None:
-            unit = size // base["tokenizer"].config.grid if shapes else 0
-            shapes = tuple((unit * rows, unit * columns) for rows, columns in shapes)
-            output = Output(own, size, progress=asked.progress, shapes=shapes)
-            for name, reason in import_folder(
-                asked.source, output, val_fraction=HELD_OUT
-            ).skipped:
-                say(f"skipped {name}: {reason}")
-    if not asked.base_data:
-        return own
-    if records.DATA_SET.owned(mixed) is None:
-        _mix(own, Path(asked.base_data), size, mixed)
-    return mixed
-
-
-def _mix(own: Path, base: Path, size: int, out: Path) -> None:
-    """All images of one set, and some of another to learn from, drawn at random."""
-    counts = records.read_manifest(own).counts
-    train, others = records.open_split(own, "train"), records.open_split(base, "train")
-    count = min(round(len(train) * MIXED / (1 - MIXED)), len(others))
-    picks = np.random.default_rng(0).choice(len(others), count, replace=False)
-    with records.DatasetBuilder(out, "mixed", size, {s: 1 for s in counts}) as builder:
-        for split in counts:
-            source = records.open_split(own, split)
-            for i in range(len(source)):
-                builder.write(split, source[i])
-        for i in sorted(picks.tolist()):
-            found = others[i]
-            named = dataclasses.replace(found, id=f"base: {found.id}")
-            builder.write("train", named)
-        builder.finish({"own": str(own), "base": str(base)})

@@ -6,13 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-
 from cogjax import model_folder
 from cogjax.config import section
 from cogjax.data import records
-from cogjax.data.embeddings import EmbeddedExample
 from cogjax.errors import UserError
 from cogjax.families.imagen.denoising import (
     DenoisingConfig,
@@ -20,6 +16,7 @@ from cogjax.families.imagen.denoising import (
     NetworkConfig,
 )
 from cogjax.families.imagen.distillation import DistillationConfig, DistillingTask
+from cogjax.families.imagen.examples import Paired, example
 from cogjax.families.imagen.layout import Cascade
 from cogjax.model import Component, Model, digest
 from cogjax.models.efficient_unet import EfficientUNetConfig
@@ -128,8 +125,8 @@ class DenoisingStage(Stage):
         check_contents(manifest, data.path, data.split)
         splits = data.split, data.eval_split
         texts = caption_vectors(data, TextSource(data.text, encoder), workdir)
-        example = functools.partial(_example, task.model.config, task.text_len)
-        training, evals = (_Paired(data.path, texts, split) for split in splits)
+        one = functools.partial(example, task.model.config, task.text_len)
+        training, evals = (Paired(data.path, texts, split) for split in splits)
 
         def made(params):
             return CascadePipeline(self._joined(run, encoder, below, params))
@@ -138,8 +135,8 @@ class DenoisingStage(Stage):
         fingerprint = manifest.fingerprint, data.split, self.sources_digest(run)
         return Job(
             task,
-            batches(training, example, run.train),
-            eval_batches(evals, example, run),
+            batches(training, one, run.train),
+            eval_batches(evals, one, run),
             ((run.train.sample_every, sample_hook(run.sample, made, request)),),
             "/".join(fingerprint),
             **self.start(run, encoder, below),
@@ -333,43 +330,6 @@ def _check_encoder(model: Model, encoder: Model, key: str, run: RunConfig) -> No
             f"{key}, {getattr(run.data, key[5:])}, was trained with another text "
             f"encoder than data.text, {run.data.text}"
         )
-
-
-class _Paired:
-    """Images of a split beside the vectors of their captions."""
-
-    def __init__(self, path: str, texts: str | Path, split: str):
-        self._images = records.open_split(path, split)
-        self._texts = records.open_split(texts, split, EmbeddedExample)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int):
-        return self._images[index], self._texts[index]
-
-
-def _example(config: NetworkConfig, text_len: int, item, rng: np.random.Generator):
-    image, text = item
-    if image.id != text.id:
-        raise UserError(
-            f"the vectors of {text.id} stand where those of {image.id} should: remove "
-            "the run's folder texts, or encode data.vectors again"
-        )
-    tokens = np.zeros((text_len, config.text_dim), jnp.bfloat16)
-    # An image without captions is learnt as with its text left out: one token of zeros.
-    count = 1
-    if text.tokens:
-        words = text.tokens[rng.integers(len(text.tokens))][:text_len]
-        count = len(words)
-        tokens[:count] = words
-    small = getattr(config, "small_size", 0)
-    sizes = {"image": config.image_size} | ({"small": small} if small else {})
-    return {
-        **{n: records.decode_image(image.image, size) for n, size in sizes.items()},
-        "tokens": tokens,
-        "mask": np.arange(text_len) < count,
-    }
 
 
 def _card(run: RunConfig, encoder: Model) -> dict[str, Any]:
