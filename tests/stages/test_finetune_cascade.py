@@ -145,7 +145,11 @@ def test_a_stage_that_is_not_tuned_is_below_as_it_is(
     for i in range(4):
         Image.new("RGB", (32, 32), (60 * i, 0, 0)).save(images / f"{i}.png")
         (images / f"{i}.txt").write_text(f"a cat {i}")
-    made = finetune.finetune(dataclasses.replace(asked, source=str(images)))
+    small = asked.source
+    asked = dataclasses.replace(asked, source=str(images))
+    with pytest.raises(UserError, match=f"images of {small} have 16 pixels"):
+        finetune.check(dataclasses.replace(asked, base_data=small))
+    made = finetune.finetune(asked)
     assert made.runs == (asked.folder / "base", asked.folder / "super_2")
     assert f"kept as in {folder}: super_1\n" in capsys.readouterr().out
     assert [config["model"]["image_size"] for config in configs] == [8, 32]
