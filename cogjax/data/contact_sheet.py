@@ -14,7 +14,7 @@ from cogjax.data.records import Example, open_split, read_manifest
 from cogjax.errors import UserError
 from cogjax.files import check_file, write_file
 
-# Where systems keep fonts with Chinese characters: Debian, Fedora, Arch, macOS, Windows.
+# Where Linux, macOS and Windows keep fonts with Chinese characters.
 _FONTS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
