@@ -94,7 +94,8 @@ class Stack(nn.Module):
         left = jax.tree.map(lambda leaf: leaf[period * repeats :], (params, xs))
         # Each waits for the one before it: XLA would gather what all of them need
         # before the loop.
-        tied = self._again(partial(_tied, apply), prevent_cse=True)
+        tied = apply if self.remat == "none" else partial(_tied, apply)
+        tied = self._again(tied, prevent_cse=True)
         x, more = _in_turn(tied, rest, x, left)
         return x, jax.tree.map(lambda *both: jnp.concatenate(both), ys, more)
 
