@@ -49,7 +49,7 @@ class TwoWayTask(TransformerTask):
     def loss(self, params, state, batch, key: Array):
         """One training forward pass in each direction: (loss, (state, metrics))."""
         # The loss is a sum over tokens: M counts examples (`ops/gradient_scale`).
-        count = len(jax.tree.leaves(batch)[0])
+        count = len(batch["to_image" if "to_image" in batch else "to_text"])
         params, scales = resblock_scales.scale(params, state, count)
         loss, metrics, _ = self.both(params, batch, key, scales)
         metrics |= resblock_scales.metrics(state)
