@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.experimental.shard_alike import shard_alike
 
 from cogjax.train.compression import Compression
 from cogjax.train.loss_scale import SMALLEST, next_loss_scale, start_loss_scale
@@ -175,10 +174,7 @@ def _gradients(task, accumulate, train_state, batch, key):
         (_, (loss, (state, metrics))), grads = grad_fn(
             train_state.params, state, batch, key
         )
-        # A table's is whole on every device else, until the update.
-        grads = jax.tree.map(
-            lambda g, p: shard_alike(g / scale, p)[0], grads, train_state.params
-        )
+        grads = jax.tree.map(lambda g: g / scale, grads)
         if total is not None:
             grads = jax.tree.map(lambda t, g: t + share * g, total, grads)
         return state, grads, {"loss": loss, **metrics}
@@ -189,6 +185,7 @@ def _gradients(task, accumulate, train_state, batch, key):
         state, total, metrics = run(state, total, first)
         for other in others:
             add = partial(run, batch=other)
+            # Else XLA adds up behind the branch, and keeps more till then.
             total = jax.lax.optimization_barrier(total)
             state, total, more = _branch(train_state.step >= 0, add, state, total)
             metrics |= {**more, "loss": metrics["loss"] + more["loss"]}
