@@ -78,8 +78,10 @@ class Stack(nn.Module):
         )
 
         # XLA would take layers computed again for those of the forward pass, and keep
-        # them: it cannot from one loop to another.
-        looped = self._again(apply, prevent_cse=repeats <= self.unroll)
+        # them: it cannot from one loop to another. Nor does it then compute all layers
+        # of a pass again before it needs the first.
+        alone = repeats > self.unroll and period * self.unroll == 1
+        looped = self._again(apply, prevent_cse=not alone)
 
         def step(carry, group):
             return _in_turn(looped, kinds[:period], carry, group)
@@ -90,7 +92,11 @@ class Stack(nn.Module):
         if not rest:
             return x, ys
         left = jax.tree.map(lambda leaf: leaf[period * repeats :], (params, xs))
-        x, more = _in_turn(self._again(apply, prevent_cse=True), rest, x, left)
+        # Each waits for the one before it: XLA would gather what all of them need
+        # before the loop.
+        tied = apply if self.remat == "none" else partial(_tied, apply)
+        tied = self._again(tied, prevent_cse=True)
+        x, more = _in_turn(tied, rest, x, left)
         return x, jax.tree.map(lambda *both: jnp.concatenate(both), ys, more)
 
     def _check_depth(self, params: Any) -> None:
@@ -111,6 +117,11 @@ class Stack(nn.Module):
     def _block(self, kind: Any) -> nn.Module:
         fields = {"kind": kind} if self.kinds else {}
         return self.block.clone(parent=None, **fields)
+
+
+def _tied(apply, kind, x, layer):
+    """A layer whose parameters come when x is there."""
+    return apply(kind, *jax.lax.optimization_barrier((x, layer)))
 
 
 def _in_turn(apply, kinds, x, layers):

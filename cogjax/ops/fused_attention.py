@@ -201,5 +201,20 @@ def _splash(query, key, value, segments, mask, block: int, interpret: bool) -> A
     if segments is not None:
         segments = jnp.pad(segments, around)  # [b, padded]
         arrays.append(splash.SegmentIds(segments, segments))
-    out = jax.vmap(kernel)(*arrays)  # [b, n, padded, h]
+    out = _lean(jax.vmap(kernel))(*arrays)  # [b, n, padded, h]
     return out.swapaxes(1, 2)[:, :length]
+
+
+def _lean(function):
+    """A function that keeps nothing for its gradient where it is computed again.
+
+    The kernel would write its normalisers in forward passes of `jax.checkpoint` too,
+    float32 [b, n, padded, 128].
+    """
+    lean = jax.custom_vjp(function)
+    lean.defvjp(
+        functools.partial(jax.vjp, function),
+        lambda pull, cotangent: pull(cotangent),
+        optimize_remat=True,
+    )
+    return lean

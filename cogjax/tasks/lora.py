@@ -58,6 +58,10 @@ class LoRATask(Task):
         """As of the objective."""
         return self.inner.weights(batch)
 
+    def terms(self, batch):
+        """As of the objective."""
+        return self.inner.terms(batch)
+
     def after_gradients(self, state, grads):
         """As of the objective, which sees finite gradients of what is frozen."""
         base, state = _parted(state)

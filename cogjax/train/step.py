@@ -168,18 +168,31 @@ def _gradients(task, accumulate, train_state, batch, key):
 
     grad_fn = jax.value_and_grad(scaled_loss, has_aux=True)
 
-    def part(state, inputs):
-        index, part_batch = inputs
+    def term(state, total, batch, key, share):
         # A task's counters count updates, not parts of one.
         state = {**state, **{name: train_state.state[name] for name in task.counters}}
         (_, (loss, (state, metrics))), grads = grad_fn(
-            train_state.params, state, part_batch, jax.random.fold_in(key, index)
+            train_state.params, state, batch, key
         )
         grads = jax.tree.map(lambda g: g / scale, grads)
+        if total is not None:
+            grads = jax.tree.map(lambda t, g: t + share * g, total, grads)
         return state, grads, {"loss": loss, **metrics}
 
+    def part(state, total, share, index, part_batch):
+        first, *others = task.terms(part_batch)
+        run = partial(term, key=jax.random.fold_in(key, index), share=share)
+        state, total, metrics = run(state, total, first)
+        for other in others:
+            add = partial(run, batch=other)
+            # Else XLA adds up behind the branch, and keeps more till then.
+            total = jax.lax.optimization_barrier(total)
+            state, total, more = _branch(train_state.step >= 0, add, state, total)
+            metrics |= {**more, "loss": metrics["loss"] + more["loss"]}
+        return state, total, metrics
+
     if accumulate == 1:
-        return part(train_state.state, (0, batch))
+        return part(train_state.state, None, 1.0, 0, batch)
     # Part i takes every accumulate-th example: each device keeps its own examples.
     parts = jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0),
@@ -189,13 +202,26 @@ def _gradients(task, accumulate, train_state, batch, key):
     shares = _shares(weights.get("loss"), accumulate)
 
     def add(carry, inputs):
-        state, total = carry
-        share, *inputs = inputs
-        state, grads, metrics = part(state, inputs)
-        return (state, jax.tree.map(lambda t, g: t + share * g, total, grads)), metrics
+        *carry, metrics = part(*carry, *inputs)
+        return tuple(carry), metrics
 
     zeros = jax.tree.map(jnp.zeros_like, train_state.params)
     (state, grads), rows = jax.lax.scan(
         add, (train_state.state, zeros), (shares, jnp.arange(accumulate), parts)
     )
     return state, grads, mean_metrics(rows, weights)
+
+
+def _branch(true: Array, function: Callable, *args):
+    """`function(*args)` as a branch that is always taken.
+
+    XLA begins nothing of it before `args` are there, and takes the memory for it after:
+    outside of a branch it takes what another forward pass keeps at the very start.
+    true: a condition that XLA does not see to be so.
+    """
+
+    def zeros(*args):
+        shapes = jax.eval_shape(function, *args)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    return jax.lax.cond(true, function, zeros, *args)

@@ -91,6 +91,14 @@ class Task(abc.ABC):
         del batch
         return {}
 
+    def terms(self, batch: Any) -> tuple[Any, ...]:
+        """Batches whose losses add up to the loss of this one, each with its metrics.
+
+        A training step takes their gradients one after the other, so that it keeps the
+        activations of one alone. All are given the same key.
+        """
+        return (batch,)
+
     def after_gradients(
         self, state: dict[str, Any], grads: Any
     ) -> tuple[dict[str, Any], Array]:

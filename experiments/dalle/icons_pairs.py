@@ -1,7 +1,7 @@
 """DALL-E on pairs of `icons`: an image the same in another style.
 
     cogjax data icons --out data/icons
-    cogjax encode --data data/icons --tokenizer experiments/cogview/icons_start \
+    cogjax encode --data data/icons --tokenizer experiments/cogview/icons_tokenizer \
         --out data/icons-codes
     cogjax data pairs data/icons-codes --out data/icons-pairs
     cogjax train --config experiments/dalle/icons_pairs.py --workdir runs/pairs
@@ -21,11 +21,11 @@ TRANSFORMER = {
     "task": {"caption_dropout": 0.1},
     "data": {
         "path": "data/icons-pairs",
-        "tokenizer": "experiments/cogview/icons_start",
+        "tokenizer": "experiments/cogview/icons_tokenizer",
         "text": "experiments/cogview/icons_start",
     },
     "optim": MUON,
-    "train": {"steps": 8000, "batch_size": 16},
+    "train": {"steps": 8000, "batch_size": 16, "products": "bfloat16"},
     "sample": {
         "prompts": ("line drawing", "3D render", "blue outline icon", "扁平插画"),
         "sampler": {"temperature": 0.8, "top_p": 0.95, "guidance": 2.0},

@@ -126,12 +126,18 @@ def test_repetition(kinds, expected):
 
 @pytest.mark.parametrize(
     "kinds, unroll, apart",
-    [((1, 1, 1, 1), 1, False), ((1, 1, 1, 1), 4, True), ((1, 2, 1, 2, 1), 1, True)],
+    [
+        ((1, 1, 1, 1), 1, False),
+        ((1, 1, 1, 1), 2, True),
+        ((1, 1, 1, 1), 4, True),
+        ((1, 2, 1, 2), 1, True),
+        ((1, 2, 1, 2, 1), 1, True),
+    ],
 )
-def test_layers_outside_a_loop_are_kept_apart_to_be_computed_again(
-    kinds, unroll, apart
-):
-    """Else XLA merges them with the forward pass, whose values it then keeps."""
+def test_layers_beside_others_are_kept_apart_to_be_computed_again(kinds, unroll, apart):
+    """Outside of a loop XLA merges them with the forward pass, whose values it keeps;
+    in one pass of a loop it computes all of them at once.
+    """
     stack = Stack(Kinded(parent=None), len(kinds), "nothing_saveable", unroll, kinds)
     own = np.zeros(len(kinds), np.float32)
     params = {"params": stored(len(kinds))}

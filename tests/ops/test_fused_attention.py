@@ -109,6 +109,16 @@ def test_splash_hides_text(kind):
     agree(run(*arrays), (want, grads), 5e-6)
 
 
+def test_a_forward_pass_that_runs_again_keeps_nothing():
+    """Only the second pass, for the gradient, writes the kernel's normalisers."""
+    splash = jax.checkpoint(functools.partial(splash_causal, interpret=True))
+    shapes = [jax.ShapeDtypeStruct((1, 128, 1, 8), np.float32)] * 3
+    forward = str(jax.make_jaxpr(lambda *x: jax.vjp(splash, *x))(*shapes))
+    both = jax.grad(lambda *x: splash(*x).sum(), argnums=(0, 1, 2))
+    assert "fwd_no_residuals" in forward and "fwd_residuals" not in forward
+    assert "fwd_residuals" in str(jax.make_jaxpr(both)(*shapes))
+
+
 def test_visited_share():
     """Causal blocks of 512 or 640; columns stand together."""
     assert visited_share(Sequence.causal(1024), FULL) == 3 / 4

@@ -8,14 +8,14 @@ from cogjax.parallel.rules import tree_shardings
 from cogjax.train.loop import TrainConfig
 from cogjax.train.optim import OptimConfig, make_optimizer, make_schedule
 from cogjax.train.step import at_precision, init_state, make_train_step
-from tests.train.toy import Line, digest, make_batches, without
+from tests.train.toy import Line, Sides, SidesApart, digest, make_batches, without
 
 OPTIM = OptimConfig(lr=0.1, warmup=1)
 
 
-def run(steps, mesh=None, accumulate=1, poison=()):
-    """`steps` updates of the toy task; returns the final state and all metrics."""
-    task, schedule = Line(), make_schedule(OPTIM, 10)
+def run(steps, mesh=None, accumulate=1, poison=(), task=None):
+    """`steps` updates of a toy task; returns the final state and all metrics."""
+    task, schedule = task or Line(), make_schedule(OPTIM, 10)
     tx = make_optimizer(OPTIM, schedule)
     step = make_train_step(task, tx, schedule, accumulate=accumulate, ema_decay=0.9)
     mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
@@ -52,6 +52,20 @@ def test_a_task_counts_updates(accumulate):
     state, _ = run(3, accumulate=accumulate)
     assert int(state.state["step"]) == 3
     assert int(state.state["seen"]) == 24
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_terms_of_a_loss_add_up(accumulate):
+    """Gradients one after the other are those of the sum; an update counts once."""
+    one, one_rows = run(3, accumulate=accumulate, task=Sides())
+    apart, rows = run(3, accumulate=accumulate, task=SidesApart())
+    assert int(apart.state["step"]) == 3
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    for a, b in zip(one_rows, rows, strict=True):
+        assert a.keys() == b.keys() >= {"left", "right"}
+        for name in a:
+            np.testing.assert_allclose(a[name], b[name], rtol=1e-5, err_msg=name)
 
 
 def test_ema_follows_its_closed_form():

@@ -31,6 +31,35 @@ class Line(Task):
         return loss, (state, {"error": jnp.mean(jnp.abs(error))})
 
 
+class Sides(Line):
+    """Both outputs of `Line` by themselves; the state counts updates alone."""
+
+    def init(self, key):
+        params, state = super().init(key)
+        return params, {"step": state["step"]}
+
+    def loss(self, params, state, batch, key):
+        noise = 0.01 * jax.random.normal(key, (len(batch["x"]),))
+        outputs = batch["x"] @ params["w"] + params["bias"]
+        targets = batch
+        if "y" in batch:
+            targets = {"left": batch["y"][:, 0], "right": batch["y"][:, 1]}
+        errors = {
+            name: jnp.mean(jnp.square(outputs[:, i] - targets[name] + noise))
+            for i, name in enumerate(("left", "right"))
+            if name in targets
+        }
+        return sum(errors.values()), ({"step": state["step"] + 1}, errors)
+
+
+class SidesApart(Sides):
+    """The same loss by a side at a time."""
+
+    def terms(self, batch):
+        x, y = batch["x"], batch["y"]
+        return {"x": x, "left": y[:, 0]}, {"x": x, "right": y[:, 1]}
+
+
 def make_batches(start_step, poison=()):
     """Batches of 8 that depend on the step alone; NaN in the steps of `poison`."""
     step = start_step

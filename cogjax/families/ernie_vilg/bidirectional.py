@@ -49,7 +49,8 @@ class TwoWayTask(TransformerTask):
     def loss(self, params, state, batch, key: Array):
         """One training forward pass in each direction: (loss, (state, metrics))."""
         # The loss is a sum over tokens: M counts examples (`ops/gradient_scale`).
-        params, scales = resblock_scales.scale(params, state, len(batch["to_text"]))
+        count = len(batch["to_image" if "to_image" in batch else "to_text"])
+        params, scales = resblock_scales.scale(params, state, count)
         loss, metrics, _ = self.both(params, batch, key, scales)
         metrics |= resblock_scales.metrics(state)
         return loss, (state, metrics)
@@ -67,6 +68,11 @@ class TwoWayTask(TransformerTask):
             answers = batch["answers"][..., self.num_text :]
             counted["answer_loss"] = self._counted(answers)
         return {name: jnp.sum(each) for name, each in counted.items()}
+
+    def terms(self, batch) -> tuple[dict[str, Array], ...]:
+        """The directions, questions with image to text, which has a picture too."""
+        rest = {name: each for name, each in batch.items() if name != "to_image"}
+        return {"to_image": batch["to_image"]}, rest
 
     def batch_spec(self, size: int):
         """Both directions, one caption an image and no questions."""
@@ -92,37 +98,42 @@ class TwoWayTask(TransformerTask):
     def both(self, params, batch, key=None, scales=None, at_codes=False):
         """(loss, metrics in nats, states [b, n, d] of `image_outputs`).
 
-        Metrics of a direction are sums over an example. The loss has the answers too,
-        if there are any.
+        A batch of one of the `terms` has that one's loss and metrics. Metrics of a
+        direction are sums over an example.
         """
-        keys = (None,) * 3
-        if key is not None:
-            keys = jax.random.split(key, 3 if "answers" in batch else 2)
-        image, states = self.image_outputs(
-            params, batch["to_image"], keys[0], scales, at_codes
-        )
-        text, weights = self.text_losses(params, batch["to_text"], keys[1], scales)
-        to_image = jnp.sum(image, 1).mean()
+        keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+        loss, metrics, states = jnp.zeros(()), {}, None
+        if "to_image" in batch:
+            image, states = self.image_outputs(
+                params, batch["to_image"], keys[0], scales, at_codes
+            )
+            loss += jnp.sum(image, 1).mean()
+            metrics |= {"text_to_image": loss, "image_loss": jnp.mean(image)}
+        if "to_text" in batch:
+            told, more = self._told(params, batch, keys[1:], scales)
+            loss, metrics = loss + told, metrics | more
+        return loss, metrics, states
+
+    def _told(self, params, batch, keys, scales):
+        """(weighted loss, metrics) of image to text, and of answers if there are."""
+        text, weights = self.text_losses(params, batch["to_text"], keys[0], scales)
         to_text = jnp.sum(text * weights, (1, 2)).mean() / text.shape[1]
         metrics = {
-            "text_to_image": to_image,
             "image_to_text": to_text,
-            "image_loss": jnp.mean(image),
             "text_loss": losses.weighted_mean(text, weights),
         }
-        loss = to_image + self.text_weight * to_text
+        loss = self.text_weight * to_text
         if "answers" not in batch:
-            return loss, metrics, states
+            return loss, metrics
         asked = batch["asked"], batch["answers"]
-        found = self.answer_losses(params, *asked, keys[2], scales)
-        values, weights, picked = found
+        values, weights, picked = self.answer_losses(params, *asked, keys[1], scales)
         answers = jnp.sum(values * weights) / len(values)
         metrics |= {
             "answers": answers,
             "answer_loss": losses.weighted_mean(values, weights),
             "answer_right": jnp.mean(jnp.all(picked | (weights == 0), axis=-1)),
         }
-        return loss + self.answer_weight * answers, metrics, states
+        return loss + self.answer_weight * answers, metrics
 
     def image_losses(self, params, ids: Array) -> Array:
         """Text to image: int [b, m + n] -> loss of each code, float32 [b, n]."""

@@ -371,6 +371,25 @@ def test_answers_add_their_sums_to_the_loss(params):
     np.testing.assert_allclose(loss, both + 0.5 * metrics["answers"], rtol=1e-5)
 
 
+def test_terms_add_up_to_the_loss(params):
+    """Questions are of image to text; all terms have the dropout of the whole."""
+    config = dataclasses.replace(CONFIG, dropout=0.1)
+    task = TwoWayTask(config, LAYOUT.vocab, text_weight=2.0, answer_weight=0.5)
+    pairs = {name: ids[:2] for name, ids in BATCH.items()}
+    batch = pairs | {"asked": PICTURES, "answers": QUESTIONS}
+
+    def run(batch):
+        loss, (_, metrics) = jax.jit(task.loss)(params, {}, batch, jax.random.key(0))
+        return {"loss": loss, **metrics}
+
+    whole, (drawn, told) = run(batch), map(run, task.terms(batch))
+    assert whole.keys() == {**drawn, **told}.keys()
+    summed = {**drawn, **told, "loss": drawn["loss"] + told["loss"]}
+    for name, value in whole.items():
+        np.testing.assert_allclose(value, summed[name], rtol=1e-5, err_msg=name)
+    assert "text_to_image" in drawn and "answers" in told
+
+
 def test_an_answer_is_right_if_all_of_it_is(params):
     found = ANSWER_LOSSES(params, PICTURES, QUESTIONS)
     first, weights, right = jax.device_get(found)
