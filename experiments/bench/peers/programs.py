@@ -56,7 +56,7 @@ def matmul_rate(product: Callable[[], Any], side: int) -> dict[str, float]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are here."""
+    """Versions of the packages that are here."""
     found = {}
     for name in PACKAGES:
         try:

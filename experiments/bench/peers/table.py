@@ -21,7 +21,7 @@ def foreign_share(busy: float, own: float, seconds: float, cores: int) -> float:
 
 
 def summary(runs: Sequence[Mapping[str, float]], count: int) -> dict[str, float]:
-    """Of repetitions with seconds, cpu, foreign and gflops: medians, least, greatest.
+    """Medians, least and greatest of runs with seconds, cpu, foreign and gflops.
 
     count: units of a run; the rates are of them.
     """
