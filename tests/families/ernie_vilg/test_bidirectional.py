@@ -266,14 +266,16 @@ OPTIM = OptimConfig(lr=3e-3, warmup=1, clip=0)
 
 
 def train(sizes, accumulate=1, steps=3):
-    """(EMA weights, losses) on a mesh of these sizes."""
+    """(EMA weights, losses) on a mesh of these sizes; by terms on several devices."""
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
+    remat = "none" if mesh.size == 1 else "nothing_saveable"
+    task = TwoWayTask(dataclasses.replace(CONFIG, remat=remat), LAYOUT.vocab)
     schedule = make_schedule(OPTIM, 10)
     tx = make_optimizer(OPTIM, schedule)
-    state = jax.jit(lambda key: init_state(TASK, tx, key))(jax.random.key(0))
-    shardings = tree_shardings(state, mesh, TASK.param_axes)
+    state = jax.jit(lambda key: init_state(task, tx, key))(jax.random.key(0))
+    shardings = tree_shardings(state, mesh, task.param_axes)
     step = jax.jit(
-        make_train_step(TASK, tx, schedule, accumulate=accumulate, ema_decay=0.9),
+        make_train_step(task, tx, schedule, accumulate=accumulate, ema_decay=0.9),
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, None),
     )
@@ -373,7 +375,7 @@ def test_answers_add_their_sums_to_the_loss(params):
 
 def test_terms_add_up_to_the_loss(params):
     """Questions are of image to text; all terms have the dropout of the whole."""
-    config = dataclasses.replace(CONFIG, dropout=0.1)
+    config = dataclasses.replace(CONFIG, dropout=0.1, remat="nothing_saveable")
     task = TwoWayTask(config, LAYOUT.vocab, text_weight=2.0, answer_weight=0.5)
     pairs = {name: ids[:2] for name, ids in BATCH.items()}
     batch = pairs | {"asked": PICTURES, "answers": QUESTIONS}
@@ -388,6 +390,7 @@ def test_terms_add_up_to_the_loss(params):
     for name, value in whole.items():
         np.testing.assert_allclose(value, summed[name], rtol=1e-5, err_msg=name)
     assert "text_to_image" in drawn and "answers" in told
+    assert TASK.terms(batch) == (batch,)
 
 
 def test_an_answer_is_right_if_all_of_it_is(params):
