@@ -184,10 +184,17 @@ def _gradients(task, accumulate, train_state, batch, key):
         run = partial(term, key=jax.random.fold_in(key, index), share=share)
         state, total, metrics = run(state, total, first)
         for other in others:
-            add = partial(run, batch=other)
+            # What is frozen stays outside: a branch would copy it.
+            own, frozen = parted(state, task)
+
+            def add(own, total, frozen=frozen, other=other):
+                state, total, metrics = run({**own, **frozen}, total, other)
+                return parted(state, task)[0], total, metrics
+
             # Else XLA adds up behind the branch, and keeps more till then.
             total = jax.lax.optimization_barrier(total)
-            state, total, more = _branch(train_state.step >= 0, add, state, total)
+            own, total, more = _branch(train_state.step >= 0, add, own, total)
+            state = {**own, **frozen}
             metrics |= {**more, "loss": metrics["loss"] + more["loss"]}
         return state, total, metrics
 
