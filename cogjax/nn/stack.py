@@ -77,10 +77,10 @@ class Stack(nn.Module):
             (params, xs),
         )
 
-        # XLA would take layers computed again for those of the forward pass, and keep
-        # them: it cannot from one loop to another. Nor does it then compute all layers
-        # of a pass again before it needs the first.
-        alone = repeats > self.unroll and period * self.unroll == 1
+        # One layer a pass needs no barrier: XLA cannot merge two loops. Layers outside
+        # of a loop it would merge with the forward pass, and keep what that made; those
+        # of one pass it would compute again all at once.
+        alone = repeats > 1 and period == self.unroll == 1
         looped = self._again(apply, prevent_cse=not alone)
 
         def step(carry, group):

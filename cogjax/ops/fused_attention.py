@@ -206,10 +206,9 @@ def _splash(query, key, value, segments, mask, block: int, interpret: bool) -> A
 
 
 def _lean(function):
-    """A function that keeps nothing for its gradient where it is computed again.
+    """The function; under `jax.checkpoint` its first forward pass keeps nothing.
 
-    The kernel would write its normalisers in forward passes of `jax.checkpoint` too,
-    float32 [b, n, padded, 128].
+    The kernel would write its normalisers there too, float32 [b, n, padded, 128].
     """
     lean = jax.custom_vjp(function)
     lean.defvjp(

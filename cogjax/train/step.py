@@ -66,10 +66,9 @@ def make_train_step(
         run_key = jax.random.wrap_key_data(train_state.key)
         key = jax.random.fold_in(run_key, train_state.step)
         state, grads, metrics, memory = summed(train_state, batch, key)
-        state, frozen = parted(state, task)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        made, kept = (state, memory), parted(train_state.state, task)[0]
+        made, (kept, frozen) = (state, memory), parted(train_state.state, task)
         params, opt_state, ema, state, memory = jax.lax.cond(
             finite,
             lambda old: (*_update(tx, grads, old, train_state.step, ema_decay), *made),
@@ -159,7 +158,11 @@ def _summed_gradients(task, compression, accumulate, train_state, batch, key):
 
 
 def _gradients(task, accumulate, train_state, batch, key):
-    """(state through all parts, mean gradients, mean metrics) of a batch in parts."""
+    """(state through all parts, mean gradients, mean metrics) of a batch in parts.
+
+    The state is without what is frozen: a loop and a branch would copy that.
+    """
+    start, frozen = parted(train_state.state, task)
     scale = train_state.loss_scale["scale"] if train_state.loss_scale else 1.0
 
     def scaled_loss(*args):
@@ -170,36 +173,29 @@ def _gradients(task, accumulate, train_state, batch, key):
 
     def term(state, total, batch, key, share):
         # A task's counters count updates, not parts of one.
-        state = {**state, **{name: train_state.state[name] for name in task.counters}}
+        state = {**state, **frozen, **{name: start[name] for name in task.counters}}
         (_, (loss, (state, metrics))), grads = grad_fn(
             train_state.params, state, batch, key
         )
         grads = jax.tree.map(lambda g: g / scale, grads)
         if total is not None:
             grads = jax.tree.map(lambda t, g: t + share * g, total, grads)
-        return state, grads, {"loss": loss, **metrics}
+        return parted(state, task)[0], grads, {"loss": loss, **metrics}
 
     def part(state, total, share, index, part_batch):
         first, *others = task.terms(part_batch)
         run = partial(term, key=jax.random.fold_in(key, index), share=share)
         state, total, metrics = run(state, total, first)
         for other in others:
-            # What is frozen stays outside: a branch would copy it.
-            own, frozen = parted(state, task)
-
-            def add(own, total, frozen=frozen, other=other):
-                state, total, metrics = run({**own, **frozen}, total, other)
-                return parted(state, task)[0], total, metrics
-
             # Else XLA adds up behind the branch, and keeps more till then.
             total = jax.lax.optimization_barrier(total)
-            own, total, more = _branch(train_state.step >= 0, add, own, total)
-            state = {**own, **frozen}
+            add = partial(run, batch=other)
+            state, total, more = _branch(train_state.step >= 0, add, state, total)
             metrics |= {**more, "loss": metrics["loss"] + more["loss"]}
         return state, total, metrics
 
     if accumulate == 1:
-        return part(train_state.state, None, 1.0, 0, batch)
+        return part(start, None, 1.0, 0, batch)
     # Part i takes every accumulate-th example: each device keeps its own examples.
     parts = jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0),
@@ -214,7 +210,7 @@ def _gradients(task, accumulate, train_state, batch, key):
 
     zeros = jax.tree.map(jnp.zeros_like, train_state.params)
     (state, grads), rows = jax.lax.scan(
-        add, (train_state.state, zeros), (shares, jnp.arange(accumulate), parts)
+        add, (start, zeros), (shares, jnp.arange(accumulate), parts)
     )
     return state, grads, mean_metrics(rows, weights)
 

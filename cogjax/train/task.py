@@ -92,10 +92,11 @@ class Task(abc.ABC):
         return {}
 
     def terms(self, batch: Any) -> tuple[Any, ...]:
-        """Batches whose losses add up to the loss of this one, each with its metrics.
+        """Batches whose losses add up to the loss of this one.
 
         A training step takes their gradients one after the other, so that it keeps the
-        activations of one alone. All are given the same key.
+        activations of one alone. All are given the same key. The state goes through
+        them in turn, of the same shapes; each has metrics of its own names.
         """
         return (batch,)
 

@@ -70,9 +70,10 @@ class TwoWayTask(TransformerTask):
         return {name: jnp.sum(each) for name, each in counted.items()}
 
     def terms(self, batch) -> tuple[dict[str, Array], ...]:
-        """The directions, questions with image to text, which has a picture too.
+        """The two directions; questions go with image to text.
 
-        Without remat memory is no matter, and all at once is a tenth faster on a CPU.
+        Without remat memory does not matter, and one gradient is a tenth faster on a
+        CPU, where small networks are trained so.
         """
         if self.config.remat == "none":
             return (batch,)

@@ -29,6 +29,8 @@ import environment
 import table
 from rows import ROWS, Row
 
+from cogjax.files import write_atomic
+
 HERE = Path(__file__).resolve().parent
 TUNABLES = "GLIBC_TUNABLES"
 
@@ -127,9 +129,7 @@ def write(out: Path, report: dict[str, Any]) -> None:
     texts = {"peers.json": json.dumps(report, indent=2) + "\n"}
     texts["peers.md"] = table.markdown(report)
     for name, text in texts.items():
-        partial = out / f".{name}.partial"
-        partial.write_text(text, "utf-8")
-        os.replace(partial, out / name)
+        write_atomic(out / name, text)
 
 
 def begun(out: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,11 @@ The usual one brings gigabytes of CUDA with it, and measures the same.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+
+from cogjax.files import write_atomic
 
 PACKAGES = (
     "torch==2.13.0",
@@ -45,7 +46,5 @@ def make(folder: Path, log: Path) -> Path:
                 raise SystemExit(
                     f"cannot make {folder}: see the end of {log}, then run this again"
                 )
-    partial = ready.with_suffix(".partial")
-    partial.write_text(wanted, "utf-8")
-    os.replace(partial, ready)
+    write_atomic(ready, wanted)
     return python
